@@ -1,0 +1,7 @@
+//! `rmom-manager [CONFIG.toml]`: a manager.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rmom::server::manager().into()
+}

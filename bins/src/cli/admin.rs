@@ -1,0 +1,252 @@
+//! `rmom queue`, `rmom channel`, `rmom broker`.
+
+use rmom_client::{Broker, Channel, Error, LiveQueue, Queue, Start, Uuid};
+use serde_json::{Value, json};
+
+use super::{
+    args::{BrokerCommand, ChannelCommand, From, QueueCommand},
+    error::CliError,
+    output::{Out, bytes, count, duration},
+    session::Session,
+};
+
+impl std::convert::From<From> for Start {
+    fn from(from: From) -> Self {
+        match from {
+            From::Earliest => Self::Earliest,
+            From::Latest => Self::Latest,
+            From::Offset(offset) => Self::Offset(offset),
+        }
+    }
+}
+
+/// Prints what an administrative command found.
+pub(super) struct Printer {
+    pub(super) out: Out,
+    pub(super) json: bool,
+}
+
+impl Printer {
+    /// One JSON document, or what `human` writes.
+    fn print(
+        &mut self,
+        document: impl FnOnce() -> Value,
+        human: impl FnOnce(&mut Out) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        if self.json {
+            self.out.line(document().to_string())?;
+        } else {
+            human(&mut self.out)?;
+        }
+        self.out.flush()
+    }
+}
+
+pub(super) async fn queue(session: &Session, printer: &mut Printer, command: QueueCommand) -> Result<(), CliError> {
+    let admin = session.client.admin();
+    let explain = |error: Error| session.explain(&error);
+    match command {
+        QueueCommand::Create { label } => {
+            let queue = admin.create_queue(&label).await.map_err(explain)?;
+            printer.print(
+                || queue_json(&queue),
+                |out| out.line(format!("created {} at {}", queue.label, place(&queue.host, queue.port))),
+            )
+        }
+        QueueCommand::Delete { label } => {
+            admin.delete_queue(&label).await.map_err(explain)?;
+            printer.print(|| json!({ "deleted": label }), |out| out.line(format!("deleted {label}")))
+        }
+        QueueCommand::List => {
+            let queues = admin.queues().await.map_err(explain)?;
+            printer.print(
+                || queues.iter().map(queue_json).collect(),
+                |out| {
+                    let row =
+                        |queue: &Queue| [queue.label.clone(), queue.id.to_string(), place(&queue.host, queue.port)];
+                    out.table(["QUEUE", "ID", "BROKER"], &queues.iter().map(row).collect::<Vec<_>>())
+                },
+            )
+        }
+        QueueCommand::Show { label } => {
+            let queue = admin.queue(&label).await.map_err(explain)?;
+            printer.print(|| queue_json(&queue), |out| show_queue(out, &queue))
+        }
+    }
+}
+
+fn show_queue(out: &mut Out, queue: &Queue) -> Result<(), CliError> {
+    out.line(format!("queue      {}", queue.label))?;
+    out.line(format!("id         {}", queue.id))?;
+    out.line(format!("broker     {}", place(&queue.host, queue.port)))?;
+    let Some(live) = &queue.live else {
+        let reason = queue.live_error.as_deref().unwrap_or("its broker does not answer");
+        return out.line(format!("contents   not known now: {reason}"));
+    };
+    out.line(format!("messages   {} ({})", count(live.depth_messages), bytes(live.depth_bytes)))?;
+    if live.depth_messages > 0 {
+        out.line(format!("oldest     {} ago", duration(live.oldest_age)))?;
+    }
+    out.line(format!("offset     {}", live.last_offset))?;
+    out.line(format!("epoch      {}", live.epoch))?;
+    if live.subscribers.is_empty() {
+        return out.line("nobody is subscribed");
+    }
+    out.line("")?;
+    let rows = live.subscribers.iter().map(|subscriber| {
+        [
+            subscriber.channel_id.to_string(),
+            topic(subscriber.topic.as_deref()),
+            subscriber.peer.clone(),
+            subscriber.offset.to_string(),
+            count(subscriber.lag),
+        ]
+    });
+    out.table(["SUBSCRIBED CHANNEL", "TOPIC", "CLIENT", "OFFSET", "BEHIND"], &rows.collect::<Vec<_>>())
+}
+
+pub(super) async fn channel(session: &Session, printer: &mut Printer, command: ChannelCommand) -> Result<(), CliError> {
+    let admin = session.client.admin();
+    let explain = |error: Error| session.explain(&error);
+    match command {
+        ChannelCommand::Create { queue, topic, from } => {
+            let channel = admin.create_channel(&queue, topic.as_deref(), from.into()).await.map_err(explain)?;
+            printer.print(|| channel_json(&channel), |out| out.line(channel.id.to_string()))
+        }
+        ChannelCommand::Delete { id } => {
+            let id = parse_id(&id)?;
+            admin.delete_channel(id).await.map_err(explain)?;
+            printer.print(|| json!({ "deleted": id }), |out| out.line(format!("deleted {id}")))
+        }
+        ChannelCommand::List { queue } => {
+            let channels = match &queue {
+                Some(label) => admin.queue_channels(label).await,
+                None => admin.channels().await,
+            };
+            let channels = channels.map_err(explain)?;
+            printer.print(
+                || channels.iter().map(channel_json).collect(),
+                |out| {
+                    let row = |channel: &Channel| {
+                        [
+                            channel.id.to_string(),
+                            channel.queue_label.clone(),
+                            topic(channel.topic.as_deref()),
+                            channel.start.to_string(),
+                        ]
+                    };
+                    out.table(["CHANNEL", "QUEUE", "TOPIC", "START"], &channels.iter().map(row).collect::<Vec<_>>())
+                },
+            )
+        }
+        ChannelCommand::Show { id } => {
+            let channel = admin.channel(parse_id(&id)?).await.map_err(explain)?;
+            printer.print(
+                || channel_json(&channel),
+                |out| {
+                    out.line(format!("channel    {}", channel.id))?;
+                    out.line(format!("queue      {} (id {})", channel.queue_label, channel.queue_id))?;
+                    out.line(format!("topic      {}", topic(channel.topic.as_deref())))?;
+                    out.line(format!("start      {}", channel.start))?;
+                    out.line(format!("broker     {}", place(&channel.host, channel.port)))
+                },
+            )
+        }
+    }
+}
+
+pub(super) async fn broker(session: &Session, printer: &mut Printer, command: BrokerCommand) -> Result<(), CliError> {
+    let admin = session.client.admin();
+    let explain = |error: Error| session.explain(&error);
+    match command {
+        BrokerCommand::List => {
+            let brokers = admin.brokers().await.map_err(explain)?;
+            printer.print(
+                || brokers.iter().map(broker_json).collect(),
+                |out| {
+                    let row = |broker: &Broker| {
+                        [
+                            broker.id.map_or_else(|| "-".to_owned(), |id| id.to_string()),
+                            place(&Some(broker.host.clone()), Some(broker.port)),
+                            broker.state.clone(),
+                            if broker.live { "yes" } else { "no" }.to_owned(),
+                            broker.queues.to_string(),
+                        ]
+                    };
+                    let rows: Vec<_> = brokers.iter().map(row).collect();
+                    out.table(["ID", "BROKER", "STATE", "ALIVE", "QUEUES"], &rows)
+                },
+            )
+        }
+        BrokerCommand::Drain { id } => {
+            admin.drain(id).await.map_err(explain)?;
+            let human = format!("draining broker {id}; watch its queues leave with: rmom broker list");
+            printer.print(|| json!({ "draining": id }), |out| out.line(human))
+        }
+        BrokerCommand::Undrain { id } => {
+            admin.undrain(id).await.map_err(explain)?;
+            printer.print(|| json!({ "undrained": id }), |out| out.line(format!("broker {id} takes queues again")))
+        }
+    }
+}
+
+fn parse_id(text: &str) -> Result<Uuid, CliError> {
+    Uuid::parse_str(text).map_err(|_| {
+        CliError::usage(format_args!("{text:?} is no channel id"))
+            .hint("An id looks like 0f8fad5b-d9cb-469f-a165-70867728950e; see them with: rmom channel list")
+    })
+}
+
+fn place(host: &Option<String>, port: Option<u16>) -> String {
+    match (host, port) {
+        (Some(host), Some(port)) => crate::service::authority(host, port),
+        _ => "no broker yet".to_owned(),
+    }
+}
+
+fn topic(topic: Option<&str>) -> String {
+    topic.unwrap_or("(all)").to_owned()
+}
+
+fn queue_json(queue: &Queue) -> Value {
+    let mut json = json!({ "id": queue.id, "label": queue.label, "host": queue.host, "port": queue.port });
+    if let Some(live) = &queue.live {
+        json["live"] = live_json(live);
+    }
+    if let Some(error) = &queue.live_error {
+        json["live_error"] = error.as_str().into();
+    }
+    json
+}
+
+fn live_json(live: &LiveQueue) -> Value {
+    let subscribers: Vec<Value> = live
+        .subscribers
+        .iter()
+        .map(|subscriber| {
+            json!({
+                "channel_id": subscriber.channel_id, "topic": subscriber.topic, "peer": subscriber.peer,
+                "offset": subscriber.offset, "lag": subscriber.lag,
+            })
+        })
+        .collect();
+    let age = u64::try_from(live.oldest_age.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "epoch": live.epoch, "last_offset": live.last_offset, "depth_messages": live.depth_messages,
+        "depth_bytes": live.depth_bytes, "oldest_age_millis": age, "subscribers": subscribers,
+    })
+}
+
+fn channel_json(channel: &Channel) -> Value {
+    json!({
+        "id": channel.id, "queue_id": channel.queue_id, "queue_label": channel.queue_label, "topic": channel.topic,
+        "start": channel.start, "host": channel.host, "port": channel.port,
+    })
+}
+
+fn broker_json(broker: &Broker) -> Value {
+    json!({
+        "id": broker.id, "host": broker.host, "port": broker.port, "state": broker.state, "live": broker.live,
+        "queues": broker.queues,
+    })
+}

@@ -1,0 +1,359 @@
+//! The command line of `rmom`.
+
+use std::{path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where `rmom dev` puts its manager, and where commands look for one.
+pub const DEFAULT_MANAGER: &str = "http://127.0.0.1:8082";
+
+const EXAMPLES: &str = "\
+Examples:
+  rmom dev                                  run a broker on this machine (leave it running)
+  echo hello | rmom push --create greetings push a message per line
+  rmom subscribe greetings                  print what is pushed, from the first message on
+
+Exit codes: 0 done, 1 refused, 2 wrong usage, 3 not found, 4 unavailable or timed out.";
+
+/// Durable messages: run brokers, manage queues, push and subscribe.
+#[derive(Debug, Parser)]
+#[command(name = "rmom", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// Managers to ask, separated by commas; any one of them will do.
+    #[arg(long, global = true, env = "RMOM_MANAGER", value_name = "URL", value_delimiter = ',', default_value = DEFAULT_MANAGER)]
+    pub manager: Vec<String>,
+    /// Certificates.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// Print JSON for programs instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Certificates for clusters that speak TLS.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TlsArgs {
+    /// PEM file with the certificates that vouch for managers and brokers; with it, TLS is spoken.
+    #[arg(long, global = true, env = "RMOM_CA", value_name = "FILE", help_heading = "TLS")]
+    pub ca: Option<PathBuf>,
+    /// PEM file with this client's certificate, for clusters that ask for one.
+    #[arg(long, global = true, env = "RMOM_CERT", value_name = "FILE", help_heading = "TLS")]
+    pub cert: Option<PathBuf>,
+    /// PEM file with its private key.
+    #[arg(long, global = true, env = "RMOM_KEY", value_name = "FILE", help_heading = "TLS")]
+    pub key: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a manager and three brokers in this process, with an embedded database.
+    Dev(DevArgs),
+    /// Create, delete and look at queues.
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// Create, delete and look at channels, the receiving ends of queues.
+    #[command(subcommand)]
+    Channel(ChannelCommand),
+    /// Look at brokers, and take them out of service in good order.
+    #[command(subcommand)]
+    Broker(BrokerCommand),
+    /// Push messages to a queue: the arguments, or a line of standard input each.
+    Push(PushArgs),
+    /// Print the messages of a queue or channel as they come.
+    Subscribe(SubscribeArgs),
+    /// Crash and restart brokers of a running `rmom dev`, to watch a failover.
+    #[command(subcommand)]
+    DevBroker(DevBrokerCommand),
+}
+
+/// `rmom dev`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rmom dev
+  rmom dev --data /var/tmp/rmom
+  rmom dev --ephemeral --port 0 --broker-port 0
+
+Port 0 takes free ports. The data is kept between runs; it belongs to one process at a time.")]
+pub struct DevArgs {
+    /// Keep messages in this directory.
+    #[arg(long, value_name = "DIR", default_value = "rmom-data", conflicts_with = "ephemeral")]
+    pub data: PathBuf,
+    /// Keep nothing after the end.
+    #[arg(long)]
+    pub ephemeral: bool,
+    /// The manager's port; 0: free ones for the manager and, unless --broker-port is given, the brokers.
+    #[arg(long, value_name = "PORT", default_value_t = 8082)]
+    pub port: u16,
+    /// The first broker's port; the others follow it [default: 50051].
+    #[arg(long, value_name = "PORT")]
+    pub broker_port: Option<u16>,
+    /// How many brokers.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub brokers: u16,
+    /// The address to listen on.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub host: std::net::IpAddr,
+}
+
+/// `rmom queue`
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// Create a queue; answers once a broker serves it.
+    #[command(after_help = "Example:\n  rmom queue create orders")]
+    Create {
+        /// Its label: 1 to 255 bytes, in any case.
+        label: String,
+    },
+    /// Delete a queue with its messages and channels, for good.
+    #[command(after_help = "Example:\n  rmom queue delete orders")]
+    Delete {
+        /// Its label.
+        label: String,
+    },
+    /// List the queues.
+    #[command(after_help = "Example:\n  rmom queue list")]
+    List,
+    /// Show where a queue is hosted, what it holds, and who is subscribed and how far behind.
+    #[command(after_help = "Example:\n  rmom queue show orders")]
+    Show {
+        /// Its label.
+        label: String,
+    },
+}
+
+/// `rmom channel`
+#[derive(Debug, Subcommand)]
+pub enum ChannelCommand {
+    /// Create a channel and print its id.
+    #[command(after_help = "Example:\n  rmom channel create orders --topic paid --from latest")]
+    Create {
+        /// The queue's label.
+        queue: String,
+        /// Let through only messages of this topic.
+        #[arg(long)]
+        topic: Option<String>,
+        /// Where it starts: earliest, latest, or an offset.
+        #[arg(long, value_name = "START", default_value = "earliest")]
+        from: From,
+    },
+    /// Delete a channel.
+    #[command(after_help = "Example:\n  rmom channel delete 0f8fad5b-d9cb-469f-a165-70867728950e")]
+    Delete {
+        /// Its id.
+        id: String,
+    },
+    /// List channels, of one queue or of all.
+    #[command(after_help = "Example:\n  rmom channel list orders")]
+    List {
+        /// The queue's label.
+        queue: Option<String>,
+    },
+    /// Show a channel: its queue, topic and start, and where the queue is hosted.
+    #[command(after_help = "Example:\n  rmom channel show 0f8fad5b-d9cb-469f-a165-70867728950e")]
+    Show {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// `rmom broker`
+#[derive(Debug, Subcommand)]
+pub enum BrokerCommand {
+    /// List the brokers and what they host.
+    #[command(after_help = "Example:\n  rmom broker list")]
+    List,
+    /// Move a broker's queues elsewhere, and give it no new ones.
+    #[command(after_help = "Example:\n  rmom broker drain 2")]
+    Drain {
+        /// Its id, as `rmom broker list` shows it.
+        id: u64,
+    },
+    /// Let a drained broker take queues again.
+    #[command(after_help = "Example:\n  rmom broker undrain 2")]
+    Undrain {
+        /// Its id.
+        id: u64,
+    },
+}
+
+/// `rmom dev-broker`
+#[derive(Debug, Subcommand)]
+pub enum DevBrokerCommand {
+    /// Stop a broker abruptly, as a power cut would.
+    #[command(after_help = "Example:\n  rmom dev-broker crash 1")]
+    Crash {
+        /// Its number in what `rmom dev` printed.
+        number: u16,
+    },
+    /// Start a crashed broker again.
+    #[command(after_help = "Example:\n  rmom dev-broker restart 1")]
+    Restart {
+        /// Its number in what `rmom dev` printed.
+        number: u16,
+    },
+}
+
+/// `rmom push`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rmom push orders 'one message' 'another'
+  git log --oneline | rmom push --create history
+  rmom push orders --producer importer-1 < orders.txt
+
+It ends when everything is stored. With --producer a name, lines that an interrupted run of the same name and
+input stored already are skipped, so that each line is stored once.")]
+pub struct PushArgs {
+    /// The queue's label.
+    pub queue: String,
+    /// The messages; without any, one per line of standard input.
+    pub messages: Vec<String>,
+    /// Give the messages this topic.
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Create the queue if it does not exist.
+    #[arg(long)]
+    pub create: bool,
+    /// Lifetime of the messages: 90s, 15m, 12h, 7d [default: the broker's].
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub ttl: Option<Duration>,
+    /// Push under this name, one for each input: as many messages as earlier runs of the name stored are skipped.
+    #[arg(long, value_name = "NAME")]
+    pub producer: Option<String>,
+    /// Give up when a message could not be stored for this long.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2m")]
+    pub timeout: Duration,
+}
+
+/// `rmom subscribe`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rmom subscribe orders
+  rmom subscribe orders --topic paid --from latest --json
+  rmom subscribe orders --count 10 --idle-timeout 5s
+  rmom subscribe 0f8fad5b-d9cb-469f-a165-70867728950e
+
+An id is a channel's. Anything else is a queue's label: a channel is made for this run and deleted at its end.
+Each message is printed with a newline after it. When a broker dies, it goes on at the next one where it stopped.")]
+pub struct SubscribeArgs {
+    /// A queue's label, or a channel's id.
+    #[arg(value_name = "QUEUE|CHANNEL")]
+    pub source: String,
+    /// Only messages of this topic (of a queue).
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Where to start in a queue: earliest, latest, or an offset [default: earliest].
+    #[arg(long, value_name = "START")]
+    pub from: Option<From>,
+    /// Keep the channel that was made, and print its id to standard error.
+    #[arg(long)]
+    pub keep: bool,
+    /// End after so many messages.
+    #[arg(long, value_name = "N")]
+    pub count: Option<u64>,
+    /// End when no message came for this long; exit code 4 if --count messages were wanted.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub idle_timeout: Option<Duration>,
+    /// End after this long; exit code 4 if --count messages were wanted.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// Where a channel starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum From {
+    /// At the oldest message.
+    #[default]
+    Earliest,
+    /// After the newest.
+    Latest,
+    /// At an offset.
+    Offset(u64),
+}
+
+impl FromStr for From {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "earliest" => Ok(Self::Earliest),
+            "latest" => Ok(Self::Latest),
+            offset => match offset.parse() {
+                Ok(offset) if (1..=i64::MAX as u64).contains(&offset) => Ok(Self::Offset(offset)),
+                _ => Err("wanted earliest, latest, or an offset (1 and up)"),
+            },
+        }
+    }
+}
+
+/// `10` and `10s` are seconds; also `250ms`, `15m`, `12h`, `7d`.
+fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+    let error = "wanted a time such as 250ms, 10s, 15m, 12h or 7d";
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| error)?;
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return Err(error),
+    };
+    let millis = number.checked_mul(millis).filter(|&millis| millis > 0).ok_or(error)?;
+    // A hundred years: what the broker takes for a lifetime, and far from where sums of times overflow.
+    if millis > rmom_core::model::limits::MAX_TTL.as_secs() * 1_000 {
+        return Err("that is more than a hundred years");
+    }
+    Ok(Duration::from_millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn check(command: &clap::Command) {
+            for sub in command.get_subcommands() {
+                let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(sub.has_subcommands() || help.contains("  rmom "), "{}", sub.get_name());
+                check(sub);
+            }
+        }
+        check(&Cli::command());
+    }
+
+    #[test]
+    fn times_have_units() {
+        assert_eq!(parse_duration("10"), Ok(Duration::from_secs(10)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        for text in ["", "s", "-1s", "1.5s", "10 s", "0s", "1w", "99999999999999999999", "40000d"] {
+            assert!(parse_duration(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn starts_are_words_or_offsets() {
+        assert_eq!("earliest".parse(), Ok(From::Earliest));
+        assert_eq!("latest".parse(), Ok(From::Latest));
+        assert_eq!("17".parse(), Ok(From::Offset(17)));
+        for text in ["0", "-1", "first", "9223372036854775808", ""] {
+            assert!(text.parse::<From>().is_err(), "{text:?}");
+        }
+    }
+}

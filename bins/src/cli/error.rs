@@ -1,0 +1,107 @@
+//! How a command fails: an exit code for scripts, and a line or two for people.
+
+use std::{fmt, io};
+
+/// Why a command ended without doing what it was asked to.
+#[derive(Debug)]
+pub struct CliError {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Refused,
+    Usage,
+    NotFound,
+    Unavailable,
+    OutputClosed,
+    Interrupted,
+}
+
+impl CliError {
+    fn new(kind: Kind, message: impl fmt::Display) -> Self {
+        Self { kind, message: message.to_string(), hint: None }
+    }
+
+    /// Somebody said no: bad input, a duplicate, a limit.
+    pub fn refused(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+
+    /// The command makes no sense as it was given.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    /// There is no such queue, channel or broker.
+    pub fn not_found(message: impl fmt::Display) -> Self {
+        Self::new(Kind::NotFound, message)
+    }
+
+    /// Nobody answers, or not in time: the same command may succeed later.
+    pub fn unavailable(message: impl fmt::Display) -> Self {
+        Self::new(Kind::Unavailable, message)
+    }
+
+    /// The user stopped it.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self::new(Kind::Interrupted, "interrupted")
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(self, hint: impl fmt::Display) -> Self {
+        Self { hint: Some(hint.to_string()), ..self }
+    }
+
+    /// What it is about, in front of the message.
+    #[must_use]
+    pub fn at(self, place: impl fmt::Display) -> Self {
+        Self { message: format!("{place}: {}", self.message), ..self }
+    }
+
+    /// The process's exit code.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self.kind {
+            // Whoever read the output has enough: that is how `head` ends a pipe.
+            Kind::OutputClosed => 0,
+            Kind::Refused => 1,
+            Kind::Usage => 2,
+            Kind::NotFound => 3,
+            Kind::Unavailable => 4,
+            Kind::Interrupted => 130,
+        }
+    }
+
+    /// False if there is nothing to tell.
+    #[must_use]
+    pub const fn is_worth_telling(&self) -> bool {
+        !matches!(self.kind, Kind::OutputClosed | Kind::Interrupted)
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\n{hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for CliError {}
+
+/// Of standard output.
+impl From<io::Error> for CliError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::new(Kind::OutputClosed, error),
+            _ => Self::refused(format_args!("cannot write to standard output: {error}")),
+        }
+    }
+}

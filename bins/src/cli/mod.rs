@@ -1,0 +1,58 @@
+//! The command `rmom`.
+
+mod admin;
+pub mod args;
+mod dev;
+mod error;
+mod input;
+mod notices;
+mod output;
+mod push;
+mod session;
+mod subscribe;
+
+use clap::Parser as _;
+pub use error::CliError;
+
+use self::{
+    admin::Printer,
+    args::{Cli, Command},
+    output::{Out, tell},
+    session::Session,
+};
+use crate::service::block_on;
+
+/// Does what the command line says; returns the exit code.
+#[must_use]
+pub fn run() -> u8 {
+    let cli = Cli::parse();
+    let result = block_on(dispatch(cli)).unwrap_or_else(|error| Err(CliError::unavailable(error)));
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            if error.is_worth_telling() {
+                tell(format_args!("rmom: {error}"));
+            }
+            error.exit_code()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<(), CliError> {
+    let Cli { manager, tls, json, command } = cli;
+    if let Command::Dev(args) = command {
+        return Box::pin(dev::run(args, json)).await;
+    }
+    notices::start();
+    let session = Session::new(&manager, &tls, |builder| builder)?;
+    let printer = || Printer { out: Out::new(), json };
+    match command {
+        Command::Dev(_) => Ok(()),
+        Command::Queue(command) => admin::queue(&session, &mut printer(), command).await,
+        Command::Channel(command) => admin::channel(&session, &mut printer(), command).await,
+        Command::Broker(command) => admin::broker(&session, &mut printer(), command).await,
+        Command::Push(args) => Box::pin(push::run(&session, args, json)).await,
+        Command::Subscribe(args) => Box::pin(subscribe::run(&session, args, json)).await,
+        Command::DevBroker(command) => dev::broker(&session, command, json).await,
+    }
+}

@@ -1,0 +1,87 @@
+//! What the client library does behind a command, told at the terminal: that a connection was lost.
+
+use std::{
+    fmt,
+    io::{IsTerminal as _, stderr},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    layer::{Context, SubscriberExt as _},
+    util::SubscriberInitExt as _,
+};
+
+use super::output::tell;
+
+/// While a connection is down, this is how often the terminal hears of it.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// With `RUST_LOG` everything it asks for; otherwise lost connections, in a line each.
+pub(super) fn start() {
+    let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
+    let registry = tracing_subscriber::registry();
+    // A second start, as in tests, changes nothing.
+    let _ = match asked.map(EnvFilter::try_new) {
+        Some(Ok(filter)) => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_ansi(stderr().is_terminal())
+                    .with_writer(stderr)
+                    .with_filter(filter),
+            )
+            .try_init(),
+        Some(Err(error)) => {
+            tell(format_args!("rmom: RUST_LOG cannot be read: {error}"));
+            registry.with(Notices::default()).try_init()
+        }
+        None => registry.with(Notices::default()).try_init(),
+    };
+}
+
+#[derive(Default)]
+struct Notices {
+    told: Mutex<Option<Instant>>,
+}
+
+/// The fields of an attempt to connect again.
+#[derive(Default)]
+struct Retry {
+    error: Option<String>,
+    wait: bool,
+}
+
+impl Visit for Retry {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "error" => self.error = Some(format!("{value:?}")),
+            "wait" => self.wait = true,
+            _ => {}
+        }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Notices {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        if *metadata.level() != Level::WARN || !metadata.target().starts_with("rmom_client") {
+            return;
+        }
+        let mut retry = Retry::default();
+        event.record(&mut retry);
+        // What ends a command is told by the command; only what is tried again would go unnoticed.
+        let (Some(error), true) = (retry.error, retry.wait) else { return };
+        let now = Instant::now();
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if told.is_none_or(|at| now.duration_since(at) >= INTERVAL) {
+            *told = Some(now);
+            drop(told);
+            tell(format_args!("rmom: connecting again: {error}"));
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! A broker's YAML.
+
+use std::{path::Path, time::Duration};
+
+use rmom_core::{
+    broker::BrokerSettings,
+    model::{BrokerAddr, limits},
+};
+use serde::Serialize;
+
+use super::{
+    ConfigError, DatabaseConfig, Environment, Loaded, LogConfig, TlsConfig, apply_environment, parse_yaml, read_file,
+    tree::{Reader, Section},
+};
+
+/// The original's port.
+const DEFAULT_PORT: u16 = 50_051;
+
+/// Settings of `rmom-broker`. The first seven are the original's.
+#[derive(Clone, Debug, Serialize)]
+pub struct BrokerConfig {
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Where clients and managers reach it; with the port it is the broker's identity.
+    pub external_host: String,
+    /// 0: the port that it listens on.
+    pub external_port: u16,
+    /// How many of a queue's newest messages stay in memory.
+    pub queue_buffer_size: usize,
+    /// Lifetime in seconds of messages that name none; 0: for ever.
+    pub message_ttl: u64,
+    /// The store.
+    pub database: DatabaseConfig,
+    /// How many bytes of a queue's newest messages stay in memory.
+    pub queue_buffer_bytes: usize,
+    /// Largest message, framing included.
+    pub max_message_bytes: usize,
+    /// Bytes of pushes that are accepted and not stored yet.
+    pub max_pending_bytes: usize,
+    /// How long the broker may go without the store before it counts as dead.
+    pub lease_millis: u64,
+    /// Deadline of one call of the store; below the lease.
+    pub store_timeout_millis: u64,
+    /// How long pushes wait while the fate of an append is found out.
+    pub recovery_timeout_millis: u64,
+    /// How long a push or subscription waits for its queue to be activated.
+    pub activation_timeout_millis: u64,
+    /// How often expired messages are removed.
+    pub trim_interval_millis: u64,
+    /// For how long a producer is remembered after its last push.
+    pub producer_retention_secs: u64,
+    /// Most subscriptions at once.
+    pub max_subscriptions: usize,
+    /// Reads of the store on behalf of subscribers at once.
+    pub max_store_reads: usize,
+    /// Look-ups of unknown queues and channels in the store, per second.
+    pub max_lookups_per_second: u32,
+    /// How long a stop in good order may take.
+    pub shutdown_timeout_secs: u64,
+    /// Certificates.
+    #[serde(skip_serializing_if = "TlsConfig::is_empty")]
+    pub tls: TlsConfig,
+    /// Logging.
+    pub log: LogConfig,
+}
+
+impl BrokerConfig {
+    /// Reads `file`, with `environment` over it.
+    ///
+    /// # Errors
+    /// The file cannot be read or parsed, or settings are wrong: then all of them are named.
+    pub fn load(file: &Path, environment: &Environment) -> Result<Loaded<Self>, ConfigError> {
+        Self::parse(file, &read_file(file)?, environment)
+    }
+
+    /// As [`BrokerConfig::load`], from text; `file` is for messages and relative paths.
+    ///
+    /// # Errors
+    /// As [`BrokerConfig::load`].
+    pub fn parse(file: &Path, text: &str, environment: &Environment) -> Result<Loaded<Self>, ConfigError> {
+        let reader = Reader::new(file);
+        apply_environment(&reader, environment);
+        let config = Self::read(reader.section("", parse_yaml(file, text)?), file);
+        let warnings = reader.finish()?;
+        Ok(Loaded { config, warnings })
+    }
+
+    fn read(mut root: Section<'_>, file: &Path) -> Self {
+        let host = root.value_or("host", "127.0.0.1".to_owned());
+        let port = root.value_or("port", DEFAULT_PORT);
+        let external_host = read_external_host(&mut root, &host);
+        let lease_millis = root.number("lease_millis", 3_000, 300..=600_000);
+        // Calls of the store have to fail before the lease does.
+        let store_timeout_millis = root.number("store_timeout_millis", lease_millis * 2 / 3, 50..=600_000);
+        if store_timeout_millis >= lease_millis {
+            root.problem(
+                "store_timeout_millis",
+                format!("found {store_timeout_millis}, wanted less than lease_millis, which is {lease_millis}"),
+            );
+        }
+        let retention_floor = limits::MAX_DELIVERY_TIMEOUT.as_secs();
+        let database = DatabaseConfig::read(root.section("database"), file, true);
+        let config = Self {
+            host,
+            port,
+            external_host,
+            external_port: root.value_or("external_port", port),
+            queue_buffer_size: root.number("queue_buffer_size", 10_000, 1..=100_000_000),
+            message_ttl: root.number("message_ttl", 600, 0..=limits::MAX_TTL.as_secs()),
+            queue_buffer_bytes: root.number("queue_buffer_bytes", 16 << 20, 64 << 10..=64 << 30),
+            max_message_bytes: root.number("max_message_bytes", limits::DEFAULT_MAX_MESSAGE_BYTES, 1_024..=256 << 20),
+            max_pending_bytes: root.number("max_pending_bytes", 64 << 20, 64 << 10..=64 << 30),
+            lease_millis,
+            store_timeout_millis,
+            recovery_timeout_millis: root.number("recovery_timeout_millis", 10_000, 100..=600_000),
+            activation_timeout_millis: root.number("activation_timeout_millis", 5_000, 100..=600_000),
+            trim_interval_millis: root.number("trim_interval_millis", 1_000, 10..=3_600_000),
+            producer_retention_secs: root.number(
+                "producer_retention_secs",
+                3_600,
+                retention_floor..=limits::MAX_TTL.as_secs(),
+            ),
+            max_subscriptions: root.number("max_subscriptions", 20_000, 1..=10_000_000),
+            max_store_reads: root.number("max_store_reads", 4, 1..=1_000),
+            max_lookups_per_second: root.number("max_lookups_per_second", 1_000, 1..=1_000_000),
+            shutdown_timeout_secs: root.number("shutdown_timeout_secs", 10, 1..=600),
+            tls: TlsConfig::read(root.section("tls"), file),
+            log: LogConfig::read(root.section("log")),
+            database,
+        };
+        if config.max_pending_bytes < config.max_message_bytes {
+            root.problem(
+                "max_pending_bytes",
+                format!(
+                    "found {}, wanted at least max_message_bytes, which is {}",
+                    config.max_pending_bytes, config.max_message_bytes
+                ),
+            );
+        }
+        root.finish();
+        config
+    }
+
+    /// What the broker's core is told, once it listens on `port`.
+    #[must_use]
+    pub fn settings(&self, port: u16) -> BrokerSettings {
+        let external_port = if self.external_port == 0 { port } else { self.external_port };
+        let millis = Duration::from_millis;
+        BrokerSettings {
+            message_ttl: (self.message_ttl > 0).then(|| Duration::from_secs(self.message_ttl)),
+            max_message_bytes: self.max_message_bytes,
+            queue_buffer_messages: self.queue_buffer_size,
+            queue_buffer_bytes: self.queue_buffer_bytes,
+            max_pending_bytes: self.max_pending_bytes,
+            lease: millis(self.lease_millis),
+            store_timeout: millis(self.store_timeout_millis),
+            recovery_timeout: millis(self.recovery_timeout_millis),
+            activation_timeout: millis(self.activation_timeout_millis),
+            trim_interval: millis(self.trim_interval_millis),
+            producer_retention: Duration::from_secs(self.producer_retention_secs),
+            max_subscriptions: self.max_subscriptions,
+            max_store_reads: self.max_store_reads,
+            max_lookups_per_second: self.max_lookups_per_second,
+            addr: BrokerAddr { host: self.external_host.clone(), port: external_port },
+        }
+    }
+
+    /// The effective configuration as a file, without passwords.
+    #[must_use]
+    pub fn to_yaml(&self) -> String {
+        serde_norway::to_string(self).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
+    }
+}
+
+fn read_external_host(root: &mut Section<'_>, host: &str) -> String {
+    let external: Option<String> = root.value("external_host");
+    let chosen = external.clone().unwrap_or_else(|| host.to_owned());
+    let wildcard = chosen.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified());
+    if chosen.is_empty() || chosen.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
+        root.problem("external_host", format!("found {chosen:?}, wanted a host name or an IP address"));
+    } else if wildcard {
+        let reason = format!("{chosen} is no address that clients can connect to; name this machine");
+        root.problem("external_host", reason);
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Loaded<BrokerConfig>, String> {
+        let environment = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        BrokerConfig::parse(Path::new("b.yaml"), text, &environment).map_err(|error| error.to_string())
+    }
+
+    const ORIGINAL: [&str; 3] = [
+        include_str!("../../../deploy/examples/mom1.yaml"),
+        include_str!("../../../deploy/examples/mom2.yaml"),
+        include_str!("../../../deploy/examples/mom3.yaml"),
+    ];
+
+    #[test]
+    fn the_originals_files_are_accepted_as_they_are() {
+        for (text, host) in ORIGINAL.into_iter().zip(["127.0.0.1", "127.0.0.2", "127.0.0.3"]) {
+            let Loaded { config, warnings } = parse(text, &[]).unwrap();
+            assert_eq!(warnings, Vec::<String>::new());
+            let settings = config.settings(50_051);
+            assert_eq!(settings.addr, BrokerAddr { host: host.into(), port: 50_051 });
+            assert_eq!(settings.queue_buffer_messages, 10_000);
+            assert_eq!(settings.message_ttl, Some(Duration::from_secs(600)));
+            assert_eq!((config.database.min_connections, config.database.max_connections), (2, 20));
+            let super::super::DatabaseUrl::Postgres(url) = &config.database.url else { panic!("wanted PostgreSQL") };
+            assert_eq!(url.reveal(), "postgres://postgres:secret@127.0.0.1:5432/rmom_manager");
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_core() {
+        let config = parse("database: {url: 'sqlite:x.db'}", &[]).unwrap().config;
+        let defaults = BrokerSettings::new(BrokerAddr { host: "127.0.0.1".into(), port: DEFAULT_PORT });
+        assert_eq!(format!("{:?}", config.settings(DEFAULT_PORT)), format!("{defaults:?}"));
+    }
+
+    #[test]
+    fn the_effective_configuration_reads_back_and_hides_the_password() {
+        let shown = parse(ORIGINAL[0], &[]).unwrap().config.to_yaml();
+        assert!(!shown.contains("secret"), "{shown}");
+        assert_eq!(parse(&shown, &[]).unwrap().config.to_yaml(), shown);
+        assert!(!format!("{:?}", parse(ORIGINAL[0], &[]).unwrap()).contains("secret"));
+    }
+
+    #[test]
+    fn the_environment_overrides() {
+        let variables = [
+            ("RMOM_PORT", "6000"),
+            ("RMOM_EXTERNAL_HOST", "broker-1.example"),
+            ("RMOM_DATABASE__HOST", "::1"),
+            ("RMOM_DATABASE__PASSWORD", "p@ss/1"),
+            ("RMOM_LOG__FORMAT", "json"),
+            ("RMOM_MANAGER", "http://ignored"),
+        ];
+        let Loaded { config, warnings } = parse(ORIGINAL[0], &variables).unwrap();
+        assert_eq!(warnings, Vec::<String>::new());
+        assert_eq!((config.port, config.external_port), (6000, 50_051));
+        assert_eq!(config.external_host, "broker-1.example");
+        assert_eq!(config.log.format, super::super::LogFormat::Json);
+        let super::super::DatabaseUrl::Postgres(url) = &config.database.url else { panic!("wanted PostgreSQL") };
+        assert_eq!(url.reveal(), "postgres://postgres:p%40ss%2F1@[::1]:5432/rmom_manager");
+    }
+
+    #[test]
+    fn a_url_from_the_environment_wins_over_the_files_parts() {
+        let url = ("RMOM_DATABASE__URL", "postgres://h/d");
+        assert_eq!(parse(ORIGINAL[0], &[url]).unwrap().config.database.url.redacted(), "postgres://h/d");
+        let error = parse(ORIGINAL[0], &[url, ("RMOM_DATABASE__HOST", "x")]).unwrap_err();
+        assert_eq!(error, "b.yaml: database.host: contradicts url; give one or the other");
+    }
+
+    #[test]
+    fn a_variable_that_names_nothing_is_a_warning() {
+        let warnings = parse(ORIGINAL[0], &[("RMOM_PROT", "1")]).unwrap().warnings;
+        assert_eq!(warnings, ["the environment variable RMOM_PROT names no setting of this program; ignored"]);
+    }
+
+    #[test]
+    fn mistakes_are_named_all_of_them() {
+        let database = "database: {dbname: d}\n";
+        type Case = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+        let table: &[Case] = &[
+            ("prot: 1", &[], "b.yaml: prot: there is no such setting; did you mean port?"),
+            (
+                "queue_bufer_size: 1",
+                &[],
+                "b.yaml: queue_bufer_size: there is no such setting; did you mean queue_buffer_size?",
+            ),
+            ("port: many", &[], "b.yaml: port: found the text \"many\", wanted a whole number from 0 to 65535"),
+            ("port: 65536", &[], "b.yaml: port: found the number 65536, wanted a whole number from 0 to 65535"),
+            ("port: -1", &[], "b.yaml: port: found the number -1, wanted a whole number from 0 to 65535"),
+            ("message_ttl: 1.5", &[], "b.yaml: message_ttl: found the number 1.5, wanted a whole number, 0 or more"),
+            ("host: [a]", &[], "b.yaml: host: found a list, wanted a text"),
+            ("host: 127", &[], "b.yaml: host: found the number 127, wanted a text"),
+            (
+                "log: {level: 'a=b=c'}",
+                &[],
+                "b.yaml: log.level: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5; wanted something like info, or warn,rmom_core=debug",
+            ),
+            ("log: {format: xml}", &[], "b.yaml: log.format: found the text \"xml\", wanted human or json"),
+            ("log: loud", &[], "b.yaml: log: found a text, wanted a section"),
+            (
+                "host: 0.0.0.0",
+                &[],
+                "b.yaml: external_host: 0.0.0.0 is no address that clients can connect to; name this machine",
+            ),
+            ("lease_millis: 1", &[], "b.yaml: lease_millis: found 1, wanted 300 to 600000"),
+            (
+                "store_timeout_millis: 5000",
+                &[],
+                "b.yaml: store_timeout_millis: found 5000, wanted less than lease_millis, which is 3000",
+            ),
+            (
+                "tls: {cert: nowhere.pem}",
+                &[],
+                "b.yaml: tls.cert: there is no file nowhere.pem\nb.yaml: tls.key: missing; a certificate and its key go together",
+            ),
+            (
+                "prot: 1\nhost: 5",
+                &[],
+                "b.yaml: host: found the number 5, wanted a text\nb.yaml: prot: there is no such setting; did you mean port?",
+            ),
+            (
+                "",
+                &[("RMOM_PORT", "http")],
+                "b.yaml: port: the environment variable RMOM_PORT is \"http\", wanted a whole number from 0 to 65535",
+            ),
+        ];
+        for (text, environment, wanted) in table {
+            assert_eq!(parse(&format!("{database}{text}"), environment).unwrap_err(), *wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_in_the_database_section_are_named_and_reveal_nothing() {
+        let table = [
+            ("", "b.yaml: database.dbname: missing; name the database, or give url: sqlite:PATH"),
+            (
+                "database: {dbname: d, password: 12345}",
+                "b.yaml: database.password: found a number without quotes, wanted a text in quotes",
+            ),
+            (
+                "database: {url: 'mysql://u:geheim@h/d'}",
+                "b.yaml: database.url: wanted postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH",
+            ),
+            ("database: {url: 'sqlite:x', host: h}", "b.yaml: database.host: contradicts url; give one or the other"),
+            (
+                "database: {dbname: d, pasword: x}",
+                "b.yaml: database.pasword: there is no such setting; did you mean database.password?",
+            ),
+            (
+                "database: {dbname: d, max_connections: 3, min_connections: 4}",
+                "b.yaml: database.min_connections: found 4; max_connections is 3",
+            ),
+        ];
+        for (text, wanted) in table {
+            assert_eq!(parse(text, &[]).unwrap_err(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_yaml_says_where() {
+        let error = parse("port: [", &[]).unwrap_err();
+        assert!(error.starts_with("b.yaml: ") && error.contains("line 2"), "{error}");
+        let error = parse("port: 1\nport: 2\n", &[]).unwrap_err();
+        assert!(error.contains("duplicate entry") && error.contains("port"), "{error}");
+        assert_eq!(parse("- a", &[]).unwrap_err(), "b.yaml: it holds no settings; write one `key: value` per line");
+    }
+
+    #[test]
+    fn relative_paths_are_beside_the_file() {
+        let text = "database: {url: 'sqlite:data/x.db'}";
+        let config = BrokerConfig::parse(Path::new("/etc/rmom/b.yaml"), text, &Vec::new()).unwrap().config;
+        assert_eq!(config.database.url.redacted(), "sqlite:/etc/rmom/data/x.db");
+    }
+}

@@ -1,0 +1,225 @@
+//! Where the store is.
+
+use std::{
+    fmt,
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, Serializer};
+
+use super::{Secret, beside, tree::Section};
+
+/// Which database, and how to log in.
+#[derive(Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    /// `postgres://` or `postgresql://`.
+    Postgres(Secret),
+    /// `sqlite:PATH`: a file, for one process alone.
+    Sqlite(PathBuf),
+}
+
+impl DatabaseUrl {
+    /// Reads a URL.
+    ///
+    /// # Errors
+    /// What would be right; never the URL itself, since it may hold a password.
+    pub fn parse(url: &str) -> Result<Self, &'static str> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return if path.is_empty() { Err("wanted sqlite:PATH") } else { Ok(Self::Sqlite(path.into())) };
+        }
+        let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
+        match rest {
+            Some(rest) if !rest.is_empty() => Ok(Self::Postgres(Secret::new(url))),
+            _ => Err("wanted postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH"),
+        }
+    }
+
+    /// The URL without its password, for people.
+    #[must_use]
+    pub fn redacted(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::Postgres(url) => redact(url.reveal()),
+        }
+    }
+}
+
+/// Hides what stands between `user:` and the last `@` before the path, and any `password=` of the query.
+fn redact(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
+    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    // A password that is not percent-encoded may hold anything, so go by the last `@` of all.
+    let mut shown = match rest.rsplit_once('@') {
+        None => format!("{scheme}://{rest}"),
+        Some((login, place)) => match login.split_once(':') {
+            None => format!("{scheme}://{login}@{place}"),
+            Some((user, _)) => format!("{scheme}://{user}:{}@{place}", Secret::SHOWN),
+        },
+    };
+    for (index, pair) in query.into_iter().flat_map(|query| query.split('&')).enumerate() {
+        let (name, _) = pair.split_once('=').unwrap_or((pair, ""));
+        let separator = if index == 0 { '?' } else { '&' };
+        let _ = match name {
+            "password" => write!(shown, "{separator}password={}", Secret::SHOWN),
+            _ => write!(shown, "{separator}{pair}"),
+        };
+    }
+    shown
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.redacted())
+    }
+}
+
+impl Serialize for DatabaseUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.redacted())
+    }
+}
+
+/// A broker's section `database`, a manager's `databases.rmom_manager`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DatabaseConfig {
+    /// Which, and how to log in.
+    pub url: DatabaseUrl,
+    /// Connections that are kept open.
+    pub min_connections: u32,
+    /// Most connections at once.
+    pub max_connections: u32,
+    /// Seconds that an idle connection is kept; 0: for ever.
+    pub idle_timeout: u64,
+    /// Seconds to wait for a connection.
+    pub connect_timeout: u64,
+    /// Whether to create and update the tables at start; otherwise somebody else has to.
+    pub migrate: bool,
+    /// Whether to start on a database that may lose what it confirmed (`fsync=off`, `synchronous_commit=off`).
+    pub allow_unsafe_durability: bool,
+}
+
+impl DatabaseConfig {
+    /// Reads a section that has `url`, or (the original's brokers) `host`, `port`, `user`, `password` and `dbname`.
+    pub(super) fn read(mut section: Section<'_>, file: &Path, parts_allowed: bool) -> Self {
+        let url = if section.has("url") || !parts_allowed {
+            let from_environment = section.is_overridden("url");
+            let url = Self::read_url(&mut section, file);
+            if parts_allowed {
+                for part in ["host", "port", "user", "password", "dbname"] {
+                    // A URL from the environment overrides what the file says, in whatever words it does.
+                    if section.has(part) && (!from_environment || section.is_overridden(part)) {
+                        section.problem(part, "contradicts url; give one or the other");
+                    }
+                    section.skip(part);
+                }
+            }
+            url
+        } else {
+            Self::read_parts(&mut section)
+        };
+        let max_connections = section.number("max_connections", 10, 1..=1_000);
+        let min_connections = section.number("min_connections", 2.min(max_connections), 0..=1_000);
+        if min_connections > max_connections {
+            section
+                .problem("min_connections", format!("found {min_connections}; max_connections is {max_connections}"));
+        }
+        let config = Self {
+            // After a reported problem nobody gets to see the configuration, but the other keys are looked at.
+            url: url.unwrap_or_else(|| DatabaseUrl::Sqlite(PathBuf::new())),
+            min_connections,
+            max_connections,
+            idle_timeout: section.number("idle_timeout", 120, 0..=86_400),
+            connect_timeout: section.number("connect_timeout", 5, 1..=300),
+            migrate: section.value_or("migrate", true),
+            allow_unsafe_durability: section.value_or("allow_unsafe_durability", false),
+        };
+        section.finish();
+        config
+    }
+
+    fn read_url(section: &mut Section<'_>, file: &Path) -> Option<DatabaseUrl> {
+        if !section.has("url") {
+            section.skip("url");
+            section.problem("url", "missing; wanted postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH");
+            return None;
+        }
+        let url: Secret = section.value("url")?;
+        match DatabaseUrl::parse(url.reveal()) {
+            Ok(DatabaseUrl::Sqlite(path)) => Some(DatabaseUrl::Sqlite(beside(file, &path))),
+            Ok(url) => Some(url),
+            Err(reason) => {
+                section.problem("url", reason);
+                None
+            }
+        }
+    }
+
+    fn read_parts(section: &mut Section<'_>) -> Option<DatabaseUrl> {
+        section.skip("url");
+        let host: String = section.value_or("host", "127.0.0.1".to_owned());
+        let port = section.value_or("port", 5432_u16);
+        let user: String = section.value_or("user", "postgres".to_owned());
+        let password: Option<Secret> = section.value("password");
+        let given = section.has("dbname");
+        let name: Option<String> = section.value("dbname");
+        if !given {
+            section.problem("dbname", "missing; name the database, or give url: sqlite:PATH");
+        }
+        let mut url = format!("postgres://{}", encode(&user));
+        if let Some(password) = password {
+            let _ = write!(url, ":{}", encode(password.reveal()));
+        }
+        let host = if host.starts_with('/') {
+            encode(&host) // the directory of a Unix socket
+        } else if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host
+        };
+        let _ = write!(url, "@{host}:{port}/{}", encode(&name?));
+        Some(DatabaseUrl::Postgres(Secret::new(&url)))
+    }
+}
+
+/// Percent-encodes all but letters and digits.
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        let _ = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                write!(encoded, "{}", char::from(byte))
+            }
+            _ => write!(encoded, "%{byte:02X}"),
+        };
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_hidden_wherever_they_stand() {
+        let shown = |url: &str| DatabaseUrl::parse(url).unwrap().redacted();
+        assert_eq!(shown("postgres://u:p@h:1/d"), "postgres://u:(hidden)@h:1/d");
+        assert_eq!(shown("postgresql://u:p@x@y:z@h/d?sslmode=require"), "postgresql://u:(hidden)@h/d?sslmode=require");
+        assert_eq!(shown("postgres://h/d?user=u&password=p"), "postgres://h/d?user=u&password=(hidden)");
+        assert_eq!(shown("postgres://u@h/d"), "postgres://u@h/d");
+        assert_eq!(shown("sqlite:a/b.db"), "sqlite:a/b.db");
+        assert_eq!(format!("{:?}", DatabaseUrl::parse("postgres://u:p@h/d").unwrap()), "postgres://u:(hidden)@h/d");
+    }
+
+    #[test]
+    fn other_urls_are_refused() {
+        for url in ["", "mysql://x", "postgres://", "sqlite:", "/tmp/x.db"] {
+            assert!(DatabaseUrl::parse(url).is_err(), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn awkward_passwords_survive_encoding() {
+        assert_eq!(encode("p@:/?#% ü"), "p%40%3A%2F%3F%23%25%20%C3%BC");
+    }
+}

@@ -1,0 +1,63 @@
+//! How a program logs.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::tree::{Section, Setting};
+
+/// The shape of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Setting for LogFormat {
+    const WANTED: &'static str = "human or json";
+
+    fn from_value(value: &Value) -> Option<Self> {
+        Self::from_text(value.as_str()?)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "human" => Some(Self::Human),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+/// The section `log`. The variable `RUST_LOG` wins over `level`, the flag `--log-format` over `format`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LogConfig {
+    /// The shape of log lines.
+    pub format: LogFormat,
+    /// What is logged, in `RUST_LOG`'s syntax: `info`, `warn,rmom_core=debug`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, level: "info".to_owned() }
+    }
+}
+
+impl LogConfig {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let defaults = Self::default();
+        let config = Self {
+            format: section.value_or("format", defaults.format),
+            level: section.value_or("level", defaults.level),
+        };
+        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.level) {
+            section.problem("level", format!("{error}; wanted something like info, or warn,rmom_core=debug"));
+        }
+        section.finish();
+        config
+    }
+}

@@ -1,0 +1,443 @@
+//! A manager's TOML, in Rocket's shape: a table per profile.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use rmom_core::{manager::ManagerSettings, model::BrokerAddr};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{
+    ConfigError, DatabaseConfig, Environment, Loaded, LogConfig, TlsConfig, apply_environment, parse_toml, read_file,
+    tree::{Reader, Section, Setting, nearest},
+};
+
+/// The file that is read when none is named, as Rocket does.
+pub const DEFAULT_FILE: &str = "Rocket.toml";
+/// Every other profile goes over this one.
+const DEFAULT: &str = "default";
+/// This one goes over every other.
+const GLOBAL: &str = "global";
+/// Rocket's own profiles; they may be chosen even where the file says nothing about them.
+const BUILT_IN: [&str; 3] = [DEFAULT, "debug", "release"];
+/// Keys of Rocket that mean nothing here.
+const ROCKETS_OWN: [&str; 11] = [
+    "workers",
+    "max_blocking",
+    "keep_alive",
+    "ident",
+    "ip_header",
+    "limits",
+    "temp_dir",
+    "log_level",
+    "cli_colors",
+    "secret_key",
+    "shutdown",
+];
+/// Most brokers that can be listed.
+const MAX_MOMS: usize = 10_000;
+
+/// Settings of `rmom-manager`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ManagerConfig {
+    /// Address to listen on.
+    pub address: String,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Milliseconds between two rounds of life probes; the original's `manager_cycle_secs` sets it too.
+    pub manager_cycle_millis: u64,
+    /// Milliseconds between a failed life probe and the next try.
+    pub life_probe_retry_delay_millis: u64,
+    /// How often a failed life probe is tried again before the broker counts as dead.
+    pub life_probe_max_retries: u32,
+    /// Deadline of one life probe.
+    pub life_probe_timeout_millis: u64,
+    /// How long a leading manager may be silent before another takes over.
+    pub lease_millis: u64,
+    /// How long the creation of a queue may take before the answer is 503.
+    pub create_timeout_millis: u64,
+    /// How long other administrative operations may take.
+    pub admin_timeout_millis: u64,
+    /// Deadline of one call of the store; below the lease.
+    pub store_timeout_millis: u64,
+    /// Most administrative operations at once.
+    pub max_admin_calls: u32,
+    /// How long a stop in good order may take.
+    pub shutdown_timeout_secs: u64,
+    /// Brokers to probe from the start. Others register themselves, so this may be empty.
+    pub moms: Vec<BrokerAddr>,
+    /// The store.
+    pub databases: Databases,
+    /// Certificates.
+    #[serde(skip_serializing_if = "TlsConfig::is_empty")]
+    pub tls: TlsConfig,
+    /// Logging.
+    pub log: LogConfig,
+}
+
+/// The original's name for the store.
+#[derive(Clone, Debug, Serialize)]
+pub struct Databases {
+    /// The store.
+    pub rmom_manager: DatabaseConfig,
+}
+
+impl Setting for Vec<BrokerAddr> {
+    const WANTED: &'static str = "a list of { host = \"…\", port = … }";
+
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_array()?.iter().map(|one| serde_json::from_value(one.clone()).ok()).collect()
+    }
+
+    /// `host:port,host:port`, or the list in TOML.
+    fn from_text(text: &str) -> Option<Self> {
+        if text.trim_start().starts_with('[') {
+            let table: toml::Table = toml::from_str(&format!("v = {text}")).ok()?;
+            return Self::from_value(&serde_json::to_value(table.get("v")?).ok()?);
+        }
+        let parse = |one: &str| {
+            let (host, port) = one.trim().rsplit_once(':')?;
+            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            Some(BrokerAddr { host, port: port.parse().ok()? })
+        };
+        text.split(',').filter(|one| !one.trim().is_empty()).map(parse).collect()
+    }
+}
+
+impl ManagerConfig {
+    /// Reads `file`, with `environment` over it. Without a `profile` the variable `ROCKET_PROFILE` chooses one, and else
+    /// `default` stands alone.
+    ///
+    /// # Errors
+    /// The file cannot be read or parsed, the profile is unknown, or settings are wrong: then all of them are named.
+    pub fn load(file: &Path, profile: Option<&str>, environment: &Environment) -> Result<Loaded<Self>, ConfigError> {
+        Self::parse(file, &read_file(file)?, profile, environment)
+    }
+
+    /// As [`ManagerConfig::load`], from text; `file` is for messages and relative paths.
+    ///
+    /// # Errors
+    /// As [`ManagerConfig::load`].
+    pub fn parse(
+        file: &Path,
+        text: &str,
+        profile: Option<&str>,
+        environment: &Environment,
+    ) -> Result<Loaded<Self>, ConfigError> {
+        let rockets = environment.iter().find(|(name, _)| name == "ROCKET_PROFILE").map(|(_, value)| value.as_str());
+        let profile = profile.or(rockets).unwrap_or(DEFAULT).to_lowercase();
+        let reader = Reader::new(file);
+        let mut merged = merge_profiles(&reader, file, parse_toml(file, text)?, &profile)?;
+        apply_rockets_environment(&reader, environment, &mut merged);
+        apply_environment(&reader, environment);
+        reader.rename_overrides("database.", "databases.rmom_manager.");
+        let config = Self::read(reader.section("", merged), file);
+        let warnings = reader.finish()?;
+        Ok(Loaded { config, warnings })
+    }
+
+    fn read(mut root: Section<'_>, file: &Path) -> Self {
+        for key in ROCKETS_OWN {
+            root.ignore(key);
+        }
+        let mut databases = root.section("databases");
+        let database = DatabaseConfig::read(databases.section("rmom_manager"), file, false);
+        databases.finish();
+        let defaults = ManagerSettings::default();
+        let cycle_millis = match root.has("manager_cycle_secs") {
+            true => root.number("manager_cycle_secs", 1, 1..=3_600) * 1_000,
+            false => {
+                root.skip("manager_cycle_secs");
+                millis(defaults.cycle)
+            }
+        };
+        let lease_millis = root.number("lease_millis", millis(defaults.lease), 300..=600_000);
+        // Calls of the store have to fail before the lease does.
+        let store_timeout_millis = root.number("store_timeout_millis", lease_millis * 2 / 3, 50..=600_000);
+        if store_timeout_millis >= lease_millis {
+            root.problem(
+                "store_timeout_millis",
+                format!("found {store_timeout_millis}, wanted less than lease_millis, which is {lease_millis}"),
+            );
+        }
+        let moms: Vec<BrokerAddr> = root.value("moms").unwrap_or_default();
+        if moms.len() > MAX_MOMS {
+            root.problem("moms", format!("there are {}; the limit is {MAX_MOMS}", moms.len()));
+        }
+        if let Some(bad) = moms.iter().find(|mom| mom.host.is_empty() || mom.port == 0) {
+            root.problem("moms", format!("found host {:?}, port {}, wanted both", bad.host, bad.port));
+        }
+        let config = Self {
+            address: root.value_or("address", "127.0.0.1".to_owned()),
+            port: root.value_or("port", 8082),
+            manager_cycle_millis: root.number("manager_cycle_millis", cycle_millis, 10..=3_600_000),
+            life_probe_retry_delay_millis: root.number(
+                "life_probe_retry_delay_millis",
+                millis(defaults.life_probe_retry_delay),
+                0..=60_000,
+            ),
+            life_probe_max_retries: root.number("life_probe_max_retries", defaults.life_probe_max_retries, 0..=100),
+            life_probe_timeout_millis: root.number(
+                "life_probe_timeout_millis",
+                millis(defaults.probe_deadline),
+                10..=60_000,
+            ),
+            lease_millis,
+            create_timeout_millis: root.number(
+                "create_timeout_millis",
+                millis(defaults.create_deadline),
+                100..=600_000,
+            ),
+            admin_timeout_millis: root.number("admin_timeout_millis", millis(defaults.admin_deadline), 100..=600_000),
+            store_timeout_millis,
+            max_admin_calls: root.number("max_admin_calls", defaults.max_admin_calls, 1..=100_000),
+            shutdown_timeout_secs: root.number("shutdown_timeout_secs", 10, 1..=600),
+            moms,
+            tls: TlsConfig::read(root.section("tls"), file),
+            log: LogConfig::read(root.section("log")),
+            databases: Databases { rmom_manager: database },
+        };
+        root.finish();
+        config
+    }
+
+    /// What the manager's core is told.
+    #[must_use]
+    pub fn settings(&self) -> ManagerSettings {
+        let millis = Duration::from_millis;
+        ManagerSettings {
+            moms: self.moms.clone(),
+            cycle: millis(self.manager_cycle_millis),
+            probe_deadline: millis(self.life_probe_timeout_millis),
+            life_probe_retry_delay: millis(self.life_probe_retry_delay_millis),
+            life_probe_max_retries: self.life_probe_max_retries,
+            lease: millis(self.lease_millis),
+            store_timeout: millis(self.store_timeout_millis),
+            admin_deadline: millis(self.admin_timeout_millis),
+            create_deadline: millis(self.create_timeout_millis),
+            max_admin_calls: self.max_admin_calls,
+            ..ManagerSettings::default()
+        }
+    }
+
+    /// The effective configuration as a file, without passwords.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        #[derive(Serialize)]
+        struct File<'c> {
+            default: &'c ManagerConfig,
+        }
+        toml::to_string(&File { default: self }).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `default`, under the profile, under `global`.
+fn merge_profiles(
+    reader: &Reader,
+    file: &Path,
+    tables: Map<String, Value>,
+    profile: &str,
+) -> Result<Map<String, Value>, ConfigError> {
+    let mut merged = Map::new();
+    let mut profiles = BTreeMap::new();
+    for (name, value) in tables {
+        match value {
+            Value::Object(table) => merge(profiles.entry(name.to_lowercase()).or_default(), table),
+            _ => reader.problem(name, "stands outside of a profile; put it below the line [default]"),
+        }
+    }
+    let known: Vec<&str> = BUILT_IN.into_iter().chain(profiles.keys().map(String::as_str)).collect();
+    if !known.contains(&profile) {
+        let mut known: Vec<String> = known.into_iter().map(str::to_owned).collect();
+        known.sort();
+        known.dedup();
+        return Err(ConfigError::UnknownProfile { file: file.to_owned(), profile: profile.to_owned(), known });
+    }
+    refuse_sections_without_profile(reader, &profiles);
+    for name in [DEFAULT, profile, GLOBAL] {
+        if let Some(table) = profiles.remove(name) {
+            merge(&mut merged, table);
+        }
+    }
+    Ok(merged)
+}
+
+/// `[tls]` instead of `[default.tls]` is a profile that nobody ever chooses: an easy mistake, and a silent one.
+fn refuse_sections_without_profile(reader: &Reader, profiles: &BTreeMap<String, Map<String, Value>>) {
+    for name in ["databases", "tls", "log"] {
+        if profiles.contains_key(name) {
+            reader.problem(name, format!("stands outside of a profile; write [default.{name}]"));
+        }
+    }
+}
+
+fn merge(under: &mut Map<String, Value>, over: Map<String, Value>) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Object(under)), Value::Object(over)) => merge(under, over),
+            (_, value) => {
+                under.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Rocket's own variables: `ROCKET_PORT` and the like for settings at the top, and `ROCKET_DATABASES` with a table in TOML.
+fn apply_rockets_environment(reader: &Reader, environment: &Environment, merged: &mut Map<String, Value>) {
+    const KEYS: [&str; 6] =
+        ["address", "port", "manager_cycle_secs", "life_probe_retry_delay_millis", "life_probe_max_retries", "moms"];
+    for (name, text) in environment {
+        let Some(key) = name.strip_prefix("ROCKET_").map(str::to_lowercase) else { continue };
+        match key.as_str() {
+            "profile" | "config" => {}
+            "databases" => match toml::from_str::<toml::Table>(&format!("databases = {text}")) {
+                Ok(table) => {
+                    if let Ok(Value::Object(table)) = serde_json::to_value(table) {
+                        merge(merged, table);
+                    }
+                }
+                // What it says could hold the password.
+                Err(_) => reader.problem(
+                    "databases",
+                    format!(
+                        "the environment variable {name} is no table in TOML, such as {{rmom_manager={{url=\"…\"}}}}"
+                    ),
+                ),
+            },
+            key if KEYS.contains(&key) || ROCKETS_OWN.contains(&key) => {
+                reader.override_with(key.to_owned(), name, text);
+            }
+            key => {
+                let hint = nearest(key, &KEYS)
+                    .map_or_else(String::new, |known| format!("; did you mean ROCKET_{}?", known.to_uppercase()));
+                reader.warn(format!("the environment variable {name} names no setting of this program; ignored{hint}"));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ORIGINAL: &str = include_str!("../../../deploy/examples/Rocket.toml");
+
+    fn parse(text: &str, profile: Option<&str>, environment: &[(&str, &str)]) -> Result<Loaded<ManagerConfig>, String> {
+        let environment = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        ManagerConfig::parse(Path::new("m.toml"), text, profile, &environment).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_originals_file_is_accepted_as_it_is() {
+        let Loaded { config, warnings } = parse(ORIGINAL, None, &[]).unwrap();
+        let ignored =
+            ["workers", "max_blocking", "keep_alive"].map(|key| format!("{key}: has no meaning in rmom; ignored"));
+        assert_eq!(warnings, ignored);
+        assert_eq!((config.address.as_str(), config.port, config.manager_cycle_millis), ("127.0.0.1", 8082, 5_000));
+        assert_eq!((config.life_probe_retry_delay_millis, config.life_probe_max_retries), (33, 3));
+        let moms: Vec<String> = config.moms.iter().map(ToString::to_string).collect();
+        assert_eq!(moms, ["127.0.0.1:50051", "127.0.0.2:50051", "127.0.0.3:50051", "127.0.0.4:50051"]);
+        let database = &config.databases.rmom_manager;
+        assert_eq!((database.min_connections, database.max_connections), (3, 5));
+        assert_eq!((database.idle_timeout, database.connect_timeout), (120, 7));
+        let super::super::DatabaseUrl::Postgres(url) = &database.url else { panic!("wanted PostgreSQL") };
+        assert_eq!(url.reveal(), "postgresql://postgres:secret@127.0.0.1:5432/rmom_manager");
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_core() {
+        let config = parse("[default.databases.rmom_manager]\nurl = 'sqlite:x.db'", None, &[]).unwrap().config;
+        assert_eq!(format!("{:?}", config.settings()), format!("{:?}", ManagerSettings::default()));
+    }
+
+    #[test]
+    fn the_flag_chooses_the_profile_before_the_variable() {
+        let port = |profile, environment: &[_]| parse(ORIGINAL, profile, environment).unwrap().config.port;
+        assert_eq!(port(None, &[]), 8082);
+        assert_eq!(port(Some("release"), &[]), 8080);
+        assert_eq!(port(None, &[("ROCKET_PROFILE", "Release")]), 8080);
+        assert_eq!(port(Some("debug"), &[("ROCKET_PROFILE", "release")]), 8082);
+        let error = parse(ORIGINAL, Some("relese"), &[]).unwrap_err();
+        assert_eq!(error, "m.toml: there is no profile \"relese\"; known: debug, default, release");
+    }
+
+    #[test]
+    fn global_goes_over_the_profile_and_tables_are_merged() {
+        let text = "[default.databases.rmom_manager]\nurl = 'postgres://h/d'\nmax_connections = 7\n\
+                    [release]\nport = 1\n[release.databases.rmom_manager]\nurl = 'postgres://other/d'\n\
+                    [global]\naddress = '::1'";
+        let config = parse(text, Some("release"), &[]).unwrap().config;
+        assert_eq!((config.address.as_str(), config.port), ("::1", 1));
+        assert_eq!(config.databases.rmom_manager.url.redacted(), "postgres://other/d");
+        assert_eq!(config.databases.rmom_manager.max_connections, 7);
+    }
+
+    #[test]
+    fn the_effective_configuration_reads_back_and_hides_the_password() {
+        let shown = parse(ORIGINAL, Some("release"), &[]).unwrap().config.to_toml();
+        assert!(!shown.contains("secret"), "{shown}");
+        let again = parse(&shown, None, &[]).unwrap();
+        assert_eq!((again.config.to_toml(), again.warnings), (shown, Vec::new()));
+    }
+
+    #[test]
+    fn the_environment_overrides_rockets_names_first_then_ours() {
+        let variables = [
+            ("RMOM_PORT", "9001"),
+            ("ROCKET_PORT", "9000"),
+            ("ROCKET_ADDRESS", "0.0.0.0"),
+            ("ROCKET_WORKERS", "3"),
+            ("ROCKET_DATABASES", "{rmom_manager={url=\"postgres://h/rockets\"}}"),
+            ("RMOM_MOMS", "a:1, [::1]:2"),
+            ("ROCKET_PROT", "1"),
+        ];
+        let Loaded { config, warnings } = parse(ORIGINAL, None, &variables).unwrap();
+        assert_eq!((config.address.as_str(), config.port), ("0.0.0.0", 9001));
+        assert_eq!(config.databases.rmom_manager.url.redacted(), "postgres://h/rockets");
+        assert_eq!(config.databases.rmom_manager.max_connections, 5);
+        assert_eq!(config.moms.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1", "[::1]:2"]);
+        let hint =
+            "the environment variable ROCKET_PROT names no setting of this program; ignored; did you mean ROCKET_PORT?";
+        assert!(warnings.iter().any(|warning| warning == hint), "{warnings:?}");
+        let config = parse(ORIGINAL, None, &[("RMOM_DATABASE__URL", "postgres://h/short")]).unwrap().config;
+        assert_eq!(config.databases.rmom_manager.url.redacted(), "postgres://h/short");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let table = [
+            (
+                "",
+                "m.toml: databases.rmom_manager.url: missing; wanted postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH",
+            ),
+            ("port = 1", "m.toml: port: stands outside of a profile; put it below the line [default]"),
+            ("[tls]\ncert = 'x'", "m.toml: tls: stands outside of a profile; write [default.tls]"),
+            (
+                "[default]\nmanager_cycle_sec = 1",
+                "m.toml: manager_cycle_sec: there is no such setting; did you mean manager_cycle_secs?",
+            ),
+            ("[default]\nmanager_cycle_secs = 0", "m.toml: manager_cycle_secs: found 0, wanted 1 to 3600"),
+            (
+                "[default]\nport = '8082'",
+                "m.toml: port: found the text \"8082\", wanted a whole number from 0 to 65535",
+            ),
+            ("[default]\nmoms = ['a:1']", "m.toml: moms: found a list, wanted a list of { host = \"…\", port = … }"),
+            ("[default]\nmoms = [{host='a', port=0}]", "m.toml: moms: found host \"a\", port 0, wanted both"),
+            (
+                "[default.databases.other]\nurl = ''",
+                "m.toml: databases.other: there is no such setting; known here: rmom_manager",
+            ),
+            (
+                "[default.databases.rmom_manager]\nhost = 'h'",
+                "m.toml: databases.rmom_manager.host: there is no such setting; known here: url, max_connections, min_connections, idle_timeout, connect_timeout, migrate, allow_unsafe_durability",
+            ),
+        ];
+        for (text, wanted) in table {
+            let error = parse(text, None, &[]).unwrap_err();
+            assert!(error.lines().any(|line| line == wanted), "{text}:\n{error}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The configuration files: a broker's YAML and a manager's TOML, as the original system has them, with keys of ours
+//! added. Environment variables override both.
+//!
+//! `RMOM_` and the key in capitals, with `__` between the parts of a path, overrides a setting: `RMOM_PORT`,
+//! `RMOM_DATABASE__HOST`. An unknown key, or a value of the wrong type, is an error that says where it is and what was
+//! wanted; keys of the original's that mean nothing here are accepted with a warning.
+
+mod broker;
+mod database;
+mod log;
+mod manager;
+mod tls;
+mod tree;
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+pub use broker::BrokerConfig;
+pub use database::{DatabaseConfig, DatabaseUrl};
+pub use log::{LogConfig, LogFormat};
+pub use manager::{DEFAULT_FILE, ManagerConfig};
+pub use tls::TlsConfig;
+
+/// Largest configuration file that is read.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+/// How every environment variable of ours starts.
+const PREFIX: &str = "RMOM_";
+
+/// Variables with our prefix that are no settings of a broker or manager: the command line's and the tests'.
+const NOT_SETTINGS: &[&str] = &["RMOM_MANAGER", "RMOM_CA", "RMOM_CERT", "RMOM_KEY", "RMOM_TEST_DATABASE_URL"];
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not there, or not readable.
+    #[error("{}: cannot be read: {reason}", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The file is not YAML, or not TOML.
+    #[error("{}: {reason}", file.display())]
+    Syntax {
+        /// The file.
+        file: PathBuf,
+        /// Where and why.
+        reason: String,
+    },
+    /// The profile is not in the file.
+    #[error("{}: there is no profile {profile:?}; known: {}", file.display(), known.join(", "))]
+    UnknownProfile {
+        /// The file.
+        file: PathBuf,
+        /// The one asked for.
+        profile: String,
+        /// Those that are there.
+        known: Vec<String>,
+    },
+    /// Unknown, ill-typed, missing or contradictory settings: all of them.
+    #[error("{}", one_per_line(file, problems))]
+    Settings {
+        /// The file.
+        file: PathBuf,
+        /// One for each mistake.
+        problems: Vec<Problem>,
+    },
+}
+
+/// A mistake in a setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The path of the key, such as `database.port`.
+    pub place: String,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+fn one_per_line(file: &Path, problems: &[Problem]) -> String {
+    let line = |problem: &Problem| format!("{}: {}: {}", file.display(), problem.place, problem.reason);
+    problems.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A configuration and what its reader should know about it.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    /// The settings.
+    pub config: T,
+    /// Things that were accepted but should be looked at.
+    pub warnings: Vec<String>,
+}
+
+/// The environment variables, as `std::env::vars` gives them; a parameter so that tests need no process of their own.
+pub type Environment = Vec<(String, String)>;
+
+/// The variables of this process; those that are not Unicode are left out.
+#[must_use]
+pub fn process_environment() -> Environment {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// A text that is never shown: not in errors, logs, `Debug`, or the effective configuration.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// What is shown instead.
+    const SHOWN: &str = "(hidden)";
+
+    /// Hides `text`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The text itself, for whoever needs it to connect.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Self::SHOWN)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(Self::SHOWN)
+    }
+}
+
+fn read_file(file: &Path) -> Result<String, ConfigError> {
+    let unreadable = |reason: String| ConfigError::Unreadable { file: file.to_owned(), reason };
+    let metadata = std::fs::metadata(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => unreadable("there is no such file".to_owned()),
+        _ => unreadable(error.to_string()),
+    })?;
+    if metadata.is_dir() {
+        return Err(unreadable("it is a directory".to_owned()));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(unreadable(format!("it has {} bytes; the limit is {MAX_FILE_BYTES}", metadata.len())));
+    }
+    let bytes = std::fs::read(file).map_err(|error| unreadable(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| unreadable(format!("it is not UTF-8: {error}")))
+}
+
+fn parse_yaml(file: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
+    let syntax = |reason: String| ConfigError::Syntax { file: file.to_owned(), reason };
+    // By way of YAML's own value, which refuses a key that is there twice.
+    let mut yaml: serde_norway::Value = serde_norway::from_str(text).map_err(|error| syntax(error.to_string()))?;
+    yaml.apply_merge().map_err(|error| syntax(error.to_string()))?;
+    match serde_json::to_value(yaml).map_err(|error| syntax(error.to_string()))? {
+        Value::Object(map) => Ok(map),
+        Value::Null => Ok(Map::new()),
+        _ => Err(syntax("it holds no settings; write one `key: value` per line".to_owned())),
+    }
+}
+
+fn parse_toml(file: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
+    let syntax = |reason: String| ConfigError::Syntax { file: file.to_owned(), reason };
+    let table: toml::Table = toml::from_str(text).map_err(|error| syntax(error.to_string().trim_end().to_owned()))?;
+    match serde_json::to_value(table).map_err(|error| syntax(error.to_string()))? {
+        Value::Object(map) => Ok(map),
+        _ => Ok(Map::new()),
+    }
+}
+
+/// Makes each `RMOM_` variable override the setting that it names.
+fn apply_environment(reader: &tree::Reader, environment: &Environment) {
+    for (name, text) in environment {
+        if NOT_SETTINGS.contains(&name.as_str()) {
+            continue;
+        }
+        if let Some(path) = name.strip_prefix(PREFIX) {
+            reader.override_with(path.to_lowercase().replace("__", "."), name, text);
+        }
+    }
+}
+
+/// A path in a configuration file is relative to that file.
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().map_or_else(|| path.to_owned(), |parent| parent.join(path))
+}

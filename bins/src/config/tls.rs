@@ -1,0 +1,52 @@
+//! Certificates and keys.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::{beside, tree::Section};
+
+/// The section `tls`: files in PEM, relative to the configuration file. Absent: no TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TlsConfig {
+    /// This server's certificate chain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cert: Option<PathBuf>,
+    /// Its private key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Who vouches for the servers that this program connects to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// Who vouches for clients; set: clients without a certificate are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_ca: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    pub(super) fn read(mut section: Section<'_>, file: &Path) -> Self {
+        let mut path = |key| {
+            let path = section.value::<PathBuf>(key).map(|path| beside(file, &path))?;
+            if !path.is_file() {
+                section.problem(key, format!("there is no file {}", path.display()));
+            }
+            Some(path)
+        };
+        let config = Self { cert: path("cert"), key: path("key"), ca: path("ca"), client_ca: path("client_ca") };
+        if config.cert.is_some() != config.key.is_some() {
+            let missing = if config.cert.is_some() { "key" } else { "cert" };
+            section.problem(missing, "missing; a certificate and its key go together");
+        }
+        if config.client_ca.is_some() && config.cert.is_none() {
+            section.problem("client_ca", "needs cert and key too: only a TLS server can ask for clients' certificates");
+        }
+        section.finish();
+        config
+    }
+
+    /// True if nothing is set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}

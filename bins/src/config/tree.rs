@@ -1,0 +1,318 @@
+//! Reading settings out of a parsed file, so that every mistake is reported with its place, and all of them at once.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fmt::Display,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+
+use super::{ConfigError, Problem, Secret};
+
+/// Similarity from which a known key is offered for a mistyped one.
+const SIMILAR: f64 = 0.7;
+
+/// A setting that an environment variable overrides.
+#[derive(Clone, Debug)]
+struct Override {
+    variable: String,
+    text: String,
+}
+
+/// One configuration being read: the file, the environment over it, and what was found wrong so far.
+pub(super) struct Reader {
+    file: PathBuf,
+    overrides: RefCell<BTreeMap<String, Override>>,
+    problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<String>>,
+}
+
+impl Reader {
+    pub(super) fn new(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            overrides: RefCell::default(),
+            problems: RefCell::default(),
+            warnings: RefCell::default(),
+        }
+    }
+
+    /// Lets a variable override the setting at `path` (`database.host`); a later call for the same path wins.
+    pub(super) fn override_with(&self, path: String, variable: &str, text: &str) {
+        let variable = variable.to_owned();
+        self.overrides.borrow_mut().insert(path, Override { variable, text: text.to_owned() });
+    }
+
+    /// Gives overrides whose path starts with `from` a path that starts with `to`, so that one name serves both programs.
+    pub(super) fn rename_overrides(&self, from: &str, to: &str) {
+        let mut overrides = self.overrides.borrow_mut();
+        let renamed: Vec<_> = overrides
+            .extract_if(.., |path, _| path.starts_with(from))
+            .map(|(path, value)| (format!("{to}{}", &path[from.len()..]), value))
+            .collect();
+        overrides.extend(renamed);
+    }
+
+    pub(super) fn warn(&self, warning: String) {
+        self.warnings.borrow_mut().push(warning);
+    }
+
+    pub(super) fn problem(&self, place: impl Into<String>, reason: impl Display) {
+        self.problems.borrow_mut().push(Problem { place: place.into(), reason: reason.to_string() });
+    }
+
+    /// The root section, at no path or (for profiles) under a name that only shows in messages.
+    pub(super) fn section(&self, path: &str, map: Map<String, Value>) -> Section<'_> {
+        Section { reader: self, path: path.to_owned(), map, known: Vec::new() }
+    }
+
+    /// Warnings, if nothing was wrong.
+    pub(super) fn finish(self) -> Result<Vec<String>, ConfigError> {
+        let mut warnings = self.warnings.into_inner();
+        for Override { variable, .. } in self.overrides.into_inner().into_values() {
+            warnings.push(format!("the environment variable {variable} names no setting of this program; ignored"));
+        }
+        let problems = self.problems.into_inner();
+        if problems.is_empty() { Ok(warnings) } else { Err(ConfigError::Settings { file: self.file, problems }) }
+    }
+}
+
+/// A group of settings. Each is taken out by name; [`Section::finish`] complains about what is left.
+pub(super) struct Section<'r> {
+    reader: &'r Reader,
+    path: String,
+    map: Map<String, Value>,
+    known: Vec<&'static str>,
+}
+
+impl<'r> Section<'r> {
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    fn take_override(&self, key: &str) -> Option<Override> {
+        self.reader.overrides.borrow_mut().remove(&self.path_of(key))
+    }
+
+    /// The value of `key`, from the environment or else the file.
+    pub(super) fn value<T: Setting>(&mut self, key: &'static str) -> Option<T> {
+        self.known.push(key);
+        let in_file = self.map.remove(key).filter(|value| !value.is_null());
+        if let Some(Override { variable, text }) = self.take_override(key) {
+            let parsed = T::from_text(&text);
+            if parsed.is_none() {
+                let found = if T::SECRET { "something else" } else { &format!("{text:?}") };
+                self.reader.problem(
+                    self.path_of(key),
+                    format!("the environment variable {variable} is {found}, wanted {}", T::WANTED),
+                );
+            }
+            return parsed;
+        }
+        let value = in_file?;
+        let parsed = T::from_value(&value);
+        if parsed.is_none() {
+            let reason = format!("found {}, wanted {}", describe(&value, T::SECRET), T::WANTED);
+            self.reader.problem(self.path_of(key), reason);
+        }
+        parsed
+    }
+
+    /// As [`Section::value`], with a default.
+    pub(super) fn value_or<T: Setting>(&mut self, key: &'static str, default: T) -> T {
+        self.value(key).unwrap_or(default)
+    }
+
+    /// A number that has to lie in a range.
+    pub(super) fn number<T>(&mut self, key: &'static str, default: T, range: RangeInclusive<T>) -> T
+    where
+        T: Setting + PartialOrd + Display,
+    {
+        let Some(number) = self.value(key) else { return default };
+        if range.contains(&number) {
+            return number;
+        }
+        self.problem(key, format!("found {number}, wanted {} to {}", range.start(), range.end()));
+        default
+    }
+
+    /// Accepts a key of the original's that means nothing here.
+    pub(super) fn ignore(&mut self, key: &'static str) {
+        self.known.push(key);
+        let in_environment = self.take_override(key).is_some();
+        if self.map.remove(key).is_some() || in_environment {
+            self.reader.warn(format!("{}: has no meaning in rmom; ignored", self.path_of(key)));
+        }
+    }
+
+    /// Knows `key` without looking at it.
+    pub(super) fn skip(&mut self, key: &'static str) {
+        self.known.push(key);
+        self.map.remove(key);
+        self.take_override(key);
+    }
+
+    /// True if an environment variable sets `key`.
+    pub(super) fn is_overridden(&self, key: &str) -> bool {
+        self.reader.overrides.borrow().contains_key(&self.path_of(key))
+    }
+
+    /// True if `key` is set and not taken yet.
+    pub(super) fn has(&self, key: &str) -> bool {
+        let path = self.path_of(key);
+        let below = format!("{path}.");
+        self.map.get(key).is_some_and(|value| !value.is_null())
+            || self.reader.overrides.borrow().keys().any(|name| *name == path || name.starts_with(&below))
+    }
+
+    /// The section `key`; an absent one is empty.
+    pub(super) fn section(&mut self, key: &'static str) -> Section<'r> {
+        self.known.push(key);
+        let path = self.path_of(key);
+        let map = match self.map.remove(key) {
+            Some(Value::Object(map)) => map,
+            None | Some(Value::Null) => Map::new(),
+            Some(other) => {
+                self.reader.problem(path.clone(), format!("found {}, wanted a section", describe(&other, true)));
+                Map::new()
+            }
+        };
+        self.reader.section(&path, map)
+    }
+
+    /// Reports a problem with the value of `key`.
+    pub(super) fn problem(&self, key: &str, reason: impl Display) {
+        self.reader.problem(self.path_of(key), reason);
+    }
+
+    /// Complains about every key that nobody asked for.
+    pub(super) fn finish(self) {
+        for key in self.map.keys() {
+            let nearest = nearest(key, &self.known);
+            let hint = nearest.map_or_else(
+                || format!("known here: {}", self.known.join(", ")),
+                |known| format!("did you mean {}?", self.path_of(known)),
+            );
+            self.reader.problem(self.path_of(key), format!("there is no such setting; {hint}"));
+        }
+    }
+}
+
+/// The known name most like `name`, if one is similar.
+pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let name = name.to_lowercase();
+    known
+        .iter()
+        .map(|known| (strsim::jaro_winkler(&name, known), *known))
+        .filter(|&(similarity, _)| similarity >= SIMILAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, known)| known)
+}
+
+/// A value as a message shows it; `secret` ones only by kind.
+fn describe(value: &Value, secret: bool) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a section".to_owned(),
+        Value::Bool(_) if secret => "a yes/no value".to_owned(),
+        Value::Number(_) if secret => "a number without quotes".to_owned(),
+        Value::String(_) if secret => "a text".to_owned(),
+        Value::Bool(value) => format!("the yes/no value {value}"),
+        Value::Number(number) => format!("the number {number}"),
+        Value::String(text) => format!("the text {text:?}"),
+    }
+}
+
+/// What the value of a setting can be.
+pub(super) trait Setting: Sized {
+    /// For error messages.
+    const WANTED: &'static str;
+    /// True if error messages must not show it.
+    const SECRET: bool = false;
+
+    /// From a file.
+    fn from_value(value: &Value) -> Option<Self>;
+
+    /// From an environment variable.
+    fn from_text(text: &str) -> Option<Self>;
+}
+
+macro_rules! whole_numbers {
+    ($($type:ty: $wanted:literal),*) => {
+        $(impl Setting for $type {
+            const WANTED: &'static str = $wanted;
+
+            fn from_value(value: &Value) -> Option<Self> {
+                value.as_u64()?.try_into().ok()
+            }
+
+            fn from_text(text: &str) -> Option<Self> {
+                text.trim().parse().ok()
+            }
+        })*
+    };
+}
+
+whole_numbers! {
+    u16: "a whole number from 0 to 65535",
+    u32: "a whole number from 0 to 4294967295",
+    u64: "a whole number, 0 or more",
+    usize: "a whole number, 0 or more"
+}
+
+impl Setting for bool {
+    const WANTED: &'static str = "true or false";
+
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_bool()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text.trim().to_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Some(true),
+            "false" | "no" | "off" | "0" => Some(false),
+            _ => None,
+        }
+    }
+}
+
+impl Setting for String {
+    const WANTED: &'static str = "a text";
+
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_str().map(str::to_owned)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+impl Setting for PathBuf {
+    const WANTED: &'static str = "the path of a file";
+
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_str().and_then(Self::from_text)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self::from(text))
+    }
+}
+
+impl Setting for Secret {
+    const WANTED: &'static str = "a text in quotes";
+    const SECRET: bool = true;
+
+    fn from_value(value: &Value) -> Option<Self> {
+        value.as_str().map(Self::new)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        Some(Self::new(text))
+    }
+}

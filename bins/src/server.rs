@@ -1,0 +1,116 @@
+//! The command lines of `rmom-broker` and `rmom-manager`.
+
+use std::{
+    fmt::Display,
+    future::Future,
+    io::{self, Write as _},
+    path::PathBuf,
+};
+
+use clap::Parser;
+
+use crate::{
+    config::{
+        BrokerConfig, ConfigError, DEFAULT_FILE, Loaded, LogConfig, LogFormat, ManagerConfig, process_environment,
+    },
+    logging,
+    service::{Exit, block_on, run_broker, run_manager},
+};
+
+const EXIT_CODES: &str = "\
+Environment: RMOM_ and the key in capitals overrides a setting, __ between the parts of its path: RMOM_PORT,
+RMOM_DATABASE__URL. RUST_LOG says what is logged (info, or warn,rmom_core=debug).
+
+Exit codes: 0 stopped as asked; 2 wrong usage or configuration; 69 the address is taken or the database cannot be used as
+it is; 70 a defect; 75 another process registered as this broker. A database that is down is waited for.";
+
+/// Hosts queues: stores what is pushed, and delivers it.
+#[derive(Debug, Parser)]
+#[command(name = "rmom-broker", version, after_help = EXIT_CODES)]
+pub struct BrokerArgs {
+    /// The configuration file, in YAML.
+    #[arg(value_name = "CONFIG")]
+    config: PathBuf,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Administers queues and channels, watches brokers, and moves queues away from those that fail.
+#[derive(Debug, Parser)]
+#[command(name = "rmom-manager", version, after_help = EXIT_CODES)]
+pub struct ManagerArgs {
+    /// The configuration file, in TOML with a table per profile.
+    #[arg(value_name = "CONFIG", env = "ROCKET_CONFIG", default_value = DEFAULT_FILE)]
+    config: PathBuf,
+    /// The table that goes over [default]; without it the variable ROCKET_PROFILE names one.
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct CommonArgs {
+    /// Check the configuration, print it as it takes effect (without passwords), and end.
+    #[arg(long)]
+    check_config: bool,
+    /// The shape of log lines; over the file's log.format.
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    log_format: Option<LogFormat>,
+}
+
+/// `rmom-broker`.
+#[must_use]
+pub fn broker() -> Exit {
+    let args = BrokerArgs::parse();
+    let loaded = BrokerConfig::load(&args.config, &process_environment());
+    start(&args.common, loaded, |config| &mut config.log, BrokerConfig::to_yaml, run_broker)
+}
+
+/// `rmom-manager`.
+#[must_use]
+pub fn manager() -> Exit {
+    let args = ManagerArgs::parse();
+    let loaded = ManagerConfig::load(&args.config, args.profile.as_deref(), &process_environment());
+    start(&args.common, loaded, |config| &mut config.log, ManagerConfig::to_toml, run_manager)
+}
+
+fn start<C, F: Future<Output = Exit>>(
+    args: &CommonArgs,
+    loaded: Result<Loaded<C>, ConfigError>,
+    log: impl FnOnce(&mut C) -> &mut LogConfig,
+    show: impl FnOnce(&C) -> String,
+    run: impl FnOnce(C) -> F,
+) -> Exit {
+    let Loaded { mut config, warnings } = match loaded {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            complain(error);
+            return Exit::Usage;
+        }
+    };
+    let log = log(&mut config);
+    log.format = args.log_format.unwrap_or(log.format);
+    if args.check_config {
+        warnings.iter().for_each(|warning| complain(format_args!("warning: {warning}")));
+        // Whoever closed the output does not want it.
+        let _ = io::stdout().lock().write_all(show(&config).as_bytes());
+        return Exit::Ok;
+    }
+    logging::start(log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    match block_on(run(config)) {
+        Ok(exit) => exit,
+        Err(error) => {
+            complain(error);
+            Exit::Unavailable
+        }
+    }
+}
+
+/// Before logging has started.
+fn complain(message: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{message}");
+}

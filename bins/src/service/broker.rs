@@ -1,0 +1,73 @@
+//! `rmom-broker` once its configuration is read.
+
+use std::{sync::Arc, time::Duration};
+
+use rmom_core::broker::{Broker, BrokerExit};
+use rmom_net::{entropy::OsEntropy, serve::ServeStats};
+
+use super::{
+    Exit, Node, NodeEnd, Signals, StartError, Starting, Transports, authority, node::serve_settings, port_of, refuse,
+    routers, stop, store,
+};
+use crate::config::BrokerConfig;
+
+/// What the log calls this program.
+const PROGRAM: &str = "rmom-broker";
+
+/// Runs a broker until it is told to stop, or cannot go on.
+pub async fn run_broker(config: BrokerConfig) -> Exit {
+    match start_and_run(config).await {
+        Ok(exit) => exit,
+        Err(error @ StartError::Transport(_)) => refuse(PROGRAM, error, Exit::Usage),
+        Err(error) => refuse(PROGRAM, error, Exit::Unavailable),
+    }
+}
+
+async fn start_and_run(config: BrokerConfig) -> Result<Exit, StartError> {
+    let mut signals = Signals::new().map_err(StartError::System)?;
+    let transports = Transports::new(&config.tls)?;
+    let listener = transports.listen.bind(&authority(&config.host, config.port)).await.map_err(StartError::Listen)?;
+    let local = listener.local_addr();
+    let settings = config.settings(port_of(&local));
+    let addr = settings.addr.clone();
+    let deadline = Duration::from_secs(config.shutdown_timeout_secs);
+
+    let (router, ready) = Starting::router();
+    let stats = Arc::new(ServeStats::default());
+    let mut node = Node::serve(listener, serve_settings(deadline), Arc::clone(&stats), |_| router);
+    tracing::info!(listening = %local, external = %addr, database = %config.database.url.redacted(), "{PROGRAM} starts");
+
+    let store = tokio::select! {
+        biased;
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped while waiting for the database");
+            return Ok(Exit::Ok);
+        }
+        store = store::open(&config.database, Duration::from_millis(config.store_timeout_millis), &ready) => store?,
+    };
+    let (broker, core) = Broker::spawn(settings, store, Arc::new(OsEntropy));
+    node.set_core(core);
+    ready.serve(routers::broker(&broker, config.max_message_bytes, stats, node.stop_token()));
+    tracing::info!(listening = %local, external = %addr, "{PROGRAM} runs");
+
+    let end = tokio::select! {
+        biased;
+        signal = signals.next() => {
+            tracing::info!(signal, ?deadline, "stopping; once more stops at once");
+            let stopped = node.shutdown(broker.shutdown(deadline));
+            return Ok(stop(stopped, deadline, &mut signals).await);
+        }
+        end = node.ended() => end,
+    };
+    Ok(match end {
+        NodeEnd::Core(BrokerExit::Stopped) => Exit::Ok,
+        NodeEnd::Core(BrokerExit::Replaced) => {
+            tracing::error!(external = %addr, "another process registered as this broker: each needs an external_host and external_port of its own");
+            Exit::Replaced
+        }
+        NodeEnd::Panicked(panic) => {
+            tracing::error!(panic, "a defect of rmom; please report it");
+            Exit::Internal
+        }
+    })
+}

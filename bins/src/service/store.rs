@@ -1,0 +1,71 @@
+//! Opening the store, however long it takes to come up.
+
+use std::{sync::Arc, time::Duration};
+
+use rmom_core::ports::Store;
+use rmom_net::{
+    clock::SystemClock,
+    store::{OpenError, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore},
+};
+use tokio::time::sleep;
+
+use super::Ready;
+use crate::config::{DatabaseConfig, DatabaseUrl};
+
+/// First and longest pause between attempts to reach the database.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// Opens the store; waits while nobody answers there, and says so in the log and at `/readyz`.
+///
+/// # Errors
+/// Those that waiting does not cure: a wrong password, a newer schema, a file in use.
+pub(super) async fn open(
+    config: &DatabaseConfig,
+    call_timeout: Duration,
+    ready: &Ready,
+) -> Result<Arc<dyn Store>, OpenError> {
+    let mut pause = BACKOFF.0;
+    loop {
+        match attempt(config, call_timeout).await {
+            Ok(store) => return Ok(store),
+            Err(error @ OpenError::Unreachable { .. }) => {
+                tracing::warn!(%error, retry_in = ?pause, "waiting for the database");
+                ready.waiting_for(error.to_string());
+                sleep(pause).await;
+                pause = (pause * 2).min(BACKOFF.1);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn attempt(config: &DatabaseConfig, call_timeout: Duration) -> Result<Arc<dyn Store>, OpenError> {
+    match &config.url {
+        DatabaseUrl::Sqlite(file) => {
+            let options = SqliteOptions { migrate: config.migrate, call_timeout, ..SqliteOptions::new(file) };
+            Ok(Arc::new(SqliteStore::open(options, Arc::new(SystemClock)).await?))
+        }
+        DatabaseUrl::Postgres(url) => {
+            let defaults = PostgresOptions::new(url.reveal());
+            let idle_timeout = match config.idle_timeout {
+                0 => Duration::MAX,
+                seconds => Duration::from_secs(seconds),
+            };
+            let options = PostgresOptions {
+                migrate: config.migrate,
+                allow_unsafe_durability: config.allow_unsafe_durability,
+                min_connections: config.min_connections as usize,
+                max_connections: config.max_connections as usize,
+                connect_timeout: Duration::from_secs(config.connect_timeout),
+                idle_timeout,
+                call_timeout,
+                // The server has to give up before the caller does: its answer is a definite "not done".
+                lock_timeout: call_timeout / 2,
+                statement_timeout: call_timeout,
+                idle_in_transaction_timeout: call_timeout,
+                ..defaults
+            };
+            Ok(Arc::new(PostgresStore::connect(options).await?))
+        }
+    }
+}

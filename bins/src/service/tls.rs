@@ -1,0 +1,45 @@
+//! The transport that a configuration asks for.
+
+use std::sync::Arc;
+
+use rmom_core::ports::Transport;
+use rmom_net::transport::{Identity, Tcp, Tls, TlsError, TlsFiles};
+
+use crate::config::TlsConfig;
+
+/// Why a transport cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// A certificate or key does not do.
+    #[error("TLS: {0}")]
+    Tls(#[from] TlsError),
+}
+
+/// How a program listens, and how it connects.
+pub struct Transports {
+    /// TLS if there is a certificate.
+    pub listen: Arc<dyn Transport>,
+    /// TLS if there is a CA.
+    pub connect: Arc<dyn Transport>,
+}
+
+impl Transports {
+    /// What the configuration asks for; TCP where it asks for nothing.
+    ///
+    /// # Errors
+    /// A file cannot be used.
+    pub fn new(config: &TlsConfig) -> Result<Self, TransportError> {
+        let tcp: Arc<dyn Transport> = Arc::new(Tcp);
+        if config.is_empty() {
+            return Ok(Self { listen: Arc::clone(&tcp), connect: tcp });
+        }
+        let identity = match (&config.cert, &config.key) {
+            (Some(certificate), Some(key)) => Some(Identity { certificate: certificate.clone(), key: key.clone() }),
+            _ => None,
+        };
+        let files = TlsFiles { identity, server_ca: config.ca.clone(), client_ca: config.client_ca.clone() };
+        let tls: Arc<dyn Transport> = Arc::new(Tls::from_files(&files)?);
+        let choose = |file: &Option<_>| Arc::clone(if file.is_some() { &tls } else { &tcp });
+        Ok(Self { listen: choose(&config.cert), connect: choose(&config.ca) })
+    }
+}

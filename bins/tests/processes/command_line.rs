@@ -1,0 +1,56 @@
+//! `rmom` where something is wrong: exit codes, and words that help.
+
+use std::net::TcpListener;
+
+use crate::support::rmom;
+
+/// An address where nobody listens: taken, and given back.
+fn nowhere() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[test]
+fn without_a_manager_it_says_how_to_start_one() {
+    let manager = nowhere();
+    for args in
+        [&["queue", "list"][..], &["push", "--create", "q", "x"], &["subscribe", "q"], &["dev-broker", "crash", "1"]]
+    {
+        let output = rmom(&manager, args, "");
+        assert_eq!(output.code, Some(4), "{args:?}: {}", output.stderr);
+        let lines: Vec<&str> = output.stderr.lines().collect();
+        assert_eq!(lines.len(), 2, "{args:?}: {}", output.stderr);
+        assert!(lines[0].starts_with(&format!("rmom: cannot reach a manager at {manager}: ")), "{}", output.stderr);
+        assert!(lines[0].contains("onnection refused"), "{}", output.stderr);
+        assert_eq!(lines[1], "Is it running? Start one with: rmom dev. Elsewhere? Name it with --manager URL.");
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for args in [
+        &["frobnicate"][..],
+        &["push"],
+        &["queue", "create"],
+        &["subscribe", "q", "--from", "yesterday"],
+        &["subscribe", "67e55044-10b1-426f-9247-bb680e5fe0c8", "--topic", "t"],
+        &["channel", "show", "nonsense"],
+        &["push", "q", "x", "--ttl", "soon"],
+        &["push", "q", "x", "--timeout", "2h"],
+        &["queue", "list", "--manager", "nonsense"],
+        &["dev", "--brokers", "0"],
+        &["dev", "--broker-port", "65535", "--port", "0", "--ephemeral"],
+    ] {
+        let output = rmom("http://127.0.0.1:1", args, "");
+        assert_eq!(output.code, Some(2), "{args:?}: {}", output.stderr);
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn help_and_version_are_0() {
+    for args in [&["--help"][..], &["push", "--help"], &["subscribe", "--help"], &["--version"]] {
+        let output = rmom("http://127.0.0.1:1", args, "").success();
+        assert!(!output.text().is_empty());
+    }
+}

@@ -1,0 +1,9 @@
+//! The programs as their users start them: real processes, real sockets, standard input and output.
+
+mod check_config;
+mod command_line;
+mod dev;
+mod servers;
+#[path = "../support/mod.rs"]
+mod support;
+mod tls;

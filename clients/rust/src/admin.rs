@@ -1,0 +1,283 @@
+//! Administration, through any manager.
+
+use std::time::Duration;
+
+use http::Method;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    Client, Error,
+    names::{NO_TOPIC, check_label, check_topic},
+    rest::segment,
+};
+
+/// Where a new channel starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// At the oldest message that is still there.
+    #[default]
+    Earliest,
+    /// After the newest message at the time of creation.
+    Latest,
+    /// At this offset, or the first live one beyond it.
+    Offset(u64),
+}
+
+/// A queue.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Queue {
+    /// Its id, never used again.
+    pub id: u64,
+    /// Its label, in lower case.
+    pub label: String,
+    /// The host of the broker that is to host it; none: no broker yet.
+    pub host: Option<String>,
+    /// That broker's port.
+    pub port: Option<u16>,
+    /// What the hosting broker says; only from [`Admin::queue`], and only while that broker answers.
+    #[serde(default)]
+    pub live: Option<LiveQueue>,
+    /// Why there is no `live`.
+    #[serde(default)]
+    pub live_error: Option<String>,
+}
+
+/// What the hosting broker knows about a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct LiveQueue {
+    /// How often the queue was activated.
+    pub epoch: u64,
+    /// The newest message's offset; 0: none yet.
+    pub last_offset: u64,
+    /// Live messages.
+    pub depth_messages: u64,
+    /// Their bytes as stored.
+    pub depth_bytes: u64,
+    /// Age of the oldest.
+    #[serde(rename = "oldest_age_millis", deserialize_with = "millis")]
+    pub oldest_age: Duration,
+    /// Who is subscribed.
+    pub subscribers: Vec<Subscriber>,
+}
+
+/// A subscription.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Subscriber {
+    /// The channel.
+    pub channel_id: Uuid,
+    /// Its topic.
+    #[serde(default, deserialize_with = "topic")]
+    pub topic: Option<String>,
+    /// Address of the client's end of the connection.
+    pub peer: String,
+    /// Everything up to this offset was handed to the connection.
+    pub offset: u64,
+    /// Offsets between that and the newest message.
+    pub lag: u64,
+}
+
+/// A channel.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Channel {
+    /// Its id.
+    pub id: Uuid,
+    /// The queue it reads.
+    pub queue_id: u64,
+    /// That queue's label.
+    #[serde(alias = "label")]
+    pub queue_label: String,
+    /// What it lets through; none: everything.
+    #[serde(default, deserialize_with = "topic")]
+    pub topic: Option<String>,
+    /// The first offset that a subscription without a position is given, or the first live one beyond it.
+    pub start: u64,
+    /// The host of the broker that is to host the queue; none: no broker yet.
+    pub host: Option<String>,
+    /// That broker's port.
+    pub port: Option<u16>,
+}
+
+/// A broker.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Broker {
+    /// Its id; none: listed in the managers' configuration, but never seen.
+    pub id: Option<u64>,
+    /// Where it is.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// `up`, `draining`, `stopped` or `unregistered`.
+    pub state: String,
+    /// The manager that answers counts it as alive.
+    pub live: bool,
+    /// How many queues are assigned to it.
+    pub queues: u64,
+}
+
+#[derive(Deserialize)]
+struct Queues {
+    queues: Vec<Queue>,
+}
+
+#[derive(Deserialize)]
+struct Channels {
+    channels: Vec<Channel>,
+}
+
+#[derive(Deserialize)]
+struct Brokers {
+    brokers: Vec<Broker>,
+}
+
+fn millis<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    u64::deserialize(from).map(Duration::from_millis)
+}
+
+fn topic<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.filter(|topic| !topic.is_empty() && topic != NO_TOPIC))
+}
+
+/// Administrative calls. Each is made once, at the first manager that can be reached; those that only read go on to the
+/// next manager if one does not answer. Errors carry the managers' codes ([`Error::code`]).
+#[derive(Clone, Debug)]
+pub struct Admin {
+    client: Client,
+}
+
+impl Admin {
+    pub(crate) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Creates a queue and waits until a broker serves it.
+    ///
+    /// # Errors
+    /// `INVALID_NAME`, `QUEUE_EXISTS`, `LIMIT_REACHED`; `NO_BROKER` if there is no broker to host it; where
+    /// [`Error::outcome_unknown`] is true the queue may exist now.
+    pub async fn create_queue(&self, label: &str) -> Result<Queue, Error> {
+        check_label(label)?;
+        self.json(Method::POST, "/v1/queues", Some(json!({ "label": label }))).await
+    }
+
+    /// Deletes a queue, its channels and its messages, for good.
+    ///
+    /// # Errors
+    /// `QUEUE_NOT_FOUND` and others.
+    pub async fn delete_queue(&self, label: &str) -> Result<(), Error> {
+        check_label(label)?;
+        self.done(Method::DELETE, &format!("/v1/queues/{}", segment(label))).await
+    }
+
+    /// A queue, with what its broker says about it.
+    ///
+    /// # Errors
+    /// `QUEUE_NOT_FOUND` and others.
+    pub async fn queue(&self, label: &str) -> Result<Queue, Error> {
+        check_label(label)?;
+        self.json(Method::GET, &format!("/v1/queues/{}", segment(label)), None).await
+    }
+
+    /// All queues.
+    ///
+    /// # Errors
+    /// If no manager answers.
+    pub async fn queues(&self) -> Result<Vec<Queue>, Error> {
+        Ok(self.json::<Queues>(Method::GET, "/v1/queues", None).await?.queues)
+    }
+
+    /// The topics of a queue's channels.
+    ///
+    /// # Errors
+    /// `QUEUE_NOT_FOUND` and others.
+    pub async fn topics(&self, label: &str) -> Result<Vec<String>, Error> {
+        check_label(label)?;
+        self.json(Method::GET, &format!("/queues/{}/topics", segment(label)), None).await
+    }
+
+    /// Creates a channel on a queue. With a topic it receives only what has the same (case-insensitive).
+    ///
+    /// # Errors
+    /// `INVALID_NAME`, `QUEUE_NOT_FOUND`, `OFFSET_OUT_OF_RANGE` and others; where [`Error::outcome_unknown`] is true a
+    /// channel may exist that nobody uses.
+    pub async fn create_channel(&self, label: &str, topic: Option<&str>, start: Start) -> Result<Channel, Error> {
+        check_label(label)?;
+        check_topic(topic.unwrap_or_default())?;
+        let start = match start {
+            Start::Earliest => Value::from("earliest"),
+            Start::Latest => Value::from("latest"),
+            Start::Offset(offset) => Value::from(offset),
+        };
+        let body = json!({ "topic": topic, "start": start });
+        self.json(Method::POST, &format!("/v1/queues/{}/channels", segment(label)), Some(body)).await
+    }
+
+    /// A channel.
+    ///
+    /// # Errors
+    /// `CHANNEL_NOT_FOUND`; `NO_BROKER` while no live broker hosts its queue.
+    pub async fn channel(&self, id: Uuid) -> Result<Channel, Error> {
+        self.json(Method::GET, &format!("/v1/channels/{id}"), None).await
+    }
+
+    /// All channels of all queues.
+    ///
+    /// # Errors
+    /// If no manager answers.
+    pub async fn channels(&self) -> Result<Vec<Channel>, Error> {
+        Ok(self.json::<Channels>(Method::GET, "/v1/channels", None).await?.channels)
+    }
+
+    /// The channels of a queue.
+    ///
+    /// # Errors
+    /// `QUEUE_NOT_FOUND` and others.
+    pub async fn queue_channels(&self, label: &str) -> Result<Vec<Channel>, Error> {
+        check_label(label)?;
+        let path = format!("/v1/queues/{}/channels", segment(label));
+        Ok(self.json::<Channels>(Method::GET, &path, None).await?.channels)
+    }
+
+    /// Deletes a channel; its subscriptions end.
+    ///
+    /// # Errors
+    /// `CHANNEL_NOT_FOUND` and others.
+    pub async fn delete_channel(&self, id: Uuid) -> Result<(), Error> {
+        self.done(Method::DELETE, &format!("/v1/channels/{id}")).await
+    }
+
+    /// All brokers.
+    ///
+    /// # Errors
+    /// If no manager answers.
+    pub async fn brokers(&self) -> Result<Vec<Broker>, Error> {
+        Ok(self.json::<Brokers>(Method::GET, "/v1/brokers", None).await?.brokers)
+    }
+
+    /// Moves a broker's queues elsewhere, and gives it no new ones.
+    ///
+    /// # Errors
+    /// `BROKER_NOT_FOUND` and others.
+    pub async fn drain(&self, broker: u64) -> Result<(), Error> {
+        self.done(Method::POST, &format!("/v1/brokers/{broker}/drain")).await
+    }
+
+    /// Takes back [`Admin::drain`].
+    ///
+    /// # Errors
+    /// `BROKER_NOT_FOUND` and others.
+    pub async fn undrain(&self, broker: u64) -> Result<(), Error> {
+        self.done(Method::POST, &format!("/v1/brokers/{broker}/undrain")).await
+    }
+
+    async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<Value>) -> Result<T, Error> {
+        let timeout = self.client.settings().request_timeout;
+        self.client.managers().json(method, path, body.as_ref(), timeout).await
+    }
+
+    async fn done(&self, method: Method, path: &str) -> Result<(), Error> {
+        let timeout = self.client.settings().request_timeout;
+        self.client.managers().call(method, path, None, timeout).await.map(drop)
+    }
+}

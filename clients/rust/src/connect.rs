@@ -1,0 +1,134 @@
+//! How byte streams are opened: plain TCP unless a [`Connector`] is handed in; TLS on top if it is configured.
+//!
+//! Everything the client sends goes through here, so that a simulation can carry it over streams of its own.
+
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{
+    TlsConnector,
+    rustls::{self, pki_types::ServerName},
+};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::Error;
+
+/// A connection that does not answer a ping within [`KEEPALIVE_TIMEOUT`] is dead: a peer that vanished says nothing.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// See [`KEEPALIVE_INTERVAL`].
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much a server may send on a stream, and on a connection, before the application takes it. Each producer and each
+/// consumer has a connection of its own, so that a slow one does not hold up the others.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// See [`STREAM_WINDOW_BYTES`].
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// A byte stream: TCP, TLS, or simulated.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+/// Opens byte streams.
+#[async_trait]
+pub trait Connector: Send + Sync + 'static {
+    /// Connects to `host:port` (IPv6 addresses in brackets). May take for ever: the client sets a deadline.
+    ///
+    /// # Errors
+    /// Whatever the transport says; the client tries again, or elsewhere.
+    async fn connect(&self, authority: &str) -> io::Result<Box<dyn Io>>;
+}
+
+/// Plain TCP, without delays for small packets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TcpConnector;
+
+#[async_trait]
+impl Connector for TcpConnector {
+    async fn connect(&self, authority: &str) -> io::Result<Box<dyn Io>> {
+        let stream = TcpStream::connect(authority).await?;
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+}
+
+/// What is spoken over a connection; TLS negotiates it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// gRPC, to brokers.
+    Http2,
+    /// REST, to managers.
+    Http1,
+}
+
+/// The client's way to everyone: a connector, TLS over it, and a deadline.
+#[derive(Clone)]
+pub(crate) struct Dialer {
+    pub(crate) connector: Arc<dyn Connector>,
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+    pub(crate) timeout: Duration,
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer").field("tls", &self.tls.is_some()).field("timeout", &self.timeout).finish()
+    }
+}
+
+impl Dialer {
+    /// Connects to `authority`, within the connect timeout.
+    pub(crate) async fn dial(&self, authority: &str, protocol: Protocol, tls: bool) -> io::Result<Box<dyn Io>> {
+        let connect = async {
+            let stream = self.connector.connect(authority).await?;
+            match &self.tls {
+                Some(config) if tls => handshake(config, authority, protocol, stream).await,
+                _ => Ok(stream),
+            }
+        };
+        tokio::time::timeout(self.timeout, connect).await.unwrap_or_else(|_| {
+            Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {:?}", self.timeout)))
+        })
+    }
+
+    /// A line to the broker at `authority`: one connection, opened by the first call.
+    pub(crate) fn channel(&self, authority: &str) -> Result<Channel, Error> {
+        // The scheme is for the `:scheme` header only: TLS is the connector's affair.
+        let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|error| Error::Unreachable {
+            authority: authority.to_owned(),
+            reason: format!("not a valid address: {error}"),
+            sent: false,
+        })?;
+        let endpoint = endpoint
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let (dialer, authority) = (self.clone(), Arc::<str>::from(authority));
+        Ok(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+            let (dialer, authority) = (dialer.clone(), authority.clone());
+            async move { dialer.dial(&authority, Protocol::Http2, dialer.tls.is_some()).await.map(TokioIo::new) }
+        })))
+    }
+}
+
+async fn handshake(
+    config: &Arc<rustls::ClientConfig>,
+    authority: &str,
+    protocol: Protocol,
+    stream: Box<dyn Io>,
+) -> io::Result<Box<dyn Io>> {
+    let mut config = rustls::ClientConfig::clone(config);
+    config.alpn_protocols = vec![match protocol {
+        Protocol::Http2 => b"h2".to_vec(),
+        Protocol::Http1 => b"http/1.1".to_vec(),
+    }];
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+    Ok(Box::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
+}

@@ -1,0 +1,363 @@
+//! What can go wrong, and what to do about it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tonic_types::StatusExt as _;
+
+/// The domain of rmom's codes in the details of a gRPC status.
+const DOMAIN: &str = "rmom";
+
+/// Why the client did not do as asked. Clones are cheap enough to hand one failure to many waiters.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting of the client, producer or consumer makes no sense.
+    #[error("{setting}: {reason}")]
+    Config {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// A label, topic or producer name that no broker would take. Nothing was sent.
+    #[error("{field} {reason}")]
+    InvalidName {
+        /// Which one.
+        field: &'static str,
+        /// What is wrong with it, and the limit.
+        reason: String,
+    },
+    /// A field of a message that no broker would take. Nothing was sent.
+    #[error("{field}: {reason}")]
+    InvalidArgument {
+        /// Which one.
+        field: &'static str,
+        /// What is wrong with it, and the limit.
+        reason: String,
+    },
+    /// The message is larger than `max_message_bytes`. Nothing was sent.
+    #[error("the message takes at least {bytes} bytes as it is delivered; the limit is {limit}")]
+    MessageTooLarge {
+        /// What it takes at least.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A broker or a manager refused, with one of rmom's codes.
+    #[error("{by} refused: {message} ({code})")]
+    Refused {
+        /// Its `host:port`.
+        by: String,
+        /// The stable code, such as `QUEUE_NOT_FOUND`.
+        code: String,
+        /// What it said.
+        message: String,
+        /// Facts to act on, such as `host` and `port`, or `expected`.
+        details: BTreeMap<String, String>,
+    },
+    /// A gRPC call failed without one of rmom's codes: mostly a broken connection.
+    #[error("the call to {authority} failed: {message} ({status:?})")]
+    Call {
+        /// The `host:port` called.
+        authority: String,
+        /// The gRPC code.
+        status: tonic::Code,
+        /// What the library or the server said.
+        message: String,
+    },
+    /// No connection, or it broke before there was an answer.
+    #[error("cannot reach {authority}: {reason}")]
+    Unreachable {
+        /// The `host:port`.
+        authority: String,
+        /// What the transport said.
+        reason: String,
+        /// True if the request may have been read and acted upon.
+        sent: bool,
+    },
+    /// No answer in time.
+    #[error("{what} took longer than {after:?}")]
+    DeadlineExceeded {
+        /// What was waited for.
+        what: String,
+        /// For how long.
+        after: Duration,
+        /// True if the request may have been read and acted upon.
+        sent: bool,
+    },
+    /// The other end broke the protocol: no rmom, an incompatible version, or a defect.
+    #[error("{authority} broke the protocol: {reason}")]
+    Protocol {
+        /// Its `host:port`.
+        authority: String,
+        /// What it did.
+        reason: String,
+    },
+    /// A message was given up.
+    #[error("the message was not delivered{}: {reason}", if *.outcome_unknown { ", as far as is known" } else { "" })]
+    NotDelivered {
+        /// Why.
+        reason: Arc<Error>,
+        /// True if it may have been stored all the same, or may still be.
+        outcome_unknown: bool,
+    },
+    /// The delivery timeout passed.
+    #[error("no acknowledgement within {after:?}{}", .last.as_ref().map_or_else(String::new, |e| format!("; the last failure: {e}")))]
+    DeliveryTimeout {
+        /// The timeout.
+        after: Duration,
+        /// The failure that was being retried, if there was one.
+        last: Option<Arc<Error>>,
+    },
+    /// A consumer could not connect again in the time that it was given.
+    #[error("gave up after {after:?}; the last failure: {last}")]
+    GaveUp {
+        /// The time it was given.
+        after: Duration,
+        /// The failure that was being retried.
+        last: Arc<Error>,
+    },
+    /// A named producer does not know what became of a message that it gave up, and stopped, so that the sequence is not
+    /// used for another message.
+    #[error("the named producer stopped: the outcome of sequence {sequence} is unknown")]
+    Poisoned {
+        /// The lowest sequence whose outcome is unknown.
+        sequence: u64,
+    },
+    /// The producer was closed.
+    #[error("the producer is closed")]
+    Closed,
+}
+
+impl Error {
+    /// A stable code for programs: rmom's own where a broker or manager gave one, a similar one for failures on this
+    /// side, the gRPC code otherwise.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match self {
+            Self::Config { .. } => "INVALID_CONFIG",
+            Self::InvalidName { .. } => "INVALID_NAME",
+            Self::InvalidArgument { .. } => "INVALID_ARGUMENT",
+            Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::Refused { code, .. } => code,
+            Self::Call { status, .. } => grpc_code(*status),
+            Self::Unreachable { .. } => "UNREACHABLE",
+            Self::DeadlineExceeded { .. } => "DEADLINE_EXCEEDED",
+            Self::Protocol { .. } => "PROTOCOL_VIOLATION",
+            Self::NotDelivered { reason, .. } => reason.code(),
+            Self::DeliveryTimeout { .. } => "DELIVERY_TIMEOUT",
+            Self::GaveUp { .. } => "GAVE_UP",
+            Self::Poisoned { .. } => "PRODUCER_POISONED",
+            Self::Closed => "CLOSED",
+        }
+    }
+
+    /// True if the same request may succeed later without anyone changing anything. Producers and consumers have
+    /// retried already when they return an error.
+    ///
+    /// A push of which [`Error::outcome_unknown`] is true as well may be stored twice if it is pushed again.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => retryable_code(code),
+            Self::Call { status, .. } => retryable_status(*status),
+            Self::Unreachable { .. }
+            | Self::DeadlineExceeded { .. }
+            | Self::DeliveryTimeout { .. }
+            | Self::GaveUp { .. }
+            // A half-dead server says strange things; the next may be sound.
+            | Self::Protocol { .. } => true,
+            Self::NotDelivered { reason, .. } => reason.is_retryable(),
+            Self::Config { .. }
+            | Self::InvalidName { .. }
+            | Self::InvalidArgument { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::Poisoned { .. }
+            | Self::Closed => false,
+        }
+    }
+
+    /// True if what was asked for may have happened all the same, or may still happen.
+    #[must_use]
+    pub fn outcome_unknown(&self) -> bool {
+        match self {
+            Self::NotDelivered { outcome_unknown, .. } => *outcome_unknown,
+            Self::Unreachable { sent, .. } | Self::DeadlineExceeded { sent, .. } => *sent,
+            Self::Refused { code, .. } => code == "OUTCOME_UNKNOWN",
+            Self::Call { status, .. } => retryable_status(*status),
+            Self::Protocol { .. } | Self::Poisoned { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// What to do about it, in a sentence.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        if let Self::NotDelivered { reason, outcome_unknown: false } = self {
+            return reason.hint();
+        }
+        match self.code() {
+            "INVALID_CONFIG" | "INVALID_NAME" | "INVALID_ARGUMENT" => "correct the named field",
+            "MESSAGE_TOO_LARGE" => "send less, or raise max_message_bytes of brokers and clients",
+            "QUEUE_NOT_FOUND" => "create the queue, or look for a typing error in its label",
+            "QUEUE_EXISTS" => "use the queue that exists, or choose another label",
+            "QUEUE_REPLACED" => "the queue was deleted; start anew with the one that has its label now",
+            "CHANNEL_NOT_FOUND" => "create a new channel: this one was deleted, or its queue was",
+            "LIMIT_REACHED" => "delete what is not used any more",
+            "PRODUCER_FENCED" => "another producer of the same name took over; run one at a time",
+            "PRODUCER_POISONED" => "open the named producer again; it learns what was stored, so go on from there",
+            "OFFSET_OUT_OF_RANGE" | "STORE_WENT_BACK" => {
+                "an older copy of the store was restored, or the position is from elsewhere; see the operators' page"
+            }
+            "STORE_CORRUPT" => "look at the broker's log and the operators' page",
+            "NO_BROKER" => "start a broker, or look why none is live (rmom broker list)",
+            "UNREACHABLE" => "check the address, and that something listens there",
+            "DELIVERY_TIMEOUT" | "OUTCOME_UNKNOWN" => {
+                "the message may be stored; pushing it again may store it twice, unless the receivers drop duplicates"
+            }
+            "PROTOCOL_VIOLATION" | "UNIMPLEMENTED" => "check that the address is rmom's, and the versions match",
+            "UNAUTHENTICATED" | "PERMISSION_DENIED" => "check the credentials",
+            "CLOSED" => "open a new producer",
+            "INTERNAL" => "this is a defect of rmom; please report it with the broker's log",
+            _ if self.is_retryable() => "try again later; the dashboard or the broker's log says what is down",
+            _ => "see the message",
+        }
+    }
+
+    /// Reads a gRPC status from `authority`.
+    pub(crate) fn from_status(authority: &str, status: &tonic::Status) -> Self {
+        match status.get_details_error_info() {
+            Some(info) if info.domain == DOMAIN => Self::Refused {
+                by: authority.to_owned(),
+                code: info.reason,
+                message: status.message().to_owned(),
+                details: info.metadata.into_iter().collect(),
+            },
+            _ => Self::Call { authority: authority.to_owned(), status: status.code(), message: describe(status) },
+        }
+    }
+
+    /// Where the refusing broker says that the queue is.
+    pub(crate) fn hosted_at(&self) -> Option<String> {
+        let Self::Refused { code, details, .. } = self else { return None };
+        if code != "NOT_HOSTED" {
+            return None;
+        }
+        let port = details.get("port")?.parse().ok().filter(|&port| port != 0)?;
+        Some(authority(details.get("host").filter(|host| !host.is_empty())?, port))
+    }
+
+    /// True if a broker refused because of a message's own properties, before it stored anything of it.
+    pub(crate) fn blames_a_message(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => {
+                matches!(code.as_str(), "MESSAGE_TOO_LARGE" | "INVALID_NAME" | "INVALID_ARGUMENT")
+            }
+            // tonic's own limit on decoding, which knows nothing of rmom's codes.
+            Self::Call { status, .. } => matches!(status, tonic::Code::OutOfRange | tonic::Code::InvalidArgument),
+            _ => false,
+        }
+    }
+
+    /// True if a consumer cannot go on, whatever it tries.
+    pub(crate) fn ends_a_subscription(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => matches!(
+                code.as_str(),
+                "CHANNEL_NOT_FOUND"
+                    | "QUEUE_NOT_FOUND"
+                    | "QUEUE_REPLACED"
+                    | "OFFSET_OUT_OF_RANGE"
+                    | "STORE_WENT_BACK"
+                    | "INVALID_NAME"
+                    | "INVALID_ARGUMENT"
+            ),
+            Self::Call { status, .. } => matches!(
+                status,
+                tonic::Code::Unimplemented
+                    | tonic::Code::Unauthenticated
+                    | tonic::Code::PermissionDenied
+                    | tonic::Code::InvalidArgument
+            ),
+            Self::Config { .. } | Self::GaveUp { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// `host:port`, with brackets around an IPv6 address.
+pub(crate) fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// The status and its causes, since tonic's own text is often just "transport error".
+fn describe(status: &tonic::Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The brokers' list of codes after which the same request may succeed. A code that this version does not know is final.
+fn retryable_code(code: &str) -> bool {
+    matches!(
+        code,
+        "NOT_HOSTED"
+            | "FENCED"
+            | "LEASE_EXPIRED"
+            | "SEQUENCE_GAP"
+            | "STORE_UNAVAILABLE"
+            | "STORE_REFUSED"
+            | "OUTCOME_UNKNOWN"
+            | "NO_BROKER"
+            | "SHUTTING_DOWN"
+            | "OVERLOADED"
+            | "DEADLINE_EXCEEDED"
+    )
+}
+
+/// Broken connections come as any of these.
+fn retryable_status(status: tonic::Code) -> bool {
+    use tonic::Code;
+    matches!(
+        status,
+        Code::Unavailable
+            | Code::Unknown
+            | Code::Internal
+            | Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Aborted
+    )
+}
+
+fn grpc_code(status: tonic::Code) -> &'static str {
+    use tonic::Code;
+    match status {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        // "INTERNAL" is rmom's own code for its defects; a broken connection must not look like one.
+        Code::Internal => "TRANSPORT",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,172 @@
+//! Messages, on their way in and on their way out.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use rmom_proto::messages as wire;
+use uuid::Uuid;
+
+use crate::{
+    Error,
+    names::{NO_TOPIC, check_topic},
+};
+
+/// Most headers of one message.
+pub const MAX_HEADERS: usize = 64;
+/// Longest header name in bytes.
+pub const MAX_HEADER_NAME_BYTES: usize = 255;
+/// Longest lifetime of a message: a hundred years.
+pub const MAX_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// What delivery adds to a pushed message at least: its id, its offset, gRPC's prefix.
+const DELIVERY_OVERHEAD: usize = 38 + 2 + 5;
+
+/// A message to be pushed.
+///
+/// ```
+/// # use std::time::Duration;
+/// use rmom_client::NewMessage;
+///
+/// let message = NewMessage::new("rain in Bergen").topic("weather").header("lang", "en").ttl(Duration::from_secs(60));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NewMessage(pub(crate) wire::PushMessage);
+
+impl NewMessage {
+    /// A message with this content, without a topic, living as long as the broker's default has it.
+    #[must_use]
+    pub fn new(content: impl Into<Bytes>) -> Self {
+        Self(wire::PushMessage { content: content.into(), ..wire::PushMessage::default() })
+    }
+
+    /// Gives it a topic (case-insensitive); channels with a topic receive only what has the same.
+    #[must_use]
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.0.topic = topic.into();
+        self
+    }
+
+    /// Adds a header, which is passed through to the receivers. At most [`MAX_HEADERS`].
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        self.0.headers.push(wire::Header { name: name.into(), value: value.into() });
+        self
+    }
+
+    /// How long it lives once it is stored: at least a millisecond, at most [`MAX_TTL`].
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        // What is out of range is kept out of range, for `check` to find.
+        self.0.ttl_millis = u64::try_from(ttl.as_millis()).ok().filter(|&millis| millis > 0).unwrap_or(u64::MAX);
+        self
+    }
+
+    /// Refuses what every broker would refuse, and says how large the message is as it travels.
+    pub(crate) fn check(&self, max_message_bytes: usize) -> Result<usize, Error> {
+        let message = &self.0;
+        check_topic(&message.topic)?;
+        let invalid = |field, reason| Err(Error::InvalidArgument { field, reason });
+        if message.headers.len() > MAX_HEADERS {
+            return invalid("headers", format!("there are {}; the limit is {MAX_HEADERS}", message.headers.len()));
+        }
+        if let Some(header) = message.headers.iter().find(|h| !(1..=MAX_HEADER_NAME_BYTES).contains(&h.name.len())) {
+            let bytes = header.name.len();
+            return invalid("headers", format!("a name has {bytes} bytes; it takes 1 to {MAX_HEADER_NAME_BYTES}"));
+        }
+        if u128::from(message.ttl_millis) > MAX_TTL.as_millis() {
+            return invalid("ttl", format!("it takes 1 to {} milliseconds", MAX_TTL.as_millis()));
+        }
+        let bytes = message.encoded_len();
+        if bytes + DELIVERY_OVERHEAD > max_message_bytes {
+            return Err(Error::MessageTooLarge { bytes: bytes + DELIVERY_OVERHEAD, limit: max_message_bytes });
+        }
+        Ok(bytes)
+    }
+}
+
+macro_rules! from_content {
+    ($($type:ty),*) => {$(
+        impl From<$type> for NewMessage {
+            fn from(content: $type) -> Self {
+                Self::new(content)
+            }
+        }
+    )*};
+}
+
+from_content!(Bytes, Vec<u8>, String, &'static str, &'static [u8]);
+
+/// A header of a message: the application's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Bytes,
+}
+
+/// A message as a consumer is given it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The same for every copy of one push.
+    pub id: Uuid,
+    /// Its position in the queue: 1, 2, 3 …; a consumer sees them strictly increasing.
+    pub offset: u64,
+    /// The payload.
+    pub content: Bytes,
+    /// Its topic, in lower case.
+    pub topic: Option<String>,
+    /// What the pusher added.
+    pub headers: Vec<Header>,
+    /// The lifetime it was pushed with; none: the broker's default.
+    pub ttl: Option<Duration>,
+}
+
+impl Message {
+    /// The value of the first header of this name.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&Bytes> {
+        self.headers.iter().find(|header| header.name == name).map(|header| &header.value)
+    }
+
+    /// What is wrong is said in words.
+    pub(crate) fn from_wire(message: wire::Message) -> Result<Self, String> {
+        if message.offset == 0 {
+            return Err("a message without an offset".to_owned());
+        }
+        let Ok(id) = Uuid::parse_str(&message.id) else {
+            return Err(format!("a message whose id is no UUID: {:?}", message.id));
+        };
+        Ok(Self {
+            id,
+            offset: message.offset,
+            content: message.content,
+            topic: Some(message.topic).filter(|topic| !topic.is_empty() && topic != NO_TOPIC),
+            headers: message.headers.into_iter().map(|h| Header { name: h.name, value: h.value }).collect(),
+            ttl: (message.ttl_millis > 0).then(|| Duration::from_millis(message.ttl_millis)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_broker_takes_is_refused_with_the_field_and_the_limit() {
+        let refusal = |message: NewMessage| message.check(1_000).unwrap_err().to_string();
+        assert_eq!(NewMessage::new("x").topic("t").header("h", "v").ttl(MAX_TTL).check(1_000).unwrap(), 3 + 3 + 8 + 7);
+        assert_eq!(
+            refusal(NewMessage::new(vec![0; 1_000])),
+            "the message takes at least 1048 bytes as it is delivered; the limit is 1000"
+        );
+        assert!(refusal(NewMessage::new("x").topic("a\nb")).starts_with("topic has a character"));
+        assert_eq!(refusal(NewMessage::new("x").header("", "v")), "headers: a name has 0 bytes; it takes 1 to 255");
+        let many = (0..65).fold(NewMessage::new("x"), |message, _| message.header("h", "v"));
+        assert_eq!(refusal(many), "headers: there are 65; the limit is 64");
+        for ttl in [Duration::ZERO, Duration::from_micros(999), MAX_TTL + Duration::from_millis(1), Duration::MAX] {
+            assert_eq!(refusal(NewMessage::new("x").ttl(ttl)), "ttl: it takes 1 to 3153600000000 milliseconds");
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! The task of a producer: owns what is not acknowledged, keeps a stream to the hosting broker, and sends again.
+//!
+//! Sequences are positions: the message at the front of the window has `front`, the next `front + 1`, and so on. They are
+//! kept over every reconnection, so that a broker knows what it has stored already. They are given out anew only together
+//! with a new identity (see [`Driver::renew_identity`]), and only while it is known that the broker will never store what
+//! is in the window under the old one.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use rmom_proto::messages::{PushAck, PushStreamOpen};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::{
+    ProducerBuilder,
+    queue::{Queue, Run},
+    stream::{self, MAX_RUNS_IN_FLIGHT, PushStream},
+    tickets::{Acknowledged, MessageIds, Offsets},
+};
+use crate::{Client, Error, backoff::Backoff, new_id, route::Route};
+
+/// Who the producer is, as brokers see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Identity {
+    /// A random id, replaced by another where sequences cannot go on.
+    Random { id: Uuid },
+    /// An id derived from a name. `incarnation` is none when a new one has to be taken before the next push.
+    Named { id: Uuid, incarnation: Option<u64> },
+}
+
+impl Identity {
+    fn id(self) -> Uuid {
+        match self {
+            Self::Random { id } | Self::Named { id, .. } => id,
+        }
+    }
+}
+
+/// Where a producer starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    pub(crate) identity: Identity,
+    /// The last sequence that is stored under this identity.
+    pub(crate) stored_before: u64,
+    /// 0: not known yet.
+    pub(crate) queue_id: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    client: Client,
+    label: String,
+    delivery_timeout: Duration,
+    queue: Arc<Queue>,
+    route: Route,
+    identity: Identity,
+    /// Fixed by the first broker that opened a stream; another queue of the same label is another one. 0: not yet.
+    queue_id: u64,
+    /// What has no outcome yet, oldest first.
+    window: VecDeque<Run>,
+    /// Sequence of the first message in the window.
+    front: u64,
+    /// The highest sequence that was ever put on a stream under this identity: it may be stored.
+    sent_through: u64,
+    /// Up to this sequence every message travels alone, to find the one that is refused.
+    alone_through: u64,
+    /// The last acknowledged sequence and its offset, if that is known.
+    last_offset: Option<(u64, u64)>,
+}
+
+/// What a stream has achieved so far.
+#[derive(Debug)]
+struct Progress {
+    /// How many runs, from the front of the window, are on the stream.
+    runs_out: usize,
+    /// Sequence of the first message that was put on it.
+    first: u64,
+    /// When there was last a reason to be patient: a run sent while none was out, or an acknowledgement.
+    since: Instant,
+    /// There was an acknowledgement.
+    any: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(builder: ProducerBuilder, queue: Arc<Queue>, route: Route, start: Start) -> Self {
+        Self {
+            client: builder.client,
+            label: builder.label,
+            delivery_timeout: builder.delivery_timeout,
+            queue,
+            route,
+            identity: start.identity,
+            queue_id: start.queue_id,
+            window: VecDeque::new(),
+            front: start.stored_before + 1,
+            sent_through: 0,
+            alone_through: 0,
+            last_offset: None,
+        }
+    }
+
+    /// Runs until the application is done and everything has an outcome, or until the producer cannot go on.
+    pub(crate) async fn run(mut self) {
+        let mut backoff = Backoff::new(self.client.settings());
+        let mut last_failure = None;
+        while self.wait_for_work().await {
+            let connected = Instant::now();
+            let mut progress = Progress { runs_out: 0, first: self.front, since: connected, any: false };
+            let deadline = self.deadline().expect("there is work");
+            let error = match timeout_at(deadline, self.open()).await {
+                Err(_) => None,
+                Ok(Err(error)) => Some(error),
+                Ok(Ok(mut stream)) => match self.pump(&mut stream, &mut progress).await {
+                    Ok(()) => return stream.finish().await,
+                    Err(error) => error,
+                },
+            };
+            if progress.any {
+                last_failure = None;
+            }
+            if progress.any || connected.elapsed() >= self.client.settings().backoff_max {
+                backoff.reset();
+            }
+            let Some(error) = error else {
+                // The deadline of the oldest message passed.
+                if !self.give_up(last_failure.take()) {
+                    return;
+                }
+                continue;
+            };
+            if error.blames_a_message() && progress.runs_out > 0 {
+                self.find_the_culprit(error, &progress);
+                continue;
+            }
+            if !error.is_retryable() {
+                self.stop(&error);
+                return;
+            }
+            let at_once = self.route.failed(&error);
+            let wait = if at_once { Duration::ZERO } else { backoff.next(self.client.settings()) };
+            if self.window.is_empty() {
+                debug!(queue = self.label, %error, "an idle producer lost its broker");
+            } else {
+                warn!(queue = self.label, %error, ?wait, unacknowledged = self.unacknowledged(), "a producer goes on elsewhere");
+            }
+            last_failure = Some(Arc::new(error));
+            let until = Instant::now() + wait;
+            sleep_until(self.deadline().map_or(until, |deadline| until.min(deadline))).await;
+        }
+    }
+
+    /// Waits until there is something to push. False if there never will be.
+    async fn wait_for_work(&mut self) -> bool {
+        loop {
+            if !self.window.is_empty() || self.queue.waiting_since().is_some() {
+                return true;
+            }
+            if self.queue.is_ended() {
+                return false;
+            }
+            self.queue.wake.notified().await;
+        }
+    }
+
+    /// When the oldest message is given up.
+    fn deadline(&self) -> Option<Instant> {
+        let since = self.window.front().map(|run| run.since).or_else(|| self.queue.waiting_since());
+        since.map(|since| since + self.delivery_timeout)
+    }
+
+    fn unacknowledged(&self) -> u64 {
+        self.window.iter().map(|run| run.len() as u64).sum()
+    }
+
+    /// Finds the hosting broker and opens a stream there.
+    async fn open(&mut self) -> Result<PushStream, Error> {
+        let authority = self.route.find(&self.client).await?;
+        let channel = self.client.dialer().channel(&authority)?;
+        let timeout = self.client.settings().open_timeout;
+        let incarnation = match self.identity {
+            Identity::Random { .. } => 0,
+            Identity::Named { incarnation: Some(incarnation), .. } => incarnation,
+            Identity::Named { id, incarnation: None } => {
+                let label = self.label.clone();
+                let opened = stream::open_producer(channel.clone(), &authority, label, id, timeout).await?;
+                self.check_queue(opened.queue_id, &authority)?;
+                if opened.last_sequence + 1 != self.front {
+                    // Somebody else pushed under this name meanwhile.
+                    return Err(Error::Poisoned { sequence: self.front });
+                }
+                self.identity = Identity::Named { id, incarnation: Some(opened.incarnation) };
+                opened.incarnation
+            }
+        };
+        let open = PushStreamOpen {
+            queue_label: self.label.clone(),
+            producer: Some(stream::stamp(self.identity.id(), incarnation, self.front)),
+            queue_id: self.queue_id,
+        };
+        let stream = PushStream::open(channel, &authority, open, timeout).await?;
+        self.check_queue(stream.queue_id, &authority)?;
+        self.route.arrived();
+        info!(queue = self.label, broker = authority, sequence = self.front, "a producer is connected");
+        Ok(stream)
+    }
+
+    fn check_queue(&mut self, queue_id: u64, authority: &str) -> Result<(), Error> {
+        if self.queue_id != 0 && self.queue_id != queue_id {
+            return Err(Error::Refused {
+                by: authority.to_owned(),
+                code: "QUEUE_REPLACED".to_owned(),
+                message: format!("the queue with id {} was deleted; its label names {queue_id} now", self.queue_id),
+                details: [("queue_id".to_owned(), queue_id.to_string())].into(),
+            });
+        }
+        self.queue_id = queue_id;
+        Ok(())
+    }
+
+    /// Pushes over a stream. Ends well if the application is done; with none if the oldest message's time is up;
+    /// otherwise with what broke the stream.
+    async fn pump(&mut self, stream: &mut PushStream, progress: &mut Progress) -> Result<(), Option<Error>> {
+        let ack_timeout = self.client.settings().ack_timeout;
+        loop {
+            let idle = self.fill(stream, progress);
+            if self.window.is_empty() && self.queue.is_ended() && self.queue.waiting_since().is_none() {
+                return Ok(());
+            }
+            let time_is_up = self.deadline();
+            let silence = (progress.runs_out > 0).then(|| progress.since + ack_timeout);
+            let wake_at = time_is_up.into_iter().chain(silence).min();
+            tokio::select! {
+                biased;
+                ack = stream.next_ack() => self.acknowledge(ack?, &stream.authority, progress)?,
+                () = self.queue.wake.notified(), if idle => {}
+                () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {
+                    if time_is_up.is_some_and(|deadline| deadline <= Instant::now()) {
+                        return Err(None);
+                    }
+                    let what = format!("an acknowledgement from {}", stream.authority);
+                    return Err(Some(Error::DeadlineExceeded { what, after: ack_timeout, sent: true }));
+                }
+            }
+        }
+    }
+
+    /// Puts on the stream what may be put there. True if there was nothing more to put.
+    fn fill(&mut self, stream: &PushStream, progress: &mut Progress) -> bool {
+        let mut next = self.front + self.window.iter().take(progress.runs_out).map(|run| run.len() as u64).sum::<u64>();
+        loop {
+            let limit = if self.front <= self.alone_through { 1 } else { MAX_RUNS_IN_FLIGHT };
+            if progress.runs_out >= limit {
+                return false;
+            }
+            if progress.runs_out == self.window.len() {
+                let Some(run) = self.queue.take() else { return true };
+                self.window.push_back(run);
+            }
+            let run = &self.window[progress.runs_out];
+            if !stream.send(run.clone(), next, self.front) {
+                // The acknowledgements will say why the stream is over.
+                return false;
+            }
+            if progress.runs_out == 0 {
+                progress.since = Instant::now();
+            }
+            progress.runs_out += 1;
+            next += run.len() as u64;
+            self.sent_through = self.sent_through.max(next - 1);
+        }
+    }
+
+    fn acknowledge(&mut self, ack: PushAck, authority: &str, progress: &mut Progress) -> Result<(), Option<Error>> {
+        self.check_queue(ack.queue_id, authority)?;
+        let out: u64 = self.window.iter().take(progress.runs_out).map(|run| run.len() as u64).sum();
+        if ack.through_sequence >= self.front + out {
+            let reason = format!("it acknowledged sequence {}, which it was not sent", ack.through_sequence);
+            return Err(Some(Error::Protocol { authority: authority.to_owned(), reason }));
+        }
+        if ack.through_sequence < self.front {
+            return Ok(());
+        }
+        progress.since = Instant::now();
+        progress.any = true;
+        let mut left = ack.through_sequence + 1 - self.front;
+        let acknowledged = Acknowledged {
+            ids: MessageIds::new(self.identity.id(), self.queue_id),
+            first_sequence: self.front,
+            // What had been stored before is what came first on this stream.
+            duplicates_through: (progress.first + ack.duplicates).saturating_sub(1),
+            offsets: self.offsets(&ack, left),
+        };
+        self.last_offset = (ack.offset > 0).then_some((ack.through_sequence, ack.offset));
+        while left > 0 {
+            let run = self.window.front_mut().expect("what is acknowledged was checked to be in the window");
+            let count = run.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            run.tickets.stored(count, Acknowledged { first_sequence: self.front, ..acknowledged });
+            self.queue.release(run, count, None);
+            if run.len() == 0 {
+                self.window.pop_front();
+                progress.runs_out -= 1;
+            }
+            self.front += count as u64;
+            left -= count as u64;
+        }
+        Ok(())
+    }
+
+    /// What an acknowledgement of `count` messages says about their offsets. They grow with the sequences, so if they
+    /// grew by as much as the sequences since the last known one, nobody else's message lies between.
+    fn offsets(&self, ack: &PushAck, count: u64) -> Offsets {
+        if ack.offset == 0 {
+            return Offsets::Unknown;
+        }
+        let gapless = self.last_offset.is_some_and(|(sequence, offset)| {
+            sequence + 1 == self.front && ack.offset.checked_sub(offset) == Some(count)
+        });
+        if gapless {
+            Offsets::All { offset_at_zero: i128::from(ack.offset) - i128::from(ack.through_sequence) }
+        } else {
+            Offsets::One { sequence: ack.through_sequence, offset: ack.offset }
+        }
+    }
+
+    /// A broker refused some message on the stream for what it is. It acknowledges in order and stops at the first error,
+    /// so it is in the first run that is out: if it was out alone, with one message, that is the one, and it fails alone;
+    /// otherwise that run is sent again message by message.
+    fn find_the_culprit(&mut self, error: Error, progress: &Progress) {
+        let Some(run) = self.window.pop_front() else { return };
+        if run.len() == 1 && progress.runs_out == 1 {
+            warn!(queue = self.label, %error, sequence = self.front, "a broker refused a message");
+            // Deduplication comes before validation, so what was refused had not been stored by an earlier attempt.
+            let error = Error::NotDelivered { reason: Arc::new(error), outcome_unknown: false };
+            self.fail(run, &error);
+            self.renew_identity();
+        } else {
+            debug!(queue = self.label, %error, "a broker refused one of many messages; sending them one by one");
+            self.alone_through = self.front + run.len() as u64 - 1;
+            for single in run.split().rev() {
+                self.window.push_front(single);
+            }
+        }
+    }
+
+    /// Gives up all messages, since the oldest one's time is up and the others must not overtake it. False if the producer
+    /// ends with that.
+    fn give_up(&mut self, last: Option<Arc<Error>>) -> bool {
+        let reason = Arc::new(Error::DeliveryTimeout { after: self.delivery_timeout, last });
+        let unknown = self.sent_through >= self.front;
+        warn!(queue = self.label, %reason, unknown, "a producer gives up what it has not delivered");
+        if let (Identity::Named { .. }, true) = (self.identity, unknown) {
+            // Before the messages fail, so that whoever sees that sees this as well.
+            self.queue.end(Error::Poisoned { sequence: self.front });
+            self.fail_all(&reason);
+            return false;
+        }
+        self.fail_all(&reason);
+        if unknown {
+            self.renew_identity();
+        }
+        true
+    }
+
+    /// The producer cannot go on.
+    fn stop(&mut self, error: &Error) {
+        warn!(queue = self.label, %error, hint = error.hint(), "a producer stops");
+        self.queue.end(error.clone());
+        self.fail_all(&Arc::new(error.clone()));
+    }
+
+    /// Fails everything that was accepted; what may be stored is said to be of unknown outcome. Does not use up sequences.
+    fn fail_all(&mut self, reason: &Arc<Error>) {
+        // First all of them are taken, then places become free: what is pushed from then on is not meant.
+        self.window.extend(std::iter::from_fn(|| self.queue.take()));
+        let mut sequence = self.front;
+        while let Some(mut run) = self.window.pop_front() {
+            let known_from = (self.sent_through + 1).max(sequence);
+            let len = run.len() as u64;
+            let unknown = usize::try_from((known_from - sequence).min(len)).unwrap_or(usize::MAX);
+            sequence += len;
+            let parts = [(unknown, true), (run.len() - unknown, false)];
+            for (count, outcome_unknown) in parts {
+                if count > 0 {
+                    let error = Error::NotDelivered { reason: reason.clone(), outcome_unknown };
+                    run.tickets.failed(count, error.clone());
+                    self.queue.release(&mut run, count, Some(&error));
+                }
+            }
+        }
+    }
+
+    fn fail(&self, mut run: Run, error: &Error) {
+        let count = run.len();
+        run.tickets.failed(count, error.clone());
+        self.queue.release(&mut run, count, Some(error));
+    }
+
+    /// Sequences cannot go on where they stopped: the one at the front was given up or refused, and its number must never
+    /// stand for another message. A random id is replaced by a fresh one, under which nothing was ever sent. A named
+    /// producer keeps its id and takes its next incarnation, which shuts out whatever of the old one is still on its
+    /// way; the next broker confirms that the sequence at the front is free.
+    fn renew_identity(&mut self) {
+        self.identity = match self.identity {
+            Identity::Random { .. } => {
+                self.front = 1;
+                Identity::Random { id: new_id(self.client.settings()) }
+            }
+            Identity::Named { id, .. } => Identity::Named { id, incarnation: None },
+        };
+        self.sent_through = 0;
+        self.alone_through = 0;
+        self.last_offset = None;
+    }
+}
+
+impl Drop for Driver {
+    /// The task ended, or the runtime drops it: nobody is left waiting.
+    fn drop(&mut self) {
+        self.queue.end(Error::Closed);
+        self.fail_all(&Arc::new(Error::Closed));
+    }
+}

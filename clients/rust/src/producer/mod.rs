@@ -1,0 +1,220 @@
+//! Producers: pushes that are stored once and in order, whatever is retried.
+
+mod driver;
+mod queue;
+mod stream;
+mod tickets;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::debug;
+use uuid::Uuid;
+
+pub use tickets::{Delivery, Receipt};
+
+use crate::{
+    Client, Error, NewMessage,
+    backoff::Backoff,
+    config::check_delivery_timeout,
+    names::check_label,
+    new_id,
+    route::{Route, Target},
+};
+use driver::{Driver, Identity, Start};
+use queue::Queue;
+
+/// Longest name of a producer in bytes.
+pub const MAX_PRODUCER_NAME_BYTES: usize = 255;
+
+/// Sets up a [`Producer`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ProducerBuilder {
+    client: Client,
+    label: String,
+    name: Option<String>,
+    max_messages: usize,
+    max_bytes: usize,
+    delivery_timeout: Duration,
+}
+
+impl ProducerBuilder {
+    pub(crate) fn new(client: Client, label: String) -> Self {
+        let delivery_timeout = client.settings().delivery_timeout;
+        Self { client, label, name: None, max_messages: 16_384, max_bytes: 32 << 20, delivery_timeout }
+    }
+
+    /// Gives the producer a name that outlives the process: opened again under it, perhaps elsewhere, it learns how many
+    /// messages of this queue it has stored ([`Producer::stored_before`]), so that an import goes on where it stopped.
+    /// Opening it shuts out whoever used the name before. Names are case-sensitive, and per queue.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// How much may be accepted and not yet acknowledged; [`Producer::send`] waits while it is exceeded. Default: 16,384
+    /// messages, 32 MiB.
+    pub fn max_in_flight(mut self, messages: usize, bytes: usize) -> Self {
+        (self.max_messages, self.max_bytes) = (messages, bytes);
+        self
+    }
+
+    /// As [`ClientBuilder::delivery_timeout`](crate::ClientBuilder::delivery_timeout), for this producer.
+    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.delivery_timeout = timeout;
+        self
+    }
+
+    /// Starts the producer. A named one asks the hosting broker what it has stored, retrying for as long as the delivery
+    /// timeout; an unnamed one connects at its first message.
+    ///
+    /// # Errors
+    /// [`Error::Config`] and [`Error::InvalidName`]; for a named producer whatever keeps it from its broker.
+    pub async fn open(self) -> Result<Producer, Error> {
+        check_label(&self.label)?;
+        check_delivery_timeout(self.delivery_timeout)?;
+        if self.max_messages == 0 || self.max_bytes == 0 {
+            let reason = "neither limit can be zero".to_owned();
+            return Err(Error::Config { setting: "max_in_flight", reason });
+        }
+        let mut route = Route::new(Target::Queue(self.label.clone()));
+        let start = match &self.name {
+            None => Start {
+                identity: Identity::Random { id: new_id(self.client.settings()) },
+                stored_before: 0,
+                queue_id: 0,
+            },
+            Some(name) => self.open_named(name, &mut route).await?,
+        };
+        let limit = tokio::sync::Semaphore::MAX_PERMITS;
+        let queue = Arc::new(Queue::new(self.max_messages.min(limit), self.max_bytes.min(u32::MAX as usize)));
+        let max_message_bytes = self.client.settings().max_message_bytes;
+        tokio::spawn(Driver::new(self, queue.clone(), route, start).run());
+        Ok(Producer { handle: Arc::new(Handle { queue, max_message_bytes, stored_before: start.stored_before }) })
+    }
+
+    async fn open_named(&self, name: &str, route: &mut Route) -> Result<Start, Error> {
+        if !(1..=MAX_PRODUCER_NAME_BYTES).contains(&name.len()) {
+            let reason = format!("has {} bytes; it takes 1 to {MAX_PRODUCER_NAME_BYTES}", name.len());
+            return Err(Error::InvalidName { field: "producer name", reason });
+        }
+        let id = named_id(name);
+        let settings = self.client.settings();
+        let give_up_at = Instant::now() + self.delivery_timeout;
+        let mut backoff = Backoff::new(settings);
+        let mut last = None;
+        loop {
+            let attempt = async {
+                let authority = route.find(&self.client).await?;
+                let channel = self.client.dialer().channel(&authority)?;
+                stream::open_producer(channel, &authority, self.label.clone(), id, settings.open_timeout).await
+            };
+            let error = match tokio::time::timeout_at(give_up_at, attempt).await {
+                Ok(Ok(opened)) => {
+                    let identity = Identity::Named { id, incarnation: Some(opened.incarnation) };
+                    return Ok(Start { identity, stored_before: opened.last_sequence, queue_id: opened.queue_id });
+                }
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    return Err(Error::DeliveryTimeout { after: self.delivery_timeout, last: last.map(Arc::new) });
+                }
+            };
+            if !error.is_retryable() {
+                return Err(error);
+            }
+            let wait = if route.failed(&error) { Duration::ZERO } else { backoff.next(settings) };
+            debug!(queue = self.label, name, %error, ?wait, "opening a named producer is tried again");
+            last = Some(error);
+            tokio::time::sleep_until(give_up_at.min(Instant::now() + wait)).await;
+        }
+    }
+}
+
+/// The id of a named producer: a UUID of version 5, in the namespace for URLs, of `rmom:producer:NAME`.
+fn named_id(name: &str) -> Uuid {
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("rmom:producer:{name}").as_bytes())
+}
+
+/// Pushes messages to one queue. They are stored once, and in the order in which they were accepted, whatever breaks in
+/// between, until the delivery timeout. Clones share everything; once the last one is dropped, what was accepted is still
+/// delivered in the background for as long as the runtime lives. Use [`Producer::close`] to wait for that.
+///
+/// When the delivery timeout of the oldest message passes, that message and all behind it fail, because they must not
+/// overtake it. If some of them may be stored ([`Error::outcome_unknown`]),
+/// - an unnamed producer goes on as another one: later pushes are stored once again and in order among themselves, but what
+///   was given up may still appear among them;
+/// - a named producer stops with [`Error::Poisoned`]: its sequences are the application's account of what is stored, and
+///   it has to be opened again to learn what that is.
+///
+/// A message that a broker refuses, say because it is too large, fails alone, and takes no sequence.
+#[derive(Clone)]
+pub struct Producer {
+    handle: Arc<Handle>,
+}
+
+struct Handle {
+    queue: Arc<Queue>,
+    max_message_bytes: usize,
+    stored_before: u64,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("stored_before", &self.handle.stored_before).finish_non_exhaustive()
+    }
+}
+
+impl Producer {
+    /// Pushes a message and waits until it is durable. To push many, use [`Producer::send`]: acknowledgements then need not
+    /// be waited for one by one.
+    ///
+    /// # Errors
+    /// As [`Producer::send`]; [`Error::NotDelivered`] if the message was given up, with the reason and whether it may be
+    /// stored all the same. Dropping the future after it was polled does not take the message back.
+    pub async fn push(&self, message: impl Into<NewMessage>) -> Result<Receipt, Error> {
+        self.send(message).await?.await
+    }
+
+    /// Accepts a message, and waits only while too much is in flight. The [`Delivery`] tells when it is durable; the
+    /// message is pushed whether or not it is awaited.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`], [`Error::InvalidArgument`] and [`Error::MessageTooLarge`] for a message that no broker would
+    /// take; otherwise why the producer stopped, such as [`Error::Closed`]. The message was not accepted then.
+    pub async fn send(&self, message: impl Into<NewMessage>) -> Result<Delivery, Error> {
+        let message = message.into();
+        let bytes = message.check(self.handle.max_message_bytes)?;
+        self.handle.queue.push(message, bytes).await
+    }
+
+    /// Waits until everything that was accepted before is durable or given up.
+    ///
+    /// # Errors
+    /// The first failure of any message since the last flush.
+    pub async fn flush(&self) -> Result<(), Error> {
+        self.handle.queue.flush().await
+    }
+
+    /// Takes no more messages (clones included) and waits as [`Producer::flush`] does.
+    ///
+    /// # Errors
+    /// As [`Producer::flush`].
+    pub async fn close(self) -> Result<(), Error> {
+        self.handle.queue.close();
+        self.handle.queue.flush().await
+    }
+
+    /// The last sequence that a named producer had stored in this queue when it was opened; messages sent now are numbered
+    /// from there on. 0: none, or the producer has no name.
+    #[must_use]
+    pub fn stored_before(&self) -> u64 {
+        self.handle.stored_before
+    }
+}

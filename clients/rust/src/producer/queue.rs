@@ -1,0 +1,208 @@
+//! What the application's tasks and the producer's task share: messages that wait to be sent, limits, and the end.
+
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rmom_proto::messages::PushMessage;
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    time::Instant,
+};
+
+use super::tickets::{Delivery, Tickets};
+use crate::{Error, NewMessage};
+
+/// Most messages of one request.
+pub(crate) const MAX_BATCH_MESSAGES: usize = 1_000;
+/// Most bytes of one request, unless a single message is larger.
+pub(crate) const MAX_BATCH_BYTES: usize = 1 << 20;
+/// What a message counts beyond its content towards the limit on bytes in flight.
+const MESSAGE_OVERHEAD_BYTES: usize = 64;
+
+/// Messages that are encoded together. They never change once they are being sent, so that a resend is the same.
+#[derive(Debug, Default)]
+pub(crate) struct Payload {
+    pub(crate) messages: Vec<PushMessage>,
+    /// What each message counts towards the limit on bytes.
+    costs: Vec<u32>,
+}
+
+/// Consecutive messages of one payload, none of which has an outcome yet.
+#[derive(Clone, Debug)]
+pub(crate) struct Run {
+    pub(crate) payload: Arc<Payload>,
+    pub(crate) range: Range<usize>,
+    pub(crate) tickets: Arc<Tickets>,
+    /// When the first message of the payload was accepted.
+    pub(crate) since: Instant,
+}
+
+impl Run {
+    pub(crate) fn len(&self) -> usize {
+        self.range.len()
+    }
+
+    /// One run for each message.
+    pub(crate) fn split(self) -> impl DoubleEndedIterator<Item = Self> {
+        self.range.clone().map(move |at| Self { range: at..at + 1, ..self.clone() })
+    }
+}
+
+/// A batch that still takes messages.
+#[derive(Debug)]
+struct Filling {
+    payload: Payload,
+    bytes: usize,
+    tickets: Arc<Tickets>,
+    since: Instant,
+}
+
+impl Filling {
+    fn is_full_for(&self, bytes: usize) -> bool {
+        self.payload.messages.len() >= MAX_BATCH_MESSAGES || self.bytes + bytes > MAX_BATCH_BYTES
+    }
+
+    fn seal(self) -> Run {
+        let range = 0..self.payload.messages.len();
+        Run { payload: Arc::new(self.payload), range, tickets: self.tickets, since: self.since }
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Filling>,
+    /// Messages accepted so far.
+    accepted: u64,
+    /// No more messages are taken, for this reason.
+    ended: Option<Error>,
+    /// The first failure that nobody was told of by a flush.
+    failure: Option<Error>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    /// Free places for messages, and for their bytes.
+    places: Semaphore,
+    room: Semaphore,
+    room_bytes: usize,
+    /// Tells the producer's task that there is something to send, or that the application is done.
+    pub(crate) wake: Notify,
+    /// How many messages have an outcome.
+    resolved: watch::Sender<u64>,
+}
+
+impl Queue {
+    pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            places: Semaphore::new(max_messages),
+            room: Semaphore::new(max_bytes),
+            room_bytes: max_bytes,
+            wake: Notify::new(),
+            resolved: watch::Sender::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held, short of running out of memory.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Accepts a message of `bytes` encoded bytes; waits while too much is in flight.
+    pub(crate) async fn push(&self, message: NewMessage, bytes: usize) -> Result<Delivery, Error> {
+        // A message that is larger than the room there is may be alone in it.
+        let cost = (bytes + MESSAGE_OVERHEAD_BYTES).min(self.room_bytes);
+        let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+        let Ok(place) = self.places.acquire().await else { return Err(self.reason()) };
+        let Ok(room) = self.room.acquire_many(cost).await else { return Err(self.reason()) };
+        let (delivery, was_empty) = {
+            let mut state = self.lock();
+            if let Some(error) = &state.ended {
+                return Err(error.clone());
+            }
+            let was_empty = state.waiting.is_empty();
+            if state.waiting.back().is_none_or(|batch| batch.is_full_for(bytes)) {
+                state.waiting.push_back(Filling {
+                    payload: Payload::default(),
+                    bytes: 0,
+                    tickets: Arc::default(),
+                    since: Instant::now(),
+                });
+            }
+            state.accepted += 1;
+            let batch = state.waiting.back_mut().expect("one was pushed if there was none");
+            batch.payload.messages.push(message.0);
+            batch.payload.costs.push(cost);
+            batch.bytes += bytes;
+            (Delivery::new(batch.tickets.clone(), batch.payload.messages.len() - 1), was_empty)
+        };
+        // They are given back when the message has an outcome.
+        place.forget();
+        room.forget();
+        if was_empty {
+            self.wake.notify_one();
+        }
+        Ok(delivery)
+    }
+
+    fn reason(&self) -> Error {
+        self.lock().ended.clone().unwrap_or(Error::Closed)
+    }
+
+    /// The oldest messages that wait to be sent.
+    pub(crate) fn take(&self) -> Option<Run> {
+        self.lock().waiting.pop_front().map(Filling::seal)
+    }
+
+    /// When the oldest message that waits to be sent was accepted.
+    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+        self.lock().waiting.front().map(|batch| batch.since)
+    }
+
+    /// No more messages are taken; those that were are still delivered.
+    pub(crate) fn close(&self) {
+        self.end(Error::Closed);
+        self.wake.notify_one();
+    }
+
+    /// No more messages are taken, for this reason.
+    pub(crate) fn end(&self, reason: Error) {
+        self.lock().ended.get_or_insert(reason);
+        self.places.close();
+        self.room.close();
+    }
+
+    /// No more messages are taken.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.lock().ended.is_some()
+    }
+
+    /// The first `count` messages of a run have an outcome, of which their tickets were told.
+    pub(crate) fn release(&self, run: &mut Run, count: usize, failure: Option<&Error>) {
+        let done = run.range.start..run.range.start + count;
+        let room = run.payload.costs[done].iter().map(|&cost| cost as usize).sum();
+        run.range.start += count;
+        if let Some(failure) = failure {
+            self.lock().failure.get_or_insert_with(|| failure.clone());
+        }
+        self.places.add_permits(count);
+        self.room.add_permits(room);
+        self.resolved.send_modify(|resolved| *resolved += count as u64);
+    }
+
+    /// Waits until all that was accepted has an outcome; the first failure since the last flush is the error.
+    pub(crate) async fn flush(&self) -> Result<(), Error> {
+        let accepted = self.lock().accepted;
+        self.resolved
+            .subscribe()
+            .wait_for(|&resolved| resolved >= accepted)
+            .await
+            .expect("the sender lives as long as the queue");
+        self.lock().failure.take().map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,226 @@
+//! What became of each message of a batch, and who waits to know: one allocation per batch, none per message.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use uuid::Uuid;
+
+use crate::Error;
+
+/// A message that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its number within its producer.
+    pub sequence: u64,
+    /// The message's id, as the receivers see it.
+    pub id: Uuid,
+    /// Its offset in the queue. Acknowledgements are cumulative, so it is exact where it is known and absent where it is
+    /// not: always known for a [`push`](crate::Producer::push) that is alone in flight and for the last message of an
+    /// acknowledgement; for others if nobody else pushed in between; not for a duplicate so old that only the fact is remembered.
+    pub offset: Option<u64>,
+    /// True if an earlier attempt had stored it already. It is stored once all the same.
+    pub duplicate: bool,
+}
+
+/// The ids of one producer's messages in one queue; brokers derive the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MessageIds {
+    high: u64,
+}
+
+impl MessageIds {
+    pub(crate) fn new(producer: Uuid, queue: u64) -> Self {
+        Self { high: Uuid::new_v5(&producer, &queue.to_be_bytes()).as_u64_pair().0 }
+    }
+
+    fn at(self, sequence: u64) -> Uuid {
+        let high = (self.high & !0xF000) | 0x8000;
+        let low = (sequence & (u64::MAX >> 2)) | (0b10 << 62);
+        Uuid::from_u64_pair(high, low)
+    }
+}
+
+/// An acknowledgement, as far as it concerns one batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Acknowledged {
+    pub(crate) ids: MessageIds,
+    /// Sequence of the first message that it is about.
+    pub(crate) first_sequence: u64,
+    /// Everything up to this sequence had been stored before.
+    pub(crate) duplicates_through: u64,
+    pub(crate) offsets: Offsets,
+}
+
+/// What an acknowledgement says about offsets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Offsets {
+    Unknown,
+    /// Of the message with this sequence only.
+    One {
+        sequence: u64,
+        offset: u64,
+    },
+    /// Of all: offset minus sequence.
+    All {
+        offset_at_zero: i128,
+    },
+}
+
+impl Offsets {
+    fn at(self, at: u64) -> Option<u64> {
+        match self {
+            Self::Unknown => None,
+            Self::One { sequence, offset } => (sequence == at).then_some(offset),
+            Self::All { offset_at_zero } => u64::try_from(offset_at_zero + i128::from(at)).ok(),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Stored(Acknowledged),
+    Failed(Error),
+}
+
+/// Outcomes come in order.
+#[derive(Debug, Default)]
+struct State {
+    /// Each with the number of messages that had an outcome before it.
+    outcomes: Vec<(usize, Outcome)>,
+    resolved: usize,
+    wakers: Vec<Option<Waker>>,
+}
+
+/// The outcomes of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Tickets {
+    state: Mutex<State>,
+}
+
+impl Tickets {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while it was held can only have been in a waker's clone; the state is sound.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next `count` messages are stored.
+    pub(crate) fn stored(&self, count: usize, acknowledged: Acknowledged) {
+        self.resolve(count, Outcome::Stored(acknowledged));
+    }
+
+    /// The next `count` messages are given up.
+    pub(crate) fn failed(&self, count: usize, error: Error) {
+        self.resolve(count, Outcome::Failed(error));
+    }
+
+    fn resolve(&self, count: usize, outcome: Outcome) {
+        let woken: Vec<_> = {
+            let mut state = self.lock();
+            let before = state.resolved;
+            state.outcomes.push((before, outcome));
+            state.resolved += count;
+            let end = state.resolved.min(state.wakers.len());
+            state.wakers.get_mut(before..end).unwrap_or_default().iter_mut().filter_map(Option::take).collect()
+        };
+        woken.into_iter().for_each(Waker::wake);
+    }
+
+    fn poll(&self, index: usize, cx: &mut Context<'_>) -> Poll<Result<Receipt, Error>> {
+        let mut state = self.lock();
+        if index >= state.resolved {
+            if state.wakers.len() <= index {
+                state.wakers.resize(index + 1, None);
+            }
+            match &mut state.wakers[index] {
+                Some(waker) => waker.clone_from(cx.waker()),
+                vacant => *vacant = Some(cx.waker().clone()),
+            }
+            return Poll::Pending;
+        }
+        let at = state.outcomes.partition_point(|(before, _)| *before <= index) - 1;
+        let (before, outcome) = &state.outcomes[at];
+        Poll::Ready(match outcome {
+            Outcome::Failed(error) => Err(error.clone()),
+            Outcome::Stored(acknowledged) => {
+                let sequence = acknowledged.first_sequence + (index - before) as u64;
+                Ok(Receipt {
+                    sequence,
+                    id: acknowledged.ids.at(sequence),
+                    offset: acknowledged.offsets.at(sequence),
+                    duplicate: sequence <= acknowledged.duplicates_through,
+                })
+            }
+        })
+    }
+}
+
+/// The fate of one message: a future that resolves when the message is stored, or given up. The message is pushed
+/// whether or not this is polled; dropping it cancels nothing.
+#[must_use = "a failure is only seen by awaiting the delivery, or by `flush`"]
+pub struct Delivery {
+    tickets: Arc<Tickets>,
+    index: usize,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").finish_non_exhaustive()
+    }
+}
+
+impl Delivery {
+    pub(crate) fn new(tickets: Arc<Tickets>, index: usize) -> Self {
+        Self { tickets, index }
+    }
+}
+
+impl Future for Delivery {
+    type Output = Result<Receipt, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.tickets.poll(self.index, cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_ids_are_the_brokers() {
+        // From rmom-core's `ProducerKey::message_id` for producer 7, queue 1, sequence 1.
+        let id = MessageIds::new(Uuid::from_u128(7), 1).at(1);
+        assert_eq!((id.get_version_num(), id.get_variant()), (8, uuid::Variant::RFC4122));
+        assert_eq!(id.to_string(), "6b85be3e-5935-85c6-8000-000000000001");
+    }
+
+    #[tokio::test]
+    async fn each_message_learns_its_own_outcome() {
+        let tickets = Arc::new(Tickets::default());
+        let delivery = |index| Delivery::new(tickets.clone(), index);
+        let waiting = tokio::spawn(delivery(2));
+        tokio::task::yield_now().await;
+        let acknowledged = |first_sequence, duplicates_through, offsets| Acknowledged {
+            ids: MessageIds::new(Uuid::from_u128(7), 1),
+            first_sequence,
+            duplicates_through,
+            offsets,
+        };
+        tickets.stored(2, acknowledged(10, 10, Offsets::One { sequence: 11, offset: 90 }));
+        assert!(!waiting.is_finished());
+        tickets.stored(2, acknowledged(12, 10, Offsets::All { offset_at_zero: 80 }));
+        tickets.failed(1, Error::Closed);
+        let receipt = waiting.await.unwrap().unwrap();
+        assert_eq!((receipt.sequence, receipt.offset, receipt.duplicate), (12, Some(92), false));
+        let first = delivery(0).await.unwrap();
+        assert_eq!((first.sequence, first.offset, first.duplicate), (10, None, true));
+        assert_eq!(delivery(1).await.unwrap().offset, Some(90));
+        assert_eq!(delivery(3).await.unwrap().offset, Some(93));
+        assert!(matches!(delivery(4).await, Err(Error::Closed)));
+    }
+}

@@ -1,0 +1,291 @@
+//! Asking the managers: REST over HTTP/1.1, one connection per call.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Deserialize, de::DeserializeOwned};
+use tracing::debug;
+
+use crate::{
+    Error,
+    connect::{Dialer, Protocol},
+};
+
+/// The largest answer that is read: a list of all queues of a cluster, described, is below that.
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// What needs no escape in a segment of a path (RFC 3986: unreserved).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// One segment of a path, escaped.
+pub(crate) fn segment(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// A manager's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manager {
+    authority: String,
+    tls: bool,
+}
+
+impl Manager {
+    /// Reads a URL that has a host, perhaps a port, and nothing else.
+    pub(crate) fn parse(url: &str, tls_configured: bool) -> Result<Self, Error> {
+        let refuse = |reason: &str| {
+            let reason = format!("{url:?} {reason}; it has to look like \"http://127.0.0.1:8082\"");
+            Err(Error::Config { setting: "managers", reason })
+        };
+        let Ok(uri) = url.parse::<Uri>() else { return refuse("is not a URL") };
+        let (tls, default_port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") if tls_configured => (true, 443),
+            Some("https") => return refuse("needs TLS, which is not configured"),
+            _ => return refuse("starts with neither http:// nor https://"),
+        };
+        let Some(authority) = uri.authority().filter(|a| !a.host().is_empty() && !a.as_str().contains('@')) else {
+            return refuse("names no host");
+        };
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return refuse("has a path");
+        }
+        let port = authority.port_u16().unwrap_or(default_port);
+        Ok(Self { authority: crate::error::authority(authority.host(), port), tls })
+    }
+}
+
+/// All managers; any of them can answer.
+#[derive(Debug)]
+pub(crate) struct Managers {
+    all: Vec<Manager>,
+    /// The one that answered last, which is asked first.
+    preferred: AtomicUsize,
+    dialer: Dialer,
+}
+
+/// What is read of an error: `application/problem+json` and the same document on the original's routes.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Problem {
+    code: Option<String>,
+    title: Option<String>,
+    detail: Option<String>,
+    #[serde(flatten)]
+    more: BTreeMap<String, serde_json::Value>,
+}
+
+impl Managers {
+    pub(crate) fn new(all: Vec<Manager>, dialer: Dialer) -> Self {
+        Self { all, preferred: AtomicUsize::new(0), dialer }
+    }
+
+    /// A call whose answer is JSON.
+    pub(crate) async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+        timeout: Duration,
+    ) -> Result<T, Error> {
+        let (authority, answer) = self.call(method, path, body, timeout).await?;
+        serde_json::from_slice(&answer).map_err(|error| Error::Protocol {
+            authority,
+            reason: format!("the answer to {path} is not as expected: {error}"),
+        })
+    }
+
+    /// A call whose answer does not matter beyond success. Tries one manager after the other, each for at most `timeout`,
+    /// until one answers; a call that changes something is not made again once it may have been read.
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+        timeout: Duration,
+    ) -> Result<(String, Bytes), Error> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut failure = None;
+        for index in (0..self.all.len()).map(|i| (first + i) % self.all.len()) {
+            let manager = &self.all[index];
+            match self.ask(manager, &method, path, body, timeout).await {
+                Ok((status, answer)) if status.is_success() => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok((manager.authority.clone(), answer));
+                }
+                Ok((status, answer)) => {
+                    let error = refusal(&manager.authority, path, status, &answer);
+                    // A manager that cannot reach the store knows less than the next one may.
+                    if !(status.is_server_error() && method == Method::GET) {
+                        return Err(error);
+                    }
+                    failure = Some(error);
+                }
+                Err(error) => {
+                    debug!(manager = manager.authority, %error, "a manager did not answer");
+                    let may_ask_again = method == Method::GET || !error.outcome_unknown();
+                    failure = Some(error);
+                    if !may_ask_again {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(failure.expect("the builder sees to it that there is a manager"))
+    }
+
+    async fn ask(
+        &self,
+        manager: &Manager,
+        method: &Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+        timeout: Duration,
+    ) -> Result<(StatusCode, Bytes), Error> {
+        let mut sent = false;
+        tokio::time::timeout(timeout, self.exchange(manager, method, path, body, &mut sent)).await.unwrap_or_else(
+            |_| {
+                let what = format!("{method} {path} at {}", manager.authority);
+                Err(Error::DeadlineExceeded { what, after: timeout, sent })
+            },
+        )
+    }
+
+    async fn exchange(
+        &self,
+        manager: &Manager,
+        method: &Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+        sent: &mut bool,
+    ) -> Result<(StatusCode, Bytes), Error> {
+        let unreachable =
+            |reason: String, sent| Error::Unreachable { authority: manager.authority.clone(), reason, sent };
+        let io = self
+            .dialer
+            .dial(&manager.authority, Protocol::Http1, manager.tls)
+            .await
+            .map_err(|error| unreachable(error.to_string(), false))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io))
+            .await
+            .map_err(|error| unreachable(error.to_string(), false))?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &manager.authority)
+            .header(header::CONNECTION, "close")
+            .header(header::ACCEPT, "application/json");
+        let body = body.map_or_else(Bytes::new, |json| json.to_string().into());
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        let request = request.body(Full::new(body)).map_err(|error| Error::Config {
+            setting: "managers",
+            reason: format!("{path:?} at {} is no valid request: {error}", manager.authority),
+        })?;
+        *sent = true;
+        let answer = async {
+            let response = sender.send_request(request).await.map_err(|error| unreachable(error.to_string(), true))?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+            Ok((status, body.map_err(|error| unreachable(error.to_string(), true))?.to_bytes()))
+        };
+        // The connection is driven here rather than in a task of its own; its failures reach the answer as well.
+        let connection = async {
+            let _ = connection.await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            never = connection => never,
+        }
+    }
+}
+
+/// The manager's own code where there is one; the original's routes have only a status.
+fn refusal(authority: &str, path: &str, status: StatusCode, answer: &[u8]) -> Error {
+    let problem: Problem = serde_json::from_slice(answer).unwrap_or_default();
+    let code = problem.code.unwrap_or_else(|| {
+        let code = match status {
+            StatusCode::NOT_FOUND if path.contains("/channels/") => "CHANNEL_NOT_FOUND",
+            StatusCode::NOT_FOUND if path.contains("/brokers/") => "BROKER_NOT_FOUND",
+            StatusCode::NOT_FOUND if path.contains("/queue") => "QUEUE_NOT_FOUND",
+            StatusCode::SERVICE_UNAVAILABLE => "NO_BROKER",
+            StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",
+            StatusCode::FORBIDDEN => "PERMISSION_DENIED",
+            status if status.is_client_error() => "INVALID_ARGUMENT",
+            status if status.is_server_error() => "STORE_UNAVAILABLE",
+            _ => "UNEXPECTED_STATUS",
+        };
+        code.to_owned()
+    });
+    let message = problem.detail.or(problem.title).unwrap_or_else(|| {
+        let text = String::from_utf8_lossy(answer);
+        let text = text.trim().chars().take(200).collect::<String>();
+        if text.is_empty() { status.to_string() } else { format!("{status}: {text}") }
+    });
+    let details = problem
+        .more
+        .into_iter()
+        .filter_map(|(name, value)| match value {
+            serde_json::Value::String(text) => Some((name, text)),
+            serde_json::Value::Number(number) => Some((name, number.to_string())),
+            _ => None,
+        })
+        .collect();
+    Error::Refused { by: authority.to_owned(), code, message, details }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manager_urls_are_hosts_and_ports() {
+        let authority = |url: &str| Manager::parse(url, false).unwrap().authority;
+        assert_eq!(authority("http://127.0.0.1:8082"), "127.0.0.1:8082");
+        assert_eq!(authority("http://manager/"), "manager:80");
+        assert_eq!(authority("http://[::1]:5"), "[::1]:5");
+        assert!(Manager::parse("https://manager", true).unwrap().tls);
+        for (url, reason) in [
+            ("manager:8082", "neither"),
+            ("https://manager", "TLS"),
+            ("http://manager/v1", "path"),
+            ("http://user@manager", "host"),
+            ("", "URL"),
+            ("http://", "URL"),
+        ] {
+            let error = Manager::parse(url, false).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn labels_become_one_segment() {
+        assert_eq!(segment("a/b ä?"), "a%2Fb%20%C3%A4%3F");
+    }
+
+    #[test]
+    fn refusals_keep_the_managers_code_or_get_one_from_the_status() {
+        let error =
+            refusal("m:1", "/v1/queues", StatusCode::CONFLICT, br#"{"code":"QUEUE_EXISTS","detail":"it exists"}"#);
+        assert_eq!(
+            (error.code(), error.to_string().as_str()),
+            ("QUEUE_EXISTS", "m:1 refused: it exists (QUEUE_EXISTS)")
+        );
+        let code = |path, status| refusal("m:1", path, status, b"").code().to_owned();
+        assert_eq!(code("/queues/x", StatusCode::NOT_FOUND), "QUEUE_NOT_FOUND");
+        assert_eq!(code("/v1/queues/x/channels", StatusCode::NOT_FOUND), "QUEUE_NOT_FOUND");
+        assert_eq!(code("/channels/x", StatusCode::NOT_FOUND), "CHANNEL_NOT_FOUND");
+        assert_eq!(code("/queues/x", StatusCode::SERVICE_UNAVAILABLE), "NO_BROKER");
+        assert_eq!(code("/queues/x", StatusCode::BAD_GATEWAY), "STORE_UNAVAILABLE");
+    }
+}

@@ -1,0 +1,379 @@
+//! What can be asked of a broker, and what it answers.
+
+use std::{borrow::Cow, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    model::{
+        BrokerAddr, ChannelId, Code, Coded, Epoch, IdError, MessageId, NameError, Offset, Position, ProducerKey,
+        QueueId, QueueLabel, Sequence, Topic,
+        limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_TTL},
+    },
+    ports::{StoreError, SubscriberDescription},
+};
+
+/// A header of a message: the application's own, passed through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its name, up to [`MAX_HEADER_NAME_BYTES`].
+    pub name: String,
+    /// Its value; it counts towards the message's size.
+    pub value: Bytes,
+}
+
+/// A message on its way in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewMessage {
+    /// The payload.
+    pub content: Bytes,
+    /// Its topic.
+    pub topic: Topic,
+    /// At most [`MAX_HEADERS`].
+    pub headers: Vec<Header>,
+    /// Lifetime; none: the broker's default.
+    pub ttl: Option<Duration>,
+}
+
+/// Who pushes, for pushes that may be retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProducerStamp {
+    /// The producer and its incarnation.
+    pub key: ProducerKey,
+    /// The lowest sequence whose outcome it does not know: where a broker that does not know it starts.
+    pub lowest_unacknowledged: Sequence,
+}
+
+/// One push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushRequest {
+    /// Where to.
+    pub label: QueueLabel,
+    /// The queue that is meant, if the client cares which queue of that label it is.
+    pub queue: Option<QueueId>,
+    /// Who pushes, and which number this is; none: the broker numbers it.
+    pub producer: Option<(ProducerStamp, Sequence)>,
+    /// What.
+    pub message: NewMessage,
+}
+
+/// A push that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PushReceipt {
+    /// The queue.
+    pub queue: QueueId,
+    /// The message's id.
+    pub id: MessageId,
+    /// Its offset; none for a duplicate so old that only the fact is remembered.
+    pub offset: Option<Offset>,
+    /// True if it had been stored before.
+    pub duplicate: bool,
+}
+
+/// The opening of a stream of pushes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenPush {
+    /// Where to.
+    pub label: QueueLabel,
+    /// As in [`PushRequest::queue`].
+    pub queue: Option<QueueId>,
+    /// Who pushes; none: the broker numbers the messages, in an order of its own.
+    pub producer: Option<ProducerStamp>,
+}
+
+/// Messages of consecutive sequences, pushed together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushRun {
+    /// Sequence of the first.
+    pub first: Sequence,
+    /// The messages; at least one.
+    pub messages: Vec<NewMessage>,
+    /// As in [`ProducerStamp::lowest_unacknowledged`]; none: unchanged.
+    pub lowest_unacknowledged: Option<Sequence>,
+}
+
+/// A run that is durable, and with it all before it on the same stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunReceipt {
+    /// Sequence of the run's last message.
+    pub through: Sequence,
+    /// Its offset; none for a duplicate so old that only the fact is remembered.
+    pub offset: Option<Offset>,
+    /// How many messages of the run had been stored before.
+    pub duplicates: u64,
+}
+
+/// A subscription to a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscribeRequest {
+    /// The channel.
+    pub channel: ChannelId,
+    /// Go on after this position; none: at the channel's start.
+    pub position: Option<Position>,
+    /// The client's end of the connection, for operators.
+    pub peer: String,
+}
+
+/// A named producer's new incarnation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenedProducer {
+    /// The queue.
+    pub queue: QueueId,
+    /// Its incarnation from now on; earlier ones are refused.
+    pub incarnation: u64,
+    /// The last sequence it stored in this queue; 0: none.
+    pub last_sequence: Sequence,
+}
+
+/// Why a broker did not do as asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// A label or topic.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// An id or counter.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// A field that contradicts another, or is missing.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field, as the client knows it.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        reason: &'static str,
+    },
+    /// Framing included.
+    #[error("content: the message takes {bytes} bytes, framing included; the limit is {limit}")]
+    MessageTooLarge {
+        /// Encoded length.
+        bytes: usize,
+        /// `max_message_bytes`.
+        limit: usize,
+    },
+    /// More than [`MAX_HEADERS`].
+    #[error("headers: there are {found}; the limit is {MAX_HEADERS}")]
+    TooManyHeaders {
+        /// How many there are.
+        found: usize,
+    },
+    /// A header's name is empty or longer than [`MAX_HEADER_NAME_BYTES`].
+    #[error("headers: a name has {bytes} bytes; it takes 1 to {MAX_HEADER_NAME_BYTES}")]
+    HeaderName {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Longer than [`MAX_TTL`].
+    #[error("ttl_millis: {}; the limit is {}", .0.as_millis(), MAX_TTL.as_millis())]
+    TtlTooLong(Duration),
+    /// No live queue of that label.
+    #[error("queue_label: there is no queue {0}")]
+    QueueNotFound(QueueLabel),
+    /// A live queue of that label.
+    #[error("queue_label: the queue {0} exists")]
+    QueueExists(QueueLabel),
+    /// The client means a queue that was deleted.
+    #[error("the queue with id {queue} was deleted; its label may name a new one")]
+    QueueReplaced {
+        /// The id that the client holds.
+        queue: QueueId,
+    },
+    /// No such channel, or its queue is gone.
+    #[error("channel_id: there is no channel {0}")]
+    ChannelNotFound(ChannelId),
+    /// A named limit.
+    #[error("{0}")]
+    LimitReached(String),
+    /// Somebody else is to host the queue.
+    #[error("the queue is hosted by {}, not here", .assignee.as_ref().map_or_else(|| "no broker".to_owned(), ToString::to_string))]
+    NotHosted {
+        /// Who; none: nobody yet.
+        assignee: Option<BrokerAddr>,
+    },
+    /// This broker is to host the queue, but could not claim it and read its log in time.
+    #[error("the queue was not ready within {0:?}; try again")]
+    ActivationTimeout(Duration),
+    /// This broker was replaced as the queue's owner.
+    #[error("this broker is no longer the queue's owner; ask the manager who is")]
+    Fenced,
+    /// This broker's lease ran out.
+    #[error("this broker's lease ran out; it cannot reach the store, or was paused")]
+    LeaseExpired,
+    /// The producer skipped sequences.
+    #[error("sequence: {found} does not follow; {expected} is next")]
+    SequenceGap {
+        /// The next acceptable sequence.
+        expected: Sequence,
+        /// The one that came.
+        found: Sequence,
+    },
+    /// A later incarnation of the producer exists.
+    #[error("producer: incarnation {found} was replaced by {current}")]
+    ProducerFenced {
+        /// The latest.
+        current: u64,
+        /// The one that came.
+        found: u64,
+    },
+    /// The offset is beyond the end of the queue.
+    #[error("offset {offset} is beyond the end of the queue, which is {end}")]
+    OffsetOutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// The newest message's offset.
+        end: Offset,
+    },
+    /// The store holds less than it had confirmed.
+    #[error(
+        "the store went back: it ends at offset {end}, epoch {epoch}, but had confirmed {confirmed}; see the operators' page"
+    )]
+    StoreWentBack {
+        /// Its newest message's offset.
+        end: Offset,
+        /// Its latest epoch.
+        epoch: Epoch,
+        /// What it had confirmed to this broker or to the client.
+        confirmed: Offset,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A push ahead of this one failed, and with it everything behind.
+    #[error("a push ahead of this one failed; nothing behind it was stored")]
+    Behind,
+    /// The process is stopping.
+    #[error("this broker is stopping")]
+    ShuttingDown,
+    /// A buffer limit.
+    #[error("{what}: the limit of {limit} is reached; try again later")]
+    Overloaded {
+        /// Which limit.
+        what: &'static str,
+        /// Its value.
+        limit: usize,
+    },
+}
+
+impl Coded for BrokerError {
+    fn code(&self) -> Code {
+        match self {
+            Self::Name(_) => Code::InvalidName,
+            Self::Id(_)
+            | Self::Invalid { .. }
+            | Self::TooManyHeaders { .. }
+            | Self::HeaderName { .. }
+            | Self::TtlTooLong(_) => Code::InvalidArgument,
+            Self::MessageTooLarge { .. } => Code::MessageTooLarge,
+            Self::QueueNotFound(_) => Code::QueueNotFound,
+            Self::QueueExists(_) => Code::QueueExists,
+            Self::QueueReplaced { .. } => Code::QueueReplaced,
+            Self::ChannelNotFound(_) => Code::ChannelNotFound,
+            Self::LimitReached(_) => Code::LimitReached,
+            Self::NotHosted { .. } | Self::ActivationTimeout(_) => Code::NotHosted,
+            Self::Fenced => Code::Fenced,
+            Self::LeaseExpired => Code::LeaseExpired,
+            Self::SequenceGap { .. } => Code::SequenceGap,
+            Self::ProducerFenced { .. } => Code::ProducerFenced,
+            Self::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
+            Self::StoreWentBack { .. } => Code::StoreWentBack,
+            Self::Store(error) => error.code(),
+            Self::Behind => Code::StoreUnavailable,
+            Self::ShuttingDown => Code::ShuttingDown,
+            Self::Overloaded { .. } => Code::Overloaded,
+        }
+    }
+
+    fn details(&self) -> Vec<(&'static str, Cow<'static, str>)> {
+        match self {
+            Self::NotHosted { assignee: Some(addr) } => {
+                vec![("host", addr.host.clone().into()), ("port", addr.port.to_string().into())]
+            }
+            Self::SequenceGap { expected, .. } => vec![("expected", expected.to_string().into())],
+            Self::ProducerFenced { current, .. } => vec![("current", current.to_string().into())],
+            Self::OffsetOutOfRange { end, .. } | Self::StoreWentBack { end, .. } => {
+                vec![("end", end.to_string().into())]
+            }
+            Self::MessageTooLarge { limit, .. } => vec![("limit", limit.to_string().into())],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The broker as a whole, for health checks and metrics.
+#[derive(Clone, Debug)]
+pub struct BrokerStatus {
+    /// Registered, and the lease is current.
+    pub lease_current: bool,
+    /// An operator drains it.
+    pub draining: bool,
+    /// It no longer takes requests.
+    pub stopping: bool,
+    /// Bytes of pushes that are accepted and not stored yet, and the limit.
+    pub pending_bytes: (usize, usize),
+    /// Lease renewals that failed since the start.
+    pub failed_renewals: u64,
+    /// The queues it hosts, or is about to, by label.
+    pub queues: Vec<QueueStatus>,
+}
+
+/// What a hosted queue is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueuePhase {
+    /// Claiming it and reading its log.
+    Activating,
+    /// Serving.
+    Serving,
+    /// Finding out what became of an append.
+    Recovering,
+    /// The store went back; nothing is done until an operator looks.
+    Halted,
+}
+
+/// One hosted queue. Counters count since this broker began to host it.
+#[derive(Clone, Debug)]
+pub struct QueueStatus {
+    /// Its label.
+    pub label: QueueLabel,
+    /// Its id.
+    pub queue: QueueId,
+    /// What it is doing.
+    pub phase: QueuePhase,
+    /// The broker's epoch; 0 before the first claim.
+    pub epoch: Epoch,
+    /// The newest message's offset.
+    pub last_offset: Offset,
+    /// Live messages (expired ones count until they are trimmed).
+    pub depth_messages: u64,
+    /// Their frames' bytes.
+    pub depth_bytes: u64,
+    /// Age of the oldest.
+    pub oldest_age: Duration,
+    /// Who is subscribed.
+    pub subscribers: Vec<SubscriberDescription>,
+    /// Counters.
+    pub counters: QueueCounters,
+}
+
+/// What happened to a queue since this broker began to host it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueCounters {
+    /// Messages stored.
+    pub pushed: u64,
+    /// Bytes of their frames.
+    pub pushed_bytes: u64,
+    /// Messages handed to subscribers' connections.
+    pub delivered: u64,
+    /// Pushes that had been stored before.
+    pub duplicates: u64,
+    /// Pushes refused, for whatever reason.
+    pub refused: u64,
+    /// Messages trimmed after they expired.
+    pub expired: u64,
+    /// Appends that found a later epoch.
+    pub fenced_appends: u64,
+    /// Appends whose outcome was not known at first.
+    pub unknown_appends: u64,
+    /// Claims by this broker: its own activations and recoveries.
+    pub claims: u64,
+    /// Chunks read from the store because the cache did not reach back far enough.
+    pub store_reads: u64,
+}

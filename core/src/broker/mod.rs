@@ -1,0 +1,443 @@
+//! A broker: hosts queues, stores what is pushed before it says so, and delivers it.
+//!
+//! - [`Broker`] is the handle; everything the outside asks goes through it (requests and errors are in `api`).
+//! - `host` registers the broker, keeps its lease and runs a task for each queue that the store assigns to it.
+//! - `queue` is that task: claims, accepts pushes (`producers` finds the duplicates), sends batches, recovers, trims.
+//! - `committer` joins the batches of all queues into appends.
+//! - `tail` is the cache that subscriptions read, `subscription` the reading.
+
+mod api;
+mod committer;
+mod host;
+mod lease;
+mod lookups;
+mod producers;
+mod push;
+mod queue;
+mod settings;
+mod subscription;
+mod tail;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+pub use api::{
+    BrokerError, BrokerStatus, Header, NewMessage, OpenPush, OpenedProducer, ProducerStamp, PushReceipt, PushRequest,
+    PushRun, QueueCounters, QueuePhase, QueueStatus, RunReceipt, SubscribeRequest,
+};
+use parking_lot::RwLock;
+pub use push::PushSession;
+pub use settings::BrokerSettings;
+pub use subscription::Subscription;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    host::{Host, Registered},
+    lease::{Lease, StoreClock},
+    lookups::Lookups,
+    queue::{Command, Context, Handle},
+    subscription::Opening,
+};
+use crate::{
+    frame::encoded_len,
+    model::{
+        ChannelId, Epoch, Offset, ProducerId, QueueId, QueueLabel, Start, Topic,
+        limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_TTL},
+    },
+    ports::{
+        ChannelRecord, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Entropy, QueueDescription,
+        QueueRecord, Store, StoreError,
+    },
+};
+
+/// A handle on a running broker; clones share it.
+#[derive(Clone)]
+pub struct Broker {
+    inner: Arc<Inner>,
+}
+
+/// Why a broker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerExit {
+    /// It was asked to.
+    Stopped,
+    /// Another process registered under its host and port.
+    Replaced,
+}
+
+/// What the broker's tasks and handles share.
+struct Inner {
+    settings: BrokerSettings,
+    store: Arc<dyn Store>,
+    entropy: Arc<dyn Entropy>,
+    clock: Arc<StoreClock>,
+    lease: Arc<Lease>,
+    /// The queues hosted here, or about to be.
+    queues: RwLock<BTreeMap<QueueLabel, Handle>>,
+    /// Who this broker is, once the store said so.
+    registered: watch::Sender<Option<Registered>>,
+    refresh: mpsc::Sender<oneshot::Sender<()>>,
+    stop: CancellationToken,
+    stopped: CancellationToken,
+    /// Bytes of pushes accepted and not stored yet.
+    pending: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    subscriptions: Arc<Semaphore>,
+    next_subscription: AtomicU64,
+    lookups: Lookups,
+    failed_renewals: AtomicU64,
+    draining: AtomicBool,
+}
+
+/// Counts something that happened.
+fn count(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Relaxed);
+}
+
+/// Checks a message against the limits.
+fn validate(message: &NewMessage, settings: &BrokerSettings) -> Result<(), BrokerError> {
+    if message.headers.len() > MAX_HEADERS {
+        return Err(BrokerError::TooManyHeaders { found: message.headers.len() });
+    }
+    for header in &message.headers {
+        let bytes = header.name.len();
+        if bytes == 0 || bytes > MAX_HEADER_NAME_BYTES {
+            return Err(BrokerError::HeaderName { bytes });
+        }
+    }
+    if let Some(ttl) = message.ttl
+        && ttl > MAX_TTL
+    {
+        return Err(BrokerError::TtlTooLong(ttl));
+    }
+    let bytes = encoded_len(message);
+    let limit = settings.max_message_bytes;
+    if bytes > limit {
+        return Err(BrokerError::MessageTooLarge { bytes, limit });
+    }
+    Ok(())
+}
+
+impl Broker {
+    /// Starts a broker on the current runtime. It registers as soon as the store answers, and serves what the store says
+    /// is its own. The task ends with the broker; aborting it is a crash.
+    pub fn spawn(
+        settings: BrokerSettings,
+        store: Arc<dyn Store>,
+        entropy: Arc<dyn Entropy>,
+    ) -> (Self, tokio::task::JoinHandle<BrokerExit>) {
+        let (refresh, refreshes) = mpsc::channel(host::REFRESHES);
+        let inner = Arc::new(Inner {
+            clock: Arc::default(),
+            lease: Arc::default(),
+            queues: RwLock::default(),
+            registered: watch::Sender::new(None),
+            refresh,
+            stop: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+            pending: Arc::new(Semaphore::new(settings.max_pending_bytes.min(Semaphore::MAX_PERMITS))),
+            reads: Arc::new(Semaphore::new(settings.max_store_reads)),
+            subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
+            next_subscription: AtomicU64::new(0),
+            lookups: Lookups::new(settings.max_lookups_per_second),
+            failed_renewals: AtomicU64::new(0),
+            draining: AtomicBool::new(false),
+            settings,
+            store,
+            entropy,
+        });
+        let task = tokio::spawn(Host::new(inner.clone(), refreshes).run());
+        (Self { inner }, task)
+    }
+
+    /// Creates a queue here.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueExists`], and what the store says.
+    pub async fn create_queue(&self, label: &QueueLabel) -> Result<QueueId, BrokerError> {
+        let inner = &self.inner;
+        let broker = inner.ready()?.broker;
+        let create = CreateQueue { label: label.clone(), assignee: Some(broker), request: inner.entropy.uuid() };
+        let record = inner.write(inner.store.create_queue(&create)).await?.map_err(|error| match error {
+            CreateQueueError::Exists => BrokerError::QueueExists(label.clone()),
+            CreateQueueError::TooMany => BrokerError::LimitReached(error.to_string()),
+            CreateQueueError::NoSuchBroker(_) => BrokerError::Fenced,
+            CreateQueueError::Store(error) => error.into(),
+        })?;
+        self.rebuild_queue(label).await?;
+        Ok(record.id)
+    }
+
+    /// Deletes a queue, wherever it is hosted.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], and what the store says.
+    pub async fn delete_queue(&self, label: &QueueLabel) -> Result<(), BrokerError> {
+        let inner = &self.inner;
+        inner.ready()?;
+        let not_found = || BrokerError::QueueNotFound(label.clone());
+        let record = inner.read(inner.store.queue(label)).await?.ok_or_else(not_found)?;
+        if !inner.write(inner.store.delete_queue(record.id)).await?? {
+            return Err(not_found());
+        }
+        self.refresh().await
+    }
+
+    /// Serves a queue that is assigned to this broker; answers once it does.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotHosted`] if it is assigned elsewhere, [`BrokerError::QueueNotFound`], and what the store says.
+    pub async fn rebuild_queue(&self, label: &QueueLabel) -> Result<(), BrokerError> {
+        self.refresh().await?;
+        self.inner.hosted(label).await?.served(self.inner.settings.activation_timeout).await?;
+        Ok(())
+    }
+
+    /// Creates a channel on a queue hosted here, starting at the earliest message.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::NotHosted`], [`BrokerError::LimitReached`], and what the store says.
+    pub async fn create_channel(&self, label: &QueueLabel, topic: Topic) -> Result<ChannelId, BrokerError> {
+        let inner = &self.inner;
+        inner.ready()?;
+        let handle = inner.hosted(label).await?;
+        let id = ChannelId::new(inner.entropy.uuid());
+        let create = CreateChannel { id, queue: handle.shared.id, topic, start: Start::Earliest };
+        inner.write(inner.store.create_channel(&create)).await?.map_err(|error| match error {
+            CreateChannelError::NoSuchQueue => BrokerError::QueueNotFound(label.clone()),
+            CreateChannelError::Store(error) => error.into(),
+            error => BrokerError::LimitReached(error.to_string()),
+        })?;
+        Ok(id)
+    }
+
+    /// Deletes a channel; its subscriptions end.
+    ///
+    /// # Errors
+    /// [`BrokerError::ChannelNotFound`], and what the store says.
+    pub async fn delete_channel(&self, channel: ChannelId) -> Result<(), BrokerError> {
+        let inner = &self.inner;
+        inner.ready()?;
+        if !inner.write(inner.store.delete_channel(channel)).await?? {
+            return Err(BrokerError::ChannelNotFound(channel));
+        }
+        self.refresh().await
+    }
+
+    /// Succeeds while the lease is current.
+    ///
+    /// # Errors
+    /// [`BrokerError::LeaseExpired`], [`BrokerError::ShuttingDown`].
+    pub fn heartbeat(&self) -> Result<(), BrokerError> {
+        self.inner.ready().map(|_| ())
+    }
+
+    /// Looks at the store now: takes what was assigned to this broker, lets go of what was not.
+    ///
+    /// # Errors
+    /// [`BrokerError::ShuttingDown`].
+    pub async fn refresh(&self) -> Result<(), BrokerError> {
+        self.inner.refresh().await
+    }
+
+    /// Describes a queue hosted here.
+    ///
+    /// # Errors
+    /// As [`Broker::rebuild_queue`].
+    pub async fn describe(&self, label: &QueueLabel) -> Result<QueueDescription, BrokerError> {
+        let inner = &self.inner;
+        inner.ready()?;
+        let handle = inner.hosted(label).await?;
+        let epoch = handle.served(inner.settings.activation_timeout).await?;
+        let status = handle.status(inner.clock.at_least());
+        Ok(QueueDescription {
+            queue: status.queue,
+            epoch,
+            last_offset: status.last_offset,
+            depth_messages: status.depth_messages,
+            depth_bytes: status.depth_bytes,
+            oldest_age: status.oldest_age,
+            subscribers: status.subscribers,
+        })
+    }
+
+    /// Gives a named producer its next incarnation in a queue hosted here; earlier ones are refused from now on.
+    ///
+    /// # Errors
+    /// As [`Broker::rebuild_queue`].
+    pub async fn open_producer(&self, label: &QueueLabel, producer: ProducerId) -> Result<OpenedProducer, BrokerError> {
+        let inner = &self.inner;
+        inner.ready()?;
+        let handle = inner.hosted(label).await?;
+        handle.served(inner.settings.activation_timeout).await?;
+        let queue = handle.shared.id;
+        let incarnation = inner
+            .write(inner.store.open_producer(queue, producer))
+            .await??
+            .ok_or(BrokerError::QueueReplaced { queue })?;
+        let (reply, answer) = oneshot::channel();
+        handle.send(Command::Open { id: producer, incarnation, reply }).await?;
+        let timeout = inner.settings.activation_timeout;
+        let last_sequence = tokio::time::timeout(timeout, answer)
+            .await
+            .map_err(|_| BrokerError::ActivationTimeout(timeout))?
+            .map_err(|_| handle.why_ended())?;
+        Ok(OpenedProducer { queue, incarnation, last_sequence })
+    }
+
+    /// Subscribes to a channel of a queue hosted here.
+    ///
+    /// # Errors
+    /// [`BrokerError::ChannelNotFound`], [`BrokerError::NotHosted`], [`BrokerError::QueueReplaced`],
+    /// [`BrokerError::OffsetOutOfRange`], [`BrokerError::StoreWentBack`], [`BrokerError::Overloaded`], and what the store
+    /// says.
+    pub async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, BrokerError> {
+        let inner = &self.inner;
+        inner.ready()?;
+        let limit = inner.settings.max_subscriptions;
+        let overloaded = |_| BrokerError::Overloaded { what: "subscriptions of this broker", limit };
+        let slot = inner.subscriptions.clone().try_acquire_owned().map_err(overloaded)?;
+        let channel = inner.channel(request.channel).await?;
+        if let Some(position) = request.position
+            && position.queue != channel.queue
+        {
+            return Err(BrokerError::QueueReplaced { queue: position.queue });
+        }
+        let mut handle = inner.hosted(&channel.label).await?;
+        let mut epoch = handle.served(inner.settings.activation_timeout).await?;
+        let beyond = |end, epoch| request.position.is_some_and(|p| p.offset > end || p.epoch > epoch);
+        if beyond(handle.shared.tail.end(), epoch) {
+            // Either the store went back, or the queue has another owner and this broker does not know yet.
+            inner.lookups.take()?;
+            inner.refresh().await?;
+            handle = inner.hosted(&channel.label).await?;
+            epoch = handle.served(inner.settings.activation_timeout).await?;
+        }
+        if handle.shared.id != channel.queue {
+            return Err(BrokerError::ChannelNotFound(request.channel));
+        }
+        let end = handle.shared.tail.end();
+        let after = match request.position {
+            None => Offset::new(channel.start.get().saturating_sub(1)),
+            Some(position) if position.offset > end || position.epoch > epoch => {
+                return Err(if position.epoch == Epoch::ZERO {
+                    BrokerError::OffsetOutOfRange { offset: position.offset, end }
+                } else {
+                    BrokerError::StoreWentBack { end, epoch, confirmed: position.offset }
+                });
+            }
+            Some(position) => position.offset,
+        };
+        let opening = Opening {
+            channel: request.channel,
+            topic: channel.topic,
+            peer: request.peer,
+            after,
+            epoch,
+            key: inner.next_subscription.fetch_add(1, Relaxed),
+            slot,
+        };
+        let context = inner.context()?;
+        Ok(Subscription::new(context, inner.lease.clone(), inner.reads.clone(), &handle, opening))
+    }
+
+    /// For health checks and metrics.
+    #[must_use]
+    pub fn status(&self) -> BrokerStatus {
+        let inner = &self.inner;
+        let limit = inner.settings.max_pending_bytes;
+        let now = inner.clock.at_least();
+        BrokerStatus {
+            lease_current: inner.lease.is_current(),
+            draining: inner.draining.load(Relaxed),
+            stopping: inner.stop.is_cancelled(),
+            pending_bytes: (limit.saturating_sub(inner.pending.available_permits()), limit),
+            failed_renewals: inner.failed_renewals.load(Relaxed),
+            queues: inner.queues.read().values().map(|handle| handle.status(now)).collect(),
+        }
+    }
+
+    /// Stops in good order: refuses new requests, finishes pushes in flight, releases the queues, ends subscriptions with
+    /// a retryable error. Waits for at most `deadline`.
+    pub async fn shutdown(&self, deadline: Duration) {
+        self.inner.stop.cancel();
+        // Past the deadline the caller goes on, and whatever is left dies with the process.
+        let _ = tokio::time::timeout(deadline, self.inner.stopped.cancelled()).await;
+    }
+}
+
+impl Inner {
+    /// Who this broker is, if it may serve.
+    fn ready(&self) -> Result<Registered, BrokerError> {
+        if self.stop.is_cancelled() {
+            return Err(BrokerError::ShuttingDown);
+        }
+        match &*self.registered.borrow() {
+            Some(registered) if self.lease.is_current() => Ok(registered.clone()),
+            _ => Err(BrokerError::LeaseExpired),
+        }
+    }
+
+    fn context(&self) -> Result<Arc<Context>, BrokerError> {
+        Ok(self.ready()?.context)
+    }
+
+    async fn refresh(&self) -> Result<(), BrokerError> {
+        let (reply, done) = oneshot::channel();
+        self.refresh.send(reply).await.map_err(|_| BrokerError::ShuttingDown)?;
+        done.await.map_err(|_| BrokerError::ShuttingDown)
+    }
+
+    /// A read of the store, with its deadline.
+    async fn read<T>(&self, read: impl Future<Output = Result<T, StoreError>>) -> Result<T, BrokerError> {
+        let timeout = self.settings.store_timeout;
+        tokio::time::timeout(timeout, read)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {timeout:?}"))))
+            .map_err(Into::into)
+    }
+
+    /// A write of the store, with its deadline.
+    async fn write<T>(&self, write: impl Future<Output = T>) -> Result<T, BrokerError> {
+        let timeout = self.settings.store_timeout;
+        tokio::time::timeout(timeout, write)
+            .await
+            .map_err(|_| StoreError::Unknown(format!("no answer within {timeout:?}")).into())
+    }
+
+    fn hosted_now(&self, label: &QueueLabel) -> Option<Handle> {
+        self.queues.read().get(label).cloned()
+    }
+
+    /// The queue, if it is hosted here. Before it refuses, it looks at the store.
+    async fn hosted(&self, label: &QueueLabel) -> Result<Handle, BrokerError> {
+        if let Some(handle) = self.hosted_now(label) {
+            return Ok(handle);
+        }
+        self.lookups.take()?;
+        let record = self.read(self.store.queue(label)).await?;
+        let record: QueueRecord = record.ok_or_else(|| BrokerError::QueueNotFound(label.clone()))?;
+        let me = self.ready()?.broker;
+        match record.assignee {
+            Some((broker, _)) if broker == me => {
+                self.refresh().await?;
+                self.hosted_now(label).ok_or(BrokerError::NotHosted { assignee: None })
+            }
+            Some((_, addr)) => Err(BrokerError::NotHosted { assignee: Some(addr) }),
+            None => Err(BrokerError::NotHosted { assignee: None }),
+        }
+    }
+
+    /// A channel, from the store: it may have been deleted, or created by a manager, at any time.
+    async fn channel(&self, channel: ChannelId) -> Result<ChannelRecord, BrokerError> {
+        self.lookups.take()?;
+        self.read(self.store.channel(channel)).await?.ok_or(BrokerError::ChannelNotFound(channel))
+    }
+}

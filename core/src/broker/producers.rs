@@ -1,0 +1,204 @@
+//! Who pushed what last: what makes a retry of a push a duplicate instead of a second message.
+//!
+//! One entry per producer, however many messages it pushes. Two views: what is stored, and what is accepted (stored, or
+//! in a batch on its way). A failed append throws the second away.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use prost::Message as _;
+use rmom_proto::storage::{ProducerLast, ProducerSnapshot};
+
+use super::{BrokerError, ProducerStamp};
+use crate::{
+    frame::{FrameError, Run},
+    model::{Offset, ProducerId, ProducerKey, Sequence, StoreTime},
+};
+
+/// The newest stored message of a producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Last {
+    pub(super) incarnation: u64,
+    pub(super) sequence: Sequence,
+    pub(super) offset: Offset,
+    pub(super) stored_at: StoreTime,
+}
+
+/// What a run of pushes is, compared with what came before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// How many of its first messages have been accepted before.
+    pub(super) duplicates: u64,
+}
+
+/// The producers of one queue.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Producers {
+    stored: BTreeMap<ProducerId, Last>,
+    /// Where accepted differs from stored: incarnation and last accepted sequence.
+    accepted: BTreeMap<ProducerId, (u64, Sequence)>,
+    /// Incarnations given out to named producers.
+    opened: BTreeMap<ProducerId, u64>,
+}
+
+impl Producers {
+    /// From the snapshot that the store holds, if any, and the incarnations that it gave out.
+    pub(super) fn restore(snapshot: Option<&Bytes>, opened: Vec<(ProducerId, u64)>) -> Result<Self, FrameError> {
+        let mut producers = Self { opened: opened.into_iter().collect(), ..Self::default() };
+        if let Some(snapshot) = snapshot {
+            for last in ProducerSnapshot::decode(snapshot.as_ref())?.producers {
+                let id = ProducerId::from_slice(&last.producer_id)?;
+                let sequence = Sequence::parse(last.last_sequence)?;
+                let offset = Offset::parse(last.last_offset)?;
+                let stored_at = StoreTime::from_millis(last.stored_at_millis);
+                producers.stored.insert(id, Last { incarnation: last.incarnation, sequence, offset, stored_at });
+            }
+        }
+        Ok(producers)
+    }
+
+    /// What the store is to hold: everybody who pushed within `retention` of `now`, and all named producers, who go on
+    /// where they stopped however long ago that was.
+    pub(super) fn snapshot(&mut self, through: Offset, now: StoreTime, retention: Duration) -> Bytes {
+        let opened = &self.opened;
+        self.stored.retain(|id, last| opened.contains_key(id) || now.since(last.stored_at) < retention);
+        let producers = self
+            .stored
+            .iter()
+            .map(|(id, last)| ProducerLast {
+                producer_id: Bytes::copy_from_slice(id.uuid().as_bytes()),
+                incarnation: last.incarnation,
+                last_sequence: last.sequence.get(),
+                last_offset: last.offset.get(),
+                stored_at_millis: last.stored_at.millis(),
+            })
+            .collect();
+        ProducerSnapshot { through_offset: through.get(), producers }.encode_to_vec().into()
+    }
+
+    /// Takes note of stored messages.
+    pub(super) fn store(&mut self, runs: &[Run], stored_at: StoreTime) {
+        for run in runs {
+            let last =
+                Last { incarnation: run.key.incarnation, sequence: run.last(), offset: run.last_offset(), stored_at };
+            self.stored.insert(run.key.id, last);
+            if self.accepted.get(&run.key.id).is_some_and(|&(_, sequence)| sequence <= last.sequence) {
+                self.accepted.remove(&run.key.id);
+            }
+        }
+    }
+
+    /// Forgets what was accepted and did not get stored.
+    pub(super) fn forget_accepted(&mut self) {
+        self.accepted.clear();
+    }
+
+    /// The newest stored message of a producer.
+    pub(super) fn last(&self, id: ProducerId) -> Option<Last> {
+        self.stored.get(&id).copied()
+    }
+
+    /// True if something of a producer is accepted and not stored yet.
+    pub(super) fn is_pending(&self, id: ProducerId) -> bool {
+        self.accepted.contains_key(&id)
+    }
+
+    fn accepted_of(&self, id: ProducerId) -> Option<(u64, Sequence)> {
+        self.accepted.get(&id).copied().or_else(|| self.stored.get(&id).map(|last| (last.incarnation, last.sequence)))
+    }
+
+    /// Takes note of an incarnation that the store gave out.
+    pub(super) fn open(&mut self, id: ProducerId, incarnation: u64) {
+        let opened = self.opened.entry(id).or_default();
+        *opened = incarnation.max(*opened);
+    }
+
+    /// Judges `count` pushes from `first`, without accepting them.
+    pub(super) fn judge(&self, stamp: &ProducerStamp, first: Sequence, count: u64) -> Result<Verdict, BrokerError> {
+        let key = stamp.key;
+        let known = self.accepted_of(key.id);
+        let current = known.map_or(0, |(incarnation, _)| incarnation);
+        let current = self.opened.get(&key.id).copied().unwrap_or(0).max(current);
+        if key.incarnation < current {
+            return Err(BrokerError::ProducerFenced { current, found: key.incarnation });
+        }
+        let last = known.map_or(Sequence::ZERO, |(_, sequence)| sequence);
+        // All below the lowest unacknowledged has an outcome that the producer knows: nothing there will be sent again.
+        let expected = last.next().max(stamp.lowest_unacknowledged);
+        if first > expected {
+            return Err(BrokerError::SequenceGap { expected, found: first });
+        }
+        Ok(Verdict { duplicates: expected.since(first).min(count) })
+    }
+
+    /// Accepts everything up to `last`.
+    pub(super) fn accept(&mut self, key: ProducerKey, last: Sequence) {
+        self.accepted.insert(key.id, (key.incarnation, last));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn stamp(incarnation: u64, lowest: u64) -> ProducerStamp {
+        let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(1)), incarnation };
+        ProducerStamp { key, lowest_unacknowledged: Sequence::new(lowest) }
+    }
+
+    fn judge(producers: &Producers, stamp: ProducerStamp, first: u64, count: u64) -> Result<u64, BrokerError> {
+        producers.judge(&stamp, Sequence::new(first), count).map(|verdict| verdict.duplicates)
+    }
+
+    fn store(producers: &mut Producers, first: u64, count: u64) {
+        let (first, offset) = (Sequence::new(first), Offset::new(first + 100));
+        producers.store(&[Run { key: stamp(0, 1).key, first, offset, count }], StoreTime::from_millis(5));
+    }
+
+    #[test]
+    fn a_retry_is_a_duplicate_and_a_gap_is_refused() {
+        let mut producers = Producers::default();
+        assert_eq!(judge(&producers, stamp(0, 1), 1, 3), Ok(0));
+        producers.accept(stamp(0, 1).key, Sequence::new(3));
+        assert_eq!(judge(&producers, stamp(0, 1), 1, 3), Ok(3), "pending pushes count");
+        assert_eq!(judge(&producers, stamp(0, 1), 2, 4), Ok(2), "a run may overlap");
+        assert_eq!(judge(&producers, stamp(0, 1), 4, 1), Ok(0));
+        let gap = BrokerError::SequenceGap { expected: Sequence::new(4), found: Sequence::new(5) };
+        assert_eq!(judge(&producers, stamp(0, 1), 5, 1), Err(gap));
+        producers.forget_accepted();
+        assert_eq!(judge(&producers, stamp(0, 1), 1, 3), Ok(0), "what failed is pushed again");
+    }
+
+    #[test]
+    fn an_unknown_producer_starts_where_it_says() {
+        let producers = Producers::default();
+        assert_eq!(judge(&producers, stamp(0, 8), 8, 1), Ok(0));
+        assert!(judge(&producers, stamp(0, 8), 9, 1).is_err());
+        assert_eq!(judge(&producers, stamp(0, 8), 7, 2), Ok(1));
+    }
+
+    #[test]
+    fn a_later_incarnation_goes_on_and_fences_the_earlier() {
+        let mut producers = Producers::default();
+        store(&mut producers, 1, 4);
+        producers.open(stamp(2, 1).key.id, 2);
+        let fenced = BrokerError::ProducerFenced { current: 2, found: 0 };
+        assert_eq!(judge(&producers, stamp(0, 5), 5, 1), Err(fenced));
+        assert_eq!(judge(&producers, stamp(2, 5), 5, 1), Ok(0));
+    }
+
+    #[test]
+    fn a_snapshot_is_read_back_without_the_old() {
+        let mut producers = Producers::default();
+        store(&mut producers, 1, 4);
+        let retention = Duration::from_millis(10);
+        let snapshot = producers.snapshot(Offset::new(104), StoreTime::from_millis(14), retention);
+        let restored = Producers::restore(Some(&snapshot), Vec::new()).unwrap();
+        assert_eq!(restored.last(stamp(0, 1).key.id), producers.last(stamp(0, 1).key.id));
+        assert_eq!(judge(&restored, stamp(0, 1), 4, 1), Ok(1));
+        let snapshot = producers.snapshot(Offset::new(104), StoreTime::from_millis(15), retention);
+        assert_eq!(Producers::restore(Some(&snapshot), Vec::new()).unwrap().last(stamp(0, 1).key.id), None);
+    }
+}

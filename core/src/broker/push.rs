@@ -1,0 +1,168 @@
+//! Pushing, one by one or as a stream.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{
+    Broker, BrokerError, Inner, NewMessage, OpenPush, ProducerStamp, PushReceipt, PushRequest, PushRun, RunReceipt,
+    queue::{Command, Handle, Push, Pushed},
+};
+use crate::{
+    frame::encoded_len,
+    model::{QueueId, QueueLabel, Sequence},
+    ports::StoreError,
+};
+
+impl Broker {
+    /// Pushes one message; answers once it is durable.
+    ///
+    /// # Errors
+    /// Nothing was stored, unless the code is `OutcomeUnknown`.
+    pub async fn push(&self, push: PushRequest) -> Result<PushReceipt, BrokerError> {
+        let inner = &self.inner;
+        let handle = inner.queue_for_push(&push.label, push.queue).await?;
+        if let Some((stamp, sequence)) = &push.producer {
+            check_stamp(stamp, *sequence, 1)?;
+        }
+        let answer = inner.submit(&handle, push.producer, vec![push.message]).await?;
+        let pushed = answer.wait().await?;
+        Ok(PushReceipt {
+            queue: handle.shared.id,
+            id: pushed.key.message_id(handle.shared.id, pushed.through),
+            offset: pushed.offset,
+            duplicate: pushed.duplicates > 0,
+        })
+    }
+
+    /// Opens a stream of pushes.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::QueueReplaced`], [`BrokerError::NotHosted`], and others that mean
+    /// trying again.
+    pub async fn open_push(&self, open: OpenPush) -> Result<PushSession, BrokerError> {
+        let handle = self.inner.queue_for_push(&open.label, open.queue).await?;
+        Ok(PushSession { inner: self.inner.clone(), handle, producer: open.producer })
+    }
+}
+
+/// A stream of pushes to one queue; runs are stored in the order of submission.
+pub struct PushSession {
+    inner: Arc<Inner>,
+    handle: Handle,
+    producer: Option<ProducerStamp>,
+}
+
+impl PushSession {
+    /// The queue.
+    #[must_use]
+    pub fn queue(&self) -> QueueId {
+        self.handle.shared.id
+    }
+
+    /// Accepts a run; waits while buffers are full. The future it returns resolves when the run is durable, or with the
+    /// error that ends the stream; it need not be polled for the run to be stored.
+    ///
+    /// # Errors
+    /// The run was not accepted, and none of it will be stored.
+    pub async fn submit(
+        &mut self,
+        run: PushRun,
+    ) -> Result<impl Future<Output = Result<RunReceipt, BrokerError>> + Send + 'static + use<>, BrokerError> {
+        let PushRun { first, messages, lowest_unacknowledged } = run;
+        if messages.is_empty() {
+            return Err(BrokerError::Invalid { field: "messages", reason: "a run has at least one message" });
+        }
+        let count = messages.len() as u64;
+        let producer = match &mut self.producer {
+            Some(stamp) => {
+                if let Some(lowest) = lowest_unacknowledged {
+                    stamp.lowest_unacknowledged = lowest;
+                }
+                check_stamp(stamp, first, count)?;
+                Some((*stamp, first))
+            }
+            None => {
+                check_sequences(first, count)?;
+                None
+            }
+        };
+        let through = first.plus(count - 1);
+        self.inner.ready()?;
+        let answer = self.inner.submit(&self.handle, producer, messages).await?;
+        Ok(async move {
+            let Pushed { offset, duplicates, .. } = answer.wait().await?;
+            Ok(RunReceipt { through, offset, duplicates })
+        })
+    }
+}
+
+fn invalid(field: &'static str, reason: &'static str) -> Result<(), BrokerError> {
+    Err(BrokerError::Invalid { field, reason })
+}
+
+/// Also the sequence after the last has to be one.
+fn check_sequences(first: Sequence, count: u64) -> Result<(), BrokerError> {
+    if first == Sequence::ZERO {
+        return invalid("sequence", "sequences start at 1");
+    }
+    if Sequence::parse(first.get().saturating_add(count)).is_err() {
+        return invalid("sequence", "sequences end below 2^63");
+    }
+    Ok(())
+}
+
+/// What the client says about its sequences must make sense by itself.
+fn check_stamp(stamp: &ProducerStamp, first: Sequence, count: u64) -> Result<(), BrokerError> {
+    check_sequences(first, count)?;
+    if stamp.lowest_unacknowledged == Sequence::ZERO {
+        return invalid("lowest_unacknowledged", "sequences start at 1");
+    }
+    if stamp.lowest_unacknowledged > first.plus(count) {
+        return invalid("lowest_unacknowledged", "it cannot be beyond the messages that are pushed");
+    }
+    Ok(())
+}
+
+/// The answer to a submitted run.
+struct Answer {
+    reply: oneshot::Receiver<Result<Pushed, BrokerError>>,
+}
+
+impl Answer {
+    async fn wait(self) -> Result<Pushed, BrokerError> {
+        self.reply
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unknown("the broker stopped during the push".into()).into()))
+    }
+}
+
+impl Inner {
+    async fn queue_for_push(&self, label: &QueueLabel, queue: Option<QueueId>) -> Result<Handle, BrokerError> {
+        self.ready()?;
+        let handle = self.hosted(label).await?;
+        if let Some(queue) = queue
+            && queue != handle.shared.id
+        {
+            return Err(BrokerError::QueueReplaced { queue });
+        }
+        handle.served(self.settings.activation_timeout).await?;
+        Ok(handle)
+    }
+
+    /// Hands a run to its queue, once the broker has room for it.
+    async fn submit(
+        &self,
+        handle: &Handle,
+        producer: Option<(ProducerStamp, Sequence)>,
+        messages: Vec<NewMessage>,
+    ) -> Result<Answer, BrokerError> {
+        let bytes: usize = messages.iter().map(encoded_len).sum();
+        // What is larger than the whole buffer takes all of it: the size of a message has a limit of its own.
+        let permits = u32::try_from(bytes.min(self.settings.max_pending_bytes)).unwrap_or(u32::MAX);
+        let permit = self.pending.clone().acquire_many_owned(permits).await.map_err(|_| BrokerError::ShuttingDown)?;
+        let (reply, answer) = oneshot::channel();
+        handle.send(Command::Push(Box::new(Push { producer, messages, permit, reply }))).await?;
+        Ok(Answer { reply: answer })
+    }
+}

@@ -1,0 +1,285 @@
+//! A hosted queue: one task owns its state; everybody else holds a [`Handle`].
+
+mod activation;
+mod actor;
+mod batches;
+mod recovery;
+mod trimming;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+pub(super) use actor::{Actor, Context, STOP_GRACE};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use super::{BrokerError, NewMessage, ProducerStamp, QueueCounters, QueuePhase, tail::Tail};
+use crate::model::{ChannelId, Epoch, Offset, ProducerId, QueueId, QueueLabel, Sequence, StoreTime, Topic};
+
+/// Commands waiting for a queue's task. Senders wait when it is full.
+const COMMANDS: usize = 256;
+
+/// A run of pushes on its way to a queue.
+pub(super) struct Push {
+    /// None: the broker numbers the messages.
+    pub(super) producer: Option<(ProducerStamp, Sequence)>,
+    pub(super) messages: Vec<NewMessage>,
+    /// The bytes it takes of the broker's push buffer, until it is answered.
+    pub(super) permit: OwnedSemaphorePermit,
+    pub(super) reply: oneshot::Sender<Result<Pushed, BrokerError>>,
+}
+
+/// A run that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pushed {
+    /// The producer that the messages are stored under.
+    pub(super) key: crate::model::ProducerKey,
+    /// Sequence of its last message.
+    pub(super) through: Sequence,
+    /// Offset of its last message, if it is known.
+    pub(super) offset: Option<Offset>,
+    /// How many of its messages had been stored before.
+    pub(super) duplicates: u64,
+}
+
+pub(super) enum Command {
+    Push(Box<Push>),
+    /// A named producer has a new incarnation: answers with its last stored sequence, as soon as that is certain.
+    Open {
+        id: ProducerId,
+        incarnation: u64,
+        reply: oneshot::Sender<Sequence>,
+    },
+}
+
+/// What the host wants of a queue's task. Not a command: it is seen also by a task that takes none, and giving it never
+/// waits.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Orders {
+    /// One more whenever the queue is to be claimed, and its log read, again.
+    pub(super) verifications: u64,
+    /// Take no more commands, store what was accepted, then end.
+    pub(super) stop: Option<BrokerError>,
+}
+
+/// What everybody may know of a queue.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) phase: Phase,
+    /// The newest durable offset.
+    pub(super) end: Offset,
+    /// One more whenever all streams are to end, and why they are.
+    pub(super) evictions: u64,
+    pub(super) evicted_for: Option<BrokerError>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    Activating,
+    Serving(Epoch),
+    Recovering(Epoch),
+    Halted(BrokerError),
+    Ended(BrokerError),
+}
+
+/// A subscription, as the queue's other users see it.
+pub(super) struct Subscriber {
+    pub(super) channel: ChannelId,
+    pub(super) topic: Topic,
+    pub(super) peer: String,
+    /// Everything up to here was handed over.
+    pub(super) offset: AtomicU64,
+    /// Set when this one alone is to end.
+    pub(super) ended: watch::Sender<Option<BrokerError>>,
+}
+
+/// Counters of a queue; see [`QueueCounters`].
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) pushed: AtomicU64,
+    pub(super) pushed_bytes: AtomicU64,
+    pub(super) delivered: AtomicU64,
+    pub(super) duplicates: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) expired: AtomicU64,
+    pub(super) fenced_appends: AtomicU64,
+    pub(super) unknown_appends: AtomicU64,
+    pub(super) claims: AtomicU64,
+    pub(super) store_reads: AtomicU64,
+}
+
+impl Counters {
+    fn read(&self) -> QueueCounters {
+        QueueCounters {
+            pushed: self.pushed.load(Relaxed),
+            pushed_bytes: self.pushed_bytes.load(Relaxed),
+            delivered: self.delivered.load(Relaxed),
+            duplicates: self.duplicates.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            expired: self.expired.load(Relaxed),
+            fenced_appends: self.fenced_appends.load(Relaxed),
+            unknown_appends: self.unknown_appends.load(Relaxed),
+            claims: self.claims.load(Relaxed),
+            store_reads: self.store_reads.load(Relaxed),
+        }
+    }
+}
+
+/// What a queue holds; exact once the store was asked, after activation.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Depth {
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    pub(super) oldest: Option<StoreTime>,
+}
+
+/// What the queue's task shares with its handles and subscriptions.
+pub(super) struct Shared {
+    pub(super) id: QueueId,
+    pub(super) label: QueueLabel,
+    /// The newest assignment to this broker that the host saw.
+    pub(super) assignment: AtomicU64,
+    pub(super) tail: Tail,
+    pub(super) view: watch::Sender<View>,
+    pub(super) counters: Counters,
+    pub(super) depth: Mutex<Depth>,
+    pub(super) subscribers: Mutex<BTreeMap<u64, Arc<Subscriber>>>,
+    pub(super) orders: watch::Sender<Orders>,
+    /// Shared by all tasks that this process ever ran for the queue.
+    pub(super) confirmed: Confirmed,
+}
+
+/// The newest offset of a queue that was ever acknowledged or delivered by this process, and the epoch then: what the
+/// store must not fall behind.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Confirmed(Arc<Mutex<(Epoch, Offset)>>);
+
+impl Confirmed {
+    pub(super) fn get(&self) -> (Epoch, Offset) {
+        *self.0.lock()
+    }
+
+    /// Never goes back: an earlier task of the queue may still be ending when a later one serves.
+    pub(super) fn raise(&self, epoch: Epoch, end: Offset) {
+        let mut confirmed = self.0.lock();
+        *confirmed = (*confirmed).max((epoch, end));
+    }
+}
+
+impl Shared {
+    /// Ends all streams; their clients come back, here or elsewhere.
+    pub(super) fn evict(&self, why: &BrokerError) {
+        self.view.send_modify(|view| {
+            view.evictions += 1;
+            view.evicted_for = Some(why.clone());
+        });
+    }
+}
+
+/// A hosted queue, as the rest of the broker holds it.
+#[derive(Clone)]
+pub(super) struct Handle {
+    pub(super) shared: Arc<Shared>,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+impl Handle {
+    /// Waits until the queue is served.
+    ///
+    /// # Errors
+    /// Why it ended or was halted; `Overloaded`-like unavailability after `timeout`.
+    pub(super) async fn served(&self, timeout: Duration) -> Result<Epoch, BrokerError> {
+        let mut view = self.shared.view.subscribe();
+        let wait = view.wait_for(|view| !matches!(view.phase, Phase::Activating));
+        match tokio::time::timeout(timeout, wait).await {
+            Ok(Ok(view)) => match &view.phase {
+                Phase::Serving(epoch) | Phase::Recovering(epoch) => Ok(*epoch),
+                Phase::Halted(error) | Phase::Ended(error) => Err(error.clone()),
+                Phase::Activating => unreachable!("waited for another phase"),
+            },
+            Ok(Err(_)) => Err(BrokerError::NotHosted { assignee: None }),
+            Err(_) => Err(BrokerError::ActivationTimeout(timeout)),
+        }
+    }
+
+    /// Hands a command over; waits while the queue's task is busy.
+    ///
+    /// # Errors
+    /// Why the queue ended.
+    pub(super) async fn send(&self, command: Command) -> Result<(), BrokerError> {
+        self.commands.send(command).await.map_err(|_| self.why_ended())
+    }
+
+    /// Has the queue store what it accepted, and end.
+    pub(super) fn stop(&self, why: &BrokerError) {
+        self.shared.orders.send_modify(|orders| {
+            orders.stop.get_or_insert_with(|| why.clone());
+        });
+    }
+
+    /// Has the queue claimed and read again: the store may have gone back, or somebody else served it meanwhile.
+    pub(super) fn verify(&self) {
+        // First of all nobody is to rely on what is known of it; the other way round this could undo the activation.
+        self.shared.view.send_if_modified(|view| {
+            let serving = matches!(view.phase, Phase::Serving(_));
+            if serving {
+                view.phase = Phase::Activating;
+            }
+            serving
+        });
+        self.shared.orders.send_modify(|orders| orders.verifications += 1);
+    }
+
+    pub(super) fn why_ended(&self) -> BrokerError {
+        match &self.shared.view.borrow().phase {
+            Phase::Ended(error) | Phase::Halted(error) => error.clone(),
+            _ => self.shared.orders.borrow().stop.clone().unwrap_or(BrokerError::NotHosted { assignee: None }),
+        }
+    }
+
+    pub(super) fn status(&self, now: StoreTime) -> super::QueueStatus {
+        let view = self.shared.view.borrow().clone();
+        let (phase, epoch) = match view.phase {
+            Phase::Activating => (QueuePhase::Activating, Epoch::ZERO),
+            Phase::Serving(epoch) => (QueuePhase::Serving, epoch),
+            Phase::Recovering(epoch) => (QueuePhase::Recovering, epoch),
+            Phase::Halted(_) | Phase::Ended(_) => (QueuePhase::Halted, Epoch::ZERO),
+        };
+        let depth = *self.shared.depth.lock();
+        super::QueueStatus {
+            label: self.shared.label.clone(),
+            queue: self.shared.id,
+            phase,
+            epoch,
+            last_offset: view.end,
+            depth_messages: depth.messages,
+            depth_bytes: depth.bytes,
+            oldest_age: depth.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)),
+            subscribers: self.subscribers(view.end),
+            counters: self.shared.counters.read(),
+        }
+    }
+
+    fn subscribers(&self, end: Offset) -> Vec<crate::ports::SubscriberDescription> {
+        let subscribers = self.shared.subscribers.lock();
+        subscribers
+            .values()
+            .map(|subscriber| {
+                let offset = Offset::new(subscriber.offset.load(Relaxed));
+                crate::ports::SubscriberDescription {
+                    channel: subscriber.channel,
+                    topic: subscriber.topic.clone(),
+                    peer: subscriber.peer.clone(),
+                    offset,
+                    lag: end.since(offset),
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,101 @@
+//! Finding out what became of an append whose answer was lost. Never guessed: claim, then read.
+
+use tokio::time::Instant;
+
+use super::{
+    Phase,
+    activation::{Backoff, Failure, Refusal},
+    actor::{Actor, InFlight, Log, Next},
+    batches::{Sealed, answer},
+};
+use crate::{
+    broker::{BrokerError, count},
+    model::{ClaimId, Epoch},
+    ports::{LogTail, StoreError},
+};
+
+/// What the log says about a batch.
+enum Fate {
+    /// It is there.
+    Stored,
+    /// It is not, and its place is free.
+    Absent,
+    /// Its place is taken by somebody else's.
+    Superseded,
+}
+
+impl Actor {
+    /// Creates a new epoch, after which the old append cannot land any more, and looks whether it did. Stored: the
+    /// pushers get their answer. Absent: the same batch is sent again, in its old place.
+    pub(super) async fn recover(
+        &mut self,
+        log: &mut Log,
+        in_flight: InFlight,
+        cause: StoreError,
+    ) -> Result<Option<InFlight>, Next> {
+        count(&self.shared.counters.unknown_appends, 1);
+        tracing::warn!(queue = %self.shared.label, error = %cause, "append failed; claiming the queue again to see");
+        self.set_phase(Phase::Recovering(log.epoch));
+        let InFlight { sealed, epoch: sent_under, .. } = in_flight;
+        let deadline = Instant::now() + self.context.settings.recovery_timeout;
+        let mut backoff = Backoff::new();
+        let mut claim = ClaimId::new(self.context.entropy.uuid());
+        let next = loop {
+            match self.look(claim, log, &sealed, sent_under).await {
+                Ok((epoch, tail, fate)) => {
+                    log.epoch = epoch;
+                    self.set_phase(Phase::Serving(epoch));
+                    match fate {
+                        Fate::Stored => {
+                            self.committed(log, sealed, sent_under, tail.last_stored_at);
+                            return Ok(None);
+                        }
+                        Fate::Absent => return Ok(Some(self.append(log, sealed))),
+                        Fate::Superseded => break Next::Activate,
+                    }
+                }
+                Err(Failure::Refused(Refusal::Lost(error))) => break Next::End(error),
+                Err(Failure::Refused(Refusal::Halt(error))) => break Next::Halt(error),
+                Err(Failure::Store(error)) => {
+                    if Instant::now() >= deadline {
+                        tracing::error!(queue = %self.shared.label, %error, "the outcome of an append stays unknown");
+                        break Next::Activate;
+                    }
+                    if !error.is_unknown() {
+                        claim = ClaimId::new(self.context.entropy.uuid());
+                    }
+                    backoff.wait(&*self.context.entropy).await;
+                }
+            }
+        };
+        let error = BrokerError::Store(StoreError::Unknown(match cause {
+            StoreError::Unavailable(reason)
+            | StoreError::Unknown(reason)
+            | StoreError::Refused(reason)
+            | StoreError::Corrupt(reason) => reason,
+        }));
+        answer(sealed.waiters, Err(&error));
+        Err(next)
+    }
+
+    async fn look(
+        &self,
+        claim: ClaimId,
+        log: &Log,
+        sealed: &Sealed,
+        sent_under: Epoch,
+    ) -> Result<(Epoch, LogTail, Fate), Failure> {
+        let epoch = self.claim(claim).await?;
+        let tail = self.read_tail().await?;
+        self.check_confirmed(&tail, epoch)?;
+        let encoded = &sealed.encoded;
+        let fate = if tail.end == log.end {
+            Fate::Absent
+        } else if (tail.last_first, tail.end, tail.last_epoch) == (encoded.first, encoded.last, sent_under) {
+            Fate::Stored
+        } else {
+            Fate::Superseded
+        };
+        Ok((epoch, tail, fate))
+    }
+}

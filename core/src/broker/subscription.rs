@@ -1,0 +1,219 @@
+//! Delivery: a subscriber holds an offset and asks for the next chunk when its connection has room.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use super::{
+    BrokerError,
+    lease::Lease,
+    queue::{Context, Handle, Phase, Shared, Subscriber, View},
+    tail::Lookup,
+};
+use crate::{
+    broker::count,
+    frame::Batch,
+    model::{ChannelId, Epoch, Offset, QueueId, Topic},
+    ports::StoreError,
+};
+
+/// Bytes that a subscriber reads from the store at a time when it is behind the cache.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// A subscription. Dropping it ends it.
+pub struct Subscription {
+    context: Arc<Context>,
+    lease: Arc<Lease>,
+    reads: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    view: watch::Receiver<View>,
+    ended: watch::Receiver<Option<BrokerError>>,
+    evictions: u64,
+    epoch: Epoch,
+    topic: Topic,
+    /// Everything up to here was handed over, or is not for this subscriber.
+    after: Offset,
+    /// Batches read from the store, while it is behind the cache.
+    page: VecDeque<Batch>,
+    key: u64,
+    entry: Arc<Subscriber>,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// Where and what a new subscription reads.
+pub(super) struct Opening {
+    pub(super) channel: ChannelId,
+    pub(super) topic: Topic,
+    pub(super) peer: String,
+    pub(super) after: Offset,
+    pub(super) epoch: Epoch,
+    pub(super) key: u64,
+    pub(super) slot: OwnedSemaphorePermit,
+}
+
+impl Subscription {
+    pub(super) fn new(
+        context: Arc<Context>,
+        lease: Arc<Lease>,
+        reads: Arc<Semaphore>,
+        handle: &Handle,
+        opening: Opening,
+    ) -> Self {
+        let shared = handle.shared.clone();
+        let view = shared.view.subscribe();
+        let evictions = view.borrow().evictions;
+        let (sender, ended) = watch::channel(None);
+        let entry = Arc::new(Subscriber {
+            channel: opening.channel,
+            topic: opening.topic.clone(),
+            peer: opening.peer,
+            offset: AtomicU64::new(opening.after.get()),
+            ended: sender,
+        });
+        shared.subscribers.lock().insert(opening.key, entry.clone());
+        Self {
+            context,
+            lease,
+            reads,
+            shared,
+            view,
+            ended,
+            evictions,
+            epoch: opening.epoch,
+            topic: opening.topic,
+            after: opening.after,
+            page: VecDeque::new(),
+            key: opening.key,
+            entry,
+            _slot: opening.slot,
+        }
+    }
+
+    /// The queue.
+    #[must_use]
+    pub fn queue(&self) -> QueueId {
+        self.shared.id
+    }
+
+    /// The epoch it is served under, for positions.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The next chunk: one or more length-prefixed gRPC messages, ready for the socket. Waits until there is one; an error
+    /// ends the subscription. Cancel-safe.
+    ///
+    /// # Errors
+    /// Why the client should come back, here or elsewhere, or should not.
+    pub async fn next(&mut self) -> Result<Bytes, BrokerError> {
+        loop {
+            self.check()?;
+            if let Some(batch) = self.page.front() {
+                let chunk = batch.chunk(self.after, &self.topic, self.context.clock.at_least());
+                self.page.pop_front();
+                if let Some(frames) = self.hand_over(chunk) {
+                    return Ok(frames);
+                }
+                continue;
+            }
+            match self.shared.tail.after(self.after) {
+                Lookup::Found(batch) => {
+                    let chunk = batch.chunk(self.after, &self.topic, self.context.clock.at_least());
+                    if let Some(frames) = self.hand_over(chunk) {
+                        return Ok(frames);
+                    }
+                }
+                Lookup::AtEnd => self.wait().await,
+                Lookup::Behind(end) => self.read(end).await?,
+            }
+        }
+    }
+
+    fn hand_over(&mut self, chunk: crate::frame::Chunk) -> Option<Bytes> {
+        assert!(chunk.through > self.after, "a subscriber only moves forward");
+        self.after = chunk.through;
+        self.entry.offset.store(self.after.get(), Relaxed);
+        if chunk.messages == 0 {
+            return None;
+        }
+        count(&self.shared.counters.delivered, chunk.messages);
+        Some(chunk.frames)
+    }
+
+    /// Nothing is delivered by a broker that lost its lease or the queue.
+    fn check(&self) -> Result<(), BrokerError> {
+        if let Some(error) = self.ended.borrow().as_ref() {
+            return Err(error.clone());
+        }
+        let view = self.view.borrow();
+        if view.evictions != self.evictions {
+            return Err(view.evicted_for.clone().unwrap_or(BrokerError::Fenced));
+        }
+        // It may have ended before this subscription could see the eviction.
+        if let Phase::Halted(error) | Phase::Ended(error) = &view.phase {
+            return Err(error.clone());
+        }
+        if !self.lease.is_current() {
+            return Err(BrokerError::LeaseExpired);
+        }
+        Ok(())
+    }
+
+    /// Waits for something new. The broker evicts everybody when its lease runs out, so no timer is needed here.
+    async fn wait(&mut self) {
+        tokio::select! {
+            biased;
+            _ = self.ended.changed() => {}
+            changed = self.view.changed() => {
+                if changed.is_err() {
+                    // The queue's task is gone without a word; the lease will tell.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// Reads a page from the store. `end` is what was durable before.
+    async fn read(&mut self, end: Offset) -> Result<(), BrokerError> {
+        let _permit = self.reads.acquire().await.map_err(|_| BrokerError::ShuttingDown)?;
+        count(&self.shared.counters.store_reads, 1);
+        let stored = self.context.within(self.context.store.read(self.shared.id, self.after, PAGE_BYTES)).await?;
+        // What lies beyond is durable, too, but nobody here knows it yet: an append whose answer is on its way, or lost, or
+        // another owner's. A client with such a position would come back to a broker that ends before it.
+        for batch in stored.iter().take_while(|batch| batch.header.last <= end) {
+            let batch = Batch::decode(batch).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+            self.page.push_back(batch);
+        }
+        if self.page.is_empty() {
+            // All of it has expired and is trimmed.
+            self.after = end;
+            self.entry.offset.store(end.get(), Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("queue", &self.shared.label)
+            .field("channel", &self.entry.channel)
+            .field("after", &self.after)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.shared.subscribers.lock().remove(&self.key);
+    }
+}

@@ -1,0 +1,29 @@
+//! The codec of stored and delivered messages.
+//!
+//! A message is encoded once, when it is pushed, as the length-prefixed gRPC message that subscribers read; batches of
+//! them are stored as they are and go from memory or store to any number of sockets without being touched again. What
+//! must be known of a message without decoding it (length, topic, lifetime, producer) is in the batch's index.
+
+mod batch;
+mod builder;
+mod index;
+
+pub use batch::{Batch, Chunk};
+pub use builder::{BatchBuilder, Encoded, encoded_len};
+pub use index::{FrameError, Run, runs};
+
+/// Version of index and frames that this binary writes. It reads this and all earlier ones.
+pub const FORMAT: u16 = 1;
+
+/// Bytes in front of each message: a compression flag (0) and the length, big-endian, as gRPC wants it.
+pub const PREFIX: usize = 5;
+
+fn checksum(index: &[u8], frames: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(index);
+    hasher.update(frames);
+    hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! Administrative operations. Each decides in one transaction of the store; a call of a broker that follows only hurries
+//! it up. Every manager, leading or not, carries them out.
+
+use std::collections::BTreeSet;
+
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, info};
+
+use super::{
+    Inner, ManagerError,
+    deadlines::RETRY_DELAY,
+    nudge::Nudge,
+    placement::{Candidate, fewest_queues},
+    registry::Registry,
+    status::BrokerView,
+};
+use crate::{
+    model::{BrokerAddr, BrokerId, ChannelId, QueueId, QueueLabel, Start, Topic},
+    ports::{
+        BrokerState, ChannelRecord, ControlError, CreateChannel, CreateQueue, QueueDescription, QueueRecord, StoreError,
+    },
+};
+
+/// A queue and the live broker that is to host it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedQueue {
+    /// Its id.
+    pub id: QueueId,
+    /// Its label.
+    pub label: QueueLabel,
+    /// The broker.
+    pub broker: BrokerId,
+    /// Where it is.
+    pub addr: BrokerAddr,
+}
+
+/// A channel and the live broker that is to host its queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedChannel {
+    /// What the store knows.
+    pub channel: ChannelRecord,
+    /// Where to subscribe.
+    pub addr: BrokerAddr,
+}
+
+/// A queue as the store knows it and, if it could be asked, as its broker does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueDetails {
+    /// What the store knows.
+    pub queue: QueueRecord,
+    /// What the hosting broker says, or why it does not.
+    pub live: Result<QueueDescription, NotDescribed>,
+}
+
+/// Why there is no live description of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotDescribed {
+    /// There is no live broker to ask.
+    #[error("the queue has no live broker at the moment")]
+    NoBroker,
+    /// It was asked in vain.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// It speaks of a queue that was deleted.
+    #[error("the broker describes a queue of the same label that was deleted")]
+    OtherQueue,
+}
+
+impl Inner {
+    pub(super) async fn create_queue(&self, label: &QueueLabel, by: Instant) -> Result<PlacedQueue, ManagerError> {
+        if self.store.read(by, self.store.raw().queue(label)).await?.is_some() {
+            return Err(ManagerError::QueueExists(label.clone()));
+        }
+        let target = self.place(None, by).await?.ok_or(ManagerError::NoBroker)?;
+        let create = CreateQueue { label: label.clone(), assignee: Some(target.id), request: self.entropy.uuid() };
+        let created = self.store.write_until_known(by, || self.store.raw().create_queue(&create)).await;
+        let record = created.map_err(|error| ManagerError::from_create_queue(error, label))?.value;
+        info!(queue = %label, id = %record.id, broker = %target.addr, "created a queue");
+        let id = record.id;
+        let patience = by.saturating_duration_since(Instant::now());
+        timeout(patience, self.wait_until_served(record, by)).await.unwrap_or_else(|_| {
+            let deadline = self.settings.create_deadline;
+            Err(ManagerError::NotServedYet { label: label.clone(), queue: id, deadline })
+        })
+    }
+
+    /// Waits until some broker serves the queue, and gives it to another one if its own dies. Ends early only if the
+    /// queue is deleted meanwhile.
+    async fn wait_until_served(&self, mut queue: QueueRecord, by: Instant) -> Result<PlacedQueue, ManagerError> {
+        let limit = self.settings.nudge_deadline;
+        loop {
+            if let Some((broker, addr)) = queue.assignee.clone() {
+                let answer = timeout(limit, self.control.rebuild(&addr, &queue.label, limit)).await;
+                match answer {
+                    Ok(Ok(())) => return Ok(PlacedQueue { id: queue.id, label: queue.label, broker, addr }),
+                    Ok(Err(error)) => debug!(queue = %queue.label, %error, "a new queue is not served yet"),
+                    Err(_) => debug!(queue = %queue.label, broker = %addr, "a new queue is not served yet"),
+                }
+                if !self.probes.is_alive(&addr).await {
+                    self.give_to_another(&queue, broker, by).await;
+                }
+            }
+            sleep(RETRY_DELAY).await;
+            match self.store.read(by, self.store.raw().queue_by_id(queue.id)).await {
+                Ok(Some(now)) => queue = now,
+                Ok(None) => return Err(ManagerError::QueueNotFound(queue.label)),
+                Err(error) => debug!(queue = %queue.label, %error, "cannot look at a new queue"),
+            }
+        }
+    }
+
+    /// Assigns a queue away from a dead broker, if it can. What comes of it is read from the store.
+    async fn give_to_another(&self, queue: &QueueRecord, dead: BrokerId, by: Instant) {
+        let target = match self.place(Some(dead), by).await {
+            Ok(Some(target)) => target,
+            Ok(None) => return,
+            Err(error) => {
+                debug!(queue = %queue.label, %error, "cannot look for another broker");
+                return;
+            }
+        };
+        let assign = self.store.raw().assign_queue(queue.id, queue.assignment, target.id);
+        match self.store.write(by, assign).await {
+            Ok(_) => {
+                info!(queue = %queue.label, to = %target.addr, "assigned a new queue to another broker; its first died");
+                self.counters.update(|counters| counters.failovers += 1);
+            }
+            Err(error) => debug!(queue = %queue.label, %error, "a new queue was not assigned to another broker"),
+        }
+    }
+
+    /// The broker for a new queue: one that takes queues, answered this manager's probe within the last cycle, and has
+    /// the fewest queues.
+    async fn place(&self, except: Option<BrokerId>, by: Instant) -> Result<Option<Candidate>, StoreError> {
+        let registry = Registry::read(&self.store, by).await?;
+        let cycle = self.settings.cycle;
+        let eligible: Vec<_> = registry
+            .brokers
+            .iter()
+            .filter(|broker| broker.state == BrokerState::Up && Some(broker.id) != except)
+            .filter(|broker| registry.lease_current(broker) || self.probes.answered_within(&broker.addr, cycle))
+            .collect();
+        let unsure = eligible.iter().filter(|broker| !self.probes.answered_within(&broker.addr, cycle));
+        self.probes.probe_all(unsure.map(|broker| (broker.id, broker.addr.clone(), 1)).collect()).await;
+        let mut candidates: Vec<_> = eligible
+            .into_iter()
+            // Probing the others may have taken longer than a cycle, so a little older has to do.
+            .filter(|broker| self.probes.answered_within(&broker.addr, cycle + self.settings.probe_deadline))
+            .map(Candidate::from)
+            .collect();
+        // Chance, so that managers that see the same do not all choose the same.
+        Ok(fewest_queues(&mut candidates, |ties| self.entropy.below(ties)).cloned())
+    }
+
+    pub(super) async fn delete_queue(&self, label: &QueueLabel, by: Instant) -> Result<(), ManagerError> {
+        let queue = self.queue_record(label, by).await?;
+        let deleted = self.store.write_until_known(by, || self.store.raw().delete_queue(queue.id)).await?;
+        if !deleted.value && !deleted.repeated {
+            return Err(ManagerError::QueueNotFound(label.clone()));
+        }
+        info!(queue = %label, id = %queue.id, "deleted a queue");
+        if let Some((_, addr)) = queue.assignee {
+            self.nudges.send(Nudge::Refresh(addr));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn placed_queue(&self, label: &QueueLabel, by: Instant) -> Result<PlacedQueue, ManagerError> {
+        let queue = self.queue_record(label, by).await?;
+        let (broker, addr) = self.live_assignee(queue.assignee, label, by).await?;
+        Ok(PlacedQueue { id: queue.id, label: queue.label, broker, addr })
+    }
+
+    pub(super) async fn describe_queue(&self, label: &QueueLabel, by: Instant) -> Result<QueueDetails, ManagerError> {
+        let queue = self.queue_record(label, by).await?;
+        let live = match self.live_assignee(queue.assignee.clone(), label, by).await {
+            Ok((_, addr)) => self.ask_about(&addr, &queue).await,
+            Err(ManagerError::NoBrokerFor { .. }) => Err(NotDescribed::NoBroker),
+            Err(error) => return Err(error),
+        };
+        Ok(QueueDetails { queue, live })
+    }
+
+    async fn ask_about(&self, addr: &BrokerAddr, queue: &QueueRecord) -> Result<QueueDescription, NotDescribed> {
+        let deadline = self.settings.describe_deadline;
+        let answer = timeout(deadline, self.control.describe(addr, &queue.label, deadline)).await;
+        let description =
+            answer.unwrap_or_else(|_| Err(ControlError::DeadlineExceeded { addr: addr.clone(), deadline }))?;
+        if description.queue == queue.id { Ok(description) } else { Err(NotDescribed::OtherQueue) }
+    }
+
+    pub(super) async fn queues(&self, by: Instant) -> Result<Vec<QueueRecord>, ManagerError> {
+        Ok(self.store.read(by, self.store.raw().queues()).await?)
+    }
+
+    pub(super) async fn create_channel(
+        &self,
+        label: &QueueLabel,
+        topic: Topic,
+        start: Start,
+        by: Instant,
+    ) -> Result<PlacedChannel, ManagerError> {
+        let queue = self.queue_record(label, by).await?;
+        // Before anything is created, since an error has to mean that nothing was.
+        let (_, addr) = self.live_assignee(queue.assignee, label, by).await?;
+        let create = CreateChannel { id: ChannelId::new(self.entropy.uuid()), queue: queue.id, topic, start };
+        let created = self.store.write_until_known(by, || self.store.raw().create_channel(&create)).await;
+        let channel = created.map_err(|error| ManagerError::from_create_channel(error, label))?.value;
+        debug!(channel = %channel.id, queue = %label, topic = %channel.topic, start = %channel.start, "created a channel");
+        let addr = channel.assignee.as_ref().map_or(addr, |(_, addr)| addr.clone());
+        Ok(PlacedChannel { channel, addr })
+    }
+
+    pub(super) async fn placed_channel(&self, id: ChannelId, by: Instant) -> Result<PlacedChannel, ManagerError> {
+        let found = self.store.read(by, self.store.raw().channel(id)).await?;
+        let channel = found.ok_or(ManagerError::ChannelNotFound(id))?;
+        let (_, addr) = self.live_assignee(channel.assignee.clone(), &channel.label, by).await?;
+        Ok(PlacedChannel { channel, addr })
+    }
+
+    pub(super) async fn channels(
+        &self,
+        label: Option<&QueueLabel>,
+        by: Instant,
+    ) -> Result<Vec<ChannelRecord>, ManagerError> {
+        let queue = match label {
+            Some(label) => Some(self.queue_record(label, by).await?.id),
+            None => None,
+        };
+        Ok(self.store.read(by, self.store.raw().channels(queue)).await?)
+    }
+
+    pub(super) async fn topics(&self, label: &QueueLabel, by: Instant) -> Result<Vec<Topic>, ManagerError> {
+        let channels = self.channels(Some(label), by).await?;
+        let topics: BTreeSet<Topic> = channels.into_iter().map(|channel| channel.topic).collect();
+        Ok(topics.into_iter().filter(|topic| *topic != Topic::NONE).collect())
+    }
+
+    pub(super) async fn delete_channel(&self, id: ChannelId, by: Instant) -> Result<(), ManagerError> {
+        let found = self.store.read(by, self.store.raw().channel(id)).await?;
+        let channel = found.ok_or(ManagerError::ChannelNotFound(id))?;
+        let deleted = self.store.write_until_known(by, || self.store.raw().delete_channel(id)).await?;
+        if !deleted.value && !deleted.repeated {
+            return Err(ManagerError::ChannelNotFound(id));
+        }
+        debug!(channel = %id, queue = %channel.label, "deleted a channel");
+        if let Some((_, addr)) = channel.assignee {
+            self.nudges.send(Nudge::Refresh(addr));
+        }
+        Ok(())
+    }
+
+    pub(super) async fn brokers(&self, by: Instant) -> Result<Vec<BrokerView>, ManagerError> {
+        Ok(self.broker_views(&Registry::read(&self.store, by).await?))
+    }
+
+    pub(super) async fn set_draining(&self, id: BrokerId, draining: bool, by: Instant) -> Result<(), ManagerError> {
+        let known = self.store.write_until_known(by, || self.store.raw().set_draining(id, draining)).await?.value;
+        if !known {
+            return Err(ManagerError::BrokerNotFound(id));
+        }
+        info!(broker = %id, draining, "changed whether a broker takes queues");
+        // Ours, if this manager leads; otherwise the leader's next cycle sees it.
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    async fn queue_record(&self, label: &QueueLabel, by: Instant) -> Result<QueueRecord, ManagerError> {
+        let found = self.store.read(by, self.store.raw().queue(label)).await?;
+        found.ok_or_else(|| ManagerError::QueueNotFound(label.clone()))
+    }
+
+    /// The assignee, if it is live.
+    async fn live_assignee(
+        &self,
+        assignee: Option<(BrokerId, BrokerAddr)>,
+        label: &QueueLabel,
+        by: Instant,
+    ) -> Result<(BrokerId, BrokerAddr), ManagerError> {
+        let none = || ManagerError::NoBrokerFor { label: label.clone() };
+        let (id, addr) = assignee.ok_or_else(none)?;
+        let registry = Registry::read(&self.store, by).await?;
+        let live = registry.get(id).is_some_and(|broker| self.is_live(&registry, broker));
+        if live { Ok((id, addr)) } else { Err(none()) }
+    }
+}

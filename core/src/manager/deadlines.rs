@@ -1,0 +1,116 @@
+//! The store, with a deadline on every call.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::ports::{AssignError, CreateChannelError, CreateQueueError, Store, StoreError};
+
+/// Pause before a write of unknown outcome is made again, and between looks at what is not ready yet.
+pub(super) const RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// An error of the store's, or one that has such an error among its cases.
+pub(super) trait StoreFailure: From<StoreError> {
+    fn as_store(&self) -> Option<&StoreError>;
+}
+
+impl StoreFailure for StoreError {
+    fn as_store(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}
+
+macro_rules! store_failure {
+    ($($error:ident)*) => {$(
+        impl StoreFailure for $error {
+            fn as_store(&self) -> Option<&StoreError> {
+                match self {
+                    Self::Store(error) => Some(error),
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+store_failure! { AssignError CreateChannelError CreateQueueError }
+
+/// A store whose every call ends at a deadline: the caller's or the store's own, whichever is earlier.
+#[derive(Clone)]
+pub(super) struct TimedStore {
+    store: Arc<dyn Store>,
+    timeout: Duration,
+}
+
+/// A write that succeeded.
+pub(super) struct Written<T> {
+    pub(super) value: T,
+    /// An earlier attempt may have been the one that did it.
+    pub(super) repeated: bool,
+}
+
+impl TimedStore {
+    pub(super) fn new(store: Arc<dyn Store>, timeout: Duration) -> Self {
+        Self { store, timeout }
+    }
+
+    /// The store itself, to make the calls that the other methods watch.
+    pub(super) fn raw(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    /// Makes a call that changes nothing.
+    pub(super) async fn read<T, E: StoreFailure>(
+        &self,
+        by: Instant,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        match timeout_at(self.limit(by), call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::Unavailable("it did not answer in time".to_owned()).into()),
+        }
+    }
+
+    /// Makes a call that may change something, once.
+    pub(super) async fn write<T, E: StoreFailure>(
+        &self,
+        by: Instant,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        match timeout_at(self.limit(by), call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::Unknown("the store did not answer in time".to_owned()).into()),
+        }
+    }
+
+    /// Makes a call that may change something, and makes it again while its outcome is unknown, until `by`.
+    pub(super) async fn write_until_known<T, E, F>(
+        &self,
+        by: Instant,
+        mut call: impl FnMut() -> F,
+    ) -> Result<Written<T>, E>
+    where
+        E: StoreFailure,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut unknown = None;
+        loop {
+            match self.write(by, call()).await {
+                Ok(value) => return Ok(Written { value, repeated: unknown.is_some() }),
+                Err(error) if error.as_store().is_some_and(StoreError::is_unknown) => unknown = Some(error),
+                // A failure of this attempt says nothing about the one before.
+                Err(error) if unknown.is_some() && error.as_store().is_some() => {}
+                Err(error) => return Err(error),
+            }
+            let next = Instant::now() + RETRY_DELAY;
+            if let Some(error) = unknown.take_if(|_| next >= by) {
+                return Err(error);
+            }
+            sleep_until(next).await;
+        }
+    }
+
+    fn limit(&self, by: Instant) -> Instant {
+        by.min(Instant::now() + self.timeout)
+    }
+}

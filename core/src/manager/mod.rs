@@ -1,0 +1,362 @@
+//! A manager: administers queues and channels, watches the brokers, and sees to it that every queue has a live one.
+//!
+//! All that a manager decides is one transaction in the store, so any number of them may run. The one that holds the
+//! leader lease probes the brokers and reconciles; all carry out administrative operations. A manager only *assigns* a
+//! queue; the right to write to it is the broker's to claim.
+
+mod admin;
+mod deadlines;
+mod error;
+mod leadership;
+mod nudge;
+mod placement;
+mod probes;
+mod reconcile;
+mod registry;
+mod settings;
+mod status;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+use std::{future::Future, panic, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::{JoinHandle, JoinSet},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use admin::{NotDescribed, PlacedChannel, PlacedQueue, QueueDetails};
+pub use error::ManagerError;
+pub use settings::ManagerSettings;
+pub use status::{BrokerView, CycleStatus, ManagerCounters, ManagerStatus, ProbeView, RegisteredBroker};
+
+use crate::{
+    model::{BrokerId, ChannelId, ManagerId, QueueLabel, Start, Topic},
+    ports::{BrokerControl, ChannelRecord, Entropy, QueueRecord, Store},
+};
+
+/// A handle on a running manager; clones share it.
+///
+/// Every operation has a deadline, and ends with [`ManagerError::ShuttingDown`] when the manager stops. Dropping its
+/// future abandons it; what the store has committed by then stands.
+#[derive(Clone)]
+pub struct Manager {
+    inner: Arc<Inner>,
+}
+
+/// Why a manager ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ManagerExit {
+    /// It was asked to.
+    Stopped,
+}
+
+/// What the tasks of a manager and its handles share.
+struct Inner {
+    id: ManagerId,
+    settings: ManagerSettings,
+    store: deadlines::TimedStore,
+    control: Arc<dyn BrokerControl>,
+    entropy: Arc<dyn Entropy>,
+    counters: Arc<status::Counters>,
+    probes: probes::Probes,
+    nudges: nudge::Nudges,
+    leadership: leadership::Leadership,
+    /// As of the last cycle.
+    registry: Mutex<Option<Arc<registry::Registry>>>,
+    /// When it ended, and how it went (its age is not kept up to date).
+    last_cycle: Mutex<Option<(Instant, CycleStatus)>>,
+    /// Starts the next cycle at once.
+    wake: Notify,
+    /// One permit per operation under way.
+    calls: Semaphore,
+    /// No new operations.
+    stopping: CancellationToken,
+    /// No operations at all: the task ended, was aborted, or ran out of time to stop.
+    dead: CancellationToken,
+}
+
+impl Manager {
+    /// Starts a manager on the current runtime. It need not find the store or any broker up. The task ends with the
+    /// manager; aborting it is a crash: the lease is not given up, and operations under way are cut off.
+    ///
+    /// # Panics
+    /// The task panics if one of its own tasks does.
+    pub fn spawn(
+        settings: ManagerSettings,
+        store: Arc<dyn Store>,
+        control: Arc<dyn BrokerControl>,
+        entropy: Arc<dyn Entropy>,
+    ) -> (Self, JoinHandle<ManagerExit>) {
+        let counters = Arc::new(status::Counters::default());
+        let (nudges, nudger) = nudge::nudges(&settings, Arc::clone(&control), &counters);
+        let inner = Arc::new(Inner {
+            id: ManagerId::new(entropy.uuid()),
+            store: deadlines::TimedStore::new(store, settings.store_timeout),
+            probes: probes::Probes::new(&settings, Arc::clone(&control), Arc::clone(&counters)),
+            control,
+            entropy,
+            counters,
+            nudges,
+            leadership: leadership::Leadership::default(),
+            registry: Mutex::default(),
+            last_cycle: Mutex::default(),
+            wake: Notify::new(),
+            calls: Semaphore::new(settings.max_admin_calls as usize),
+            stopping: CancellationToken::new(),
+            dead: CancellationToken::new(),
+            settings,
+        });
+        // Made here, so that the handle learns of an abort even if the task never ran.
+        let dead = inner.dead.clone().drop_guard();
+        let task = tokio::spawn({
+            let inner = Arc::clone(&inner);
+            async move {
+                let _dead = dead;
+                run(inner, nudger).await
+            }
+        });
+        (Self { inner }, task)
+    }
+
+    /// Creates a queue on the live broker with the fewest, and waits until it is served there.
+    ///
+    /// # Errors
+    /// [`ManagerError::NoBroker`] if no live broker is known: nothing is created. [`ManagerError::NotServedYet`] at
+    /// `create_deadline`: the queue exists.
+    pub async fn create_queue(&self, label: &QueueLabel) -> Result<PlacedQueue, ManagerError> {
+        self.call(self.inner.settings.create_deadline, |by| self.inner.create_queue(label, by)).await
+    }
+
+    /// Deletes a queue with its messages and channels, for good.
+    ///
+    /// # Errors
+    /// [`ManagerError::QueueNotFound`], also when it was deleted before.
+    pub async fn delete_queue(&self, label: &QueueLabel) -> Result<(), ManagerError> {
+        self.admin(|by| self.inner.delete_queue(label, by)).await
+    }
+
+    /// Where a queue is served.
+    ///
+    /// # Errors
+    /// [`ManagerError::QueueNotFound`], [`ManagerError::NoBrokerFor`].
+    pub async fn queue(&self, label: &QueueLabel) -> Result<PlacedQueue, ManagerError> {
+        self.admin(|by| self.inner.placed_queue(label, by)).await
+    }
+
+    /// What is known of a queue; its broker is asked, too.
+    ///
+    /// # Errors
+    /// [`ManagerError::QueueNotFound`]; that the broker cannot be asked is none.
+    pub async fn describe_queue(&self, label: &QueueLabel) -> Result<QueueDetails, ManagerError> {
+        self.admin(|by| self.inner.describe_queue(label, by)).await
+    }
+
+    /// All queues, by label.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn queues(&self) -> Result<Vec<QueueRecord>, ManagerError> {
+        self.admin(|by| self.inner.queues(by)).await
+    }
+
+    /// Creates a channel on a queue.
+    ///
+    /// # Errors
+    /// [`ManagerError::QueueNotFound`], [`ManagerError::NoBrokerFor`] (nothing is created),
+    /// [`ManagerError::OffsetOutOfRange`], [`ManagerError::LimitReached`].
+    pub async fn create_channel(
+        &self,
+        label: &QueueLabel,
+        topic: Topic,
+        start: Start,
+    ) -> Result<PlacedChannel, ManagerError> {
+        self.admin(|by| self.inner.create_channel(label, topic, start, by)).await
+    }
+
+    /// Where a channel is served.
+    ///
+    /// # Errors
+    /// [`ManagerError::ChannelNotFound`], [`ManagerError::NoBrokerFor`].
+    pub async fn channel(&self, id: ChannelId) -> Result<PlacedChannel, ManagerError> {
+        self.admin(|by| self.inner.placed_channel(id, by)).await
+    }
+
+    /// The channels of one queue, or of all, by id.
+    ///
+    /// # Errors
+    /// [`ManagerError::QueueNotFound`].
+    pub async fn channels(&self, label: Option<&QueueLabel>) -> Result<Vec<ChannelRecord>, ManagerError> {
+        self.admin(|by| self.inner.channels(label, by)).await
+    }
+
+    /// The different topics of a queue's channels, sorted; "no topic" is not among them.
+    ///
+    /// # Errors
+    /// [`ManagerError::QueueNotFound`].
+    pub async fn topics(&self, label: &QueueLabel) -> Result<Vec<Topic>, ManagerError> {
+        self.admin(|by| self.inner.topics(label, by)).await
+    }
+
+    /// Deletes a channel.
+    ///
+    /// # Errors
+    /// [`ManagerError::ChannelNotFound`], also when it was deleted before.
+    pub async fn delete_channel(&self, id: ChannelId) -> Result<(), ManagerError> {
+        self.admin(|by| self.inner.delete_channel(id, by)).await
+    }
+
+    /// All brokers that ever registered, and those that the operator listed, by address.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn brokers(&self) -> Result<Vec<BrokerView>, ManagerError> {
+        self.admin(|by| self.inner.brokers(by)).await
+    }
+
+    /// Has a broker's queues moved to others while it serves them and gives it no more (true), or takes that back (false).
+    ///
+    /// # Errors
+    /// [`ManagerError::BrokerNotFound`].
+    pub async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<(), ManagerError> {
+        self.admin(|by| self.inner.set_draining(broker, draining, by)).await
+    }
+
+    /// Succeeds if the store answers: this manager can do its work.
+    ///
+    /// # Errors
+    /// The store's; [`ManagerError::ShuttingDown`] if the manager stops or has ended.
+    pub async fn ready(&self) -> Result<(), ManagerError> {
+        // Not counted among the operations: a busy manager is ready.
+        if !self.is_running() || self.inner.stopping.is_cancelled() {
+            return Err(ManagerError::ShuttingDown);
+        }
+        let by = self.inner.store_deadline();
+        self.inner.store.read(by, self.inner.store.raw().now()).await?;
+        Ok(())
+    }
+
+    /// True until the manager's task ends, for whatever reason.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.inner.dead.is_cancelled()
+    }
+
+    /// For health checks and metrics; asks nobody.
+    #[must_use]
+    pub fn status(&self) -> ManagerStatus {
+        let inner = &self.inner;
+        let lead = inner.leadership.get();
+        let registry = inner.registry.lock().clone();
+        let limit = inner.settings.max_admin_calls;
+        let free = u32::try_from(inner.calls.available_permits()).unwrap_or(limit);
+        ManagerStatus {
+            manager: inner.id,
+            running: self.is_running(),
+            stopping: inner.stopping.is_cancelled(),
+            leading: self.is_running() && inner.leadership.is_leading(),
+            leader: lead.leader,
+            term: lead.term,
+            brokers: registry.map(|registry| inner.broker_views(&registry)).unwrap_or_default(),
+            last_cycle: inner
+                .last_cycle
+                .lock()
+                .as_ref()
+                .map(|(ended, cycle)| CycleStatus { age: ended.elapsed(), ..cycle.clone() }),
+            calls: (limit.saturating_sub(free), limit),
+            counters: inner.counters.get(),
+        }
+    }
+
+    /// Stops in good order: refuses new operations, gives up the lead so that another manager takes over at once, and
+    /// lets operations under way finish, for at most `deadline`.
+    pub async fn shutdown(&self, deadline: Duration) {
+        self.inner.stopping.cancel();
+        if timeout(deadline, self.inner.dead.cancelled()).await.is_err() {
+            self.inner.dead.cancel();
+        }
+    }
+
+    async fn admin<T, F>(&self, operation: impl FnOnce(Instant) -> F) -> Result<T, ManagerError>
+    where
+        F: Future<Output = Result<T, ManagerError>>,
+    {
+        self.call(self.inner.settings.admin_deadline, operation).await
+    }
+
+    /// Carries an operation out, unless there are too many or the manager stops. The operation is told when it has to
+    /// end, so that it can say what came of it; it is cut off only if it does not listen.
+    async fn call<T, F>(&self, deadline: Duration, operation: impl FnOnce(Instant) -> F) -> Result<T, ManagerError>
+    where
+        F: Future<Output = Result<T, ManagerError>>,
+    {
+        let inner = &self.inner;
+        if inner.stopping.is_cancelled() || inner.dead.is_cancelled() {
+            return Err(ManagerError::ShuttingDown);
+        }
+        let Ok(_permit) = inner.calls.try_acquire() else {
+            return Err(ManagerError::Overloaded { limit: inner.settings.max_admin_calls });
+        };
+        let by = Instant::now() + deadline;
+        let cut_off = deadline + deadlines::RETRY_DELAY;
+        let result = tokio::select! {
+            biased;
+            () = inner.dead.cancelled() => Err(ManagerError::ShuttingDown),
+            result = timeout(cut_off, operation(by)) => {
+                result.unwrap_or(Err(ManagerError::DeadlineExceeded(deadline)))
+            }
+        };
+        inner.counters.update(|counters| {
+            counters.admin_calls += 1;
+            counters.admin_failures += u64::from(result.is_err());
+        });
+        result
+    }
+}
+
+impl Inner {
+    fn store_deadline(&self) -> Instant {
+        Instant::now() + self.settings.store_timeout
+    }
+}
+
+async fn run(inner: Arc<Inner>, nudger: nudge::Nudger) -> ManagerExit {
+    // Aborting this task drops the set, which aborts its tasks.
+    let mut tasks = JoinSet::new();
+    tasks.spawn({
+        let inner = Arc::clone(&inner);
+        async move { inner.lead_or_follow().await }
+    });
+    tasks.spawn({
+        let inner = Arc::clone(&inner);
+        async move { inner.run_cycles().await }
+    });
+    tasks.spawn(nudger.run());
+    tokio::select! {
+        biased;
+        () = inner.stopping.cancelled() => {}
+        Some(Err(error)) = tasks.join_next() => {
+            if let Ok(panicked) = error.try_into_panic() {
+                panic::resume_unwind(panicked);
+            }
+        }
+    }
+    tasks.shutdown().await;
+    inner.leadership.step_down();
+    let resign = inner.store.raw().resign(inner.id);
+    match inner.store.write(inner.store_deadline(), resign).await {
+        Ok(()) => info!("gave up the lead, if there was any"),
+        Err(error) => warn!(%error, "could not give up the lead; it ends with the lease"),
+    }
+    // Every operation holds a permit, and ends by its deadline at the latest.
+    tokio::select! {
+        biased;
+        () = inner.dead.cancelled() => {}
+        _ = inner.calls.acquire_many(inner.settings.max_admin_calls) => {}
+    }
+    ManagerExit::Stopped
+}

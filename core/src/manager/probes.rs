@@ -1,0 +1,143 @@
+//! Life probes: which brokers answer.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use super::{ManagerSettings, status::Counters};
+use crate::{
+    model::BrokerAddr,
+    ports::{BrokerControl, ControlError},
+};
+
+/// What this manager knows of a broker from probing it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ProbeRecord {
+    /// When the last answer came.
+    pub(super) last_success: Option<Instant>,
+    /// When the last probe ended, whatever its result.
+    pub(super) last_result: Option<Instant>,
+    /// Probes that failed since the last answer.
+    pub(super) failures_in_a_row: u32,
+    /// Why the last one failed, if it did.
+    pub(super) last_error: Option<String>,
+}
+
+/// Probes brokers and remembers the results.
+pub(super) struct Probes {
+    control: Arc<dyn BrokerControl>,
+    counters: Arc<Counters>,
+    deadline: Duration,
+    retry_delay: Duration,
+    attempts: u32,
+    concurrency: usize,
+    records: Mutex<BTreeMap<BrokerAddr, ProbeRecord>>,
+}
+
+impl Probes {
+    pub(super) fn new(settings: &ManagerSettings, control: Arc<dyn BrokerControl>, counters: Arc<Counters>) -> Self {
+        Self {
+            control,
+            counters,
+            deadline: settings.probe_deadline,
+            retry_delay: settings.life_probe_retry_delay,
+            attempts: settings.probe_attempts(),
+            concurrency: settings.max_concurrent_probes.max(1),
+            records: Mutex::default(),
+        }
+    }
+
+    /// Probes a broker as often as it takes to call it dead; true at the first answer.
+    pub(super) async fn is_alive(&self, addr: &BrokerAddr) -> bool {
+        self.probe(addr, self.attempts).await
+    }
+
+    /// Probes a broker until it answers, `attempts` times at most.
+    pub(super) async fn probe(&self, addr: &BrokerAddr, attempts: u32) -> bool {
+        for attempt in 1..=attempts {
+            // The port promises to keep the deadline; a manager that hangs on a broken promise would help nobody.
+            let answer = timeout(self.deadline, self.control.heartbeat(addr, self.deadline)).await;
+            let result = answer.unwrap_or_else(|_| {
+                Err(ControlError::DeadlineExceeded { addr: addr.clone(), deadline: self.deadline })
+            });
+            let alive = result.is_ok();
+            self.record(addr, result);
+            if alive {
+                return true;
+            }
+            if attempt < attempts {
+                sleep(self.retry_delay).await;
+            }
+        }
+        false
+    }
+
+    /// Probes many brokers at once, each as many times as given with it; returns those that answered.
+    pub(super) async fn probe_all<K: Ord>(&self, targets: Vec<(K, BrokerAddr, u32)>) -> Vec<K> {
+        let mut alive: Vec<K> = stream::iter(targets)
+            .map(|(key, addr, attempts)| async move { self.probe(&addr, attempts).await.then_some(key) })
+            .buffer_unordered(self.concurrency)
+            .filter_map(|answered| async { answered })
+            .collect()
+            .await;
+        alive.sort();
+        alive
+    }
+
+    /// What is known of a broker, if it was ever probed.
+    pub(super) fn of(&self, addr: &BrokerAddr) -> Option<ProbeRecord> {
+        self.records.lock().get(addr).cloned()
+    }
+
+    /// True if the broker answered within the last `age`, and has not failed since.
+    pub(super) fn answered_within(&self, addr: &BrokerAddr, age: Duration) -> bool {
+        let now = Instant::now();
+        self.of(addr).is_some_and(|record| {
+            record.failures_in_a_row == 0 && record.last_success.is_some_and(|at| now.duration_since(at) <= age)
+        })
+    }
+
+    /// What probes within the last `age` say; none if they say nothing.
+    pub(super) fn verdict(&self, addr: &BrokerAddr, age: Duration) -> Option<bool> {
+        let record = self.of(addr)?;
+        if Instant::now().duration_since(record.last_result?) > age {
+            return None;
+        }
+        match record.failures_in_a_row {
+            0 => Some(true),
+            failures if failures >= self.attempts => Some(false),
+            _ => None,
+        }
+    }
+
+    fn record(&self, addr: &BrokerAddr, result: Result<(), ControlError>) {
+        let now = Instant::now();
+        self.counters.update(|counters| {
+            counters.probes += 1;
+            counters.probes_failed += u64::from(result.is_err());
+        });
+        let mut records = self.records.lock();
+        let record = records.entry(addr.clone()).or_default();
+        record.last_result = Some(now);
+        match result {
+            Ok(()) => {
+                if record.failures_in_a_row >= self.attempts {
+                    info!(broker = %addr, "broker answers again");
+                }
+                record.last_success = Some(now);
+                record.failures_in_a_row = 0;
+                record.last_error = None;
+            }
+            Err(error) => {
+                record.failures_in_a_row = record.failures_in_a_row.saturating_add(1);
+                if record.failures_in_a_row == self.attempts {
+                    warn!(broker = %addr, %error, probes = self.attempts, "broker counts as dead: all life probes failed");
+                }
+                record.last_error = Some(error.to_string());
+            }
+        }
+    }
+}

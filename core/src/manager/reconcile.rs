@@ -1,0 +1,363 @@
+//! The one loop that keeps every queue on a live broker, whatever happened: boot, a broker's death, an orderly stop, a
+//! drain. It looks at how things are, not at what changed, so nothing is lost if it misses something or is repeated.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::{
+    Inner,
+    nudge::Nudge,
+    placement::{Candidate, fewest_queues},
+    registry::Registry,
+    status::CycleStatus,
+};
+use crate::{
+    model::{BrokerAddr, BrokerId, QueueId, QueueLabel},
+    ports::{AssignError, BrokerRecord, BrokerState, QueueRecord, StoreError},
+};
+
+/// The shortest cycle, whatever is configured, so that the loop never spins.
+const MIN_CYCLE: Duration = Duration::from_millis(10);
+
+/// Why a queue is assigned; the most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    /// Its broker does not answer.
+    Dead,
+    /// Its broker stopped in good order.
+    Stopped,
+    /// It has no broker.
+    Unassigned,
+    /// Its broker is being drained.
+    Draining,
+}
+
+/// A queue to be assigned to another broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Move {
+    pub(super) queue: QueueId,
+    pub(super) label: QueueLabel,
+    /// The assignment that this was planned on; another one voids it.
+    pub(super) expected: u64,
+    pub(super) from: Option<BrokerAddr>,
+    pub(super) to: (BrokerId, BrokerAddr),
+    pub(super) why: Why,
+}
+
+/// What is to be done, and what cannot be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// The most urgent first.
+    pub(super) moves: Vec<Move>,
+    /// No live broker takes queues: nothing can be assigned.
+    pub(super) starved: bool,
+    /// How many queues have no live broker and none to go to.
+    pub(super) stranded: usize,
+}
+
+/// Plans so that every queue has a live broker that takes queues, moving no other, each to the broker that then has the
+/// fewest. `alive` are the brokers that answered just now. Where no broker takes queues, nothing moves.
+pub(super) fn plan(queues: &[QueueRecord], brokers: &[BrokerRecord], alive: &BTreeSet<BrokerId>) -> Plan {
+    let known: BTreeMap<BrokerId, &BrokerRecord> = brokers.iter().map(|broker| (broker.id, broker)).collect();
+    let why_move = |queue: &QueueRecord| {
+        let Some((id, _)) = queue.assignee else { return Some(Why::Unassigned) };
+        match known.get(&id) {
+            Some(broker) if broker.state == BrokerState::Stopped => Some(Why::Stopped),
+            Some(broker) if alive.contains(&id) => (broker.state == BrokerState::Draining).then_some(Why::Draining),
+            _ => Some(Why::Dead),
+        }
+    };
+    let mut counts: BTreeMap<BrokerId, u64> = BTreeMap::new();
+    for (id, _) in queues.iter().filter_map(|queue| queue.assignee.as_ref()) {
+        *counts.entry(*id).or_default() += 1;
+    }
+    let mut candidates: Vec<Candidate> = known
+        .values()
+        .filter(|broker| broker.state == BrokerState::Up && alive.contains(&broker.id))
+        .map(|broker| Candidate { queues: counts.get(&broker.id).copied().unwrap_or(0), ..Candidate::from(*broker) })
+        .collect();
+
+    let mut to_move: Vec<_> = queues.iter().filter_map(|queue| Some((why_move(queue)?, queue))).collect();
+    to_move.sort_by_key(|(why, queue)| (*why, queue.id));
+    let mut plan = Plan { starved: candidates.is_empty(), ..Plan::default() };
+    for (why, queue) in to_move {
+        match fewest_queues(&mut candidates, |_| 0) {
+            Some(target) => {
+                target.queues += 1;
+                plan.moves.push(Move {
+                    queue: queue.id,
+                    label: queue.label.clone(),
+                    expected: queue.assignment,
+                    from: queue.assignee.as_ref().map(|(_, addr)| addr.clone()),
+                    to: (target.id, target.addr.clone()),
+                    why,
+                });
+            }
+            None => plan.stranded += usize::from(why != Why::Draining),
+        }
+    }
+    plan
+}
+
+/// What the loop remembers, so that it says everything once.
+#[derive(Default)]
+struct Said {
+    store_failed: bool,
+    starved: bool,
+    unregistered: BTreeSet<BrokerAddr>,
+}
+
+impl Inner {
+    /// Runs the loop. Never ends.
+    pub(super) async fn run_cycles(&self) {
+        let mut said = Said::default();
+        loop {
+            let started = Instant::now();
+            let mut cycle = CycleStatus {
+                duration: started.elapsed(),
+                age: started.elapsed(),
+                led: self.leadership.is_leading(),
+                live_brokers: 0,
+                queues: 0,
+                stranded: 0,
+                error: None,
+            };
+            let result = self.cycle(&mut cycle, &mut said).await;
+            cycle.duration = started.elapsed();
+            cycle.error = result.as_ref().err().map(ToString::to_string);
+            self.counters.update(|counters| {
+                counters.cycles += 1;
+                counters.cycles_failed += u64::from(result.is_err());
+            });
+            match result {
+                Err(error) if !said.store_failed => warn!(%error, "a cycle was cut short; trying again"),
+                Ok(()) if said.store_failed => info!("cycles run through again"),
+                _ => {}
+            }
+            said.store_failed = cycle.error.is_some();
+            *self.last_cycle.lock() = Some((Instant::now(), cycle));
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {}
+                () = sleep_until(started + self.settings.cycle.max(MIN_CYCLE)) => {}
+            }
+        }
+    }
+
+    /// One turn: look at the brokers and, as the leader, probe them and bring the assignments into line.
+    async fn cycle(&self, cycle: &mut CycleStatus, said: &mut Said) -> Result<(), StoreError> {
+        let registry = Arc::new(Registry::read(&self.store, self.store_deadline()).await?);
+        *self.registry.lock() = Some(Arc::clone(&registry));
+        if !cycle.led {
+            return Ok(());
+        }
+        self.report_unregistered(&registry, said);
+        let alive = self.probe_round(&registry).await;
+        // After the probes, so that what was created or moved meanwhile is seen.
+        let queues = self.store.read(self.store_deadline(), self.store.raw().queues()).await?;
+        let plan = plan(&queues, &registry.brokers, &alive);
+        cycle.live_brokers = alive.len();
+        cycle.queues = queues.len();
+        cycle.stranded = plan.stranded;
+        report_starved(&plan, said);
+        if !self.leadership.is_leading() {
+            // The probes may be as old as the lease that ran out meanwhile: leave it to who leads now.
+            return Ok(());
+        }
+        self.carry_out(plan.moves).await?;
+        self.purge().await
+    }
+
+    /// Probes every registered broker, and for the operator's sake those listed that never registered.
+    async fn probe_round(&self, registry: &Registry) -> BTreeSet<BrokerId> {
+        let registered = registry.brokers.iter().filter(|broker| broker.state != BrokerState::Stopped).map(|broker| {
+            // Once the lease has run out the broker itself refuses heartbeats. It is asked all the same, once, in case
+            // that it was the store's clock that jumped.
+            let attempts = if registry.lease_current(broker) { self.settings.probe_attempts() } else { 1 };
+            (Some(broker.id), broker.addr.clone(), attempts)
+        });
+        let unregistered = self.unregistered(registry).map(|addr| (None, addr.clone(), 1));
+        let answered = self.probes.probe_all(registered.chain(unregistered).collect()).await;
+        answered.into_iter().flatten().collect()
+    }
+
+    async fn carry_out(&self, moves: Vec<Move>) -> Result<(), StoreError> {
+        let failed = AtomicBool::new(false);
+        let mut results = stream::iter(moves)
+            .map(|planned| async {
+                if failed.load(Ordering::Relaxed) {
+                    return None;
+                }
+                let assign = self.store.raw().assign_queue(planned.queue, planned.expected, planned.to.0);
+                let result = self.store.write(self.store_deadline(), assign).await;
+                Some((planned, result))
+            })
+            .buffer_unordered(self.settings.max_concurrent_moves.max(1));
+        let mut first_error = None;
+        let mut relieved = BTreeSet::new();
+        while let Some(done) = results.next().await {
+            match done {
+                Some((planned, Ok(_))) => relieved.extend(self.moved(planned)),
+                Some((planned, Err(AssignError::Changed))) => {
+                    debug!(queue = %planned.label, "somebody else assigned the queue meanwhile, or deleted it");
+                    self.counters.update(|counters| counters.lost_races += 1);
+                }
+                Some((planned, Err(error @ AssignError::NoSuchBroker(_)))) => {
+                    warn!(queue = %planned.label, %error, "the queue was not assigned");
+                }
+                // The next cycle finds out how far this one came.
+                Some((_, Err(AssignError::Store(error)))) => {
+                    failed.store(true, Ordering::Relaxed);
+                    first_error.get_or_insert(error);
+                }
+                None => {}
+            }
+        }
+        for addr in relieved {
+            self.nudges.send(Nudge::Refresh(addr));
+        }
+        first_error.map_or(Ok(()), Err)
+    }
+
+    /// Notes that a queue was assigned; returns the broker that still serves it and should be told.
+    fn moved(&self, planned: Move) -> Option<BrokerAddr> {
+        let Move { label, from, to: (_, to), why, .. } = planned;
+        info!(queue = %label, from = from.as_ref().map(tracing::field::display), %to, ?why, "assigned a queue");
+        self.counters.update(|counters| match why {
+            Why::Dead => counters.failovers += 1,
+            Why::Stopped | Why::Draining => counters.handovers += 1,
+            Why::Unassigned => counters.placed += 1,
+        });
+        self.nudges.send(Nudge::Rebuild(to, label));
+        from.filter(|_| why == Why::Draining)
+    }
+
+    async fn purge(&self) -> Result<(), StoreError> {
+        let purge = self.store.raw().purge_deleted(self.settings.purge_batches_per_cycle);
+        let purged = self.store.write(self.store_deadline(), purge).await?;
+        if purged > 0 {
+            debug!(batches = purged, "removed batches of deleted queues");
+            self.counters.update(|counters| counters.purged_batches += purged);
+        }
+        Ok(())
+    }
+
+    fn report_unregistered(&self, registry: &Registry, said: &mut Said) {
+        let unregistered: BTreeSet<BrokerAddr> = self.unregistered(registry).cloned().collect();
+        for addr in unregistered.difference(&said.unregistered) {
+            warn!(broker = %addr, "a listed broker never registered in the store; it is given no queues");
+        }
+        said.unregistered = unregistered;
+    }
+}
+
+fn report_starved(plan: &Plan, said: &mut Said) {
+    if plan.starved && !said.starved {
+        warn!(stranded_queues = plan.stranded, "no live broker takes queues; they stay where they are until one does");
+    } else if said.starved && !plan.starved {
+        info!("a live broker takes queues again");
+    }
+    said.starved = plan.starved;
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{Incarnation, StoreTime};
+
+    fn addr(id: u64) -> BrokerAddr {
+        BrokerAddr { host: format!("b{id}"), port: 1 }
+    }
+
+    fn broker(id: u64, state: BrokerState) -> BrokerRecord {
+        BrokerRecord {
+            id: BrokerId::new(id),
+            addr: addr(id),
+            incarnation: Incarnation::new(Uuid::nil()),
+            state,
+            lease_until: StoreTime::NEVER,
+            queues: 0,
+        }
+    }
+
+    fn queue(id: u64, assignee: Option<u64>) -> QueueRecord {
+        QueueRecord {
+            id: QueueId::new(id),
+            label: QueueLabel::parse(&format!("q{id}")).unwrap(),
+            assignee: assignee.map(|id| (BrokerId::new(id), addr(id))),
+            assignment: 10 + id,
+        }
+    }
+
+    fn alive(ids: &[u64]) -> BTreeSet<BrokerId> {
+        ids.iter().copied().map(BrokerId::new).collect()
+    }
+
+    fn summary(plan: &Plan) -> Vec<(u64, Why, u64)> {
+        plan.moves.iter().map(|planned| (planned.queue.get(), planned.why, planned.to.0.get())).collect()
+    }
+
+    use BrokerState::{Draining, Stopped, Up};
+
+    #[test]
+    fn what_is_well_stays() {
+        let brokers = [broker(1, Up), broker(2, Up)];
+        // Not even an uneven load moves anything.
+        let queues = [queue(1, Some(1)), queue(2, Some(1)), queue(3, Some(1))];
+        assert_eq!(plan(&queues, &brokers, &alive(&[1, 2])), Plan::default());
+    }
+
+    #[test]
+    fn the_queues_of_a_dead_broker_are_spread() {
+        let brokers = [broker(1, Up), broker(2, Up), broker(3, Up)];
+        let queues = [queue(1, Some(1)), queue(2, Some(1)), queue(3, Some(1)), queue(4, Some(2))];
+        let plan = plan(&queues, &brokers, &alive(&[2, 3]));
+        assert_eq!(summary(&plan), [(1, Why::Dead, 3), (2, Why::Dead, 2), (3, Why::Dead, 3)]);
+        assert_eq!(plan.moves[0].expected, 11);
+        assert_eq!(plan.moves[0].from, Some(addr(1)));
+    }
+
+    #[test]
+    fn a_queue_without_broker_gets_one() {
+        let queues = [queue(1, None)];
+        assert_eq!(summary(&plan(&queues, &[broker(1, Up)], &alive(&[1]))), [(1, Why::Unassigned, 1)]);
+    }
+
+    #[test]
+    fn a_draining_broker_is_relieved_last_and_given_nothing() {
+        let brokers = [broker(1, Draining), broker(2, Up), broker(3, Stopped), broker(4, Up)];
+        let queues = [queue(1, Some(1)), queue(2, Some(3)), queue(3, Some(4)), queue(4, None)];
+        let plan = plan(&queues, &brokers, &alive(&[1, 2]));
+        let expected = [(3, Why::Dead, 2), (2, Why::Stopped, 2), (4, Why::Unassigned, 2), (1, Why::Draining, 2)];
+        assert_eq!(summary(&plan), expected);
+    }
+
+    #[test]
+    fn a_draining_broker_that_died_is_dead() {
+        let brokers = [broker(1, Draining), broker(2, Up)];
+        assert_eq!(summary(&plan(&[queue(1, Some(1))], &brokers, &alive(&[2]))), [(1, Why::Dead, 2)]);
+    }
+
+    #[test]
+    fn without_a_live_broker_nothing_moves() {
+        let brokers = [broker(1, Up), broker(2, Up)];
+        let queues = [queue(1, Some(1)), queue(2, None)];
+        assert_eq!(plan(&queues, &brokers, &alive(&[])), Plan { moves: Vec::new(), starved: true, stranded: 2 });
+        // A stopped broker takes nothing even if something answers at its address, and a draining one keeps what it has.
+        let brokers = [broker(1, Stopped), broker(2, Draining)];
+        let queues = [queue(1, Some(1)), queue(2, Some(2))];
+        assert_eq!(plan(&queues, &brokers, &alive(&[1, 2])), Plan { moves: Vec::new(), starved: true, stranded: 1 });
+    }
+}

@@ -1,0 +1,103 @@
+//! Which brokers there are, and which of them are live.
+
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+
+use super::{
+    Inner,
+    deadlines::TimedStore,
+    status::{BrokerView, ProbeView, RegisteredBroker},
+};
+use crate::{
+    model::{BrokerAddr, BrokerId, StoreTime},
+    ports::{BrokerRecord, BrokerState, StoreError},
+};
+
+/// The brokers that ever registered, at a moment of the store's.
+#[derive(Debug)]
+pub(super) struct Registry {
+    now: StoreTime,
+    pub(super) brokers: Vec<BrokerRecord>,
+}
+
+impl Registry {
+    pub(super) async fn read(store: &TimedStore, by: Instant) -> Result<Self, StoreError> {
+        // The clock first: read after the records, it would make a lease that is renewed in between look run out.
+        let now = store.read(by, store.raw().now()).await?;
+        let brokers = store.read(by, store.raw().brokers()).await?;
+        Ok(Self { now, brokers })
+    }
+
+    /// True while the broker's lease has not run out on the store's clock.
+    pub(super) fn lease_current(&self, broker: &BrokerRecord) -> bool {
+        broker.state != BrokerState::Stopped && broker.lease_until > self.now
+    }
+
+    pub(super) fn get(&self, id: BrokerId) -> Option<&BrokerRecord> {
+        self.brokers.iter().find(|broker| broker.id == id)
+    }
+}
+
+impl Inner {
+    /// True if a broker counts as live, as far as is known without asking it.
+    pub(super) fn is_live(&self, registry: &Registry, broker: &BrokerRecord) -> bool {
+        if broker.state == BrokerState::Stopped {
+            return false;
+        }
+        // Failed probes are quicker than the lease. A probe that succeeded bridges a jump of the store's clock.
+        match self.probes.verdict(&broker.addr, self.settings.cycle * 2) {
+            Some(false) => false,
+            _ => registry.lease_current(broker) || self.probes.answered_within(&broker.addr, self.settings.cycle),
+        }
+    }
+
+    /// The registered brokers and those that the operator listed, by address.
+    pub(super) fn broker_views(&self, registry: &Registry) -> Vec<BrokerView> {
+        let configured: BTreeSet<&BrokerAddr> = self.settings.moms.iter().collect();
+        let mut views: Vec<_> = registry
+            .brokers
+            .iter()
+            .map(|broker| BrokerView {
+                addr: broker.addr.clone(),
+                configured: configured.contains(&broker.addr),
+                registered: Some(RegisteredBroker {
+                    id: broker.id,
+                    incarnation: broker.incarnation,
+                    state: broker.state,
+                    lease_current: registry.lease_current(broker),
+                    queues: broker.queues,
+                }),
+                live: self.is_live(registry, broker),
+                probe: self.probe_view(&broker.addr),
+            })
+            .collect();
+        views.extend(self.unregistered(registry).map(|addr| BrokerView {
+            addr: addr.clone(),
+            configured: true,
+            registered: None,
+            live: false,
+            probe: self.probe_view(addr),
+        }));
+        views.sort_by(|a, b| a.addr.cmp(&b.addr));
+        views
+    }
+
+    /// Brokers that the operator listed and that never registered, each once.
+    pub(super) fn unregistered<'a>(&'a self, registry: &Registry) -> impl Iterator<Item = &'a BrokerAddr> + use<'a> {
+        let registered: BTreeSet<&BrokerAddr> = registry.brokers.iter().map(|broker| &broker.addr).collect();
+        let listed: BTreeSet<&BrokerAddr> = self.settings.moms.iter().collect();
+        let missing: Vec<_> = listed.into_iter().filter(|addr| !registered.contains(addr)).collect();
+        missing.into_iter()
+    }
+
+    fn probe_view(&self, addr: &BrokerAddr) -> Option<ProbeView> {
+        let record = self.probes.of(addr)?;
+        let now = Instant::now();
+        Some(ProbeView {
+            last_success_age: record.last_success.map(|at| now.duration_since(at)),
+            failures_in_a_row: record.failures_in_a_row,
+            last_error: record.last_error,
+        })
+    }
+}

@@ -1,0 +1,82 @@
+//! What an operator can set on a manager.
+
+use std::time::Duration;
+
+use crate::model::BrokerAddr;
+
+/// Settings of a manager. [`ManagerSettings::default`] has the defaults.
+///
+/// From them follows how long a queue is without a broker after its broker died: at most
+/// `cycle + (life_probe_max_retries + 1) * probe_deadline + life_probe_max_retries * life_probe_retry_delay`, then what
+/// the store takes for a few statements and the new broker for its claim. A dead process on a live machine refuses
+/// probes at once, which leaves out the deadlines. If the leading manager died too, `lease * 4 / 3` comes on top.
+#[derive(Clone, Debug)]
+pub struct ManagerSettings {
+    /// Brokers that the operator expects (the original's `moms`). They are probed and reported even before they have
+    /// registered; queues are only assigned to brokers that have.
+    pub moms: Vec<BrokerAddr>,
+    /// How often the leader probes the brokers and reconciles the assignments (`manager_cycle_secs`).
+    pub cycle: Duration,
+    /// How long a broker may take to answer one life probe.
+    pub probe_deadline: Duration,
+    /// Pause between a failed life probe and the next attempt (`life_probe_retry_delay_millis`).
+    pub life_probe_retry_delay: Duration,
+    /// How many times a failed life probe is repeated before the broker counts as dead.
+    pub life_probe_max_retries: u32,
+    /// How long a leader may go without the store before another manager takes over. Renewed three times as often.
+    pub lease: Duration,
+    /// Deadline of one call of the store; below the lease.
+    pub store_timeout: Duration,
+    /// Deadline of an administrative operation other than the creation of a queue.
+    pub admin_deadline: Duration,
+    /// How long the creation of a queue waits until a broker serves it.
+    pub create_deadline: Duration,
+    /// Deadline of one call that hurries a broker up, and of one attempt to have a new queue served.
+    pub nudge_deadline: Duration,
+    /// How long a broker may take to describe a queue.
+    pub describe_deadline: Duration,
+    /// Most administrative operations at once; more are refused.
+    pub max_admin_calls: u32,
+    /// Most life probes at once.
+    pub max_concurrent_probes: usize,
+    /// Most assignments under way at once.
+    pub max_concurrent_moves: usize,
+    /// Most calls at once that hurry a broker up.
+    pub max_concurrent_nudges: usize,
+    /// Most such calls that wait for their turn; more are dropped, and the brokers find out by themselves.
+    pub max_pending_nudges: usize,
+    /// How many batches of deleted queues the leader removes per cycle.
+    pub purge_batches_per_cycle: u32,
+}
+
+impl Default for ManagerSettings {
+    fn default() -> Self {
+        Self {
+            moms: Vec::new(),
+            cycle: Duration::from_secs(1),
+            probe_deadline: Duration::from_millis(500),
+            life_probe_retry_delay: Duration::from_millis(33),
+            life_probe_max_retries: 3,
+            lease: Duration::from_secs(3),
+            store_timeout: Duration::from_secs(2),
+            admin_deadline: Duration::from_secs(5),
+            create_deadline: Duration::from_secs(5),
+            nudge_deadline: Duration::from_secs(2),
+            describe_deadline: Duration::from_secs(1),
+            max_admin_calls: 256,
+            max_concurrent_probes: 64,
+            max_concurrent_moves: 8,
+            max_concurrent_nudges: 32,
+            max_pending_nudges: 4_096,
+            purge_batches_per_cycle: 1_000,
+        }
+    }
+}
+
+impl ManagerSettings {
+    /// How many life probes in a row have to fail before a broker counts as dead.
+    #[must_use]
+    pub fn probe_attempts(&self) -> u32 {
+        self.life_probe_max_retries.saturating_add(1)
+    }
+}

@@ -1,0 +1,136 @@
+//! Brokers that answer as they are told to.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use crate::{
+    model::{BrokerAddr, Code, QueueLabel},
+    ports::{BrokerControl, ControlError, QueueDescription},
+};
+
+/// How a fake broker behaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Nothing listens at the address.
+    #[default]
+    Absent,
+    /// It answers, and serves what it is asked to.
+    Well,
+    /// It never answers anything.
+    Hangs,
+    /// It answers life probes, but cannot serve a queue.
+    ServesNothing,
+    /// It answers life probes; anything else makes the caller panic.
+    Panics,
+    /// It answers everything with this code.
+    Refuses(Code),
+}
+
+/// A call that a manager made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Call {
+    /// [`BrokerControl::heartbeat`].
+    Heartbeat(BrokerAddr),
+    /// [`BrokerControl::rebuild`].
+    Rebuild(BrokerAddr, QueueLabel),
+    /// [`BrokerControl::refresh`].
+    Refresh(BrokerAddr),
+    /// [`BrokerControl::describe`].
+    Describe(BrokerAddr, QueueLabel),
+}
+
+#[derive(Default)]
+struct State {
+    behaviours: BTreeMap<BrokerAddr, Behaviour>,
+    failing_heartbeats: BTreeMap<BrokerAddr, u32>,
+    descriptions: BTreeMap<QueueLabel, QueueDescription>,
+    calls: Vec<Call>,
+}
+
+/// Fake brokers, by address; those that were not [set](FakeBrokers::set) are [`Behaviour::Absent`].
+#[derive(Clone, Default)]
+pub struct FakeBrokers(Arc<Mutex<State>>);
+
+impl FakeBrokers {
+    /// Makes a broker behave so from now on.
+    pub fn set(&self, addr: &BrokerAddr, behaviour: Behaviour) {
+        self.0.lock().behaviours.insert(addr.clone(), behaviour);
+    }
+
+    /// Has the next `count` life probes of a broker fail, whatever its behaviour.
+    pub fn fail_heartbeats(&self, addr: &BrokerAddr, count: u32) {
+        self.0.lock().failing_heartbeats.insert(addr.clone(), count);
+    }
+
+    /// What brokers that are well say about a queue.
+    pub fn describe_as(&self, label: &QueueLabel, description: QueueDescription) {
+        self.0.lock().descriptions.insert(label.clone(), description);
+    }
+
+    /// The calls made since this was last asked, in order.
+    pub fn take_calls(&self) -> Vec<Call> {
+        std::mem::take(&mut self.0.lock().calls)
+    }
+
+    async fn answer(&self, addr: &BrokerAddr, call: Call) -> Result<(), ControlError> {
+        let probe = matches!(call, Call::Heartbeat(_));
+        let behaviour = {
+            let mut state = self.0.lock();
+            state.calls.push(call);
+            match state.failing_heartbeats.get_mut(addr) {
+                Some(left) if probe && *left > 0 => {
+                    *left -= 1;
+                    Behaviour::Absent
+                }
+                _ => state.behaviours.get(addr).copied().unwrap_or_default(),
+            }
+        };
+        let refused = |code: Code| ControlError::Refused {
+            addr: addr.clone(),
+            code: Some(code),
+            message: format!("told to answer {code}"),
+        };
+        match behaviour {
+            Behaviour::Absent => {
+                Err(ControlError::Unreachable { addr: addr.clone(), reason: "connection refused".to_owned() })
+            }
+            Behaviour::Well => Ok(()),
+            Behaviour::Hangs => std::future::pending().await,
+            Behaviour::ServesNothing | Behaviour::Panics if probe => Ok(()),
+            Behaviour::Panics => panic!("the broker was told to make its caller panic"),
+            Behaviour::ServesNothing => Err(refused(Code::NotHosted)),
+            Behaviour::Refuses(code) => Err(refused(code)),
+        }
+    }
+}
+
+#[async_trait]
+impl BrokerControl for FakeBrokers {
+    async fn heartbeat(&self, broker: &BrokerAddr, _deadline: Duration) -> Result<(), ControlError> {
+        self.answer(broker, Call::Heartbeat(broker.clone())).await
+    }
+
+    async fn rebuild(&self, broker: &BrokerAddr, label: &QueueLabel, _deadline: Duration) -> Result<(), ControlError> {
+        self.answer(broker, Call::Rebuild(broker.clone(), label.clone())).await
+    }
+
+    async fn refresh(&self, broker: &BrokerAddr, _deadline: Duration) -> Result<(), ControlError> {
+        self.answer(broker, Call::Refresh(broker.clone())).await
+    }
+
+    async fn describe(
+        &self,
+        broker: &BrokerAddr,
+        label: &QueueLabel,
+        _deadline: Duration,
+    ) -> Result<QueueDescription, ControlError> {
+        self.answer(broker, Call::Describe(broker.clone(), label.clone())).await?;
+        self.0.lock().descriptions.get(label).cloned().ok_or_else(|| ControlError::Refused {
+            addr: broker.clone(),
+            code: Some(Code::NotHosted),
+            message: "no such queue here".to_owned(),
+        })
+    }
+}

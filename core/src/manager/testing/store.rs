@@ -1,0 +1,171 @@
+//! A store that fails as it is told to.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+use crate::{
+    model::{
+        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime,
+    },
+    ports::{
+        AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
+        Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError, LogStats,
+        LogTail, QueueRecord, RegisterError, Registration, RenewError, Renewal, Store, StoreError, StoredBatch, Trim,
+        Trimmed,
+    },
+};
+
+/// What happens to calls of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Each is refused a connection.
+    Down,
+    /// Each waits for ever.
+    Hangs,
+    /// The next so many administrative writes are made, and their answers lost.
+    LoseAnswers(u32),
+    /// The next so many administrative writes are lost on their way.
+    LoseRequests(u32),
+    /// Administrative writes are refused for lack of room.
+    Full,
+    /// Each makes the caller panic.
+    Panics,
+}
+
+/// A store around another.
+pub struct FaultyStore {
+    inner: Arc<dyn Store>,
+    fault: Mutex<Option<Fault>>,
+    latency: Mutex<Duration>,
+}
+
+/// What is to become of a write.
+enum Fate {
+    Done,
+    AnswerLost,
+}
+
+impl FaultyStore {
+    /// Works as `inner` does, to begin with.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Store>) -> Self {
+        Self { inner, fault: Mutex::new(None), latency: Mutex::new(Duration::from_micros(100)) }
+    }
+
+    /// How long every request takes to reach it.
+    pub fn set_latency(&self, latency: Duration) {
+        *self.latency.lock() = latency;
+    }
+
+    /// Fails so from now on; none: works again.
+    pub fn set(&self, fault: Option<Fault>) {
+        *self.fault.lock() = fault;
+    }
+
+    /// What goes wrong at present.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        *self.fault.lock()
+    }
+
+    async fn reach(&self) -> Result<&dyn Store, StoreError> {
+        let latency = *self.latency.lock();
+        tokio::time::sleep(latency).await;
+        match self.fault() {
+            Some(Fault::Down) => Err(StoreError::Unavailable("it is down".to_owned())),
+            Some(Fault::Hangs) => std::future::pending().await,
+            Some(Fault::Panics) => panic!("the store was told to panic"),
+            _ => Ok(&*self.inner),
+        }
+    }
+
+    async fn reach_to_write(&self) -> Result<(&dyn Store, Fate), StoreError> {
+        let store = self.reach().await?;
+        let mut fault = self.fault.lock();
+        match &mut *fault {
+            Some(Fault::LoseAnswers(left)) if *left > 0 => {
+                *left -= 1;
+                Ok((store, Fate::AnswerLost))
+            }
+            Some(Fault::LoseRequests(left)) if *left > 0 => {
+                *left -= 1;
+                Err(lost())
+            }
+            Some(Fault::Full) => Err(StoreError::Refused("no room".to_owned())),
+            _ => Ok((store, Fate::Done)),
+        }
+    }
+}
+
+fn lost() -> StoreError {
+    StoreError::Unknown("the answer was lost".to_owned())
+}
+
+macro_rules! through {
+    ($trait:ident {
+        read { $(fn $read:ident($($read_arg:ident: $read_type:ty),*) -> $read_result:ty;)* }
+        write { $(fn $write:ident($($arg:ident: $type:ty),*) -> $result:ty;)* }
+    }) => {
+        #[async_trait]
+        impl $trait for FaultyStore {
+            $(async fn $read(&self, $($read_arg: $read_type),*) -> $read_result {
+                self.reach().await?.$read($($read_arg),*).await
+            })*
+            $(async fn $write(&self, $($arg: $type),*) -> $result {
+                let (store, fate) = self.reach_to_write().await?;
+                let result = store.$write($($arg),*).await;
+                match fate {
+                    Fate::Done => result,
+                    Fate::AnswerLost => Err(lost().into()),
+                }
+            })*
+        }
+    };
+}
+
+through! {
+    Catalog {
+        read {
+            fn now() -> Result<StoreTime, StoreError>;
+            fn brokers() -> Result<Vec<BrokerRecord>, StoreError>;
+            fn queue(label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError>;
+            fn queue_by_id(queue: QueueId) -> Result<Option<QueueRecord>, StoreError>;
+            fn queues() -> Result<Vec<QueueRecord>, StoreError>;
+            fn assigned_queues(broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError>;
+            fn channel(channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError>;
+            fn channels(queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError>;
+            fn register_broker(a: &BrokerAddr, i: Incarnation, lease: Duration) -> Result<Registration, RegisterError>;
+            fn renew_broker(broker: BrokerId, i: Incarnation, lease: Duration) -> Result<Renewal, RenewError>;
+            fn retire_broker(broker: BrokerId, i: Incarnation) -> Result<(), RenewError>;
+            fn lead(manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError>;
+            fn resign(manager: ManagerId) -> Result<(), StoreError>;
+        }
+        write {
+            fn set_draining(broker: BrokerId, draining: bool) -> Result<bool, StoreError>;
+            fn create_queue(create: &CreateQueue) -> Result<QueueRecord, CreateQueueError>;
+            fn assign_queue(queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError>;
+            fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;
+            fn create_channel(create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
+            fn delete_channel(channel: ChannelId) -> Result<bool, StoreError>;
+        }
+    }
+}
+
+through! {
+    Log {
+        read {
+            fn claim(claim: &Claim) -> Result<Claimed, ClaimError>;
+            fn tail(queue: QueueId) -> Result<LogTail, StoreError>;
+            fn headers(queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError>;
+            fn read(queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError>;
+            fn append(group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError>;
+            fn trim(trim: &Trim) -> Result<Trimmed, LogError>;
+            fn stats(queue: QueueId, through: Offset) -> Result<LogStats, StoreError>;
+            fn open_producer(queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;
+            fn purge_deleted(limit: u32) -> Result<u64, StoreError>;
+        }
+        write {}
+    }
+}

@@ -1,0 +1,318 @@
+//! Identifiers and counters. Each is a type of its own, so that none is taken for another.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A number from outside that is no valid id or counter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdError {
+    /// Not a UUID.
+    #[error("{field} is not a UUID: {found:?}")]
+    NotAUuid {
+        /// The field, as the client knows it.
+        field: &'static str,
+        /// What was given, cut to 64 characters.
+        found: String,
+    },
+    /// A field that has to hold 16 bytes holds another number of them.
+    #[error("{field} has {bytes} bytes; it takes 16")]
+    Not16Bytes {
+        /// The field, as the client knows it.
+        field: &'static str,
+        /// How many there were.
+        bytes: usize,
+    },
+    /// Counters fit a signed 64-bit column.
+    #[error("{field} is {found}; the limit is {}", i64::MAX)]
+    TooLarge {
+        /// The field, as the client knows it.
+        field: &'static str,
+        /// What was given.
+        found: u64,
+    },
+}
+
+macro_rules! counter {
+    ($(#[$doc:meta])* $name:ident, $field:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $name(u64);
+
+        impl $name {
+            /// Zero: before the first.
+            pub const ZERO: Self = Self(0);
+
+            /// A counter from a number that is known to be in range.
+            ///
+            /// # Panics
+            /// Above `i64::MAX`, which no counter reaches in the life of a cluster; parse what comes from outside.
+            #[must_use]
+            pub const fn new(value: u64) -> Self {
+                assert!(value <= i64::MAX as u64, "counter out of range");
+                Self(value)
+            }
+
+            /// A counter from a number that a client sent.
+            ///
+            /// # Errors
+            /// [`IdError::TooLarge`] above `i64::MAX`.
+            pub const fn parse(value: u64) -> Result<Self, IdError> {
+                if value > i64::MAX as u64 {
+                    return Err(IdError::TooLarge { field: $field, found: value });
+                }
+                Ok(Self(value))
+            }
+
+            /// The number.
+            #[must_use]
+            pub const fn get(self) -> u64 {
+                self.0
+            }
+
+            /// The number as a database column holds it.
+            #[must_use]
+            #[allow(clippy::cast_possible_wrap)] // `new` and `parse` keep it below i64::MAX
+            pub const fn as_i64(self) -> i64 {
+                self.0 as i64
+            }
+
+            /// The one after this.
+            #[must_use]
+            pub const fn next(self) -> Self {
+                Self::new(self.0 + 1)
+            }
+
+            /// This one, `n` further.
+            #[must_use]
+            pub const fn plus(self, n: u64) -> Self {
+                Self::new(self.0 + n)
+            }
+
+            /// How far this is beyond `other`; 0 if it is not.
+            #[must_use]
+            pub const fn since(self, other: Self) -> u64 {
+                self.0.saturating_sub(other.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+counter! {
+    /// A queue's id, given by the store and never used again.
+    QueueId, "queue_id"
+}
+counter! {
+    /// A broker's id, given by the store to its host and port.
+    BrokerId, "broker_id"
+}
+counter! {
+    /// The fencing token of a queue: one more at each activation. 0: never activated.
+    Epoch, "epoch"
+}
+counter! {
+    /// A message's position in its queue: 1, 2, 3 …; 0 is before the first.
+    Offset, "offset"
+}
+counter! {
+    /// The number of a push within its producer and queue: 1, 2, 3 …; 0 is before the first.
+    Sequence, "sequence"
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident, $field:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// Wraps a UUID.
+            #[must_use]
+            pub const fn new(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            /// Reads the usual forms of a UUID.
+            ///
+            /// # Errors
+            /// [`IdError::NotAUuid`].
+            pub fn parse(raw: &str) -> Result<Self, IdError> {
+                Uuid::parse_str(raw).map(Self).map_err(|_| IdError::NotAUuid {
+                    field: $field,
+                    found: raw.chars().take(64).collect(),
+                })
+            }
+
+            /// Reads the 16 bytes of a UUID.
+            ///
+            /// # Errors
+            /// [`IdError::Not16Bytes`].
+            pub fn from_slice(raw: &[u8]) -> Result<Self, IdError> {
+                Uuid::from_slice(raw)
+                    .map(Self)
+                    .map_err(|_| IdError::Not16Bytes { field: $field, bytes: raw.len() })
+            }
+
+            /// The UUID.
+            #[must_use]
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// A channel's id.
+    ChannelId, "channel_id"
+}
+uuid_id! {
+    /// One run of a broker process.
+    Incarnation, "incarnation"
+}
+uuid_id! {
+    /// One run of a manager process.
+    ManagerId, "manager_id"
+}
+uuid_id! {
+    /// Names one attempt to claim a queue, so that an attempt of unknown outcome can be made again safely.
+    ClaimId, "claim_id"
+}
+uuid_id! {
+    /// A producer's id: random per process, or derived from a name.
+    ProducerId, "producer_id"
+}
+uuid_id! {
+    /// A message's id: a function of its producer and sequence, so that every copy of a push has the same.
+    MessageId, "message_id"
+}
+
+/// A producer in one of its incarnations (0 for unnamed producers, which have one only).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProducerKey {
+    /// Who.
+    pub id: ProducerId,
+    /// Which run; a later one fences the earlier.
+    pub incarnation: u64,
+}
+
+impl ProducerKey {
+    /// The id of the message that this producer pushes to `queue` as `sequence`.
+    ///
+    /// Version 8 of RFC 9562: the upper 60 free bits are a SHA-1 of producer and queue, the lower 62 the sequence, so
+    /// ids of one producer and queue never collide.
+    #[must_use]
+    pub fn message_id(self, queue: QueueId, sequence: Sequence) -> MessageId {
+        self.message_ids(queue).at(sequence)
+    }
+
+    /// As [`ProducerKey::message_id`], hashing once for many sequences.
+    #[must_use]
+    pub fn message_ids(self, queue: QueueId) -> MessageIds {
+        let mut name = [0; 8];
+        name.copy_from_slice(&queue.get().to_be_bytes());
+        // The incarnation is left out: a named producer goes on counting where its predecessor stopped.
+        let hash = Uuid::new_v5(&self.id.uuid(), &name);
+        MessageIds { high: hash.as_u64_pair().0 }
+    }
+}
+
+/// The message ids of one producer in one queue.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageIds {
+    high: u64,
+}
+
+impl MessageIds {
+    /// The id at a sequence.
+    #[must_use]
+    pub fn at(self, sequence: Sequence) -> MessageId {
+        let high = (self.high & !0xF000) | 0x8000;
+        let low = (sequence.get() & (u64::MAX >> 2)) | (0b10 << 62);
+        MessageId::new(Uuid::from_u64_pair(high, low))
+    }
+}
+
+/// Where clients and managers reach a broker: the original's `external_host` and `external_port`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BrokerAddr {
+    /// A host name or an IP address.
+    pub host: String,
+    /// A TCP port.
+    pub port: u16,
+}
+
+impl BrokerAddr {
+    /// As the authority of a URL: IPv6 addresses in brackets.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Display for BrokerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.authority())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_ids_are_stable_distinct_and_valid() {
+        let producer = ProducerKey { id: ProducerId::new(Uuid::from_u128(7)), incarnation: 3 };
+        let id = |queue, sequence| producer.message_id(QueueId::new(queue), Sequence::new(sequence));
+        assert_eq!(id(1, 1), id(1, 1));
+        assert_eq!(ProducerKey { incarnation: 4, ..producer }.message_id(QueueId::new(1), Sequence::new(1)), id(1, 1));
+        let all = [id(1, 1), id(1, 2), id(2, 1), id(1, 1 << 40)];
+        for (i, a) in all.iter().enumerate() {
+            assert_eq!(a.uuid().get_version_num(), 8);
+            assert_eq!(a.uuid().get_variant(), uuid::Variant::RFC4122);
+            assert!(all[i + 1..].iter().all(|b| a != b));
+        }
+    }
+
+    #[test]
+    fn counters_refuse_what_no_column_holds() {
+        assert!(Offset::parse(i64::MAX as u64).is_ok());
+        let error = Offset::parse(1 << 63).unwrap_err();
+        assert_eq!(error.to_string(), "offset is 9223372036854775808; the limit is 9223372036854775807");
+    }
+
+    #[test]
+    fn malformed_uuids_name_the_field() {
+        let error = ChannelId::parse("nonsense").unwrap_err();
+        assert_eq!(error.to_string(), "channel_id is not a UUID: \"nonsense\"");
+    }
+
+    #[test]
+    fn ipv6_hosts_get_brackets() {
+        assert_eq!(BrokerAddr { host: "::1".into(), port: 5 }.authority(), "[::1]:5");
+    }
+}

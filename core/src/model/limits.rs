@@ -1,0 +1,28 @@
+//! Every limit that is part of the contract with clients. Limits that a setting can change live in the settings.
+
+use std::time::Duration;
+
+/// Longest label or topic, in bytes after folding.
+pub const MAX_NAME_BYTES: usize = 255;
+/// Default for the largest encoded message, framing included: what gRPC clients accept if they are not told otherwise.
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4_194_304;
+/// Most headers of one message.
+pub const MAX_HEADERS: usize = 64;
+/// Longest header name in bytes.
+pub const MAX_HEADER_NAME_BYTES: usize = 255;
+/// Most messages in one stored batch.
+pub const MAX_BATCH_MESSAGES: usize = 8_192;
+/// Most frame bytes in one stored batch, unless a single message is larger.
+pub const MAX_BATCH_BYTES: usize = 4_194_304;
+/// Most queues in one group append.
+pub const MAX_GROUP_QUEUES: usize = 1_024;
+/// Most frame bytes in one group append, unless a single batch is larger.
+pub const MAX_GROUP_BYTES: usize = 16_777_216;
+/// Most queues in a cluster.
+pub const MAX_QUEUES: usize = 100_000;
+/// Most channels of one queue.
+pub const MAX_CHANNELS_PER_QUEUE: usize = 100_000;
+/// Longest lifetime of a message: a hundred years, so that no sum of times overflows.
+pub const MAX_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// For how long a client goes on retrying a push at most; producers are remembered for longer than that.
+pub const MAX_DELIVERY_TIMEOUT: Duration = Duration::from_secs(600);

@@ -1,0 +1,20 @@
+//! The words of rmom as types: what a value of one of them says is true of it has been checked.
+//!
+//! Everything here is parsed once, at the edge (a gRPC request, a REST path, a row of the store); behind the edge no
+//! code looks at a raw label, topic or id again.
+
+mod code;
+mod ids;
+pub mod limits;
+mod name;
+mod position;
+mod time;
+
+pub use code::{Code, Coded};
+pub use ids::{
+    BrokerAddr, BrokerId, ChannelId, ClaimId, Epoch, IdError, Incarnation, ManagerId, MessageId, MessageIds, Offset,
+    ProducerId, ProducerKey, QueueId, Sequence,
+};
+pub use name::{NO_TOPIC, NameError, QueueLabel, Topic};
+pub use position::{Position, Start};
+pub use time::StoreTime;

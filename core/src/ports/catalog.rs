@@ -1,0 +1,279 @@
+//! The catalog: which brokers, queues and channels there are, who is to host what, and which manager leads.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::model::{
+    BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, Offset, QueueId, QueueLabel, Start, StoreTime, Topic,
+    limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
+};
+
+/// What a broker is told when it registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// The id of its host and port, the same at every registration.
+    pub broker: BrokerId,
+    /// As in [`Renewal::generation`].
+    pub generation: u64,
+    /// The store's clock at the time.
+    pub store_time: StoreTime,
+}
+
+/// What a broker is told when it renews its lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// Grows whenever something changed that this broker should look at: its assignments, or channels of its queues.
+    pub generation: u64,
+    /// How often this incarnation renewed: one more each time. A smaller number than before means that the store went back.
+    pub renewals: u64,
+    /// True if an operator asked that this broker's queues go elsewhere.
+    pub draining: bool,
+    /// The store's clock at the time.
+    pub store_time: StoreTime,
+}
+
+/// Whether a broker takes queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerState {
+    /// Yes, while its lease is current.
+    Up,
+    /// No: an operator drains it; its queues are moved away while it serves them.
+    Draining,
+    /// No: it stopped in good order.
+    Stopped,
+}
+
+/// A broker as the catalog knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerRecord {
+    /// Its id.
+    pub id: BrokerId,
+    /// Where to reach it.
+    pub addr: BrokerAddr,
+    /// The run that registered last.
+    pub incarnation: Incarnation,
+    /// Whether it takes queues.
+    pub state: BrokerState,
+    /// When its lease runs out, on the store's clock.
+    pub lease_until: StoreTime,
+    /// How many live queues are assigned to it.
+    pub queues: u64,
+}
+
+/// A live queue as the catalog knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueRecord {
+    /// Its id, never used again.
+    pub id: QueueId,
+    /// Its label.
+    pub label: QueueLabel,
+    /// The broker that is to host it, and where that is.
+    pub assignee: Option<(BrokerId, BrokerAddr)>,
+    /// How often it was assigned: what a compare-and-set of the assignment compares.
+    pub assignment: u64,
+}
+
+/// A queue to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateQueue {
+    /// Its label; no live queue may have it.
+    pub label: QueueLabel,
+    /// Who is to host it; none: whoever the next reconciliation picks.
+    pub assignee: Option<BrokerId>,
+    /// Names this request: the same request again, after an unknown outcome, finds its own queue.
+    pub request: Uuid,
+}
+
+/// A channel as the catalog knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelRecord {
+    /// Its id.
+    pub id: ChannelId,
+    /// The queue it reads.
+    pub queue: QueueId,
+    /// That queue's label.
+    pub label: QueueLabel,
+    /// What it lets through.
+    pub topic: Topic,
+    /// The first offset that a subscription without a position is given (or the first live one beyond it).
+    pub start: Offset,
+    /// Who is to host the queue, and where that is.
+    pub assignee: Option<(BrokerId, BrokerAddr)>,
+}
+
+/// A channel to be created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateChannel {
+    /// Its id, drawn by whoever creates it; the same request again is answered alike.
+    pub id: ChannelId,
+    /// The queue it reads.
+    pub queue: QueueId,
+    /// What it lets through.
+    pub topic: Topic,
+    /// Where it starts; fixed as an offset by the transaction that creates it.
+    pub start: Start,
+}
+
+/// Who leads the managers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// The manager that holds the lease.
+    pub leader: ManagerId,
+    /// One more at each change of leader.
+    pub term: u64,
+    /// The store's clock at the time.
+    pub store_time: StoreTime,
+}
+
+/// Why a broker could not register.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegisterError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a lease was not renewed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RenewError {
+    /// Another run registered under this broker's host and port, or the broker is not there at all.
+    #[error("another process registered as this broker")]
+    Replaced,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a queue was not created.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CreateQueueError {
+    /// A live queue has the label.
+    #[error("a queue with this label exists")]
+    Exists,
+    /// There are [`MAX_QUEUES`] already.
+    #[error("there are {MAX_QUEUES} queues already, which is the limit")]
+    TooMany,
+    /// The assignee is no registered broker.
+    #[error("no broker {0} is registered")]
+    NoSuchBroker(BrokerId),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a queue was not assigned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AssignError {
+    /// Somebody else assigned it meanwhile, or it was deleted: read it again.
+    #[error("the assignment changed meanwhile")]
+    Changed,
+    /// The assignee is no registered broker.
+    #[error("no broker {0} is registered")]
+    NoSuchBroker(BrokerId),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a channel was not created.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CreateChannelError {
+    /// No live queue has this id.
+    #[error("the queue does not exist")]
+    NoSuchQueue,
+    /// The queue has [`MAX_CHANNELS_PER_QUEUE`] already.
+    #[error("the queue has {MAX_CHANNELS_PER_QUEUE} channels already, which is the limit")]
+    TooMany,
+    /// [`Start::At`] more than one beyond the newest message.
+    #[error("start offset {start} is beyond the end of the queue, which is {end}")]
+    BeyondEnd {
+        /// What was asked for.
+        start: Offset,
+        /// The newest message's offset.
+        end: Offset,
+    },
+    /// The id names another channel.
+    #[error("the channel id is taken")]
+    IdTaken,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Brokers, queues, channels and leadership. Every write is one transaction, and may be made again after an unknown
+/// outcome: it finds what it did the first time.
+#[async_trait]
+pub trait Catalog: Send + Sync + 'static {
+    /// The store's clock; also the cheapest proof that the store answers.
+    async fn now(&self) -> Result<StoreTime, StoreError>;
+
+    /// Enters a broker, or a new run of a known one, with a lease of `lease` from the store's now. State becomes
+    /// [`BrokerState::Up`]; renewals start again at 0.
+    async fn register_broker(
+        &self,
+        addr: &BrokerAddr,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Result<Registration, RegisterError>;
+
+    /// Extends the lease to `lease` from the store's now.
+    async fn renew_broker(
+        &self,
+        broker: BrokerId,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Result<Renewal, RenewError>;
+
+    /// Ends the lease at once, in good order: state becomes [`BrokerState::Stopped`].
+    async fn retire_broker(&self, broker: BrokerId, incarnation: Incarnation) -> Result<(), RenewError>;
+
+    /// Sets or clears [`BrokerState::Draining`] (a stopped broker stays stopped); false if there is no such broker.
+    async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<bool, StoreError>;
+
+    /// All brokers that ever registered, by id.
+    async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError>;
+
+    /// Creates a queue with an empty log, and bumps the assignee's generation.
+    async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError>;
+
+    /// A live queue by its label.
+    async fn queue(&self, label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError>;
+
+    /// A live queue by its id.
+    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError>;
+
+    /// All live queues, by label.
+    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError>;
+
+    /// The live queues assigned to a broker, by id.
+    async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError>;
+
+    /// Assigns a queue if its assignment is still number `expected`, and bumps the generations of both brokers.
+    /// Confers nothing on the assignee but the right to claim.
+    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError>;
+
+    /// Turns a queue into a tombstone: no claim and no append succeeds any more; its channels go with it; the assignee's
+    /// generation is bumped. False if no live queue has the id.
+    async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError>;
+
+    /// Creates a channel.
+    async fn create_channel(&self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
+
+    /// A channel of a live queue by its id.
+    async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError>;
+
+    /// The channels of one live queue, or of all, by id.
+    async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError>;
+
+    /// Deletes a channel and bumps the generation of its queue's assignee. False if there is none.
+    async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError>;
+
+    /// Takes or extends the managers' leader lease, if it is free, run out, or this manager's own; says who holds it.
+    async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError>;
+
+    /// Gives the leader lease up, if this manager holds it.
+    async fn resign(&self, manager: ManagerId) -> Result<(), StoreError>;
+}

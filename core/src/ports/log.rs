@@ -1,0 +1,251 @@
+//! The log of each queue, and the row that fences it.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::StoreError;
+use crate::model::{BrokerId, ClaimId, Epoch, Incarnation, Offset, ProducerId, QueueId, StoreTime};
+
+/// A broker's claim to a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The queue.
+    pub queue: QueueId,
+    /// Who claims it.
+    pub broker: BrokerId,
+    /// In which run.
+    pub incarnation: Incarnation,
+    /// Names the attempt: made again, it answers with the epoch it created, if that is still the latest.
+    pub claim: ClaimId,
+}
+
+/// A claim that was committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The epoch it created: one more than any before.
+    pub epoch: Epoch,
+    /// The store's clock at the time.
+    pub store_time: StoreTime,
+}
+
+/// Why a claim failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClaimError {
+    /// The queue is assigned to another broker, or to none.
+    #[error("the queue is not assigned to this broker")]
+    NotAssignee,
+    /// Another process registered under this broker's host and port.
+    #[error("another process registered as this broker")]
+    Replaced,
+    /// The queue was deleted.
+    #[error("the queue was deleted")]
+    Deleted,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The end of a log, as a new owner reads it, in a statement of its own after the claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogTail {
+    /// The offset of the newest message ever stored: the greater of the last batch's end and `trimmed_through`.
+    pub end: Offset,
+    /// First offset of the last batch still stored; [`Offset::ZERO`] if there is none.
+    pub last_first: Offset,
+    /// Its epoch; [`Epoch::ZERO`] if there is none.
+    pub last_epoch: Epoch,
+    /// When it was stored.
+    pub last_stored_at: StoreTime,
+    /// Everything up to this offset has been removed.
+    pub trimmed_through: Offset,
+    /// The last producer snapshot (an encoded `ProducerSnapshot`), and the offset through which it speaks.
+    pub producers: Option<(Offset, Bytes)>,
+    /// The incarnations that [`Log::open_producer`] gave out.
+    pub incarnations: Vec<(ProducerId, u64)>,
+}
+
+/// A batch to append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendBatch {
+    /// The queue.
+    pub queue: QueueId,
+    /// The epoch of this owner's claim.
+    pub epoch: Epoch,
+    /// Offset of the first message: the log's end + 1.
+    pub first: Offset,
+    /// Offset of the last message.
+    pub last: Offset,
+    /// First offset of the batch before; [`Offset::ZERO`] if there is none. The store has to hold that batch, or to
+    /// have trimmed it: else it lost what it had confirmed.
+    pub previous: Offset,
+    /// When the batch before was stored: this one is stored no earlier.
+    pub not_before: StoreTime,
+    /// The longest lifetime of its messages in milliseconds; none if one lives for ever.
+    pub lifetime_millis: Option<u64>,
+    /// Version of index and frames.
+    pub format: u16,
+    /// The encoded `BatchIndex`.
+    pub index: Bytes,
+    /// The messages as they go to the socket.
+    pub frames: Bytes,
+    /// CRC-32 of index and frames.
+    pub checksum: u32,
+}
+
+/// What became of one batch of a group append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is durable.
+    Stored {
+        /// The store's clock; expiry counts from here.
+        stored_at: StoreTime,
+    },
+    /// A later epoch was claimed, or the epoch never existed. Nothing was stored.
+    Fenced {
+        /// The queue's epoch now.
+        epoch: Epoch,
+    },
+    /// The queue was deleted. Nothing was stored.
+    Deleted,
+    /// The first offset is taken. Nothing was stored.
+    Conflict,
+    /// The batch before is neither stored nor trimmed: the store went back. Nothing was stored.
+    WentBack,
+}
+
+/// What can be known of a stored batch without reading its messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchHeader {
+    /// Offset of the first message.
+    pub first: Offset,
+    /// Offset of the last message.
+    pub last: Offset,
+    /// The epoch it was stored under.
+    pub epoch: Epoch,
+    /// When it was stored.
+    pub stored_at: StoreTime,
+    /// When the last of its messages expires.
+    pub expires_at: StoreTime,
+    /// Version of index and frames.
+    pub format: u16,
+    /// The encoded `BatchIndex`.
+    pub index: Bytes,
+}
+
+/// A stored batch. Expired messages may be among its frames; the reader leaves them out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBatch {
+    /// All but the frames.
+    pub header: BatchHeader,
+    /// The messages as they go to the socket.
+    pub frames: Bytes,
+    /// CRC-32 of index and frames.
+    pub checksum: u32,
+}
+
+/// A request to save the producers and to remove what has expired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trim {
+    /// The queue.
+    pub queue: QueueId,
+    /// The epoch of this owner's claim.
+    pub epoch: Epoch,
+    /// An encoded `ProducerSnapshot`; saved in the same transaction.
+    pub producers: Bytes,
+    /// The offset through which it speaks; no batch beyond is removed.
+    pub through: Offset,
+    /// How many batches to remove at most.
+    pub limit: u32,
+}
+
+/// What a trim did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Everything up to this offset has been removed, now or before.
+    pub trimmed_through: Offset,
+    /// Batches, messages and frame bytes removed now.
+    pub batches: u64,
+    /// See `batches`.
+    pub messages: u64,
+    /// See `batches`.
+    pub bytes: u64,
+    /// When the oldest batch that is left was stored.
+    pub oldest: Option<StoreTime>,
+    /// When the next batch that is left expires; [`StoreTime::NEVER`] if none does.
+    pub next_expiry: StoreTime,
+    /// The store's clock at the time.
+    pub store_time: StoreTime,
+}
+
+/// What a queue holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogStats {
+    /// Messages in stored batches, expired ones that are not trimmed yet included.
+    pub messages: u64,
+    /// Bytes of their frames.
+    pub bytes: u64,
+    /// When the oldest batch was stored.
+    pub oldest: Option<StoreTime>,
+    /// When the next batch expires; [`StoreTime::NEVER`] if none does.
+    pub next_expiry: StoreTime,
+}
+
+impl Default for LogStats {
+    /// Nothing.
+    fn default() -> Self {
+        Self { messages: 0, bytes: 0, oldest: None, next_expiry: StoreTime::NEVER }
+    }
+}
+
+/// Why a fenced write other than an append failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogError {
+    /// A later epoch was claimed.
+    #[error("fenced: the queue's epoch is {epoch} now")]
+    Fenced {
+        /// The queue's epoch now.
+        epoch: Epoch,
+    },
+    /// The queue was deleted.
+    #[error("the queue was deleted")]
+    Deleted,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One append-only log per queue. Only the creator of a queue's latest epoch can write to its log.
+#[async_trait]
+pub trait Log: Send + Sync + 'static {
+    /// Creates the next epoch, if the claimant is the assignee and its incarnation the registered one; waits for appends
+    /// under way to that queue. Afterwards no append under an earlier epoch lands.
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, ClaimError>;
+
+    /// The end of the log. After a claim, this is all that earlier epochs ever stored.
+    async fn tail(&self, queue: QueueId) -> Result<LogTail, StoreError>;
+
+    /// Headers of the batches that end beyond `after`, in order, `limit` at most.
+    async fn headers(&self, queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError>;
+
+    /// Batches that end beyond `after`, in order: at least one if there is any, then as many as fit `max_bytes` of frames.
+    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError>;
+
+    /// Appends one batch to each of several queues, each by itself: the answers are in the order of the group, which is in
+    /// order of queue id and names each queue once. Atomic per batch and, on error, for the whole group: after
+    /// [`StoreError::Unknown`] either every batch that could be stored was, or none.
+    async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError>;
+
+    /// Saves the producers, unless those that are saved speak through a later offset: a trim of unknown outcome may land
+    /// after its successor, which removed what only the newer ones know. Removes batches whose `expires_at` is not later
+    /// than the store's now, oldest first; the last batch stays until all before it are gone.
+    async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError>;
+
+    /// What the queue holds in batches that end at `through` or before.
+    async fn stats(&self, queue: QueueId, through: Offset) -> Result<LogStats, StoreError>;
+
+    /// Gives a named producer of a live queue its next incarnation: 1, 2, 3 …; nothing is given for a deleted queue.
+    async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;
+
+    /// Removes up to `limit` batches of deleted queues, and what else is left of those; returns how many batches went.
+    async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError>;
+}

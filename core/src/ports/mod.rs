@@ -1,0 +1,31 @@
+//! What the logic needs from outside, as traits; each has one implementation per world.
+//!
+//! - [`Catalog`] and [`Log`], together the [`Store`]: what is durable. The authority on everything.
+//! - [`Transport`]: byte streams. TCP or TLS in production, turmoil's in simulation.
+//! - [`BrokerControl`]: what a manager asks of a broker. A gRPC client in both worlds.
+//! - [`Clock`] and [`Entropy`]: wall time and chance.
+//!
+//! None of these is called once per message, so the box that `async-trait` puts around each future costs nothing.
+
+mod catalog;
+mod control;
+mod error;
+mod log;
+mod world;
+
+pub use catalog::{
+    AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
+    CreateQueueError, Leadership, QueueRecord, RegisterError, Registration, RenewError, Renewal,
+};
+pub use control::{BrokerControl, ControlError, QueueDescription, SubscriberDescription};
+pub use error::StoreError;
+pub use log::{
+    AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogStats, LogTail, StoredBatch,
+    Trim, Trimmed,
+};
+pub use world::{BoxIo, Clock, Entropy, Io, Listener, Transport};
+
+/// Both halves of the store, as a broker or manager holds them.
+pub trait Store: Catalog + Log {}
+
+impl<T: Catalog + Log> Store for T {}

@@ -1,0 +1,135 @@
+//! Brokers: registration, lease, draining.
+
+use std::time::Duration;
+
+use crate::{
+    model::{BrokerId, Incarnation},
+    ports::{BrokerRecord, BrokerState, RenewError},
+    store::conformance::{
+        Harness, START,
+        support::{Bench, LEASE, Registered, addr},
+    },
+};
+
+async fn record(bench: &Bench<'_>, broker: Registered) -> BrokerRecord {
+    let all = bench.store.brokers().await.unwrap();
+    all.into_iter().find(|record| record.id == broker.id).expect("the broker is listed")
+}
+
+/// A host and port keeps its id from run to run; another one, be it only by its port, has another.
+pub async fn a_broker_keeps_its_id_from_run_to_run(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    assert_eq!(bench.store.brokers().await.unwrap(), []);
+    let first = bench.register("a").await;
+    let other = bench.register("b").await;
+    assert_ne!(first.id, other.id);
+    let mut neighbour = addr("a");
+    neighbour.port += 1;
+    let run = Incarnation::new(bench.uuid());
+    let neighbour = bench.store.register_broker(&neighbour, run, LEASE).await.unwrap();
+    assert!(neighbour.broker != first.id && neighbour.broker != other.id);
+
+    bench.reopen().await;
+    let now = bench.at(500).await;
+    let incarnation = Incarnation::new(bench.uuid());
+    let again = bench.store.register_broker(&addr("a"), incarnation, Duration::from_secs(7)).await.unwrap();
+    assert_eq!((again.broker, again.store_time), (first.id, now));
+    let brokers = bench.store.brokers().await.unwrap();
+    assert!(brokers.is_sorted_by(|a, b| a.id < b.id));
+    assert_eq!(brokers.len(), 3);
+    assert_eq!(record(&bench, other).await.incarnation, other.incarnation);
+    let expected = BrokerRecord {
+        id: first.id,
+        addr: addr("a"),
+        incarnation,
+        state: BrokerState::Up,
+        lease_until: now.plus_millis(7_000),
+        queues: 0,
+    };
+    assert_eq!(record(&bench, first).await, expected);
+}
+
+/// A renewal sets the end of the lease and counts itself.
+pub async fn a_renewal_extends_the_lease_and_is_counted(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let broker = bench.register("a").await;
+    let other = bench.register("b").await;
+    for count in 1..=3 {
+        let now = bench.at(count * 100).await;
+        let renewal = bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap();
+        assert_eq!((renewal.renewals, renewal.store_time, renewal.draining), (count, now, false));
+        assert_eq!(record(&bench, broker).await.lease_until, now.plus_millis(3_000));
+        bench.reopen().await;
+    }
+    assert_eq!(record(&bench, other).await.lease_until, START.plus_millis(3_000));
+    let broker = bench.register("a").await;
+    assert_eq!(bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap().renewals, 1);
+}
+
+/// A run that was replaced, and one that never registered, can do nothing.
+pub async fn a_replaced_run_neither_renews_nor_retires(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let old = bench.register("a").await;
+    let new = bench.register("a").await;
+    assert_eq!(old.id, new.id);
+    let before = record(&bench, new).await;
+    bench.at(1_000).await;
+    assert_eq!(bench.store.renew_broker(old.id, old.incarnation, LEASE).await, Err(RenewError::Replaced));
+    assert_eq!(bench.store.retire_broker(old.id, old.incarnation).await, Err(RenewError::Replaced));
+    let nobody = BrokerId::new(old.id.get() + 1_000);
+    assert_eq!(bench.store.renew_broker(nobody, old.incarnation, LEASE).await, Err(RenewError::Replaced));
+    assert_eq!(bench.store.retire_broker(nobody, old.incarnation).await, Err(RenewError::Replaced));
+    assert_eq!(record(&bench, new).await, before);
+    assert_eq!(bench.store.renew_broker(new.id, new.incarnation, LEASE).await.unwrap().renewals, 1);
+}
+
+/// Retiring ends the lease; the next run is up again.
+pub async fn retiring_ends_the_lease_at_once(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let broker = bench.register("a").await;
+    let now = bench.at(1_000).await;
+    bench.store.retire_broker(broker.id, broker.incarnation).await.unwrap();
+    let retired = record(&bench, broker).await;
+    assert_eq!(retired.state, BrokerState::Stopped);
+    assert!(retired.lease_until <= now);
+    bench.store.retire_broker(broker.id, broker.incarnation).await.unwrap();
+    assert_eq!(record(&bench, broker).await.state, BrokerState::Stopped);
+    let next = bench.register("a").await;
+    let up = record(&bench, next).await;
+    assert_eq!((up.state, up.lease_until), (BrokerState::Up, now.plus_millis(3_000)));
+}
+
+/// A broker learns from its renewals that it is to be drained; one that stopped stays stopped.
+pub async fn draining_is_set_cleared_and_told(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let broker = bench.register("a").await;
+    let other = bench.register("b").await;
+    for draining in [true, true, false, true] {
+        assert!(bench.store.set_draining(broker.id, draining).await.unwrap());
+        let renewal = bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap();
+        assert_eq!(renewal.draining, draining);
+        let state = if draining { BrokerState::Draining } else { BrokerState::Up };
+        assert_eq!(record(&bench, broker).await.state, state);
+    }
+    assert_eq!(record(&bench, other).await.state, BrokerState::Up);
+    bench.store.retire_broker(broker.id, broker.incarnation).await.unwrap();
+    for draining in [true, false] {
+        assert!(bench.store.set_draining(broker.id, draining).await.unwrap());
+        assert_eq!(record(&bench, broker).await.state, BrokerState::Stopped);
+    }
+    assert!(!bench.store.set_draining(BrokerId::new(other.id.get() + 1_000), true).await.unwrap());
+}
+
+/// A broker's record says how many live queues it is to host.
+pub async fn brokers_are_listed_with_their_live_queues(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (a, b) = (bench.register("a").await, bench.register("b").await);
+    let moved = bench.create("q1", Some(a.id)).await;
+    let deleted = bench.create("q2", Some(a.id)).await;
+    bench.create("q3", Some(a.id)).await;
+    bench.create("q4", None).await;
+    assert_eq!((record(&bench, a).await.queues, record(&bench, b).await.queues), (3, 0));
+    bench.store.assign_queue(moved, 1, b.id).await.unwrap();
+    bench.store.delete_queue(deleted).await.unwrap();
+    assert_eq!((record(&bench, a).await.queues, record(&bench, b).await.queues), (1, 1));
+}

@@ -1,0 +1,136 @@
+//! Channels: where they start, and what their ids name.
+
+use crate::{
+    model::{ChannelId, Offset, QueueId, Start, Topic},
+    ports::{ChannelRecord, CreateChannel, CreateChannelError},
+    store::conformance::{
+        Harness,
+        support::{Bench, addr, label},
+    },
+};
+
+/// A channel is found by its id and listed with its queue, also after a crash.
+pub async fn a_channel_is_found_and_listed(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (broker, queue) = bench.hosted_queue("q").await;
+    let other = bench.create("other", None).await;
+    let topic = Topic::parse("Weather/Été").unwrap();
+    let own = bench.create_channel(queue, topic.clone(), Start::Earliest).await.unwrap();
+    let expected = ChannelRecord {
+        id: own.id,
+        queue,
+        label: label("q"),
+        topic,
+        start: Offset::new(1),
+        assignee: Some((broker.id, addr("host"))),
+    };
+    assert_eq!(own, expected);
+    let others = bench.create_channel(other, Topic::NONE, Start::Latest).await.unwrap();
+    assert_eq!((&others.topic, &others.assignee), (&Topic::NONE, &None));
+    let second = bench.create_channel(queue, Topic::NONE, Start::Latest).await.unwrap();
+
+    bench.reopen().await;
+    assert_eq!(bench.store.channel(own.id).await.unwrap().as_ref(), Some(&own));
+    let unknown = ChannelId::new(bench.uuid());
+    assert_eq!(bench.store.channel(unknown).await.unwrap(), None);
+    assert_eq!(bench.store.channels(Some(queue)).await.unwrap(), [own.clone(), second.clone()]);
+    assert_eq!(bench.store.channels(None).await.unwrap(), [own.clone(), others.clone(), second]);
+    assert_eq!(bench.store.channels(Some(other)).await.unwrap(), [others]);
+    assert_eq!(bench.store.channels(Some(QueueId::new(1_000))).await.unwrap(), []);
+
+    // It goes where its queue goes.
+    let next = bench.register("next").await;
+    bench.store.assign_queue(queue, 1, next.id).await.unwrap();
+    let moved = bench.store.channel(own.id).await.unwrap().unwrap();
+    assert_eq!(moved, ChannelRecord { assignee: Some((next.id, addr("next"))), ..own.clone() });
+
+    assert!(bench.store.delete_channel(own.id).await.unwrap());
+    assert!(!bench.store.delete_channel(own.id).await.unwrap());
+    assert_eq!(bench.store.channel(own.id).await.unwrap(), None);
+    assert_eq!(bench.store.channels(Some(queue)).await.unwrap().len(), 1);
+}
+
+/// Where a channel starts is decided when it is created, and does not move with the log.
+pub async fn the_start_is_fixed_at_creation(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let mut writer = bench.hosted_writer("q").await;
+    let queue = writer.queue;
+    let start = async |bench: &mut Bench<'_>, start| {
+        bench.create_channel(queue, Topic::NONE, start).await.map(|channel| channel.start.get())
+    };
+    // Of an empty queue, all are the same.
+    for at in [Start::Earliest, Start::Latest, Start::At(Offset::new(1))] {
+        assert_eq!(start(&mut bench, at).await, Ok(1));
+    }
+    let latest = bench.create_channel(queue, Topic::NONE, Start::Latest).await.unwrap();
+    writer.append_with_lifetime(3, Some(0)).await;
+    writer.append_with_lifetime(2, Some(0)).await;
+    assert_eq!(bench.store.channel(latest.id).await.unwrap().unwrap().start, Offset::new(1));
+    assert_eq!(start(&mut bench, Start::Earliest).await, Ok(1));
+    assert_eq!(start(&mut bench, Start::Latest).await, Ok(6));
+    for at in 1..=6 {
+        assert_eq!(start(&mut bench, Start::At(Offset::new(at))).await, Ok(at));
+    }
+    for at in [7, 1 << 40] {
+        let beyond = CreateChannelError::BeyondEnd { start: Offset::new(at), end: Offset::new(5) };
+        assert_eq!(start(&mut bench, Start::At(Offset::new(at))).await, Err(beyond));
+    }
+    let listed = bench.store.channels(Some(queue)).await.unwrap().len();
+    assert_eq!(listed, 12);
+
+    // Trimmed in part, and trimmed to empty, the log has its end still.
+    let trim = crate::ports::Trim { limit: 1, ..writer.new_trim() };
+    bench.store.trim(&trim).await.unwrap();
+    assert_eq!(start(&mut bench, Start::Earliest).await, Ok(4));
+    bench.store.trim(&trim).await.unwrap();
+    assert_eq!(start(&mut bench, Start::Earliest).await, Ok(6));
+    assert_eq!(start(&mut bench, Start::Latest).await, Ok(6));
+    assert_eq!(start(&mut bench, Start::At(Offset::new(2))).await, Ok(2));
+    let beyond = CreateChannelError::BeyondEnd { start: Offset::new(7), end: Offset::new(5) };
+    assert_eq!(start(&mut bench, Start::At(Offset::new(7))).await, Err(beyond));
+}
+
+/// A request of unknown outcome, made again, is answered as it would have been, and a channel starts where it did.
+pub async fn the_same_request_again_finds_its_channel(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let mut writer = bench.hosted_writer("q").await;
+    let id = ChannelId::new(bench.uuid());
+    let create = CreateChannel { id, queue: writer.queue, topic: Topic::NONE, start: Start::Latest };
+    let made = bench.store.create_channel(&create).await.unwrap();
+    writer.append(3).await;
+    assert_eq!(bench.store.create_channel(&create).await.unwrap(), made);
+    bench.reopen().await;
+    assert_eq!(bench.store.create_channel(&create).await.unwrap(), made);
+    assert_eq!(bench.store.channels(None).await.unwrap(), [made]);
+}
+
+/// An id names one channel.
+pub async fn an_id_names_one_channel(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (queue, other) = (bench.create("q", None).await, bench.create("other", None).await);
+    let id = ChannelId::new(bench.uuid());
+    let create = CreateChannel { id, queue, topic: Topic::NONE, start: Start::Earliest };
+    let made = bench.store.create_channel(&create).await.unwrap();
+    let elsewhere = CreateChannel { queue: other, ..create.clone() };
+    let of_another_topic = CreateChannel { topic: Topic::parse("t").unwrap(), ..create };
+    for taken in [elsewhere, of_another_topic.clone()] {
+        assert_eq!(bench.store.create_channel(&taken).await, Err(CreateChannelError::IdTaken));
+    }
+    assert_eq!(bench.store.channels(None).await.unwrap(), [made]);
+    assert!(bench.store.delete_channel(id).await.unwrap());
+    assert_eq!(bench.store.create_channel(&of_another_topic).await.unwrap().topic, of_another_topic.topic);
+}
+
+/// There is no channel without a queue.
+pub async fn a_channel_needs_a_live_queue(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let queue = bench.create("q", None).await;
+    let channel = bench.create_channel(queue, Topic::NONE, Start::Earliest).await.unwrap();
+    bench.store.delete_queue(queue).await.unwrap();
+    assert_eq!(bench.store.channel(channel.id).await.unwrap(), None);
+    assert_eq!(bench.store.channels(Some(queue)).await.unwrap(), []);
+    for queue in [queue, QueueId::new(1_000)] {
+        let created = bench.create_channel(queue, Topic::NONE, Start::Earliest).await;
+        assert_eq!(created, Err(CreateChannelError::NoSuchQueue));
+    }
+}

@@ -1,0 +1,222 @@
+//! Queues in the catalog: labels, requests, assignment, and whom a change concerns.
+
+use std::sync::Arc;
+
+use crate::{
+    model::{BrokerId, QueueId, Start, Topic},
+    ports::{AssignError, CreateQueue, CreateQueueError, QueueRecord},
+    store::conformance::{
+        Harness,
+        support::{Bench, LEASE, Registered, addr, label},
+    },
+};
+
+/// How often concurrent callers are let loose on the same thing.
+const ROUNDS: usize = 20;
+/// How many they are.
+const RIVALS: usize = 4;
+
+/// A label names at most one live queue, whatever its case.
+pub async fn a_label_names_one_live_queue(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let broker = bench.register("a").await;
+    let create = CreateQueue { label: label("Orders"), assignee: Some(broker.id), request: bench.uuid() };
+    let record = bench.store.create_queue(&create).await.unwrap();
+    let assignee = Some((broker.id, addr("a")));
+    assert_eq!(record, QueueRecord { id: record.id, label: label("orders"), assignee, assignment: 1 });
+    assert!(record.id > QueueId::ZERO);
+
+    let rival = CreateQueue { label: label("ORDERS"), assignee: None, request: bench.uuid() };
+    assert_eq!(bench.store.create_queue(&rival).await, Err(CreateQueueError::Exists));
+    let other = CreateQueue { label: label("orders2"), ..rival };
+    let other = bench.store.create_queue(&other).await.unwrap();
+    assert_eq!((other.assignee.clone(), other.assignment), (None, 0));
+
+    bench.reopen().await;
+    assert_eq!(bench.store.queue(&label("orders")).await.unwrap(), Some(record.clone()));
+    assert_eq!(bench.store.queue_by_id(record.id).await.unwrap(), Some(record));
+    assert_eq!(bench.store.queue_by_id(other.id).await.unwrap(), Some(other));
+    assert_eq!(bench.store.queue(&label("nothing")).await.unwrap(), None);
+    assert_eq!(bench.store.queue_by_id(QueueId::new(1_000)).await.unwrap(), None);
+}
+
+/// A request of unknown outcome, made again, finds its own queue and changes nothing.
+pub async fn the_same_request_again_finds_its_queue(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (a, b) = (bench.register("a").await, bench.register("b").await);
+    let create = CreateQueue { label: label("q"), assignee: Some(a.id), request: bench.uuid() };
+    let record = bench.store.create_queue(&create).await.unwrap();
+    let generation = generation(&bench, a).await;
+    assert_eq!(bench.store.create_queue(&create).await.unwrap(), record);
+    bench.reopen().await;
+    assert_eq!(bench.store.create_queue(&create).await.unwrap(), record);
+    assert_eq!(self::generation(&bench, a).await, generation);
+    let moved = bench.store.assign_queue(record.id, 1, b.id).await.unwrap();
+    assert_eq!(bench.store.create_queue(&create).await.unwrap(), moved);
+    assert_eq!(bench.store.queues().await.unwrap(), [moved]);
+}
+
+/// A queue is only created for, and assigned to, a broker that registered.
+pub async fn an_unknown_broker_gets_no_queue(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let nobody = BrokerId::new(1_000);
+    let create = CreateQueue { label: label("q"), assignee: Some(nobody), request: bench.uuid() };
+    assert_eq!(bench.store.create_queue(&create).await, Err(CreateQueueError::NoSuchBroker(nobody)));
+    assert_eq!(bench.store.queues().await.unwrap(), []);
+    let queue = bench.create("q", None).await;
+    assert_eq!(bench.store.assign_queue(queue, 0, nobody).await, Err(AssignError::NoSuchBroker(nobody)));
+    assert_eq!(bench.store.queue_by_id(queue).await.unwrap().unwrap().assignment, 0);
+}
+
+/// Labels sort by their bytes, not by a language's rules.
+pub async fn queues_are_listed_by_label(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let sorted = ["a", "a b", "a-b", "a_b", "ab", "b", "z", "é", "ß", "日本", "😀"];
+    let mut sorted: Vec<_> = sorted.into_iter().map(label).collect();
+    sorted.sort();
+    for label in sorted.iter().rev().step_by(2).chain(sorted.iter().rev().skip(1).step_by(2)) {
+        bench.create(label.as_str(), None).await;
+    }
+    let listed: Vec<_> = bench.store.queues().await.unwrap().into_iter().map(|queue| queue.label).collect();
+    assert_eq!(listed, sorted);
+}
+
+/// Only who knows the latest assignment changes it.
+pub async fn an_assignment_is_compared_and_set(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (a, b) = (bench.register("a").await, bench.register("b").await);
+    let queue = bench.create("q", None).await;
+    let first = bench.store.assign_queue(queue, 0, a.id).await.unwrap();
+    assert_eq!((first.assignee, first.assignment), (Some((a.id, addr("a"))), 1));
+    for stale in [0, 2, 7] {
+        assert_eq!(bench.store.assign_queue(queue, stale, b.id).await, Err(AssignError::Changed));
+    }
+    let second = bench.store.assign_queue(queue, 1, b.id).await.unwrap();
+    assert_eq!((second.assignee.clone(), second.assignment), (Some((b.id, addr("b"))), 2));
+    // To the same broker again: still an assignment of its own.
+    let third = bench.store.assign_queue(queue, 2, b.id).await.unwrap();
+    assert_eq!(third, QueueRecord { assignment: 3, ..second });
+    bench.reopen().await;
+    assert_eq!(bench.store.queue_by_id(queue).await.unwrap(), Some(third));
+    bench.store.delete_queue(queue).await.unwrap();
+    assert_eq!(bench.store.assign_queue(queue, 3, a.id).await, Err(AssignError::Changed));
+    assert_eq!(bench.store.assign_queue(QueueId::new(1_000), 0, a.id).await, Err(AssignError::Changed));
+}
+
+/// A broker finds its live queues, and only those.
+pub async fn assigned_queues_are_listed_by_id(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (a, b) = (bench.register("a").await, bench.register("b").await);
+    let mut own = Vec::new();
+    for name in ["z", "y", "x", "w"] {
+        own.push(bench.create(name, Some(a.id)).await);
+    }
+    let other = bench.create("v", Some(b.id)).await;
+    bench.create("u", None).await;
+    let moved = own.remove(1);
+    bench.store.assign_queue(moved, 1, b.id).await.unwrap();
+    let deleted = own.remove(2);
+    bench.store.delete_queue(deleted).await.unwrap();
+    let ids = |queues: Vec<QueueRecord>| queues.into_iter().map(|queue| queue.id).collect::<Vec<_>>();
+    assert_eq!(ids(bench.store.assigned_queues(a.id).await.unwrap()), own);
+    assert_eq!(ids(bench.store.assigned_queues(b.id).await.unwrap()), [moved, other]);
+    assert_eq!(bench.store.assigned_queues(BrokerId::new(1_000)).await.unwrap(), []);
+}
+
+async fn generation(bench: &Bench<'_>, broker: Registered) -> u64 {
+    bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap().generation
+}
+
+/// Each change grows the generation of the brokers it concerns, and nothing else does.
+pub async fn a_change_grows_the_generation_of_those_it_concerns(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (a, b, idle) = (bench.register("a").await, bench.register("b").await, bench.register("c").await);
+    let mut seen = [generation(&bench, a).await, generation(&bench, b).await, generation(&bench, idle).await];
+    let begun = seen[2];
+    macro_rules! grew {
+        ($a:literal, $b:literal) => {
+            bench.reopen().await;
+            let now = [generation(&bench, a).await, generation(&bench, b).await, generation(&bench, idle).await];
+            assert_eq!([now[0] > seen[0], now[1] > seen[1]], [$a, $b]);
+            assert!(now[0] >= seen[0] && now[1] >= seen[1]);
+            assert_eq!(now[2], begun);
+            seen = now;
+        };
+    }
+    grew!(false, false);
+    let queue = bench.create("q", Some(a.id)).await;
+    grew!(true, false);
+    bench.store.assign_queue(queue, 1, b.id).await.unwrap();
+    grew!(true, true);
+    let channel = bench.create_channel(queue, Topic::NONE, Start::Earliest).await.unwrap().id;
+    seen = [generation(&bench, a).await, generation(&bench, b).await, seen[2]];
+    assert!(bench.store.delete_channel(channel).await.unwrap());
+    grew!(false, true);
+    assert!(!bench.store.delete_channel(channel).await.unwrap());
+    assert_eq!(bench.store.assign_queue(queue, 1, a.id).await, Err(AssignError::Changed));
+    let free = bench.create("free", None).await;
+    grew!(false, false);
+    bench.store.assign_queue(free, 0, a.id).await.unwrap();
+    grew!(true, false);
+    assert!(bench.store.delete_queue(queue).await.unwrap());
+    grew!(false, true);
+    assert!(!bench.store.delete_queue(queue).await.unwrap());
+    grew!(false, false);
+    assert_eq!(seen[2], begun);
+
+    // A new run goes on from there.
+    let a = bench.register("a").await;
+    assert!(generation(&bench, a).await >= seen[0]);
+}
+
+/// Of several creators of one label, one makes the queue and the others are told.
+pub async fn one_of_several_creators_makes_the_queue(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let broker = bench.register("a").await;
+    for round in 0..ROUNDS {
+        let mut tasks = Vec::new();
+        for _ in 0..RIVALS {
+            let store = Arc::clone(&bench.store);
+            let label = label(&format!("q{round}"));
+            let create = CreateQueue { label, assignee: Some(broker.id), request: bench.uuid() };
+            tasks.push(tokio::spawn(async move { store.create_queue(&create).await }));
+        }
+        let mut made = Vec::new();
+        for task in tasks {
+            match task.await.unwrap() {
+                Ok(record) => made.push(record),
+                Err(error) => assert_eq!(error, CreateQueueError::Exists),
+            }
+        }
+        assert_eq!(made.len(), 1);
+        assert_eq!(bench.store.queue(&made[0].label).await.unwrap().as_ref(), made.first());
+    }
+    assert_eq!(bench.store.queues().await.unwrap().len(), ROUNDS);
+}
+
+/// Of several managers that assign a queue, one does.
+pub async fn one_of_several_assignments_is_made(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let mut brokers = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        brokers.push(bench.register(name).await);
+    }
+    let queue = bench.create("q", None).await;
+    for assignment in 0..ROUNDS as u64 {
+        let assign = |broker: &Registered| {
+            let (store, to) = (Arc::clone(&bench.store), broker.id);
+            tokio::spawn(async move { store.assign_queue(queue, assignment, to).await })
+        };
+        let tasks: Vec<_> = brokers.iter().map(assign).collect();
+        let mut made = Vec::new();
+        for task in tasks {
+            match task.await.unwrap() {
+                Ok(record) => made.push(record),
+                Err(error) => assert_eq!(error, AssignError::Changed),
+            }
+        }
+        assert_eq!(made.len(), 1);
+        assert_eq!(made[0].assignment, assignment + 1);
+        assert_eq!(bench.store.queue_by_id(queue).await.unwrap().as_ref(), made.first());
+    }
+}

@@ -1,0 +1,166 @@
+//! Reads: pages, headers, counts, and the producers' incarnations.
+
+use crate::{
+    model::{Offset, ProducerId, QueueId, StoreTime},
+    ports::{LogStats, LogTail},
+    store::conformance::{
+        Harness, START,
+        support::{Bench, END, Writer},
+    },
+};
+
+/// Five batches: 1-2, 3-5, 6, 7-10, 11-12.
+async fn filled(bench: &mut Bench<'_>) -> Writer {
+    let mut writer = bench.hosted_writer("q").await;
+    for count in [2, 3, 1, 4, 2] {
+        writer.append(count).await;
+    }
+    writer
+}
+
+/// A read begins with the batch that reaches beyond the offset, be the offset within it.
+pub async fn a_read_begins_with_what_reaches_beyond_the_offset(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let writer = filled(&mut bench).await;
+    let all = bench.store.read(writer.queue, Offset::ZERO, 1 << 20).await.unwrap();
+    let bounds: Vec<_> = all.iter().map(|batch| (batch.header.first.get(), batch.header.last.get())).collect();
+    assert_eq!(bounds, [(1, 2), (3, 5), (6, 6), (7, 10), (11, 12)]);
+    let expected = [0, 0, 1, 1, 1, 2, 3, 3, 3, 3, 4, 4, 5, 5, 5];
+    for (after, first) in expected.into_iter().enumerate() {
+        let after = Offset::new(after as u64);
+        assert_eq!(bench.store.read(writer.queue, after, 1 << 20).await.unwrap(), all[first..], "after {after}");
+        let headers = bench.store.headers(writer.queue, after, 100).await.unwrap();
+        let expected: Vec<_> = all[first..].iter().map(|batch| batch.header.clone()).collect();
+        assert_eq!(headers, expected, "after {after}");
+    }
+}
+
+/// A page holds at least one batch, and no more than fit.
+pub async fn a_read_keeps_to_its_bytes_but_gives_at_least_one_batch(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let writer = filled(&mut bench).await;
+    let all = bench.store.read(writer.queue, Offset::ZERO, 1 << 20).await.unwrap();
+    let bytes: Vec<_> = all.iter().map(|batch| batch.frames.len()).collect();
+    for max_bytes in [0, 1, bytes[0] - 1, bytes[0], bytes[0] + bytes[1] - 1] {
+        let page = bench.store.read(writer.queue, Offset::ZERO, max_bytes).await.unwrap();
+        assert_eq!(page, all[..1], "{max_bytes} bytes");
+    }
+    for count in 2..=5 {
+        let max_bytes = bytes[..count].iter().sum();
+        assert_eq!(bench.store.read(writer.queue, Offset::ZERO, max_bytes).await.unwrap(), all[..count]);
+    }
+    // From within a batch, which counts in full; and one that is larger than the page ends it, whatever comes behind.
+    let max_bytes = bytes[1] + bytes[2];
+    assert_eq!(bench.store.read(writer.queue, Offset::new(4), max_bytes).await.unwrap(), all[1..3]);
+    assert_eq!(bench.store.read(writer.queue, Offset::new(5), bytes[2] + bytes[4]).await.unwrap(), all[2..3]);
+
+    let (mut after, mut read) = (Offset::ZERO, Vec::new());
+    while let page = bench.store.read(writer.queue, after, bytes[3]).await.unwrap()
+        && let Some(last) = page.last()
+    {
+        after = last.header.last;
+        read.extend(page);
+    }
+    assert_eq!(read, all);
+}
+
+/// Headers come in pages too.
+pub async fn headers_keep_to_their_limit(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let writer = filled(&mut bench).await;
+    let all = bench.store.headers(writer.queue, Offset::ZERO, 1_000).await.unwrap();
+    assert_eq!(all.len(), 5);
+    assert_eq!(bench.store.headers(writer.queue, Offset::ZERO, 2).await.unwrap(), all[..2]);
+    assert_eq!(bench.store.headers(writer.queue, Offset::new(5), 2).await.unwrap(), all[2..4]);
+    assert_eq!(bench.store.headers(writer.queue, Offset::new(10), 2).await.unwrap(), all[4..]);
+    assert_eq!(bench.store.headers(writer.queue, Offset::new(12), 2).await.unwrap(), []);
+    assert_eq!(bench.store.headers(writer.queue, Offset::ZERO, 0).await.unwrap(), []);
+}
+
+/// What is stored is counted, expired or not, until it is trimmed.
+pub async fn stats_count_what_is_stored(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let mut writer = bench.hosted_writer("q").await;
+    assert_eq!(bench.store.stats(writer.queue, END).await.unwrap(), LogStats::default());
+    let bytes = writer.batch(3).frames.len() as u64;
+    writer.append_with_lifetime(3, Some(100)).await;
+    let now = bench.at(1_000).await;
+    let more = writer.batch(2).frames.len() as u64;
+    writer.append(2).await;
+    let next_expiry = START.plus_millis(100);
+    let first = LogStats { messages: 3, bytes, oldest: Some(START), next_expiry };
+    assert_eq!(bench.store.stats(writer.queue, Offset::new(4)).await.unwrap(), first, "only whole batches count");
+    let stats = LogStats { messages: 5, bytes: bytes + more, ..first };
+    assert_eq!(bench.store.stats(writer.queue, END).await.unwrap(), stats);
+    writer.trim().await.unwrap();
+    let stats = LogStats { messages: 2, bytes: more, oldest: Some(now), next_expiry: StoreTime::NEVER };
+    assert_eq!(bench.store.stats(writer.queue, END).await.unwrap(), stats);
+}
+
+/// Each queue has a log of its own.
+pub async fn queues_do_not_see_each_others_messages(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (broker, queue) = bench.hosted_queue("a").await;
+    let mut writer = bench.writer(broker, queue).await;
+    let other = bench.create("b", Some(broker.id)).await;
+    let mut other = bench.writer(broker, other).await;
+    writer.append(2).await;
+    other.append(5).await;
+    writer.append_with_lifetime(1, Some(0)).await;
+    assert_eq!(bench.store.headers(queue, Offset::ZERO, 100).await.unwrap().len(), 2);
+    assert_eq!(bench.store.stats(other.queue, END).await.unwrap().messages, 5);
+    assert_eq!(bench.store.tail(other.queue).await.unwrap().end, Offset::new(5));
+    writer.trim().await.unwrap();
+    assert_eq!(bench.store.tail(other.queue).await.unwrap().producers, None);
+}
+
+/// There is nothing to read of a queue that never was.
+pub async fn a_queue_that_never_was_reads_as_empty(harness: &dyn Harness) {
+    let bench = Bench::start(harness).await;
+    let nothing = QueueId::new(1_000);
+    assert_eq!(bench.store.tail(nothing).await.unwrap(), LogTail::default());
+    assert_eq!(bench.store.headers(nothing, Offset::ZERO, 10).await.unwrap(), []);
+    assert_eq!(bench.store.read(nothing, Offset::ZERO, 10).await.unwrap(), []);
+    assert_eq!(bench.store.stats(nothing, END).await.unwrap(), LogStats::default());
+}
+
+/// A named producer counts 1, 2, 3 … in each queue by itself, across crashes and trims.
+pub async fn a_named_producer_gets_one_incarnation_after_another(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let mut writer = bench.hosted_writer("a").await;
+    let queue = writer.queue;
+    let other = bench.create("b", None).await;
+    let (p1, p2) = (ProducerId::new(bench.uuid()), ProducerId::new(bench.uuid()));
+    assert_eq!(bench.store.open_producer(queue, p1).await.unwrap(), Some(1));
+    assert_eq!(bench.store.open_producer(queue, p1).await.unwrap(), Some(2));
+    assert_eq!(bench.store.open_producer(queue, p2).await.unwrap(), Some(1));
+    assert_eq!(bench.store.open_producer(other, p1).await.unwrap(), Some(1));
+    writer.append_with_lifetime(1, Some(0)).await;
+    writer.trim().await.unwrap();
+    bench.reopen().await;
+    assert_eq!(bench.store.open_producer(queue, p1).await.unwrap(), Some(3));
+    let mut incarnations = bench.store.tail(queue).await.unwrap().incarnations;
+    incarnations.sort_unstable();
+    assert_eq!(incarnations, [(p1, 3), (p2, 1)]);
+    assert_eq!(bench.store.tail(other).await.unwrap().incarnations, [(p1, 1)]);
+    assert_eq!(bench.store.open_producer(QueueId::new(1_000), p1).await.unwrap(), None);
+}
+
+/// Concurrent openers of one name get distinct incarnations.
+pub async fn concurrent_openers_get_distinct_incarnations(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let queue = bench.create("a", None).await;
+    let producer = ProducerId::new(bench.uuid());
+    let openers: Vec<_> = (0..8)
+        .map(|_| {
+            let store = std::sync::Arc::clone(&bench.store);
+            tokio::spawn(async move { store.open_producer(queue, producer).await })
+        })
+        .collect();
+    let mut given = Vec::new();
+    for opener in openers {
+        given.push(opener.await.unwrap().unwrap().unwrap());
+    }
+    given.sort_unstable();
+    assert_eq!(given, [1, 2, 3, 4, 5, 6, 7, 8]);
+}

@@ -1,0 +1,308 @@
+//! The catalog's transactions.
+
+use std::time::Duration;
+
+use super::state::{Broker, Channel, Leader, Queue, QueueLog, State};
+use crate::{
+    model::{
+        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, QueueId, QueueLabel, Start, StoreTime,
+        limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
+    },
+    ports::{
+        AssignError, BrokerRecord, BrokerState, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
+        CreateQueueError, Leadership, QueueRecord, Registration, RenewError, Renewal,
+    },
+};
+
+fn lease_end(now: StoreTime, lease: Duration) -> StoreTime {
+    now.plus_millis(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Brokers.
+impl State {
+    /// As [`Catalog::register_broker`](crate::ports::Catalog::register_broker).
+    pub fn register_broker(
+        &mut self,
+        now: StoreTime,
+        addr: &BrokerAddr,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Registration {
+        let next = self.brokers.last_key_value().map_or(BrokerId::new(1), |(id, _)| id.next());
+        let id = *self.broker_ids.entry(addr.clone()).or_insert(next);
+        let generation = self.brokers.get(&id).map_or(0, |known| known.generation);
+        let lease_until = lease_end(now, lease);
+        let broker =
+            Broker { addr: addr.clone(), incarnation, state: BrokerState::Up, lease_until, renewals: 0, generation };
+        self.brokers.insert(id, broker);
+        Registration { broker: id, generation, store_time: now }
+    }
+
+    fn registered(&mut self, broker: BrokerId, incarnation: Incarnation) -> Result<&mut Broker, RenewError> {
+        self.brokers.get_mut(&broker).filter(|found| found.incarnation == incarnation).ok_or(RenewError::Replaced)
+    }
+
+    /// As [`Catalog::renew_broker`](crate::ports::Catalog::renew_broker).
+    ///
+    /// # Errors
+    /// [`RenewError::Replaced`].
+    pub fn renew_broker(
+        &mut self,
+        now: StoreTime,
+        broker: BrokerId,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Result<Renewal, RenewError> {
+        let broker = self.registered(broker, incarnation)?;
+        broker.lease_until = lease_end(now, lease);
+        broker.renewals += 1;
+        Ok(Renewal {
+            generation: broker.generation,
+            renewals: broker.renewals,
+            draining: broker.state == BrokerState::Draining,
+            store_time: now,
+        })
+    }
+
+    /// As [`Catalog::retire_broker`](crate::ports::Catalog::retire_broker).
+    ///
+    /// # Errors
+    /// [`RenewError::Replaced`].
+    pub fn retire_broker(
+        &mut self,
+        now: StoreTime,
+        broker: BrokerId,
+        incarnation: Incarnation,
+    ) -> Result<(), RenewError> {
+        let broker = self.registered(broker, incarnation)?;
+        broker.state = BrokerState::Stopped;
+        broker.lease_until = now;
+        Ok(())
+    }
+
+    /// As [`Catalog::set_draining`](crate::ports::Catalog::set_draining).
+    pub fn set_draining(&mut self, broker: BrokerId, draining: bool) -> bool {
+        let Some(broker) = self.brokers.get_mut(&broker) else { return false };
+        if broker.state != BrokerState::Stopped {
+            broker.state = if draining { BrokerState::Draining } else { BrokerState::Up };
+        }
+        true
+    }
+
+    /// As [`Catalog::brokers`](crate::ports::Catalog::brokers).
+    #[must_use]
+    pub fn brokers(&self) -> Vec<BrokerRecord> {
+        let record = |(&id, broker): (&BrokerId, &Broker)| BrokerRecord {
+            id,
+            addr: broker.addr.clone(),
+            incarnation: broker.incarnation,
+            state: broker.state,
+            lease_until: broker.lease_until,
+            queues: self.queues.values().filter(|queue| queue.assignee == Some(id)).count() as u64,
+        };
+        self.brokers.iter().map(record).collect()
+    }
+
+    /// Tells a broker, if there is one, that something changed.
+    fn bump(&mut self, broker: Option<BrokerId>) {
+        if let Some(broker) = broker.and_then(|id| self.brokers.get_mut(&id)) {
+            broker.generation += 1;
+        }
+    }
+
+    fn addressed(&self, broker: Option<BrokerId>) -> Option<(BrokerId, BrokerAddr)> {
+        broker.map(|id| (id, self.brokers[&id].addr.clone()))
+    }
+}
+
+/// Queues.
+impl State {
+    fn record(&self, id: QueueId) -> Option<QueueRecord> {
+        let queue = self.queues.get(&id)?;
+        let assignee = self.addressed(queue.assignee);
+        Some(QueueRecord { id, label: queue.label.clone(), assignee, assignment: queue.assignment })
+    }
+
+    /// As [`Catalog::create_queue`](crate::ports::Catalog::create_queue). A request is known again for as long as the
+    /// queue that it created lives.
+    ///
+    /// # Errors
+    /// [`CreateQueueError::Exists`], [`CreateQueueError::TooMany`], [`CreateQueueError::NoSuchBroker`], in this order.
+    pub fn create_queue(&mut self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
+        if let Some(&id) = self.queue_ids.get(&create.label) {
+            let own = self.queues[&id].request == create.request;
+            return self.record(id).filter(|_| own).ok_or(CreateQueueError::Exists);
+        }
+        if self.queues.len() >= MAX_QUEUES {
+            return Err(CreateQueueError::TooMany);
+        }
+        if let Some(unknown) = create.assignee.filter(|broker| !self.brokers.contains_key(broker)) {
+            return Err(CreateQueueError::NoSuchBroker(unknown));
+        }
+        let id = self.last_queue.next();
+        self.last_queue = id;
+        let assignment = u64::from(create.assignee.is_some());
+        let queue = Queue {
+            label: create.label.clone(),
+            assignee: create.assignee,
+            assignment,
+            request: create.request,
+            channels: Default::default(),
+        };
+        self.queues.insert(id, queue);
+        self.queue_ids.insert(create.label.clone(), id);
+        self.logs.insert(id, QueueLog::default());
+        self.bump(create.assignee);
+        let assignee = self.addressed(create.assignee);
+        Ok(QueueRecord { id, label: create.label.clone(), assignee, assignment })
+    }
+
+    /// As [`Catalog::queue`](crate::ports::Catalog::queue).
+    #[must_use]
+    pub fn queue(&self, label: &QueueLabel) -> Option<QueueRecord> {
+        self.queue_ids.get(label).and_then(|&id| self.record(id))
+    }
+
+    /// As [`Catalog::queue_by_id`](crate::ports::Catalog::queue_by_id).
+    #[must_use]
+    pub fn queue_by_id(&self, queue: QueueId) -> Option<QueueRecord> {
+        self.record(queue)
+    }
+
+    /// As [`Catalog::queues`](crate::ports::Catalog::queues).
+    #[must_use]
+    pub fn queues(&self) -> Vec<QueueRecord> {
+        self.queue_ids.values().filter_map(|&id| self.record(id)).collect()
+    }
+
+    /// As [`Catalog::assigned_queues`](crate::ports::Catalog::assigned_queues).
+    #[must_use]
+    pub fn assigned_queues(&self, broker: BrokerId) -> Vec<QueueRecord> {
+        let assigned = self.queues.iter().filter(|(_, queue)| queue.assignee == Some(broker));
+        assigned.filter_map(|(&id, _)| self.record(id)).collect()
+    }
+
+    /// As [`Catalog::assign_queue`](crate::ports::Catalog::assign_queue).
+    ///
+    /// # Errors
+    /// [`AssignError::Changed`], [`AssignError::NoSuchBroker`], in this order.
+    pub fn assign_queue(&mut self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
+        let found = self.queues.get_mut(&queue).filter(|found| found.assignment == expected);
+        let found = found.ok_or(AssignError::Changed)?;
+        let addr = self.brokers.get(&to).map(|broker| broker.addr.clone()).ok_or(AssignError::NoSuchBroker(to))?;
+        found.assignment += 1;
+        let from = found.assignee.replace(to);
+        let record = QueueRecord {
+            id: queue,
+            label: found.label.clone(),
+            assignee: Some((to, addr)),
+            assignment: found.assignment,
+        };
+        self.bump(from);
+        self.bump(Some(to));
+        Ok(record)
+    }
+
+    /// As [`Catalog::delete_queue`](crate::ports::Catalog::delete_queue).
+    pub fn delete_queue(&mut self, queue: QueueId) -> bool {
+        let Some(gone) = self.queues.remove(&queue) else { return false };
+        self.queue_ids.remove(&gone.label);
+        for channel in &gone.channels {
+            self.channels.remove(channel);
+        }
+        self.logs.entry(queue).or_default().deleted = true;
+        self.bump(gone.assignee);
+        true
+    }
+}
+
+/// Channels.
+impl State {
+    fn channel_record(&self, id: ChannelId, channel: &Channel) -> ChannelRecord {
+        let queue = &self.queues[&channel.queue];
+        ChannelRecord {
+            id,
+            queue: channel.queue,
+            label: queue.label.clone(),
+            topic: channel.topic.clone(),
+            start: channel.start,
+            assignee: self.addressed(queue.assignee),
+        }
+    }
+
+    /// As [`Catalog::create_channel`](crate::ports::Catalog::create_channel). A channel of the same id, queue and topic
+    /// counts as made by the same request.
+    ///
+    /// # Errors
+    /// [`CreateChannelError::NoSuchQueue`], [`CreateChannelError::IdTaken`], [`CreateChannelError::TooMany`],
+    /// [`CreateChannelError::BeyondEnd`], in this order.
+    pub fn create_channel(&mut self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
+        let queue = self.queues.get_mut(&create.queue).ok_or(CreateChannelError::NoSuchQueue)?;
+        if let Some(channel) = self.channels.get(&create.id) {
+            let same = channel.queue == create.queue && channel.topic == create.topic;
+            return if same { Ok(self.channel_record(create.id, channel)) } else { Err(CreateChannelError::IdTaken) };
+        }
+        if queue.channels.len() >= MAX_CHANNELS_PER_QUEUE {
+            return Err(CreateChannelError::TooMany);
+        }
+        let log = &self.logs[&create.queue];
+        let end = log.end();
+        let start = match create.start {
+            Start::Earliest => log.trimmed_through.next(),
+            Start::Latest => end.next(),
+            Start::At(start) if start > end.next() => return Err(CreateChannelError::BeyondEnd { start, end }),
+            Start::At(start) => start,
+        };
+        queue.channels.insert(create.id);
+        let channel = Channel { queue: create.queue, topic: create.topic.clone(), start };
+        let record = self.channel_record(create.id, &channel);
+        self.channels.insert(create.id, channel);
+        Ok(record)
+    }
+
+    /// As [`Catalog::channel`](crate::ports::Catalog::channel).
+    #[must_use]
+    pub fn channel(&self, channel: ChannelId) -> Option<ChannelRecord> {
+        self.channels.get(&channel).map(|found| self.channel_record(channel, found))
+    }
+
+    /// As [`Catalog::channels`](crate::ports::Catalog::channels).
+    #[must_use]
+    pub fn channels(&self, queue: Option<QueueId>) -> Vec<ChannelRecord> {
+        let wanted = self.channels.iter().filter(|(_, channel)| queue.is_none_or(|queue| channel.queue == queue));
+        wanted.map(|(&id, channel)| self.channel_record(id, channel)).collect()
+    }
+
+    /// As [`Catalog::delete_channel`](crate::ports::Catalog::delete_channel).
+    pub fn delete_channel(&mut self, channel: ChannelId) -> bool {
+        let Some(gone) = self.channels.remove(&channel) else { return false };
+        let Some(queue) = self.queues.get_mut(&gone.queue) else { return false };
+        queue.channels.remove(&channel);
+        let assignee = queue.assignee;
+        self.bump(assignee);
+        true
+    }
+}
+
+/// Leadership.
+impl State {
+    /// As [`Catalog::lead`](crate::ports::Catalog::lead).
+    pub fn lead(&mut self, now: StoreTime, manager: ManagerId, lease: Duration) -> Leadership {
+        let leader = self.leader.get_or_insert(Leader { manager, term: 1, lease_until: now });
+        if leader.manager != manager && leader.lease_until <= now {
+            leader.manager = manager;
+            leader.term += 1;
+        }
+        if leader.manager == manager {
+            leader.lease_until = lease_end(now, lease);
+        }
+        Leadership { leader: leader.manager, term: leader.term, store_time: now }
+    }
+
+    /// As [`Catalog::resign`](crate::ports::Catalog::resign).
+    pub fn resign(&mut self, now: StoreTime, manager: ManagerId) {
+        if let Some(leader) = self.leader.as_mut().filter(|leader| leader.manager == manager) {
+            leader.lease_until = now;
+        }
+    }
+}

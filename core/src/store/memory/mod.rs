@@ -1,0 +1,183 @@
+//! The store in memory: the model that the databases are compared with, and what the simulated database runs.
+//!
+//! [`State`] is the model: plain data and plain methods, each of them one transaction, given the time by its caller.
+//! [`MemoryStore`] is the shell that makes a [`Catalog`] and a [`Log`] of it.
+
+mod catalog;
+mod log;
+mod state;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+
+pub use state::State;
+
+use crate::{
+    model::{
+        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime,
+    },
+    ports::{
+        AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
+        Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError,
+        LogStats, LogTail, QueueRecord, RegisterError, Registration, RenewError, Renewal, StoreError, StoredBatch,
+        Trim, Trimmed,
+    },
+};
+
+/// A store that lives as long as its process. Every call is one atomic step; none ever waits or fails.
+#[derive(Debug)]
+pub struct MemoryStore {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+impl MemoryStore {
+    /// An empty store that goes by `clock`.
+    #[must_use]
+    pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Self::with_state(clock, State::default())
+    }
+
+    /// A store that goes on from `state`.
+    #[must_use]
+    pub fn with_state(clock: Arc<dyn Clock>, state: State) -> Arc<Self> {
+        Arc::new(Self { clock, state: Mutex::new(state) })
+    }
+
+    /// A copy of all that is stored. Cheap: payloads are shared.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.state.lock().clone()
+    }
+}
+
+#[async_trait]
+impl Catalog for MemoryStore {
+    async fn now(&self) -> Result<StoreTime, StoreError> {
+        Ok(self.clock.now())
+    }
+
+    async fn register_broker(
+        &self,
+        addr: &BrokerAddr,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Result<Registration, RegisterError> {
+        Ok(self.state.lock().register_broker(self.clock.now(), addr, incarnation, lease))
+    }
+
+    async fn renew_broker(
+        &self,
+        broker: BrokerId,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Result<Renewal, RenewError> {
+        self.state.lock().renew_broker(self.clock.now(), broker, incarnation, lease)
+    }
+
+    async fn retire_broker(&self, broker: BrokerId, incarnation: Incarnation) -> Result<(), RenewError> {
+        self.state.lock().retire_broker(self.clock.now(), broker, incarnation)
+    }
+
+    async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<bool, StoreError> {
+        Ok(self.state.lock().set_draining(broker, draining))
+    }
+
+    async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {
+        Ok(self.state.lock().brokers())
+    }
+
+    async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
+        self.state.lock().create_queue(create)
+    }
+
+    async fn queue(&self, label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError> {
+        Ok(self.state.lock().queue(label))
+    }
+
+    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+        Ok(self.state.lock().queue_by_id(queue))
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
+        Ok(self.state.lock().queues())
+    }
+
+    async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError> {
+        Ok(self.state.lock().assigned_queues(broker))
+    }
+
+    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
+        self.state.lock().assign_queue(queue, expected, to)
+    }
+
+    async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError> {
+        Ok(self.state.lock().delete_queue(queue))
+    }
+
+    async fn create_channel(&self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
+        self.state.lock().create_channel(create)
+    }
+
+    async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
+        Ok(self.state.lock().channel(channel))
+    }
+
+    async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError> {
+        Ok(self.state.lock().channels(queue))
+    }
+
+    async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {
+        Ok(self.state.lock().delete_channel(channel))
+    }
+
+    async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {
+        Ok(self.state.lock().lead(self.clock.now(), manager, lease))
+    }
+
+    async fn resign(&self, manager: ManagerId) -> Result<(), StoreError> {
+        self.state.lock().resign(self.clock.now(), manager);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Log for MemoryStore {
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, ClaimError> {
+        self.state.lock().claim(self.clock.now(), claim)
+    }
+
+    async fn tail(&self, queue: QueueId) -> Result<LogTail, StoreError> {
+        Ok(self.state.lock().tail(queue))
+    }
+
+    async fn headers(&self, queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError> {
+        Ok(self.state.lock().headers(queue, after, limit))
+    }
+
+    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError> {
+        Ok(self.state.lock().read(queue, after, max_bytes))
+    }
+
+    async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {
+        self.state.lock().append(self.clock.now(), group)
+    }
+
+    async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {
+        self.state.lock().trim(self.clock.now(), trim)
+    }
+
+    async fn stats(&self, queue: QueueId, through: Offset) -> Result<LogStats, StoreError> {
+        Ok(self.state.lock().stats(queue, through))
+    }
+
+    async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {
+        Ok(self.state.lock().open_producer(queue, producer))
+    }
+
+    async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {
+        Ok(self.state.lock().purge_deleted(limit))
+    }
+}

@@ -1,0 +1,86 @@
+//! What a store holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::{
+    model::{
+        BrokerAddr, BrokerId, ChannelId, ClaimId, Epoch, Incarnation, ManagerId, Offset, ProducerId, QueueId,
+        QueueLabel, StoreTime, Topic,
+    },
+    ports::{BrokerState, StoredBatch},
+};
+
+/// All that a store holds. Each method is one transaction and does what the method of that name in
+/// [`Catalog`](crate::ports::Catalog) or [`Log`](crate::ports::Log) says; the caller brings the time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    pub(super) brokers: BTreeMap<BrokerId, Broker>,
+    pub(super) broker_ids: BTreeMap<BrokerAddr, BrokerId>,
+    /// Live queues only.
+    pub(super) queues: BTreeMap<QueueId, Queue>,
+    pub(super) queue_ids: BTreeMap<QueueLabel, QueueId>,
+    /// The newest id given out.
+    pub(super) last_queue: QueueId,
+    /// Channels of live queues only.
+    pub(super) channels: BTreeMap<ChannelId, Channel>,
+    pub(super) leader: Option<Leader>,
+    /// The log of each live queue, and of each deleted one until it is purged. A queue without one was deleted.
+    pub(super) logs: BTreeMap<QueueId, QueueLog>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Broker {
+    pub(super) addr: BrokerAddr,
+    pub(super) incarnation: Incarnation,
+    pub(super) state: BrokerState,
+    pub(super) lease_until: StoreTime,
+    pub(super) renewals: u64,
+    pub(super) generation: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Queue {
+    pub(super) label: QueueLabel,
+    pub(super) assignee: Option<BrokerId>,
+    pub(super) assignment: u64,
+    /// The request that created it.
+    pub(super) request: Uuid,
+    pub(super) channels: BTreeSet<ChannelId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Channel {
+    pub(super) queue: QueueId,
+    pub(super) topic: Topic,
+    pub(super) start: Offset,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Leader {
+    pub(super) manager: ManagerId,
+    pub(super) term: u64,
+    pub(super) lease_until: StoreTime,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct QueueLog {
+    pub(super) deleted: bool,
+    pub(super) epoch: Epoch,
+    /// The claim that created the epoch.
+    pub(super) claim: Option<ClaimId>,
+    pub(super) trimmed_through: Offset,
+    pub(super) producers: Option<(Offset, Bytes)>,
+    pub(super) incarnations: BTreeMap<ProducerId, u64>,
+    /// By first offset.
+    pub(super) batches: BTreeMap<Offset, StoredBatch>,
+}
+
+impl QueueLog {
+    /// The offset of the newest message ever stored.
+    pub(super) fn end(&self) -> Offset {
+        self.batches.last_key_value().map_or(self.trimmed_through, |(_, batch)| batch.header.last)
+    }
+}

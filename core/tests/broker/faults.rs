@@ -1,0 +1,211 @@
+//! A store that fails as it is told to.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rmom_core::{
+    model::{
+        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime,
+    },
+    ports::{
+        AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
+        Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError,
+        LogStats, LogTail, QueueRecord, RegisterError, Registration, RenewError, Renewal, StoreError, StoredBatch,
+        Trim, Trimmed,
+    },
+    store::{MemoryStore, memory::State},
+};
+
+/// What happens to one append.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fault {
+    /// The request is lost: nothing is stored, and the caller cannot know.
+    LoseBefore,
+    /// The answer is lost: it is stored, and the caller cannot know.
+    LoseAfter,
+    /// The answer is lost at once, and the request arrives much later.
+    LandLate(Duration),
+    /// The disk is full.
+    Refuse,
+    /// The same, after a while.
+    RefuseLate(Duration),
+    /// It takes its time.
+    Slow(Duration),
+}
+
+pub(super) struct Faulty {
+    clock: Arc<dyn Clock>,
+    store: Mutex<Arc<MemoryStore>>,
+    next_append: Mutex<Option<Fault>>,
+    down: AtomicBool,
+    claims_fail: AtomicBool,
+    trim_time: Mutex<Duration>,
+    lose_renewal: AtomicBool,
+    landed_late: Arc<AtomicU64>,
+}
+
+impl Faulty {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            store: Mutex::new(MemoryStore::new(clock.clone())),
+            clock,
+            next_append: Mutex::new(None),
+            down: AtomicBool::new(false),
+            claims_fail: AtomicBool::new(false),
+            trim_time: Mutex::default(),
+            lose_renewal: AtomicBool::new(false),
+            landed_late: Arc::default(),
+        })
+    }
+
+    pub(super) fn next_append(&self, fault: Fault) {
+        *self.next_append.lock() = Some(fault);
+    }
+
+    pub(super) fn down(&self, down: bool) {
+        self.down.store(down, SeqCst);
+    }
+
+    pub(super) fn claims_fail(&self, fail: bool) {
+        self.claims_fail.store(fail, SeqCst);
+    }
+
+    /// The next renewal of a lease gets no answer.
+    pub(super) fn lose_renewal(&self) {
+        self.lose_renewal.store(true, SeqCst);
+    }
+
+    /// How long trims take from now on.
+    pub(super) fn trim_time(&self, time: Duration) {
+        *self.trim_time.lock() = time;
+    }
+
+    /// Late appends that were carried out (and should have changed nothing).
+    pub(super) fn landed_late(&self) -> u64 {
+        self.landed_late.load(SeqCst)
+    }
+
+    pub(super) fn backup(&self) -> State {
+        self.store.lock().state()
+    }
+
+    pub(super) fn restore(&self, backup: State) {
+        *self.store.lock() = MemoryStore::with_state(self.clock.clone(), backup);
+    }
+
+    /// The store, one simulated round trip away.
+    async fn store(&self) -> Result<Arc<MemoryStore>, StoreError> {
+        tokio::time::sleep(Duration::from_micros(100)).await;
+        if self.down.load(SeqCst) {
+            return Err(StoreError::Unavailable("it is down".into()));
+        }
+        Ok(self.store.lock().clone())
+    }
+}
+
+macro_rules! pass {
+    ($trait:ident { $(fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)* } $($rest:item)*) => {
+        #[async_trait]
+        impl $trait for Faulty {
+            $(async fn $name(&self, $($arg: $type),*) -> $result {
+                self.store().await?.$name($($arg),*).await
+            })*
+            $($rest)*
+        }
+    };
+}
+
+pass! {
+    Catalog {
+        fn now() -> Result<StoreTime, StoreError>;
+        fn register_broker(addr: &BrokerAddr, run: Incarnation, lease: Duration) -> Result<Registration, RegisterError>;
+        fn retire_broker(broker: BrokerId, run: Incarnation) -> Result<(), RenewError>;
+        fn set_draining(broker: BrokerId, draining: bool) -> Result<bool, StoreError>;
+        fn brokers() -> Result<Vec<BrokerRecord>, StoreError>;
+        fn create_queue(create: &CreateQueue) -> Result<QueueRecord, CreateQueueError>;
+        fn queue(label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError>;
+        fn queue_by_id(queue: QueueId) -> Result<Option<QueueRecord>, StoreError>;
+        fn queues() -> Result<Vec<QueueRecord>, StoreError>;
+        fn assigned_queues(broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError>;
+        fn assign_queue(queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError>;
+        fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;
+        fn create_channel(create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
+        fn channel(channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError>;
+        fn channels(queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError>;
+        fn delete_channel(channel: ChannelId) -> Result<bool, StoreError>;
+        fn lead(manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError>;
+        fn resign(manager: ManagerId) -> Result<(), StoreError>;
+    }
+
+    async fn renew_broker(&self, broker: BrokerId, run: Incarnation, lease: Duration) -> Result<Renewal, RenewError> {
+        if self.lose_renewal.swap(false, SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.store().await?.renew_broker(broker, run, lease).await
+    }
+}
+
+pass! {
+    Log {
+        fn tail(queue: QueueId) -> Result<LogTail, StoreError>;
+        fn headers(queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError>;
+        fn read(queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError>;
+        fn stats(queue: QueueId, through: Offset) -> Result<LogStats, StoreError>;
+        fn open_producer(queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;
+        fn purge_deleted(limit: u32) -> Result<u64, StoreError>;
+    }
+
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, ClaimError> {
+        if self.claims_fail.load(SeqCst) {
+            return Err(StoreError::Unavailable("claims are to fail".into()).into());
+        }
+        self.store().await?.claim(claim).await
+    }
+
+    async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {
+        let store = self.store().await?;
+        let time = *self.trim_time.lock();
+        tokio::time::sleep(time).await;
+        store.trim(trim).await
+    }
+
+    async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {
+        let store = self.store().await?;
+        let unknown = || Err(StoreError::Unknown("the answer was lost".into()));
+        let fault = self.next_append.lock().take();
+        match fault {
+            None => store.append(group).await,
+            Some(Fault::Slow(duration)) => {
+                tokio::time::sleep(duration).await;
+                store.append(group).await
+            }
+            Some(Fault::Refuse) => Err(StoreError::Refused("the disk is full".into())),
+            Some(Fault::RefuseLate(late)) => {
+                tokio::time::sleep(late).await;
+                Err(StoreError::Refused("the disk is full".into()))
+            }
+            Some(Fault::LoseBefore) => unknown(),
+            Some(Fault::LoseAfter) => {
+                store.append(group).await?;
+                unknown()
+            }
+            Some(Fault::LandLate(late)) => {
+                let (group, landed) = (group.to_vec(), self.landed_late.clone());
+                tokio::spawn(async move {
+                    tokio::time::sleep(late).await;
+                    let outcomes = store.append(&group).await;
+                    assert!(matches!(outcomes.as_deref(), Ok([Appended::Fenced { .. }])), "{outcomes:?}");
+                    landed.fetch_add(1, SeqCst);
+                });
+                unknown()
+            }
+        }
+    }
+}

@@ -1,0 +1,712 @@
+//! Brokers over the in-memory store, with faults between them.
+
+mod faults;
+mod world;
+
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use prost::Message as _;
+use rmom_core::{
+    broker::{BrokerError, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun, SubscribeRequest, Subscription},
+    model::{Epoch, Offset, Position, ProducerId, ProducerKey, QueueLabel, Sequence, Topic},
+    ports::{AssignError, Catalog as _, Log as _, StoreError},
+};
+use rmom_proto::messages::Message;
+use uuid::Uuid;
+
+use self::{faults::Fault, world::World};
+
+fn label(raw: &str) -> QueueLabel {
+    QueueLabel::parse(raw).unwrap()
+}
+
+fn message(content: &str) -> NewMessage {
+    NewMessage { content: Bytes::copy_from_slice(content.as_bytes()), ..NewMessage::default() }
+}
+
+fn push(content: &str) -> PushRequest {
+    PushRequest { label: label("q"), queue: None, producer: None, message: message(content) }
+}
+
+fn stamp(lowest: u64) -> ProducerStamp {
+    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(77)), incarnation: 0 };
+    ProducerStamp { key, lowest_unacknowledged: Sequence::new(lowest) }
+}
+
+fn numbered(content: &str, sequence: u64) -> PushRequest {
+    PushRequest { producer: Some((stamp(1), Sequence::new(sequence))), ..push(content) }
+}
+
+async fn take(subscription: &mut Subscription, n: usize) -> Vec<(u64, String)> {
+    let mut taken = Vec::new();
+    while taken.len() < n {
+        let mut frames = subscription.next().await.unwrap();
+        while frames.has_remaining() {
+            frames.advance(1);
+            let length = frames.get_u32() as usize;
+            let message = Message::decode(frames.split_to(length)).unwrap();
+            taken.push((message.offset, String::from_utf8(message.content.to_vec()).unwrap()));
+        }
+    }
+    taken
+}
+
+fn expect(range: std::ops::RangeInclusive<u64>) -> Vec<(u64, String)> {
+    range.map(|n| (n, n.to_string())).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_is_delivered_in_order() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    assert_eq!(broker.create_queue(&label("Q")).await, Err(BrokerError::QueueExists(label("q"))));
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    for n in 1..=3 {
+        let receipt = broker.push(push(&n.to_string())).await.unwrap();
+        assert_eq!((receipt.offset, receipt.duplicate), (Some(Offset::new(n)), false));
+    }
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    assert_eq!(take(&mut subscription, 3).await, expect(1..=3));
+    broker.push(push("4")).await.unwrap();
+    assert_eq!(take(&mut subscription, 1).await, expect(4..=4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_is_stored_once_also_by_another_broker() {
+    let world = World::new();
+    let (one, two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let first = one.push(numbered("1", 1)).await.unwrap();
+    let again = one.push(numbered("1", 1)).await.unwrap();
+    assert_eq!((again.id, again.offset, again.duplicate), (first.id, first.offset, true));
+    world.assign("q", 2).await.unwrap();
+    let elsewhere = two.push(numbered("1", 1)).await.unwrap();
+    assert_eq!((elsewhere.id, elsewhere.duplicate), (first.id, true));
+    assert_eq!(two.push(numbered("2", 2)).await.unwrap().offset, Some(Offset::new(2)));
+    let gap = BrokerError::SequenceGap { expected: Sequence::new(3), found: Sequence::new(4) };
+    assert_eq!(two.push(numbered("4", 4)).await, Err(gap));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_broker_is_fenced_and_says_where_to_go() {
+    let world = World::new();
+    let (one, two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    one.push(push("1")).await.unwrap();
+    let mut subscription = world.subscribe(&one, channel, None).await.unwrap();
+    assert_eq!(take(&mut subscription, 1).await, expect(1..=1));
+    world.assign("q", 2).await.unwrap();
+    two.push(push("2")).await.unwrap();
+    // The first does not know yet: its append finds the later epoch.
+    let error = one.push(push("lost")).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Fenced | BrokerError::NotHosted { .. }), "{error:?}");
+    assert!(subscription.next().await.is_err(), "its subscribers are sent away");
+    let elsewhere = BrokerError::NotHosted { assignee: Some(world::addr(2)) };
+    world.settle().await;
+    assert_eq!(one.push(push("x")).await, Err(elsewhere));
+    let position = Position { queue: subscription.queue(), epoch: subscription.epoch(), offset: Offset::new(1) };
+    let mut moved = world.subscribe(&two, channel, Some(position)).await.unwrap();
+    assert_eq!(take(&mut moved, 1).await, expect(2..=2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_broker_notices_when_nobody_pushes() {
+    let world = World::new();
+    let (one, _two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut subscription = world.subscribe(&one, channel, None).await.unwrap();
+    world.assign("q", 2).await.unwrap();
+    let error = tokio::time::timeout(Duration::from_secs(2), subscription.next()).await.unwrap().unwrap_err();
+    assert_eq!(error, BrokerError::NotHosted { assignee: Some(world::addr(2)) });
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_append_is_found_out() {
+    for fault in [Fault::LoseBefore, Fault::LoseAfter] {
+        let world = World::new();
+        let broker = world.broker(1).await;
+        broker.create_queue(&label("q")).await.unwrap();
+        broker.push(numbered("1", 1)).await.unwrap();
+        world.store.next_append(fault);
+        let receipt = broker.push(numbered("2", 2)).await.unwrap();
+        assert_eq!((receipt.offset, receipt.duplicate), (Some(Offset::new(2)), false), "{fault:?}");
+        broker.push(numbered("3", 3)).await.unwrap();
+        assert_eq!(world.log("q").await, expect(1..=3), "{fault:?}");
+        assert_eq!(broker.status().queues[0].counters.unknown_appends, 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_that_lands_late_is_fenced_by_the_claim() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    world.store.next_append(Fault::LandLate(Duration::from_secs(30)));
+    broker.push(numbered("1", 1)).await.unwrap();
+    broker.push(numbered("2", 2)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.store.landed_late(), 1, "the old append was tried again, after the claim");
+    assert_eq!(world.log("q").await, expect(1..=2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pushes_survive_a_store_that_is_away_for_a_while() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    broker.push(numbered("1", 1)).await.unwrap();
+    world.store.down(true);
+    let pushing = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.push(numbered("2", 2)).await }
+    });
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.store.down(false);
+    assert_eq!(pushing.await.unwrap().unwrap().offset, Some(Offset::new(2)));
+    assert_eq!(world.log("q").await, expect(1..=2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_cut_off_from_the_store_stops_serving_and_comes_back() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    world.store.down(true);
+    let error = tokio::time::timeout(Duration::from_secs(4), subscription.next()).await.unwrap().unwrap_err();
+    assert_eq!(error, BrokerError::LeaseExpired);
+    assert_eq!(broker.heartbeat(), Err(BrokerError::LeaseExpired));
+    assert_eq!(broker.push(push("x")).await, Err(BrokerError::LeaseExpired));
+    world.store.down(false);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    broker.heartbeat().unwrap();
+    broker.push(push("1")).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_of_unknown_outcome_says_so_and_its_retry_is_stored_once() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    world.store.next_append(Fault::LoseAfter);
+    world.store.claims_fail(true);
+    let error = broker.push(numbered("1", 1)).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Store(StoreError::Unknown(_))), "{error:?}");
+    world.store.claims_fail(false);
+    let receipt = broker.push(numbered("1", 1)).await.unwrap();
+    assert!(receipt.duplicate);
+    assert_eq!(world.log("q").await, expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_refuses_fails_the_push_and_all_behind() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    world.store.next_append(Fault::Refuse);
+    let mut session =
+        broker.open_push(OpenPush { label: label("q"), queue: None, producer: Some(stamp(1)) }).await.unwrap();
+    let mut answers = Vec::new();
+    for n in 1..=3_u64 {
+        let run =
+            PushRun { first: Sequence::new(n), messages: vec![message(&n.to_string())], lowest_unacknowledged: None };
+        answers.push(session.submit(run).await.unwrap());
+        tokio::task::yield_now().await;
+    }
+    for answer in answers {
+        answer.await.unwrap_err();
+    }
+    assert_eq!(world.log("q").await, []);
+    let receipt = broker.push(numbered("1", 1)).await.unwrap();
+    assert_eq!((receipt.offset, receipt.duplicate), (Some(Offset::new(1)), false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_pushes_runs_in_order_and_counts_duplicates() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let open = OpenPush { label: label("q"), queue: None, producer: Some(stamp(1)) };
+    let mut session = broker.open_push(open).await.unwrap();
+    let run = |from: u64, to: u64| PushRun {
+        first: Sequence::new(from),
+        messages: (from..=to).map(|n| message(&n.to_string())).collect(),
+        lowest_unacknowledged: None,
+    };
+    let (first, second) = (session.submit(run(1, 5)).await.unwrap(), session.submit(run(4, 8)).await.unwrap());
+    let (first, second) = (first.await.unwrap(), second.await.unwrap());
+    assert_eq!((first.through.get(), first.offset, first.duplicates), (5, Some(Offset::new(5)), 0));
+    assert_eq!((second.through.get(), second.offset, second.duplicates), (8, Some(Offset::new(8)), 2));
+    assert_eq!(world.log("q").await, expect(1..=8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_subscribers_read_from_the_store_and_lose_nothing() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.queue_buffer_messages = 5).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    for n in 1..=100_u64 {
+        broker.push(push(&n.to_string())).await.unwrap();
+    }
+    assert_eq!(take(&mut subscription, 100).await, expect(1..=100));
+    assert!(broker.status().queues[0].counters.store_reads > 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_messages_are_not_delivered_and_leave_the_store() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.message_ttl = Some(Duration::from_secs(10))).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    broker.push(push("1")).await.unwrap();
+    let forever = NewMessage { ttl: Some(Duration::from_secs(1_000_000)), ..message("2") };
+    broker.push(PushRequest { message: forever, ..push("") }).await.unwrap();
+    world.sleep(Duration::from_secs(15)).await;
+    assert_eq!(world.log("q").await, [(2, "2".to_owned())]);
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    assert_eq!(take(&mut subscription, 1).await, [(2, "2".to_owned())]);
+    assert_eq!(broker.status().queues[0].counters.expired, 1);
+    assert_eq!(broker.status().queues[0].depth_messages, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn offsets_go_on_after_everything_expired_and_the_owner_changed() {
+    let world = World::new();
+    let short = |settings: &mut rmom_core::broker::BrokerSettings| settings.message_ttl = Some(Duration::from_secs(1));
+    let (one, two) = (world.broker_with(1, short).await, world.broker_with(2, short).await);
+    one.create_queue(&label("q")).await.unwrap();
+    one.push(numbered("1", 1)).await.unwrap();
+    world.sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.log("q").await, []);
+    world.assign("q", 2).await.unwrap();
+    assert!(two.push(numbered("1", 1)).await.unwrap().duplicate, "producers outlive their messages");
+    assert_eq!(two.push(numbered("2", 2)).await.unwrap().offset, Some(Offset::new(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_queue_stays_deleted() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    let old = broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    broker.push(push("1")).await.unwrap();
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    take(&mut subscription, 1).await;
+    broker.delete_queue(&label("q")).await.unwrap();
+    assert_eq!(subscription.next().await, Err(BrokerError::QueueReplaced { queue: old }));
+    assert_eq!(broker.delete_queue(&label("q")).await, Err(BrokerError::QueueNotFound(label("q"))));
+    assert_eq!(broker.push(push("x")).await, Err(BrokerError::QueueNotFound(label("q"))));
+    let new = broker.create_queue(&label("q")).await.unwrap();
+    assert_ne!(old, new);
+    let replaced = broker.push(PushRequest { queue: Some(old), ..push("x") }).await;
+    assert_eq!(replaced, Err(BrokerError::QueueReplaced { queue: old }));
+    let error = world.subscribe(&broker, channel, None).await.unwrap_err();
+    assert_eq!(error, BrokerError::ChannelNotFound(channel));
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscriptions_of_a_deleted_channel_end() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let gone = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let stays = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut ends = world.subscribe(&broker, gone, None).await.unwrap();
+    let mut goes_on = world.subscribe(&broker, stays, None).await.unwrap();
+    broker.delete_channel(gone).await.unwrap();
+    assert_eq!(ends.next().await, Err(BrokerError::ChannelNotFound(gone)));
+    broker.push(push("1")).await.unwrap();
+    assert_eq!(take(&mut goes_on, 1).await, expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn positions_are_checked() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    let queue = broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    broker.push(push("1")).await.unwrap();
+    let at = |epoch, offset| Position { queue, epoch: Epoch::new(epoch), offset: Offset::new(offset) };
+    let refused = async |position| world.subscribe(&broker, channel, Some(position)).await.unwrap_err();
+    assert!(matches!(refused(at(0, 2)).await, BrokerError::OffsetOutOfRange { .. }));
+    assert!(matches!(refused(at(1, 2)).await, BrokerError::StoreWentBack { .. }));
+    assert!(matches!(refused(at(9, 1)).await, BrokerError::StoreWentBack { .. }));
+    let other = Position { queue: queue.next(), ..at(1, 1) };
+    assert_eq!(refused(other).await, BrokerError::QueueReplaced { queue: queue.next() });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_older_store_halts_the_queue() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    broker.push(push("1")).await.unwrap();
+    let backup = world.store.backup();
+    broker.push(push("2")).await.unwrap();
+    broker.push(push("3")).await.unwrap();
+    world.store.restore(backup);
+    let error = broker.push(push("4")).await.unwrap_err();
+    assert!(matches!(error, BrokerError::StoreWentBack { .. }), "{error:?}");
+    assert!(broker.push(push("5")).await.is_err());
+    assert_eq!(world.log("q").await, expect(1..=1), "nothing is reused, nothing deleted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_messages_are_refused_and_change_nothing() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.max_message_bytes = 1_000).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let large = PushRequest { message: message(&"x".repeat(1_000)), ..numbered("", 1) };
+    assert!(matches!(broker.push(large).await, Err(BrokerError::MessageTooLarge { limit: 1_000, .. })));
+    assert!(matches!(broker.push(numbered("x", 0)).await, Err(BrokerError::Invalid { field: "sequence", .. })));
+    assert_eq!(broker.push(numbered("1", 1)).await.unwrap().offset, Some(Offset::new(1)));
+    let unknown = PushRequest { label: label("nowhere"), ..push("x") };
+    assert_eq!(broker.push(unknown).await, Err(BrokerError::QueueNotFound(label("nowhere"))));
+    assert_eq!(world.log("q").await, expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_producer_goes_on_where_it_stopped() {
+    let world = World::new();
+    let (one, two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let id = stamp(1).key.id;
+    let push_as = |incarnation, sequence: u64| {
+        let key = ProducerKey { id, incarnation };
+        let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(sequence) };
+        PushRequest { producer: Some((producer, Sequence::new(sequence))), ..push(&sequence.to_string()) }
+    };
+    let first = one.open_producer(&label("q"), id).await.unwrap();
+    assert_eq!((first.incarnation, first.last_sequence), (1, Sequence::ZERO));
+    one.push(push_as(1, 1)).await.unwrap();
+    let second = one.open_producer(&label("q"), id).await.unwrap();
+    assert_eq!((second.incarnation, second.last_sequence), (2, Sequence::new(1)));
+    // Also the next owner knows that the first incarnation is over, though the second has not pushed yet.
+    world.assign("q", 2).await.unwrap();
+    let fenced = BrokerError::ProducerFenced { current: 2, found: 1 };
+    assert_eq!(two.push(push_as(1, 2)).await, Err(fenced));
+    assert_eq!(two.push(push_as(2, 2)).await.unwrap().offset, Some(Offset::new(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_broker_stores_what_it_accepted_and_retires() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    let pushing = broker.push(push("1"));
+    let stopping = async {
+        tokio::task::yield_now().await;
+        broker.shutdown(Duration::from_secs(10)).await;
+    };
+    let (pushed, ()) = tokio::join!(pushing, stopping);
+    pushed.unwrap();
+    assert_eq!(world.log("q").await, expect(1..=1));
+    assert_eq!(broker.push(push("x")).await, Err(BrokerError::ShuttingDown));
+    let mut ended = subscription.next().await;
+    if ended.is_ok() {
+        ended = subscription.next().await;
+    }
+    assert_eq!(ended, Err(BrokerError::ShuttingDown));
+    let brokers = world.store.brokers().await.unwrap();
+    assert_eq!(brokers[0].state, rmom_core::ports::BrokerState::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_twin_on_the_same_address_takes_over_and_the_first_exits() {
+    let world = World::new();
+    let (_broker, task) = world.spawn(1, |_| {});
+    world.settle().await;
+    let twin = world.broker(1).await;
+    let exit = tokio::time::timeout(Duration::from_secs(5), task).await.unwrap().unwrap();
+    assert_eq!(exit, rmom_core::broker::BrokerExit::Replaced);
+    twin.heartbeat().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn assignments_are_compare_and_set() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let record = world.store.queue(&label("q")).await.unwrap().unwrap();
+    let (me, _) = record.assignee.clone().unwrap();
+    let stale = world.store.assign_queue(record.id, record.assignment + 1, me).await;
+    assert_eq!(stale.unwrap_err(), AssignError::Changed);
+    assert!(world.store.tail(record.id).await.unwrap().end == Offset::ZERO);
+    let request = SubscribeRequest {
+        channel: rmom_core::model::ChannelId::new(Uuid::from_u128(9)),
+        position: None,
+        peer: "test".into(),
+    };
+    assert!(matches!(broker.subscribe(request).await, Err(BrokerError::ChannelNotFound(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sequences_at_the_end_of_their_range_are_refused() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    for producer in [Some(stamp(1)), None] {
+        let mut session = broker.open_push(OpenPush { label: label("q"), queue: None, producer }).await.unwrap();
+        let run = PushRun {
+            first: Sequence::new(i64::MAX as u64),
+            messages: vec![message("x"), message("y")],
+            lowest_unacknowledged: None,
+        };
+        let refused = session.submit(run).await.err();
+        assert!(matches!(refused, Some(BrokerError::Invalid { field: "sequence", .. })), "{refused:?}");
+    }
+    assert_eq!(world.log("q").await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_comes_back_while_its_old_task_ends_is_served_by_the_new_one() {
+    let world = World::new();
+    let (one, _two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    world.store.next_append(Fault::Slow(Duration::from_millis(1_500)));
+    let held_up = tokio::spawn({
+        let one = one.clone();
+        async move { one.push(push("held up")).await }
+    });
+    world.settle().await;
+    world.assign("q", 2).await.unwrap();
+    one.refresh().await.unwrap();
+    world.assign("q", 1).await.unwrap();
+    one.refresh().await.unwrap();
+    let mut subscription = world.subscribe(&one, channel, None).await.unwrap();
+    assert_eq!(held_up.await.unwrap(), Err(BrokerError::Fenced));
+    world.sleep(Duration::from_secs(1)).await;
+    one.push(push("1")).await.unwrap();
+    let taken = tokio::time::timeout(Duration::from_secs(1), take(&mut subscription, 1)).await;
+    assert_eq!(taken.expect("the subscriber is served by the task that takes the pushes"), expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_stuck_does_not_hold_up_its_broker() {
+    let world = World::new();
+    let (one, _two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    world.store.next_append(Fault::LoseBefore);
+    world.store.claims_fail(true);
+    for n in 0..1_000 {
+        if n == 1 {
+            // The first is on its way; the rest finds the queue busy with finding out what became of it.
+            world.settle().await;
+        }
+        let one = one.clone();
+        tokio::spawn(async move { one.push(push("x")).await });
+    }
+    world.sleep(Duration::from_secs(30)).await;
+    world.assign("q", 2).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(1), one.refresh()).await.expect("nothing waits for the queue").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_went_back_is_noticed_also_if_the_broker_only_read() {
+    let world = World::new();
+    let (one, two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let backup = world.store.backup();
+    one.push(push("1")).await.unwrap();
+    world.assign("q", 2).await.unwrap();
+    two.rebuild_queue(&label("q")).await.unwrap();
+    world.sleep(Duration::from_secs(5)).await;
+    world.store.restore(backup);
+    world.assign("q", 2).await.unwrap();
+    world.sleep(Duration::from_secs(5)).await;
+    let error = two.push(push("2")).await.unwrap_err();
+    assert!(matches!(error, BrokerError::StoreWentBack { .. }), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn message_ids_are_not_used_again_after_a_long_silence() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.producer_retention = Duration::from_secs(100)).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let first = broker.push(push("1")).await.unwrap();
+    world.sleep(Duration::from_secs(1_000)).await;
+    let second = broker.push(push("2")).await.unwrap();
+    assert_ne!(first.id, second.id);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_producer_goes_on_where_it_stopped_long_ago() {
+    let world = World::new();
+    let short =
+        |settings: &mut rmom_core::broker::BrokerSettings| settings.producer_retention = Duration::from_secs(100);
+    let (one, two) = (world.broker_with(1, short).await, world.broker_with(2, short).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let id = stamp(1).key.id;
+    let key = ProducerKey { id, incarnation: one.open_producer(&label("q"), id).await.unwrap().incarnation };
+    let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
+    one.push(PushRequest { producer: Some((producer, Sequence::new(1))), ..push("1") }).await.unwrap();
+    world.sleep(Duration::from_secs(1_000)).await;
+    assert_eq!(one.open_producer(&label("q"), id).await.unwrap().last_sequence, Sequence::new(1));
+    world.assign("q", 2).await.unwrap();
+    assert_eq!(two.open_producer(&label("q"), id).await.unwrap().last_sequence, Sequence::new(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trim_under_way_survives_the_recovery_of_an_append() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.message_ttl = Some(Duration::from_secs(3))).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    world.store.trim_time(Duration::from_secs(1));
+    broker.push(push("1")).await.unwrap();
+    assert_eq!(take(&mut subscription, 1).await, expect(1..=1));
+    world.sleep(Duration::from_millis(3_500)).await;
+    world.store.next_append(Fault::LoseAfter);
+    broker.push(push("2")).await.unwrap();
+    world.sleep(Duration::from_secs(2)).await;
+    broker.push(push("3")).await.unwrap();
+    assert_eq!(take(&mut subscription, 2).await, expect(2..=3));
+    assert_eq!(broker.status().queues[0].counters.claims, 2, "one to activate it, one to recover the append");
+    world.sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.log("q").await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_delivered_before_its_fate_is_known() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.queue_buffer_messages = 1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    for n in 1..=3 {
+        broker.push(push(&n.to_string())).await.unwrap();
+    }
+    world.store.next_append(Fault::LoseAfter);
+    world.store.claims_fail(true);
+    let pushing = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.push(push("4")).await }
+    });
+    world.sleep(Duration::from_secs(1)).await;
+    assert_eq!(world.log("q").await, expect(1..=4));
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    let mut seen = Vec::new();
+    while let Ok(taken) = tokio::time::timeout(Duration::from_secs(1), take(&mut subscription, 1)).await {
+        seen.extend(taken);
+    }
+    assert_eq!(seen, expect(1..=3));
+    let position = Position {
+        queue: subscription.queue(),
+        epoch: subscription.epoch(),
+        offset: Offset::new(seen.last().unwrap().0),
+    };
+    let mut again = world.subscribe(&broker, channel, Some(position)).await.unwrap();
+    world.store.claims_fail(false);
+    pushing.await.unwrap().unwrap();
+    assert_eq!(take(&mut subscription, 1).await, expect(4..=4));
+    assert_eq!(take(&mut again, 1).await, expect(4..=4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_makes_nothing_expire_early() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    for queue in ["q", "r"] {
+        broker.create_queue(&label(queue)).await.unwrap();
+    }
+    let channel = broker.create_channel(&label("r"), Topic::NONE).await.unwrap();
+    broker.push(push("1")).await.unwrap();
+    world.set_clock_back(Duration::from_secs(100));
+    world.sleep(Duration::from_secs(2)).await;
+    let short = NewMessage { ttl: Some(Duration::from_secs(50)), ..message("1") };
+    broker.push(PushRequest { label: label("r"), message: short, ..push("") }).await.unwrap();
+    // Time goes on where it was in this queue, and in this one only.
+    broker.push(push("2")).await.unwrap();
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    let taken = tokio::time::timeout(Duration::from_secs(10), take(&mut subscription, 1)).await;
+    assert_eq!(taken.expect("it has not expired"), expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_producer_is_not_told_of_messages_that_are_not_stored() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let id = stamp(1).key.id;
+    let key = ProducerKey { id, incarnation: broker.open_producer(&label("q"), id).await.unwrap().incarnation };
+    let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
+    world.store.next_append(Fault::RefuseLate(Duration::from_millis(10)));
+    let pushing = broker.push(PushRequest { producer: Some((producer, Sequence::new(1))), ..push("1") });
+    let opening = async {
+        tokio::task::yield_now().await;
+        broker.open_producer(&label("q"), id).await
+    };
+    let (pushed, opened) = tokio::join!(pushing, opening);
+    assert!(matches!(pushed, Err(BrokerError::Store(StoreError::Refused(_)))), "{pushed:?}");
+    assert_eq!(opened.unwrap().last_sequence, Sequence::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_producer_is_not_opened_by_an_owner_that_was_replaced() {
+    let world = World::new();
+    let (one, two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let id = stamp(1).key.id;
+    let key = ProducerKey { id, incarnation: one.open_producer(&label("q"), id).await.unwrap().incarnation };
+    let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
+    world.assign("q", 2).await.unwrap();
+    two.push(PushRequest { producer: Some((producer, Sequence::new(1))), ..push("1") }).await.unwrap();
+    // The first owner does not know yet. What it thinks is the last sequence, is not.
+    let opened = one.open_producer(&label("q"), id).await;
+    assert!(matches!(opened, Err(BrokerError::Fenced | BrokerError::NotHosted { .. })), "{opened:?}");
+    assert_eq!(two.open_producer(&label("q"), id).await.unwrap().last_sequence, Sequence::new(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_was_elsewhere_between_two_looks_is_claimed_again() {
+    let world = World::new();
+    let (one, two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut subscription = world.subscribe(&one, channel, None).await.unwrap();
+    world.assign("q", 2).await.unwrap();
+    two.push(push("1")).await.unwrap();
+    world.assign("q", 1).await.unwrap();
+    let taken = tokio::time::timeout(Duration::from_secs(2), take(&mut subscription, 1)).await;
+    assert_eq!(taken.expect("what the other stored is delivered"), expect(1..=1));
+    assert_eq!(one.push(push("2")).await.unwrap().offset, Some(Offset::new(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_that_was_replaced_does_not_accuse_the_store() {
+    let world = World::new();
+    let (one, two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    world.assign("q", 2).await.unwrap();
+    two.push(push("1")).await.unwrap();
+    let mut subscription = world.subscribe(&two, channel, None).await.unwrap();
+    assert_eq!(take(&mut subscription, 1).await, expect(1..=1));
+    let position = Position { queue: subscription.queue(), epoch: subscription.epoch(), offset: Offset::new(1) };
+    let error = world.subscribe(&one, channel, Some(position)).await.unwrap_err();
+    assert_eq!(error, BrokerError::NotHosted { assignee: Some(world::addr(2)) });
+    world.assign("q", 1).await.unwrap();
+    world.subscribe(&one, channel, Some(position)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_lost_answer_does_not_cost_the_lease() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    world.store.lose_renewal();
+    for _ in 0..60 {
+        world.sleep(Duration::from_millis(100)).await;
+        broker.heartbeat().unwrap();
+    }
+    assert_eq!(broker.status().failed_renewals, 1);
+}

@@ -1,0 +1,135 @@
+//! Brokers that share a store.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use bytes::Buf as _;
+use parking_lot::Mutex;
+use prost::Message as _;
+use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
+use rmom_core::{
+    broker::{Broker, BrokerError, BrokerExit, BrokerSettings, SubscribeRequest, Subscription},
+    model::{BrokerAddr, ChannelId, Offset, Position, QueueLabel, StoreTime, Topic},
+    ports::{AssignError, Catalog as _, Clock, Entropy, Log as _},
+};
+use rmom_proto::messages::Message;
+use tokio::time::Instant;
+
+use super::faults::Faulty;
+
+/// The store's clock: simulated time.
+#[derive(Debug)]
+struct TokioClock {
+    started: Instant,
+    set_back: AtomicU64,
+}
+
+impl Clock for TokioClock {
+    fn now(&self) -> StoreTime {
+        let shows = 1_000_000 + u64::try_from(self.started.elapsed().as_millis()).unwrap();
+        StoreTime::from_millis(shows - self.set_back.load(SeqCst))
+    }
+}
+
+#[derive(Debug)]
+struct Seeded(Mutex<StdRng>);
+
+impl Entropy for Seeded {
+    fn bits(&self) -> u128 {
+        let mut bytes = [0; 16];
+        self.0.lock().fill_bytes(&mut bytes);
+        u128::from_ne_bytes(bytes)
+    }
+}
+
+pub(super) fn addr(n: u16) -> BrokerAddr {
+    BrokerAddr { host: "127.0.0.1".into(), port: 50_050 + n }
+}
+
+pub(super) struct World {
+    pub(super) store: Arc<Faulty>,
+    clock: Arc<TokioClock>,
+    entropy: Arc<Seeded>,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let clock = Arc::new(TokioClock { started: Instant::now(), set_back: AtomicU64::new(0) });
+        let entropy = Arc::new(Seeded(Mutex::new(StdRng::seed_from_u64(1))));
+        Self { store: Faulty::new(clock.clone()), clock, entropy }
+    }
+
+    pub(super) fn spawn(
+        &self,
+        n: u16,
+        change: impl FnOnce(&mut BrokerSettings),
+    ) -> (Broker, tokio::task::JoinHandle<BrokerExit>) {
+        let mut settings = BrokerSettings::new(addr(n));
+        change(&mut settings);
+        Broker::spawn(settings, self.store.clone(), self.entropy.clone())
+    }
+
+    pub(super) async fn broker(&self, n: u16) -> Broker {
+        self.broker_with(n, |_| {}).await
+    }
+
+    pub(super) async fn broker_with(&self, n: u16, change: impl FnOnce(&mut BrokerSettings)) -> Broker {
+        let (broker, _) = self.spawn(n, change);
+        while broker.heartbeat().is_err() {
+            self.settle().await;
+        }
+        broker
+    }
+
+    /// Sets the store's clock back.
+    pub(super) fn set_clock_back(&self, by: Duration) {
+        self.clock.set_back.store(u64::try_from(by.as_millis()).unwrap(), SeqCst);
+    }
+
+    /// Lets everybody do what there is to do now.
+    pub(super) async fn settle(&self) {
+        self.sleep(Duration::from_millis(1)).await;
+    }
+
+    pub(super) async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+
+    pub(super) async fn assign(&self, label: &str, n: u16) -> Result<(), AssignError> {
+        let record = self.store.queue(&QueueLabel::parse(label).unwrap()).await?.unwrap();
+        let brokers = self.store.brokers().await?;
+        let to = brokers.iter().find(|broker| broker.addr == addr(n)).unwrap();
+        self.store.assign_queue(record.id, record.assignment, to.id).await.map(drop)
+    }
+
+    pub(super) async fn subscribe(
+        &self,
+        broker: &Broker,
+        channel: ChannelId,
+        position: Option<Position>,
+    ) -> Result<Subscription, BrokerError> {
+        broker.subscribe(SubscribeRequest { channel, position, peer: "test".into() }).await
+    }
+
+    /// All that is stored of a queue, expired or not.
+    pub(super) async fn log(&self, label: &str) -> Vec<(u64, String)> {
+        let record = self.store.queue(&QueueLabel::parse(label).unwrap()).await.unwrap().unwrap();
+        let mut found = Vec::new();
+        for stored in self.store.read(record.id, Offset::ZERO, usize::MAX).await.unwrap() {
+            let batch = rmom_core::frame::Batch::decode(&stored).unwrap();
+            let mut frames = batch.chunk(Offset::ZERO, &Topic::NONE, StoreTime::default()).frames;
+            while frames.has_remaining() {
+                frames.advance(1);
+                let length = frames.get_u32() as usize;
+                let message = Message::decode(frames.split_to(length)).unwrap();
+                found.push((message.offset, String::from_utf8(message.content.to_vec()).unwrap()));
+            }
+        }
+        found
+    }
+}

@@ -1,0 +1,34 @@
+# Every recurring act. `just` lists them; each line here is also a command of its own.
+
+default:
+    @just --list
+
+# Everything CI runs, installing what it needs.
+ci:
+    scripts/test
+
+# The tests, quickly: no formatting, no lints.
+test *ARGS:
+    cargo nextest run --workspace {{ARGS}}
+
+# The failovers over real processes and PostgreSQL, with their table.
+failover:
+    cargo test -p rmom --test failover -- --nocapture --test-threads=1
+
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+fmt:
+    cargo fmt --all
+
+# Licences, duplicates and sources of the dependencies (needs cargo-deny).
+deny:
+    cargo deny check licenses bans sources
+
+# A broker on this laptop.
+dev *ARGS:
+    cargo run --release -- dev {{ARGS}}
+
+doc:
+    cargo doc --workspace --no-deps --open

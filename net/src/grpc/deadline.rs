@@ -1,0 +1,111 @@
+//! Deadlines of unary calls, and errors that tonic makes before a handler sees the request.
+
+use std::time::Duration;
+
+use axum::{extract::Request, middleware::Next, response::Response};
+use http::HeaderMap;
+use rmom_core::model::Code;
+use tokio::time::timeout;
+use tonic::Status;
+
+use super::status::status;
+
+/// The longest that a unary call may take, whatever its client asks for.
+pub const MAX_UNARY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Answers `DEADLINE_EXCEEDED` once the client's own deadline, or [`MAX_UNARY_DEADLINE`], has passed.
+pub(super) async fn unary(request: Request, next: Next) -> Response {
+    let deadline = grpc_timeout(request.headers()).map_or(MAX_UNARY_DEADLINE, |asked| asked.min(MAX_UNARY_DEADLINE));
+    match timeout(deadline, next.run(request)).await {
+        Ok(response) => too_large_by_far(response),
+        Err(_) => status(Code::DeadlineExceeded, format!("no answer within {deadline:?}"), Vec::new()).into_http(),
+    }
+}
+
+/// Gives tonic's own refusal of a request beyond its decoding limit the code that smaller ones get from the broker. It is
+/// told from our statuses by its lack of details.
+fn too_large_by_far(response: Response) -> Response {
+    match Status::from_header_map(response.headers()) {
+        Some(refusal) if refusal.code() == tonic::Code::OutOfRange && refusal.details().is_empty() => {
+            too_large(&refusal).into_http()
+        }
+        _ => response,
+    }
+}
+
+/// As tonic's refusal of a message beyond its decoding limit, with our code.
+pub(super) fn too_large(refusal: &Status) -> Status {
+    status(Code::MessageTooLarge, format!("content: {}", refusal.message()), Vec::new())
+}
+
+/// The client's deadline: up to eight digits and a unit. What cannot be read is taken for none, as tonic does.
+fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("grpc-timeout")?.to_str().ok()?;
+    let unit = value.chars().next_back()?;
+    let digits = value.strip_suffix(unit)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    Some(match unit {
+        'H' => Duration::from_secs(count * 3600),
+        'M' => Duration::from_secs(count * 60),
+        'S' => Duration::from_secs(count),
+        'm' => Duration::from_millis(count),
+        'u' => Duration::from_micros(count),
+        'n' => Duration::from_nanos(count),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, body::Body, routing::get};
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::grpc::stable_code;
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_has_them() {
+        let read = |value: &'static str| {
+            grpc_timeout(&HeaderMap::from_iter([(
+                http::HeaderName::from_static("grpc-timeout"),
+                value.parse().unwrap(),
+            )]))
+        };
+        assert_eq!(read("1H"), Some(Duration::from_secs(3600)));
+        assert_eq!(read("2M"), Some(Duration::from_secs(120)));
+        assert_eq!(read("3S"), Some(Duration::from_secs(3)));
+        assert_eq!(read("99999999m"), Some(Duration::from_millis(99_999_999)));
+        assert_eq!(read("5u"), Some(Duration::from_micros(5)));
+        assert_eq!(read("6n"), Some(Duration::from_nanos(6)));
+        for nonsense in ["", "S", "1", "-1S", "123456789S", "1X", "1 S"] {
+            assert_eq!(read(nonsense), None, "{nonsense:?}");
+        }
+    }
+
+    async fn refused(grpc_timeout: &str) -> Status {
+        let router = Router::new()
+            .route("/", get(|| async { tokio::time::sleep(Duration::from_secs(3600)).await }))
+            .layer(axum::middleware::from_fn(unary));
+        let request = Request::get("/").header("grpc-timeout", grpc_timeout).body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        assert_eq!(response.headers()["content-type"], "application/grpc");
+        Status::from_header_map(response.headers()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_shorter_deadline_counts() {
+        let begun = tokio::time::Instant::now();
+        let status = refused("250m").await;
+        assert_eq!(begun.elapsed().as_millis(), 250);
+        assert_eq!(
+            (status.code(), stable_code(&status)),
+            (tonic::Code::DeadlineExceeded, Some(Code::DeadlineExceeded))
+        );
+        let begun = tokio::time::Instant::now();
+        assert_eq!(refused("1H").await.message(), "no answer within 30s");
+        assert_eq!(begun.elapsed().as_secs(), 30);
+    }
+}

@@ -1,0 +1,79 @@
+//! The gRPC health service, answered from the broker itself.
+
+use std::{pin::Pin, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use rmom_core::broker::Broker;
+use rmom_proto::messages::message_stream_server::SERVICE_NAME;
+use tokio::time::sleep;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, async_trait};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server::Health,
+};
+
+/// How often a watched broker is looked at.
+pub const WATCH_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Serving while the broker's lease is current, and it is not stopping.
+pub(super) struct BrokerHealth {
+    broker: Broker,
+    /// Ends watches, which clients would keep open for ever.
+    shutdown: CancellationToken,
+}
+
+impl BrokerHealth {
+    pub(super) fn new(broker: Broker, shutdown: CancellationToken) -> Self {
+        Self { broker, shutdown }
+    }
+}
+
+/// The process as a whole, or the one service it has.
+fn is_known(service: &str) -> bool {
+    service.is_empty() || service == SERVICE_NAME
+}
+
+fn current(broker: &Broker) -> ServingStatus {
+    if broker.heartbeat().is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing }
+}
+
+fn answer(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+#[async_trait]
+impl Health for BrokerHealth {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        let service = request.into_inner().service;
+        if !is_known(&service) {
+            return Err(Status::not_found(format!("there is no service {service:?} here")));
+        }
+        Ok(Response::new(answer(current(&self.broker))))
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        if !is_known(&request.into_inner().service) {
+            // The protocol has the call go on, in case the service appears; here none ever does.
+            let unknown = stream::once(async { Ok(answer(ServingStatus::ServiceUnknown)) });
+            let shutdown = self.shutdown.clone().cancelled_owned();
+            return Ok(Response::new(Box::pin(unknown.chain(stream::pending()).take_until(shutdown))));
+        }
+        let broker = self.broker.clone();
+        let changes = stream::unfold(None, move |last| {
+            let broker = broker.clone();
+            async move {
+                loop {
+                    let now = current(&broker);
+                    if last != Some(now) {
+                        return Some((Ok(answer(now)), Some(now)));
+                    }
+                    sleep(WATCH_INTERVAL).await;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(changes.take_until(self.shutdown.clone().cancelled_owned()))))
+    }
+}

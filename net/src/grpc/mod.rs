@@ -1,0 +1,25 @@
+//! gRPC: the broker's service over its handle, and the manager's line to the brokers.
+//!
+//! - `router` puts everything that a broker serves on one port.
+//! - `service` has the methods, `parse` reads their requests into the core's types, `push_stream` is the stream of pushes.
+//! - `subscribe` is the one method that goes past tonic: it passes stored bytes on as they are.
+//! - `status` turns errors into statuses and back.
+//! - `control` is a client: what managers ask of brokers.
+
+mod control;
+mod deadline;
+mod health;
+mod parse;
+mod push_stream;
+mod router;
+mod service;
+mod status;
+mod subscribe;
+
+pub use control::{CONTROL_CONNECT_TIMEOUT, GrpcControl, MAX_CONTROL_CHANNELS};
+pub use deadline::MAX_UNARY_DEADLINE;
+pub use health::WATCH_INTERVAL;
+pub use push_stream::{MAX_PENDING_RUNS, OPEN_TIMEOUT};
+pub use router::{BrokerService, REQUEST_SLACK_BYTES, broker_router};
+pub use status::{DOMAIN, ErrorInfo, error_info, grpc_code, stable_code, to_status};
+pub use subscribe::{EPOCH_HEADER, MAX_SUBSCRIBE_REQUEST_BYTES, QUEUE_ID_HEADER};

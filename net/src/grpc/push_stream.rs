@@ -1,0 +1,270 @@
+//! `PushStream`: pushes with acknowledgements in flight.
+//!
+//! One half reads requests and submits them, waiting while the broker's buffers are full; the other resolves what was
+//! submitted, in order, into cumulative acknowledgements. Both run inside the response stream: nothing is spawned, and a
+//! client that reads no acknowledgements stops being read from.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
+use rmom_core::{
+    broker::{Broker, BrokerError, PushSession, RunReceipt},
+    model::{Code, Offset, QueueId, Sequence},
+};
+use rmom_proto::messages::{PushAck, PushStreamRequest, push_stream_request::Request};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::{
+    deadline::too_large,
+    parse,
+    status::{status, to_status},
+};
+
+/// Runs submitted on one stream and not acknowledged yet; further requests wait.
+pub const MAX_PENDING_RUNS: usize = 1_024;
+/// How long a stream may take to say what it is for.
+pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Receipt = BoxFuture<'static, Result<RunReceipt, BrokerError>>;
+
+/// What the reading half hands to the acknowledging half, in order.
+enum Step {
+    Opened(QueueId),
+    Submitted(Receipt),
+    /// The stream's end; everything before it is acknowledged first.
+    Failed(Status),
+}
+
+/// Serves one stream: acknowledgements, and at the end the first error, if there was one.
+pub(super) fn serve<S>(
+    broker: Broker,
+    requests: S,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = Result<PushAck, Status>> + Send + 'static
+where
+    S: Stream<Item = Result<PushStreamRequest, Status>> + Send + Unpin + 'static,
+{
+    let (steps, submitted) = mpsc::channel(MAX_PENDING_RUNS);
+    let reading = async move {
+        if let Err(status) = read(&broker, requests, &shutdown, &steps).await {
+            // Nobody listens if the stream ended on an earlier error.
+            let _ = steps.send(Step::Failed(status)).await;
+        }
+    };
+    Driven { driver: Some(Box::pin(reading)), stream: Box::pin(acknowledge(submitted)) }
+}
+
+/// A stream, and the future that feeds it.
+struct Driven<S> {
+    driver: Option<BoxFuture<'static, ()>>,
+    stream: Pin<Box<S>>,
+}
+
+impl<S: Stream> Stream for Driven<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        if let Some(driver) = &mut self.driver
+            && driver.as_mut().poll(cx).is_ready()
+        {
+            self.driver = None;
+        }
+        self.stream.as_mut().poll_next(cx)
+    }
+}
+
+fn invalid<T>(field: &'static str, reason: &'static str) -> Result<T, Status> {
+    Err(to_status(&BrokerError::Invalid { field, reason }))
+}
+
+/// Reads and submits until the client is done.
+async fn read<S>(
+    broker: &Broker,
+    mut requests: S,
+    shutdown: &CancellationToken,
+    steps: &mpsc::Sender<Step>,
+) -> Result<(), Status>
+where
+    S: Stream<Item = Result<PushStreamRequest, Status>> + Send + Unpin,
+{
+    let first = timeout(OPEN_TIMEOUT, requests.next())
+        .await
+        .map_err(|_| status(Code::DeadlineExceeded, format!("no first request within {OPEN_TIMEOUT:?}"), Vec::new()))?;
+    let Some(first) = first else { return Ok(()) };
+    let open = match first.map_err(decoding_error)?.request {
+        Some(Request::Open(open)) => parse::open_push(&open).map_err(|error| to_status(&error))?,
+        _ => return invalid("open", "the first request of a stream opens it"),
+    };
+    // Without a producer sequences are for the acknowledgements only, so nobody but this stream knows what comes next.
+    let mut unnumbered = open.producer.is_none().then(|| Sequence::ZERO.next());
+    let mut session = broker.open_push(open).await.map_err(|error| to_status(&error))?;
+    if steps.send(Step::Opened(session.queue())).await.is_err() {
+        return Ok(());
+    }
+    loop {
+        let request = tokio::select! {
+            biased;
+            request = requests.next() => request,
+            () = shutdown.cancelled() => return Err(to_status(&BrokerError::ShuttingDown)),
+        };
+        let Some(request) = request else { return Ok(()) };
+        let receipt = submit(&mut session, request.map_err(decoding_error)?, &mut unnumbered).await?;
+        if steps.send(Step::Submitted(receipt)).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn submit(
+    session: &mut PushSession,
+    request: PushStreamRequest,
+    unnumbered: &mut Option<Sequence>,
+) -> Result<Receipt, Status> {
+    let run = match request.request {
+        Some(Request::Messages(run)) => parse::push_run(run).map_err(|error| to_status(&error))?,
+        Some(Request::Open(_)) => return invalid("open", "the stream is open already"),
+        None => return invalid("request", "it is empty"),
+    };
+    if let Some(next) = unnumbered {
+        if run.first != *next {
+            return invalid("first_sequence", "without a producer sequences count 1, 2, 3 … without a gap");
+        }
+        *next = next.plus(run.messages.len() as u64);
+    }
+    Ok(session.submit(run).await.map_err(|error| to_status(&error))?.boxed())
+}
+
+/// A request that tonic could not decode.
+fn decoding_error(error: Status) -> Status {
+    if error.code() == tonic::Code::OutOfRange { too_large(&error) } else { error }
+}
+
+/// The acknowledging half.
+struct Acks {
+    steps: mpsc::Receiver<Step>,
+    /// Taken from `steps`, and not ready yet or not to be joined with what came before.
+    held: Option<Step>,
+    queue: u64,
+    duplicates: u64,
+}
+
+fn acknowledge(steps: mpsc::Receiver<Step>) -> impl Stream<Item = Result<PushAck, Status>> + Send {
+    let acks = Acks { steps, held: None, queue: 0, duplicates: 0 };
+    stream::unfold(Some(acks), |acks| async move {
+        let mut acks = acks?;
+        let next = acks.next().await?;
+        let more = next.is_ok().then_some(acks);
+        Some((next, more))
+    })
+}
+
+impl Acks {
+    async fn next(&mut self) -> Option<Result<PushAck, Status>> {
+        let step = match self.held.take() {
+            Some(step) => step,
+            None => self.steps.recv().await?,
+        };
+        match step {
+            Step::Opened(queue) => {
+                self.queue = queue.get();
+                Some(Ok(PushAck { queue_id: self.queue, ..PushAck::default() }))
+            }
+            Step::Submitted(receipt) => match receipt.await {
+                Ok(receipt) => Some(Ok(self.join_ready(receipt))),
+                Err(error) => Some(Err(to_status(&error))),
+            },
+            Step::Failed(status) => Some(Err(status)),
+        }
+    }
+
+    /// Acknowledgements are cumulative: of several that are ready, the last says it all.
+    fn join_ready(&mut self, mut latest: RunReceipt) -> PushAck {
+        self.duplicates += latest.duplicates;
+        while self.held.is_none() {
+            let Ok(step) = self.steps.try_recv() else { break };
+            let Step::Submitted(mut receipt) = step else {
+                self.held = Some(step);
+                break;
+            };
+            match (&mut receipt).now_or_never() {
+                None => self.held = Some(Step::Submitted(receipt)),
+                Some(Err(error)) => self.held = Some(Step::Failed(to_status(&error))),
+                Some(Ok(next)) => {
+                    self.duplicates += next.duplicates;
+                    latest = next;
+                }
+            }
+        }
+        PushAck {
+            through_sequence: latest.through.get(),
+            offset: latest.offset.map_or(0, Offset::get),
+            queue_id: self.queue,
+            duplicates: self.duplicates,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    fn receipt(through: u64, duplicates: u64) -> RunReceipt {
+        RunReceipt { through: Sequence::new(through), offset: Some(Offset::new(100 + through)), duplicates }
+    }
+
+    fn ready(through: u64, duplicates: u64) -> Step {
+        Step::Submitted(std::future::ready(Ok(receipt(through, duplicates))).boxed())
+    }
+
+    fn pending() -> (oneshot::Sender<RunReceipt>, Step) {
+        let (resolve, resolved) = oneshot::channel();
+        (resolve, Step::Submitted(async { Ok(resolved.await.unwrap()) }.boxed()))
+    }
+
+    fn ack(through_sequence: u64, duplicates: u64) -> PushAck {
+        PushAck { through_sequence, offset: 100 + through_sequence, queue_id: 7, duplicates }
+    }
+
+    #[tokio::test]
+    async fn what_is_ready_is_joined_and_the_opening_is_not() {
+        let (steps, submitted) = mpsc::channel(9);
+        let mut acks = Box::pin(acknowledge(submitted));
+        let (resolve, waits) = pending();
+        for step in [Step::Opened(QueueId::new(7)), ready(1, 0), ready(3, 1), waits, ready(9, 2)] {
+            steps.send(step).await.unwrap();
+        }
+        assert_eq!(acks.next().await.unwrap().unwrap(), PushAck { queue_id: 7, ..PushAck::default() });
+        assert_eq!(acks.next().await.unwrap().unwrap(), ack(3, 1));
+        assert!(acks.next().now_or_never().is_none(), "the third is not stored yet, so the fourth has to wait");
+        resolve.send(receipt(5, 0)).unwrap();
+        assert_eq!(acks.next().await.unwrap().unwrap(), ack(9, 3));
+        drop(steps);
+        assert!(acks.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_first_error_ends_the_stream_behind_what_was_stored() {
+        for failed in [
+            Step::Failed(to_status(&BrokerError::Fenced)),
+            Step::Submitted(std::future::ready(Err(BrokerError::Fenced)).boxed()),
+        ] {
+            let (steps, submitted) = mpsc::channel(9);
+            let mut acks = Box::pin(acknowledge(submitted));
+            for step in [Step::Opened(QueueId::new(7)), ready(1, 0), failed, ready(2, 0)] {
+                steps.send(step).await.unwrap();
+            }
+            acks.next().await.unwrap().unwrap();
+            assert_eq!(acks.next().await.unwrap().unwrap(), ack(1, 0));
+            assert_eq!(acks.next().await.unwrap().unwrap_err().code(), tonic::Code::Unavailable);
+            assert!(acks.next().await.is_none());
+        }
+    }
+}

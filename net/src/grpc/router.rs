@@ -1,0 +1,135 @@
+//! Everything that a broker serves on its port: gRPC, probes and metrics.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Request, State},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::{get, post, post_service},
+};
+use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use rmom_core::broker::{Broker, BrokerStatus, QueuePhase};
+use rmom_proto::{
+    FILE_DESCRIPTORS,
+    messages::message_stream_server::{MessageStreamServer, SERVICE_NAME},
+};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, server::NamedService};
+use tonic_health::pb::health_server::HealthServer;
+use tonic_reflection::server::Builder as Reflection;
+use tower::Service;
+
+use super::{deadline, health::BrokerHealth, service::BrokerMethods, subscribe};
+use crate::{
+    metrics::{self, TEXT_FORMAT},
+    serve::ServeStats,
+};
+
+/// What a request may take beyond the largest message: a label, a producer, the framing of a run; and enough for a push
+/// that is somewhat too large to get the broker's answer, which names the limit.
+pub const REQUEST_SLACK_BYTES: usize = 1 << 20;
+
+/// What the services need beside the broker.
+#[derive(Clone, Debug)]
+pub struct BrokerService {
+    /// As in the broker's settings.
+    pub max_message_bytes: usize,
+    /// What the server of this router counts, for the metrics.
+    pub connections: Arc<ServeStats>,
+    /// Ends streams that clients would keep open; the token that also ends [`crate::serve::serve`].
+    pub shutdown: CancellationToken,
+}
+
+/// The broker's whole port: the service `messages.MessageStream`, gRPC health and reflection, and over plain HTTP
+/// `/healthz` (the process is alive), `/readyz` (all is well, else 503 and why) and `/metrics`.
+pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
+    let methods = BrokerMethods { broker: broker.clone(), shutdown: service.shutdown.clone() };
+    let methods = MessageStreamServer::new(methods)
+        .max_decoding_message_size(service.max_message_bytes.saturating_add(REQUEST_SLACK_BYTES));
+    let unary = Router::new()
+        .route_service(&format!("/{SERVICE_NAME}/{{method}}"), methods.clone())
+        .layer(middleware::from_fn(deadline::unary));
+    let router = Router::new()
+        .route(&format!("/{SERVICE_NAME}/PushStream"), post_service(methods))
+        .route(&format!("/{SERVICE_NAME}/SubscribeToChannel"), post(subscribe::handle).with_state::<()>(broker.clone()))
+        .merge(unary);
+    let router = mount(router, HealthServer::new(BrokerHealth::new(broker.clone(), service.shutdown)));
+    let described = "the descriptors are encoded by our own build";
+    let router = mount(router, reflection().build_v1().expect(described));
+    let router = mount(router, reflection().build_v1alpha().expect(described));
+    let connections = service.connections;
+    let probes = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route(
+            "/metrics",
+            get(move |State(broker): State<Broker>| async move { broker_metrics(&broker, &connections) }),
+        )
+        .with_state(broker);
+    router.merge(probes).fallback(nothing_here)
+}
+
+fn reflection<'a>() -> Reflection<'a> {
+    Reflection::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Adds a tonic service at its own path.
+fn mount<S>(router: Router, service: S) -> Router
+where
+    S: Service<Request<Body>, Error = std::convert::Infallible> + NamedService + Clone + Send + Sync + 'static,
+    S::Response: IntoResponse,
+    S::Future: Send + 'static,
+{
+    router.route_service(&format!("/{}/{{*method}}", S::NAME), service)
+}
+
+async fn nothing_here(request: Request) -> Response {
+    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    if content_type.starts_with(b"application/grpc") {
+        return Status::unimplemented(format!("there is no method {} here", request.uri().path())).into_http();
+    }
+    (StatusCode::NOT_FOUND, "nothing here; try /healthz, /readyz or /metrics, or gRPC messages.MessageStream\n")
+        .into_response()
+}
+
+/// Why this broker is not as it should be: it takes no requests, or one of its queues is stopped.
+fn complaints(status: &BrokerStatus) -> Vec<String> {
+    let mut complaints = Vec::new();
+    if status.stopping {
+        complaints.push("stopping".to_owned());
+    }
+    if !status.lease_current {
+        let lease = "the lease is not current: the store cannot be reached, or another process took this address";
+        complaints.push(lease.to_owned());
+    }
+    let halted = status.queues.iter().filter(|queue| queue.phase == QueuePhase::Halted);
+    complaints.extend(
+        halted.map(|queue| {
+            format!("queue {}: the store went back; nothing is done until an operator looks", queue.label)
+        }),
+    );
+    complaints
+}
+
+/// A restart would help nothing that this process can know of, so as long as it answers it is alive.
+async fn healthz() -> Response {
+    Json(json!({ "status": "alive" })).into_response()
+}
+
+async fn readyz(State(broker): State<Broker>) -> Response {
+    let complaints = complaints(&broker.status());
+    if complaints.is_empty() {
+        return Json(json!({ "status": "ready" })).into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not ready", "reasons": complaints }))).into_response()
+}
+
+fn broker_metrics(broker: &Broker, connections: &ServeStats) -> Response {
+    ([(CONTENT_TYPE, TEXT_FORMAT)], metrics::broker(&broker.status(), connections)).into_response()
+}

@@ -1,0 +1,169 @@
+//! The methods of `MessageStream` but one, over the broker's handle.
+
+use std::pin::Pin;
+
+use rmom_core::{
+    broker::{Broker, BrokerError},
+    model::{ChannelId, Coded, Offset, ProducerId, QueueLabel, Topic},
+    ports::QueueDescription,
+};
+use rmom_proto::messages::{
+    CreateChannelRequest, CreateChannelResponse, CreateQueueOkResponse, CreateQueueRequest, DeleteChannelOkResponse,
+    DeleteChannelRequest, DeleteQueueOkResponse, DeleteQueueRequest, DescribeQueueRequest, DescribeQueueResponse,
+    HeartbeatOkResponse, HeartbeatRequest, Message, OpenProducerRequest, OpenProducerResponse, Push, PushAck,
+    PushOkResponse, PushStreamRequest, RebuildQueueOkResponse, RebuildQueueRequest, RefreshRequest, RefreshResponse,
+    SubscriberInfo, SubscriptionRequest, message_stream_server::MessageStream,
+};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use super::{parse, push_stream, status::to_status};
+
+/// Most subscribers that a description lists: as many as fit what gRPC clients accept.
+const MAX_DESCRIBED_SUBSCRIBERS: usize = 10_000;
+
+/// The service.
+pub(super) struct BrokerMethods {
+    pub(super) broker: Broker,
+    /// Ends streams of pushes, which clients would keep open for ever.
+    pub(super) shutdown: CancellationToken,
+}
+
+fn answer<T>(result: Result<T, BrokerError>) -> Result<Response<T>, Status> {
+    result.map(Response::new).map_err(|error| refused(&error))
+}
+
+fn refused(error: &impl Coded) -> Status {
+    to_status(error)
+}
+
+fn label(raw: &str) -> Result<QueueLabel, Status> {
+    QueueLabel::parse(raw).map_err(|error| refused(&BrokerError::from(error)))
+}
+
+fn describe(queue: QueueDescription) -> DescribeQueueResponse {
+    let subscribers = queue.subscribers.into_iter().take(MAX_DESCRIBED_SUBSCRIBERS).map(|subscriber| SubscriberInfo {
+        channel_id: subscriber.channel.to_string(),
+        topic: subscriber.topic.as_wire().to_owned(),
+        peer: subscriber.peer,
+        offset: subscriber.offset.get(),
+        lag: subscriber.lag,
+    });
+    DescribeQueueResponse {
+        queue_id: queue.queue.get(),
+        epoch: queue.epoch.get(),
+        last_offset: queue.last_offset.get(),
+        depth_messages: queue.depth_messages,
+        depth_bytes: queue.depth_bytes,
+        oldest_age_millis: u64::try_from(queue.oldest_age.as_millis()).unwrap_or(u64::MAX),
+        subscribers: subscribers.collect(),
+    }
+}
+
+#[async_trait]
+impl MessageStream for BrokerMethods {
+    type SubscribeToChannelStream = tokio_stream::Empty<Result<Message, Status>>;
+
+    /// Never called: the router sends this method to `subscribe`.
+    async fn subscribe_to_channel(
+        &self,
+        _request: Request<SubscriptionRequest>,
+    ) -> Result<Response<Self::SubscribeToChannelStream>, Status> {
+        Err(Status::unimplemented("subscriptions are served beside this service"))
+    }
+
+    async fn push_to_queue(&self, request: Request<Push>) -> Result<Response<PushOkResponse>, Status> {
+        let push = parse::push(request.into_inner()).map_err(|error| refused(&error))?;
+        answer(self.broker.push(push).await.map(|receipt| PushOkResponse {
+            id: receipt.id.to_string(),
+            offset: receipt.offset.map_or(0, Offset::get),
+            duplicate: receipt.duplicate,
+            queue_id: receipt.queue.get(),
+        }))
+    }
+
+    async fn create_queue(
+        &self,
+        request: Request<CreateQueueRequest>,
+    ) -> Result<Response<CreateQueueOkResponse>, Status> {
+        let label = label(&request.get_ref().queue_label)?;
+        answer(self.broker.create_queue(&label).await.map(|_| CreateQueueOkResponse {}))
+    }
+
+    async fn delete_queue(
+        &self,
+        request: Request<DeleteQueueRequest>,
+    ) -> Result<Response<DeleteQueueOkResponse>, Status> {
+        let label = label(&request.get_ref().queue_label)?;
+        answer(self.broker.delete_queue(&label).await.map(|()| DeleteQueueOkResponse {}))
+    }
+
+    async fn rebuild_queue(
+        &self,
+        request: Request<RebuildQueueRequest>,
+    ) -> Result<Response<RebuildQueueOkResponse>, Status> {
+        let label = label(&request.get_ref().queue_label)?;
+        answer(self.broker.rebuild_queue(&label).await.map(|()| RebuildQueueOkResponse {}))
+    }
+
+    async fn create_channel(
+        &self,
+        request: Request<CreateChannelRequest>,
+    ) -> Result<Response<CreateChannelResponse>, Status> {
+        let label = label(&request.get_ref().queue_label)?;
+        let topic = Topic::parse(&request.get_ref().topic).map_err(|error| refused(&BrokerError::from(error)))?;
+        let created = self.broker.create_channel(&label, topic).await;
+        answer(created.map(|channel| CreateChannelResponse { channel_id: channel.to_string() }))
+    }
+
+    async fn delete_channel(
+        &self,
+        request: Request<DeleteChannelRequest>,
+    ) -> Result<Response<DeleteChannelOkResponse>, Status> {
+        let channel =
+            ChannelId::parse(&request.get_ref().channel_id).map_err(|error| refused(&BrokerError::from(error)))?;
+        answer(self.broker.delete_channel(channel).await.map(|()| DeleteChannelOkResponse {}))
+    }
+
+    async fn get_heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatOkResponse>, Status> {
+        answer(self.broker.heartbeat().map(|()| HeartbeatOkResponse {}))
+    }
+
+    type PushStreamStream = Pin<Box<dyn Stream<Item = Result<PushAck, Status>> + Send>>;
+
+    async fn push_stream(
+        &self,
+        request: Request<Streaming<PushStreamRequest>>,
+    ) -> Result<Response<Self::PushStreamStream>, Status> {
+        // The headers go out before the first request came: some clients send nothing until they see them.
+        let acks = push_stream::serve(self.broker.clone(), request.into_inner(), self.shutdown.clone());
+        Ok(Response::new(Box::pin(acks)))
+    }
+
+    async fn open_producer(
+        &self,
+        request: Request<OpenProducerRequest>,
+    ) -> Result<Response<OpenProducerResponse>, Status> {
+        let label = label(&request.get_ref().queue_label)?;
+        let producer = ProducerId::from_slice(&request.get_ref().producer_id)
+            .map_err(|error| refused(&BrokerError::from(error)))?;
+        answer(self.broker.open_producer(&label, producer).await.map(|opened| OpenProducerResponse {
+            incarnation: opened.incarnation,
+            last_sequence: opened.last_sequence.get(),
+            queue_id: opened.queue.get(),
+        }))
+    }
+
+    async fn describe_queue(
+        &self,
+        request: Request<DescribeQueueRequest>,
+    ) -> Result<Response<DescribeQueueResponse>, Status> {
+        let label = label(&request.get_ref().queue_label)?;
+        answer(self.broker.describe(&label).await.map(describe))
+    }
+
+    async fn refresh(&self, _: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
+        answer(self.broker.refresh().await.map(|()| RefreshResponse {}))
+    }
+}

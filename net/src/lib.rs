@@ -1,0 +1,23 @@
+//! The real world of rmom: what the ports of the core are made of in production, and the services on top of the core.
+//!
+//! - [`transport`], [`clock`], [`entropy`]: the ports, over TCP, TLS and the operating system.
+//! - [`store`]: the durable stores.
+//! - [`serve`]: HTTP/1.1 and HTTP/2 on one port, over any transport.
+//! - [`grpc`]: the broker's service, and the manager's line to it.
+//! - [`rest`]: the manager's administrative API.
+//! - [`metrics`]: Prometheus text.
+//!
+//! Services and clients run unchanged in the simulation, over its transport.
+
+pub mod clock;
+pub mod entropy;
+pub mod grpc;
+pub mod metrics;
+#[cfg(test)]
+mod pipes;
+pub mod rest;
+pub mod serve;
+pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod transport;

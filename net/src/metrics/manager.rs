@@ -1,0 +1,160 @@
+//! A manager's page.
+
+use std::sync::Arc;
+
+use axum::{Router, response::IntoResponse as _, routing::get};
+use http::header::CONTENT_TYPE;
+use rmom_core::manager::{BrokerView, Manager, ManagerCounters, ManagerStatus};
+
+use super::text::{Kind, TEXT_FORMAT, Text, serving};
+use crate::serve::ServeStats;
+
+/// `/metrics` of a manager, to be merged with its REST API.
+pub fn manager_metrics(manager: Manager, connections: Arc<ServeStats>) -> Router {
+    let page = move || async move {
+        ([(CONTENT_TYPE, TEXT_FORMAT)], self::manager(&manager.status(), &connections)).into_response()
+    };
+    Router::new().route("/metrics", get(page))
+}
+
+type Counter = (&'static str, &'static str, fn(&ManagerCounters) -> u64);
+
+const COUNTERS: &[Counter] = &[
+    ("rmom_manager_cycles_total", "Turns of the manager's loop.", |counters| counters.cycles),
+    ("rmom_manager_cycles_failed_total", "Turns that the store cut short.", |counters| counters.cycles_failed),
+    ("rmom_manager_elected_total", "Times that this manager took the lead.", |counters| counters.elected),
+    ("rmom_manager_lead_failures_total", "Attempts at the lead that the store did not answer.", |counters| {
+        counters.lead_failures
+    }),
+    ("rmom_manager_probes_total", "Life probes.", |counters| counters.probes),
+    ("rmom_manager_probes_failed_total", "Life probes that failed.", |counters| counters.probes_failed),
+    ("rmom_manager_failovers_total", "Queues assigned elsewhere because their broker died.", |counters| {
+        counters.failovers
+    }),
+    ("rmom_manager_handovers_total", "Queues assigned elsewhere in good order.", |counters| counters.handovers),
+    ("rmom_manager_placed_total", "Queues assigned that had no broker.", |counters| counters.placed),
+    ("rmom_manager_lost_races_total", "Assignments that another manager was quicker to make.", |counters| {
+        counters.lost_races
+    }),
+    ("rmom_manager_nudges_failed_total", "Calls to hurry a broker up that failed.", |counters| counters.nudges_failed),
+    ("rmom_manager_nudges_dropped_total", "Calls to hurry a broker up that were dropped.", |counters| {
+        counters.nudges_dropped
+    }),
+    ("rmom_manager_purged_batches_total", "Batches of deleted queues that were removed.", |counters| {
+        counters.purged_batches
+    }),
+    ("rmom_manager_admin_calls_total", "Administrative operations begun.", |counters| counters.admin_calls),
+    ("rmom_manager_admin_failures_total", "Administrative operations that failed.", |counters| counters.admin_failures),
+];
+
+/// The page of one manager.
+#[must_use]
+pub fn manager(status: &ManagerStatus, connections: &ServeStats) -> String {
+    let mut text = Text::new();
+    let flag = u8::from;
+    let gauge = Kind::Gauge;
+    text.single(gauge, "rmom_manager_running", "1 while its task runs.", flag(status.running));
+    text.single(gauge, "rmom_manager_stopping", "1 once it was asked to stop.", flag(status.stopping));
+    text.single(gauge, "rmom_manager_leading", "1 while it holds the lead.", flag(status.leading));
+    text.single(gauge, "rmom_manager_term", "Changes of leader so far.", status.term);
+    let (calls, limit) = status.calls;
+    text.single(gauge, "rmom_manager_admin_calls", "Administrative operations under way.", calls);
+    text.single(gauge, "rmom_manager_admin_calls_limit", "Beyond it they are refused.", limit);
+    if let Some(cycle) = &status.last_cycle {
+        let help = "How long the last turn of the loop took.";
+        text.single(gauge, "rmom_manager_cycle_seconds", help, cycle.duration.as_secs_f64());
+        let help = "How long ago the last turn of the loop ended.";
+        text.single(gauge, "rmom_manager_cycle_age_seconds", help, cycle.age.as_secs_f64());
+        // Only a leader counts these; a follower's zero would read as "all is lost".
+        if cycle.led {
+            text.single(gauge, "rmom_manager_live_brokers", "Brokers that answered.", cycle.live_brokers);
+            text.single(gauge, "rmom_manager_queues", "Queues of the cluster.", cycle.queues);
+            text.single(gauge, "rmom_manager_stranded_queues", "Queues that no live broker can host.", cycle.stranded);
+        }
+    }
+    for &(name, help, value) in COUNTERS {
+        text.single(Kind::Counter, name, help, value(&status.counters));
+    }
+    serving(&mut text, connections);
+
+    let broker = |view: &BrokerView| [("broker", view.addr.to_string())];
+    let brokers = &status.brokers;
+    let live = brokers.iter().map(|view| (broker(view), flag(view.live)));
+    text.metric(gauge, "rmom_manager_broker_live", "1 while the broker counts as live.", live);
+    let queues = brokers.iter().filter_map(|view| Some((broker(view), view.registered.as_ref()?.queues)));
+    text.metric(gauge, "rmom_manager_broker_queues", "Queues assigned to the broker.", queues);
+    let failures = brokers.iter().filter_map(|view| Some((broker(view), view.probe.as_ref()?.failures_in_a_row)));
+    text.metric(gauge, "rmom_manager_broker_failed_probes", "Life probes failed since the last success.", failures);
+    text.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rmom_core::{
+        manager::{CycleStatus, ProbeView},
+        model::{BrokerAddr, ManagerId},
+    };
+
+    use super::*;
+
+    fn status(led: bool) -> ManagerStatus {
+        let view = |host: &str, live, probe| BrokerView {
+            addr: BrokerAddr { host: host.into(), port: 50051 },
+            configured: true,
+            registered: None,
+            live,
+            probe,
+        };
+        let probe = ProbeView { last_success_age: None, failures_in_a_row: 3, last_error: None };
+        ManagerStatus {
+            manager: ManagerId::new(uuid::Uuid::from_u128(1)),
+            running: true,
+            stopping: false,
+            leading: led,
+            leader: None,
+            term: 4,
+            brokers: vec![view("b1", true, None), view("::1", false, Some(probe))],
+            last_cycle: Some(CycleStatus {
+                duration: Duration::from_millis(20),
+                age: Duration::from_secs(2),
+                led,
+                live_brokers: 1,
+                queues: 9,
+                stranded: 0,
+                error: None,
+            }),
+            calls: (1, 64),
+            counters: ManagerCounters { failovers: 5, ..ManagerCounters::default() },
+        }
+    }
+
+    #[test]
+    fn every_number_has_its_line() {
+        let page = manager(&status(true), &ServeStats::default());
+        for line in [
+            "rmom_manager_leading 1",
+            "rmom_manager_term 4",
+            "rmom_manager_cycle_seconds 0.02",
+            "rmom_manager_queues 9",
+            "rmom_manager_failovers_total 5",
+            "rmom_connections 0",
+            r#"rmom_manager_broker_live{broker="b1:50051"} 1"#,
+            r#"rmom_manager_broker_live{broker="[::1]:50051"} 0"#,
+            r#"rmom_manager_broker_failed_probes{broker="[::1]:50051"} 3"#,
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+        }
+        assert!(!page.contains("rmom_manager_broker_queues"), "no broker registered");
+    }
+
+    #[test]
+    fn a_follower_does_not_report_what_only_a_leader_counts() {
+        let page = manager(&status(false), &ServeStats::default());
+        assert!(
+            !page.contains("rmom_manager_live_brokers") && !page.contains("rmom_manager_stranded_queues"),
+            "{page}"
+        );
+    }
+}

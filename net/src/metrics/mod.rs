@@ -1,0 +1,11 @@
+//! Metrics in Prometheus' text format.
+//!
+//! Written by hand: the numbers live in the core, so there is nothing to register, only to print.
+
+mod broker;
+mod manager;
+mod text;
+
+pub use broker::{MAX_LISTED_SUBSCRIBERS, broker};
+pub use manager::{manager, manager_metrics};
+pub use text::{Kind, TEXT_FORMAT, Text};

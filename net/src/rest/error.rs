@@ -1,0 +1,185 @@
+//! Errors as clients of the REST API see them.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, Method, StatusCode, header};
+use rmom_core::{
+    manager::ManagerError,
+    model::{Code, Coded, IdError, NameError},
+};
+use serde_json::{Map, Value};
+
+/// Why a request was refused.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum RestError {
+    /// The manager's reasons.
+    #[error(transparent)]
+    Manager(#[from] ManagerError),
+    /// A label or topic.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A malformed id in the path.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// The path is not a percent-encoded text.
+    #[error("path: {reason} at byte {at}; labels and topics have to be percent-encoded UTF-8")]
+    Path {
+        /// What is wrong.
+        reason: &'static str,
+        /// Where, in bytes from the start of the path.
+        at: usize,
+    },
+    /// A field of the body.
+    #[error("{field}: {reason}")]
+    Field {
+        /// Its name.
+        field: &'static str,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// The body is not the JSON that is expected.
+    #[error("body: {0}")]
+    Json(String),
+    /// The body could not be read to its end.
+    #[error("body: it could not be read: {0}")]
+    Body(String),
+    /// The body is of another type.
+    #[error("content-type: it has to be application/json, not {}", .0.as_deref().unwrap_or("absent"))]
+    ContentType(Option<String>),
+    /// The body is too large.
+    #[error("body: it is larger than {0} bytes, which is the limit")]
+    BodyTooLarge(usize),
+    /// No such route.
+    #[error("there is no such route; GET /v1/openapi.json lists all")]
+    NoSuchRoute,
+    /// The route takes other methods.
+    #[error("the route does not take {0}; the header Allow lists what it takes")]
+    MethodNotAllowed(Method),
+    /// The request's deadline passed.
+    #[error("the request was not finished within {0:?}")]
+    DeadlineExceeded(Duration),
+    /// A handler panicked.
+    #[error("a defect of rmom; the manager's log has more")]
+    Panicked,
+}
+
+impl RestError {
+    /// The stable code: one of the model's, or one that only HTTP has.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Manager(error) => error.code().as_str(),
+            Self::Name(_) => Code::InvalidName.as_str(),
+            Self::Id(_) | Self::Path { .. } | Self::Field { .. } | Self::Json(_) | Self::Body(_) => {
+                Code::InvalidArgument.as_str()
+            }
+            Self::ContentType(_) => "UNSUPPORTED_MEDIA_TYPE",
+            Self::BodyTooLarge(_) => "BODY_TOO_LARGE",
+            Self::NoSuchRoute => "NO_SUCH_ROUTE",
+            Self::MethodNotAllowed(_) => "METHOD_NOT_ALLOWED",
+            Self::DeadlineExceeded(_) => Code::DeadlineExceeded.as_str(),
+            Self::Panicked => Code::Internal.as_str(),
+        }
+    }
+
+    /// The status under `/v1/`.
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Manager(error) => status_of(error.code()),
+            Self::Name(_) | Self::Id(_) | Self::Path { .. } | Self::Field { .. } | Self::Json(_) | Self::Body(_) => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::ContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoSuchRoute => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::DeadlineExceeded(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The status on the original's routes: its clients know 400 where HTTP has finer words, and its framework answered
+    /// a malformed UUID with 422.
+    fn original_status(&self) -> StatusCode {
+        match self {
+            Self::Id(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            _ => match self.status() {
+                StatusCode::CONFLICT => StatusCode::BAD_REQUEST,
+                status => status,
+            },
+        }
+    }
+
+    /// As a problem document.
+    pub(super) fn as_problem(&self) -> Response {
+        let mut response = self.render(self.status());
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+
+    /// The same document for the original's clients.
+    pub(super) fn as_original(&self) -> Response {
+        self.render(self.original_status())
+    }
+
+    fn render(&self, status: StatusCode) -> Response {
+        let details: Vec<(&str, Cow<'_, str>)> = match self {
+            Self::Manager(error) => error.details(),
+            Self::BodyTooLarge(limit) => vec![("limit", limit.to_string().into())],
+            _ => Vec::new(),
+        };
+        let mut document: Map<String, Value> =
+            details.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+        let title = status.canonical_reason().unwrap_or("Error");
+        let members: [(&str, Value); 5] = [
+            // Which means that the title is the status in words, and the code says which problem it is.
+            ("type", "about:blank".into()),
+            ("title", title.into()),
+            ("status", status.as_u16().into()),
+            ("detail", self.to_string().into()),
+            ("code", self.code().into()),
+        ];
+        document.extend(members.map(|(name, value)| (name.to_owned(), value)));
+        let mut response = (status, Json(document)).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+fn status_of(code: Code) -> StatusCode {
+    match code {
+        Code::InvalidName | Code::InvalidArgument | Code::OffsetOutOfRange => StatusCode::BAD_REQUEST,
+        Code::QueueNotFound | Code::ChannelNotFound | Code::BrokerNotFound => StatusCode::NOT_FOUND,
+        Code::QueueExists
+        | Code::QueueReplaced
+        | Code::LimitReached
+        | Code::SequenceGap
+        | Code::ProducerFenced
+        | Code::Fenced => StatusCode::CONFLICT,
+        Code::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::NotHosted
+        | Code::NoBroker
+        | Code::LeaseExpired
+        | Code::StoreUnavailable
+        | Code::StoreRefused
+        | Code::OutcomeUnknown
+        | Code::ShuttingDown
+        | Code::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+        Code::StoreWentBack | Code::StoreCorrupt | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl IntoResponse for RestError {
+    /// Leaves the error to the guard, which knows in which form the route answers.
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(Arc::new(self));
+        response
+    }
+}

@@ -1,0 +1,40 @@
+//! Health checks: `/healthz` says whether the process should be left running, `/readyz` whether it can do its work.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::StatusCode;
+use rmom_core::model::Coded as _;
+use serde_json::json;
+
+use super::{Api, RouteEntry};
+
+pub(super) fn routes() -> Vec<RouteEntry> {
+    vec![("/healthz", get(healthz)), ("/readyz", get(readyz))]
+}
+
+/// 503 once the manager's task has ended: nothing but a restart helps then.
+async fn healthz(State(api): State<Api>) -> Response {
+    if api.manager.is_running() {
+        (StatusCode::OK, Json(json!({ "status": "alive" }))).into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "ended" }))).into_response()
+    }
+}
+
+/// 503 with the reason while the store does not answer, or while the manager stops.
+async fn readyz(State(api): State<Api>) -> Response {
+    match api.manager.ready().await {
+        Ok(()) => {
+            let leading = api.manager.status().leading;
+            (StatusCode::OK, Json(json!({ "status": "ready", "leading": leading }))).into_response()
+        }
+        Err(error) => {
+            let reason = json!({ "status": "not ready", "code": error.code().as_str(), "reason": error.to_string() });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(reason)).into_response()
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! What the routes do when asked well.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::body::Body;
+use http::{Request, header};
+use rmom_core::{
+    manager::testing::{Behaviour, Fault, LONG, addr},
+    model::{ChannelId, Epoch, Offset, QueueId, QueueLabel, Topic},
+    ports::{QueueDescription, SubscriberDescription},
+};
+use serde_json::{Value, json};
+use tokio::time::Duration;
+
+use super::{
+    super::v1::{self, OPENAPI},
+    Bench, a_while,
+};
+
+#[tokio::test(start_paused = true)]
+async fn the_originals_routes() {
+    let bench = Bench::start().await;
+    assert_eq!(bench.ask("GET", "/queues").await.body, json!([]));
+    let created = bench.ask("POST", "/queues/News-Queue").await;
+    assert_eq!((created.status.as_u16(), &created.body), (200, &Value::Null));
+    assert_eq!(bench.ask("POST", "/queues/news-queue").await.status, 400);
+    assert_eq!(bench.ask("GET", "/queues").await.body, json!(["news-queue"]));
+    let found = bench.ask("GET", "/queues/NEWS-queue").await;
+    assert_eq!(found.body, json!({ "label": "news-queue", "host": "broker-1", "port": 50_051 }));
+    assert_eq!(found.header(header::CONTENT_TYPE), "application/json");
+
+    let channel = bench.ask("PUT", "/queues/news-queue/channels/Sports").await;
+    assert_eq!(channel.status, 200);
+    let id = channel.body["id"].as_str().unwrap().to_owned();
+    let expected = json!({ "id": id, "host": "broker-1", "port": 50_051, "topic": "sports" });
+    assert_eq!(channel.body, expected);
+    let same = bench.ask("GET", &format!("/channels/{id}")).await;
+    assert_eq!((same.status.as_u16(), same.body), (200, expected));
+    // The original's client sends a JSON header with no body; any type will do.
+    for content_type in ["application/json", "text/plain", "nonsense"] {
+        let request = Request::builder().method("PUT").uri("/queues/news-queue/channels/__NONE__");
+        let request = request.header(header::CONTENT_TYPE, content_type).body(Body::from("{")).unwrap();
+        let answer = bench.send(request).await;
+        assert_eq!((answer.status.as_u16(), &answer.body["topic"]), (200, &json!("__none__")), "{content_type}");
+    }
+    for path in ["/queue/news-queue/topics", "/queues/news-queue/topics"] {
+        let topics = bench.ask("GET", path).await;
+        assert_eq!((topics.status.as_u16(), topics.body), (200, json!(["sports"])));
+    }
+    let ids = bench.ask("GET", "/channels").await.body;
+    assert_eq!(ids.as_array().unwrap().len(), 4);
+    assert!(ids.as_array().unwrap().contains(&json!(id)));
+
+    let deleted = bench.ask("DELETE", &format!("/channels/{id}")).await;
+    assert_eq!((deleted.status.as_u16(), deleted.body), (200, Value::Null));
+    assert_eq!(bench.ask("GET", &format!("/channels/{id}")).await.status, 404);
+    assert_eq!(bench.ask("DELETE", "/queues/news-queue").await.status, 200);
+    assert_eq!(bench.ask("GET", "/queues/news-queue").await.status, 404);
+    assert_eq!(bench.ask("GET", "/channels").await.body, json!([]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn labels_are_percent_encoded_segments() {
+    let bench = Bench::start().await;
+    for (path, label) in [("a%20b", "a b"), ("%C3%84", "ä"), ("a%2Fb", "a/b"), ("100%25", "100%"), ("a+b", "a+b")] {
+        assert_eq!(bench.ask("POST", &format!("/queues/{path}")).await.status, 200, "{path}");
+        assert_eq!(bench.ask("GET", &format!("/queues/{path}")).await.body["label"], json!(label));
+        let location = format!("/v1/queues/{path}");
+        assert_eq!(bench.ask("GET", &location).await.body["label"], json!(label));
+    }
+    let longest = "x".repeat(255);
+    assert_eq!(bench.ask("POST", &format!("/queues/{longest}")).await.status, 200);
+    let created = bench.post("/v1/queues", r#"{"label": "c/d ü"}"#).await;
+    let location = created.header(header::LOCATION).to_owned();
+    assert_eq!(bench.ask("GET", &location).await.body["label"], json!("c/d ü"), "{location}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_routes_for_queues() {
+    let bench = Bench::start().await;
+    let created = bench.post("/v1/queues", r#"{"label": "Q"}"#).await;
+    assert_eq!((created.status.as_u16(), created.header(header::LOCATION)), (201, "/v1/queues/q"));
+    let id = created.body["id"].as_u64().unwrap();
+    let queue = json!({ "id": id, "label": "q", "broker_id": 1, "host": "broker-1", "port": 50_051 });
+    assert_eq!(created.body, queue);
+    assert_eq!(bench.ask("GET", "/v1/queues").await.body, json!({ "queues": [queue] }));
+
+    let silent = bench.ask("GET", "/v1/queues/q").await;
+    assert_eq!(
+        (silent.status.as_u16(), &silent.body["live"], &silent.body["port"]),
+        (200, &Value::Null, &json!(50_051))
+    );
+    assert!(silent.body["live_error"].as_str().unwrap().contains("broker-1"));
+    let channel = ChannelId::new(uuid::Uuid::from_u128(5));
+    let description = QueueDescription {
+        queue: QueueId::new(id),
+        epoch: Epoch::new(2),
+        last_offset: Offset::new(9),
+        depth_messages: 4,
+        depth_bytes: 400,
+        oldest_age: Duration::from_millis(1_500),
+        subscribers: vec![SubscriberDescription {
+            channel,
+            topic: Topic::NONE,
+            peer: "10.0.0.1:9".into(),
+            offset: Offset::new(7),
+            lag: 2,
+        }],
+    };
+    bench.world.brokers.describe_as(&QueueLabel::parse("q").unwrap(), description);
+    let live = bench.ask("GET", "/v1/queues/q").await.body;
+    let subscriber =
+        json!({ "channel_id": channel.to_string(), "topic": null, "peer": "10.0.0.1:9", "offset": 7, "lag": 2 });
+    assert_eq!(
+        live["live"],
+        json!({
+            "epoch": 2, "last_offset": 9, "depth_messages": 4, "depth_bytes": 400, "oldest_age_millis": 1500,
+            "subscribers": [subscriber],
+        })
+    );
+    let deleted = bench.ask("DELETE", "/v1/queues/q").await;
+    assert_eq!((deleted.status.as_u16(), deleted.body), (204, Value::Null));
+    assert_eq!(bench.ask("GET", "/v1/queues/q").await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_routes_for_channels() {
+    let bench = Bench::start().await;
+    bench.ask("POST", "/queues/q").await;
+    for (body, topic, start) in [
+        (r#"{}"#, Value::Null, 1),
+        (r#"{"topic": null, "start": "earliest"}"#, Value::Null, 1),
+        (r#"{"topic": "T", "start": "latest"}"#, json!("t"), 1),
+        (r#"{"topic": "__none__", "start": 1}"#, Value::Null, 1),
+    ] {
+        let created = bench.post("/v1/queues/q/channels", body).await;
+        assert_eq!(created.status, 201, "{body}: {created:?}");
+        let id = created.body["id"].as_str().unwrap();
+        assert_eq!(created.body["topic"], topic, "{body}");
+        assert!(created.body["start"].as_u64().unwrap() <= start, "{body}");
+        assert_eq!(created.header(header::LOCATION), format!("/v1/channels/{id}"));
+        assert_eq!(bench.ask("GET", &format!("/v1/channels/{id}")).await.body, created.body);
+    }
+    let one_queue = bench.ask("GET", "/v1/queues/q/channels").await.body;
+    assert_eq!(one_queue["channels"].as_array().unwrap().len(), 4);
+    assert_eq!(bench.ask("GET", "/v1/channels").await.body, one_queue);
+    let id = one_queue["channels"][0]["id"].as_str().unwrap();
+    assert_eq!(bench.ask("DELETE", &format!("/v1/channels/{id}")).await.status, 204);
+    assert_eq!(bench.ask("DELETE", &format!("/v1/channels/{id}")).await.code(), "CHANNEL_NOT_FOUND");
+}
+
+#[tokio::test(start_paused = true)]
+async fn our_routes_for_brokers_and_status() {
+    let bench = Bench::start().await;
+    bench.world.broker(2, LONG).await;
+    bench.ask("POST", "/queues/q").await;
+    a_while().await;
+    let brokers = bench.ask("GET", "/v1/brokers").await.body;
+    let states: Vec<_> = brokers["brokers"].as_array().unwrap().iter().map(|broker| &broker["state"]).collect();
+    assert_eq!(states, ["up", "up"]);
+    let host = bench.ask("GET", "/v1/queues/q").await.body["broker_id"].as_u64().unwrap();
+    assert_eq!(bench.ask("POST", &format!("/v1/brokers/{host}/drain")).await.status, 204);
+    a_while().await;
+    assert_ne!(bench.ask("GET", "/v1/queues/q").await.body["broker_id"], json!(host));
+    assert_eq!(bench.ask("POST", &format!("/v1/brokers/{host}/undrain")).await.status, 204);
+    let status = bench.ask("GET", "/v1/status").await.body;
+    assert_eq!((&status["leading"], &status["counters"]["handovers"]), (&json!(true), &json!(1)));
+    assert_eq!(status["last_cycle"]["live_brokers"], json!(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn health() {
+    let bench = Bench::start().await;
+    a_while().await;
+    assert_eq!(bench.ask("GET", "/healthz").await.status, 200);
+    assert_eq!(bench.ask("GET", "/readyz").await.body, json!({ "status": "ready", "leading": true }));
+    for fault in [Fault::Down, Fault::Hangs] {
+        bench.world.store.set(Some(fault));
+        let answer = bench.ask("GET", "/readyz").await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (503, "STORE_UNAVAILABLE"), "{fault:?}");
+        assert_eq!(bench.ask("GET", "/healthz").await.status, 200, "{fault:?}");
+    }
+    bench.world.store.set(None);
+    // Brokers that died are no fault of the manager's.
+    bench.world.brokers.set(&addr(1), Behaviour::Absent);
+    a_while().await;
+    assert_eq!(bench.ask("GET", "/readyz").await.status, 200);
+    bench.manager.shutdown(Duration::from_secs(1)).await;
+    assert_eq!(bench.ask("GET", "/readyz").await.code(), "SHUTTING_DOWN");
+    assert_eq!(bench.ask("GET", "/healthz").await.status, 503);
+}
+
+/// The methods of a path, as the header Allow tells them.
+async fn methods(bench: &Bench, path: &str) -> BTreeSet<String> {
+    let path = path.replace("{label}", "q").replace("{id}", "1");
+    let answer = bench.ask("BREW", &path).await;
+    assert_eq!(answer.status, 405, "{path}");
+    let all = answer.header(header::ALLOW).split(',').map(|method| method.trim().to_lowercase());
+    all.filter(|method| method != "head").collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn openapi_describes_every_route_and_no_other() {
+    let bench = Bench::start().await;
+    let document = bench.ask("GET", "/v1/openapi.json").await.body;
+    assert_eq!(document, serde_json::from_str::<Value>(OPENAPI).unwrap());
+    let described: BTreeMap<String, BTreeSet<String>> = document["paths"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(path, methods)| (path.clone(), methods.as_object().unwrap().keys().cloned().collect()))
+        .collect();
+    let mut served = BTreeMap::new();
+    for (path, _) in v1::routes() {
+        served.insert(path.to_owned(), methods(&bench, path).await);
+    }
+    assert_eq!(described, served);
+    // References lead somewhere.
+    for reference in OPENAPI.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(document.pointer(reference).is_some(), "{reference}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_have_the_members_that_openapi_requires() {
+    let bench = Bench::start().await;
+    bench.ask("POST", "/queues/q").await;
+    let id = bench.channel("q", "t").await;
+    a_while().await;
+    let document: Value = serde_json::from_str(OPENAPI).unwrap();
+    let check = |schema: &str, value: &Value| {
+        let properties = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
+        let described: BTreeSet<_> = properties.keys().collect();
+        assert_eq!(described, value.as_object().unwrap().keys().collect(), "{schema}");
+    };
+    check("Queue", &bench.ask("GET", "/v1/queues").await.body["queues"][0]);
+    check("DescribedQueue", &bench.ask("GET", "/v1/queues/q").await.body);
+    check("Channel", &bench.ask("GET", &format!("/v1/channels/{id}")).await.body);
+    check("Broker", &bench.ask("GET", "/v1/brokers").await.body["brokers"][0]);
+    let status = bench.ask("GET", "/v1/status").await.body;
+    check("Status", &status);
+    check("Cycle", &status["last_cycle"]);
+    check("Counters", &status["counters"]);
+    check("Probe", &status["brokers"][0]["probe"]);
+    check("Problem", &bench.ask("GET", "/v1/queues/nope").await.body);
+}

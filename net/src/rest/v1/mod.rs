@@ -1,0 +1,156 @@
+//! Our own routes, under `/v1/`. `openapi.json` describes them.
+
+mod views;
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{HeaderValue, StatusCode, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use rmom_core::model::{ChannelId, QueueLabel, Start, Topic};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Api, RouteEntry,
+    error::RestError,
+    request::{self, JsonBody},
+};
+
+/// Describes the routes below, for people and for generators of clients.
+pub(super) const OPENAPI: &str = include_str!("../openapi.json");
+
+pub(super) fn routes() -> Vec<RouteEntry> {
+    vec![
+        ("/v1/queues", get(queues).post(create_queue)),
+        ("/v1/queues/{label}", get(queue).delete(delete_queue)),
+        ("/v1/queues/{label}/channels", get(queue_channels).post(create_channel)),
+        ("/v1/channels", get(channels)),
+        ("/v1/channels/{id}", get(channel).delete(delete_channel)),
+        ("/v1/brokers", get(brokers)),
+        ("/v1/brokers/{id}/drain", post(drain)),
+        ("/v1/brokers/{id}/undrain", post(undrain)),
+        ("/v1/status", get(status)),
+        ("/v1/openapi.json", get(openapi)),
+    ]
+}
+
+/// What creates a queue. Fields are taken as they come, so that errors can name them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewQueue {
+    label: Value,
+}
+
+/// What creates a channel.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewChannel {
+    #[serde(default)]
+    topic: Value,
+    #[serde(default)]
+    start: Value,
+}
+
+impl NewChannel {
+    fn parse(&self) -> Result<(Topic, Start), RestError> {
+        let topic = match &self.topic {
+            Value::Null => Topic::NONE,
+            topic => Topic::parse(request::text("topic", topic)?)?,
+        };
+        Ok((topic, request::start(&self.start)?))
+    }
+}
+
+/// 201, where it is, and what it is.
+fn created(location: &str, body: impl IntoResponse) -> Response {
+    let location = HeaderValue::from_str(location).expect("a percent-encoded path is a header value");
+    (StatusCode::CREATED, [(header::LOCATION, location)], body).into_response()
+}
+
+async fn queues(State(api): State<Api>) -> Result<impl IntoResponse, RestError> {
+    let queues = api.manager.queues().await?;
+    let queues: Vec<_> = queues.iter().map(views::Queue::from).collect();
+    Ok(Json(json!({ "queues": queues })))
+}
+
+async fn create_queue(
+    State(api): State<Api>,
+    JsonBody(body): JsonBody<NewQueue>,
+) -> Result<impl IntoResponse, RestError> {
+    let label = QueueLabel::parse(request::text("label", &body.label)?)?;
+    let queue = api.manager.create_queue(&label).await?;
+    let location = format!("/v1/queues/{}", utf8_percent_encode(label.as_str(), NON_ALPHANUMERIC));
+    Ok(created(&location, Json(views::Queue::from(&queue))))
+}
+
+async fn queue(State(api): State<Api>, Path(label): Path<String>) -> Result<impl IntoResponse, RestError> {
+    let details = api.manager.describe_queue(&QueueLabel::parse(&label)?).await?;
+    Ok(Json(views::DescribedQueue::from(&details)))
+}
+
+async fn delete_queue(State(api): State<Api>, Path(label): Path<String>) -> Result<StatusCode, RestError> {
+    api.manager.delete_queue(&QueueLabel::parse(&label)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn queue_channels(State(api): State<Api>, Path(label): Path<String>) -> Result<impl IntoResponse, RestError> {
+    let channels = api.manager.channels(Some(&QueueLabel::parse(&label)?)).await?;
+    let channels: Vec<_> = channels.iter().map(views::Channel::from).collect();
+    Ok(Json(json!({ "channels": channels })))
+}
+
+async fn create_channel(
+    State(api): State<Api>,
+    Path(label): Path<String>,
+    JsonBody(body): JsonBody<NewChannel>,
+) -> Result<impl IntoResponse, RestError> {
+    let label = QueueLabel::parse(&label)?;
+    let (topic, start) = body.parse()?;
+    let placed = api.manager.create_channel(&label, topic, start).await?;
+    let location = format!("/v1/channels/{}", placed.channel.id);
+    Ok(created(&location, Json(views::Channel::from(&placed))))
+}
+
+async fn channels(State(api): State<Api>) -> Result<impl IntoResponse, RestError> {
+    let channels = api.manager.channels(None).await?;
+    let channels: Vec<_> = channels.iter().map(views::Channel::from).collect();
+    Ok(Json(json!({ "channels": channels })))
+}
+
+async fn channel(State(api): State<Api>, Path(id): Path<String>) -> Result<impl IntoResponse, RestError> {
+    let placed = api.manager.channel(ChannelId::parse(&id)?).await?;
+    Ok(Json(views::Channel::from(&placed)))
+}
+
+async fn delete_channel(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, RestError> {
+    api.manager.delete_channel(ChannelId::parse(&id)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn brokers(State(api): State<Api>) -> Result<impl IntoResponse, RestError> {
+    let brokers = api.manager.brokers().await?;
+    let brokers: Vec<_> = brokers.iter().map(views::Broker::from).collect();
+    Ok(Json(json!({ "brokers": brokers })))
+}
+
+async fn drain(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, RestError> {
+    api.manager.set_draining(request::broker_id(&id)?, true).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn undrain(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, RestError> {
+    api.manager.set_draining(request::broker_id(&id)?, false).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn status(State(api): State<Api>) -> impl IntoResponse {
+    Json(views::Status::from(&api.manager.status()))
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], OPENAPI)
+}

@@ -1,0 +1,258 @@
+use axum::{Extension, routing::get};
+use bytes::Bytes;
+use http::{Response, StatusCode, Version};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioExecutor;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::Instant,
+};
+
+use super::*;
+use crate::pipes::Pipes;
+
+const AT: &str = "server:1";
+/// Longer than anything here takes, on the paused clock; a test that waits for it fails.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+struct Server {
+    pipes: Pipes,
+    stats: Arc<ServeStats>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn start(router: Router, settings: ServeSettings) -> Server {
+    let (pipes, stats, shutdown) = (Pipes::default(), Arc::<ServeStats>::default(), CancellationToken::new());
+    let task = tokio::spawn(serve(pipes.listen(AT), router, settings, stats.clone(), shutdown.clone()));
+    Server { pipes, stats, shutdown, task }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, holds).await.expect("the condition holds in time");
+}
+
+fn hello() -> Router {
+    Router::new().route("/", get(|Extension(Peer(peer)): Extension<Peer>| async move { format!("hello {peer}") }))
+}
+
+fn request() -> Request<Empty<Bytes>> {
+    Request::get("http://server:1/").header("host", "server").body(Empty::new()).unwrap()
+}
+
+async fn http2_client(io: DuplexStream) -> http2::SendRequest<Empty<Bytes>> {
+    let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+async fn http1_client(io: DuplexStream) -> http1::SendRequest<Empty<Bytes>> {
+    let (client, connection) = http1::handshake(TokioIo::new(io)).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+async fn check_hello(response: Response<Incoming>, version: Version) {
+    assert_eq!((response.status(), response.version()), (StatusCode::OK, version));
+    assert_eq!(response.headers().get("date"), None);
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "hello peer of server:1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_protocols_share_a_port_and_handlers_know_the_peer() {
+    let server = start(hello(), ServeSettings::default());
+    let mut http1 = http1_client(server.pipes.dial(AT).unwrap()).await;
+    check_hello(http1.send_request(request()).await.unwrap(), Version::HTTP_11).await;
+    let mut http2 = http2_client(server.pipes.dial(AT).unwrap()).await;
+    check_hello(http2.send_request(request()).await.unwrap(), Version::HTTP_2).await;
+    assert_eq!((server.stats.open(), server.stats.accepted()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_connection_too_many_is_closed_and_counted() {
+    let server = start(hello(), ServeSettings { max_connections: 1, ..ServeSettings::default() });
+    let mut first = http2_client(server.pipes.dial(AT).unwrap()).await;
+    first.send_request(request()).await.unwrap();
+
+    let mut second = server.pipes.dial(AT).unwrap();
+    assert_eq!(second.read(&mut [0; 8]).await.unwrap(), 0, "closed without a word");
+    assert_eq!((server.stats.open(), server.stats.refused()), (1, 1));
+
+    drop(first);
+    until(|| server.stats.open() == 0).await;
+    let mut third = http2_client(server.pipes.dial(AT).unwrap()).await;
+    third.send_request(request()).await.unwrap();
+    assert_eq!(server.stats.refused(), 1);
+}
+
+/// A request that a slow handler has begun: lets it answer, and tells when it is dropped.
+type Begun = (oneshot::Sender<()>, oneshot::Receiver<()>);
+
+/// A handler that says when it begins, and waits for a word before it answers.
+fn slow() -> (Router, mpsc::Receiver<Begun>) {
+    let (begun, requests) = mpsc::channel(1);
+    let handler = || async move {
+        let (go, wait) = oneshot::channel();
+        let (alive, dropped) = oneshot::channel();
+        begun.send((go, dropped)).await.unwrap();
+        wait.await.unwrap();
+        alive.send(()).unwrap();
+        "done"
+    };
+    (Router::new().route("/", get(handler)), requests)
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_lets_requests_in_flight_finish() {
+    let (router, mut requests) = slow();
+    let server = start(router, ServeSettings::default());
+    let idle = http1_client(server.pipes.dial(AT).unwrap()).await;
+    let silent = server.pipes.dial(AT).unwrap();
+    let mut client = http2_client(server.pipes.dial(AT).unwrap()).await;
+    let answer = tokio::spawn(client.send_request(request()));
+    let (go, _dropped) = requests.recv().await.unwrap();
+
+    let asked = Instant::now();
+    server.shutdown.cancel();
+    until(|| server.pipes.dial(AT).is_err()).await;
+    assert!(!server.task.is_finished());
+    go.send(()).unwrap();
+    let answer = answer.await.unwrap().unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "done");
+    server.task.await.unwrap();
+    assert_eq!(server.stats.open(), 0);
+    assert!(asked.elapsed() < Duration::from_millis(100), "{:?}", asked.elapsed());
+    drop((idle, silent));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_cuts_off_at_its_deadline() {
+    let (router, mut requests) = slow();
+    let deadline = Duration::from_secs(3);
+    let server = start(router, ServeSettings { shutdown_deadline: deadline, ..ServeSettings::default() });
+    let mut client = http2_client(server.pipes.dial(AT).unwrap()).await;
+    let answer = tokio::spawn(client.send_request(request()));
+    let (_go, dropped) = requests.recv().await.unwrap();
+    let asked = Instant::now();
+    server.shutdown.cancel();
+    server.task.await.unwrap();
+    assert_eq!(asked.elapsed(), deadline);
+    answer.await.unwrap().unwrap_err();
+    dropped.await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_server_drops_every_handler() {
+    for connect_http2 in [true, false] {
+        let (router, mut requests) = slow();
+        let server = start(router, ServeSettings::default());
+        let io = server.pipes.dial(AT).unwrap();
+        let answer = if connect_http2 {
+            let mut client = http2_client(io).await;
+            tokio::spawn(async move { client.send_request(request()).await })
+        } else {
+            let mut client = http1_client(io).await;
+            tokio::spawn(async move { client.send_request(request()).await })
+        };
+        let (_go, dropped) = requests.recv().await.unwrap();
+        server.task.abort();
+        timeout(PATIENCE, dropped).await.expect("the handler is dropped").unwrap_err();
+        answer.await.unwrap().unwrap_err();
+        assert_eq!(server.stats.open(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_the_server_drops_every_body() {
+    let (alive, dropped) = oneshot::channel::<()>();
+    let alive = Arc::new(parking_lot::Mutex::new(Some(alive)));
+    let endless = move || {
+        let mut alive = alive.lock().take();
+        let body = futures_util::stream::poll_fn(move |_| {
+            let _held = &mut alive;
+            std::task::Poll::<Option<Result<Bytes, Infallible>>>::Pending
+        });
+        async { Body::from_stream(body) }
+    };
+    let server = start(Router::new().route("/", get(endless)), ServeSettings::default());
+    let mut client = http2_client(server.pipes.dial(AT).unwrap()).await;
+    let answer = client.send_request(request()).await.unwrap();
+    server.task.abort();
+    timeout(PATIENCE, dropped).await.expect("the body is dropped").unwrap_err();
+    answer.into_body().collect().await.unwrap_err();
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_is_not_waited_for() {
+    let server = start(hello(), ServeSettings::default());
+    let begun = Instant::now();
+    let mut silent = server.pipes.dial(AT).unwrap();
+    assert_eq!(timeout(PATIENCE, silent.read(&mut [0; 8])).await.expect("it is closed").unwrap(), 0);
+    assert_eq!(begun.elapsed(), OPENING_TIMEOUT);
+
+    let begun = Instant::now();
+    let mut idle = http1_client(server.pipes.dial(AT).unwrap()).await;
+    check_hello(idle.send_request(request()).await.unwrap(), Version::HTTP_11).await;
+    until(|| server.stats.open() == 0).await;
+    assert!(begun.elapsed() <= HTTP1_HEAD_TIMEOUT + Duration::from_secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_peer_that_vanished_is_noticed() {
+    let server = start(hello(), ServeSettings::default());
+    let mut peer = server.pipes.dial(AT).unwrap();
+    // The preface and an empty SETTINGS frame; after that, the peer answers nothing and closes nothing.
+    peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    until(|| server.stats.open() > 0).await;
+    let begun = Instant::now();
+    until(|| server.stats.open() == 0).await;
+    let limit = HTTP2_KEEPALIVE_INTERVAL + HTTP2_KEEPALIVE_TIMEOUT + Duration::from_millis(200);
+    assert!(begun.elapsed() <= limit, "{:?}", begun.elapsed());
+    drop(peer);
+}
+
+/// Fails as often as told, as a listener does when the process has no file descriptor left.
+struct Exhausted {
+    failures: u32,
+    then: Box<dyn Listener>,
+}
+
+#[async_trait::async_trait]
+impl Listener for Exhausted {
+    async fn accept(&mut self) -> io::Result<(BoxIo, String)> {
+        if self.failures > 0 {
+            self.failures -= 1;
+            return Err(io::Error::other("too many open files"));
+        }
+        self.then.accept().await
+    }
+
+    fn local_addr(&self) -> String {
+        self.then.local_addr()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failing_listener_is_tried_again_with_pauses() {
+    let (pipes, stats, shutdown) = (Pipes::default(), Arc::<ServeStats>::default(), CancellationToken::new());
+    let listener = Box::new(Exhausted { failures: 9, then: pipes.listen(AT) });
+    let task = tokio::spawn(serve(listener, hello(), ServeSettings::default(), stats.clone(), shutdown.clone()));
+    let begun = Instant::now();
+    let mut client = http2_client(pipes.dial(AT).unwrap()).await;
+    check_hello(client.send_request(request()).await.unwrap(), Version::HTTP_2).await;
+    // 10 + 20 + … + 640 ms, then twice the longest pause.
+    assert_eq!(begun.elapsed().as_millis(), 1_270 + 2_000);
+    assert_eq!(stats.accept_errors(), 9);
+    drop(client);
+    shutdown.cancel();
+    task.await.unwrap();
+}

@@ -1,0 +1,244 @@
+//! A small pool of database connections that never reuses one in doubt.
+//!
+//! sqlx has a pool of its own. It puts a connection back whose future was cancelled, pings after every use, and hides
+//! why it could not connect; a broker's appends need the opposite of all three. Here a [`Session`] owns its connection
+//! and closes it unless [`Session::done`] says that it is clean.
+
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rmom_core::ports::StoreError;
+use sqlx::{Connection, Database, Executor, IntoArguments, query::Query};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, error::Elapsed, timeout_at},
+};
+
+/// A connection that rested for longer is tried before it is used, so that a server's restart costs no unknown write.
+const TRY_AFTER: Duration = Duration::from_millis(500);
+
+/// What the pool has to know of a database.
+pub(super) trait Backend: Send + Sync + fmt::Debug + 'static {
+    /// sqlx's driver.
+    type Driver: Database;
+
+    /// Begins a transaction that writes.
+    const BEGIN: &'static str;
+
+    /// Opens a connection and prepares its session.
+    fn connect(&self) -> impl Future<Output = Result<<Self::Driver as Database>::Connection, sqlx::Error>> + Send;
+
+    /// What a failure means. `may_commit`: the failed statement could have committed.
+    fn classify(&self, error: &sqlx::Error, may_commit: bool) -> Failure;
+}
+
+/// What a failure means for the caller and for the other connections.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// For the caller.
+    pub(super) error: StoreError,
+    /// The server or the way to it is at fault: resting connections are probably dead as well.
+    pub(super) connection_lost: bool,
+}
+
+/// How many connections there are, and how long everything may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PoolLimits {
+    /// Resting connections are kept up to this number, however long they rest.
+    pub(super) min_connections: usize,
+    /// Most connections at once; further callers wait, up to their deadline.
+    pub(super) max_connections: usize,
+    /// Deadline of opening one.
+    pub(super) connect_timeout: Duration,
+    /// Connections beyond `min_connections` are closed after they rested for this long.
+    pub(super) idle_timeout: Duration,
+    /// Deadline of one call of the store, waiting for a connection included.
+    pub(super) call_timeout: Duration,
+}
+
+type Conn<B> = <<B as Backend>::Driver as Database>::Connection;
+type Row<B> = <<B as Backend>::Driver as Database>::Row;
+type Statement<B> = Query<'static, <B as Backend>::Driver, <<B as Backend>::Driver as Database>::Arguments>;
+
+struct Resting<B: Backend> {
+    conn: Conn<B>,
+    since: Instant,
+}
+
+/// The pool.
+pub(super) struct Pool<B: Backend> {
+    backend: Arc<B>,
+    limits: PoolLimits,
+    permits: Semaphore,
+    /// The one that rested last is used next.
+    resting: Mutex<Vec<Resting<B>>>,
+}
+
+impl<B: Backend> fmt::Debug for Pool<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("backend", &self.backend).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend> Pool<B> {
+    /// An empty pool.
+    pub(super) fn new(backend: Arc<B>, limits: PoolLimits) -> Self {
+        let permits = Semaphore::new(limits.max_connections.max(1));
+        Self { backend, limits, permits, resting: Mutex::new(Vec::new()) }
+    }
+
+    /// Takes a connection for reads outside a transaction.
+    pub(super) async fn read(&self) -> Result<Session<'_, B>, StoreError> {
+        self.session(false).await
+    }
+
+    /// Takes a connection for one write outside a transaction.
+    pub(super) async fn write(&self) -> Result<Session<'_, B>, StoreError> {
+        self.session(true).await
+    }
+
+    /// Closes all resting connections.
+    pub(super) fn clear(&self) {
+        let dropped = std::mem::take(&mut *self.resting.lock());
+        drop(dropped);
+    }
+
+    async fn session(&self, may_commit: bool) -> Result<Session<'_, B>, StoreError> {
+        let deadline = Instant::now() + self.limits.call_timeout;
+        let permit = timeout_at(deadline, self.permits.acquire())
+            .await
+            .map_err(|_| {
+                StoreError::Unavailable(format!(
+                    "all {} connections were busy for {:?}",
+                    self.limits.max_connections, self.limits.call_timeout
+                ))
+            })?
+            .map_err(|_| StoreError::Unavailable("the store is closed".into()))?;
+        let conn = self.connection(deadline).await?;
+        Ok(Session { pool: self, conn: Some(conn), _permit: permit, deadline, may_commit })
+    }
+
+    async fn connection(&self, deadline: Instant) -> Result<Conn<B>, StoreError> {
+        loop {
+            let Some(mut resting) = self.resting.lock().pop() else { break };
+            if resting.since.elapsed() < TRY_AFTER {
+                return Ok(resting.conn);
+            }
+            match timeout_at(deadline, resting.conn.ping()).await {
+                Ok(Ok(())) => return Ok(resting.conn),
+                Ok(Err(_)) => self.clear(),
+                Err(_) => {
+                    self.clear();
+                    return Err(StoreError::Unavailable(format!("no answer within {:?}", self.limits.call_timeout)));
+                }
+            }
+        }
+        let until = deadline.min(Instant::now() + self.limits.connect_timeout);
+        match timeout_at(until, self.backend.connect()).await {
+            Ok(Ok(conn)) => Ok(conn),
+            Ok(Err(error)) => Err(self.backend.classify(&error, false).error),
+            Err(_) => Err(StoreError::Unavailable(format!(
+                "no connection within {:?}",
+                self.limits.connect_timeout.min(self.limits.call_timeout)
+            ))),
+        }
+    }
+
+    fn rest(&self, conn: Conn<B>) {
+        let now = Instant::now();
+        let mut resting = self.resting.lock();
+        resting.push(Resting { conn, since: now });
+        // The oldest are in front.
+        let spare = resting.len().saturating_sub(self.limits.min_connections);
+        let expired = resting.iter().take(spare).take_while(|r| now - r.since > self.limits.idle_timeout).count();
+        let expired: Vec<_> = resting.drain(..expired).collect();
+        drop(resting);
+        drop(expired);
+    }
+}
+
+/// One call's use of a connection, under the call's deadline. Dropped without [`Session::done`], by an error or because
+/// the caller was cancelled, it closes the connection, and with it whatever the server had not committed.
+pub(super) struct Session<'a, B: Backend> {
+    pool: &'a Pool<B>,
+    conn: Option<Conn<B>>,
+    _permit: SemaphorePermit<'a>,
+    deadline: Instant,
+    may_commit: bool,
+}
+
+impl<'a, B: Backend> Session<'a, B>
+where
+    for<'c> &'c mut Conn<B>: Executor<'c, Database = B::Driver>,
+    <B::Driver as Database>::Arguments: IntoArguments<B::Driver>,
+{
+    /// Runs a statement to its end, commit included if it commits by itself.
+    pub(super) async fn rows(&mut self, statement: Statement<B>) -> Result<Vec<Row<B>>, StoreError> {
+        // Never fetch_one or fetch_optional: they return at the first row, which is before the commit.
+        let answer = timeout_at(self.deadline, statement.fetch_all(connection::<B>(&mut self.conn))).await;
+        self.judge(answer)
+    }
+
+    /// Runs BEGIN, COMMIT or ROLLBACK: in one round trip, without preparing it.
+    async fn command(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        let answer = timeout_at(self.deadline, sqlx::raw_sql(sql).execute(connection::<B>(&mut self.conn))).await;
+        self.judge(answer).map(drop)
+    }
+
+    /// As [`Session::rows`], for statements that answer with at most one row.
+    pub(super) async fn row(&mut self, statement: Statement<B>) -> Result<Option<Row<B>>, StoreError> {
+        Ok(self.rows(statement).await?.pop())
+    }
+
+    /// Begins a transaction that writes. Until its commit nothing that fails leaves anything behind.
+    pub(super) async fn begin(&mut self) -> Result<(), StoreError> {
+        self.may_commit = false;
+        self.command(B::BEGIN).await
+    }
+
+    /// Commits, and gives the connection back.
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        self.may_commit = true;
+        self.command("COMMIT").await?;
+        self.done();
+        Ok(())
+    }
+
+    /// Rolls back, and gives the connection back.
+    pub(super) async fn rollback(mut self) -> Result<(), StoreError> {
+        self.command("ROLLBACK").await?;
+        self.done();
+        Ok(())
+    }
+
+    /// Gives the connection back: its last statement succeeded, and no transaction is open.
+    pub(super) fn done(mut self) {
+        if let Some(conn) = self.conn.take() {
+            self.pool.rest(conn);
+        }
+    }
+
+    /// What an answer means. After anything but success the connection is gone.
+    fn judge<T>(&mut self, answer: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, StoreError> {
+        let error = match answer {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => {
+                let failure = self.pool.backend.classify(&error, self.may_commit);
+                if failure.connection_lost {
+                    self.pool.clear();
+                }
+                failure.error
+            }
+            Err(_) => {
+                let reason = format!("no answer within {:?}", self.pool.limits.call_timeout);
+                if self.may_commit { StoreError::Unknown(reason) } else { StoreError::Unavailable(reason) }
+            }
+        };
+        self.conn = None;
+        Err(error)
+    }
+}
+
+fn connection<B: Backend>(conn: &mut Option<Conn<B>>) -> &mut Conn<B> {
+    conn.as_mut().expect("a session is not used after an error")
+}

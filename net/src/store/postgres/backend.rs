@@ -1,0 +1,157 @@
+//! PostgreSQL's connections and sessions, and what its errors mean.
+
+use std::time::Duration;
+
+use rmom_core::ports::StoreError;
+use sqlx::{
+    ConnectOptions, Executor, PgConnection, Postgres,
+    postgres::{PgConnectOptions, PgDatabaseError, PgRow, PgSeverity},
+};
+
+use crate::store::{
+    column,
+    pool::{Backend, Failure},
+};
+
+/// Opens connections to one database.
+#[derive(Debug)]
+pub(super) struct PostgresBackend {
+    pub(super) options: PgConnectOptions,
+    pub(super) timeouts: SessionTimeouts,
+    pub(super) allow_unsafe_durability: bool,
+}
+
+/// What the server itself enforces, so that a broker that stopped cannot block a claim.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SessionTimeouts {
+    pub(super) lock: Duration,
+    pub(super) statement: Duration,
+    pub(super) idle_in_transaction: Duration,
+}
+
+/// What a fresh session says about the server.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pub(super) version: i64,
+    pub(super) encoding: String,
+    pub(super) in_recovery: bool,
+    pub(super) read_only: String,
+    fsync: String,
+    synchronous_commit: String,
+}
+
+impl Server {
+    fn read(row: &PgRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            version: column::get(row, "version")?,
+            encoding: column::get(row, "encoding")?,
+            in_recovery: column::get(row, "in_recovery")?,
+            read_only: column::get(row, "read_only")?,
+            fsync: column::get(row, "fsync")?,
+            synchronous_commit: column::get(row, "synchronous_commit")?,
+        })
+    }
+
+    /// The setting that lets a crash undo what was committed, if there is one.
+    pub(super) fn unsafe_setting(&self) -> Option<&'static str> {
+        match (self.fsync.as_str(), self.synchronous_commit.as_str()) {
+            ("off", _) => Some("fsync=off"),
+            (_, "off") => Some("synchronous_commit=off"),
+            _ => None,
+        }
+    }
+}
+
+impl PostgresBackend {
+    /// Opens a connection and pins what appends rely on: see DESIGN of the append in `log.rs`.
+    pub(super) async fn establish(&self, timeouts: SessionTimeouts) -> Result<(PgConnection, Server), sqlx::Error> {
+        let mut conn = self.options.connect().await?;
+        let row = conn
+            .fetch_one(
+                // A setting that is set in the session no longer follows the server's configuration file.
+                //
+                // Every statement here is a loop over an index. Left to choose, the planner scans tables that were
+                // empty when it looked, and goes on doing so while they grow, until somebody analyzes them: a hundred
+                // times slower. JIT would take longer than any statement.
+                sqlx::query(
+                    "SELECT set_config('default_transaction_isolation', 'read committed', false), \
+                     set_config('lock_timeout', $1, false), set_config('statement_timeout', $2, false), \
+                     set_config('idle_in_transaction_session_timeout', $3, false), set_config('jit', 'off', false), \
+                     set_config('plan_cache_mode', 'force_generic_plan', false), \
+                     set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false), \
+                     set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
+                     set_config('synchronous_commit', current_setting('synchronous_commit'), false) \
+                     AS synchronous_commit, current_setting('fsync') AS fsync, \
+                     current_setting('server_version_num')::bigint AS version, \
+                     current_setting('server_encoding') AS encoding, pg_is_in_recovery() AS in_recovery, \
+                     current_setting('transaction_read_only') AS read_only",
+                )
+                .persistent(false)
+                .bind(millis(timeouts.lock))
+                .bind(millis(timeouts.statement))
+                .bind(millis(timeouts.idle_in_transaction)),
+            )
+            .await?;
+        let server = Server::read(&row).map_err(|error| sqlx::Error::Configuration(error.into()))?;
+        Ok((conn, server))
+    }
+}
+
+/// A timeout as PostgreSQL reads it; 0 would switch it off.
+fn millis(timeout: Duration) -> String {
+    format!("{}ms", timeout.as_millis().clamp(1, i32::MAX as u128))
+}
+
+impl Backend for PostgresBackend {
+    type Driver = Postgres;
+
+    const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
+    async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        let (conn, server) = self.establish(self.timeouts).await?;
+        match server.unsafe_setting() {
+            Some(setting) if !self.allow_unsafe_durability => Err(sqlx::Error::Configuration(
+                format!("the server runs with {setting}, so that a crash would undo what was confirmed").into(),
+            )),
+            _ => Ok(conn),
+        }
+    }
+
+    fn classify(&self, error: &sqlx::Error, may_commit: bool) -> Failure {
+        let reason = error.to_string();
+        let Some(database) = postgres_error(error) else {
+            let error = match error {
+                sqlx::Error::Configuration(_) => StoreError::Refused(reason),
+                // The driver could not read an answer: of a read, that is what is stored.
+                sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } if !may_commit => StoreError::Corrupt(reason),
+                _ if may_commit => StoreError::Unknown(reason),
+                _ => StoreError::Unavailable(reason),
+            };
+            return Failure { error, connection_lost: true };
+        };
+        let code = database.code();
+        let reason = format!("{reason} (SQLSTATE {code})");
+        // An ERROR rolled the statement back. A FATAL ends the session, perhaps between commit and answer.
+        let fatal = matches!(database.severity(), PgSeverity::Fatal | PgSeverity::Panic) || code.starts_with("08");
+        let error = if fatal && may_commit {
+            StoreError::Unknown(reason)
+        } else {
+            match code {
+                // Full, read-only, not allowed, not there: somebody has to act.
+                "53100" | "25006" | "42501" | "42P01" | "42703" | "42883" | "3D000" | "3F000" | "0LP01" => {
+                    StoreError::Refused(reason)
+                }
+                "XX001" | "XX002" => StoreError::Corrupt(reason),
+                _ if code.starts_with("28") => StoreError::Refused(reason),
+                // Deadlock, lock and statement timeouts, too many connections, shutting down, starting up …
+                _ => StoreError::Unavailable(reason),
+            }
+        };
+        Failure { error, connection_lost: fatal }
+    }
+}
+
+/// PostgreSQL's own error, if it is one.
+pub(super) fn postgres_error(error: &sqlx::Error) -> Option<&PgDatabaseError> {
+    error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()
+}

@@ -1,0 +1,470 @@
+//! Brokers, queues, channels and leadership in PostgreSQL.
+//!
+//! Rows are locked in one order everywhere: queue, log, log_state, channel, brokers by id. The brokers come last, because
+//! a broker's row is also what its lease renewals wait for.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rmom_core::{
+    model::{
+        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, QueueId, QueueLabel, Start, StoreTime,
+        limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
+    },
+    ports::{
+        AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
+        CreateQueueError, Leadership, QueueRecord, RegisterError, Registration, RenewError, Renewal, StoreError,
+    },
+};
+use sqlx::{
+    Postgres,
+    postgres::{PgArguments, PgRow},
+    query,
+    query::Query,
+};
+use uuid::Uuid;
+
+use super::{PostgresStore, backend::PostgresBackend};
+use crate::store::{column, pool::Session};
+
+type Tx<'a> = Session<'a, PostgresBackend>;
+
+macro_rules! select_queue {
+    ($rest:literal) => {
+        concat!(
+            "SELECT q.id, q.label, q.assignee, q.assignment, b.host, b.port \
+             FROM queue q LEFT JOIN broker b ON b.id = q.assignee WHERE NOT q.deleted",
+            $rest
+        )
+    };
+}
+
+macro_rules! select_channel {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.id, c.queue_id, c.topic, c.start_offset, q.label, q.assignee, b.host, b.port \
+             FROM channel c JOIN queue q ON q.id = c.queue_id LEFT JOIN broker b ON b.id = q.assignee \
+             WHERE NOT q.deleted",
+            $rest
+        )
+    };
+}
+
+fn queue_record(row: &PgRow) -> Result<QueueRecord, StoreError> {
+    Ok(QueueRecord {
+        id: column::queue_id(row, "id")?,
+        label: column::label(row, "label")?,
+        assignee: column::assignee(row)?,
+        assignment: column::unsigned(row, "assignment")?,
+    })
+}
+
+fn channel_record(row: &PgRow) -> Result<ChannelRecord, StoreError> {
+    Ok(ChannelRecord {
+        id: ChannelId::new(column::get(row, "id")?),
+        queue: column::queue_id(row, "queue_id")?,
+        label: column::label(row, "label")?,
+        topic: column::topic(row, "topic")?,
+        start: column::offset(row, "start_offset")?,
+        assignee: column::assignee(row)?,
+    })
+}
+
+/// A lease as a parameter.
+fn millis(lease: Duration) -> i64 {
+    i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Bumps the generations of some brokers, in order of id; returns how many there are.
+async fn bump(tx: &mut Tx<'_>, brokers: Vec<i64>) -> Result<usize, StoreError> {
+    let rows = tx
+        .rows(
+            query(
+                "WITH l AS MATERIALIZED (SELECT id FROM broker WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE) \
+                 UPDATE broker b SET generation = generation + 1 FROM l WHERE b.id = l.id RETURNING b.id",
+            )
+            .bind(brokers),
+        )
+        .await?;
+    Ok(rows.len())
+}
+
+async fn queue_in(tx: &mut Tx<'_>, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+    let row = tx.row(query(select_queue!(" AND q.id = $1")).bind(queue.as_i64())).await?;
+    row.as_ref().map(queue_record).transpose()
+}
+
+/// Keeps others from changing or deleting a live queue until the transaction ends; its assignee and assignment.
+async fn lock_queue(tx: &mut Tx<'_>, queue: QueueId) -> Result<Option<(Option<i64>, u64)>, StoreError> {
+    let row = tx
+        .row(
+            query("SELECT assignee, assignment FROM queue WHERE id = $1 AND NOT deleted FOR NO KEY UPDATE")
+                .bind(queue.as_i64()),
+        )
+        .await?;
+    row.map(|row| Ok((column::get(&row, "assignee")?, column::unsigned(&row, "assignment")?))).transpose()
+}
+
+async fn channel_in(tx: &mut Tx<'_>, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
+    let row = tx.row(query(select_channel!(" AND c.id = $1")).bind(channel.uuid())).await?;
+    row.as_ref().map(channel_record).transpose()
+}
+
+async fn count(tx: &mut Tx<'_>, statement: Query<'static, Postgres, PgArguments>) -> Result<u64, StoreError> {
+    let row = tx.row(statement).await?;
+    row.as_ref().map_or(Ok(0), |row| column::unsigned(row, "n"))
+}
+
+#[async_trait]
+impl Catalog for PostgresStore {
+    async fn now(&self) -> Result<StoreTime, StoreError> {
+        let rows = self.select(query("SELECT rmom_now() AS now")).await?;
+        rows.first()
+            .map_or(Err(StoreError::Corrupt("rmom_now() answers nothing".into())), |row| column::time(row, "now"))
+    }
+
+    async fn register_broker(
+        &self,
+        addr: &BrokerAddr,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Result<Registration, RegisterError> {
+        let row = self
+            .change(
+                query(
+                    "WITH t AS MATERIALIZED (SELECT rmom_now() AS now) \
+                     INSERT INTO broker (host, port, incarnation, state, lease_until, generation, renewals) \
+                     SELECT $1, $2, $3, $4, now + $5, 0, 0 FROM t \
+                     ON CONFLICT (host, port) DO UPDATE SET incarnation = excluded.incarnation, \
+                     state = excluded.state, lease_until = excluded.lease_until, renewals = 0 \
+                     RETURNING id, generation, lease_until - $5 AS now",
+                )
+                .bind(addr.host.as_str())
+                .bind(i64::from(addr.port))
+                .bind(incarnation.uuid())
+                .bind(column::UP)
+                .bind(millis(lease)),
+            )
+            .await?
+            .ok_or_else(|| StoreError::Corrupt("a broker was entered and is not there".into()))?;
+        Ok(Registration {
+            broker: column::broker_id(&row, "id")?,
+            generation: column::unsigned(&row, "generation")?,
+            store_time: column::time(&row, "now")?,
+        })
+    }
+
+    async fn renew_broker(
+        &self,
+        broker: BrokerId,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Result<Renewal, RenewError> {
+        let row = self
+            .change(
+                query(
+                    "UPDATE broker SET lease_until = rmom_now() + $3, renewals = renewals + 1 \
+                     WHERE id = $1 AND incarnation = $2 RETURNING generation, renewals, state, lease_until - $3 AS now",
+                )
+                .bind(broker.as_i64())
+                .bind(incarnation.uuid())
+                .bind(millis(lease)),
+            )
+            .await?
+            .ok_or(RenewError::Replaced)?;
+        Ok(Renewal {
+            generation: column::unsigned(&row, "generation")?,
+            renewals: column::unsigned(&row, "renewals")?,
+            draining: column::state(&row, "state")? == BrokerState::Draining,
+            store_time: column::time(&row, "now")?,
+        })
+    }
+
+    async fn retire_broker(&self, broker: BrokerId, incarnation: Incarnation) -> Result<(), RenewError> {
+        let row = self
+            .change(
+                query(
+                    "UPDATE broker SET state = $3, lease_until = rmom_now() WHERE id = $1 AND incarnation = $2 \
+                     RETURNING id",
+                )
+                .bind(broker.as_i64())
+                .bind(incarnation.uuid())
+                .bind(column::STOPPED),
+            )
+            .await?;
+        row.map(drop).ok_or(RenewError::Replaced)
+    }
+
+    async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<bool, StoreError> {
+        let row = self
+            .change(
+                query(
+                    "UPDATE broker SET state = CASE WHEN state = $3 THEN state ELSE $2 END WHERE id = $1 RETURNING id",
+                )
+                .bind(broker.as_i64())
+                .bind(if draining { column::DRAINING } else { column::UP })
+                .bind(column::STOPPED),
+            )
+            .await?;
+        Ok(row.is_some())
+    }
+
+    async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {
+        let rows = self
+            .select(query(
+                "SELECT b.id, b.host, b.port, b.incarnation, b.state, b.lease_until, \
+                 (SELECT count(*) FROM queue q WHERE q.assignee = b.id AND NOT q.deleted) AS queues \
+                 FROM broker b ORDER BY b.id",
+            ))
+            .await?;
+        let record = |row: &PgRow| {
+            Ok(BrokerRecord {
+                id: column::broker_id(row, "id")?,
+                addr: column::addr(row)?,
+                incarnation: Incarnation::new(column::get(row, "incarnation")?),
+                state: column::state(row, "state")?,
+                lease_until: column::time(row, "lease_until")?,
+                queues: column::unsigned(row, "queues")?,
+            })
+        };
+        rows.iter().map(record).collect()
+    }
+
+    async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
+        let mut tx = self.begin().await?;
+        let queues = count(&mut tx, query("SELECT count(*) AS n FROM queue WHERE NOT deleted")).await?;
+        // Waits for another transaction that is creating or deleting a queue of this label. Two that create others may
+        // together pass the limit by one; it guards memory, not arithmetic.
+        let created = if queues < MAX_QUEUES as u64 {
+            tx.row(
+                query(
+                    "INSERT INTO queue (label, assignee, assignment, request) VALUES ($1, $2, $3, $4) \
+                     ON CONFLICT (label) WHERE NOT deleted DO NOTHING RETURNING id",
+                )
+                .bind(create.label.as_str())
+                .bind(create.assignee.map(BrokerId::as_i64))
+                .bind(i64::from(create.assignee.is_some()))
+                .bind(create.request),
+            )
+            .await?
+        } else {
+            None
+        };
+        let Some(created) = created else {
+            let found = tx
+                .row(
+                    query("SELECT id, request FROM queue WHERE label = $1 AND NOT deleted").bind(create.label.as_str()),
+                )
+                .await?;
+            let Some(found) = found else {
+                tx.rollback().await?;
+                return Err(if queues < MAX_QUEUES as u64 {
+                    StoreError::Unavailable("a queue of this label was deleted at the same moment".into()).into()
+                } else {
+                    CreateQueueError::TooMany
+                });
+            };
+            let own = column::get::<_, Uuid>(&found, "request")? == create.request;
+            let record = queue_in(&mut tx, column::queue_id(&found, "id")?).await?;
+            tx.rollback().await?;
+            return record.filter(|_| own).ok_or(CreateQueueError::Exists);
+        };
+        let id = column::queue_id(&created, "id")?;
+        tx.rows(
+            query(
+                "WITH l AS (INSERT INTO log (queue_id, epoch) VALUES ($1, 0)) \
+                 INSERT INTO log_state (queue_id) VALUES ($1)",
+            )
+            .bind(id.as_i64()),
+        )
+        .await?;
+        if let Some(broker) = create.assignee
+            && bump(&mut tx, vec![broker.as_i64()]).await? == 0
+        {
+            tx.rollback().await?;
+            return Err(CreateQueueError::NoSuchBroker(broker));
+        }
+        let record = queue_in(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(record.ok_or_else(|| StoreError::Corrupt("a queue was entered and is not there".into()))?)
+    }
+
+    async fn queue(&self, label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError> {
+        let rows = self.select(query(select_queue!(" AND q.label = $1")).bind(label.as_str())).await?;
+        rows.first().map(queue_record).transpose()
+    }
+
+    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+        let rows = self.select(query(select_queue!(" AND q.id = $1")).bind(queue.as_i64())).await?;
+        rows.first().map(queue_record).transpose()
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
+        let rows = self.select(query(select_queue!(" ORDER BY q.label"))).await?;
+        rows.iter().map(queue_record).collect()
+    }
+
+    async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError> {
+        let rows =
+            self.select(query(select_queue!(" AND q.assignee = $1 ORDER BY q.id")).bind(broker.as_i64())).await?;
+        rows.iter().map(queue_record).collect()
+    }
+
+    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
+        let mut tx = self.begin().await?;
+        let found = lock_queue(&mut tx, queue).await?.filter(|&(_, assignment)| assignment == expected);
+        let Some((from, _)) = found else {
+            tx.rollback().await?;
+            return Err(AssignError::Changed);
+        };
+        tx.rows(
+            query("UPDATE queue SET assignee = $2, assignment = assignment + 1 WHERE id = $1")
+                .bind(queue.as_i64())
+                .bind(to.as_i64()),
+        )
+        .await?;
+        let mut brokers = vec![to.as_i64()];
+        brokers.extend(from.filter(|&from| from != to.as_i64()));
+        let wanted = brokers.len();
+        if bump(&mut tx, brokers).await? < wanted {
+            tx.rollback().await?;
+            return Err(AssignError::NoSuchBroker(to));
+        }
+        let record = queue_in(&mut tx, queue).await?;
+        tx.commit().await?;
+        record.ok_or(AssignError::Changed)
+    }
+
+    async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let Some((assignee, _)) = lock_queue(&mut tx, queue).await? else {
+            tx.rollback().await?;
+            return Ok(false);
+        };
+        tx.rows(query("UPDATE queue SET deleted = true WHERE id = $1").bind(queue.as_i64())).await?;
+        // Waits for appends under way; none lands afterwards.
+        tx.rows(query("UPDATE log SET deleted = true WHERE queue_id = $1").bind(queue.as_i64())).await?;
+        tx.rows(query("DELETE FROM channel WHERE queue_id = $1").bind(queue.as_i64())).await?;
+        bump(&mut tx, assignee.into_iter().collect()).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn create_channel(&self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
+        let mut tx = self.begin().await?;
+        if lock_queue(&mut tx, create.queue).await?.is_none() {
+            tx.rollback().await?;
+            return Err(CreateChannelError::NoSuchQueue);
+        }
+        if let Some(found) = channel_in(&mut tx, create.id).await? {
+            tx.rollback().await?;
+            return same_channel(found, create);
+        }
+        let channels =
+            count(&mut tx, query("SELECT count(*) AS n FROM channel WHERE queue_id = $1").bind(create.queue.as_i64()))
+                .await?;
+        if channels >= MAX_CHANNELS_PER_QUEUE as u64 {
+            tx.rollback().await?;
+            return Err(CreateChannelError::TooMany);
+        }
+        let tail = super::log::end(&mut tx, create.queue).await?;
+        let start = match create.start {
+            Start::Earliest => tail.trimmed_through.next(),
+            Start::Latest => tail.end.next(),
+            Start::At(start) if start > tail.end.next() => {
+                tx.rollback().await?;
+                return Err(CreateChannelError::BeyondEnd { start, end: tail.end });
+            }
+            Start::At(start) => start,
+        };
+        // Waits for another transaction that is entering the same id, for another queue.
+        tx.rows(
+            query(
+                "INSERT INTO channel (id, queue_id, topic, start_offset) VALUES ($1, $2, $3, $4) \
+                 ON CONFLICT (id) DO NOTHING",
+            )
+            .bind(create.id.uuid())
+            .bind(create.queue.as_i64())
+            .bind(create.topic.as_wire())
+            .bind(start.as_i64()),
+        )
+        .await?;
+        let record = channel_in(&mut tx, create.id).await?;
+        tx.commit().await?;
+        record.map_or(Err(CreateChannelError::IdTaken), |found| same_channel(found, create))
+    }
+
+    async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
+        let rows = self.select(query(select_channel!(" AND c.id = $1")).bind(channel.uuid())).await?;
+        rows.first().map(channel_record).transpose()
+    }
+
+    async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError> {
+        let statement = match queue {
+            Some(queue) => query(select_channel!(" AND c.queue_id = $1 ORDER BY c.id")).bind(queue.as_i64()),
+            None => query(select_channel!(" ORDER BY c.id")),
+        };
+        let rows = self.select(statement).await?;
+        rows.iter().map(channel_record).collect()
+    }
+
+    async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {
+        let mut tx = self.begin().await?;
+        let row = tx
+            .row(
+                query(
+                    "SELECT q.assignee, q.deleted FROM channel c JOIN queue q ON q.id = c.queue_id WHERE c.id = $1 \
+                     FOR NO KEY UPDATE OF q",
+                )
+                .bind(channel.uuid()),
+            )
+            .await?;
+        let gone =
+            tx.row(query("DELETE FROM channel WHERE id = $1 RETURNING id").bind(channel.uuid())).await?.is_some();
+        let (Some(row), true) = (row, gone) else {
+            tx.rollback().await?;
+            return Ok(false);
+        };
+        bump(&mut tx, column::get::<_, Option<i64>>(&row, "assignee")?.into_iter().collect()).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {
+        let mut tx = self.begin().await?;
+        // The row is locked first, so that whoever waited reads the clock afterwards.
+        tx.rows(query("SELECT id FROM leader FOR UPDATE")).await?;
+        let row = tx
+            .row(
+                query(
+                    "WITH t AS MATERIALIZED (SELECT rmom_now() AS now), u AS ( \
+                     UPDATE leader SET term = CASE WHEN manager = $1 THEN term ELSE term + 1 END, \
+                     manager = $1, lease_until = now + $2 FROM t \
+                     WHERE manager IS NULL OR manager = $1 OR lease_until <= now RETURNING manager, term) \
+                     SELECT coalesce(u.manager, leader.manager) AS manager, coalesce(u.term, leader.term) AS term, now \
+                     FROM leader CROSS JOIN t LEFT JOIN u ON true",
+                )
+                .bind(manager.uuid())
+                .bind(millis(lease)),
+            )
+            .await?
+            .ok_or_else(|| StoreError::Corrupt("table leader is empty".into()))?;
+        tx.commit().await?;
+        Ok(Leadership {
+            leader: ManagerId::new(column::get(&row, "manager")?),
+            term: column::unsigned(&row, "term")?,
+            store_time: column::time(&row, "now")?,
+        })
+    }
+
+    async fn resign(&self, manager: ManagerId) -> Result<(), StoreError> {
+        let statement = query("UPDATE leader SET lease_until = rmom_now() WHERE manager = $1");
+        self.change(statement.bind(manager.uuid())).await.map(drop)
+    }
+}
+
+/// A channel of the same id, queue and topic counts as made by the same request.
+fn same_channel(found: ChannelRecord, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
+    let same = found.queue == create.queue && found.topic == create.topic;
+    if same { Ok(found) } else { Err(CreateChannelError::IdTaken) }
+}

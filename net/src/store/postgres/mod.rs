@@ -1,0 +1,273 @@
+//! The store on PostgreSQL, for production: any number of brokers and managers, on any machines.
+//!
+//! Connect to the server itself, not through a pooler in transaction mode: sessions are configured.
+
+mod backend;
+mod catalog;
+mod log;
+
+use std::{
+    str::FromStr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use rmom_core::ports::StoreError;
+use sqlx::{
+    ConnectOptions, Connection, PgConnection, Postgres, Row,
+    postgres::{PgArguments, PgConnectOptions, PgRow},
+    query::Query,
+};
+use tokio::time::timeout;
+
+use self::backend::{PostgresBackend, Server, SessionTimeouts};
+use super::{
+    OpenError,
+    migrate::Schema,
+    pool::{Pool, PoolLimits, Session},
+};
+
+type Statement = Query<'static, Postgres, PgArguments>;
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::new(
+        "postgres",
+        &[(
+            1,
+            "initial",
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0001_initial.sql")),
+        )],
+    )
+});
+
+/// The oldest server that knows everything used here.
+const OLDEST_SERVER: i64 = 130_000;
+/// How long a migration may take, waiting for another process that migrates included.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// How often connecting is tried again while the server starts or stops, within `connect_timeout`.
+const RETRY_CONNECT: Duration = Duration::from_millis(100);
+
+/// How to open a [`PostgresStore`]. [`PostgresOptions::new`] has the defaults.
+///
+/// Times are to stay below the brokers' lease (3 s by default): a broker that stopped in the middle of an append must
+/// not be able to block a claim for longer than that.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    /// Where the database is: `postgres://USER:PASSWORD@HOST:PORT/DATABASE`; libpq's environment variables fill in what
+    /// is missing, and its parameters (`sslmode`, `host` for a socket's folder …) can follow a `?`.
+    pub url: String,
+    /// Bring an older schema up to date; otherwise refuse it. Default: true.
+    pub migrate: bool,
+    /// Go on although a crash of the server may undo what was confirmed. Default: false.
+    pub allow_unsafe_durability: bool,
+    /// Connections that are kept, however long they rest. Default: 2.
+    pub min_connections: usize,
+    /// Most connections at once, appends and everything else together. Default: 8.
+    pub max_connections: usize,
+    /// Deadline of opening a connection. Default: 2 s.
+    pub connect_timeout: Duration,
+    /// Connections beyond `min_connections` are closed after they rested for this long. Default: 60 s.
+    pub idle_timeout: Duration,
+    /// Deadline of one call, waiting for a connection included. Default: 2 s.
+    pub call_timeout: Duration,
+    /// How long the server lets a statement wait for a row. Below `call_timeout`, so that the answer is a definite "not
+    /// done". Default: 1 s.
+    pub lock_timeout: Duration,
+    /// How long the server lets a statement take. Not below `call_timeout`. Default: 2 s.
+    pub statement_timeout: Duration,
+    /// How long the server keeps a transaction whose client has gone silent. Default: 2 s.
+    pub idle_in_transaction_timeout: Duration,
+}
+
+impl std::fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the URL: it may hold a password.
+        f.debug_struct("PostgresOptions").field("migrate", &self.migrate).finish_non_exhaustive()
+    }
+}
+
+impl PostgresOptions {
+    /// The defaults, for this database.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            migrate: true,
+            allow_unsafe_durability: false,
+            min_connections: 2,
+            max_connections: 8,
+            connect_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(60),
+            call_timeout: Duration::from_secs(2),
+            lock_timeout: Duration::from_secs(1),
+            statement_timeout: Duration::from_secs(2),
+            idle_in_transaction_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Catalog and logs in one PostgreSQL database.
+#[derive(Debug)]
+pub struct PostgresStore {
+    pool: Pool<PostgresBackend>,
+}
+
+impl PostgresStore {
+    /// Connects, checks that the server does, and brings the schema up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`]. `Unreachable` may pass; all others need somebody to act.
+    pub async fn connect(options: PostgresOptions) -> Result<Self, OpenError> {
+        let connect = PgConnectOptions::from_str(&options.url)
+            .map_err(|error| OpenError::BadUrl { reason: error.to_string() })?
+            .disable_statement_logging();
+        let connect = match connect.get_application_name() {
+            Some(_) => connect,
+            None => connect.application_name("rmom"),
+        };
+        let backend = PostgresBackend {
+            options: connect,
+            timeouts: SessionTimeouts {
+                lock: options.lock_timeout,
+                statement: options.statement_timeout,
+                idle_in_transaction: options.idle_in_transaction_timeout,
+            },
+            allow_unsafe_durability: options.allow_unsafe_durability,
+        };
+        prepare(&backend, &options).await?;
+        let limits = PoolLimits {
+            min_connections: options.min_connections,
+            max_connections: options.max_connections,
+            connect_timeout: options.connect_timeout,
+            idle_timeout: options.idle_timeout,
+            call_timeout: options.call_timeout,
+        };
+        Ok(Self { pool: Pool::new(Arc::new(backend), limits) })
+    }
+
+    /// One statement that reads.
+    async fn select(&self, statement: Statement) -> Result<Vec<PgRow>, StoreError> {
+        let mut session = self.pool.read().await?;
+        let rows = session.rows(statement).await?;
+        session.done();
+        Ok(rows)
+    }
+
+    /// One statement that commits by itself.
+    async fn change(&self, statement: Statement) -> Result<Option<PgRow>, StoreError> {
+        let mut session = self.pool.write().await?;
+        let row = session.row(statement).await?;
+        session.done();
+        Ok(row)
+    }
+
+    /// A transaction that writes.
+    async fn begin(&self) -> Result<Session<'_, PostgresBackend>, StoreError> {
+        let mut tx = self.pool.write().await?;
+        tx.begin().await?;
+        Ok(tx)
+    }
+}
+
+/// Checks the server and its database on a connection of its own, and migrates.
+async fn prepare(backend: &PostgresBackend, options: &PostgresOptions) -> Result<(), OpenError> {
+    let at = place(&backend.options);
+    let patient = SessionTimeouts {
+        lock: MIGRATION_TIMEOUT,
+        statement: MIGRATION_TIMEOUT,
+        idle_in_transaction: MIGRATION_TIMEOUT,
+    };
+    let connecting = async {
+        loop {
+            match backend.establish(patient).await {
+                // Starting up or shutting down; or all connections taken.
+                Err(error)
+                    if backend::postgres_error(&error).is_some_and(|e| ["57P03", "53300"].contains(&e.code())) =>
+                {
+                    tokio::time::sleep(RETRY_CONNECT).await;
+                }
+                other => return other,
+            }
+        }
+    };
+    let (mut conn, server) = match timeout(options.connect_timeout, connecting).await {
+        Ok(answer) => answer.map_err(|error| connect_error(&backend.options, &error))?,
+        Err(_) => {
+            return Err(OpenError::Unreachable {
+                at,
+                reason: format!("no answer within {:?}", options.connect_timeout),
+            });
+        }
+    };
+    check(&server, &at, options.allow_unsafe_durability)?;
+    let failed = |error: sqlx::Error| OpenError::Failed { at: at.clone(), reason: error.to_string() };
+    let exists = table_exists(&mut conn).await.map_err(failed)?;
+    match timeout(MIGRATION_TIMEOUT, SCHEMA.bring_up(&mut conn, &at, exists, options.migrate)).await {
+        Ok(done) => done?,
+        Err(_) => {
+            let reason = format!("not done within {MIGRATION_TIMEOUT:?}");
+            return Err(OpenError::MigrationFailed { at, reason });
+        }
+    }
+    // Nothing depends on the goodbye.
+    let _ = timeout(options.connect_timeout, conn.close()).await;
+    Ok(())
+}
+
+async fn table_exists(conn: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(conn).await?.try_get(0)
+}
+
+fn check(server: &Server, at: &str, allow_unsafe_durability: bool) -> Result<(), OpenError> {
+    let at = at.to_owned();
+    if server.version < OLDEST_SERVER {
+        let reason = format!("its version is {}; {OLDEST_SERVER} or later is needed", server.version);
+        return Err(OpenError::Unsuitable { at, reason });
+    }
+    if server.encoding != "UTF8" {
+        let reason = format!("its encoding is {}; create it with: createdb --encoding=UTF8", server.encoding);
+        return Err(OpenError::Unsuitable { at, reason });
+    }
+    if server.in_recovery {
+        return Err(OpenError::ReadOnly { at, reason: "the server is a standby; connect to the primary".into() });
+    }
+    if server.read_only == "on" {
+        let reason = "transactions are read-only there (default_transaction_read_only=on)".into();
+        return Err(OpenError::ReadOnly { at, reason });
+    }
+    match server.unsafe_setting() {
+        Some(setting) if !allow_unsafe_durability => Err(OpenError::UnsafeDurability { at, setting: setting.into() }),
+        Some(setting) => {
+            tracing::warn!(database = at, setting, "a crash of the database server may undo what was confirmed");
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+fn place(options: &PgConnectOptions) -> String {
+    match options.get_socket() {
+        Some(socket) => format!("{} (port {})", socket.display(), options.get_port()),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    }
+}
+
+fn connect_error(options: &PgConnectOptions, error: &sqlx::Error) -> OpenError {
+    let at = place(options);
+    let Some(database) = backend::postgres_error(error) else {
+        let reason = error.to_string();
+        return match error {
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) => OpenError::Unreachable { at, reason },
+            _ => OpenError::Failed { at, reason },
+        };
+    };
+    let reason = database.message().to_owned();
+    match database.code() {
+        "28P01" | "28000" => OpenError::WrongPassword { at, user: options.get_username().to_owned(), reason },
+        "3D000" => OpenError::NoSuchDatabase {
+            at,
+            database: options.get_database().unwrap_or_else(|| options.get_username()).to_owned(),
+        },
+        "57P03" | "57P01" | "53300" => OpenError::Unreachable { at, reason },
+        _ => OpenError::Failed { at, reason },
+    }
+}

@@ -1,0 +1,426 @@
+//! Brokers, queues, channels and leadership in SQLite.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rmom_core::{
+    model::{
+        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, QueueId, QueueLabel, Start, StoreTime,
+        limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
+    },
+    ports::{
+        AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
+        CreateQueueError, Leadership, QueueRecord, RegisterError, Registration, RenewError, Renewal, StoreError,
+    },
+};
+use sqlx::{query, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{SqliteStore, backend::SqliteBackend};
+use crate::store::{column, pool::Session};
+
+type Tx<'a> = Session<'a, SqliteBackend>;
+
+macro_rules! select_queue {
+    ($rest:literal) => {
+        concat!(
+            "SELECT q.id, q.label, q.assignee, q.assignment, b.host, b.port \
+             FROM queue q LEFT JOIN broker b ON b.id = q.assignee WHERE q.deleted = 0",
+            $rest
+        )
+    };
+}
+
+macro_rules! select_channel {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.id, c.queue_id, c.topic, c.start_offset, q.label, q.assignee, b.host, b.port \
+             FROM channel c JOIN queue q ON q.id = c.queue_id LEFT JOIN broker b ON b.id = q.assignee \
+             WHERE q.deleted = 0",
+            $rest
+        )
+    };
+}
+
+fn queue_record(row: &SqliteRow) -> Result<QueueRecord, StoreError> {
+    Ok(QueueRecord {
+        id: column::queue_id(row, "id")?,
+        label: column::label(row, "label")?,
+        assignee: column::assignee(row)?,
+        assignment: column::unsigned(row, "assignment")?,
+    })
+}
+
+fn channel_record(row: &SqliteRow) -> Result<ChannelRecord, StoreError> {
+    Ok(ChannelRecord {
+        id: ChannelId::new(column::get(row, "id")?),
+        queue: column::queue_id(row, "queue_id")?,
+        label: column::label(row, "label")?,
+        topic: column::topic(row, "topic")?,
+        start: column::offset(row, "start_offset")?,
+        assignee: column::assignee(row)?,
+    })
+}
+
+async fn bump(tx: &mut Tx<'_>, broker: Option<BrokerId>) -> Result<(), StoreError> {
+    if let Some(broker) = broker {
+        tx.rows(query("UPDATE broker SET generation = generation + 1 WHERE id = ?1").bind(broker.as_i64())).await?;
+    }
+    Ok(())
+}
+
+async fn is_registered(tx: &mut Tx<'_>, broker: BrokerId) -> Result<bool, StoreError> {
+    Ok(tx.row(query("SELECT 1 FROM broker WHERE id = ?1").bind(broker.as_i64())).await?.is_some())
+}
+
+async fn queue_in(tx: &mut Tx<'_>, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+    let row = tx.row(query(select_queue!(" AND q.id = ?1")).bind(queue.as_i64())).await?;
+    row.as_ref().map(queue_record).transpose()
+}
+
+async fn channel_in(tx: &mut Tx<'_>, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
+    let row = tx.row(query(select_channel!(" AND c.id = ?1")).bind(channel.uuid())).await?;
+    row.as_ref().map(channel_record).transpose()
+}
+
+async fn count(
+    tx: &mut Tx<'_>,
+    statement: sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
+) -> Result<u64, StoreError> {
+    let row = tx.row(statement).await?;
+    row.as_ref().map_or(Ok(0), |row| column::unsigned(row, "n"))
+}
+
+fn lease_end(now: StoreTime, lease: Duration) -> i64 {
+    now.plus_millis(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)).as_i64()
+}
+
+#[async_trait]
+impl Catalog for SqliteStore {
+    async fn now(&self) -> Result<StoreTime, StoreError> {
+        let mut session = self.readers.read().await?;
+        session.rows(query("SELECT 1 FROM leader")).await?;
+        session.done();
+        Ok(self.clock.now())
+    }
+
+    async fn register_broker(
+        &self,
+        addr: &BrokerAddr,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Result<Registration, RegisterError> {
+        let (mut tx, now) = self.begin().await?;
+        let row = tx
+            .row(
+                query(
+                    "INSERT INTO broker (host, port, incarnation, state, lease_until, generation, renewals) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, 0, 0) \
+                     ON CONFLICT (host, port) DO UPDATE SET incarnation = excluded.incarnation, \
+                     state = excluded.state, lease_until = excluded.lease_until, renewals = 0 \
+                     RETURNING id, generation",
+                )
+                .bind(addr.host.as_str())
+                .bind(i64::from(addr.port))
+                .bind(incarnation.uuid())
+                .bind(column::UP)
+                .bind(lease_end(now, lease)),
+            )
+            .await?;
+        tx.commit().await?;
+        let row = row.ok_or_else(|| StoreError::Corrupt("a broker was entered and is not there".into()))?;
+        Ok(Registration {
+            broker: column::broker_id(&row, "id")?,
+            generation: column::unsigned(&row, "generation")?,
+            store_time: now,
+        })
+    }
+
+    async fn renew_broker(
+        &self,
+        broker: BrokerId,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Result<Renewal, RenewError> {
+        let (mut tx, now) = self.begin().await?;
+        let row = tx
+            .row(
+                query(
+                    "UPDATE broker SET lease_until = ?3, renewals = renewals + 1 WHERE id = ?1 AND incarnation = ?2 \
+                     RETURNING generation, renewals, state",
+                )
+                .bind(broker.as_i64())
+                .bind(incarnation.uuid())
+                .bind(lease_end(now, lease)),
+            )
+            .await?;
+        tx.commit().await?;
+        let row = row.ok_or(RenewError::Replaced)?;
+        Ok(Renewal {
+            generation: column::unsigned(&row, "generation")?,
+            renewals: column::unsigned(&row, "renewals")?,
+            draining: column::state(&row, "state")? == BrokerState::Draining,
+            store_time: now,
+        })
+    }
+
+    async fn retire_broker(&self, broker: BrokerId, incarnation: Incarnation) -> Result<(), RenewError> {
+        let (mut tx, now) = self.begin().await?;
+        let row = tx
+            .row(
+                query("UPDATE broker SET state = ?3, lease_until = ?4 WHERE id = ?1 AND incarnation = ?2 RETURNING id")
+                    .bind(broker.as_i64())
+                    .bind(incarnation.uuid())
+                    .bind(column::STOPPED)
+                    .bind(now.as_i64()),
+            )
+            .await?;
+        tx.commit().await?;
+        row.map(drop).ok_or(RenewError::Replaced)
+    }
+
+    async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<bool, StoreError> {
+        let (mut tx, _) = self.begin().await?;
+        let row = tx
+            .row(
+                query("UPDATE broker SET state = iif(state = ?3, state, ?2) WHERE id = ?1 RETURNING id")
+                    .bind(broker.as_i64())
+                    .bind(if draining { column::DRAINING } else { column::UP })
+                    .bind(column::STOPPED),
+            )
+            .await?;
+        tx.commit().await?;
+        Ok(row.is_some())
+    }
+
+    async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let rows = session
+            .rows(query(
+                "SELECT b.id, b.host, b.port, b.incarnation, b.state, b.lease_until, \
+                 (SELECT count(*) FROM queue q WHERE q.assignee = b.id AND q.deleted = 0) AS queues \
+                 FROM broker b ORDER BY b.id",
+            ))
+            .await?;
+        session.done();
+        let record = |row: &SqliteRow| {
+            Ok(BrokerRecord {
+                id: column::broker_id(row, "id")?,
+                addr: column::addr(row)?,
+                incarnation: Incarnation::new(column::get(row, "incarnation")?),
+                state: column::state(row, "state")?,
+                lease_until: column::time(row, "lease_until")?,
+                queues: column::unsigned(row, "queues")?,
+            })
+        };
+        rows.iter().map(record).collect()
+    }
+
+    async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
+        let (mut tx, _) = self.begin().await?;
+        let found = tx
+            .row(query("SELECT id, request FROM queue WHERE label = ?1 AND deleted = 0").bind(create.label.as_str()))
+            .await?;
+        if let Some(found) = found {
+            let own = column::get::<_, Uuid>(&found, "request")? == create.request;
+            let record = queue_in(&mut tx, column::queue_id(&found, "id")?).await?;
+            tx.rollback().await?;
+            return record.filter(|_| own).ok_or(CreateQueueError::Exists);
+        }
+        let queues = count(&mut tx, query("SELECT count(*) AS n FROM queue WHERE deleted = 0")).await?;
+        if queues >= MAX_QUEUES as u64 {
+            tx.rollback().await?;
+            return Err(CreateQueueError::TooMany);
+        }
+        if let Some(broker) = create.assignee
+            && !is_registered(&mut tx, broker).await?
+        {
+            tx.rollback().await?;
+            return Err(CreateQueueError::NoSuchBroker(broker));
+        }
+        let row = tx
+            .row(
+                query("INSERT INTO queue (label, assignee, assignment, request) VALUES (?1, ?2, ?3, ?4) RETURNING id")
+                    .bind(create.label.as_str())
+                    .bind(create.assignee.map(BrokerId::as_i64))
+                    .bind(i64::from(create.assignee.is_some()))
+                    .bind(create.request),
+            )
+            .await?
+            .ok_or_else(|| StoreError::Corrupt("a queue was entered and is not there".into()))?;
+        let id = column::queue_id(&row, "id")?;
+        tx.rows(query("INSERT INTO log (queue_id, epoch) VALUES (?1, 0)").bind(id.as_i64())).await?;
+        tx.rows(query("INSERT INTO log_state (queue_id) VALUES (?1)").bind(id.as_i64())).await?;
+        bump(&mut tx, create.assignee).await?;
+        let record = queue_in(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(record.ok_or_else(|| StoreError::Corrupt("a queue was entered and is not there".into()))?)
+    }
+
+    async fn queue(&self, label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let row = session.row(query(select_queue!(" AND q.label = ?1")).bind(label.as_str())).await?;
+        session.done();
+        row.as_ref().map(queue_record).transpose()
+    }
+
+    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let record = queue_in(&mut session, queue).await?;
+        session.done();
+        Ok(record)
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let rows = session.rows(query(select_queue!(" ORDER BY q.label"))).await?;
+        session.done();
+        rows.iter().map(queue_record).collect()
+    }
+
+    async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let rows =
+            session.rows(query(select_queue!(" AND q.assignee = ?1 ORDER BY q.id")).bind(broker.as_i64())).await?;
+        session.done();
+        rows.iter().map(queue_record).collect()
+    }
+
+    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
+        let (mut tx, _) = self.begin().await?;
+        let found = queue_in(&mut tx, queue).await?.filter(|found| found.assignment == expected);
+        let Some(found) = found else {
+            tx.rollback().await?;
+            return Err(AssignError::Changed);
+        };
+        if !is_registered(&mut tx, to).await? {
+            tx.rollback().await?;
+            return Err(AssignError::NoSuchBroker(to));
+        }
+        tx.rows(
+            query("UPDATE queue SET assignee = ?2, assignment = assignment + 1 WHERE id = ?1")
+                .bind(queue.as_i64())
+                .bind(to.as_i64()),
+        )
+        .await?;
+        bump(&mut tx, found.assignee.map(|(broker, _)| broker)).await?;
+        bump(&mut tx, Some(to)).await?;
+        let record = queue_in(&mut tx, queue).await?;
+        tx.commit().await?;
+        record.ok_or(AssignError::Changed)
+    }
+
+    async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError> {
+        let (mut tx, _) = self.begin().await?;
+        let Some(found) = queue_in(&mut tx, queue).await? else {
+            tx.rollback().await?;
+            return Ok(false);
+        };
+        tx.rows(query("UPDATE queue SET deleted = 1 WHERE id = ?1").bind(queue.as_i64())).await?;
+        tx.rows(query("UPDATE log SET deleted = 1 WHERE queue_id = ?1").bind(queue.as_i64())).await?;
+        tx.rows(query("DELETE FROM channel WHERE queue_id = ?1").bind(queue.as_i64())).await?;
+        bump(&mut tx, found.assignee.map(|(broker, _)| broker)).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn create_channel(&self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
+        let (mut tx, _) = self.begin().await?;
+        if queue_in(&mut tx, create.queue).await?.is_none() {
+            tx.rollback().await?;
+            return Err(CreateChannelError::NoSuchQueue);
+        }
+        if let Some(found) = channel_in(&mut tx, create.id).await? {
+            tx.rollback().await?;
+            let same = found.queue == create.queue && found.topic == create.topic;
+            return if same { Ok(found) } else { Err(CreateChannelError::IdTaken) };
+        }
+        let channels =
+            count(&mut tx, query("SELECT count(*) AS n FROM channel WHERE queue_id = ?1").bind(create.queue.as_i64()))
+                .await?;
+        if channels >= MAX_CHANNELS_PER_QUEUE as u64 {
+            tx.rollback().await?;
+            return Err(CreateChannelError::TooMany);
+        }
+        let (trimmed_through, end) = super::log::extent(&mut tx, create.queue).await?;
+        let start = match create.start {
+            Start::Earliest => trimmed_through.next(),
+            Start::Latest => end.next(),
+            Start::At(start) if start > end.next() => {
+                tx.rollback().await?;
+                return Err(CreateChannelError::BeyondEnd { start, end });
+            }
+            Start::At(start) => start,
+        };
+        tx.rows(
+            query("INSERT INTO channel (id, queue_id, topic, start_offset) VALUES (?1, ?2, ?3, ?4)")
+                .bind(create.id.uuid())
+                .bind(create.queue.as_i64())
+                .bind(create.topic.as_wire())
+                .bind(start.as_i64()),
+        )
+        .await?;
+        let record = channel_in(&mut tx, create.id).await?;
+        tx.commit().await?;
+        Ok(record.ok_or_else(|| StoreError::Corrupt("a channel was entered and is not there".into()))?)
+    }
+
+    async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let record = channel_in(&mut session, channel).await?;
+        session.done();
+        Ok(record)
+    }
+
+    async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let statement = match queue {
+            Some(queue) => query(select_channel!(" AND c.queue_id = ?1 ORDER BY c.id")).bind(queue.as_i64()),
+            None => query(select_channel!(" ORDER BY c.id")),
+        };
+        let rows = session.rows(statement).await?;
+        session.done();
+        rows.iter().map(channel_record).collect()
+    }
+
+    async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {
+        let (mut tx, _) = self.begin().await?;
+        let Some(found) = channel_in(&mut tx, channel).await? else {
+            tx.rollback().await?;
+            return Ok(false);
+        };
+        tx.rows(query("DELETE FROM channel WHERE id = ?1").bind(channel.uuid())).await?;
+        bump(&mut tx, found.assignee.map(|(broker, _)| broker)).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {
+        let (mut tx, now) = self.begin().await?;
+        tx.rows(
+            query(
+                "UPDATE leader SET term = iif(manager = ?1, term, term + 1), manager = ?1, lease_until = ?2 \
+                 WHERE manager IS NULL OR manager = ?1 OR lease_until <= ?3",
+            )
+            .bind(manager.uuid())
+            .bind(lease_end(now, lease))
+            .bind(now.as_i64()),
+        )
+        .await?;
+        let row = tx.row(query("SELECT manager, term FROM leader")).await?;
+        tx.commit().await?;
+        let row = row.ok_or_else(|| StoreError::Corrupt("table leader is empty".into()))?;
+        Ok(Leadership {
+            leader: ManagerId::new(column::get(&row, "manager")?),
+            term: column::unsigned(&row, "term")?,
+            store_time: now,
+        })
+    }
+
+    async fn resign(&self, manager: ManagerId) -> Result<(), StoreError> {
+        let (mut tx, now) = self.begin().await?;
+        tx.rows(query("UPDATE leader SET lease_until = ?2 WHERE manager = ?1").bind(manager.uuid()).bind(now.as_i64()))
+            .await?;
+        tx.commit().await
+    }
+}

@@ -1,0 +1,463 @@
+//! The logs in SQLite.
+
+use async_trait::async_trait;
+use rmom_core::{
+    model::{Epoch, Offset, ProducerId, QueueId, StoreTime},
+    ports::{
+        AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogStats, LogTail, StoreError,
+        StoredBatch, Trim, Trimmed,
+    },
+};
+use sqlx::{query, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{SqliteStore, backend::SqliteBackend};
+use crate::store::{MAX_PURGED_QUEUES, MAX_READ_BATCHES, check_group, column, pool::Session};
+
+type Tx<'a> = Session<'a, SqliteBackend>;
+
+/// What a log says about its end, and who may write it.
+struct Fence {
+    epoch: Epoch,
+    deleted: bool,
+    trimmed_through: Offset,
+    /// First and last offset and time of the last batch; zero if there is none.
+    last_first: Offset,
+    last: Offset,
+    last_stored_at: StoreTime,
+}
+
+impl Fence {
+    async fn read(tx: &mut Tx<'_>, queue: QueueId) -> Result<Option<Self>, StoreError> {
+        let row = tx
+            .row(
+                query(
+                    "SELECT l.epoch, l.deleted, s.trimmed_through, coalesce(b.first_offset, 0) AS first_offset, \
+                     coalesce(b.last_offset, 0) AS last_offset, coalesce(b.stored_at, 0) AS stored_at \
+                     FROM log l JOIN log_state s ON s.queue_id = l.queue_id LEFT JOIN batch b ON \
+                     b.queue_id = l.queue_id AND b.first_offset = \
+                     (SELECT max(first_offset) FROM batch WHERE queue_id = ?1) \
+                     WHERE l.queue_id = ?1",
+                )
+                .bind(queue.as_i64()),
+            )
+            .await?;
+        row.map(|row| {
+            Ok(Self {
+                epoch: column::epoch(&row, "epoch")?,
+                deleted: column::get(&row, "deleted")?,
+                trimmed_through: column::offset(&row, "trimmed_through")?,
+                last_first: column::offset(&row, "first_offset")?,
+                last: column::offset(&row, "last_offset")?,
+                last_stored_at: column::time(&row, "stored_at")?,
+            })
+        })
+        .transpose()
+    }
+
+    /// What is to become of a batch; none: it is to be stored.
+    fn refuses(&self, batch: &AppendBatch) -> Option<Appended> {
+        if self.deleted {
+            return Some(Appended::Deleted);
+        }
+        if self.epoch != batch.epoch || self.epoch == Epoch::ZERO {
+            return Some(Appended::Fenced { epoch: self.epoch });
+        }
+        if batch.first <= self.last.max(self.trimmed_through) {
+            return Some(Appended::Conflict);
+        }
+        let before = Offset::new(batch.first.get() - 1);
+        let follows = self.last_first == batch.previous && self.last == before;
+        (!follows && self.trimmed_through < before).then_some(Appended::WentBack)
+    }
+}
+
+/// `trimmed_through` and the end of a log that is there.
+pub(super) async fn extent(tx: &mut Tx<'_>, queue: QueueId) -> Result<(Offset, Offset), StoreError> {
+    let fence = Fence::read(tx, queue).await?;
+    let fence = fence.ok_or_else(|| StoreError::Corrupt(format!("queue {queue} has no log")))?;
+    Ok((fence.trimmed_through, fence.last.max(fence.trimmed_through)))
+}
+
+fn header(row: &SqliteRow) -> Result<BatchHeader, StoreError> {
+    Ok(BatchHeader {
+        first: column::offset(row, "first_offset")?,
+        last: column::offset(row, "last_offset")?,
+        epoch: column::epoch(row, "epoch")?,
+        stored_at: column::time(row, "stored_at")?,
+        expires_at: column::time(row, "expires_at")?,
+        format: column::format(row)?,
+        index: column::bytes(row, "message_index")?,
+    })
+}
+
+async fn insert(tx: &mut Tx<'_>, batch: &AppendBatch, stored_at: StoreTime) -> Result<(), StoreError> {
+    let expires_at = batch.lifetime_millis.map_or(StoreTime::NEVER, |millis| stored_at.plus_millis(millis));
+    let body = tx
+        .row(query("INSERT INTO body (frames) VALUES (?1) RETURNING id").bind(&*batch.frames))
+        .await?
+        .ok_or_else(|| StoreError::Corrupt("frames were entered and are not there".into()))?;
+    tx.rows(
+        query(
+            "INSERT INTO batch (queue_id, first_offset, last_offset, epoch, format, stored_at, expires_at, bytes, \
+             checksum, body, message_index) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )
+        .bind(batch.queue.as_i64())
+        .bind(batch.first.as_i64())
+        .bind(batch.last.as_i64())
+        .bind(batch.epoch.as_i64())
+        .bind(i64::from(batch.format))
+        .bind(stored_at.as_i64())
+        .bind(expires_at.as_i64())
+        .bind(i64::try_from(batch.frames.len()).unwrap_or(i64::MAX))
+        .bind(i64::from(batch.checksum))
+        .bind(column::get::<_, i64>(&body, "id")?)
+        .bind(&*batch.index),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Removes up to `limit` expired batches of one queue, oldest first. Returns what went, and the end of the last of them.
+async fn remove_expired(tx: &mut Tx<'_>, trim: &Trim, now: StoreTime) -> Result<(Trimmed, Offset), StoreError> {
+    // The last batch stays until all before it are gone: it holds the end of the log.
+    let rows = tx
+        .rows(
+            query(
+                "SELECT first_offset, last_offset, bytes, body FROM batch AS b WHERE queue_id = ?1 \
+                 AND expires_at <= ?2 AND expires_at < 9223372036854775807 AND last_offset <= ?3 \
+                 AND (first_offset < (SELECT max(first_offset) FROM batch WHERE queue_id = ?1) \
+                      OR NOT EXISTS (SELECT 1 FROM batch AS e WHERE e.queue_id = ?1 \
+                                     AND e.first_offset < b.first_offset AND e.expires_at > ?2)) \
+                 ORDER BY first_offset LIMIT ?4",
+            )
+            .bind(trim.queue.as_i64())
+            .bind(now.as_i64())
+            .bind(trim.through.as_i64())
+            .bind(i64::from(trim.limit)),
+        )
+        .await?;
+    let mut trimmed = Trimmed {
+        trimmed_through: Offset::ZERO,
+        batches: 0,
+        messages: 0,
+        bytes: 0,
+        oldest: None,
+        next_expiry: StoreTime::NEVER,
+        store_time: now,
+    };
+    let mut end = Offset::ZERO;
+    for row in &rows {
+        let first = column::offset(row, "first_offset")?;
+        end = column::offset(row, "last_offset")?;
+        trimmed.batches += 1;
+        trimmed.messages += end.since(first) + 1;
+        trimmed.bytes += column::unsigned(row, "bytes")?;
+        let body: i64 = column::get(row, "body")?;
+        tx.rows(query("DELETE FROM body WHERE id = ?1").bind(body)).await?;
+        tx.rows(
+            query("DELETE FROM batch WHERE queue_id = ?1 AND first_offset = ?2")
+                .bind(trim.queue.as_i64())
+                .bind(first.as_i64()),
+        )
+        .await?;
+    }
+    let left = tx
+        .row(
+            query(
+                "SELECT (SELECT stored_at FROM batch WHERE queue_id = ?1 ORDER BY first_offset LIMIT 1) AS oldest, \
+                 (SELECT min(expires_at) FROM batch WHERE queue_id = ?1 AND expires_at < 9223372036854775807) \
+                 AS next_expiry",
+            )
+            .bind(trim.queue.as_i64()),
+        )
+        .await?;
+    if let Some(left) = left {
+        trimmed.oldest = column::optional_time(&left, "oldest")?;
+        trimmed.next_expiry = column::optional_time(&left, "next_expiry")?.unwrap_or(StoreTime::NEVER);
+    }
+    Ok((trimmed, end))
+}
+
+#[async_trait]
+impl Log for SqliteStore {
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, ClaimError> {
+        let (mut tx, now) = self.begin().await?;
+        let row = tx
+            .row(
+                query(
+                    "SELECT l.epoch, l.claim, q.assignee, b.incarnation FROM queue q JOIN log l ON l.queue_id = q.id \
+                     LEFT JOIN broker b ON b.id = ?2 WHERE q.id = ?1 AND q.deleted = 0",
+                )
+                .bind(claim.queue.as_i64())
+                .bind(claim.broker.as_i64()),
+            )
+            .await?;
+        let Some(row) = row else {
+            tx.rollback().await?;
+            return Err(ClaimError::Deleted);
+        };
+        let epoch = column::epoch(&row, "epoch")?;
+        // Made again, a claim that is still the latest answers as before, whatever has been assigned since.
+        if column::get::<_, Option<Uuid>>(&row, "claim")? == Some(claim.claim.uuid()) {
+            tx.rollback().await?;
+            return Ok(Claimed { epoch, store_time: now });
+        }
+        if column::get::<_, Option<Uuid>>(&row, "incarnation")? != Some(claim.incarnation.uuid()) {
+            tx.rollback().await?;
+            return Err(ClaimError::Replaced);
+        }
+        if column::get::<_, Option<i64>>(&row, "assignee")? != Some(claim.broker.as_i64()) {
+            tx.rollback().await?;
+            return Err(ClaimError::NotAssignee);
+        }
+        tx.rows(
+            query("UPDATE log SET epoch = ?2, claim = ?3 WHERE queue_id = ?1")
+                .bind(claim.queue.as_i64())
+                .bind(epoch.next().as_i64())
+                .bind(claim.claim.uuid()),
+        )
+        .await?;
+        tx.commit().await?;
+        Ok(Claimed { epoch: epoch.next(), store_time: now })
+    }
+
+    async fn tail(&self, queue: QueueId) -> Result<LogTail, StoreError> {
+        let mut session = self.readers.read().await?;
+        let row = session
+            .row(
+                query(
+                    "SELECT s.trimmed_through, s.producers, s.producers_through, \
+                     coalesce(b.first_offset, 0) AS first_offset, coalesce(b.last_offset, 0) AS last_offset, \
+                     coalesce(b.epoch, 0) AS epoch, coalesce(b.stored_at, 0) AS stored_at \
+                     FROM log_state s LEFT JOIN batch b ON b.queue_id = s.queue_id AND b.first_offset = \
+                     (SELECT max(first_offset) FROM batch WHERE queue_id = ?1) WHERE s.queue_id = ?1",
+                )
+                .bind(queue.as_i64()),
+            )
+            .await?;
+        let incarnations = session
+            .rows(
+                query("SELECT producer_id, incarnation FROM producer WHERE queue_id = ?1 ORDER BY producer_id")
+                    .bind(queue.as_i64()),
+            )
+            .await?;
+        session.done();
+        let Some(row) = row else { return Ok(LogTail::default()) };
+        let trimmed_through = column::offset(&row, "trimmed_through")?;
+        let producers = match column::get::<_, Option<Vec<u8>>>(&row, "producers")? {
+            Some(snapshot) => Some((column::offset(&row, "producers_through")?, snapshot.into())),
+            None => None,
+        };
+        let incarnation = |row: &SqliteRow| {
+            Ok((ProducerId::new(column::get(row, "producer_id")?), column::unsigned(row, "incarnation")?))
+        };
+        Ok(LogTail {
+            end: column::offset(&row, "last_offset")?.max(trimmed_through),
+            last_first: column::offset(&row, "first_offset")?,
+            last_epoch: column::epoch(&row, "epoch")?,
+            last_stored_at: column::time(&row, "stored_at")?,
+            trimmed_through,
+            producers,
+            incarnations: incarnations.iter().map(incarnation).collect::<Result<_, StoreError>>()?,
+        })
+    }
+
+    async fn headers(&self, queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let rows = session
+            .rows(
+                query(
+                    "SELECT first_offset, last_offset, epoch, format, stored_at, expires_at, message_index FROM batch \
+                     WHERE queue_id = ?1 AND last_offset > ?2 AND first_offset >= coalesce( \
+                     (SELECT max(first_offset) FROM batch WHERE queue_id = ?1 AND first_offset <= ?2), 0) \
+                     ORDER BY first_offset LIMIT ?3",
+                )
+                .bind(queue.as_i64())
+                .bind(after.as_i64())
+                .bind(i64::from(limit)),
+            )
+            .await?;
+        session.done();
+        rows.iter().map(header).collect()
+    }
+
+    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let rows = session
+            .rows(
+                query(
+                    "SELECT batch.*, body.frames FROM (SELECT first_offset, sum(bytes) OVER w AS total, \
+                     row_number() OVER w AS place FROM batch \
+                     WHERE queue_id = ?1 AND last_offset > ?2 AND first_offset >= coalesce( \
+                     (SELECT max(first_offset) FROM batch WHERE queue_id = ?1 AND first_offset <= ?2), 0) \
+                     WINDOW w AS (ORDER BY first_offset ROWS UNBOUNDED PRECEDING) \
+                     ORDER BY first_offset LIMIT ?4) AS w \
+                     JOIN batch ON batch.queue_id = ?1 AND batch.first_offset = w.first_offset \
+                     JOIN body ON body.id = batch.body \
+                     WHERE w.total <= ?3 OR w.place = 1 ORDER BY w.first_offset",
+                )
+                .bind(queue.as_i64())
+                .bind(after.as_i64())
+                .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
+                .bind(MAX_READ_BATCHES),
+            )
+            .await?;
+        session.done();
+        let stored = |row: &SqliteRow| {
+            Ok(StoredBatch {
+                header: header(row)?,
+                frames: column::bytes(row, "frames")?,
+                checksum: column::checksum(row)?,
+            })
+        };
+        rows.iter().map(stored).collect()
+    }
+
+    async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {
+        check_group(group)?;
+        let (mut tx, now) = self.begin().await?;
+        let mut answers = Vec::with_capacity(group.len());
+        for batch in group {
+            let answer = match Fence::read(&mut tx, batch.queue).await? {
+                None => Appended::Deleted,
+                Some(fence) => match fence.refuses(batch) {
+                    Some(refused) => refused,
+                    None => {
+                        let stored_at = now.max(batch.not_before).max(fence.last_stored_at);
+                        insert(&mut tx, batch, stored_at).await?;
+                        Appended::Stored { stored_at }
+                    }
+                },
+            };
+            answers.push(answer);
+        }
+        tx.commit().await?;
+        Ok(answers)
+    }
+
+    async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {
+        let (mut tx, now) = self.begin().await?;
+        let Some(fence) = Fence::read(&mut tx, trim.queue).await?.filter(|fence| !fence.deleted) else {
+            tx.rollback().await?;
+            return Err(LogError::Deleted);
+        };
+        if fence.epoch != trim.epoch {
+            tx.rollback().await?;
+            return Err(LogError::Fenced { epoch: fence.epoch });
+        }
+        let (mut trimmed, end) = remove_expired(&mut tx, trim, now).await?;
+        trimmed.trimmed_through = fence.trimmed_through;
+        if trimmed.batches > 0 {
+            let oldest = tx
+                .row(
+                    query("SELECT first_offset FROM batch WHERE queue_id = ?1 ORDER BY first_offset LIMIT 1")
+                        .bind(trim.queue.as_i64()),
+                )
+                .await?;
+            trimmed.trimmed_through = match oldest {
+                Some(row) => Offset::new(column::unsigned(&row, "first_offset")?.saturating_sub(1)),
+                None => end,
+            };
+        }
+        tx.rows(
+            query(
+                "UPDATE log_state SET trimmed_through = ?2, \
+                 producers = CASE WHEN producers_through <= ?4 THEN ?3 ELSE producers END, \
+                 producers_through = MAX(producers_through, ?4) WHERE queue_id = ?1",
+            )
+            .bind(trim.queue.as_i64())
+            .bind(trimmed.trimmed_through.as_i64())
+            .bind(&*trim.producers)
+            .bind(trim.through.as_i64()),
+        )
+        .await?;
+        tx.commit().await?;
+        Ok(trimmed)
+    }
+
+    async fn stats(&self, queue: QueueId, through: Offset) -> Result<LogStats, StoreError> {
+        let mut session = self.readers.read().await?;
+        let row = session
+            .row(
+                query(
+                    "SELECT coalesce(sum(last_offset - first_offset + 1), 0) AS messages, \
+                     coalesce(sum(bytes), 0) AS bytes, min(stored_at) AS oldest, min(expires_at) AS next_expiry \
+                     FROM batch WHERE queue_id = ?1 AND last_offset <= ?2",
+                )
+                .bind(queue.as_i64())
+                .bind(through.as_i64()),
+            )
+            .await?;
+        session.done();
+        let Some(row) = row else { return Ok(LogStats::default()) };
+        Ok(LogStats {
+            messages: column::unsigned(&row, "messages")?,
+            bytes: column::unsigned(&row, "bytes")?,
+            oldest: column::optional_time(&row, "oldest")?,
+            next_expiry: column::optional_time(&row, "next_expiry")?.unwrap_or(StoreTime::NEVER),
+        })
+    }
+
+    async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {
+        let (mut tx, _) = self.begin().await?;
+        let row = tx
+            .row(
+                query(
+                    "INSERT INTO producer (queue_id, producer_id, incarnation) \
+                     SELECT id, ?2, 1 FROM queue WHERE id = ?1 AND deleted = 0 \
+                     ON CONFLICT (queue_id, producer_id) DO UPDATE SET incarnation = incarnation + 1 \
+                     RETURNING incarnation",
+                )
+                .bind(queue.as_i64())
+                .bind(producer.uuid()),
+            )
+            .await?;
+        tx.commit().await?;
+        row.as_ref().map(|row| column::unsigned(row, "incarnation")).transpose()
+    }
+
+    async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {
+        let (mut tx, _) = self.begin().await?;
+        let rows = tx
+            .rows(
+                query(
+                    "SELECT b.queue_id, b.first_offset, b.body FROM queue q JOIN batch b ON b.queue_id = q.id \
+                     WHERE q.deleted = 1 ORDER BY b.queue_id, b.first_offset LIMIT ?1",
+                )
+                .bind(i64::from(limit)),
+            )
+            .await?;
+        for row in &rows {
+            tx.rows(query("DELETE FROM body WHERE id = ?1").bind(column::get::<_, i64>(row, "body")?)).await?;
+            tx.rows(
+                query("DELETE FROM batch WHERE queue_id = ?1 AND first_offset = ?2")
+                    .bind(column::get::<_, i64>(row, "queue_id")?)
+                    .bind(column::get::<_, i64>(row, "first_offset")?),
+            )
+            .await?;
+        }
+        let empty = tx
+            .rows(
+                query(
+                    "SELECT id FROM queue q WHERE deleted = 1 \
+                     AND NOT EXISTS (SELECT 1 FROM batch WHERE queue_id = q.id) ORDER BY id LIMIT ?1",
+                )
+                .bind(MAX_PURGED_QUEUES),
+            )
+            .await?;
+        for row in &empty {
+            let id: i64 = column::get(row, "id")?;
+            for statement in [
+                "DELETE FROM producer WHERE queue_id = ?1",
+                "DELETE FROM log_state WHERE queue_id = ?1",
+                "DELETE FROM log WHERE queue_id = ?1",
+                "DELETE FROM queue WHERE id = ?1",
+            ] {
+                tx.rows(query(statement).bind(id)).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(rows.len() as u64)
+    }
+}

@@ -1,0 +1,153 @@
+//! The store as one SQLite file: for `rmom dev` and small installations.
+//!
+//! One connection writes, some others read: in WAL mode they do not wait for each other. A lock file beside the database
+//! keeps other processes out; the brokers and managers that share the store are tasks of one process.
+
+mod backend;
+mod catalog;
+mod log;
+
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use rmom_core::{
+    model::StoreTime,
+    ports::{Clock, StoreError},
+};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+
+use self::backend::SqliteBackend;
+use super::{
+    OpenError,
+    migrate::Schema,
+    pool::{Pool, PoolLimits, Session},
+};
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::new(
+        "sqlite",
+        &[(1, "initial", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0001_initial.sql")))],
+    )
+});
+
+/// Connections that read.
+const READERS: usize = 4;
+
+/// How to open a [`SqliteStore`]. [`SqliteOptions::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    /// The database file; made if it is not there. Its folder has to be there. Beside it lie `-wal`, `-shm` and `.lock`.
+    pub file: PathBuf,
+    /// Bring an older schema up to date; otherwise refuse it. Default: true.
+    pub migrate: bool,
+    /// Deadline of one call. Default: 5 s.
+    pub call_timeout: Duration,
+    /// The database file grows to this size at most; then writes are refused, as on a full disk. Default: no limit.
+    pub max_bytes: Option<u64>,
+}
+
+impl SqliteOptions {
+    /// The defaults, for this file.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into(), migrate: true, call_timeout: Duration::from_secs(5), max_bytes: None }
+    }
+}
+
+/// Catalog and logs in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Pool<SqliteBackend>,
+    readers: Pool<SqliteBackend>,
+    clock: Arc<dyn Clock>,
+    /// Keeps other processes out for as long as it is open. The last field, so that it is dropped last.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the file, or makes it. `clock` is the store's clock.
+    ///
+    /// # Errors
+    /// [`OpenError`], of which `File`, `InUse`, `ReadOnly`, `NewerSchema`, `OlderSchema`, `ChangedSchema`,
+    /// `MigrationFailed` and `Failed` can happen here.
+    pub async fn open(options: SqliteOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let lock = lock(&options.file)?;
+        let limits = PoolLimits {
+            min_connections: READERS,
+            max_connections: READERS,
+            connect_timeout: options.call_timeout,
+            idle_timeout: Duration::MAX,
+            call_timeout: options.call_timeout,
+        };
+        let writing = SqliteBackend::new(&options, false);
+        let at = options.file.display().to_string();
+        let mut conn = writing.connect_options().connect().await.map_err(|e| open_error(&options.file, &e))?;
+        prepare(&mut conn, &at, options.migrate).await.map_err(|error| match error {
+            Prepare::Sql(error) => open_error(&options.file, &error),
+            Prepare::Schema(error) => error,
+        })?;
+        conn.close().await.map_err(|e| open_error(&options.file, &e))?;
+        Ok(Self {
+            writer: Pool::new(Arc::new(writing), PoolLimits { min_connections: 1, max_connections: 1, ..limits }),
+            readers: Pool::new(Arc::new(SqliteBackend::new(&options, true)), limits),
+            clock,
+            _lock: lock,
+        })
+    }
+
+    /// A transaction that writes. There is one at a time, and none of them goes back before the clock's reading here.
+    async fn begin(&self) -> Result<(Session<'_, SqliteBackend>, StoreTime), StoreError> {
+        let mut tx = self.writer.write().await?;
+        tx.begin().await?;
+        Ok((tx, self.clock.now()))
+    }
+}
+
+enum Prepare {
+    Sql(sqlx::Error),
+    Schema(OpenError),
+}
+
+impl From<sqlx::Error> for Prepare {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+async fn prepare(conn: &mut SqliteConnection, at: &str, migrate: bool) -> Result<(), Prepare> {
+    let tables =
+        sqlx::query("SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'").fetch_one(&mut *conn).await?;
+    let exists = tables.try_get::<i64, _>(0)? > 0;
+    // A database that cannot be written says so here, and not at the first push.
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *conn).await?;
+    sqlx::query("ROLLBACK").execute(&mut *conn).await?;
+    SCHEMA.bring_up(conn, at, exists, migrate).await.map_err(Prepare::Schema)
+}
+
+/// Takes the lock file beside the database.
+fn lock(file: &Path) -> Result<File, OpenError> {
+    let mut path = file.as_os_str().to_owned();
+    path.push(".lock");
+    let file_error = |error: io::Error| OpenError::File { file: file.to_owned(), reason: error.to_string() };
+    let lock = File::options().create(true).write(true).truncate(false).open(path).map_err(file_error)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { file: file.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(file_error(error)),
+    }
+}
+
+fn open_error(file: &Path, error: &sqlx::Error) -> OpenError {
+    let at = file.display().to_string();
+    let reason = error.to_string();
+    match backend::primary_code(error) {
+        Some(backend::READONLY) => OpenError::ReadOnly { at, reason },
+        Some(backend::BUSY) => OpenError::InUse { file: file.to_owned() },
+        Some(backend::CANTOPEN | backend::NOTADB | backend::PERM) => OpenError::File { file: file.to_owned(), reason },
+        _ => OpenError::Failed { at, reason },
+    }
+}

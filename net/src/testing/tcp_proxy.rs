@@ -1,0 +1,193 @@
+//! A TCP proxy that loses what a test wants it to lose.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// What becomes of a request that [`TcpProxy::when`] waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection breaks, and the server does not see the request.
+    LoseRequest,
+    /// The server sees the request; when it answers, the connection breaks, and the client does not see the answer.
+    LoseAnswer,
+    /// From then on nothing passes, on any connection, until [`TcpProxy::heal`].
+    Stall,
+}
+
+/// Stands between clients and a server. Everything passes until told otherwise; dropped, it breaks all connections.
+#[derive(Debug)]
+pub struct TcpProxy {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    acceptor: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    server: String,
+    stalled: watch::Sender<bool>,
+    refusing: AtomicBool,
+    rule: Mutex<Option<(Vec<u8>, Fault)>>,
+    /// Breaks the connections that are open now; replaced when it did.
+    open: Mutex<CancellationToken>,
+    accepted: AtomicUsize,
+}
+
+impl TcpProxy {
+    /// Listens on a free port of the loopback interface, and forwards to `server`, which is a host and port.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    pub async fn start(server: impl Into<String>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let addr = listener.local_addr().expect("a bound socket has an address");
+        let shared = Arc::new(Shared {
+            server: server.into(),
+            stalled: watch::Sender::new(false),
+            refusing: AtomicBool::new(false),
+            rule: Mutex::new(None),
+            open: Mutex::new(CancellationToken::new()),
+            accepted: AtomicUsize::new(0),
+        });
+        let acceptor = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Self { addr, shared, acceptor }
+    }
+
+    /// Where it listens.
+    pub fn authority(&self) -> String {
+        self.addr.to_string()
+    }
+
+    /// How many connections there have been.
+    pub fn accepted(&self) -> usize {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Once: does this to the next request that holds `pattern`; an empty pattern is in every request.
+    pub fn when(&self, pattern: &[u8], fault: Fault) {
+        *self.shared.rule.lock() = Some((pattern.to_vec(), fault));
+    }
+
+    /// True if what [`TcpProxy::when`] waits for has not come.
+    pub fn is_waiting(&self) -> bool {
+        self.shared.rule.lock().is_some()
+    }
+
+    /// From now on nothing passes; what is under way arrives after [`TcpProxy::heal`].
+    pub fn stall(&self) {
+        self.shared.stalled.send_replace(true);
+    }
+
+    /// Breaks all connections, and all new ones.
+    pub fn refuse(&self) {
+        self.shared.refusing.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// Breaks the connections that are open.
+    pub fn cut(&self) {
+        std::mem::take(&mut *self.shared.open.lock()).cancel();
+    }
+
+    /// Everything passes again.
+    pub fn heal(&self) {
+        *self.shared.rule.lock() = None;
+        self.shared.refusing.store(false, Ordering::SeqCst);
+        self.shared.stalled.send_replace(false);
+    }
+}
+
+impl Drop for TcpProxy {
+    fn drop(&mut self) {
+        self.acceptor.abort();
+        self.cut();
+    }
+}
+
+impl Shared {
+    /// The fault that is to befall this request.
+    fn fault(&self, request: &[u8]) -> Option<Fault> {
+        let holds = |pattern: &[u8]| pattern.is_empty() || request.windows(pattern.len()).any(|part| part == pattern);
+        self.rule.lock().take_if(|(pattern, _)| holds(pattern)).map(|(_, fault)| fault)
+    }
+
+    async fn until_it_passes(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.stalled.subscribe().wait_for(|stalled| !stalled).await;
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((client, _)) = listener.accept().await {
+        shared.accepted.fetch_add(1, Ordering::SeqCst);
+        if shared.refusing.load(Ordering::SeqCst) {
+            continue;
+        }
+        let broken = shared.open.lock().clone();
+        let shared = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let Ok(server) = TcpStream::connect(&shared.server).await else { return };
+            let (client_reader, client_writer) = client.into_split();
+            let (server_reader, server_writer) = server.into_split();
+            let deaf = AtomicBool::new(false);
+            tokio::select! {
+                biased;
+                () = broken.cancelled() => {}
+                () = requests(client_reader, server_writer, &shared, &deaf) => {}
+                () = answers(server_reader, client_writer, &shared, &deaf) => {}
+            }
+        });
+    }
+}
+
+/// Copies from client to server. A client that closes while everything stalls is seen only after what it sent has
+/// passed, as on a network that delays.
+async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, deaf: &AtomicBool) {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let read = from.read(&mut buffer).await.unwrap_or(0);
+        match shared.fault(&buffer[..read]) {
+            Some(Fault::LoseRequest) => return,
+            Some(Fault::LoseAnswer) => deaf.store(true, Ordering::SeqCst),
+            Some(Fault::Stall) => {
+                shared.stalled.send_replace(true);
+            }
+            None => {}
+        }
+        shared.until_it_passes().await;
+        if read == 0 || to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Copies from server to client, until an answer is to be lost.
+async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, deaf: &AtomicBool) {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let read = from.read(&mut buffer).await.unwrap_or(0);
+        shared.until_it_passes().await;
+        if read == 0 || deaf.load(Ordering::SeqCst) || to.write_all(&buffer[..read]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,386 @@
+//! TLS over TCP.
+//!
+//! The services speak the same HTTP over it as over TCP; encryption is no concern of theirs.
+
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rmom_core::ports::{BoxIo, Listener, Transport};
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio_rustls::{
+    TlsAcceptor, TlsConnector,
+    rustls::{
+        self, ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier,
+        crypto::{CryptoProvider, ring},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem, pem::PemObject as _},
+        server::{VerifierBuilderError, WebPkiClientVerifier},
+    },
+    server::TlsStream,
+};
+
+use super::tcp::{Tcp, TcpAccept};
+
+/// How long a handshake may take, at either end.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Handshakes under way at once; further connections wait in the kernel's queue.
+pub const MAX_HANDSHAKES: usize = 256;
+
+/// Protocols offered, best first.
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// A certificate (chain) and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// PEM file with the certificate, followed by those that vouch for it.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+/// The files that TLS needs; which are required depends on who connects and who listens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Who this process is. Required to listen; shown to servers that ask for it.
+    pub identity: Option<Identity>,
+    /// PEM file with the certificates that this process trusts in servers it connects to. Required to connect.
+    pub server_ca: Option<PathBuf>,
+    /// PEM file with the certificates that vouch for clients; with it, clients without one are turned away (mutual TLS).
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file cannot be read, or is no PEM.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// A PEM file without a certificate.
+    #[error("{}: there is no certificate in it", .0.display())]
+    NoCertificate(PathBuf),
+    /// A certificate that cannot be used.
+    #[error("{}: {source}", path.display())]
+    Certificate {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: rustls::Error,
+    },
+    /// The client CA cannot be used.
+    #[error("{}: {source}", path.display())]
+    ClientCa {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: VerifierBuilderError,
+    },
+}
+
+/// TLS 1.2 and 1.3 over [`Tcp`].
+#[derive(Clone)]
+pub struct Tls {
+    acceptor: Option<TlsAcceptor>,
+    connector: Option<TlsConnector>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls")
+            .field("listens", &self.acceptor.is_some())
+            .field("connects", &self.connector.is_some())
+            .finish()
+    }
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`TlsError`], which names the file.
+    pub fn from_files(files: &TlsFiles) -> Result<Self, TlsError> {
+        let identity = files.identity.as_ref().map(load_identity).transpose()?;
+        let acceptor = match (&files.identity, &identity) {
+            (Some(paths), Some((chain, key))) => {
+                let builder = server_builder();
+                let builder = match &files.client_ca {
+                    None => builder.with_no_client_auth(),
+                    Some(path) => builder.with_client_cert_verifier(
+                        WebPkiClientVerifier::builder_with_provider(Arc::new(load_roots(path)?), provider())
+                            .build()
+                            .map_err(|source| TlsError::ClientCa { path: path.clone(), source })?,
+                    ),
+                };
+                let mut config = builder
+                    .with_single_cert(chain.clone(), key.clone_key())
+                    .map_err(|source| TlsError::Certificate { path: paths.certificate.clone(), source })?;
+                config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+                Some(TlsAcceptor::from(Arc::new(config)))
+            }
+            _ => None,
+        };
+        let connector = match &files.server_ca {
+            None => None,
+            Some(path) => {
+                let builder = client_builder().with_root_certificates(load_roots(path)?);
+                let mut config = match (&files.identity, identity) {
+                    (Some(paths), Some((chain, key))) => builder
+                        .with_client_auth_cert(chain, key)
+                        .map_err(|source| TlsError::Certificate { path: paths.certificate.clone(), source })?,
+                    _ => builder.with_no_client_auth(),
+                };
+                config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
+                Some(TlsConnector::from(Arc::new(config)))
+            }
+        };
+        Ok(Self { acceptor, connector })
+    }
+}
+
+/// Named explicitly: what rustls picks by itself depends on the features that other crates switch on.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn server_builder() -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring has the cipher suites of TLS 1.2 and 1.3")
+}
+
+fn client_builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("ring has the cipher suites of TLS 1.2 and 1.3")
+}
+
+type Chain = Vec<CertificateDer<'static>>;
+
+fn load_identity(identity: &Identity) -> Result<(Chain, PrivateKeyDer<'static>), TlsError> {
+    let chain = load_chain(&identity.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&identity.key)
+        .map_err(|source| TlsError::File { path: identity.key.clone(), source })?;
+    Ok((chain, key))
+}
+
+fn load_chain(path: &Path) -> Result<Chain, TlsError> {
+    let chain: Chain = CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(|source| TlsError::File { path: path.to_owned(), source })?;
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate(path.to_owned()));
+    }
+    Ok(chain)
+}
+
+fn load_roots(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in load_chain(path)? {
+        roots.add(certificate).map_err(|source| TlsError::Certificate { path: path.to_owned(), source })?;
+    }
+    Ok(roots)
+}
+
+fn unusable(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
+#[async_trait]
+impl Transport for Tls {
+    async fn connect(&self, authority: &str) -> io::Result<BoxIo> {
+        let connector = self.connector.as_ref().ok_or_else(|| unusable("TLS: connecting takes a server CA file"))?;
+        let authority = authority
+            .parse::<http::uri::Authority>()
+            .map_err(|error| unusable(&format!("{authority:?} is not host:port: {error}")))?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| unusable(&format!("{host:?}: {error}")))?;
+        let stream = Tcp::stream(authority.as_str()).await?;
+        let stream = timeout(HANDSHAKE_TIMEOUT, connector.connect(name, stream)).await.map_err(|_| {
+            io::Error::new(io::ErrorKind::TimedOut, format!("{authority} did not finish the TLS handshake"))
+        })??;
+        Ok(Box::new(stream))
+    }
+
+    async fn bind(&self, authority: &str) -> io::Result<Box<dyn Listener>> {
+        let acceptor =
+            self.acceptor.clone().ok_or_else(|| unusable("TLS: listening takes a certificate and a key file"))?;
+        Ok(Box::new(TlsAccept { tcp: Tcp::listener(authority).await?, acceptor, handshakes: JoinSet::new() }))
+    }
+}
+
+/// Accepts, and shakes hands with several clients at once: one that dawdles holds up nobody.
+struct TlsAccept {
+    tcp: TcpAccept,
+    acceptor: TlsAcceptor,
+    handshakes: JoinSet<io::Result<(TlsStream<TcpStream>, String)>>,
+}
+
+#[async_trait]
+impl Listener for TlsAccept {
+    async fn accept(&mut self) -> io::Result<(BoxIo, String)> {
+        loop {
+            tokio::select! {
+                biased;
+                Some(done) = self.handshakes.join_next() => match done {
+                    Ok(Ok((stream, peer))) => return Ok((Box::new(stream), peer)),
+                    // A scanner, a plain-text client, a wrong certificate: the other end's doing, and it was told.
+                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
+                    Err(error) => tracing::error!(%error, "a TLS handshake panicked"),
+                },
+                accepted = self.tcp.stream(), if self.handshakes.len() < MAX_HANDSHAKES => {
+                    let (stream, peer) = accepted?;
+                    let acceptor = self.acceptor.clone();
+                    self.handshakes.spawn(async move {
+                        let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
+                        Ok((stream, peer.to_string()))
+                    });
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> String {
+        self.tcp.local()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// A CA and an identity that it vouches for, as files.
+    struct Pki {
+        dir: tempfile::TempDir,
+        ca: CertifiedIssuer<'static, KeyPair>,
+    }
+
+    impl Pki {
+        fn new() -> Self {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+            let pki = Self { dir: tempfile::tempdir().unwrap(), ca };
+            fs::write(pki.ca_file(), pki.ca.pem()).unwrap();
+            pki
+        }
+
+        fn ca_file(&self) -> PathBuf {
+            self.dir.path().join("ca.pem")
+        }
+
+        fn identity(&self, name: &str) -> Identity {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
+            let certificate = params.signed_by(&key, &self.ca).unwrap();
+            let identity = Identity {
+                certificate: self.dir.path().join(format!("{name}.pem")),
+                key: self.dir.path().join(format!("{name}.key")),
+            };
+            fs::write(&identity.certificate, certificate.pem()).unwrap();
+            fs::write(&identity.key, key.serialize_pem()).unwrap();
+            identity
+        }
+    }
+
+    /// Serves one echo to whoever completes a handshake, and returns what the client got.
+    async fn echo(server: &Tls, client: &Tls) -> io::Result<Vec<u8>> {
+        let mut listener = server.bind("127.0.0.1:0").await?;
+        let authority = listener.local_addr();
+        let client = async {
+            let mut io = client.connect(&authority).await?;
+            io.write_all(b"ping").await?;
+            let mut answer = vec![0; 4];
+            io.read_exact(&mut answer).await?;
+            Ok(answer)
+        };
+        let server = async {
+            let (mut io, _) = listener.accept().await.unwrap();
+            let mut bytes = [0; 4];
+            io.read_exact(&mut bytes).await.unwrap();
+            io.write_all(&bytes).await.unwrap();
+            io.flush().await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            answer = client => answer,
+            () = server => unreachable!(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_round_trip_and_a_stranger() {
+        let pki = Pki::new();
+        let server =
+            Tls::from_files(&TlsFiles { identity: Some(pki.identity("server")), ..TlsFiles::default() }).unwrap();
+        let client = Tls::from_files(&TlsFiles { server_ca: Some(pki.ca_file()), ..TlsFiles::default() }).unwrap();
+        assert_eq!(echo(&server, &client).await.unwrap(), b"ping");
+
+        let other = Pki::new();
+        let stranger = Tls::from_files(&TlsFiles { server_ca: Some(other.ca_file()), ..TlsFiles::default() }).unwrap();
+        let error = echo(&server, &stranger).await.unwrap_err();
+        assert!(error.to_string().contains("certificate"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn mutual_tls_turns_clients_without_certificate_away() {
+        let pki = Pki::new();
+        let files = |identity| TlsFiles { identity, server_ca: Some(pki.ca_file()), client_ca: Some(pki.ca_file()) };
+        let server = Tls::from_files(&files(Some(pki.identity("server")))).unwrap();
+        let known = Tls::from_files(&files(Some(pki.identity("client")))).unwrap();
+        assert_eq!(echo(&server, &known).await.unwrap(), b"ping");
+
+        let unknown = Tls::from_files(&files(None)).unwrap();
+        let error = echo(&server, &unknown).await.unwrap_err();
+        assert!(error.to_string().contains("CertificateRequired"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_dawdles_holds_up_nobody() {
+        let pki = Pki::new();
+        let server =
+            Tls::from_files(&TlsFiles { identity: Some(pki.identity("server")), ..TlsFiles::default() }).unwrap();
+        let client = Tls::from_files(&TlsFiles { server_ca: Some(pki.ca_file()), ..TlsFiles::default() }).unwrap();
+        let mut listener = server.bind("127.0.0.1:0").await.unwrap();
+        let authority = listener.local_addr();
+        let _silent = Tcp::stream(&authority).await.unwrap();
+        let both = async { tokio::join!(listener.accept(), client.connect(&authority)) };
+        let (accepted, connected) = timeout(HANDSHAKE_TIMEOUT / 2, both).await.expect("it does not wait for the other");
+        accepted.unwrap();
+        connected.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_or_wrong_is_named() {
+        let pki = Pki::new();
+        let nothing = Tls::from_files(&TlsFiles::default()).unwrap();
+        let error = nothing.bind("127.0.0.1:0").await.err().unwrap();
+        assert!(error.to_string().contains("a certificate and a key file"), "{error}");
+        let error = nothing.connect("127.0.0.1:1").await.err().unwrap();
+        assert!(error.to_string().contains("a server CA file"), "{error}");
+
+        let absent = pki.dir.path().join("absent.pem");
+        let error = Tls::from_files(&TlsFiles { server_ca: Some(absent), ..TlsFiles::default() }).unwrap_err();
+        assert!(error.to_string().contains("absent.pem"), "{error}");
+        let empty = pki.dir.path().join("empty.pem");
+        fs::write(&empty, "").unwrap();
+        let error = Tls::from_files(&TlsFiles { server_ca: Some(empty), ..TlsFiles::default() }).unwrap_err();
+        assert!(error.to_string().contains("no certificate"), "{error}");
+        let mixed = Identity { key: pki.identity("other").key, ..pki.identity("server") };
+        let error = Tls::from_files(&TlsFiles { identity: Some(mixed), ..TlsFiles::default() }).unwrap_err();
+        assert!(error.to_string().contains("server.pem"), "{error}");
+    }
+}

@@ -1,0 +1,161 @@
+//! What else is on a broker's port: health, reflection, probes, metrics; TLS; and how it stops.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::TokioIo;
+use rmom_core::{model::Code, ports::Transport as _};
+use rmom_net::transport::{Identity, Tcp, Tls, TlsFiles};
+use rmom_proto::messages::{PushStreamOpen, PushStreamRequest, push_stream_request};
+use tokio::time::{Instant, timeout};
+use tokio_stream::StreamExt as _;
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
+};
+
+use crate::support::{PATIENCE, Server, create_channel, memory_store, next, push, refused, subscribe};
+
+async fn get(server: &Server, path: &str) -> (StatusCode, String) {
+    let io = Tcp.connect(&server.addr.authority()).await.unwrap();
+    let (mut client, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get(path).header("host", "broker").body(Empty::<Bytes>::new()).unwrap();
+    let (parts, body) = client.send_request(request).await.unwrap().into_parts();
+    (parts.status, String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap())
+}
+
+#[tokio::test]
+async fn probes_and_metrics_over_plain_http() {
+    let server = Server::start().await;
+    let mut client = server.client_with_queue().await;
+    client.push_to_queue(push("x", "")).await.unwrap();
+    assert_eq!(get(&server, "/healthz").await, (StatusCode::OK, r#"{"status":"alive"}"#.to_owned()));
+    assert_eq!(get(&server, "/readyz").await, (StatusCode::OK, r#"{"status":"ready"}"#.to_owned()));
+    let (status, page) = get(&server, "/metrics").await;
+    assert_eq!(status, StatusCode::OK);
+    for line in
+        ["rmom_broker_lease_current 1", "rmom_queue_pushed_total{queue=\"q\"} 1", "rmom_queue_epoch{queue=\"q\"} 1"]
+    {
+        assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
+    }
+    assert_eq!(get(&server, "/nonsense").await.0, StatusCode::NOT_FOUND);
+
+    server.broker.shutdown(PATIENCE).await;
+    let (status, why) = get(&server, "/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(why.contains("stopping"), "{why}");
+    assert_eq!(get(&server, "/healthz").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn grpc_health_follows_the_lease() {
+    let server = Server::start().await;
+    let mut health = HealthClient::new(server.channel());
+    let request = |service: &str| HealthCheckRequest { service: service.into() };
+    for service in ["", "messages.MessageStream"] {
+        let answer = health.check(request(service)).await.unwrap().into_inner();
+        assert_eq!(answer.status(), ServingStatus::Serving, "{service:?}");
+    }
+    assert_eq!(health.check(request("other")).await.unwrap_err().code(), tonic::Code::NotFound);
+    let mut unknown = health.watch(request("other")).await.unwrap().into_inner();
+    assert_eq!(unknown.message().await.unwrap().unwrap().status(), ServingStatus::ServiceUnknown);
+    let mut watch = health.watch(request("")).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    server.broker.shutdown(PATIENCE).await;
+    let change = timeout(PATIENCE, watch.message()).await.unwrap().unwrap().unwrap();
+    assert_eq!(change.status(), ServingStatus::NotServing);
+    server.shutdown.cancel();
+    assert!(timeout(PATIENCE, watch.message()).await.unwrap().unwrap().is_none(), "the watch ends with the server");
+}
+
+#[tokio::test]
+async fn the_services_describe_themselves() {
+    let server = Server::start().await;
+    let mut client = ServerReflectionClient::new(server.channel());
+    let list = MessageRequest::ListServices(String::new());
+    let request = ServerReflectionRequest { host: String::new(), message_request: Some(list) };
+    let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+    let Some(MessageResponse::ListServicesResponse(list)) = answers.next().await.unwrap().unwrap().message_response
+    else {
+        panic!("expected a list")
+    };
+    let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"messages.MessageStream") && names.contains(&"grpc.health.v1.Health"), "{names:?}");
+}
+
+#[tokio::test]
+async fn unknown_methods_are_unimplemented() {
+    let server = Server::start().await;
+    for path in ["/messages.MessageStream/Nonsense", "/other.Service/Method"] {
+        let mut grpc = tonic::client::Grpc::new(server.channel());
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<PushStreamOpen, PushStreamOpen>::default();
+        let request = tonic::Request::new(PushStreamOpen::default());
+        let answer = grpc.unary(request, http::uri::PathAndQuery::from_static(path), codec).await;
+        assert_eq!(answer.unwrap_err().code(), tonic::Code::Unimplemented, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn stopping_tells_everybody_and_does_not_wait_for_the_idle() {
+    let mut server = Server::start().await;
+    let mut client = server.client_with_queue().await;
+    let channel_id = create_channel(&mut client, "").await;
+    let mut subscription = subscribe(&mut client, &channel_id).await;
+    let open = PushStreamOpen { queue_label: "q".into(), ..PushStreamOpen::default() };
+    let open = PushStreamRequest { request: Some(push_stream_request::Request::Open(open)) };
+    let requests = tokio_stream::once(open).chain(tokio_stream::pending());
+    let mut acks = client.push_stream(requests).await.unwrap().into_inner();
+    acks.message().await.unwrap().unwrap();
+
+    let begun = Instant::now();
+    server.broker.shutdown(PATIENCE).await;
+    server.shutdown.cancel();
+    refused(next(&mut subscription).await, Code::ShuttingDown);
+    refused(timeout(PATIENCE, acks.message()).await.unwrap(), Code::ShuttingDown);
+    timeout(PATIENCE, &mut server.serving).await.expect("the server stops").unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(5), "no deadline was waited for: {:?}", begun.elapsed());
+}
+
+/// A CA, and an identity for 127.0.0.1 that it vouches for.
+fn tls(dir: &Path) -> Tls {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    let file = |name: &str, pem: String| {
+        let path = dir.join(name);
+        fs::write(&path, pem).unwrap();
+        path
+    };
+    let ca = file("ca.pem", ca.pem());
+    let identity =
+        Identity { certificate: file("certificate.pem", certificate.pem()), key: file("key.pem", key.serialize_pem()) };
+    Tls::from_files(&TlsFiles { identity: Some(identity), server_ca: Some(ca.clone()), client_ca: Some(ca) }).unwrap()
+}
+
+#[tokio::test]
+async fn everything_works_over_mutual_tls() {
+    use rmom_core::ports::BrokerControl as _;
+    let dir = tempfile::tempdir().unwrap();
+    let tls = Arc::new(tls(dir.path()));
+    let server = Server::start_with(memory_store(), tls.clone()).await;
+    let mut client = server.client_with_queue().await;
+    let channel_id = create_channel(&mut client, "").await;
+    client.push_to_queue(push("secret", "")).await.unwrap();
+    let mut stream = subscribe(&mut client, &channel_id).await;
+    assert_eq!(next(&mut stream).await.unwrap().content, "secret");
+    rmom_net::grpc::GrpcControl::new(tls).heartbeat(&server.addr, PATIENCE).await.unwrap();
+
+    let plain = Tcp.connect(&server.addr.authority()).await.unwrap();
+    let (mut plain, connection) = hyper::client::conn::http1::handshake(TokioIo::new(plain)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("/healthz").header("host", "b").body(Empty::<Bytes>::new()).unwrap();
+    plain.send_request(request).await.expect_err("plain text is not understood");
+}

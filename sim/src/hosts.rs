@@ -1,0 +1,77 @@
+//! What runs on the hosts: brokers and managers, wired as in production.
+
+use std::{fmt::Debug, sync::Arc};
+
+use axum::Router;
+use rmom_core::{
+    broker::{Broker, BrokerSettings},
+    manager::{Manager, ManagerSettings},
+    model::BrokerAddr,
+    ports::{Entropy, Store, Transport as _},
+};
+use rmom_net::{
+    grpc::{BrokerService, GrpcControl, broker_router},
+    rest::{self, RestSettings},
+    serve::{ServeSettings, ServeStats, serve},
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::SimNet;
+
+/// The port of every broker.
+const BROKER_PORT: u16 = 50_051;
+/// The port of every manager.
+const MANAGER_PORT: u16 = 8_082;
+
+/// The name of a broker's host; brokers are counted from 1.
+#[must_use]
+pub fn broker_host(number: usize) -> String {
+    format!("broker-{number}")
+}
+
+/// The name of a manager's host; managers are counted from 1.
+#[must_use]
+pub fn manager_host(number: usize) -> String {
+    format!("manager-{number}")
+}
+
+/// Where clients find a manager.
+pub(crate) fn manager_url(number: usize) -> String {
+    format!("http://{}:{MANAGER_PORT}", manager_host(number))
+}
+
+/// A broker, from its start until its host crashes.
+pub(crate) async fn run_broker(number: usize, store: Arc<dyn Store>, entropy: Arc<dyn Entropy>) -> turmoil::Result {
+    let settings = BrokerSettings::new(BrokerAddr { host: broker_host(number), port: BROKER_PORT });
+    let max_message_bytes = settings.max_message_bytes;
+    let (broker, core) = Broker::spawn(settings, store, entropy);
+    let connections = Arc::new(ServeStats::default());
+    let shutdown = CancellationToken::new();
+    let service = BrokerService { max_message_bytes, connections: connections.clone(), shutdown: shutdown.clone() };
+    run(BROKER_PORT, broker_router(broker, service), connections, shutdown, core).await
+}
+
+/// A manager, from its start until its host crashes.
+pub(crate) async fn run_manager(store: Arc<dyn Store>, entropy: Arc<dyn Entropy>) -> turmoil::Result {
+    let control = Arc::new(GrpcControl::new(Arc::new(SimNet)));
+    let (manager, core) = Manager::spawn(ManagerSettings::default(), store, control, entropy);
+    let router = rest::router(manager, RestSettings::default());
+    run(MANAGER_PORT, router, Arc::default(), CancellationToken::new(), core).await
+}
+
+/// Serves until the host crashes. Nobody asks for an orderly end, so any end is a failure of the simulation.
+async fn run<E: Debug>(
+    port: u16,
+    router: Router,
+    stats: Arc<ServeStats>,
+    shutdown: CancellationToken,
+    core: JoinHandle<E>,
+) -> turmoil::Result {
+    let listener = SimNet.bind(&format!("0.0.0.0:{port}")).await?;
+    tokio::select! {
+        biased;
+        exit = core => Err(format!("the core ended by itself: {exit:?}").into()),
+        () = serve(listener, router, ServeSettings::default(), stats, shutdown) => Err("the server ended by itself".into()),
+    }
+}

@@ -1,0 +1,40 @@
+//! The simulated world of rmom: the production code over a simulated network, replayed from a seed.
+//!
+//! A [`Cluster`] runs managers, brokers and clients on turmoil's hosts. What runs there is what runs in production, down to
+//! the bytes of HTTP/2; only the ports are others: the network ([`SimNet`]), wall time ([`SimClock`]), chance
+//! ([`SeededEntropy`]), and the store, which is the model of one (`MemoryStore`). A test is the hand of fate: it lets time
+//! pass, crashes hosts and cuts links.
+//!
+//! ```
+//! use std::time::Duration;
+//! use rmom_sim::{Cluster, broker_host, isolated};
+//!
+//! isolated(|| {
+//!     let mut cluster = Cluster::builder(7).brokers(3).build();
+//!     cluster.client("operator", |client| async move {
+//!         tokio::time::sleep(Duration::from_secs(5)).await;
+//!         assert_eq!(client.admin().brokers().await?.iter().filter(|broker| broker.live).count(), 2);
+//!         Ok(())
+//!     });
+//!     cluster.run_for(Duration::from_secs(1))?;
+//!     cluster.crash(&broker_host(1));
+//!     cluster.run()
+//! })
+//! .unwrap();
+//! ```
+
+mod chance;
+mod cluster;
+mod history;
+mod hosts;
+mod isolated;
+mod net;
+mod time;
+
+pub use chance::SeededEntropy;
+pub use cluster::{Cluster, ClusterBuilder, SimError};
+pub use history::History;
+pub use hosts::{broker_host, manager_host};
+pub use isolated::isolated;
+pub use net::SimNet;
+pub use time::{EPOCH_MILLIS, SimClock};
