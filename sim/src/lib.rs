@@ -24,17 +24,21 @@
 //! ```
 
 mod chance;
+pub mod check;
 mod cluster;
-mod history;
+pub mod history;
 mod hosts;
 mod isolated;
+mod journal;
 mod net;
+pub mod report;
+pub mod scenario;
 mod time;
 
 pub use chance::SeededEntropy;
 pub use cluster::{Cluster, ClusterBuilder, SimError};
-pub use history::History;
 pub use hosts::{broker_host, manager_host};
 pub use isolated::isolated;
+pub use journal::Journal;
 pub use net::SimNet;
 pub use time::{EPOCH_MILLIS, SimClock};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rmom_client::{Client, Start, Uuid};
 use rmom_core::model::QueueLabel;
-use rmom_sim::{Cluster, History, SimError, isolated};
+use rmom_sim::{Cluster, Journal, SimError, isolated};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
@@ -33,7 +33,7 @@ enum Event {
     Reconnected(u64),
 }
 
-async fn consume(client: Client, history: History<Event>) -> turmoil::Result {
+async fn consume(client: Client, history: Journal<Event>) -> turmoil::Result {
     let admin = client.admin();
     while !admin.brokers().await.is_ok_and(|brokers| brokers.iter().any(|broker| broker.live)) {
         sleep(Duration::from_millis(100)).await;
@@ -54,7 +54,7 @@ async fn consume(client: Client, history: History<Event>) -> turmoil::Result {
     Ok(())
 }
 
-async fn produce(client: Client, history: History<Event>) -> turmoil::Result {
+async fn produce(client: Client, history: Journal<Event>) -> turmoil::Result {
     let producer = client.producer(LABEL).open().await?;
     let (accepted, mut deliveries) = mpsc::channel(MESSAGES);
     let accept = async move {
@@ -81,7 +81,7 @@ async fn produce(client: Client, history: History<Event>) -> turmoil::Result {
 fn simulate(seed: u64) -> Result<Vec<(Duration, Event)>, SimError> {
     isolated(|| {
         let label = QueueLabel::parse(LABEL).expect("it is a valid label");
-        let history = History::default();
+        let history = Journal::default();
         let mut cluster = Cluster::builder(seed).brokers(3).limit(Duration::from_secs(120)).build();
 
         let events = history.clone();

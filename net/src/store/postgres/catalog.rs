@@ -27,6 +27,10 @@ use uuid::Uuid;
 use super::{PostgresStore, backend::PostgresBackend};
 use crate::store::{column, pool::Session};
 
+/// How often one call tries to create a queue while rivals create and delete it; between two tries one of each has to
+/// succeed.
+const CREATE_ATTEMPTS: u32 = 64;
+
 type Tx<'a> = Session<'a, PostgresBackend>;
 
 macro_rules! select_queue {
@@ -233,41 +237,49 @@ impl Catalog for PostgresStore {
     async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
         let mut tx = self.begin().await?;
         let queues = count(&mut tx, query("SELECT count(*) AS n FROM queue WHERE NOT deleted")).await?;
-        // Waits for another transaction that is creating or deleting a queue of this label. Two that create others may
-        // together pass the limit by one; it guards memory, not arithmetic.
-        let created = if queues < MAX_QUEUES as u64 {
-            tx.row(
-                query(
-                    "INSERT INTO queue (label, assignee, assignment, request) VALUES ($1, $2, $3, $4) \
-                     ON CONFLICT (label) WHERE NOT deleted DO NOTHING RETURNING id",
+        let mut attempt = 0;
+        let created = loop {
+            // Waits for another transaction that is creating or deleting a queue of this label. Two that create others
+            // may together pass the limit by one; it guards memory, not arithmetic.
+            let created = if queues < MAX_QUEUES as u64 {
+                tx.row(
+                    query(
+                        "INSERT INTO queue (label, assignee, assignment, request) VALUES ($1, $2, $3, $4) \
+                         ON CONFLICT (label) WHERE NOT deleted DO NOTHING RETURNING id",
+                    )
+                    .bind(create.label.as_str())
+                    .bind(create.assignee.map(BrokerId::as_i64))
+                    .bind(i64::from(create.assignee.is_some()))
+                    .bind(create.request),
                 )
-                .bind(create.label.as_str())
-                .bind(create.assignee.map(BrokerId::as_i64))
-                .bind(i64::from(create.assignee.is_some()))
-                .bind(create.request),
-            )
-            .await?
-        } else {
-            None
-        };
-        let Some(created) = created else {
+                .await?
+            } else {
+                None
+            };
+            if let Some(created) = created {
+                break created;
+            }
             let found = tx
                 .row(
                     query("SELECT id, request FROM queue WHERE label = $1 AND NOT deleted").bind(create.label.as_str()),
                 )
                 .await?;
-            let Some(found) = found else {
+            if let Some(found) = found {
+                let own = column::get::<_, Uuid>(&found, "request")? == create.request;
+                let record = queue_in(&mut tx, column::queue_id(&found, "id")?).await?;
                 tx.rollback().await?;
-                return Err(if queues < MAX_QUEUES as u64 {
-                    StoreError::Unavailable("a queue of this label was deleted at the same moment".into()).into()
-                } else {
-                    CreateQueueError::TooMany
-                });
-            };
-            let own = column::get::<_, Uuid>(&found, "request")? == create.request;
-            let record = queue_in(&mut tx, column::queue_id(&found, "id")?).await?;
-            tx.rollback().await?;
-            return record.filter(|_| own).ok_or(CreateQueueError::Exists);
+                return record.filter(|_| own).ok_or(CreateQueueError::Exists);
+            }
+            if queues >= MAX_QUEUES as u64 {
+                tx.rollback().await?;
+                return Err(CreateQueueError::TooMany);
+            }
+            // The queue that was in the way is gone since: each statement sees what was committed before it.
+            attempt += 1;
+            if attempt == CREATE_ATTEMPTS {
+                tx.rollback().await?;
+                return Err(StoreError::Unavailable("queues of this label come and go".into()).into());
+            }
         };
         let id = column::queue_id(&created, "id")?;
         tx.rows(

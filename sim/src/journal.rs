@@ -6,16 +6,16 @@ use parking_lot::Mutex;
 
 /// Events in the order in which they happened, each with its simulated time. Clones share it; it outlives hosts that crash.
 #[derive(Clone, Debug)]
-pub struct History<E>(Arc<Mutex<Vec<(Duration, E)>>>);
+pub struct Journal<E>(Arc<Mutex<Vec<(Duration, E)>>>);
 
-impl<E> Default for History<E> {
+impl<E> Default for Journal<E> {
     /// Nothing happened yet.
     fn default() -> Self {
         Self(Arc::default())
     }
 }
 
-impl<E: Clone> History<E> {
+impl<E: Clone> Journal<E> {
     /// Adds an event that happens now. Outside of hosts there is no now: such events are dated zero.
     pub fn record(&self, event: E) {
         self.0.lock().push((turmoil::sim_elapsed().unwrap_or_default(), event));

@@ -1,0 +1,85 @@
+//! The promises, each as a pure function over a history.
+//!
+//! A checker knows nothing of brokers: it is given the records of a run and says which of them cannot be, if the promise
+//! holds. `rmom-sim check FILE` runs them over a history that was written down.
+
+use serde::{Deserialize, Serialize};
+
+use crate::history::Record;
+
+/// One of the twelve promises that rmom makes; the README tells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promise {
+    /// 1: what is acknowledged is stored, and survives any crash.
+    Durable,
+    /// 2: what is acknowledged reaches every subscription that matches.
+    NoLoss,
+    /// 3: one sequence of offsets, and each producer's messages in its order.
+    Order,
+    /// 4: a retry is stored once.
+    PushedOnce,
+    /// 5: an application is given each message once.
+    DeliveredOnce,
+    /// 6: nothing is appended under an epoch that was replaced, and who was replaced stops.
+    OneWriter,
+    /// 7: nothing is dropped before it expires, or delivered long after.
+    TimeToLive,
+    /// 8: channels survive failovers.
+    ChannelsSurvive,
+    /// 9: what is deleted stays deleted.
+    DeletesAreFinal,
+    /// 10: when faults stop, everything proceeds within the bound.
+    Convergence,
+    /// 11: nothing is refused, dropped or unhealthy silently.
+    NothingSilent,
+    /// 12: bad input gets a clear error and changes nothing.
+    BadInput,
+}
+
+impl Promise {
+    /// All of them, in order.
+    pub const ALL: [Self; 12] = [
+        Self::Durable,
+        Self::NoLoss,
+        Self::Order,
+        Self::PushedOnce,
+        Self::DeliveredOnce,
+        Self::OneWriter,
+        Self::TimeToLive,
+        Self::ChannelsSurvive,
+        Self::DeletesAreFinal,
+        Self::Convergence,
+        Self::NothingSilent,
+        Self::BadInput,
+    ];
+
+    /// Its number in the README, from 1.
+    #[must_use]
+    pub fn number(self) -> usize {
+        self as usize + 1
+    }
+
+    /// True if what breaks it is a matter of progress, not of safety.
+    #[must_use]
+    pub fn is_liveness(self) -> bool {
+        matches!(self, Self::Convergence)
+    }
+}
+
+/// A promise was broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// Which.
+    pub promise: Promise,
+    /// What happened, in one sentence that names messages, queues, offsets and hosts.
+    pub what: String,
+    /// The records that show it, as indices into the history, in order; the last one is where it became visible.
+    pub records: Vec<usize>,
+}
+
+/// Runs all checkers over a history.
+#[must_use]
+pub fn check(_history: &[Record]) -> Vec<Violation> {
+    Vec::new()
+}

@@ -1,0 +1,46 @@
+//! Who takes the minutes.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Event, Record};
+
+/// Takes down events, each with the simulated time and who saw it. Clones share the list; it outlives hosts that crash.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder(Arc<Mutex<Vec<Record>>>);
+
+impl Recorder {
+    /// Adds what `host` did or saw now. Outside of hosts there is no now: such events bear the time of the one before.
+    pub fn record(&self, host: &str, event: Event) {
+        let mut records = self.0.lock();
+        let now = turmoil::sim_elapsed().map_or(0, |elapsed| u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
+        // Hosts run one after the other through the same tick, each with a clock of its own: the order of the list is the
+        // order in which things happened, and no time in it goes back.
+        let at_micros = records.last().map_or(now, |last: &Record| last.at_micros.max(now));
+        records.push(Record { at_micros, host: host.to_owned(), event });
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// True if nothing was recorded yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
+    /// How many satisfy `which`.
+    pub fn count(&self, which: impl Fn(&Record) -> bool) -> usize {
+        self.0.lock().iter().filter(|record| which(record)).count()
+    }
+
+    /// All so far.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        self.0.lock().clone()
+    }
+}

@@ -1,0 +1,61 @@
+//! What came of a run.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{check::Violation, history::Record, scenario::Scenario};
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// All promises were kept, under faults that mattered.
+    Passed,
+    /// All promises were kept, but so little happened that this says nothing: below the floor that is named.
+    Vacuous(String),
+    /// A promise of safety was broken.
+    Safety,
+    /// Only promise 10 was broken: something did not proceed in time.
+    Liveness,
+    /// Something panicked, or ended that should not: the message.
+    Crashed(String),
+}
+
+/// What happened how often in a run, or in all runs of a sweep.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Pushes that were tried.
+    pub pushes: u64,
+    /// Pushes that were acknowledged.
+    pub acknowledgements: u64,
+    /// Messages that came in, at applications and on raw streams.
+    pub deliveries: u64,
+    /// Faults that began.
+    pub faults: u64,
+    /// Faults during which something was in flight: a push without an answer yet.
+    pub faults_in_flight: u64,
+    /// Claims of queues after the first of each.
+    pub failovers: u64,
+    /// Simulated milliseconds.
+    pub simulated_millis: u64,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// What was run.
+    pub scenario: Scenario,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Which promises were broken.
+    pub violations: Vec<Violation>,
+    /// What happened how often.
+    pub counts: Counts,
+    /// Points in the logic that were reached, and how often.
+    pub marks: BTreeMap<String, u64>,
+    /// The evidence.
+    pub history: Vec<Record>,
+    /// How long it took, in real time.
+    pub took: Duration,
+}

@@ -1,0 +1,8 @@
+//! A run as data: what there is, what it does, and what befalls it.
+
+mod model;
+
+pub use model::{
+    Action, ConsumerKind, ConsumerPlan, DatabaseFault, Host, ProducerKind, ProducerPlan, Scenario, Step, Topology,
+    Workload,
+};

@@ -1,0 +1,279 @@
+//! The scenario, as it is written down and read by people.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// A whole run. The same scenario is the same run, event for event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// All chance within the run: latencies, the order of hosts, ids, jitter.
+    pub seed: u64,
+    /// What there is.
+    pub topology: Topology,
+    /// What it does.
+    pub workload: Workload,
+    /// What befalls it, in any order.
+    pub steps: Vec<Step>,
+}
+
+/// Hosts and their settings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topology {
+    /// How many managers.
+    pub managers: u8,
+    /// How many brokers.
+    pub brokers: u8,
+    /// Latency of a segment, from and to, in milliseconds.
+    pub latency_millis: (u64, u64),
+    /// The brokers' `message_ttl`; none for no expiry.
+    pub message_ttl_millis: Option<u64>,
+    /// The brokers' `queue_buffer_messages`: small ones make subscribers read from the store.
+    pub queue_buffer_messages: u64,
+}
+
+/// What operators, producers and consumers do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// How many queues, with their channels, exist from the start.
+    pub queues: u8,
+    /// Who pushes, each from a host of its own.
+    pub producers: Vec<ProducerPlan>,
+    /// Who takes, each on a host of its own.
+    pub consumers: Vec<ConsumerPlan>,
+}
+
+/// How a producer pushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProducerKind {
+    /// Our library, with pushes in flight.
+    Library,
+    /// Our library, under a name, closed and opened again half-way.
+    Named,
+    /// Unary pushes on the raw wire with a producer and sequences, retried after every error.
+    RawStamped,
+    /// Unary pushes as the original's clients send them: no producer, the queue's host asked again after an error, no retry of
+    /// what may have been stored.
+    RawPlain,
+}
+
+/// One producer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProducerPlan {
+    /// How it pushes.
+    pub kind: ProducerKind,
+    /// To which queue, counted from 1.
+    pub queue: u8,
+    /// How many messages.
+    pub pushes: u32,
+    /// Between two of them, in milliseconds.
+    pub pace_millis: u64,
+    /// Its messages go round this many topics; 0 for none.
+    pub topics: u8,
+    /// What its messages ask for as lifetime; none for the broker's.
+    pub ttl_millis: Option<u64>,
+    /// Their content's size, at least.
+    pub body_bytes: u32,
+}
+
+/// How a consumer takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsumerKind {
+    /// An application with our library, which keeps its position.
+    Library,
+    /// An observer on the raw wire that goes on after the last position that it knows.
+    RawResuming,
+    /// An observer on the raw wire that, as the original's consumers, opens a new channel after each break, takes everything
+    /// from the start and drops what it knows by id.
+    RawOriginal,
+}
+
+/// One consumer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumerPlan {
+    /// How it takes.
+    pub kind: ConsumerKind,
+    /// From which queue, counted from 1.
+    pub queue: u8,
+    /// Which topic, counted from 1; none for everything.
+    pub topic: Option<u8>,
+    /// True to start with what is pushed after the channel was created.
+    pub latest: bool,
+    /// How long it takes for each message, in milliseconds.
+    pub work_millis: u64,
+}
+
+/// A host, as scenarios name it: `database`, `manager-1`, `broker-3`, `producer-2`, `consumer-1`, `operator`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Host {
+    /// The database.
+    Database,
+    /// A manager, counted from 1.
+    Manager(u8),
+    /// A broker, counted from 1.
+    Broker(u8),
+    /// A producer, counted from 1.
+    Producer(u8),
+    /// A consumer, counted from 1.
+    Consumer(u8),
+    /// The one who creates and deletes queues and channels.
+    Operator,
+}
+
+/// Something that befalls the world for a while. Faults last: what a scenario does is meant to be felt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// When, in milliseconds since the workload began.
+    pub at_millis: u64,
+    /// How long, in milliseconds; 0 for what happens at once and is not undone.
+    pub for_millis: u64,
+    /// What.
+    pub action: Action,
+}
+
+/// What befalls the world.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// What runs on the host is killed; it starts again in the end.
+    Crash(Host),
+    /// The host loses its power: as a crash, but nobody hears of it.
+    PowerLoss(Host),
+    /// Nothing gets from one group to the other, nor back. What is sent meanwhile is lost.
+    Cut {
+        /// One side.
+        between: Vec<Host>,
+        /// The other.
+        and: Vec<Host>,
+    },
+    /// Nothing gets from one group to the other; the other way is open.
+    CutOneway {
+        /// The senders.
+        from: Vec<Host>,
+        /// The receivers.
+        to: Vec<Host>,
+    },
+    /// What is sent between the groups waits, and arrives in the end.
+    Hold {
+        /// One side.
+        between: Vec<Host>,
+        /// The other.
+        and: Vec<Host>,
+    },
+    /// The link is slow.
+    Slow {
+        /// One side.
+        between: Vec<Host>,
+        /// The other.
+        and: Vec<Host>,
+        /// How long a segment travels.
+        latency_millis: u64,
+    },
+    /// The broker stands still: nothing of what it sends leaves, nothing reaches it, until the end.
+    Freeze(Host),
+    /// A host's clock is set forward or back for good; the database's decides what expires.
+    ClockJump {
+        /// Whose.
+        host: Host,
+        /// By how much.
+        millis: i64,
+    },
+    /// The database misbehaves.
+    Database(DatabaseFault),
+    /// The broker is drained; undrained in the end.
+    Drain(Host),
+    /// A queue is deleted, and created again in the end.
+    RecreateQueue(u8),
+    /// Channels are created on a queue and deleted in the end.
+    ChurnChannels {
+        /// The queue.
+        queue: u8,
+        /// How many.
+        count: u8,
+    },
+    /// The consumer takes nothing meanwhile, but keeps its stream.
+    StallConsumer(u8),
+    /// The consumer's application ends, keeping its position, and comes back in the end.
+    LeaveConsumer(u8),
+}
+
+/// How the database misbehaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatabaseFault {
+    /// Every call takes longer.
+    Slow {
+        /// By how much.
+        millis: u64,
+    },
+    /// It stores nothing more: definite failures.
+    Full,
+    /// It accepts no connections, and ends those that it has.
+    Refuse,
+    /// It commits, but loses the answers to writes.
+    LoseReplies,
+    /// It ends the connection of every other write before the commit.
+    AbortWrites,
+    /// Writes stand still between taking their locks and the commit.
+    StallWrites,
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Database => f.write_str("database"),
+            Self::Manager(number) => write!(f, "manager-{number}"),
+            Self::Broker(number) => write!(f, "broker-{number}"),
+            Self::Producer(number) => write!(f, "producer-{number}"),
+            Self::Consumer(number) => write!(f, "consumer-{number}"),
+            Self::Operator => f.write_str("operator"),
+        }
+    }
+}
+
+/// The text names no host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no host is called {0:?}: database, operator, manager-N, broker-N, producer-N or consumer-N")]
+pub struct ParseHostError(String);
+
+impl FromStr for Host {
+    type Err = ParseHostError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ParseHostError(text.to_owned());
+        match text {
+            "database" => return Ok(Self::Database),
+            "operator" => return Ok(Self::Operator),
+            _ => {}
+        }
+        let (kind, number) = text.rsplit_once('-').ok_or_else(error)?;
+        let number = number.parse().map_err(|_| error())?;
+        match kind {
+            "manager" => Ok(Self::Manager(number)),
+            "broker" => Ok(Self::Broker(number)),
+            "producer" => Ok(Self::Producer(number)),
+            "consumer" => Ok(Self::Consumer(number)),
+            _ => Err(error()),
+        }
+    }
+}
+
+impl Serialize for Host {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Host {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
