@@ -32,7 +32,9 @@ mod isolated;
 mod journal;
 mod net;
 pub mod report;
+pub mod run;
 pub mod scenario;
+pub mod shrink;
 mod time;
 
 pub use chance::SeededEntropy;

@@ -1,5 +1,6 @@
 //! A run as data: what there is, what it does, and what befalls it.
 
+mod generate;
 mod model;
 
 pub use model::{
