@@ -4,14 +4,16 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use rmom_client::Client;
 use rmom_core::{
-    model::QueueLabel,
+    broker::BrokerSettings,
+    manager::ManagerSettings,
+    model::{BrokerAddr, QueueLabel},
     ports::{Entropy as _, Store},
     store::MemoryStore,
 };
 
 use crate::{
     SeededEntropy, SimClock, SimNet,
-    hosts::{broker_host, manager_host, manager_url, run_broker, run_manager},
+    hosts::{BROKER_PORT, broker_host, manager_host, manager_url, run_broker, run_manager},
 };
 
 /// How much time passes on one host before it is the next one's turn: the grain of every race between hosts.
@@ -45,6 +47,9 @@ pub struct ClusterBuilder {
     managers: usize,
     brokers: usize,
     limit: Duration,
+    latency: (Duration, Duration),
+    broker_settings: BrokerSettings,
+    manager_settings: ManagerSettings,
 }
 
 impl ClusterBuilder {
@@ -66,6 +71,24 @@ impl ClusterBuilder {
         self
     }
 
+    /// How long a segment travels, from and to; 1 to 5 ms if not said.
+    pub fn latency(mut self, min: Duration, max: Duration) -> Self {
+        self.latency = (min, max);
+        self
+    }
+
+    /// Settings of the brokers, whose addresses are given by the cluster; the defaults if not said.
+    pub fn broker_settings(mut self, settings: BrokerSettings) -> Self {
+        self.broker_settings = settings;
+        self
+    }
+
+    /// Settings of the managers; the defaults if not said.
+    pub fn manager_settings(mut self, settings: ManagerSettings) -> Self {
+        self.manager_settings = settings;
+        self
+    }
+
     /// Puts everything on its hosts; time stands at zero.
     #[must_use]
     pub fn build(self) -> Cluster {
@@ -75,8 +98,8 @@ impl ClusterBuilder {
             .rng_seed(self.seed)
             .enable_random_order()
             .tick_duration(TICK)
-            .min_message_latency(LATENCY.0)
-            .max_message_latency(LATENCY.1)
+            .min_message_latency(self.latency.0)
+            .max_message_latency(self.latency.1)
             .tcp_capacity(TCP_CAPACITY)
             // `step` looks after the limit, also when no application runs.
             .simulation_duration(Duration::MAX)
@@ -84,11 +107,14 @@ impl ClusterBuilder {
         // A host that restarts draws on from where it was: what it makes up is new, as it would be.
         for number in 1..=self.brokers {
             let (store, entropy) = (store.clone(), Arc::new(chance.fork()));
-            sim.host(broker_host(number), move || run_broker(number, store.clone(), entropy.clone()));
+            let addr = BrokerAddr { host: broker_host(number), port: BROKER_PORT };
+            let settings = BrokerSettings { addr, ..self.broker_settings.clone() };
+            sim.host(broker_host(number), move || run_broker(settings.clone(), store.clone(), entropy.clone()));
         }
         for number in 1..=self.managers {
             let (store, entropy) = (store.clone(), Arc::new(chance.fork()));
-            sim.host(manager_host(number), move || run_manager(store.clone(), entropy.clone()));
+            let settings = self.manager_settings.clone();
+            sim.host(manager_host(number), move || run_manager(settings.clone(), store.clone(), entropy.clone()));
         }
         Cluster { sim, store, chance, managers: self.managers, limit: self.limit }
     }
@@ -109,7 +135,15 @@ pub struct Cluster {
 impl Cluster {
     /// Starts to describe a cluster that is a function of `seed`.
     pub fn builder(seed: u64) -> ClusterBuilder {
-        ClusterBuilder { seed, managers: 1, brokers: 2, limit: Duration::from_secs(600) }
+        ClusterBuilder {
+            seed,
+            managers: 1,
+            brokers: 2,
+            limit: Duration::from_secs(600),
+            latency: LATENCY,
+            broker_settings: BrokerSettings::new(BrokerAddr { host: String::new(), port: BROKER_PORT }),
+            manager_settings: ManagerSettings::default(),
+        }
     }
 
     /// Starts an application on a host of this name, with a client that knows all managers.
@@ -124,6 +158,26 @@ impl Cluster {
             .entropy(move || entropy.bits())
             .build();
         self.sim.client(host, async move { application(client?).await });
+    }
+
+    /// Starts an application that can crash: each start of its host calls `application` anew. What is to outlive a crash
+    /// is kept outside. Its end is no end of the simulation.
+    pub fn service<F>(&mut self, host: &str, application: impl Fn(Client) -> F + 'static)
+    where
+        F: Future<Output = turmoil::Result> + 'static,
+    {
+        let entropy = Arc::new(self.chance.fork());
+        let managers = self.managers;
+        self.sim.host(host, move || {
+            let entropy = entropy.clone();
+            let client = Client::builder()
+                .managers((1..=managers).map(manager_url))
+                .connector(SimNet)
+                .entropy(move || entropy.bits())
+                .build();
+            let application = client.map(&application);
+            async move { application?.await }
+        });
     }
 
     /// Runs until every application has ended.
@@ -206,5 +260,14 @@ impl Cluster {
     /// Repairs a link, both directions.
     pub fn repair(&mut self, a: &str, b: &str) {
         self.sim.repair(a, b);
+    }
+    /// What is sent between two hosts from now on waits, and what is under way.
+    pub fn hold(&mut self, a: &str, b: &str) {
+        self.sim.hold(a, b);
+    }
+
+    /// What [`Cluster::hold`] held arrives, and the link is sound.
+    pub fn release(&mut self, a: &str, b: &str) {
+        self.sim.release(a, b);
     }
 }

@@ -6,7 +6,6 @@ use axum::Router;
 use rmom_core::{
     broker::{Broker, BrokerSettings},
     manager::{Manager, ManagerSettings},
-    model::BrokerAddr,
     ports::{Entropy, Store, Transport as _},
 };
 use rmom_net::{
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::SimNet;
 
 /// The port of every broker.
-const BROKER_PORT: u16 = 50_051;
+pub(crate) const BROKER_PORT: u16 = 50_051;
 /// The port of every manager.
 const MANAGER_PORT: u16 = 8_082;
 
@@ -42,8 +41,11 @@ pub(crate) fn manager_url(number: usize) -> String {
 }
 
 /// A broker, from its start until its host crashes.
-pub(crate) async fn run_broker(number: usize, store: Arc<dyn Store>, entropy: Arc<dyn Entropy>) -> turmoil::Result {
-    let settings = BrokerSettings::new(BrokerAddr { host: broker_host(number), port: BROKER_PORT });
+pub(crate) async fn run_broker(
+    settings: BrokerSettings,
+    store: Arc<dyn Store>,
+    entropy: Arc<dyn Entropy>,
+) -> turmoil::Result {
     let max_message_bytes = settings.max_message_bytes;
     let (broker, core) = Broker::spawn(settings, store, entropy);
     let connections = Arc::new(ServeStats::default());
@@ -53,9 +55,13 @@ pub(crate) async fn run_broker(number: usize, store: Arc<dyn Store>, entropy: Ar
 }
 
 /// A manager, from its start until its host crashes.
-pub(crate) async fn run_manager(store: Arc<dyn Store>, entropy: Arc<dyn Entropy>) -> turmoil::Result {
+pub(crate) async fn run_manager(
+    settings: ManagerSettings,
+    store: Arc<dyn Store>,
+    entropy: Arc<dyn Entropy>,
+) -> turmoil::Result {
     let control = Arc::new(GrpcControl::new(Arc::new(SimNet)));
-    let (manager, core) = Manager::spawn(ManagerSettings::default(), store, control, entropy);
+    let (manager, core) = Manager::spawn(settings, store, control, entropy);
     let router = rest::router(manager, RestSettings::default());
     run(MANAGER_PORT, router, Arc::default(), CancellationToken::new(), core).await
 }
