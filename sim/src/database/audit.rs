@@ -1,7 +1,7 @@
 //! The end of a run: what is in the database, as evidence.
 
 use rmom_core::{
-    model::{Offset, StoreTime},
+    model::{Epoch, Offset, StoreTime},
     ports::{ChannelRecord, QueueRecord},
     store::memory::State,
 };
@@ -23,7 +23,7 @@ fn queue(state: &State, record: &QueueRecord) -> Event {
         label: record.label.as_str().to_owned(),
         end: tail.end.get(),
         trimmed_through: tail.trimmed_through.get(),
-        epoch: state.epoch(record.id).map_or(0, rmom_core::model::Epoch::get),
+        epoch: state.epoch(record.id).map_or(0, Epoch::get),
         messages: state.read(record.id, Offset::ZERO, usize::MAX).iter().flat_map(messages).collect(),
     }
 }
@@ -33,6 +33,7 @@ fn channel(record: &ChannelRecord) -> Event {
         channel: record.id.uuid(),
         queue_id: record.queue.get(),
         topic: record.topic.as_wire().to_owned(),
-        start: record.start.get(),
+        // The store has the first offset that it lets through, the evidence the one before.
+        start: record.start.get().saturating_sub(1),
     }
 }

@@ -50,6 +50,11 @@ impl RemoteStore {
         Self { database, pool: Pool::new(), host }
     }
 
+    #[cfg(test)]
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// The call's answer lies in a place of its own until the database says that it is done. Unless it says so, nobody looks.
     async fn call<T: Send + 'static>(
         &self,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
-    model::{BrokerAddr, BrokerId, Epoch, Incarnation, Offset, QueueId, StoreTime},
+    model::{BrokerAddr, BrokerId, Incarnation, Offset, QueueId, StoreTime},
     ports::{
         AppendBatch, Appended, AssignError, Claim, ClaimError, Claimed, CreateQueue, CreateQueueError, LogError,
         QueueRecord, Registration, StoreError, Trim, Trimmed,
@@ -59,8 +59,13 @@ impl Disk {
     pub(super) fn create_queue(&mut self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
         let existed = self.state.queue(&create.label).is_some();
         let record = self.state.create_queue(create)?;
-        if let Some(assignee) = create.assignee.filter(|_| !existed) {
-            self.record_assignment(record.id, assignee);
+        // Made again, a request finds its own queue.
+        if !existed {
+            let (queue_id, label) = (record.id.get(), record.label.as_str().to_owned());
+            self.record(Event::QueueAdded { queue_id, label });
+            if let Some(assignee) = create.assignee {
+                self.record_assignment(record.id, assignee);
+            }
         }
         Ok(record)
     }
@@ -135,7 +140,7 @@ impl Disk {
         let [stored] = stored.as_slice() else { panic!("a batch was stored and is not there") };
         self.record(Event::Stored {
             queue_id: queue.get(),
-            epoch: Epoch::get(stored.header.epoch),
+            epoch: stored.header.epoch.get(),
             stored_at_millis: stored_at.millis(),
             messages: messages(stored),
             by: by.into(),

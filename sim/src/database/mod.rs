@@ -17,6 +17,8 @@ mod host;
 mod locks;
 mod pool;
 mod rpc;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -78,7 +78,7 @@ impl Pool {
             }
         }
         let until = deadline.min(Instant::now() + CONNECT_TIMEOUT);
-        match timeout_at(until, SimNet.connect(&format!("{DATABASE_HOST}:{PORT}"))).await {
+        match timeout_at(until, connect()).await {
             Ok(Ok(io)) => Ok(io),
             Ok(Err(error)) => Err(StoreError::Unavailable(error.to_string())),
             Err(_) => Err(StoreError::Unavailable(format!("no connection within {CONNECT_TIMEOUT:?}"))),
@@ -90,6 +90,13 @@ impl Pool {
         let dropped = std::mem::take(&mut *self.resting.lock());
         drop(dropped);
     }
+}
+
+/// Opens a connection. As PostgreSQL's, it counts only when the database has spoken.
+async fn connect() -> io::Result<BoxIo> {
+    let mut io = SimNet.connect(&format!("{DATABASE_HOST}:{PORT}")).await?;
+    ping(&mut io).await?;
+    Ok(io)
 }
 
 async fn ping(io: &mut BoxIo) -> io::Result<()> {
