@@ -11,6 +11,7 @@ use crate::{
     history::Recorder,
     hosts::{broker_addr, broker_host, manager_host, manager_url, run_broker, run_manager},
     links::Links,
+    system,
 };
 
 /// How much time passes on one host before it is the next one's turn, unless the builder is told otherwise.
@@ -104,6 +105,7 @@ impl ClusterBuilder {
     /// Puts everything on its hosts; time stands at zero.
     #[must_use]
     pub fn build(self) -> Cluster {
+        system::seed(self.seed);
         let chance = SeededEntropy::new(self.seed);
         let database = Database::new(chance.fork(), self.recorder.clone());
         let mut sim = turmoil::Builder::new()
@@ -249,7 +251,10 @@ impl Cluster {
         if self.elapsed() >= self.limit {
             return Err(SimError::TimeUp(self.limit));
         }
-        self.sim.step().map_err(|error| SimError::Failed { at: self.elapsed(), reason: error.to_string() })
+        system::set_now(self.sim.elapsed());
+        let ended = self.sim.step();
+        system::set_now(self.sim.elapsed());
+        ended.map_err(|error| SimError::Failed { at: self.elapsed(), reason: error.to_string() })
     }
 
     /// Simulated time since the start.
@@ -279,6 +284,16 @@ impl Cluster {
     #[must_use]
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
+    }
+
+    /// Sets a host's wall clock forward, or back, by so many milliseconds. The database's decides what has expired; nothing
+    /// is to depend on the others', which libraries see as `SystemTime`.
+    pub fn set_clock(&mut self, host: &str, by_millis: i64) {
+        if host == DATABASE_HOST {
+            self.database.set_clock(by_millis);
+        } else {
+            system::jump(host, by_millis);
+        }
     }
 
     /// Kills what runs on the database's, a manager's or a broker's host. Its peers see their connections end. What the

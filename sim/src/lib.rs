@@ -37,13 +37,16 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+mod system;
 mod time;
+mod trace;
 
 pub use chance::SeededEntropy;
 pub use cluster::{Cluster, ClusterBuilder, SimError};
 pub use database::{DATABASE_HOST, Database};
 pub use hosts::{broker_host, manager_host};
-pub use isolated::isolated;
+pub use isolated::{isolated, traced};
 pub use journal::Journal;
 pub use net::SimNet;
 pub use time::{EPOCH_MILLIS, SimClock};
+pub use trace::Trace;
