@@ -105,7 +105,8 @@ fn another_seed_is_another_trace() {
             told.collect()
         };
         assert!(told(&one).len() > 10, "{leak:?} was not asked");
-        assert_ne!(told(&one), told(&other), "{leak:?} does not follow from the seed");
+        // Later ones would differ anyway, since more or less was drawn before.
+        assert_ne!(told(&one)[0], told(&other)[0], "{leak:?} does not follow from the seed");
     }
 }
 
