@@ -22,8 +22,10 @@ use crate::system;
 
 /// What turmoil calls itself.
 const TURMOIL: &str = "turmoil";
-/// The span in which it runs a host, and the field with the host's name.
+/// The span in which it runs a host, the module that opens it, and the field with the host's name.
 const NODE: &str = "node";
+/// See [`NODE`].
+const NODE_TARGET: &str = "turmoil::sim";
 /// See [`NODE`].
 const NODE_NAME: &str = "name";
 
@@ -98,8 +100,13 @@ struct Watcher {
 impl Watcher {
     /// True if we want to know of it ourselves.
     fn is_ours(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == TURMOIL && *metadata.level() <= self.level
+        is_node(metadata) || (metadata.target() == TURMOIL && *metadata.level() <= self.level)
     }
+}
+
+/// True for the span in which turmoil runs a host.
+fn is_node(metadata: &Metadata<'_>) -> bool {
+    metadata.name() == NODE && metadata.target() == NODE_TARGET
 }
 
 impl Subscriber for Watcher {
@@ -118,8 +125,7 @@ impl Subscriber for Watcher {
     }
 
     fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
-        let metadata = attributes.metadata();
-        if metadata.target() == TURMOIL && metadata.name() == NODE {
+        if is_node(attributes.metadata()) {
             // It is entered at once, and the next host's comes after its end.
             attributes.record(&mut Turn);
         }
