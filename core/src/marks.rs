@@ -210,7 +210,7 @@ mod tests {
         mark!(Trimmed if true);
         mark!(TrimFenced if false);
         mark!(TrimFenced if false, else Trimmed);
-        assert!(std::thread::spawn(take).join().unwrap().is_empty());
+        assert!(std::thread::scope(|scope| scope.spawn(take).join()).unwrap().is_empty());
         assert_eq!(take(), BTreeMap::from([(Mark::Trimmed.name(), 3)]));
         assert!(take().is_empty());
     }

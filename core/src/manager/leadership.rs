@@ -60,7 +60,7 @@ impl Inner {
                     answering = true;
                     let mine = held.leader == self.id;
                     mark!(LeadKept if mine && was_leading);
-                    mark!(LeadTakenOver if mine && self.leadership.get().leader.is_some_and(|before| before != self.id));
+                    mark!(LeadTakenOver if mine && self.leadership.get().leader.is_some_and(|led| led != self.id));
                     self.leadership.set(Lead {
                         until: mine.then(|| asked + lease),
                         leader: Some(held.leader),
