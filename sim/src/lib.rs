@@ -32,6 +32,7 @@ mod hosts;
 mod isolated;
 mod journal;
 mod links;
+pub mod marks;
 mod net;
 pub mod report;
 pub mod run;
