@@ -110,7 +110,7 @@ fn simulate(seed: u64) -> Result<Vec<(Duration, Event)>, SimError> {
         cluster.run_until(delivered(700))?;
         cluster.cut_oneway(&second, PRODUCER);
         cluster.run_for(CUT)?;
-        cluster.repair_oneway(&second, PRODUCER);
+        cluster.repair(&second, PRODUCER);
 
         assert_eq!(cluster.hosting(&label), Some(second), "nothing else was to happen to the queue");
         assert!(!delivered(MESSAGES)(&cluster), "nothing was left to do after the last fault");
