@@ -183,10 +183,24 @@ impl Cluster {
     /// A client that knows all managers, to be changed before it is built; for use on one host.
     pub fn client_builder(&mut self) -> ClientBuilder {
         let entropy = self.chance.fork();
-        Client::builder()
-            .managers((1..=self.managers).map(manager_url))
-            .connector(SimNet)
-            .entropy(move || entropy.bits())
+        client_builder(self.managers, move || entropy.bits())
+    }
+
+    /// Starts an application that can crash: each start of its host calls `application` anew. What is to outlive a crash
+    /// is kept outside. Its end is no end of the simulation.
+    pub fn service<F>(&mut self, host: &str, application: impl Fn(Client) -> F + 'static)
+    where
+        F: Future<Output = turmoil::Result> + 'static,
+    {
+        let entropy = Arc::new(self.chance.fork());
+        let managers = self.managers;
+        self.sim.host(host, move || {
+            let entropy = entropy.clone();
+            let client = client_builder(managers, move || entropy.bits()).build();
+            let application = client.map(&application);
+            async move { application?.await }
+        });
+        self.links.add(&self.sim, host);
     }
 
     /// Starts an application without a client on a host of this name.
@@ -222,6 +236,11 @@ impl Cluster {
     pub fn run_for(&mut self, time: Duration) -> Result<(), SimError> {
         let end = self.elapsed() + time;
         self.run_until(|cluster| cluster.elapsed() >= end)
+    }
+
+    /// Runs for one tick.
+    pub(crate) fn tick(&mut self) -> Result<(), SimError> {
+        self.step().map(drop)
     }
 
     /// One tick; true if every application has ended.
@@ -338,4 +357,8 @@ impl Cluster {
     pub fn thaw(&mut self, host: &str) {
         self.links.thaw(&self.sim, host);
     }
+}
+
+fn client_builder(managers: usize, entropy: impl Fn() -> u128 + Send + Sync + 'static) -> ClientBuilder {
+    Client::builder().managers((1..=managers).map(manager_url)).connector(SimNet).entropy(entropy)
 }
