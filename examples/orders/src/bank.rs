@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::Order;
 
 /// How long the bank takes for a charge.
-const TRANSFER: Duration = Duration::from_millis(20);
+const TRANSFER: Duration = Duration::from_millis(150);
 
 /// A bank, as the billing service sees it. Clones are the same bank.
 #[derive(Clone, Debug, Default)]
