@@ -116,7 +116,7 @@ impl ClusterBuilder {
             // `step` looks after the limit, also when no application runs.
             .simulation_duration(Duration::MAX)
             .build();
-        let mut links = Links::new(self.latency);
+        let mut links = Links::default();
         let server = database.clone();
         sim.host(DATABASE_HOST, move || run_database(server.clone()));
         links.add(&sim, DATABASE_HOST);
@@ -135,7 +135,16 @@ impl ClusterBuilder {
             });
             links.add(&sim, &manager_host(number));
         }
-        Cluster { sim, links, database, recorder: self.recorder, chance, managers: self.managers, limit: self.limit }
+        Cluster {
+            sim,
+            links,
+            database,
+            recorder: self.recorder,
+            chance,
+            managers: self.managers,
+            limit: self.limit,
+            latency: self.latency,
+        }
     }
 }
 
@@ -144,7 +153,7 @@ impl ClusterBuilder {
 /// Time passes in the `run` methods only. All of them fail if an application or a host does, and when the limit is reached;
 /// a panic on a host is passed on.
 ///
-/// What befalls links adds up: a link that was cut twice and repaired once is still cut.
+/// Cuts and holds of a link add up: one that was cut twice and repaired once is still cut.
 pub struct Cluster {
     sim: turmoil::Sim<'static>,
     links: Links,
@@ -153,6 +162,7 @@ pub struct Cluster {
     chance: SeededEntropy,
     managers: usize,
     limit: Duration,
+    latency: (Duration, Duration),
 }
 
 impl Cluster {
@@ -180,27 +190,23 @@ impl Cluster {
         self.host(host, async move { application(client?).await });
     }
 
-    /// A client that knows all managers, to be changed before it is built; for use on one host.
-    pub fn client_builder(&mut self) -> ClientBuilder {
-        let entropy = self.chance.fork();
-        client_builder(self.managers, move || entropy.bits())
-    }
-
     /// Starts an application that can crash: each start of its host calls `application` anew. What is to outlive a crash
     /// is kept outside. Its end is no end of the simulation.
     pub fn service<F>(&mut self, host: &str, application: impl Fn(Client) -> F + 'static)
     where
         F: Future<Output = turmoil::Result> + 'static,
     {
-        let entropy = Arc::new(self.chance.fork());
-        let managers = self.managers;
+        let (managers, entropy) = (self.managers, Arc::new(self.chance.fork()));
         self.sim.host(host, move || {
-            let entropy = entropy.clone();
-            let client = client_builder(managers, move || entropy.bits()).build();
-            let application = client.map(&application);
+            let application = client_builder(managers, entropy.clone()).build().map(&application);
             async move { application?.await }
         });
         self.links.add(&self.sim, host);
+    }
+
+    /// A client that knows all managers, to be changed before it is built; for use on one host.
+    pub fn client_builder(&mut self) -> ClientBuilder {
+        client_builder(self.managers, Arc::new(self.chance.fork()))
     }
 
     /// Starts an application without a client on a host of this name.
@@ -311,7 +317,7 @@ impl Cluster {
         self.links.cut(&self.sim, b, a);
     }
 
-    /// Undoes one [`Cluster::cut`].
+    /// Undoes one cut of the link in each direction.
     pub fn repair(&mut self, a: &str, b: &str) {
         self.links.repair(&self.sim, a, b);
         self.links.repair(&self.sim, b, a);
@@ -337,14 +343,17 @@ impl Cluster {
         self.links.release(&self.sim, a, b);
     }
 
-    /// From now on, what is sent between two hosts travels for so long, in whole milliseconds.
+    /// What is sent between two hosts from now on travels for so long, in whole milliseconds, until [`Cluster::unslow`] or
+    /// another `slow`.
     pub fn slow(&mut self, a: &str, b: &str, latency: Duration) {
-        self.links.slow(&self.sim, a, b, latency);
+        self.sim.set_link_latency(a, b, latency);
     }
 
-    /// Undoes one [`Cluster::slow`] with this latency.
-    pub fn unslow(&mut self, a: &str, b: &str, latency: Duration) {
-        self.links.unslow(&self.sim, a, b, latency);
+    /// A link has its usual latency again.
+    pub fn unslow(&mut self, a: &str, b: &str) {
+        // The first sets both bounds.
+        self.sim.set_link_latency(a, b, self.latency.0);
+        self.sim.set_link_max_message_latency(a, b, self.latency.1);
     }
 
     /// Holds all links of a host. To the others it is as one that was stopped; its own timers go on, so what it would do out
@@ -359,6 +368,6 @@ impl Cluster {
     }
 }
 
-fn client_builder(managers: usize, entropy: impl Fn() -> u128 + Send + Sync + 'static) -> ClientBuilder {
-    Client::builder().managers((1..=managers).map(manager_url)).connector(SimNet).entropy(entropy)
+fn client_builder(managers: usize, entropy: Arc<SeededEntropy>) -> ClientBuilder {
+    Client::builder().managers((1..=managers).map(manager_url)).connector(SimNet).entropy(move || entropy.bits())
 }

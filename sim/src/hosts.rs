@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// The port of every broker.
-const BROKER_PORT: u16 = 50_051;
+pub(crate) const BROKER_PORT: u16 = 50_051;
 /// The port of every manager.
-const MANAGER_PORT: u16 = 8_082;
+pub(crate) const MANAGER_PORT: u16 = 8_082;
 
 /// The name of a broker's host; brokers are counted from 1.
 #[must_use]

@@ -3,7 +3,7 @@
 //! turmoil knows one state per direction of a link, the one that was set last. Faults overlap: a link that is cut twice and
 //! repaired once is still cut. So all that befalls links is counted here, and what it comes to is told to turmoil.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 /// How often something was begun and not ended.
 type Counts<K> = BTreeMap<K, u32>;
@@ -14,11 +14,8 @@ type Pair = (String, String);
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     hosts: Vec<String>,
-    /// Latency of a segment on a link that is not slow: from .0 to .1.
-    latency: (Duration, Duration),
     cuts: Counts<Pair>,
     holds: Counts<Pair>,
-    slow: BTreeMap<Pair, Vec<Duration>>,
     /// All links of these hosts are held.
     frozen: Counts<String>,
     /// All links of these hosts are cut.
@@ -47,10 +44,6 @@ fn end<K: Ord>(counts: &mut Counts<K>, key: &K) {
 }
 
 impl Links {
-    pub(crate) fn new(latency: (Duration, Duration)) -> Self {
-        Self { latency, ..Self::default() }
-    }
-
     /// Adds a host, which shares the fate of those that it is linked with.
     pub(crate) fn add(&mut self, sim: &turmoil::Sim<'_>, host: &str) {
         self.hosts.push(host.to_owned());
@@ -75,20 +68,6 @@ impl Links {
     pub(crate) fn release(&mut self, sim: &turmoil::Sim<'_>, a: &str, b: &str) {
         end(&mut self.holds, &either_way(a, b));
         self.apply(sim, a, b);
-    }
-
-    pub(crate) fn slow(&mut self, sim: &turmoil::Sim<'_>, a: &str, b: &str, latency: Duration) {
-        self.slow.entry(either_way(a, b)).or_default().push(latency);
-        self.apply_latency(sim, a, b);
-    }
-
-    pub(crate) fn unslow(&mut self, sim: &turmoil::Sim<'_>, a: &str, b: &str, latency: Duration) {
-        if let Some(slow) = self.slow.get_mut(&either_way(a, b))
-            && let Some(at) = slow.iter().position(|&other| other == latency)
-        {
-            slow.remove(at);
-        }
-        self.apply_latency(sim, a, b);
     }
 
     pub(crate) fn freeze(&mut self, sim: &turmoil::Sim<'_>, host: &str) {
@@ -131,17 +110,6 @@ impl Links {
         for (from, to) in [(a, b), (b, a)] {
             if is(&self.dark) || self.cuts.contains_key(&one_way(from, to)) {
                 sim.partition_oneway(from, to);
-            }
-        }
-    }
-
-    fn apply_latency(&self, sim: &turmoil::Sim<'_>, a: &str, b: &str) {
-        match self.slow.get(&either_way(a, b)).and_then(|slow| slow.iter().max()) {
-            Some(&latency) => sim.set_link_latency(a, b, latency),
-            None => {
-                // The first sets both bounds.
-                sim.set_link_latency(a, b, self.latency.0);
-                sim.set_link_max_message_latency(a, b, self.latency.1);
             }
         }
     }

@@ -23,13 +23,16 @@ pub(super) enum Kind {
     Transaction,
 }
 
+/// What a call does, at one instant, while it holds its locks.
+pub(super) type Run = Box<dyn FnOnce(&mut Disk, StoreTime) + Send>;
+
 /// One call.
 pub(super) struct Call {
     pub(super) kind: Kind,
     /// The rows that it locks.
     pub(super) rows: RowsOf,
-    /// What it does, at one instant, while it holds its locks.
-    pub(super) run: Box<dyn FnOnce(&mut Disk, StoreTime) + Send>,
+    /// What it does.
+    pub(super) run: Run,
 }
 
 /// The calls that have not been carried out.
