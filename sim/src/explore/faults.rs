@@ -178,7 +178,7 @@ fn end(cluster: &mut Cluster, mishap: &Mishap) {
         Mishap::Cut(a, b) => cluster.repair(a, b),
         Mishap::CutOneway(from, to) => cluster.repair_oneway(from, to),
         Mishap::Hold(a, b) => cluster.release(a, b),
-        Mishap::Slow(a, b) => cluster.unslow(a, b, SLOW),
+        Mishap::Slow(a, b) => cluster.unslow(a, b),
         Mishap::Database(fault) => cluster.database().mend(*fault),
     }
 }
