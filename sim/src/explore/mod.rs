@@ -139,7 +139,7 @@ impl Explore {
             (Some(seed), _) => seed..seed.saturating_add(1),
             (None, seeds) => 0..seeds.unwrap_or(self.seeds),
         };
-        let passed = seeds.clone();
+        let first = seeds.start;
         for seed in seeds {
             // What befalls the world is told also if the test panics.
             let course = Mutex::new(Vec::new());
@@ -154,8 +154,8 @@ impl Explore {
                 Ok(Err(reason)) => reason,
                 Err(panic) => words(panic.as_ref()),
             };
-            let test = thread::current().name().unwrap_or("NAME_OF_THE_TEST").to_owned();
-            return Err(Failure { seed, passed: seed - passed.start, reason, course: course.into_inner(), test });
+            let passed = seed - first;
+            return Err(Failure { seed, passed, reason, course: course.into_inner(), replay: replay(seed) });
         }
         Ok(())
     }
@@ -172,7 +172,8 @@ pub struct Failure {
     pub reason: String,
     /// What had befallen the cluster until then, in order.
     pub course: Vec<String>,
-    test: String,
+    /// The command that replays it.
+    pub replay: String,
 }
 
 impl std::fmt::Display for Failure {
@@ -186,11 +187,19 @@ impl std::fmt::Display for Failure {
                 writeln!(f, "  {event}")?;
             }
         }
-        write!(f, "\nto replay it: {SEED_VARIABLE}={} cargo test {} -- --exact", self.seed, self.test)
+        write!(f, "\nto replay it: {}", self.replay)
     }
 }
 
 impl std::error::Error for Failure {}
+
+/// Cargo tells tests their package, the test harness names its threads after the tests.
+fn replay(seed: u64) -> String {
+    let package = env::var("CARGO_PKG_NAME").map_or_else(|_| String::new(), |name| format!("-p {name} "));
+    let thread = thread::current();
+    let test = thread.name().filter(|name| *name != "main").unwrap_or("NAME_OF_THE_TEST");
+    format!("{SEED_VARIABLE}={seed} cargo test {package}{test} -- --exact")
+}
 
 fn number(variable: &str) -> Option<u64> {
     let text = env::var(variable).ok()?;
