@@ -246,6 +246,11 @@ impl Cluster {
         self.run_until(|cluster| cluster.elapsed() >= end)
     }
 
+    /// Runs for one tick.
+    pub(crate) fn tick(&mut self) -> Result<(), SimError> {
+        self.step().map(drop)
+    }
+
     /// One tick; true if every application has ended.
     fn step(&mut self) -> Result<bool, SimError> {
         if self.elapsed() >= self.limit {
