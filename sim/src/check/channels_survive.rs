@@ -91,7 +91,7 @@ fn denied(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let created = alive(index, reader.channel, at)?;
     let (name, id) = (reader.name(), reader.channel);
     let what = format!("{name} was told that there is no channel {id}, which nobody deleted");
-    Some(index.violation(Promise::ChannelsSurvive, what, [created.at, reader.began(), at]))
+    Some(index.violation(Promise::ChannelsSurvive, what, [created.at, reader.began, at]))
 }
 
 /// A message that is not for the channel.

@@ -115,13 +115,12 @@ fn undone(index: &Index<'_>) -> Vec<Violation> {
 fn wrong_queue(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let id = index.queue_of(reader)?;
     let name = index.queue_name(id);
-    if let (Some(after), Some(opened)) = (reader.after, reader.opened)
-        && after.queue_id != id
-        && let Some(at) = reader.received.first().map(|received| received.at).or(reader.broker.map(|_| opened))
-    {
+    // A consumer connects by itself: that it began is no answer yet.
+    let served = reader.received.first().map(|received| received.at).or(reader.position.and(reader.opened));
+    if let (Some(after), Some(served)) = (reader.after.filter(|after| after.queue_id != id), served) {
         let held = index.queue_name(after.queue_id);
         let what = format!("{} went on from a position in {held}, and is served {name}", reader.name());
-        return Some(index.violation(Promise::DeletesAreFinal, what, [reader.began(), at]));
+        return Some(index.violation(Promise::DeletesAreFinal, what, [reader.began, served]));
     }
     reader.received.iter().find_map(|received| {
         let stored = index.bodies.get(received.body).map_or(&[][..], |body| &body.stored);
@@ -131,7 +130,7 @@ fn wrong_queue(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
         }
         let (other, reader_name) = (index.queue_name(*of), reader.name());
         let what = format!("{reader_name}, of a channel of {name}, was given {} of {other}", brief(received.body));
-        Some(index.violation(Promise::DeletesAreFinal, what, [message.at, reader.began(), received.at]))
+        Some(index.violation(Promise::DeletesAreFinal, what, [message.at, reader.began, received.at]))
     })
 }
 

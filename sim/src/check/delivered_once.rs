@@ -35,7 +35,7 @@ fn before_position(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> 
         again.offset,
         brief(again.body),
     );
-    Some(index.violation(Promise::DeliveredOnce, what, [reader.began(), again.at]))
+    Some(index.violation(Promise::DeliveredOnce, what, [reader.began, again.at]))
 }
 
 fn twice(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {

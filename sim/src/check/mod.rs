@@ -18,6 +18,8 @@ mod nothing_silent;
 mod one_writer;
 mod order;
 mod pushed_once;
+#[cfg(test)]
+mod testing;
 mod time_to_live;
 
 use serde::{Deserialize, Serialize};

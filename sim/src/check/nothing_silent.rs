@@ -65,7 +65,7 @@ fn stored_all_the_same(index: &Index<'_>, text: &str, body: &Body<'_>) -> Option
 fn without_reason(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let (at, code) = reader.ended?;
     let what = code.filter(|code| code.is_empty()).map(|_| format!("{} ended, and no code says why", reader.name()))?;
-    Some(index.violation(Promise::NothingSilent, what, [reader.began(), at]))
+    Some(index.violation(Promise::NothingSilent, what, [reader.began, at]))
 }
 
 /// What one record alone shows.

@@ -67,7 +67,8 @@ fn times(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
 
 /// How long a message lives is what its producer said.
 fn lifetime(index: &Index<'_>, push: &Push<'_>) -> Option<Violation> {
-    let asked = push.ttl_millis?;
+    // On the wire 0 is a way to say nothing.
+    let asked = push.ttl_millis.filter(|&millis| millis > 0)?;
     let stored = index.bodies[push.body].stored.iter().map(|(_, message)| message);
     let wrong = stored
         .filter(|message| message.at > push.at)
