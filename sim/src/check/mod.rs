@@ -13,6 +13,8 @@ mod durable;
 mod faults;
 mod floors;
 mod index;
+#[cfg(test)]
+mod lawful;
 mod no_loss;
 mod nothing_silent;
 mod one_writer;

@@ -15,8 +15,8 @@ pub(super) const LABEL: &str = "orders";
 pub(super) const CHANNEL: Uuid = Uuid::from_u128(0xc1);
 
 /// The promises that a history breaks.
-pub(super) fn broken(run: &Run) -> Vec<Promise> {
-    let mut broken: Vec<_> = check(&run.history).into_iter().map(|violation| violation.promise).collect();
+pub(super) fn broken(history: &[Record]) -> Vec<Promise> {
+    let mut broken: Vec<_> = check(history).into_iter().map(|violation| violation.promise).collect();
     broken.dedup();
     broken
 }
@@ -45,10 +45,13 @@ pub(super) fn guilty(run: &Run, of: Promise) -> String {
 pub(super) struct Run {
     pub(super) history: Vec<Record>,
     now_micros: u64,
-    clock_millis: u64,
+    /// What the database's clock shows.
+    pub(super) clock_millis: u64,
     /// The queue that is spoken of.
     pub(super) queue: u64,
     pub(super) queues: BTreeMap<u64, Log>,
+    /// The channel that subscribers take, if they name none.
+    pub(super) current: Uuid,
     /// What goes to the audit as channels.
     pub(super) channels: BTreeMap<Uuid, (u64, String, u64)>,
     pushes: BTreeMap<u64, Event>,
@@ -79,6 +82,7 @@ impl Run {
             clock_millis: MIDNIGHT,
             queue: 0,
             queues: BTreeMap::new(),
+            current: CHANNEL,
             channels: BTreeMap::new(),
             pushes: BTreeMap::new(),
             sequence: 0,
@@ -356,13 +360,13 @@ impl Run {
 
     /// A stream of the channel, from its start.
     pub(super) fn stream(&mut self, stream: u64) -> &mut Self {
-        self.stream_of(stream, CHANNEL, None)
+        self.stream_of(stream, self.current, None)
     }
 
     /// A stream of the channel, after an offset.
     pub(super) fn resume(&mut self, stream: u64, offset: u64) -> &mut Self {
         let after = Pos { queue_id: self.queue, epoch: self.log().epoch, offset };
-        self.stream_of(stream, CHANNEL, Some(after))
+        self.stream_of(stream, self.current, Some(after))
     }
 
     pub(super) fn stream_of(&mut self, stream: u64, channel: Uuid, after: Option<Pos>) -> &mut Self {
@@ -400,8 +404,8 @@ impl Run {
     /// The application gets a consumer object, after an offset or from the start.
     pub(super) fn consumer(&mut self, consumer: &str, after: Option<u64>) -> &mut Self {
         let resumed = after.map(|offset| Pos { queue_id: self.queue, epoch: self.log().epoch, offset });
-        let (consumer, application) = (consumer.to_owned(), "billing".to_owned());
-        self.record("consumer-2", Event::ConsumerStarted { consumer, application, channel: CHANNEL, resumed });
+        let (consumer, application, channel) = (consumer.to_owned(), "billing".to_owned(), self.current);
+        self.record("consumer-2", Event::ConsumerStarted { consumer, application, channel, resumed });
         self
     }
 
