@@ -23,6 +23,7 @@
 //! .unwrap();
 //! ```
 
+pub mod bugs;
 mod chance;
 pub mod check;
 mod cluster;
