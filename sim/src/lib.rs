@@ -2,8 +2,8 @@
 //!
 //! A [`Cluster`] runs managers, brokers and clients on turmoil's hosts. What runs there is what runs in production, down to
 //! the bytes of HTTP/2; only the ports are others: the network ([`SimNet`]), wall time ([`SimClock`]), chance
-//! ([`SeededEntropy`]), and the store, which is the model of one (`MemoryStore`). A test is the hand of fate: it lets time
-//! pass, crashes hosts and cuts links.
+//! ([`SeededEntropy`]), and the store, a [`Database`] on a host of its own. A test is the hand of fate: it lets time pass,
+//! crashes hosts, cuts links, and makes the database misbehave.
 //!
 //! ```
 //! use std::time::Duration;
@@ -27,10 +27,13 @@ pub mod bugs;
 mod chance;
 pub mod check;
 mod cluster;
+mod database;
+mod explore;
 pub mod history;
 mod hosts;
 mod isolated;
 mod journal;
+mod links;
 pub mod marks;
 mod net;
 pub mod report;
@@ -41,6 +44,8 @@ mod time;
 
 pub use chance::SeededEntropy;
 pub use cluster::{Cluster, ClusterBuilder, SimError};
+pub use database::{DATABASE_HOST, Database};
+pub use explore::{Explore, Failure, Faults, TestError, World, explore};
 pub use hosts::{broker_host, manager_host};
 pub use isolated::isolated;
 pub use journal::Journal;

@@ -3,9 +3,29 @@
 //! A checker knows nothing of brokers: it is given the records of a run and says which of them cannot be, if the promise
 //! holds. `rmom-sim check FILE` runs them over a history that was written down.
 
+mod bad_input;
+mod channels_survive;
+mod clock;
+mod convergence;
+mod deletes_are_final;
+mod delivered_once;
+mod durable;
+mod faults;
+mod floors;
+mod index;
+mod no_loss;
+mod nothing_silent;
+mod one_writer;
+mod order;
+mod pushed_once;
+mod time_to_live;
+
 use serde::{Deserialize, Serialize};
 
+use self::index::Index;
 use crate::history::Record;
+
+pub use floors::{Floors, vacuous};
 
 /// One of the twelve promises that rmom makes; the README tells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,8 +98,27 @@ pub struct Violation {
     pub records: Vec<usize>,
 }
 
-/// Runs all checkers over a history.
+/// Runs all checkers over a history: what they report, by promise.
 #[must_use]
-pub fn check(_history: &[Record]) -> Vec<Violation> {
-    Vec::new()
+pub fn check(history: &[Record]) -> Vec<Violation> {
+    let index = Index::new(history);
+    Promise::ALL.into_iter().flat_map(|promise| checker(promise)(&index)).collect()
+}
+
+/// What judges a promise.
+fn checker(promise: Promise) -> fn(&Index<'_>) -> Vec<Violation> {
+    match promise {
+        Promise::Durable => durable::check,
+        Promise::NoLoss => no_loss::check,
+        Promise::Order => order::check,
+        Promise::PushedOnce => pushed_once::check,
+        Promise::DeliveredOnce => delivered_once::check,
+        Promise::OneWriter => one_writer::check,
+        Promise::TimeToLive => time_to_live::check,
+        Promise::ChannelsSurvive => channels_survive::check,
+        Promise::DeletesAreFinal => deletes_are_final::check,
+        Promise::Convergence => convergence::check,
+        Promise::NothingSilent => nothing_silent::check,
+        Promise::BadInput => bad_input::check,
+    }
 }

@@ -149,8 +149,16 @@ pub enum Event {
         label: String,
         /// Its topic; empty if it has none.
         topic: String,
-        /// Subscriptions without a position get what comes after this offset.
+        /// Subscriptions without a position get what comes after this offset: one less than what the store and REST call
+        /// `start`, which is the first; 0 if it was not told.
         start: u64,
+    },
+    /// Somebody asks to delete a channel.
+    ChannelDeleting {
+        /// The call.
+        op: u64,
+        /// Its id.
+        channel: Uuid,
     },
     /// A channel is deleted.
     ChannelDeleted {
@@ -279,6 +287,17 @@ pub enum Event {
     },
 
     // ---- observers on the raw wire ----
+    /// A raw `SubscribeToChannel` leaves. [`Event::StreamOpened`] or [`Event::StreamEnded`] of the same stream answers it.
+    StreamAsked {
+        /// Number of the stream, unique in the run.
+        stream: u64,
+        /// The observer.
+        observer: String,
+        /// The channel.
+        channel: Uuid,
+        /// The position that it asks for.
+        after: Option<Pos>,
+    },
     /// A raw `SubscribeToChannel` was answered.
     StreamOpened {
         /// Number of the stream, unique in the run.
@@ -325,6 +344,13 @@ pub enum Event {
         broker_id: u64,
         /// The id of this run of the process.
         incarnation: String,
+    },
+    /// A queue came into being.
+    QueueAdded {
+        /// Its id.
+        queue_id: u64,
+        /// Its label, in lower case.
+        label: String,
     },
     /// A queue was given to a broker.
     Assigned {
@@ -417,7 +443,7 @@ pub enum Event {
         queue_id: u64,
         /// Its topic; empty if it has none.
         topic: String,
-        /// Its start.
+        /// What comes after this offset is what it is for, as in [`Event::ChannelCreated`].
         start: u64,
     },
     /// The end of the audit, with the database's time.

@@ -44,6 +44,12 @@ impl State {
         Ok(Claimed { epoch: log.epoch, store_time: now })
     }
 
+    /// The latest epoch of a queue's log; none if it has no log.
+    #[must_use]
+    pub fn epoch(&self, queue: QueueId) -> Option<Epoch> {
+        self.logs.get(&queue).map(|log| log.epoch)
+    }
+
     /// As [`Log::tail`](crate::ports::Log::tail).
     #[must_use]
     pub fn tail(&self, queue: QueueId) -> LogTail {

@@ -1,0 +1,90 @@
+//! The database's clock, as the history tells it.
+
+use crate::{
+    EPOCH_MILLIS,
+    history::{Event, Record},
+};
+
+/// Simulated hosts take turns within a tick, and a record bears the time of its host: the database's clock may have been so
+/// far from what a record's time says. In milliseconds; no tick is longer.
+const GRAIN_MILLIS: u64 = 20;
+
+/// What the database's clock showed when. It runs as simulated time does, except where it is set.
+#[derive(Debug)]
+pub(super) struct StoreClock {
+    /// From when on, in simulated microseconds, and what it showed then. In order; the first is from 0.
+    lines: Vec<(u64, u64)>,
+    /// For how long after the clock was set a broker may go on with what it knew, in microseconds.
+    stale_micros: u64,
+}
+
+impl StoreClock {
+    /// `stale_millis` is within what time every broker has taken a new reading.
+    pub(super) fn new(history: &[Record], stale_millis: u64) -> Self {
+        let start = history.iter().find_map(|record| {
+            let millis = match record.event {
+                Event::Stored { stored_at_millis, .. } => stored_at_millis,
+                Event::Trimmed { at_millis, .. } | Event::AuditDone { at_millis } => at_millis,
+                Event::StoreClock { from_millis, .. } => from_millis,
+                _ => return None,
+            };
+            Some(millis.saturating_sub(record.at_micros / 1_000))
+        });
+        let mut lines = vec![(0, start.unwrap_or(EPOCH_MILLIS))];
+        lines.extend(history.iter().filter_map(|record| match record.event {
+            Event::StoreClock { to_millis, .. } => Some((record.at_micros, to_millis)),
+            _ => None,
+        }));
+        Self { lines, stale_micros: stale_millis.saturating_mul(1_000) }
+    }
+
+    /// True if the clock was set after `micros`.
+    pub(super) fn was_set_after(&self, micros: u64) -> bool {
+        self.lines.last().is_some_and(|&(since, _)| since > 0 && since >= micros)
+    }
+
+    /// The latest that anybody can have taken the database's time for, at `micros` or before: also one who had read the
+    /// clock before it was set back.
+    pub(super) fn at_most(&self, micros: u64) -> u64 {
+        let ends = self.lines.iter().skip(1).map(|&(since, _)| since).chain([u64::MAX]);
+        let shown =
+            self.lines.iter().zip(ends).filter(|((since, _), _)| *since <= micros).map(|(&(since, base), end)| {
+                let until = micros.min(end.saturating_add(self.stale_micros));
+                base + (until - since) / 1_000
+            });
+        shown.max().unwrap_or(0) + GRAIN_MILLIS
+    }
+
+    /// The earliest that the clock showed from one time to another, in simulated microseconds.
+    pub(super) fn at_least(&self, from: u64, to: u64) -> u64 {
+        let ends = self.lines.iter().skip(1).map(|&(since, _)| since).chain([u64::MAX]);
+        let shown = self.lines.iter().zip(ends).filter(|((since, _), end)| *since <= to && from < *end);
+        let earliest = shown.map(|(&(since, base), _)| base + from.saturating_sub(since) / 1_000).min();
+        earliest.unwrap_or(0).saturating_sub(GRAIN_MILLIS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(at_millis: u64, event: Event) -> Record {
+        Record { at_micros: at_millis * 1_000, host: "database".into(), event }
+    }
+
+    #[test]
+    fn it_runs_with_time_and_can_be_set() {
+        let history = [
+            record(100, Event::AuditDone { at_millis: 5_100 }),
+            record(1_000, Event::StoreClock { from_millis: 6_000, to_millis: 3_000 }),
+        ];
+        let clock = StoreClock::new(&history, 500);
+        assert_eq!(clock.at_most(900_000), 5_900 + GRAIN_MILLIS);
+        assert_eq!(clock.at_most(1_200_000), 6_200 + GRAIN_MILLIS, "some have not heard that it was set back");
+        assert_eq!(clock.at_most(1_900_000), 6_500 + GRAIN_MILLIS, "by now they have, but have acted on it");
+        assert_eq!(clock.at_least(900_000, 950_000), 5_900 - GRAIN_MILLIS);
+        assert_eq!(clock.at_least(900_000, 1_100_000), 3_000 - GRAIN_MILLIS);
+        assert_eq!(clock.at_least(1_500_000, 1_600_000), 3_500 - GRAIN_MILLIS);
+        assert!(clock.was_set_after(900_000) && !clock.was_set_after(1_100_000));
+    }
+}

@@ -1,0 +1,60 @@
+//! Promise 10: when faults stop, everything proceeds within the bound.
+
+use super::{
+    Promise, Violation,
+    index::{Index, Push, brief},
+};
+use crate::history::Event;
+
+/// The run did not run out of time; after it was healed everything was in order within the bound; and so had every push its
+/// answer. One that never has one is for [`nothing_silent`](super::nothing_silent).
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    if let Some(at) = index.milestones.time_up
+        && let Event::TimeUp { pending } = &index.history[at].event
+    {
+        violations.push(index.violation(
+            Promise::Convergence,
+            format!("time ran out; what was missing: {pending}"),
+            [at],
+        ));
+    }
+    violations.extend(in_order_late(index));
+    violations.extend(index.pushes.iter().filter_map(|(&number, push)| answered_late(index, number, push)));
+    violations
+}
+
+/// Within what time after `micros` things have to be done.
+fn deadline(index: &Index<'_>, micros: u64) -> u64 {
+    micros.saturating_add(index.bounds.convergence.saturating_mul(1_000))
+}
+
+fn in_order_late(index: &Index<'_>) -> Option<Violation> {
+    let healed = index.milestones.healed?;
+    let bound = index.bounds.convergence;
+    if let Some(converged) = index.milestones.converged {
+        let took = (index.micros(converged) - index.micros(healed)) / 1_000;
+        let what = format!("it took {took} ms until everything was in order again; the bound is {bound} ms");
+        return (index.micros(converged) > deadline(index, index.micros(healed)))
+            .then(|| index.violation(Promise::Convergence, what, [healed, converged]));
+    }
+    // A history that breaks off before it could tell says nothing.
+    let over = index.milestones.drain.is_some() || index.end_micros() > deadline(index, index.micros(healed));
+    if !over || index.milestones.time_up.is_some() {
+        return None;
+    }
+    let what = format!("when the faults were over, not everything came into order within {bound} ms");
+    Some(index.violation(Promise::Convergence, what, [healed, index.history.len() - 1]))
+}
+
+fn answered_late(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
+    let healed = index.micros(index.milestones.healed?);
+    let (at, _) = push.outcome?;
+    let due = deadline(index, healed.max(index.micros(push.at)));
+    if index.micros(at) <= due {
+        return None;
+    }
+    let late = (index.micros(at) - due) / 1_000;
+    let what = format!("push {number} of {} to {:?} was answered {late} ms too late", brief(push.body), push.label);
+    Some(index.violation(Promise::Convergence, what, [push.at, at]))
+}

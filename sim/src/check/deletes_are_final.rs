@@ -1,0 +1,160 @@
+//! Promise 9: what is deleted stays deleted, and nothing else is.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Promise, Violation,
+    index::{At, CallKind, Index, Push, Queue, Reader, brief, folded},
+    one_writer::overdue,
+};
+use crate::history::Event;
+
+/// A queue becomes a tombstone only because somebody asked; then nothing is stored in it, nobody claims it, no stream stays
+/// open on it, and its id never comes again. Who names a deleted queue, by its id or by a position in it, is given and stores
+/// nothing of another one. A delete that was acknowledged happened.
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (&id, queue) in &index.queues {
+        if let Some(tombstoned) = queue.tombstoned {
+            violations.extend(unasked(index, id, queue, tombstoned));
+            violations.extend(resurrected(index, id, queue, tombstoned));
+        }
+    }
+    violations.extend(ids(index));
+    violations.extend(undone(index));
+    for reader in &index.readers {
+        violations.extend(wrong_queue(index, reader));
+        violations.extend(lingers(index, reader));
+    }
+    violations.extend(index.pushes.values().filter_map(|push| strayed(index, push)));
+    violations
+}
+
+/// Nobody had asked to delete the queue, at any time at which the call could still mean it.
+fn unasked(index: &Index<'_>, id: u64, queue: &Queue<'_>, tombstoned: At) -> Option<Violation> {
+    let label = queue.label.as_ref()?;
+    let means_it = |kind: CallKind<'_>| matches!(kind, CallKind::DeleteQueue(named) if folded(named) == *label);
+    if index.calls.values().any(|call| call.at < tombstoned && means_it(call.what)) {
+        return None;
+    }
+    let what = format!("{} was deleted, and nobody had asked for it", index.queue_name(id));
+    Some(index.violation(Promise::DeletesAreFinal, what, [queue.born, tombstoned]))
+}
+
+fn resurrected(index: &Index<'_>, id: u64, queue: &Queue<'_>, tombstoned: At) -> Vec<Violation> {
+    let name = index.queue_name(id);
+    let mut violations = Vec::new();
+    let went_back = index.went_back_after(tombstoned);
+    let mut alive = |at: At, what: String| {
+        if at > tombstoned && !went_back {
+            let what = format!("{what}, after it was deleted");
+            violations.push(index.violation(Promise::DeletesAreFinal, what, [tombstoned, at]));
+        }
+    };
+    for &(at, _) in &queue.assignments {
+        alive(at, format!("{name} was assigned"));
+    }
+    for claim in &queue.claims {
+        alive(claim.at, format!("{name} was claimed under epoch {}", claim.epoch));
+    }
+    for message in &queue.messages {
+        let (offset, body) = (message.stored.offset, brief(&message.stored.body));
+        alive(message.at, format!("offset {offset} of {name} ({body}) was stored"));
+    }
+    if let Some(audit) = &queue.audit {
+        alive(audit.at, format!("{name} is in the audit"));
+    }
+    violations
+}
+
+/// An id that comes again.
+fn ids(index: &Index<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut named: BTreeMap<u64, (At, String)> = BTreeMap::new();
+    for (at, record) in index.history.iter().enumerate() {
+        let (queue_id, label, since) = match &record.event {
+            Event::QueueAdded { queue_id, label } => (*queue_id, label, at),
+            Event::QueueCreated { op, queue_id, label } => {
+                (*queue_id, label, index.calls.get(op).map_or(at, |call| call.at))
+            }
+            _ => continue,
+        };
+        let first = named.entry(queue_id).or_insert_with(|| (at, folded(label)));
+        let tombstoned = index.queues[&queue_id].tombstoned.filter(|&tombstoned| tombstoned < since);
+        let reused = first.1 != folded(label) || tombstoned.is_some();
+        if reused && !index.went_back_after(first.0) {
+            let what = format!("queue {label:?} was created with id {queue_id}, which {:?} had before", first.1);
+            let records: Vec<_> = tombstoned.into_iter().chain([first.0, at]).collect();
+            violations.push(index.violation(Promise::DeletesAreFinal, what, records));
+        }
+    }
+    violations
+}
+
+/// A delete that was acknowledged, of a label of which no queue was deleted.
+fn undone(index: &Index<'_>) -> Vec<Violation> {
+    let deleted = |label: &str, at: At| {
+        index.queues.values().any(|queue| {
+            let named = queue.label.as_ref().is_none_or(|named| *named == folded(label));
+            named && queue.tombstoned.is_some_and(|tombstoned| tombstoned < at)
+        })
+    };
+    let undone = index.history.iter().enumerate().filter_map(|(at, record)| match &record.event {
+        Event::QueueDeleted { op, label } if !deleted(label, at) => {
+            let what = format!("the delete of queue {label:?} was acknowledged, but the database deleted none");
+            let asked = index.calls.get(op).map(|call| call.at);
+            let records: Vec<_> = asked.into_iter().chain([at]).collect();
+            Some(index.violation(Promise::DeletesAreFinal, what, records))
+        }
+        _ => None,
+    });
+    undone.collect()
+}
+
+/// A reader with a position in one queue, or of a channel of it, that is given messages of another.
+fn wrong_queue(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
+    let id = index.queue_of(reader)?;
+    let name = index.queue_name(id);
+    if let (Some(after), Some(opened)) = (reader.after, reader.opened)
+        && after.queue_id != id
+        && let Some(at) = reader.received.first().map(|received| received.at).or(reader.broker.map(|_| opened))
+    {
+        let held = index.queue_name(after.queue_id);
+        let what = format!("{} went on from a position in {held}, and is served {name}", reader.name());
+        return Some(index.violation(Promise::DeletesAreFinal, what, [reader.began(), at]));
+    }
+    reader.received.iter().find_map(|received| {
+        let stored = index.bodies.get(received.body).map_or(&[][..], |body| &body.stored);
+        let (of, message) = stored.first()?;
+        if stored.iter().any(|(queue, _)| *queue == id) {
+            return None;
+        }
+        let (other, reader_name) = (index.queue_name(*of), reader.name());
+        let what = format!("{reader_name}, of a channel of {name}, was given {} of {other}", brief(received.body));
+        Some(index.violation(Promise::DeletesAreFinal, what, [message.at, reader.began(), received.at]))
+    })
+}
+
+/// A stream of a queue that is deleted.
+fn lingers(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
+    let opened = reader.opened?;
+    let id = index.queue_of(reader)?;
+    let tombstoned = index.queues.get(&id)?.tombstoned?;
+    let overdue = overdue(index, reader, tombstoned.max(opened))?;
+    let what = format!("{} stays open, although {} was deleted", reader.name(), index.queue_name(id));
+    Some(index.violation(Promise::DeletesAreFinal, what, [tombstoned, opened, overdue]))
+}
+
+/// A push that insists on a queue, and is stored in another.
+fn strayed(index: &Index<'_>, push: &Push<'_>) -> Option<Violation> {
+    let meant = push.queue_id?;
+    let pushes = &index.bodies[push.body].pushes;
+    // Other attempts may mean others.
+    if pushes.iter().any(|other| index.pushes[other].queue_id != Some(meant)) {
+        return None;
+    }
+    let (other, message) = index.bodies[push.body].stored.iter().find(|(queue, _)| *queue != meant)?;
+    let (meant, other) = (index.queue_name(meant), index.queue_name(*other));
+    let what = format!("{} was pushed to {meant}, and stored in {other}", brief(push.body));
+    Some(index.violation(Promise::DeletesAreFinal, what, [push.at, message.at]))
+}

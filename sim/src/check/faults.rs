@@ -1,0 +1,62 @@
+//! When something befell the world.
+
+use crate::history::{Event, Phase, Record};
+
+/// The times, in simulated microseconds, at which no fault befell anything.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    /// From and to of those that were on, in order of their beginnings.
+    spans: Vec<(u64, u64)>,
+}
+
+impl Faults {
+    pub(super) fn new(history: &[Record]) -> Self {
+        let mut spans: Vec<(u64, u64)> = Vec::new();
+        let mut open: Vec<(usize, usize)> = Vec::new();
+        for record in history {
+            let at = record.at_micros;
+            match record.event {
+                Event::FaultBegan { step, .. } => {
+                    open.push((step, spans.len()));
+                    spans.push((at, u64::MAX));
+                }
+                Event::FaultEnded { step } => {
+                    if let Some(place) = open.iter().position(|&(began, _)| began == step) {
+                        spans[open.remove(place).1].1 = at;
+                    }
+                }
+                Event::PhaseBegan { phase: Phase::Healed } => open.drain(..).for_each(|(_, span)| spans[span].1 = at),
+                // They are over at once, but what follows from them is not.
+                Event::StoreClock { .. } | Event::StoreWentBack => spans.push((at, at)),
+                _ => {}
+            }
+        }
+        Self { spans }
+    }
+
+    /// The first time at which there was no fault for as long as `span`, all of it after `from`.
+    pub(super) fn quiet_for(&self, span: u64, from: u64) -> u64 {
+        let mut quiet_since = from;
+        for &(began, ended) in &self.spans {
+            if began >= quiet_since.saturating_add(span) {
+                break;
+            }
+            quiet_since = quiet_since.max(ended);
+        }
+        quiet_since.saturating_add(span)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_time_overlaps_with_no_fault() {
+        let faults = Faults { spans: vec![(100, 200), (150, 160), (230, 240), (500, 510)] };
+        assert_eq!(faults.quiet_for(50, 10), 60);
+        assert_eq!(faults.quiet_for(50, 60), 290);
+        assert_eq!(faults.quiet_for(50, 300), 350);
+        assert_eq!(faults.quiet_for(50, 490), 560);
+    }
+}

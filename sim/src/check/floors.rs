@@ -1,0 +1,78 @@
+//! How much has to happen in a run before it says anything.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    history::{Event, Phase, Record},
+    report::Counts,
+};
+
+/// Below any of these, a run that kept all promises says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floors {
+    /// Pushes that were acknowledged.
+    pub acknowledgements: u64,
+    /// Messages that came in.
+    pub deliveries: u64,
+    /// Faults during which a push was in flight.
+    pub faults_in_flight: u64,
+}
+
+impl Default for Floors {
+    /// Those of a sweep. Its scenarios push some hundred messages to some consumers under half a dozen faults: a run with less
+    /// than this did not get under way, or its faults fell where nothing was.
+    fn default() -> Self {
+        Self { acknowledgements: 50, deliveries: 50, faults_in_flight: 2 }
+    }
+}
+
+/// Which floor is not reached, in words; none if a run counts.
+#[must_use]
+pub fn vacuous(counts: &Counts, floors: &Floors) -> Option<String> {
+    let reached = [
+        ("acknowledgements", counts.acknowledgements, floors.acknowledgements),
+        ("deliveries", counts.deliveries, floors.deliveries),
+        ("faults while something was in flight", counts.faults_in_flight, floors.faults_in_flight),
+    ];
+    let (what, count, floor) = reached.into_iter().find(|(_, count, floor)| count < floor)?;
+    Some(format!("{what}: {count}, below the floor of {floor}"))
+}
+
+impl Counts {
+    /// What happened how often in a history.
+    #[must_use]
+    pub fn of(history: &[Record]) -> Self {
+        let mut counts = Self::default();
+        let mut in_flight = 0_u64;
+        // Those that are on: true once something was in flight.
+        let mut faults: BTreeMap<usize, bool> = BTreeMap::new();
+        for record in history {
+            match &record.event {
+                Event::PushSent { .. } => {
+                    counts.pushes += 1;
+                    in_flight += 1;
+                    faults.values_mut().for_each(|met| *met = true);
+                }
+                Event::PushAcked { .. } => {
+                    counts.acknowledgements += 1;
+                    in_flight = in_flight.saturating_sub(1);
+                }
+                Event::PushFailed { .. } => in_flight = in_flight.saturating_sub(1),
+                Event::Delivered { .. } | Event::StreamMessage { .. } => counts.deliveries += 1,
+                Event::FaultBegan { step, .. } => {
+                    counts.faults += 1;
+                    faults.insert(*step, in_flight > 0);
+                }
+                Event::FaultEnded { step } => counts.faults_in_flight += u64::from(faults.remove(step) == Some(true)),
+                Event::PhaseBegan { phase: Phase::Healed } => {
+                    counts.faults_in_flight += std::mem::take(&mut faults).into_values().map(u64::from).sum::<u64>();
+                }
+                Event::Claimed { epoch, .. } => counts.failovers += u64::from(*epoch > 1),
+                _ => {}
+            }
+        }
+        counts.faults_in_flight += faults.into_values().map(u64::from).sum::<u64>();
+        counts.simulated_millis = history.last().map_or(0, |last| last.at_micros / 1_000);
+        counts
+    }
+}

@@ -1,0 +1,174 @@
+//! Promise 2: what is stored reaches every subscription that matches, and nothing else does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Promise, Violation,
+    durable::and_others,
+    index::{At, Created, Index, Message, Queue, Reader, ReaderKind, Received, accepts, brief},
+};
+
+/// A reader that was given an offset had been given every live message before it that matches, from where it was to begin. In
+/// the end every reader that is still there has everything. Nobody is given what is not stored.
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    // Where an owner's reader of a channel had got to.
+    let mut reached = BTreeMap::new();
+    for reader in &index.readers {
+        let (Some(id), Some(channel)) = (index.queue_of(reader), index.channel(reader.channel)) else { continue };
+        let Some(queue) = index.queues.get(&id) else { continue };
+        let key = (reader.owner, reader.channel);
+        // Who resumes beyond what it was given has lost what lies between.
+        let from = match reader.after {
+            Some(after) if after.queue_id != id => continue,
+            Some(after) => after.offset.min(reached.get(&key).copied().unwrap_or(u64::MAX)),
+            None => channel.start,
+        };
+        let reading = Reading { index, id, queue, channel, reader };
+        violations.extend(reading.gaps(from));
+        violations.extend(reading.phantoms());
+        violations.extend(reading.dismissal());
+        if reader.opened.is_some() {
+            let last = reader.received.iter().map(|received| received.offset).max();
+            reached.insert(key, last.unwrap_or(from).max(from));
+        }
+    }
+    violations.extend(index.last_readers().into_values().filter_map(|reader| left_out(index, reader)));
+    violations.extend(index.channels.values().filter_map(|channel| starts_beyond_end(index, channel.created?)));
+    violations
+}
+
+/// A reader, and all that it is to be held against.
+struct Reading<'i, 'a> {
+    index: &'i Index<'a>,
+    id: u64,
+    queue: &'i Queue<'a>,
+    channel: Created<'a>,
+    reader: &'i Reader<'a>,
+}
+
+impl Reading<'_, '_> {
+    /// What was left out between two messages.
+    fn gaps(&self, from: u64) -> Vec<Violation> {
+        let mut violations = Vec::new();
+        let (mut last, mut last_at) = (from, self.reader.opened.unwrap_or_default());
+        for received in &self.reader.received {
+            if received.offset <= last {
+                continue;
+            }
+            let mut missing = self.queue.between(last, received.offset).filter(|message| {
+                message.at < received.at
+                    && accepts(self.channel.topic, &message.stored.topic)
+                    && !self.index.is_excused(self.queue, message, received.at)
+            });
+            if let Some(first) = missing.next() {
+                let what = format!(
+                    "{} was given offset {} of {} after {last}, but not {} ({}){}",
+                    self.reader.name(),
+                    received.offset,
+                    self.index.queue_name(self.id),
+                    first.stored.offset,
+                    brief(&first.stored.body),
+                    and_others(missing.count()),
+                );
+                violations.push(self.index.violation(Promise::NoLoss, what, [first.at, last_at, received.at]));
+            }
+            (last, last_at) = (received.offset, received.at);
+        }
+        violations
+    }
+
+    /// What was delivered without being stored.
+    fn phantoms(&self) -> impl Iterator<Item = Violation> {
+        self.reader.received.iter().filter_map(|received| {
+            let stored: Vec<_> = self.queue.at_offset(received.offset).collect();
+            if stored.iter().any(|message| message.at < received.at) || self.is_of_another_queue(received) {
+                return None;
+            }
+            let name = self.reader.name();
+            let queue = self.index.queue_name(self.id);
+            let Received { at, offset, body, .. } = *received;
+            let (when, mut records) = match stored.first() {
+                Some(late) => ("before it was stored", vec![late.at]),
+                None => ("which was never stored", Vec::new()),
+            };
+            records.extend([self.reader.began(), at]);
+            let what = format!("{name} was given offset {offset} of {queue} ({}) {when}", brief(body));
+            Some(self.index.violation(Promise::NoLoss, what, records))
+        })
+    }
+
+    /// Then it is [`deletes_are_final`](super::deletes_are_final)'s.
+    fn is_of_another_queue(&self, received: &Received<'_>) -> bool {
+        let stored = self.index.bodies.get(received.body).map_or(&[][..], |body| &body.stored);
+        !stored.is_empty() && stored.iter().all(|(queue, _)| *queue != self.id)
+    }
+
+    /// A reader that was sent away because of a loss that there was not.
+    fn dismissal(&self) -> Option<Violation> {
+        let (at, code) = self.reader.ended?;
+        let code = code.filter(|code| matches!(*code, "STORE_WENT_BACK" | "OFFSET_OUT_OF_RANGE"))?;
+        if !self.index.went_back.is_empty() || self.queue.tombstoned.is_some() {
+            return None;
+        }
+        let what = format!("{} was told {code}, although the database lost nothing", self.reader.name());
+        Some(self.index.violation(Promise::NoLoss, what, [self.reader.began(), at]))
+    }
+}
+
+/// What the last reader of an observer or application lacks in the end. What earlier ones of the same owner were given
+/// counts: an observer that begins at the start again may be on its way still.
+fn left_out(index: &Index<'_>, last: &Reader<'_>) -> Option<Violation> {
+    let at = judged_at(index, last)?;
+    let id = index.queue_of(last)?;
+    let (channel, queue) = (index.channel(last.channel)?, index.queues.get(&id)?);
+    let from = match last.after {
+        Some(after) if after.queue_id != id => return None,
+        after => after.map_or(channel.start, |after| after.offset),
+    };
+    let of_owner =
+        index.readers.iter().filter(|reader| reader.owner == last.owner && index.queue_of(reader) == Some(id));
+    let given: BTreeSet<u64> =
+        of_owner.flat_map(|reader| reader.received.iter().map(|received| received.offset)).collect();
+    let lacks = |message: &&Message<'_>| {
+        message.at < at
+            && accepts(channel.topic, &message.stored.topic)
+            && !given.contains(&message.stored.offset)
+            && !index.is_excused(queue, message, at)
+    };
+    let mut missing = queue.between(from, u64::MAX).filter(lacks);
+    let first = missing.next()?;
+    let (offset, body) = (first.stored.offset, brief(&first.stored.body));
+    let queue = index.queue_name(id);
+    let others = and_others(missing.count());
+    let what = format!("{} was never given offset {offset} of {queue} ({body}){others}", last.name());
+    Some(index.violation(Promise::NoLoss, what, [first.at, last.began(), at]))
+}
+
+/// When an owner must have got everything: when the audit begins, which is when the run says that all have, or when it left
+/// by itself shortly before. None if it was gone by then.
+fn judged_at(index: &Index<'_>, last: &Reader<'_>) -> Option<At> {
+    let milestones = &index.milestones;
+    if milestones.time_up.is_some() || milestones.converged.is_none() {
+        return None;
+    }
+    let (drain, audit) = (milestones.drain?, milestones.audit?);
+    match last.ended {
+        None => Some(audit),
+        Some((_, Some(_))) if matches!(last.kind, ReaderKind::Consumer(_)) => None,
+        Some((at, _)) => (at > drain).then_some(at.min(audit)),
+    }
+}
+
+/// A channel that begins beyond the end misses what is pushed next.
+fn starts_beyond_end(index: &Index<'_>, channel: Created<'_>) -> Option<Violation> {
+    let queue = index.queues.get(&channel.queue_id)?;
+    let before = queue.messages.partition_point(|message| message.at < channel.at);
+    let end = queue.messages[..before].last().map_or(0, |message| message.stored.offset);
+    if channel.start <= end || !index.went_back.is_empty() {
+        return None;
+    }
+    let name = index.queue_name(channel.queue_id);
+    let what = format!("a channel of {name} starts after offset {}, beyond the end, {end}", channel.start);
+    Some(index.violation(Promise::NoLoss, what, [channel.at]))
+}

@@ -1,0 +1,86 @@
+//! Promise 11: whatever fails says so, and says the truth.
+
+use super::{
+    Promise, Violation,
+    index::{Body, Call, CallKind, Index, Outcome, Push, Reader, brief},
+};
+use crate::history::{Event, Record};
+
+/// Every push and every call has an outcome in the end, every failure a code. What failed for certain is not stored. Health
+/// says what is.
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    if index.finished() {
+        violations.extend(index.pushes.iter().filter_map(|(&number, push)| unanswered(index, number, push)));
+        violations.extend(index.calls.values().filter_map(|call| unanswered_call(index, call)));
+    }
+    violations.extend(index.bodies.iter().filter_map(|(text, body)| stored_all_the_same(index, text, body)));
+    violations.extend(index.readers.iter().filter_map(|reader| without_reason(index, reader)));
+    violations.extend(index.history.iter().enumerate().filter_map(|(at, record)| {
+        let what = untrue(record)?;
+        Some(index.violation(Promise::NothingSilent, what, [at]))
+    }));
+    violations
+}
+
+fn unanswered(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
+    let done = index.milestones.audit_done.filter(|_| push.outcome.is_none())?;
+    let what = format!("push {number} of {} to {:?} never had an answer", brief(push.body), push.label);
+    Some(index.violation(Promise::NothingSilent, what, [push.at, done]))
+}
+
+fn unanswered_call(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
+    let done = index.milestones.audit_done.filter(|_| call.outcome.is_none())?;
+    let asked = match call.what {
+        CallKind::CreateQueue(label) => format!("to create queue {label:?}"),
+        CallKind::DeleteQueue(label) => format!("to delete queue {label:?}"),
+        CallKind::DeleteChannel(channel) => format!("to delete channel {channel}"),
+    };
+    Some(index.violation(Promise::NothingSilent, format!("the call {asked} never had an answer"), [call.at, done]))
+}
+
+/// A message is stored, and every attempt at it until then was told that it was not.
+fn stored_all_the_same(index: &Index<'_>, text: &str, body: &Body<'_>) -> Option<Violation> {
+    body.stored.iter().find_map(|(queue, message)| {
+        let mut tried =
+            body.pushes.iter().map(|push| &index.pushes[push]).filter(|push| push.at < message.at).peekable();
+        tried.peek()?;
+        let mut records = vec![message.at];
+        let mut codes = Vec::new();
+        for push in tried {
+            let Some((at, Outcome::Failed { code, unknown: false })) = push.outcome else { return None };
+            records.extend([push.at, at]);
+            codes.push(code);
+        }
+        let (queue, codes) = (index.queue_name(*queue), codes.join(", "));
+        let offset = message.stored.offset;
+        let what = format!(
+            "{} is stored at offset {offset} of {queue}, but its pusher was told that it is not: {codes}",
+            brief(text)
+        );
+        Some(index.violation(Promise::NothingSilent, what, records))
+    })
+}
+
+fn without_reason(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
+    let (at, code) = reader.ended?;
+    let what = code.filter(|code| code.is_empty()).map(|_| format!("{} ended, and no code says why", reader.name()))?;
+    Some(index.violation(Promise::NothingSilent, what, [reader.began(), at]))
+}
+
+/// What one record alone shows.
+fn untrue(record: &Record) -> Option<String> {
+    match &record.event {
+        Event::PushFailed { push, code, .. } if code.is_empty() => {
+            Some(format!("push {push} failed, and no code says why"))
+        }
+        Event::AdminFailed { op, code, .. } if code.is_empty() => {
+            Some(format!("call {op} failed, and no code says why"))
+        }
+        Event::Health { of, healthy, expected: Some(expected) } if healthy != expected => {
+            let (says, is) = if *healthy { ("well", "not") } else { ("not well", "well") };
+            Some(format!("{of} says that it is {says}, and is {is}"))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,161 @@
+//! Promise 6: one writer per queue, and who was replaced stops.
+
+use super::{
+    Promise, Violation,
+    index::{At, Claim, Index, Queue, Reader, ReaderKind, brief},
+};
+
+/// Claims count epochs up, one by one, each by the broker to which the queue is assigned. Nothing is stored under another epoch
+/// than the latest, nor by another broker than the one that claimed it. A broker from which a queue was taken delivers nothing
+/// of what its successors store, and ends its streams.
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (&id, queue) in &index.queues {
+        violations.extend(claims(index, id, queue));
+        violations.extend(appends(index, id, queue));
+    }
+    for reader in &index.readers {
+        violations.extend(reads_on(index, reader));
+        violations.extend(lingers(index, reader));
+    }
+    violations
+}
+
+fn lost_between(index: &Index<'_>, from: At, to: At) -> bool {
+    index.went_back.iter().any(|&went| from < went && went < to)
+}
+
+fn claims(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut last: Option<&Claim<'_>> = None;
+    for claim in &queue.claims {
+        let before = last.map_or(0, |last| last.epoch);
+        // A claim whose answer was lost is made again, and creates nothing.
+        let again = last.is_some_and(|last| last.epoch == claim.epoch && last.incarnation == claim.incarnation);
+        let lost = lost_between(index, last.map_or(queue.born, |last| last.at), claim.at);
+        if claim.epoch != before + 1 && !again && !lost {
+            let host = host(index, claim.broker_id);
+            let queue = index.queue_name(id);
+            let what = format!("{host} claimed {queue} under epoch {}, after epoch {before}", claim.epoch);
+            let records: Vec<_> = last.map(|last| last.at).into_iter().chain([claim.at]).collect();
+            violations.push(index.violation(Promise::OneWriter, what, records));
+        }
+        let assigned = queue.assignments.iter().rev().find(|(at, _)| *at < claim.at);
+        if let Some(&(at, broker)) = assigned
+            && broker != claim.broker_id
+            && !again
+            && !lost_between(index, at, claim.at)
+        {
+            let (host, assignee) = (host(index, claim.broker_id), host(index, broker));
+            let what = format!("{host} claimed {}, which is assigned to {assignee}", index.queue_name(id));
+            violations.push(index.violation(Promise::OneWriter, what, [at, claim.at]));
+        }
+        last = Some(claim);
+    }
+    violations
+}
+
+fn host(index: &Index<'_>, broker: u64) -> String {
+    index.brokers.get(&broker).map_or_else(|| format!("broker {broker}"), |&host| host.to_owned())
+}
+
+fn appends(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut last_batch = None;
+    for message in &queue.messages {
+        if last_batch.replace(message.at) == Some(message.at) {
+            continue;
+        }
+        let name = index.queue_name(id);
+        let (by, offset, epoch) = (message.by, message.stored.offset, message.epoch);
+        let Some(claim) = queue.claim_before(message.at) else {
+            let what = format!("{by} stored offset {offset} of {name} under epoch {epoch}, which nobody had claimed");
+            violations.push(index.violation(Promise::OneWriter, what, [message.at]));
+            continue;
+        };
+        if lost_between(index, claim.at, message.at) {
+            continue;
+        }
+        let owner = host(index, claim.broker_id);
+        if epoch != claim.epoch {
+            let what = format!(
+                "{by} stored offset {offset} of {name} under epoch {epoch}, when {owner} had claimed epoch {}",
+                claim.epoch,
+            );
+            violations.push(index.violation(Promise::OneWriter, what, [claim.at, message.at]));
+        } else if index.brokers.contains_key(&claim.broker_id) && owner != by {
+            let what = format!("{by} stored offset {offset} of {name} under epoch {epoch}, which {owner} had claimed");
+            violations.push(index.violation(Promise::OneWriter, what, [claim.at, message.at]));
+        }
+    }
+    violations
+}
+
+/// A broker delivers what another one stored after it, and has not claimed the queue since.
+fn reads_on(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
+    let broker = reader.broker?;
+    let (id, queue) = index.queue_of(reader).and_then(|id| Some((id, index.queues.get(&id)?)))?;
+    // Both are in order: the latest claim of this broker at each message.
+    let own: Vec<_> =
+        queue.claims.iter().filter(|claim| index.brokers.get(&claim.broker_id) == Some(&broker)).collect();
+    reader.received.iter().find_map(|received| {
+        let claim = own[..own.partition_point(|claim| claim.at < received.at)].last()?;
+        let message = queue.at_offset(received.offset).find(|message| message.stored.body == received.body)?;
+        // The epoch tells who stored it, unless the database forgot epochs.
+        if message.epoch <= claim.epoch || message.by == broker || !index.went_back.is_empty() {
+            return None;
+        }
+        let what = format!(
+            "{} was given offset {} of {} ({}) by {broker}, which {} stored under epoch {}; {broker} has epoch {} at best",
+            reader.name(),
+            received.offset,
+            index.queue_name(id),
+            brief(received.body),
+            message.by,
+            message.epoch,
+            claim.epoch,
+        );
+        Some(index.violation(Promise::OneWriter, what, [claim.at, message.at, received.at]))
+    })
+}
+
+/// A stream that another broker's claim should have ended, with time enough and nothing in the way.
+fn lingers(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
+    let (opened, broker) = (reader.opened?, reader.broker?);
+    let (id, queue) = index.queue_of(reader).and_then(|id| Some((id, index.queues.get(&id)?)))?;
+    let is_its = |claim: &&Claim<'_>| index.brokers.get(&claim.broker_id) == Some(&broker);
+    // A stream may be opened on the eve of a takeover, or have come with the epoch that it names.
+    let later = queue.claims.partition_point(|claim| claim.at < opened);
+    let takeover = queue.claims[later..].iter().find(|claim| !is_its(claim))?;
+    let overdue = overdue(index, reader, takeover.at)?;
+    let claimed_again = queue.claims.iter().any(|claim| claim.at > takeover.at && claim.at < overdue && is_its(&claim));
+    if claimed_again || queue.tombstoned.is_some() {
+        return None;
+    }
+    let what = format!(
+        "{} stays open at {broker}, although {} claimed {} under epoch {}",
+        reader.name(),
+        host(index, takeover.broker_id),
+        index.queue_name(id),
+        takeover.epoch,
+    );
+    Some(index.violation(Promise::OneWriter, what, [opened, takeover.at, overdue]))
+}
+
+/// Where it shows that a stream which something should have ended is still open: it was quiet since, and no fault kept anybody
+/// from ending it, for longer than the bound. A stream that still takes what is on its way to it is given more time.
+pub(super) fn overdue(index: &Index<'_>, reader: &Reader<'_>, since: At) -> Option<At> {
+    if !matches!(reader.kind, ReaderKind::Stream(_)) {
+        return None;
+    }
+    let until = match (reader.ended, index.milestones.audit) {
+        (Some((at, _)), Some(audit)) => at.min(audit),
+        (Some((at, _)), None) => at,
+        (None, Some(audit)) => audit,
+        (None, None) => index.history.len() - 1,
+    };
+    let last = reader.received.last().map_or(since, |received| received.at.max(since));
+    let bound = index.bounds.convergence.saturating_mul(1_000);
+    let deadline = index.faults.quiet_for(bound, index.micros(last));
+    (index.micros(until) > deadline).then_some(until)
+}

@@ -1,0 +1,249 @@
+//! Promise 3: one sequence of offsets, and each producer's messages in its order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Promise, Violation,
+    index::{At, Index, Message, Outcome, Queue, Reader, brief, folded},
+};
+
+/// Offsets in the store follow each other without a gap, and none is used twice. Readers see them strictly increasing, and at
+/// each what is stored there. What was sent after something else was acknowledged comes after it; so do a producer's
+/// messages, whatever was retried.
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (&id, queue) in &index.queues {
+        violations.extend(offsets(index, id, queue));
+        violations.extend(sequences(index, id, queue));
+        violations.extend(acknowledged_first(index, id, queue));
+        violations.extend(as_sent(index, id, queue));
+    }
+    violations.extend(index.pushes.keys().filter_map(|&number| told(index, number)));
+    for reader in &index.readers {
+        violations.extend(increasing(index, reader));
+        violations.extend(contents(index, reader));
+    }
+    violations
+}
+
+/// The log of a queue.
+fn offsets(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let (mut end, mut end_at) = (0, queue.born);
+    for message in &queue.messages {
+        let offset = message.stored.offset;
+        let lost_between = index.went_back.iter().any(|&went| end_at < went && went < message.at);
+        let what = if lost_between {
+            acknowledged_by_itself(index, queue, message).then(|| {
+                format!(
+                    "{} used offset {offset} again, which it had acknowledged before the database went back",
+                    message.by
+                )
+            })
+        } else if offset <= end {
+            Some(format!("offset {offset} was used again"))
+        } else if offset > end + 1 {
+            Some(format!("offset {offset} follows {end}: a gap"))
+        } else {
+            None
+        };
+        if let Some(what) = what {
+            let what = format!("in {}, {what}", index.queue_name(id));
+            violations.push(index.violation(Promise::Order, what, [end_at, message.at]));
+        }
+        if offset > end || lost_between {
+            (end, end_at) = (offset, message.at);
+        }
+    }
+    violations
+}
+
+/// True if the process that stores a message had let others know of another one at that offset.
+fn acknowledged_by_itself(index: &Index<'_>, queue: &Queue<'_>, message: &Message<'_>) -> bool {
+    let process = |message: &Message<'_>| queue.claim_before(message.at).map(|claim| claim.incarnation);
+    let mut earlier = queue.at_offset(message.stored.offset).filter(|earlier| earlier.at < message.at);
+    earlier.any(|earlier| {
+        let pushes = index.bodies.get(earlier.stored.body.as_str()).map_or(&[][..], |body| &body.pushes);
+        let acked = pushes.iter().any(|push| {
+            let outcome = index.pushes[push].outcome;
+            outcome.is_some_and(|(at, outcome)| matches!(outcome, Outcome::Acked { .. }) && at < message.at)
+        });
+        acked && process(earlier).is_some() && process(earlier) == process(message)
+    })
+}
+
+/// The sequences of each producer, as it stamped them.
+fn sequences(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut last: BTreeMap<_, &Message<'_>> = BTreeMap::new();
+    let mut known = BTreeSet::new();
+    for message in &queue.messages {
+        let stored = message.stored;
+        // Twice the same is for `pushed_once`.
+        if !known.insert((stored.producer, stored.sequence)) {
+            continue;
+        }
+        let earlier = last.insert(stored.producer, message);
+        let Some(earlier) = earlier.filter(|earlier| earlier.stored.sequence > stored.sequence) else { continue };
+        if index.went_back_after(earlier.at) {
+            continue;
+        }
+        let what = format!(
+            "in {}, sequence {} of producer {} comes at offset {}, after {} at {}",
+            index.queue_name(id),
+            stored.sequence,
+            stored.producer,
+            stored.offset,
+            earlier.stored.sequence,
+            earlier.stored.offset,
+        );
+        violations.push(index.violation(Promise::Order, what, [earlier.at, message.at]));
+    }
+    violations
+}
+
+/// What was first sent after something was acknowledged lies beyond it.
+fn acknowledged_first(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
+    // When the greatest acknowledged offset became known, and what it is; both grow.
+    let mut acknowledged: Vec<(At, u64)> =
+        acked(index, queue).map(|(at, message)| (at, message.stored.offset)).collect();
+    acknowledged.sort_unstable();
+    let mut greatest = 0;
+    acknowledged.retain(|&(_, offset)| {
+        let grows = offset > greatest;
+        greatest = greatest.max(offset);
+        grows
+    });
+    let overtakes = |message: &Message<'_>| {
+        let first = index.bodies.get(message.stored.body.as_str())?.pushes.first()?;
+        let sent = index.pushes[first].at;
+        let (acked, offset) = *acknowledged[..acknowledged.partition_point(|&(at, _)| at < sent)].last()?;
+        if offset < message.stored.offset || index.went_back_after(queue.born) {
+            return None;
+        }
+        let what = format!(
+            "in {}, {} is at offset {}, although {offset} had been acknowledged before it was sent",
+            index.queue_name(id),
+            brief(&message.stored.body),
+            message.stored.offset,
+        );
+        Some(index.violation(Promise::Order, what, [acked, sent, message.at]))
+    };
+    queue.messages.iter().filter_map(overtakes).collect()
+}
+
+/// The messages of a queue that were acknowledged, and where.
+fn acked<'i, 'a>(index: &'i Index<'a>, queue: &'i Queue<'a>) -> impl Iterator<Item = (At, &'i Message<'a>)> {
+    queue.messages.iter().filter_map(|message| {
+        let mut pushes = index.bodies.get(message.stored.body.as_str())?.pushes.iter();
+        let at = pushes.find_map(|push| match index.pushes[push].outcome? {
+            (at, Outcome::Acked { .. }) if at > message.at => Some(at),
+            _ => None,
+        })?;
+        Some((at, message))
+    })
+}
+
+/// A producer's acknowledged messages are stored in the order in which the application numbered them. What was given up is
+/// none of it: it may still turn up later.
+fn as_sent(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
+    let mut by_producer: BTreeMap<&str, BTreeMap<u64, &Message<'_>>> = BTreeMap::new();
+    for (_, message) in acked(index, queue) {
+        let pushes = &index.bodies[message.stored.body.as_str()].pushes;
+        let push = &index.pushes[&pushes[0]];
+        // What was pushed again under another number has two places.
+        let one_number = pushes.iter().all(|again| index.pushes[again].sequence == push.sequence);
+        if let Some(producer) = push.producer.filter(|_| one_number) {
+            // A message that was stored twice counts where it is first.
+            by_producer.entry(producer).or_default().entry(push.sequence).or_insert(message);
+        }
+    }
+    let mut violations = Vec::new();
+    for (producer, messages) in by_producer {
+        let in_order: Vec<_> = messages.into_iter().collect();
+        for pair in in_order.windows(2) {
+            let [(first, earlier), (second, later)] = pair else { continue };
+            if earlier.stored.offset < later.stored.offset || index.went_back_after(queue.born) {
+                continue;
+            }
+            let what = format!(
+                "in {}, message {second} of {producer} is at offset {}, before its message {first} at {}",
+                index.queue_name(id),
+                later.stored.offset,
+                earlier.stored.offset,
+            );
+            violations.push(index.violation(Promise::Order, what, [earlier.at, later.at]));
+        }
+    }
+    violations
+}
+
+/// The offset that a producer was told.
+fn told(index: &Index<'_>, number: u64) -> Option<Violation> {
+    let push = &index.pushes[&number];
+    let Some((at, Outcome::Acked { queue_id, offset: Some(told), .. })) = push.outcome else { return None };
+    let is_meant = |queue: &u64| queue_id.is_none_or(|told| told == *queue);
+    let stored: Vec<_> = index.bodies[push.body].stored.iter().filter(|(queue, _)| is_meant(queue)).collect();
+    let (_, first) = stored.first()?;
+    if stored.iter().any(|(_, message)| message.stored.offset == told) {
+        return None;
+    }
+    let body = brief(push.body);
+    let is = first.stored.offset;
+    let what = format!("push {number} of {body} was acknowledged at offset {told}, but is stored at {is}");
+    Some(index.violation(Promise::Order, what, [first.at, push.at, at]))
+}
+
+/// What a reader sees goes forward. What an application is given twice is for `delivered_once`.
+fn increasing(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut last: Option<(u64, At)> = None;
+    for received in &reader.received {
+        let again = !seen.insert(received.offset);
+        if let Some((offset, at)) = last
+            && received.offset <= offset
+            && !(again && reader.is_consumer())
+        {
+            let what = format!("{} was given offset {} after {offset}", reader.name(), received.offset);
+            violations.push(index.violation(Promise::Order, what, [at, received.at]));
+        }
+        if last.is_none_or(|(offset, _)| offset < received.offset) {
+            last = Some((received.offset, received.at));
+        }
+    }
+    violations
+}
+
+/// What a reader is given at an offset is what is stored there. What is stored nowhere is for `no_loss`, what is of another
+/// queue for `deletes_are_final`, the id for `delivered_once`.
+fn contents(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
+    let Some((id, queue)) = index.queue_of(reader).and_then(|id| Some((id, index.queues.get(&id)?))) else {
+        return Vec::new();
+    };
+    let of_another = |body: &str| {
+        let stored = index.bodies.get(body).map_or(&[][..], |body| &body.stored);
+        !stored.is_empty() && stored.iter().all(|(queue, _)| *queue != id)
+    };
+    let differs = |received: &super::index::Received<'_>| {
+        let same = |message: &Message<'_>| {
+            message.stored.body == received.body && folded(&message.stored.topic) == folded(received.topic)
+        };
+        let first = queue.at_offset(received.offset).next()?;
+        if queue.at_offset(received.offset).any(same) || of_another(received.body) {
+            return None;
+        }
+        let what = format!(
+            "{} was given {} (topic {:?}) at offset {} of {}, where {} (topic {:?}) is stored",
+            reader.name(),
+            brief(received.body),
+            received.topic,
+            received.offset,
+            index.queue_name(id),
+            brief(&first.stored.body),
+            first.stored.topic,
+        );
+        Some(index.violation(Promise::Order, what, [first.at, received.at]))
+    };
+    reader.received.iter().filter_map(differs).collect()
+}

@@ -1,0 +1,110 @@
+//! Promise 4: a retry is stored once.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Promise, Violation,
+    index::{At, Body, Index, Message, Outcome, Queue, brief},
+};
+
+/// No queue has two messages of one producer with one sequence, no two messages have the same id, and nothing is stored more
+/// often than it was pushed as something new: retries under the same sequence count once, pushes without a producer each.
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (&id, queue) in &index.queues {
+        violations.extend(stamps(index, id, queue));
+    }
+    violations.extend(ids(index));
+    for (text, body) in &index.bodies {
+        violations.extend(copies(index, text, body));
+    }
+    violations
+}
+
+fn stamps(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut known: BTreeMap<_, &Message<'_>> = BTreeMap::new();
+    for message in &queue.messages {
+        let stored = message.stored;
+        let Some(first) = known.insert((stored.producer, stored.sequence), message) else { continue };
+        if lost_between(index, first.at, message.at) {
+            continue;
+        }
+        let what = format!(
+            "in {}, sequence {} of producer {} ({}) is stored at offset {} and again at {}",
+            index.queue_name(id),
+            stored.sequence,
+            stored.producer,
+            brief(&stored.body),
+            first.stored.offset,
+            stored.offset,
+        );
+        violations.push(index.violation(Promise::PushedOnce, what, [first.at, message.at]));
+    }
+    violations
+}
+
+/// Two pushes never have the same id, wherever they are.
+fn ids(index: &Index<'_>) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    let mut known = BTreeMap::new();
+    for (&queue, message) in index.queues.iter().flat_map(|(id, queue)| queue.messages.iter().map(move |m| (id, m))) {
+        let stored = message.stored;
+        let Some((of, first)) = known.insert(stored.id, (queue, message)) else { continue };
+        let same_push =
+            of == queue && (first.stored.producer, first.stored.sequence) == (stored.producer, stored.sequence);
+        if same_push || lost_between(index, first.at, message.at) {
+            continue;
+        }
+        let what = format!(
+            "message id {} belongs to offset {} of {} and to offset {} of {}",
+            stored.id,
+            first.stored.offset,
+            index.queue_name(of),
+            stored.offset,
+            index.queue_name(queue),
+        );
+        violations.push(index.violation(Promise::PushedOnce, what, [first.at, message.at]));
+    }
+    violations
+}
+
+/// How often one body is stored in one queue, under different sequences.
+fn copies(index: &Index<'_>, text: &str, body: &Body<'_>) -> Vec<Violation> {
+    let mut by_queue: BTreeMap<u64, BTreeMap<_, &Message<'_>>> = BTreeMap::new();
+    for (queue, message) in &body.stored {
+        let stamp = (message.stored.producer, message.stored.sequence);
+        by_queue.entry(*queue).or_default().entry(stamp).or_insert(message);
+    }
+    by_queue.retain(|_, stored| stored.len() > 1);
+    if by_queue.is_empty() || body.pushes.is_empty() {
+        return Vec::new();
+    }
+    let attempts = || body.pushes.iter().map(|push| &index.pushes[push]);
+    let mut stamped: Vec<_> = attempts().filter_map(|push| Some((push.producer?, push.sequence))).collect();
+    stamped.sort_unstable();
+    stamped.dedup();
+    let may_be_stored =
+        |outcome: Option<(At, Outcome<'_>)>| !matches!(outcome, Some((_, Outcome::Failed { unknown: false, .. })));
+    let unstamped = attempts().filter(|push| push.producer.is_none() && may_be_stored(push.outcome)).count();
+    let allowed = (stamped.len() + unstamped).max(1);
+    let too_many = |(queue, stored): (u64, BTreeMap<_, &Message<'_>>)| {
+        let mut copies: Vec<_> = stored.into_values().collect();
+        copies.sort_by_key(|message| message.at);
+        let (first, last) = (copies.first()?, copies.last()?);
+        if copies.len() <= allowed || lost_between(index, first.at, last.at) {
+            return None;
+        }
+        let offsets: Vec<_> = copies.iter().map(|message| message.stored.offset).collect();
+        let queue = index.queue_name(queue);
+        let what = format!("{} is stored {} times in {queue}, at offsets {offsets:?}", brief(text), copies.len());
+        let records: Vec<_> = attempts().map(|push| push.at).chain(copies.iter().map(|message| message.at)).collect();
+        Some(index.violation(Promise::PushedOnce, what, records))
+    };
+    by_queue.into_iter().filter_map(too_many).collect()
+}
+
+/// What the database forgot, it stores again.
+fn lost_between(index: &Index<'_>, first: At, second: At) -> bool {
+    index.went_back.iter().any(|&went| first < went && went < second)
+}
