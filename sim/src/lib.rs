@@ -30,6 +30,7 @@ pub mod history;
 mod hosts;
 mod isolated;
 mod journal;
+pub mod marks;
 mod net;
 pub mod report;
 pub mod run;
