@@ -26,6 +26,7 @@
 mod chance;
 pub mod check;
 mod cluster;
+pub mod diagram;
 pub mod history;
 mod hosts;
 mod isolated;
@@ -36,6 +37,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+pub mod story;
 mod time;
 
 pub use chance::SeededEntropy;
