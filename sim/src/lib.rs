@@ -28,6 +28,7 @@ mod chance;
 pub mod check;
 mod cluster;
 mod database;
+pub mod diagram;
 mod explore;
 pub mod history;
 mod hosts;
@@ -40,6 +41,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+pub mod story;
 mod time;
 
 pub use chance::SeededEntropy;
