@@ -49,6 +49,7 @@ pub struct ClusterBuilder {
     latency: (Duration, Duration),
     broker_settings: BrokerSettings,
     manager_settings: ManagerSettings,
+    client_settings: fn(ClientBuilder) -> ClientBuilder,
     recorder: Recorder,
 }
 
@@ -74,6 +75,12 @@ impl ClusterBuilder {
     /// Changes the settings of all managers.
     pub fn manager_settings(mut self, change: impl FnOnce(&mut ManagerSettings)) -> Self {
         change(&mut self.manager_settings);
+        self
+    }
+
+    /// Changes the settings of the clients that applications are given.
+    pub fn client_settings(mut self, change: fn(ClientBuilder) -> ClientBuilder) -> Self {
+        self.client_settings = change;
         self
     }
 
@@ -146,6 +153,7 @@ impl ClusterBuilder {
             managers: self.managers,
             limit: self.limit,
             latency: self.latency,
+            client_settings: self.client_settings,
         }
     }
 }
@@ -165,6 +173,7 @@ pub struct Cluster {
     managers: usize,
     limit: Duration,
     latency: (Duration, Duration),
+    client_settings: fn(ClientBuilder) -> ClientBuilder,
 }
 
 impl Cluster {
@@ -179,6 +188,7 @@ impl Cluster {
             latency: LATENCY,
             broker_settings: BrokerSettings::new(broker_addr(1)),
             manager_settings: ManagerSettings::default(),
+            client_settings: |builder| builder,
             recorder: Recorder::default(),
         }
     }
@@ -198,9 +208,10 @@ impl Cluster {
     where
         F: Future<Output = turmoil::Result> + 'static,
     {
-        let (managers, entropy) = (self.managers, Arc::new(self.chance.fork()));
+        let (managers, settings, entropy) = (self.managers, self.client_settings, Arc::new(self.chance.fork()));
         self.sim.host(host, move || {
-            let application = client_builder(managers, entropy.clone()).build().map(&application);
+            let client = settings(client_builder(managers, entropy.clone())).build();
+            let application = client.map(&application);
             async move { application?.await }
         });
         self.links.add(&self.sim, host);
@@ -208,7 +219,7 @@ impl Cluster {
 
     /// A client that knows all managers, to be changed before it is built; for use on one host.
     pub fn client_builder(&mut self) -> ClientBuilder {
-        client_builder(self.managers, Arc::new(self.chance.fork()))
+        (self.client_settings)(client_builder(self.managers, Arc::new(self.chance.fork())))
     }
 
     /// Starts an application without a client on a host of this name.

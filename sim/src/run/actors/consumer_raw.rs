@@ -1,0 +1,188 @@
+//! Observers on the raw wire.
+
+use rmom_client::{Client, Start};
+use rmom_proto::messages::{Message, Position, SubscriptionRequest};
+use tokio::time::{sleep, timeout};
+use tonic::Streaming;
+use uuid::Uuid;
+
+use super::{
+    LOOK, Me, RETRY,
+    consumer_library::{channel, create_channel, forget_if_gone, note_marker, work},
+};
+use crate::{
+    history::{Event, Pos},
+    run::{
+        settings::{LOOKUP_TIMEOUT, OPEN_TIMEOUT},
+        wire::{self, RawError, Rest},
+    },
+    scenario::ConsumerPlan,
+};
+
+/// Observes until the end: resuming after the last position that it knows, or, as the original's consumers, on a new channel
+/// from the start each time.
+pub(super) async fn run(me: Me, client: Client, number: u8, plan: ConsumerPlan, original: bool) {
+    while !me.stage.with(|state| state.ready) {
+        sleep(LOOK).await;
+    }
+    let mut observer = Observer::new(&me, &format!("c{number}"));
+    loop {
+        if has_left(&me, number) {
+            sleep(LOOK).await;
+            continue;
+        }
+        let place = if original {
+            let label = me.stage.label(plan.queue);
+            create_channel(&me, &client, &label, plan.topic.unwrap_or(0), Start::Earliest).await
+        } else {
+            Some(channel(&me, &client, number, &plan).await)
+        };
+        let Some((id, _, start)) = place else {
+            sleep(RETRY).await;
+            continue;
+        };
+        let after =
+            if original { None } else { me.stage.with(|state| state.consumers.entry(number).or_default().position) };
+        if let Ok(stream) = observer.open(&me, id, after, start).await {
+            let code = observe(&me, number, &plan, stream).await;
+            if !original {
+                forget_if_gone(&me, number, &code);
+            }
+        } else if !original && let Some(code) = observer.last_code.take() {
+            forget_if_gone(&me, number, &code);
+        }
+        if original {
+            me.stage.with(|state| state.channels.remove(&id));
+        }
+        sleep(RETRY).await;
+    }
+}
+
+fn has_left(me: &Me, number: u8) -> bool {
+    me.stage.with(|state| state.left.get(&number).is_some_and(|steps| *steps > 0))
+}
+
+/// Takes what comes in; the code with which the stream ended.
+async fn observe(me: &Me, number: u8, plan: &ConsumerPlan, mut stream: Stream) -> String {
+    loop {
+        if has_left(me, number) {
+            return stream.end(me, "LEFT".to_owned());
+        }
+        if me.stage.with(|state| state.stalled.get(&number).is_some_and(|steps| *steps > 0)) {
+            sleep(LOOK).await;
+            continue;
+        }
+        match timeout(LOOK, stream.next(me)).await {
+            Err(_) => {}
+            Ok(Err(code)) => return code,
+            Ok(Ok(body)) => {
+                me.stage.with(|state| state.consumers.entry(number).or_default().position = stream.position);
+                note_marker(me, number, &body);
+                work(me, plan).await;
+            }
+        }
+    }
+}
+
+/// Opens one raw stream after the other.
+pub(super) struct Observer {
+    name: String,
+    rest: Rest,
+    /// Where a broker said that the queue is.
+    hint: Option<String>,
+    /// The code with which opening failed.
+    pub(super) last_code: Option<String>,
+}
+
+/// A raw stream that is open.
+pub(super) struct Stream {
+    number: u64,
+    messages: Streaming<Message>,
+    /// The last message that came in, or where the stream began.
+    pub(super) position: Option<Pos>,
+}
+
+impl Observer {
+    pub(super) fn new(me: &Me, name: &str) -> Self {
+        let rest = Rest::new(usize::from(me.stage.scenario.topology.managers), LOOKUP_TIMEOUT);
+        Self { name: name.to_owned(), rest, hint: None, last_code: None }
+    }
+
+    /// Subscribes, once. `start` is the channel's.
+    pub(super) async fn open(
+        &mut self,
+        me: &Me,
+        channel: Uuid,
+        after: Option<Pos>,
+        start: u64,
+    ) -> Result<Stream, RawError> {
+        let opened = self.try_open(me, channel, after, start).await;
+        self.last_code = opened.as_ref().err().map(|error| error.code.clone());
+        self.hint = opened.as_ref().err().and_then(|error| error.hosted_at.clone());
+        opened
+    }
+
+    async fn try_open(&mut self, me: &Me, channel: Uuid, after: Option<Pos>, start: u64) -> Result<Stream, RawError> {
+        let authority = match self.hint.take() {
+            Some(hint) => hint,
+            None => self.rest.locate(&format!("/channels/{channel}")).await?,
+        };
+        let mut line = wire::broker(&authority);
+        let position = after.map(|Pos { queue_id, epoch, offset }| Position { queue_id, epoch, offset });
+        let request = SubscriptionRequest { channel_id: channel.to_string(), position };
+        let stream = me.stage.stream_asked(&me.host, &self.name, channel, after);
+        let broker = authority.split(':').next().unwrap_or_default().to_owned();
+        let error = match timeout(OPEN_TIMEOUT, line.subscribe_to_channel(request)).await {
+            Ok(Ok(response)) => {
+                let number = |name| response.metadata().get(name)?.to_str().ok()?.parse().ok();
+                let position = number("rmom-queue-id").zip(number("rmom-epoch")).map(|(queue_id, epoch)| Pos {
+                    queue_id,
+                    epoch,
+                    offset: after.map_or(start, |after| after.offset),
+                });
+                me.record(Event::StreamOpened {
+                    stream,
+                    observer: self.name.clone(),
+                    channel,
+                    after,
+                    broker,
+                    position,
+                });
+                return Ok(Stream { number: stream, messages: response.into_inner(), position: position.or(after) });
+            }
+            Ok(Err(status)) => RawError::from(status),
+            Err(_) => RawError::late(),
+        };
+        me.stage.stream_ended(&me.host, stream, &error.code);
+        Err(error)
+    }
+}
+
+impl Stream {
+    /// The next message's body, or the code with which the stream ended. Can be dropped and called again.
+    pub(super) async fn next(&mut self, me: &Me) -> Result<String, String> {
+        let message = match self.messages.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => return Err(self.end(me, "END".to_owned())),
+            Err(status) => return Err(self.end(me, RawError::from(status).code)),
+        };
+        let body = String::from_utf8_lossy(&message.content).into_owned();
+        if let Some(position) = &mut self.position {
+            position.offset = message.offset;
+        }
+        me.record(Event::StreamMessage {
+            stream: self.number,
+            id: message.id.parse().unwrap_or_default(),
+            offset: message.offset,
+            topic: message.topic,
+            body: body.clone(),
+        });
+        Ok(body)
+    }
+
+    /// The stream is over.
+    pub(super) fn end(&self, me: &Me, code: String) -> String {
+        me.stage.stream_ended(&me.host, self.number, code.clone());
+        code
+    }
+}

@@ -1,0 +1,112 @@
+//! Who uses the cluster: each on a host of its own, on which it starts anew after a crash.
+
+mod consumer_library;
+mod consumer_raw;
+mod examiner;
+mod operator;
+mod prober;
+mod producer_library;
+mod producer_raw;
+
+use std::time::Duration;
+
+use rmom_client::Client;
+use tokio::time::sleep;
+
+use super::stage::Stage;
+use crate::{
+    Cluster,
+    history::{Event, Phase},
+    scenario::{ConsumerKind, Host, ProducerKind},
+};
+
+/// Between two looks at what is wanted.
+const LOOK: Duration = Duration::from_millis(50);
+/// Between an error and the next attempt.
+const RETRY: Duration = Duration::from_millis(150);
+
+/// An actor.
+#[derive(Clone, Debug)]
+struct Me {
+    /// The name of its host.
+    host: String,
+    stage: Stage,
+}
+
+impl Me {
+    fn record(&self, event: Event) {
+        self.stage.history.record(&self.host, event);
+    }
+
+    /// Waits until the workload begins.
+    async fn wait_for_the_workload(&self) {
+        while self.stage.phase().is_none() {
+            sleep(LOOK).await;
+        }
+    }
+
+    /// True while messages are still pushed.
+    fn may_push(&self) -> bool {
+        matches!(self.stage.phase(), Some(Phase::Faults | Phase::Healed))
+    }
+}
+
+/// A topic's name on the wire, spelled in one of two ways, which mean the same.
+fn spelled(name: &str, number: u64) -> String {
+    if number.is_multiple_of(2) { name.to_owned() } else { name.to_uppercase() }
+}
+
+/// The topic of this number; 0 is none.
+fn topic(number: u64) -> String {
+    if number == 0 { String::new() } else { format!("topic-{number}") }
+}
+
+/// What every body begins with that is no message of the workload.
+const MARKER: &str = "last-";
+
+/// Puts everybody on their hosts.
+pub(super) fn enter(cluster: &mut Cluster, stage: &Stage) {
+    let scenario = stage.scenario.clone();
+    service(cluster, stage, Host::Operator, operator::run);
+    for (number, plan) in (1..).zip(&scenario.workload.producers) {
+        let plan = plan.clone();
+        service(cluster, stage, Host::Producer(number), move |me, client| {
+            let plan = plan.clone();
+            async move {
+                match plan.kind {
+                    ProducerKind::Library => producer_library::run(me, client, number, plan, false).await,
+                    ProducerKind::Named => producer_library::run(me, client, number, plan, true).await,
+                    ProducerKind::RawStamped => producer_raw::stamped(me, number, plan).await,
+                    ProducerKind::RawPlain => producer_raw::plain(me, number, plan).await,
+                }
+            }
+        });
+    }
+    for (number, plan) in (1..).zip(&scenario.workload.consumers) {
+        let plan = plan.clone();
+        service(cluster, stage, Host::Consumer(number), move |me, client| {
+            let plan = plan.clone();
+            async move {
+                match plan.kind {
+                    ConsumerKind::Library => consumer_library::run(me, client, number, plan).await,
+                    ConsumerKind::RawResuming => consumer_raw::run(me, client, number, plan, false).await,
+                    ConsumerKind::RawOriginal => consumer_raw::run(me, client, number, plan, true).await,
+                }
+            }
+        });
+    }
+}
+
+fn service<F>(cluster: &mut Cluster, stage: &Stage, host: Host, actor: impl Fn(Me, Client) -> F + 'static)
+where
+    F: Future<Output = ()> + 'static,
+{
+    let me = Me { host: host.to_string(), stage: stage.clone() };
+    cluster.service(&host.to_string(), move |client| {
+        let acting = actor(me.clone(), client);
+        async move {
+            acting.await;
+            Ok(())
+        }
+    });
+}

@@ -1,0 +1,163 @@
+//! The one who creates and deletes queues and channels, and drains brokers. It compares what is wanted with what it knows to
+//! be so, again and again, and does the next thing.
+
+use rmom_client::{Admin, Client, Start};
+use tokio::time::sleep;
+
+use super::{LOOK, Me, RETRY, consumer_library::create_channel, prober, spelled};
+use crate::{history::Event, hosts::broker_host};
+
+pub(super) async fn run(me: Me, client: Client) {
+    let probing = prober::run(me.clone(), client.clone());
+    let operating = async {
+        set_up(&me, &client).await;
+        loop {
+            if !work(&me, &client).await {
+                sleep(LOOK).await;
+            }
+        }
+    };
+    tokio::join!(biased; operating, probing);
+}
+
+/// Waits for the brokers, and creates the queues that exist from the start.
+async fn set_up(me: &Me, client: &Client) {
+    let brokers = usize::from(me.stage.scenario.topology.brokers.max(1));
+    while !me.stage.with(|state| state.ready) {
+        let live = client.admin().brokers().await.map_or(0, |all| all.iter().filter(|broker| broker.live).count());
+        if live < brokers {
+            sleep(LOOK).await;
+            continue;
+        }
+        while work(me, client).await {}
+        me.stage.with(|state| state.ready = state.queues.iter().all(|queue| queue.is_settled()));
+    }
+}
+
+/// Does one thing. False if there is nothing to do.
+async fn work(me: &Me, client: &Client) -> bool {
+    let admin = client.admin();
+    let queues = me.stage.with(|state| state.queues.clone());
+    for (index, queue) in queues.iter().enumerate() {
+        if queue.deletes_done < queue.deletes_wanted {
+            if queue.id.is_none() {
+                // It was away already when it was to go.
+                me.stage.with(|state| state.queues[index].deletes_done = queue.deletes_wanted);
+            } else {
+                delete_queue(me, &admin, index, queue.deletes_wanted).await;
+            }
+            return true;
+        }
+        match queue.id {
+            None if queue.unwanted == 0 => {
+                create_queue(me, &admin, index).await;
+                return true;
+            }
+            Some(_) if queue.extra.len() < queue.churn => {
+                let created = create_channel(me, client, &queue.label, 0, Start::Earliest).await;
+                match created {
+                    Some((channel, _, _)) => me.stage.with(|state| state.queues[index].extra.push(channel)),
+                    None => sleep(RETRY).await,
+                }
+                return true;
+            }
+            Some(_) if queue.extra.len() > queue.churn => {
+                delete_channel(me, &admin, index).await;
+                return true;
+            }
+            _ => {}
+        }
+    }
+    let drains = me.stage.with(|state| state.drains.clone());
+    for (broker, drain) in drains {
+        if drain.is != (drain.wanted > 0) {
+            set_drain(me, &admin, broker, drain.wanted > 0).await;
+            return true;
+        }
+    }
+    false
+}
+
+async fn create_queue(me: &Me, admin: &Admin, index: usize) {
+    let (op, label) = (me.stage.next_op(), me.stage.with(|state| state.queues[index].label.clone()));
+    me.record(Event::QueueCreating { op, label: label.clone() });
+    let id = match admin.create_queue(&spelled(&label, op)).await {
+        Ok(queue) => Some(queue.id),
+        Err(error) => {
+            let (code, unknown) = (error.code().to_owned(), error.outcome_unknown());
+            me.record(Event::AdminFailed { op, code, unknown });
+            // An earlier attempt may have created it.
+            let found = admin.queue(&label).await.ok().map(|queue| queue.id);
+            found.filter(|id| me.stage.with(|state| !state.queues[index].deleted.contains(id)))
+        }
+    };
+    if let Some(queue_id) = id {
+        me.stage.with(|state| state.queues[index].id = Some(queue_id));
+        me.record(Event::QueueCreated { op, label, queue_id });
+    } else {
+        sleep(RETRY).await;
+    }
+}
+
+async fn delete_queue(me: &Me, admin: &Admin, index: usize, deletes: u64) {
+    let (op, label) = (me.stage.next_op(), me.stage.with(|state| state.queues[index].label.clone()));
+    me.record(Event::QueueDeleting { op, label: label.clone() });
+    match admin.delete_queue(&spelled(&label, op)).await {
+        Err(error) if error.code() != "QUEUE_NOT_FOUND" => {
+            let (code, unknown) = (error.code().to_owned(), error.outcome_unknown());
+            me.record(Event::AdminFailed { op, code, unknown });
+            sleep(RETRY).await;
+        }
+        // What is not there any more was deleted by an attempt that got no answer.
+        _ => {
+            me.stage.with(|state| {
+                let queue = &mut state.queues[index];
+                queue.deletes_done = deletes;
+                queue.extra.clear();
+                if let Some(id) = queue.id.take() {
+                    queue.deleted.insert(id);
+                    state.channels.retain(|_, of| *of != id);
+                }
+            });
+            me.record(Event::QueueDeleted { op, label });
+        }
+    }
+}
+
+async fn delete_channel(me: &Me, admin: &Admin, index: usize) {
+    let Some(channel) = me.stage.with(|state| state.queues[index].extra.last().copied()) else { return };
+    let op = me.stage.next_op();
+    me.record(Event::ChannelDeleting { op, channel });
+    match admin.delete_channel(channel).await {
+        Err(error) if error.code() != "CHANNEL_NOT_FOUND" => {
+            let (code, unknown) = (error.code().to_owned(), error.outcome_unknown());
+            me.record(Event::AdminFailed { op, code, unknown });
+            sleep(RETRY).await;
+        }
+        _ => {
+            me.stage.with(|state| {
+                state.queues[index].extra.retain(|extra| *extra != channel);
+                state.channels.remove(&channel);
+            });
+            me.record(Event::ChannelDeleted { op, channel });
+        }
+    }
+}
+
+async fn set_drain(me: &Me, admin: &Admin, broker: u8, wanted: bool) {
+    let host = broker_host(usize::from(broker));
+    let id = match admin.brokers().await {
+        Ok(brokers) => brokers.into_iter().find(|broker| broker.host == host).and_then(|broker| broker.id),
+        Err(_) => None,
+    };
+    let Some(id) = id else {
+        sleep(RETRY).await;
+        return;
+    };
+    let done = if wanted { admin.drain(id).await } else { admin.undrain(id).await };
+    if done.is_ok() {
+        me.stage.with(|state| state.drains.entry(broker).or_default().is = wanted);
+    } else {
+        sleep(RETRY).await;
+    }
+}

@@ -1,0 +1,157 @@
+//! Looks at the cluster from outside: whether it works, says that it does, and refuses what it has to.
+
+use std::collections::BTreeSet;
+
+use http::Method;
+use rmom_client::{Client, Start};
+use rmom_proto::messages::ProducerStamp;
+use tokio::time::{Duration, Instant, sleep, timeout};
+use uuid::Uuid;
+
+use super::{
+    LOOK, MARKER, Me, RETRY,
+    consumer_library::create_channel,
+    consumer_raw::Observer,
+    examiner,
+    producer_raw::{Line, Message, attempt},
+    topic,
+};
+use crate::{
+    history::{Event, Phase},
+    run::{settings::LOOKUP_TIMEOUT, wire::Rest},
+};
+
+/// How long a probe may take before another one is sent.
+const PROBE: Duration = Duration::from_secs(4);
+/// How often the channels are looked up while the workload goes on.
+const CHANNELS: Duration = Duration::from_secs(3);
+
+pub(super) async fn run(me: Me, client: Client) {
+    me.wait_for_the_workload().await;
+    let mut next_look = Instant::now() + CHANNELS;
+    // A probe is unlike any other, also after a crash of the prober.
+    loop {
+        match me.stage.phase() {
+            Some(Phase::Healed) => {
+                probe_queues(&me, &client).await;
+                examine(&me).await;
+            }
+            Some(Phase::Drain) => mark_queues(&me).await,
+            _ => {}
+        }
+        if Instant::now() >= next_look {
+            look_at_channels(&me).await;
+            next_look = Instant::now() + CHANNELS;
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// Asks everybody how they are, until all are well, and then sends bad input, once.
+async fn examine(me: &Me) {
+    if me.stage.with(|state| state.examined) || !examiner::all_are_well(me).await {
+        return;
+    }
+    examiner::send_bad_input(me, &me.stage.label(1)).await;
+    me.stage.with(|state| state.examined = true);
+}
+
+/// Sends a message through each queue to a subscriber of its own, until one came through.
+async fn probe_queues(me: &Me, client: &Client) {
+    let queues = me.stage.with(|state| state.queues.clone());
+    for queue in queues {
+        let Some(id) = queue.id else { continue };
+        if me.stage.with(|state| state.probed.contains(&id)) {
+            continue;
+        }
+        if timeout(PROBE, probe(me, client, &queue.label)).await.is_ok_and(|through| through) {
+            me.stage.with(|state| state.probed.insert(id));
+        } else {
+            // What the probe had under way when its time was up goes as after a crash of its host.
+            me.stage.abandon_streams(&me.host);
+            sleep(RETRY).await;
+        }
+    }
+}
+
+async fn probe(me: &Me, client: &Client, label: &str) -> bool {
+    let Some((channel, _, start)) = create_channel(me, client, label, 0, Start::Latest).await else { return false };
+    let mut observer = Observer::new(me, &format!("probe-{channel}"));
+    let Ok(mut stream) = observer.open(me, channel, None, start).await else { return false };
+    let body = format!("probe-{}", me.stage.next_op());
+    if !push(me, label, &body, 0).await {
+        stream.end(me, "LEFT".to_owned());
+        return false;
+    }
+    loop {
+        match stream.next(me).await {
+            Ok(found) if found == body => break,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    stream.end(me, "LEFT".to_owned());
+    me.stage.with(|state| state.channels.remove(&channel));
+    true
+}
+
+/// Pushes one message under a producer of its own, until it is acknowledged.
+async fn push(me: &Me, label: &str, body: &str, topic_number: u64) -> bool {
+    let mut line = Line::new(me, label);
+    let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{body}", me.stage.scenario.seed).as_bytes());
+    let stamp = ProducerStamp { id: id.as_bytes().to_vec().into(), incarnation: 0, lowest_unacknowledged: 1 };
+    loop {
+        let message = Message {
+            topic: topic(topic_number),
+            body: body.to_owned(),
+            producer: Some((body.to_owned(), stamp.clone())),
+            sequence: 1,
+            ttl_millis: None,
+            queue_id: None,
+        };
+        match attempt(me, &mut line, label, message).await {
+            Ok(_) => return true,
+            Err(error) if matches!(error.code.as_str(), "QUEUE_REPLACED" | "QUEUE_NOT_FOUND") => return false,
+            Err(_) => sleep(RETRY).await,
+        }
+    }
+}
+
+/// Pushes the last messages: for each queue one of each topic that somebody listens to, and one without.
+async fn mark_queues(me: &Me) {
+    let queues = me.stage.with(|state| state.queues.clone());
+    for (number, queue) in (1_u8..).zip(&queues) {
+        let Some(id) = queue.id else { continue };
+        if me.stage.with(|state| state.marked.contains(&id) || !state.open_pushes.is_empty()) {
+            continue;
+        }
+        let consumers = &me.stage.scenario.workload.consumers;
+        let topics: BTreeSet<u8> = consumers
+            .iter()
+            .filter(|plan| me.stage.label(plan.queue) == queue.label)
+            .map(|plan| plan.topic.unwrap_or(0))
+            .collect();
+        let mut all = true;
+        for topic in topics {
+            let body = format!("{MARKER}{number}-{topic}-{}", me.stage.next_op());
+            all &= push(me, &queue.label, &body, u64::from(topic)).await;
+        }
+        if all {
+            me.stage.with(|state| state.marked.insert(id));
+        }
+    }
+}
+
+/// Asks a manager for each channel that ought to be there.
+async fn look_at_channels(me: &Me) {
+    let mut rest = Rest::new(usize::from(me.stage.scenario.topology.managers), LOOKUP_TIMEOUT);
+    let channels = me.stage.with(|state| state.channels.keys().copied().collect::<Vec<_>>());
+    for channel in channels {
+        let topic = match rest.ok(Method::GET, &format!("/channels/{channel}"), None).await {
+            Ok(found) => found["topic"].as_str().map(|topic| if topic == "__none__" { "" } else { topic }.to_owned()),
+            Err(error) if error.code == "CHANNEL_NOT_FOUND" => None,
+            Err(_) => continue,
+        };
+        me.record(Event::ChannelSeen { channel, topic });
+    }
+}

@@ -1,0 +1,152 @@
+//! A producer with our library.
+
+use rmom_client::{Client, Delivery, NewMessage, Producer};
+use tokio::time::{Duration, sleep, timeout};
+
+use super::{LOOK, Me, RETRY, spelled, topic};
+use crate::{history::Event, run::stage::Outgoing, scenario::ProducerPlan};
+
+/// How long opening a named producer may take before it is tried anew.
+const OPEN: Duration = Duration::from_secs(20);
+
+/// Pushes what the plan says, as one producer after the other if it has to.
+pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, named: bool) {
+    me.wait_for_the_workload().await;
+    let label = me.stage.label(plan.queue);
+    // An unnamed producer that crashed is another one now; a named one goes on.
+    if !named {
+        begin_anew(&me, number);
+    }
+    while me.may_push() && !is_finished(&me, number, &plan) {
+        let progress = me.stage.with(|state| {
+            let progress = state.producers.entry(number).or_default();
+            progress.opened += 1;
+            *progress
+        });
+        let name = format!("p{number}.{}", progress.life);
+        let builder = client.producer(spelled(&label, progress.opened));
+        let builder = if named { builder.named(&name) } else { builder };
+        let producer = match timeout(OPEN, builder.open()).await {
+            Ok(Ok(producer)) => producer,
+            failed => {
+                if named && failed.is_ok_and(|opened| opened.is_err_and(|error| is_gone(error.code()))) {
+                    begin_anew(&me, number);
+                }
+                sleep(RETRY).await;
+                continue;
+            }
+        };
+        // Opened again half-way.
+        let until = if named && progress.opened == 1 { plan.pushes.div_ceil(2) } else { plan.pushes };
+        let gone = push(&me, &plan, number, &label, &name, &producer, until).await;
+        if gone {
+            begin_anew(&me, number);
+            sleep(RETRY).await;
+        } else if named {
+            // Its failures came with the deliveries.
+            let _ = producer.close().await;
+        } else {
+            while me.stage.with(|state| state.open_pushes.values().any(|host| *host == me.host)) {
+                sleep(LOOK).await;
+            }
+        }
+    }
+    if is_finished(&me, number, &plan) {
+        me.stage.with(|state| state.finished.insert(number));
+    }
+}
+
+/// True if the queue that the producer meant is not there.
+fn is_gone(code: &str) -> bool {
+    matches!(code, "QUEUE_NOT_FOUND" | "QUEUE_REPLACED")
+}
+
+fn is_finished(me: &Me, number: u8, plan: &ProducerPlan) -> bool {
+    me.stage.with(|state| state.producers.entry(number).or_default().pushed >= plan.pushes)
+}
+
+fn begin_anew(me: &Me, number: u8) {
+    me.stage.with(|state| {
+        let progress = state.producers.entry(number).or_default();
+        progress.life += 1;
+        progress.opened = 0;
+    });
+}
+
+/// Pushes through one producer, until so many were pushed in all. True if it stopped and cannot go on.
+async fn push(
+    me: &Me,
+    plan: &ProducerPlan,
+    number: u8,
+    label: &str,
+    name: &str,
+    producer: &Producer,
+    until: u32,
+) -> bool {
+    let mut sequence = producer.stored_before();
+    while me.may_push() {
+        let more = me.stage.with(|state| {
+            let progress = state.producers.entry(number).or_default();
+            let more = progress.pushed < until;
+            progress.pushed += u32::from(more);
+            more
+        });
+        if !more {
+            return false;
+        }
+        sequence += 1;
+        let topic = topic(if plan.topics == 0 { 0 } else { sequence % u64::from(plan.topics) + 1 });
+        let body = body(name, sequence, plan.body_bytes);
+        let mut message = NewMessage::new(body.clone()).topic(spelled(&topic, sequence / 3));
+        if let Some(millis) = plan.ttl_millis {
+            message = message.ttl(Duration::from_millis(millis.max(1)));
+        }
+        let push = me.stage.push_sent(
+            &me.host,
+            Outgoing {
+                label: label.to_owned(),
+                topic,
+                body,
+                producer: Some(name.to_owned()),
+                sequence,
+                ttl_millis: plan.ttl_millis,
+                queue_id: None,
+            },
+        );
+        match producer.send(message).await {
+            Ok(delivery) => {
+                let me = me.clone();
+                tokio::task::spawn_local(async move { outcome(&me, push, delivery).await });
+            }
+            Err(error) => {
+                let (code, unknown) =
+                    (error.code().to_owned(), error.outcome_unknown() && error.code() != "PRODUCER_POISONED");
+                me.stage.push_ended(&me.host, push, Event::PushFailed { push, code, unknown });
+                return true;
+            }
+        }
+        sleep(Duration::from_millis(plan.pace_millis.max(1))).await;
+    }
+    false
+}
+
+async fn outcome(me: &Me, push: u64, delivery: Delivery) {
+    let outcome = match delivery.await {
+        Ok(receipt) => Event::PushAcked {
+            push,
+            queue_id: None,
+            id: Some(receipt.id),
+            offset: receipt.offset,
+            duplicate: receipt.duplicate,
+        },
+        Err(error) => Event::PushFailed { push, code: error.code().to_owned(), unknown: error.outcome_unknown() },
+    };
+    me.stage.push_ended(&me.host, push, outcome);
+}
+
+/// Unlike any other, and as long as wanted.
+pub(super) fn body(name: &str, sequence: u64, bytes: u32) -> String {
+    let name = format!("{name}-{sequence:06}");
+    let width = (bytes as usize).min(crate::run::settings::MAX_MESSAGE_BYTES / 2);
+    format!("{name:.<width$}")
+}

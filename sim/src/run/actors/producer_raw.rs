@@ -1,0 +1,201 @@
+//! Producers on the raw wire.
+
+use rmom_proto::messages::{ProducerStamp, Push, PushOkResponse, message_stream_client::MessageStreamClient};
+use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
+use tonic::transport::Channel;
+use uuid::Uuid;
+
+use super::{Me, RETRY, producer_library::body, spelled, topic};
+use crate::{
+    history::Event,
+    run::{
+        settings::LOOKUP_TIMEOUT,
+        stage::Outgoing,
+        wire::{self, RawError, Rest},
+    },
+    scenario::ProducerPlan,
+};
+
+/// How long a raw push waits for its answer.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// A line to whoever hosts a queue.
+pub(super) struct Line {
+    rest: Rest,
+    label: String,
+    broker: Option<MessageStreamClient<Channel>>,
+}
+
+impl Line {
+    pub(super) fn new(me: &Me, label: &str) -> Self {
+        let rest = Rest::new(usize::from(me.stage.scenario.topology.managers), LOOKUP_TIMEOUT);
+        Self { rest, label: label.to_owned(), broker: None }
+    }
+
+    /// The broker that the managers name, or that was found before.
+    pub(super) async fn find(&mut self) -> Result<(), RawError> {
+        if self.broker.is_none() {
+            let path = format!("/queues/{}", self.label);
+            let place = self.rest.locate(&path).await.map_err(|error| RawError { unknown: false, ..error })?;
+            self.broker = Some(wire::broker(&place));
+        }
+        Ok(())
+    }
+
+    /// One attempt, after [`Line::find`].
+    pub(super) async fn push(&mut self, push: Push) -> Result<PushOkResponse, RawError> {
+        let broker = self.broker.as_mut().expect("it was found");
+        match timeout(ANSWER, broker.push_to_queue(push)).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => {
+                let error = RawError::from(status);
+                self.broker = error.hosted_at.as_deref().map(wire::broker);
+                Err(error)
+            }
+            Err(_) => {
+                self.broker = None;
+                Err(RawError::late())
+            }
+        }
+    }
+}
+
+/// Pushes with a producer and sequences, each until it is acknowledged.
+pub(super) async fn stamped(me: Me, number: u8, plan: ProducerPlan) {
+    me.wait_for_the_workload().await;
+    let label = me.stage.label(plan.queue);
+    let mut line = Line::new(&me, &label);
+    while me.may_push() && left(&me, number, &plan) {
+        // After a crash, and after its queue was replaced, it is another producer.
+        let life = me.stage.with(|state| {
+            let progress = state.producers.entry(number).or_default();
+            progress.life += 1;
+            progress.life
+        });
+        let name = format!("p{number}.{life}");
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{name}", me.stage.scenario.seed).as_bytes());
+        let mut queue_id = None;
+        let mut sequence = 0;
+        'life: while me.may_push() && left(&me, number, &plan) {
+            let next = Instant::now() + Duration::from_millis(plan.pace_millis.max(1));
+            me.stage.with(|state| state.producers.entry(number).or_default().pushed += 1);
+            sequence += 1;
+            let stamp =
+                ProducerStamp { id: id.as_bytes().to_vec().into(), incarnation: 0, lowest_unacknowledged: sequence };
+            loop {
+                let message = Message::new(&name, sequence, &plan, Some(stamp.clone()), queue_id);
+                match attempt(&me, &mut line, &label, message).await {
+                    Ok(answer) => {
+                        queue_id = Some(answer.queue_id);
+                        break;
+                    }
+                    Err(error) if matches!(error.code.as_str(), "QUEUE_REPLACED" | "QUEUE_NOT_FOUND") => {
+                        sleep(RETRY).await;
+                        break 'life;
+                    }
+                    // What was pushed is pushed to the end, unless the run ends.
+                    Err(_) if me.stage.phase().is_some_and(|phase| phase == crate::history::Phase::Audit) => return,
+                    Err(_) => sleep(RETRY).await,
+                }
+            }
+            sleep_until(next).await;
+        }
+    }
+    me.stage.with(|state| state.finished.insert(number));
+}
+
+/// Pushes as the original's clients do.
+pub(super) async fn plain(me: Me, number: u8, plan: ProducerPlan) {
+    me.wait_for_the_workload().await;
+    let label = me.stage.label(plan.queue);
+    let mut line = Line::new(&me, &label);
+    while me.may_push() && left(&me, number, &plan) {
+        let next = Instant::now() + Duration::from_millis(plan.pace_millis.max(1));
+        let sequence = me.stage.with(|state| {
+            let progress = state.producers.entry(number).or_default();
+            progress.pushed += 1;
+            u64::from(progress.pushed)
+        });
+        let name = format!("p{number}");
+        while me.may_push() {
+            let message = Message::new(&name, sequence, &plan, None, None);
+            match attempt(&me, &mut line, &label, message).await {
+                Err(error) if !error.unknown => sleep(RETRY).await,
+                Ok(_) | Err(_) => break,
+            }
+        }
+        sleep_until(next).await;
+    }
+    me.stage.with(|state| state.finished.insert(number));
+}
+
+fn left(me: &Me, number: u8, plan: &ProducerPlan) -> bool {
+    me.stage.with(|state| state.producers.entry(number).or_default().pushed < plan.pushes)
+}
+
+/// A raw push, and what is recorded of it.
+pub(super) struct Message {
+    pub(super) topic: String,
+    pub(super) body: String,
+    pub(super) producer: Option<(String, ProducerStamp)>,
+    pub(super) sequence: u64,
+    pub(super) ttl_millis: Option<u64>,
+    pub(super) queue_id: Option<u64>,
+}
+
+impl Message {
+    fn new(
+        name: &str,
+        sequence: u64,
+        plan: &ProducerPlan,
+        stamp: Option<ProducerStamp>,
+        queue_id: Option<u64>,
+    ) -> Self {
+        Self {
+            topic: topic(if plan.topics == 0 { 0 } else { sequence % u64::from(plan.topics) + 1 }),
+            body: body(name, sequence, plan.body_bytes),
+            producer: stamp.map(|stamp| (name.to_owned(), stamp)),
+            sequence,
+            ttl_millis: plan.ttl_millis,
+            queue_id,
+        }
+    }
+}
+
+/// Finds the broker, pushes once, and records both.
+pub(super) async fn attempt(
+    me: &Me,
+    line: &mut Line,
+    label: &str,
+    message: Message,
+) -> Result<PushOkResponse, RawError> {
+    line.find().await?;
+    let Message { topic, body, producer, sequence, ttl_millis, queue_id } = message;
+    let (name, stamp) = producer.unzip();
+    let request = Push {
+        content: body.clone().into(),
+        topic: spelled(&topic, sequence / 3),
+        queue_label: spelled(label, sequence),
+        sequence: if stamp.is_some() { sequence } else { 0 },
+        producer: stamp,
+        ttl_millis: ttl_millis.unwrap_or(0),
+        queue_id: queue_id.unwrap_or(0),
+        ..Push::default()
+    };
+    let label = label.to_owned();
+    let push =
+        me.stage.push_sent(&me.host, Outgoing { label, topic, body, producer: name, sequence, ttl_millis, queue_id });
+    let answer = line.push(request).await;
+    let outcome = match &answer {
+        Ok(answer) => Event::PushAcked {
+            push,
+            queue_id: (answer.queue_id > 0).then_some(answer.queue_id),
+            id: answer.id.parse().ok(),
+            offset: (answer.offset > 0).then_some(answer.offset),
+            duplicate: answer.duplicate,
+        },
+        Err(error) => Event::PushFailed { push, code: error.code.clone(), unknown: error.unknown },
+    };
+    me.stage.push_ended(&me.host, push, outcome);
+    answer
+}

@@ -1,0 +1,101 @@
+//! The settings under which scenarios run, and the bounds that follow from them.
+
+use std::time::Duration;
+
+use rmom_client::ClientBuilder;
+use rmom_core::{broker::BrokerSettings, manager::ManagerSettings, model::BrokerAddr};
+
+use crate::scenario::Topology;
+
+/// Small, so that exceeding it costs little.
+pub(super) const MAX_MESSAGE_BYTES: usize = 65_536;
+
+/// How long a client may take to find out that a connection is dead: an interval and a timeout of its keepalive.
+const KEEPALIVE: Duration = Duration::from_secs(3);
+/// How long connecting may take.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a client waits for an answer to the opening of a stream.
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a client waits for a manager to say where a queue is.
+pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a client waits for an acknowledgement of a broker that is otherwise alive.
+pub(super) const ACK_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long an operator waits for an answer.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
+/// The longest pause of a client between two attempts.
+pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// How much a clock may differ from another, and how long a tick and a few segments take.
+const SLACK: Duration = Duration::from_millis(100);
+
+/// Shorter than in production, so that a scenario of a few seconds has room for several failovers.
+pub(super) fn broker(topology: &Topology) -> BrokerSettings {
+    BrokerSettings {
+        message_ttl: topology.message_ttl_millis.map(Duration::from_millis),
+        queue_buffer_messages: usize::try_from(topology.queue_buffer_messages).unwrap_or(usize::MAX).max(1),
+        max_message_bytes: MAX_MESSAGE_BYTES,
+        lease: Duration::from_secs(2),
+        store_timeout: Duration::from_millis(1_200),
+        recovery_timeout: Duration::from_secs(6),
+        activation_timeout: Duration::from_secs(3),
+        trim_interval: Duration::from_millis(500),
+        ..BrokerSettings::new(BrokerAddr { host: String::new(), port: 1 })
+    }
+}
+
+/// See [`broker`].
+pub(super) fn manager() -> ManagerSettings {
+    ManagerSettings {
+        cycle: Duration::from_millis(500),
+        probe_deadline: Duration::from_millis(300),
+        life_probe_max_retries: 2,
+        lease: Duration::from_secs(2),
+        store_timeout: Duration::from_millis(1_200),
+        admin_deadline: Duration::from_secs(3),
+        create_deadline: Duration::from_secs(4),
+        nudge_deadline: Duration::from_secs(1),
+        ..ManagerSettings::default()
+    }
+}
+
+/// See [`broker`].
+pub(super) fn client(client: ClientBuilder) -> ClientBuilder {
+    client
+        .connect_timeout(CONNECT_TIMEOUT)
+        .request_timeout(REQUEST_TIMEOUT)
+        .lookup_timeout(LOOKUP_TIMEOUT)
+        .open_timeout(OPEN_TIMEOUT)
+        .ack_timeout(ACK_TIMEOUT)
+        .retry_backoff(BACKOFF.0, BACKOFF.1)
+}
+
+/// What the history is held against.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// How late after its expiry a delivery may still start: a broker learns the database's time with one round trip, which
+    /// takes at most the deadline of a call.
+    pub(super) expiry: Duration,
+    /// Within what time after the last fault everything is in order.
+    pub(super) convergence: Duration,
+    /// Within what time after its expiry a message has to be gone from the store.
+    pub(super) trim: Duration,
+}
+
+impl Bounds {
+    /// The formula of the operator's manual (how long a failover takes), and what clients add to it.
+    pub(super) fn of(broker: &BrokerSettings, manager: &ManagerSettings) -> Self {
+        let probes = manager.probe_deadline * manager.probe_attempts()
+            + manager.life_probe_retry_delay * manager.life_probe_max_retries;
+        let new_leader = manager.lease * 4 / 3;
+        // A broker notices with its next renewal that the store is back, or that it has to register anew.
+        let broker_back = broker.lease / 3 + broker.store_timeout;
+        let claim = broker.store_timeout * 2;
+        let failover = new_leader + broker_back + manager.cycle + probes + claim;
+        // A client that was just told to wait, or waits for an answer that was lost.
+        let client = KEEPALIVE.max(OPEN_TIMEOUT) + LOOKUP_TIMEOUT * 2 + BACKOFF.1 * 2;
+        Self {
+            expiry: broker.store_timeout + SLACK,
+            convergence: failover + broker.recovery_timeout + client,
+            trim: broker.trim_interval * 2 + broker.store_timeout * 2 + failover,
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! What the hand of fate, the runner and the actors share. It stands outside of all hosts and outlives their crashes, as an
+//! actor's disk would.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::{
+    history::{Event, Phase, Pos, Recorder},
+    scenario::Scenario,
+};
+
+/// Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Stage {
+    pub(super) scenario: Arc<Scenario>,
+    pub(super) history: Recorder,
+    state: Arc<Mutex<State>>,
+}
+
+/// The state behind [`Stage`].
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// None until the workload begins.
+    pub(super) phase: Option<Phase>,
+    /// Everything is set up.
+    pub(super) ready: bool,
+    last_op: u64,
+    last_push: u64,
+    last_stream: u64,
+    /// Pushes without an outcome, with who pushes.
+    pub(super) open_pushes: BTreeMap<u64, String>,
+    /// Streams that did not end, with who observes.
+    pub(super) open_streams: BTreeMap<u64, String>,
+    /// Consumer objects that did not end, with their host and their position.
+    pub(super) open_consumers: BTreeMap<String, (String, Option<Pos>)>,
+    /// In the order of their numbers.
+    pub(super) queues: Vec<Queue>,
+    /// Brokers that were ever to be drained: how many steps want it, and whether it is done.
+    pub(super) drains: BTreeMap<u8, Drain>,
+    /// How many steps stall a consumer, or have it leave.
+    pub(super) stalled: BTreeMap<u8, usize>,
+    /// See `stalled`.
+    pub(super) left: BTreeMap<u8, usize>,
+    /// Channels in use, with their queue's id and label.
+    pub(super) channels: BTreeMap<Uuid, u64>,
+    /// Producers that have pushed all that they had to.
+    pub(super) finished: BTreeSet<u8>,
+    /// Per producer: where it is.
+    pub(super) producers: BTreeMap<u8, Progress>,
+    /// Per consumer: where it is.
+    pub(super) consumers: BTreeMap<u8, Place>,
+    /// Queues through which a probe went since the faults ended, by id.
+    pub(super) probed: BTreeSet<u64>,
+    /// Queues to which the last message was pushed, by id.
+    pub(super) marked: BTreeSet<u64>,
+    /// Consumers that were given it.
+    pub(super) done: BTreeSet<u8>,
+    /// The prober has looked at everybody's health since the faults ended.
+    pub(super) examined: bool,
+}
+
+/// A queue, as the operator is to have it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Queue {
+    /// Its label, in lower case.
+    pub(super) label: String,
+    /// How many steps want it away.
+    pub(super) unwanted: usize,
+    /// How often it was to be deleted, and how often it was.
+    pub(super) deletes_wanted: u64,
+    /// See `deletes_wanted`.
+    pub(super) deletes_done: u64,
+    /// Its id, while it exists as far as the operator knows.
+    pub(super) id: Option<u64>,
+    /// Ids of those that were deleted under its label.
+    pub(super) deleted: BTreeSet<u64>,
+    /// How many extra channels there are to be.
+    pub(super) churn: usize,
+    /// The extra channels.
+    pub(super) extra: Vec<Uuid>,
+}
+
+impl Queue {
+    /// True if the operator has nothing to do.
+    pub(super) fn is_settled(&self) -> bool {
+        self.deletes_done == self.deletes_wanted
+            && self.id.is_some() == (self.unwanted == 0)
+            && (self.id.is_none() || self.extra.len() == self.churn)
+    }
+}
+
+/// A broker's draining.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Drain {
+    /// How many steps want it.
+    pub(super) wanted: usize,
+    /// True while it is drained, as far as the operator knows.
+    pub(super) is: bool,
+}
+
+/// How far a producer is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    /// How many messages it has pushed, whatever became of them.
+    pub(super) pushed: u32,
+    /// How often it began anew, as another producer.
+    pub(super) life: u64,
+    /// How many times it was opened in this life.
+    pub(super) opened: u64,
+}
+
+/// How far a consumer is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Place {
+    /// Its channel, its queue's id, and the channel's start.
+    pub(super) channel: Option<(Uuid, u64, u64)>,
+    /// The application's position.
+    pub(super) position: Option<Pos>,
+    /// How many consumer objects there were.
+    pub(super) objects: u64,
+}
+
+/// A push on its way out, as [`Event::PushSent`] has it.
+#[derive(Clone, Debug)]
+pub(super) struct Outgoing {
+    pub(super) label: String,
+    pub(super) topic: String,
+    pub(super) body: String,
+    pub(super) producer: Option<String>,
+    pub(super) sequence: u64,
+    pub(super) ttl_millis: Option<u64>,
+    pub(super) queue_id: Option<u64>,
+}
+
+impl Stage {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let queues = (1..=scenario.workload.queues.max(1))
+            .map(|number| Queue { label: format!("queue-{number}"), ..Queue::default() })
+            .collect();
+        let state = State { queues, ..State::default() };
+        Self { scenario: Arc::new(scenario.clone()), history: Recorder::default(), state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Looks at the state, or changes it.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock())
+    }
+
+    pub(super) fn phase(&self) -> Option<Phase> {
+        self.state.lock().phase
+    }
+
+    /// From now on it is another part of the run.
+    pub(super) fn enter(&self, phase: Phase) {
+        self.state.lock().phase = Some(phase);
+        self.history.record("fate", Event::PhaseBegan { phase });
+    }
+
+    /// Changes what is wanted of the queue of this number, counted from 1. There is no number without a queue.
+    pub(super) fn with_queue(&self, queue: u8, change: impl FnOnce(&mut Queue)) {
+        self.with(|state| {
+            let index = usize::from(queue.max(1) - 1) % state.queues.len();
+            change(&mut state.queues[index]);
+        });
+    }
+
+    /// True if everybody has pushed what they had to.
+    pub(super) fn is_workload_done(&self) -> bool {
+        let producers = self.scenario.workload.producers.len();
+        self.with(|state| state.finished.len() == producers && state.open_pushes.is_empty())
+    }
+
+    /// What has to be in order before the run can go on, and is not.
+    pub(super) fn unsettled(&self) -> Option<String> {
+        let producers = self.scenario.workload.producers.len();
+        self.with(|state| {
+            let mut pending = Vec::new();
+            let unfinished: Vec<String> = (1..=producers)
+                .filter(|number| !state.finished.iter().any(|finished| usize::from(*finished) == *number))
+                .map(|number| format!("producer-{number}"))
+                .collect();
+            if !unfinished.is_empty() {
+                pending.push(format!("{} still push", unfinished.join(", ")));
+            }
+            if let Some((push, host)) = state.open_pushes.first_key_value() {
+                let count = state.open_pushes.len();
+                pending.push(format!("{count} pushes have no answer, the first is number {push} of {host}"));
+            }
+            for queue in &state.queues {
+                if !queue.is_settled() {
+                    pending.push(format!("the operator still works on {}", queue.label));
+                } else if queue.id.is_some_and(|id| !state.probed.contains(&id)) {
+                    pending.push(format!("no probe went through {}", queue.label));
+                }
+            }
+            if state.drains.values().any(|drain| drain.is) {
+                pending.push("a broker is still drained".to_owned());
+            }
+            if !state.examined {
+                pending.push("not everybody says that they are well".to_owned());
+            }
+            (!pending.is_empty()).then(|| pending.join("; "))
+        })
+    }
+
+    /// What consumers still have to be given.
+    pub(super) fn undelivered(&self) -> Option<String> {
+        let consumers = self.scenario.workload.consumers.len();
+        self.with(|state| {
+            let waiting: Vec<String> = (1..=consumers)
+                .filter(|number| !state.done.iter().any(|done| usize::from(*done) == *number))
+                .map(|number| format!("consumer-{number}"))
+                .collect();
+            let unmarked = state.queues.iter().any(|queue| queue.id.is_some_and(|id| !state.marked.contains(&id)));
+            match (unmarked, waiting.is_empty()) {
+                (true, _) => Some("the last message of each queue could not be pushed".to_owned()),
+                (false, false) => Some(format!("{} were not given the last message", waiting.join(", "))),
+                (false, true) => None,
+            }
+        })
+    }
+
+    /// The label of the queue of this number, counted from 1. There is no number without a queue.
+    pub(super) fn label(&self, queue: u8) -> String {
+        let state = self.state.lock();
+        let index = usize::from(queue.max(1) - 1) % state.queues.len();
+        state.queues[index].label.clone()
+    }
+
+    pub(super) fn next_op(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.last_op += 1;
+        state.last_op
+    }
+
+    /// A push leaves; its number.
+    pub(super) fn push_sent(&self, host: &str, push: Outgoing) -> u64 {
+        let number = self.with(|state| {
+            state.last_push += 1;
+            state.open_pushes.insert(state.last_push, host.to_owned());
+            state.last_push
+        });
+        let Outgoing { label, topic, body, producer, sequence, ttl_millis, queue_id } = push;
+        let sent = Event::PushSent { push: number, label, topic, body, producer, sequence, ttl_millis, queue_id };
+        self.history.record(host, sent);
+        number
+    }
+
+    /// A push has an outcome: [`Event::PushAcked`] or [`Event::PushFailed`].
+    pub(super) fn push_ended(&self, host: &str, push: u64, outcome: Event) {
+        self.with(|state| state.open_pushes.remove(&push));
+        self.history.record(host, outcome);
+    }
+
+    /// A raw subscription is asked for; its number.
+    pub(super) fn stream_asked(&self, host: &str, observer: &str, channel: Uuid, after: Option<Pos>) -> u64 {
+        let stream = self.with(|state| {
+            state.last_stream += 1;
+            state.open_streams.insert(state.last_stream, host.to_owned());
+            state.last_stream
+        });
+        self.history.record(host, Event::StreamAsked { stream, observer: observer.to_owned(), channel, after });
+        stream
+    }
+
+    /// A raw subscription is over.
+    pub(super) fn stream_ended(&self, host: &str, stream: u64, code: impl Into<String>) {
+        self.with(|state| state.open_streams.remove(&stream));
+        self.history.record(host, Event::StreamEnded { stream, code: code.into() });
+    }
+
+    pub(super) fn consumer_stopped(&self, host: &str, consumer: &str, error: Option<String>) {
+        let open = self.with(|state| state.open_consumers.remove(consumer));
+        if let Some((_, position)) = open {
+            self.history.record(host, Event::ConsumerStopped { consumer: consumer.to_owned(), position, error });
+        }
+    }
+
+    /// Whoever reads the streams of `host` has gone away.
+    pub(super) fn abandon_streams(&self, host: &str) {
+        let mine = self.with(|state| {
+            state.open_streams.iter().filter(|(_, owner)| *owner == host).map(|(number, _)| *number).collect::<Vec<_>>()
+        });
+        for stream in mine {
+            self.stream_ended(host, stream, "LEFT");
+        }
+    }
+
+    /// What ran on `host` was killed: what it had under way ends for the record, which it can no longer write itself.
+    pub(super) fn crashed(&self, host: &str) {
+        let code = "CRASHED";
+        let (pushes, streams, consumers) = self.with(|state| {
+            let mine = |owner: &String| owner == host;
+            let pushes: Vec<u64> = state.open_pushes.iter().filter(|(_, o)| mine(o)).map(|(n, _)| *n).collect();
+            let streams: Vec<u64> = state.open_streams.iter().filter(|(_, o)| mine(o)).map(|(n, _)| *n).collect();
+            let consumers: Vec<String> =
+                state.open_consumers.iter().filter(|(_, (o, _))| mine(o)).map(|(name, _)| name.clone()).collect();
+            (pushes, streams, consumers)
+        });
+        for push in pushes {
+            self.push_ended(host, push, Event::PushFailed { push, code: code.into(), unknown: true });
+        }
+        for stream in streams {
+            self.stream_ended(host, stream, code);
+        }
+        for consumer in consumers {
+            self.consumer_stopped(host, &consumer, Some(code.into()));
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The raw wire, without our client library: gRPC stubs and plain HTTP over the simulated network.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use rmom_core::ports::Transport as _;
+use rmom_net::grpc::error_info;
+use rmom_proto::messages::message_stream_client::MessageStreamClient;
+use serde_json::Value;
+use tokio::time::timeout;
+use tonic::transport::{Channel, Endpoint};
+
+use super::settings::CONNECT_TIMEOUT;
+use crate::{SimNet, hosts::MANAGER_PORT, manager_host};
+
+/// Why a raw call failed.
+#[derive(Clone, Debug)]
+pub(super) struct RawError {
+    /// rmom's code if it was told one; otherwise the gRPC code, or `HTTP_` and the status, or `UNREACHABLE`.
+    pub(super) code: String,
+    pub(super) message: String,
+    /// True if it may have been done nevertheless.
+    pub(super) unknown: bool,
+    /// True if an rmom process said so, and not the transport.
+    pub(super) told: bool,
+    /// Where the broker says that the queue is.
+    pub(super) hosted_at: Option<String>,
+}
+
+/// Codes of refusals after which what was refused may have been done.
+fn is_unknown(code: &str) -> bool {
+    matches!(code, "OUTCOME_UNKNOWN" | "DEADLINE_EXCEEDED" | "INTERNAL")
+}
+
+impl RawError {
+    pub(super) fn unreachable(message: impl Into<String>, unknown: bool) -> Self {
+        let (code, message) = ("UNREACHABLE".to_owned(), message.into());
+        Self { code, message, unknown, told: false, hosted_at: None }
+    }
+
+    pub(super) fn late() -> Self {
+        Self { code: "NO_ANSWER".to_owned(), ..Self::unreachable("no answer in time", true) }
+    }
+}
+
+impl From<tonic::Status> for RawError {
+    fn from(status: tonic::Status) -> Self {
+        let message = status.message().to_owned();
+        match error_info(&status) {
+            Some(info) => {
+                let hosted_at = (info.reason == "NOT_HOSTED")
+                    .then(|| Some(format!("{}:{}", info.metadata.get("host")?, info.metadata.get("port")?)))
+                    .flatten();
+                let unknown = is_unknown(&info.reason);
+                Self { unknown, code: info.reason, message, told: true, hosted_at }
+            }
+            None => {
+                let code = format!("GRPC_{:?}", status.code()).to_uppercase();
+                Self { code, message, unknown: true, told: false, hosted_at: None }
+            }
+        }
+    }
+}
+
+/// A line to a broker, with the keepalive that the documentation recommends to all clients.
+pub(super) fn broker(authority: &str) -> MessageStreamClient<Channel> {
+    let endpoint = Endpoint::from_shared(format!("http://{authority}"))
+        .expect("authorities of simulated brokers are valid")
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(1))
+        .keep_alive_while_idle(true);
+    let authority = authority.to_owned();
+    let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+        let authority = authority.clone();
+        async move {
+            timeout(CONNECT_TIMEOUT, SimNet.connect(&authority))
+                .await
+                .unwrap_or_else(|elapsed| Err(elapsed.into()))
+                .map(TokioIo::new)
+        }
+    }));
+    MessageStreamClient::new(channel)
+}
+
+/// Plain HTTP to the managers.
+#[derive(Clone, Debug)]
+pub(super) struct Rest {
+    managers: usize,
+    /// The one that is asked first.
+    preferred: usize,
+    timeout: Duration,
+}
+
+impl Rest {
+    pub(super) fn new(managers: usize, timeout: Duration) -> Self {
+        Self { managers: managers.max(1), preferred: 0, timeout }
+    }
+
+    /// A call; its status and its body, if that is JSON. Tries each manager until one answers with less than 500, if that
+    /// can do no harm.
+    pub(super) async fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<(u16, Value), RawError> {
+        let mut last = None;
+        for _ in 0..self.managers {
+            let error = match self.ask(self.preferred + 1, &method, path, body.as_ref()).await {
+                Ok((status, answer)) if status < 500 => return Ok((status, answer)),
+                Ok((status, answer)) => refusal(status, &answer),
+                Err(error) => error,
+            };
+            self.preferred = (self.preferred + 1) % self.managers;
+            let stop = error.unknown && method != Method::GET;
+            last = Some(error);
+            if stop {
+                break;
+            }
+        }
+        Err(last.expect("there is a manager"))
+    }
+
+    /// As [`Rest::call`]; a refusal is an error.
+    pub(super) async fn ok(&mut self, method: Method, path: &str, body: Option<Value>) -> Result<Value, RawError> {
+        match self.call(method, path, body).await? {
+            (status, answer) if status < 400 => Ok(answer),
+            (status, answer) => Err(refusal(status, &answer)),
+        }
+    }
+
+    /// Asks one manager, counted from 1.
+    pub(super) async fn ask(
+        &self,
+        manager: usize,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value), RawError> {
+        let authority = format!("{}:{MANAGER_PORT}", manager_host(manager));
+        let io = timeout(CONNECT_TIMEOUT, SimNet.connect(&authority)).await;
+        let io = match io {
+            Ok(Ok(io)) => TokioIo::new(io),
+            Ok(Err(error)) => return Err(RawError::unreachable(error.to_string(), false)),
+            Err(_) => return Err(RawError::unreachable("no connection in time", false)),
+        };
+        let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, &authority)
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body));
+        let request = request.map_err(|error| RawError::unreachable(error.to_string(), false))?;
+        let exchange = async {
+            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+            let exchange = async {
+                let response = sender.send_request(request).await?;
+                let status = response.status().as_u16();
+                let body = response.into_body().collect().await?.to_bytes();
+                Ok::<_, hyper::Error>((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+            };
+            tokio::pin!(exchange, connection);
+            loop {
+                tokio::select! {
+                    biased;
+                    answer = &mut exchange => return answer,
+                    // Its error, if it is one, comes out of the exchange as well.
+                    _ = &mut connection => return exchange.await,
+                }
+            }
+        };
+        match timeout(self.timeout, exchange).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(RawError::unreachable(error.to_string(), true)),
+            Err(_) => Err(RawError::late()),
+        }
+    }
+
+    /// The `host:port` of a queue's broker, or of a channel's: `path` is `/queues/L` or `/channels/ID`.
+    pub(super) async fn locate(&mut self, path: &str) -> Result<String, RawError> {
+        let answer = self.ok(Method::GET, path, None).await?;
+        let place = answer["host"].as_str().zip(answer["port"].as_u64());
+        place
+            .map(|(host, port)| format!("{host}:{port}"))
+            .ok_or_else(|| RawError::unreachable(format!("an answer without a place: {answer}"), false))
+    }
+}
+
+fn refusal(status: u16, answer: &Value) -> RawError {
+    let code = answer["code"].as_str().map_or_else(|| format!("HTTP_{status}"), str::to_owned);
+    let message = answer["detail"].as_str().unwrap_or_default().to_owned();
+    RawError { unknown: is_unknown(&code), code, message, told: true, hosted_at: None }
+}
