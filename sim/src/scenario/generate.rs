@@ -104,7 +104,7 @@ impl Draw {
         let (producers, consumers) = (self.between(1, 3_u32), self.between(1, 3));
         let pushes = self.between(PUSHES.0, PUSHES.1) / producers;
         let topics = self.one_of(&[0, 0, 2, 3]);
-        let producers = (0..producers)
+        let producers: Vec<ProducerPlan> = (0..producers)
             .map(|_| ProducerPlan {
                 kind: self.one_of(&[
                     ProducerKind::Library,
@@ -122,16 +122,18 @@ impl Draw {
                 body_bytes: self.one_of(&[0, 100, 1_000, 10_000]),
             })
             .collect();
+        let pushed_to: Vec<u8> = producers.iter().map(|plan| plan.queue).collect();
         let consumers = (0..consumers)
-            .map(|_| ConsumerPlan {
+            .map(|number| ConsumerPlan {
                 kind: self.one_of(&[
                     ConsumerKind::Library,
                     ConsumerKind::Library,
                     ConsumerKind::RawResuming,
                     ConsumerKind::RawOriginal,
                 ]),
-                queue: self.between(1, queues),
-                topic: if topics > 0 && self.one_in(3) { Some(self.between(1, topics)) } else { None },
+                // Somebody has to take what somebody pushes, or the run says nothing.
+                queue: if number > 0 && self.one_in(8) { self.between(1, queues) } else { self.one_of(&pushed_to) },
+                topic: if number > 0 && topics > 0 && self.one_in(2) { Some(self.between(1, topics)) } else { None },
                 latest: self.one_in(4),
                 work_millis: self.one_of(&[0, 0, 0, 5, 40]),
             })
