@@ -465,6 +465,17 @@ impl<'a> Index<'a> {
         self.went_back.last().is_some_and(|&last| last > at)
     }
 
+    /// True if that happened between two records.
+    pub(super) fn lost_between(&self, first: At, second: At) -> bool {
+        self.went_back.iter().any(|&went| first < went && went < second)
+    }
+
+    /// True if what came in is stored, but not in this queue.
+    pub(super) fn is_of_another_queue(&self, received: &Received<'_>, queue: u64) -> bool {
+        let stored = self.bodies.get(received.body).map_or(&[][..], |body| &body.stored);
+        !stored.is_empty() && stored.iter().all(|(of, _)| *of != queue)
+    }
+
     /// True if, at `micros`, somebody may rightly have held the message for expired.
     pub(super) fn may_be_expired(&self, message: &StoredMessage, micros: u64) -> bool {
         message.expires_at_millis.is_some_and(|expiry| expiry <= self.clock.at_most(micros))

@@ -223,19 +223,15 @@ impl World {
     }
 
     fn take(&mut self, stream: usize, consumer: usize) {
-        while let Some(offset) = self.next(self.stream_at).filter(|_| stream > 0) {
+        for _ in 0..stream {
+            let Some(offset) = self.next(self.stream_at) else { break };
             self.run.see(self.stream, [offset]);
             self.stream_at = offset;
-            if stream != usize::MAX && self.stream_at as usize % (stream + 1) == 0 {
-                break;
-            }
         }
-        while let Some(offset) = self.next(self.consumer_at).filter(|_| consumer > 0) {
+        for _ in 0..consumer {
+            let Some(offset) = self.next(self.consumer_at) else { break };
             self.run.deliver(&format!("b{}", self.consumer), [offset]);
             self.consumer_at = offset;
-            if consumer != usize::MAX && self.consumer_at as usize % (consumer + 1) == 0 {
-                break;
-            }
         }
     }
 
