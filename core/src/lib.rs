@@ -4,6 +4,9 @@
 //! so that the same code runs over TCP and PostgreSQL in production and over a simulated network in tests, where a seed
 //! is enough to replay it. Durations are `tokio::time`, which the simulation controls.
 
+#[macro_use]
+pub mod marks;
+
 pub mod broker;
 pub mod frame;
 pub mod manager;

@@ -2,21 +2,21 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use rmom_client::Client;
-use rmom_core::{
-    model::QueueLabel,
-    ports::{Entropy as _, Store},
-    store::MemoryStore,
-};
+use rmom_client::{Client, ClientBuilder};
+use rmom_core::{broker::BrokerSettings, manager::ManagerSettings, model::QueueLabel, ports::Entropy as _};
 
 use crate::{
-    SeededEntropy, SimClock, SimNet,
-    hosts::{broker_host, manager_host, manager_url, run_broker, run_manager},
+    Database, SeededEntropy, SimNet,
+    database::{DATABASE_HOST, run_database},
+    history::Recorder,
+    hosts::{broker_addr, broker_host, manager_host, manager_url, run_broker, run_manager},
+    links::Links,
+    system,
 };
 
-/// How much time passes on one host before it is the next one's turn: the grain of every race between hosts.
+/// How much time passes on one host before it is the next one's turn, unless the builder is told otherwise.
 const TICK: Duration = Duration::from_millis(1);
-/// How long a segment travels: from .0 to .1.
+/// How long a segment travels, unless the builder is told otherwise: from .0 to .1.
 const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(5));
 /// Segments that a connection holds until they are read.
 const TCP_CAPACITY: usize = 4_096;
@@ -45,6 +45,11 @@ pub struct ClusterBuilder {
     managers: usize,
     brokers: usize,
     limit: Duration,
+    tick: Duration,
+    latency: (Duration, Duration),
+    broker_settings: BrokerSettings,
+    manager_settings: ManagerSettings,
+    recorder: Recorder,
 }
 
 impl ClusterBuilder {
@@ -60,56 +65,122 @@ impl ClusterBuilder {
         self
     }
 
+    /// Changes the settings of all brokers. Their address is not up to you.
+    pub fn broker_settings(mut self, change: impl FnOnce(&mut BrokerSettings)) -> Self {
+        change(&mut self.broker_settings);
+        self
+    }
+
+    /// Changes the settings of all managers.
+    pub fn manager_settings(mut self, change: impl FnOnce(&mut ManagerSettings)) -> Self {
+        change(&mut self.manager_settings);
+        self
+    }
+
     /// How much simulated time the simulation may take; 10 minutes if not said.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
+    /// How much time passes on one host before it is the next one's turn: the grain of every race between hosts, and of
+    /// what travels between them. Whole milliseconds; 1 ms if not said. A simulation pays for every host at every tick.
+    pub fn tick(mut self, tick: Duration) -> Self {
+        self.tick = tick;
+        self
+    }
+
+    /// How long a segment travels, in whole milliseconds; 1 to 5 ms if not said.
+    pub fn latency(mut self, min: Duration, max: Duration) -> Self {
+        self.latency = (min, max);
+        self
+    }
+
+    /// Where the database records what it commits; a recorder of the cluster's own if not said.
+    pub fn recorder(mut self, recorder: Recorder) -> Self {
+        self.recorder = recorder;
+        self
+    }
+
     /// Puts everything on its hosts; time stands at zero.
     #[must_use]
     pub fn build(self) -> Cluster {
+        system::seed(self.seed);
         let chance = SeededEntropy::new(self.seed);
-        let store = MemoryStore::new(Arc::new(SimClock::default()));
+        let database = Database::new(chance.fork(), self.recorder.clone());
         let mut sim = turmoil::Builder::new()
             .rng_seed(self.seed)
             .enable_random_order()
-            .tick_duration(TICK)
-            .min_message_latency(LATENCY.0)
-            .max_message_latency(LATENCY.1)
+            .tick_duration(self.tick)
+            .min_message_latency(self.latency.0)
+            .max_message_latency(self.latency.1)
             .tcp_capacity(TCP_CAPACITY)
             // `step` looks after the limit, also when no application runs.
             .simulation_duration(Duration::MAX)
             .build();
+        let mut links = Links::default();
+        let server = database.clone();
+        sim.host(DATABASE_HOST, move || run_database(server.clone()));
+        links.add(&sim, DATABASE_HOST);
         // A host that restarts draws on from where it was: what it makes up is new, as it would be.
         for number in 1..=self.brokers {
-            let (store, entropy) = (store.clone(), Arc::new(chance.fork()));
-            sim.host(broker_host(number), move || run_broker(number, store.clone(), entropy.clone()));
+            let settings = BrokerSettings { addr: broker_addr(number), ..self.broker_settings.clone() };
+            let (database, entropy) = (database.clone(), Arc::new(chance.fork()));
+            sim.host(broker_host(number), move || run_broker(settings.clone(), database.clone(), entropy.clone()));
+            links.add(&sim, &broker_host(number));
         }
         for number in 1..=self.managers {
-            let (store, entropy) = (store.clone(), Arc::new(chance.fork()));
-            sim.host(manager_host(number), move || run_manager(store.clone(), entropy.clone()));
+            let settings = self.manager_settings.clone();
+            let (database, entropy) = (database.clone(), Arc::new(chance.fork()));
+            sim.host(manager_host(number), move || {
+                run_manager(number, settings.clone(), database.clone(), entropy.clone())
+            });
+            links.add(&sim, &manager_host(number));
         }
-        Cluster { sim, store, chance, managers: self.managers, limit: self.limit }
+        Cluster {
+            sim,
+            links,
+            database,
+            recorder: self.recorder,
+            chance,
+            managers: self.managers,
+            limit: self.limit,
+            latency: self.latency,
+        }
     }
 }
 
-/// Managers, brokers and applications on simulated hosts, over one store, which survives every crash.
+/// A database, managers, brokers and applications on simulated hosts.
 ///
 /// Time passes in the `run` methods only. All of them fail if an application or a host does, and when the limit is reached;
 /// a panic on a host is passed on.
+///
+/// Cuts and holds of a link add up: one that was cut twice and repaired once is still cut.
 pub struct Cluster {
     sim: turmoil::Sim<'static>,
-    store: Arc<MemoryStore>,
+    links: Links,
+    database: Database,
+    recorder: Recorder,
     chance: SeededEntropy,
     managers: usize,
     limit: Duration,
+    latency: (Duration, Duration),
 }
 
 impl Cluster {
     /// Starts to describe a cluster that is a function of `seed`.
     pub fn builder(seed: u64) -> ClusterBuilder {
-        ClusterBuilder { seed, managers: 1, brokers: 2, limit: Duration::from_secs(600) }
+        ClusterBuilder {
+            seed,
+            managers: 1,
+            brokers: 2,
+            limit: Duration::from_secs(600),
+            tick: TICK,
+            latency: LATENCY,
+            broker_settings: BrokerSettings::new(broker_addr(1)),
+            manager_settings: ManagerSettings::default(),
+            recorder: Recorder::default(),
+        }
     }
 
     /// Starts an application on a host of this name, with a client that knows all managers.
@@ -117,13 +188,33 @@ impl Cluster {
     where
         F: Future<Output = turmoil::Result> + 'static,
     {
-        let entropy = self.chance.fork();
-        let client = Client::builder()
-            .managers((1..=self.managers).map(manager_url))
-            .connector(SimNet)
-            .entropy(move || entropy.bits())
-            .build();
-        self.sim.client(host, async move { application(client?).await });
+        let client = self.client_builder().build();
+        self.host(host, async move { application(client?).await });
+    }
+
+    /// Starts an application that can crash: each start of its host calls `application` anew. What is to outlive a crash
+    /// is kept outside. Its end is no end of the simulation.
+    pub fn service<F>(&mut self, host: &str, application: impl Fn(Client) -> F + 'static)
+    where
+        F: Future<Output = turmoil::Result> + 'static,
+    {
+        let (managers, entropy) = (self.managers, Arc::new(self.chance.fork()));
+        self.sim.host(host, move || {
+            let application = client_builder(managers, entropy.clone()).build().map(&application);
+            async move { application?.await }
+        });
+        self.links.add(&self.sim, host);
+    }
+
+    /// A client that knows all managers, to be changed before it is built; for use on one host.
+    pub fn client_builder(&mut self) -> ClientBuilder {
+        client_builder(self.managers, Arc::new(self.chance.fork()))
+    }
+
+    /// Starts an application without a client on a host of this name.
+    pub fn host(&mut self, host: &str, application: impl Future<Output = turmoil::Result> + 'static) {
+        self.sim.client(host, application);
+        self.links.add(&self.sim, host);
     }
 
     /// Runs until every application has ended.
@@ -155,12 +246,20 @@ impl Cluster {
         self.run_until(|cluster| cluster.elapsed() >= end)
     }
 
+    /// Runs for one tick.
+    pub(crate) fn tick(&mut self) -> Result<(), SimError> {
+        self.step().map(drop)
+    }
+
     /// One tick; true if every application has ended.
     fn step(&mut self) -> Result<bool, SimError> {
         if self.elapsed() >= self.limit {
             return Err(SimError::TimeUp(self.limit));
         }
-        self.sim.step().map_err(|error| SimError::Failed { at: self.elapsed(), reason: error.to_string() })
+        system::set_now(self.sim.elapsed());
+        let ended = self.sim.step();
+        system::set_now(self.sim.elapsed());
+        ended.map_err(|error| SimError::Failed { at: self.elapsed(), reason: error.to_string() })
     }
 
     /// Simulated time since the start.
@@ -169,42 +268,121 @@ impl Cluster {
         self.sim.elapsed()
     }
 
+    /// Chance for something else that is to be a function of the seed.
+    pub fn chance(&mut self) -> SeededEntropy {
+        self.chance.fork()
+    }
+
     /// The host of the broker that a queue is assigned to; none while there is none, or no such queue.
     #[must_use]
     pub fn hosting(&self, label: &QueueLabel) -> Option<String> {
-        self.store.state().queue(label)?.assignee.map(|(_, addr)| addr.host)
+        self.database.queue(label)?.assignee.map(|(_, addr)| addr.host)
     }
 
-    /// What is stored.
+    /// The database, to look into it and to make it misbehave.
     #[must_use]
-    pub fn store(&self) -> Arc<dyn Store> {
-        self.store.clone()
+    pub fn database(&self) -> &Database {
+        &self.database
     }
 
-    /// Kills what runs on a manager's or broker's host. Its peers see their connections end.
+    /// Where the database records what it commits, and others may record what they see.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// Sets a host's wall clock forward, or back, by so many milliseconds. The database's decides what has expired; nothing
+    /// is to depend on the others', which libraries see as `SystemTime`.
+    pub fn set_clock(&mut self, host: &str, by_millis: i64) {
+        if host == DATABASE_HOST {
+            self.database.set_clock(by_millis);
+        } else {
+            system::jump(host, by_millis);
+        }
+    }
+
+    /// Kills what runs on the database's, a manager's or a broker's host. Its peers see their connections end. What the
+    /// database has committed stays.
     pub fn crash(&mut self, host: &str) {
         self.sim.crash(host);
     }
 
-    /// Starts again what was crashed, with nothing in memory.
+    /// As a crash, but nobody hears of it: the host's links are cut first, and repaired when it is restarted.
+    pub fn power_loss(&mut self, host: &str) {
+        self.links.darken(&self.sim, host);
+        self.sim.crash(host);
+    }
+
+    /// Starts again what was crashed or lost its power, with nothing in memory.
     pub fn restart(&mut self, host: &str) {
+        self.links.lighten(&self.sim, host);
         self.sim.bounce(host);
+    }
+
+    /// True if something runs on the host.
+    pub fn is_running(&mut self, host: &str) -> bool {
+        self.sim.is_host_running(host)
     }
 
     /// Cuts the link between two hosts: what is under way or sent from now on is lost, silently.
     ///
     /// Simulated TCP does not send again, so a connection that lost anything stays broken after the link is repaired.
     pub fn cut(&mut self, a: &str, b: &str) {
-        self.sim.partition(a, b);
+        self.links.cut(&self.sim, a, b);
+        self.links.cut(&self.sim, b, a);
+    }
+
+    /// Undoes one cut of the link in each direction.
+    pub fn repair(&mut self, a: &str, b: &str) {
+        self.links.repair(&self.sim, a, b);
+        self.links.repair(&self.sim, b, a);
     }
 
     /// Cuts a link in one direction.
     pub fn cut_oneway(&mut self, from: &str, to: &str) {
-        self.sim.partition_oneway(from, to);
+        self.links.cut(&self.sim, from, to);
     }
 
-    /// Repairs a link, both directions.
-    pub fn repair(&mut self, a: &str, b: &str) {
-        self.sim.repair(a, b);
+    /// Undoes one [`Cluster::cut_oneway`].
+    pub fn repair_oneway(&mut self, from: &str, to: &str) {
+        self.links.repair(&self.sim, from, to);
     }
+
+    /// Holds what is under way between two hosts or sent from now on. It is not lost.
+    pub fn hold(&mut self, a: &str, b: &str) {
+        self.links.hold(&self.sim, a, b);
+    }
+
+    /// Undoes one [`Cluster::hold`]: what was held arrives.
+    pub fn release(&mut self, a: &str, b: &str) {
+        self.links.release(&self.sim, a, b);
+    }
+
+    /// What is sent between two hosts from now on travels for so long, in whole milliseconds, until [`Cluster::unslow`] or
+    /// another `slow`.
+    pub fn slow(&mut self, a: &str, b: &str, latency: Duration) {
+        self.sim.set_link_latency(a, b, latency);
+    }
+
+    /// A link has its usual latency again.
+    pub fn unslow(&mut self, a: &str, b: &str) {
+        // The first sets both bounds.
+        self.sim.set_link_latency(a, b, self.latency.0);
+        self.sim.set_link_max_message_latency(a, b, self.latency.1);
+    }
+
+    /// Holds all links of a host. To the others it is as one that was stopped; its own timers go on, so what it would do out
+    /// of time comes to be done while nobody hears it, and is heard when it thaws.
+    pub fn freeze(&mut self, host: &str) {
+        self.links.freeze(&self.sim, host);
+    }
+
+    /// Undoes one [`Cluster::freeze`].
+    pub fn thaw(&mut self, host: &str) {
+        self.links.thaw(&self.sim, host);
+    }
+}
+
+fn client_builder(managers: usize, entropy: Arc<SeededEntropy>) -> ClientBuilder {
+    Client::builder().managers((1..=managers).map(manager_url)).connector(SimNet).entropy(move || entropy.bits())
 }

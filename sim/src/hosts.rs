@@ -7,7 +7,7 @@ use rmom_core::{
     broker::{Broker, BrokerSettings},
     manager::{Manager, ManagerSettings},
     model::BrokerAddr,
-    ports::{Entropy, Store, Transport as _},
+    ports::{Entropy, Transport as _},
 };
 use rmom_net::{
     grpc::{BrokerService, GrpcControl, broker_router},
@@ -17,12 +17,15 @@ use rmom_net::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::SimNet;
+use crate::{
+    SimNet,
+    database::{Database, RemoteStore},
+};
 
 /// The port of every broker.
-const BROKER_PORT: u16 = 50_051;
+pub(crate) const BROKER_PORT: u16 = 50_051;
 /// The port of every manager.
-const MANAGER_PORT: u16 = 8_082;
+pub(crate) const MANAGER_PORT: u16 = 8_082;
 
 /// The name of a broker's host; brokers are counted from 1.
 #[must_use]
@@ -36,14 +39,23 @@ pub fn manager_host(number: usize) -> String {
     format!("manager-{number}")
 }
 
+/// Where brokers are reached.
+pub(crate) fn broker_addr(number: usize) -> BrokerAddr {
+    BrokerAddr { host: broker_host(number), port: BROKER_PORT }
+}
+
 /// Where clients find a manager.
 pub(crate) fn manager_url(number: usize) -> String {
     format!("http://{}:{MANAGER_PORT}", manager_host(number))
 }
 
 /// A broker, from its start until its host crashes.
-pub(crate) async fn run_broker(number: usize, store: Arc<dyn Store>, entropy: Arc<dyn Entropy>) -> turmoil::Result {
-    let settings = BrokerSettings::new(BrokerAddr { host: broker_host(number), port: BROKER_PORT });
+pub(crate) async fn run_broker(
+    settings: BrokerSettings,
+    database: Database,
+    entropy: Arc<dyn Entropy>,
+) -> turmoil::Result {
+    let store = Arc::new(RemoteStore::new(database, settings.addr.host.clone()));
     let max_message_bytes = settings.max_message_bytes;
     let (broker, core) = Broker::spawn(settings, store, entropy);
     let connections = Arc::new(ServeStats::default());
@@ -53,9 +65,15 @@ pub(crate) async fn run_broker(number: usize, store: Arc<dyn Store>, entropy: Ar
 }
 
 /// A manager, from its start until its host crashes.
-pub(crate) async fn run_manager(store: Arc<dyn Store>, entropy: Arc<dyn Entropy>) -> turmoil::Result {
+pub(crate) async fn run_manager(
+    number: usize,
+    settings: ManagerSettings,
+    database: Database,
+    entropy: Arc<dyn Entropy>,
+) -> turmoil::Result {
+    let store = Arc::new(RemoteStore::new(database, manager_host(number)));
     let control = Arc::new(GrpcControl::new(Arc::new(SimNet)));
-    let (manager, core) = Manager::spawn(ManagerSettings::default(), store, control, entropy);
+    let (manager, core) = Manager::spawn(settings, store, control, entropy);
     let router = rest::router(manager, RestSettings::default());
     run(MANAGER_PORT, router, Arc::default(), CancellationToken::new(), core).await
 }

@@ -2,8 +2,8 @@
 //!
 //! A [`Cluster`] runs managers, brokers and clients on turmoil's hosts. What runs there is what runs in production, down to
 //! the bytes of HTTP/2; only the ports are others: the network ([`SimNet`]), wall time ([`SimClock`]), chance
-//! ([`SeededEntropy`]), and the store, which is the model of one (`MemoryStore`). A test is the hand of fate: it lets time
-//! pass, crashes hosts and cuts links.
+//! ([`SeededEntropy`]), and the store, a [`Database`] on a host of its own. A test is the hand of fate: it lets time pass,
+//! crashes hosts, cuts links, and makes the database misbehave.
 //!
 //! ```
 //! use std::time::Duration;
@@ -23,24 +23,36 @@
 //! .unwrap();
 //! ```
 
+pub mod bugs;
 mod chance;
 pub mod check;
 mod cluster;
+mod database;
+pub mod diagram;
+mod explore;
 pub mod history;
 mod hosts;
 mod isolated;
 mod journal;
+mod links;
+pub mod marks;
 mod net;
 pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+pub mod story;
+mod system;
 mod time;
+mod trace;
 
 pub use chance::SeededEntropy;
 pub use cluster::{Cluster, ClusterBuilder, SimError};
+pub use database::{DATABASE_HOST, Database};
+pub use explore::{Explore, Failure, Faults, TestError, World, explore};
 pub use hosts::{broker_host, manager_host};
-pub use isolated::isolated;
+pub use isolated::{isolated, traced};
 pub use journal::Journal;
 pub use net::SimNet;
 pub use time::{EPOCH_MILLIS, SimClock};
+pub use trace::Trace;

@@ -102,12 +102,16 @@ fn gather(first: Job, held: &mut Option<Job>, jobs: &mut mpsc::Receiver<Job>) ->
 
 async fn append(group: Vec<Job>, store: Arc<dyn Store>, timeout: Duration) {
     let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|job| (job.batch, job.reply)).unzip();
-    let result = tokio::time::timeout(timeout, store.append(&batches))
-        .await
-        .unwrap_or_else(|_| Err(StoreError::Unknown(format!("no answer to an append within {timeout:?}"))));
+    mark!(AppendSeveralQueues if batches.len() > 1);
+    let result = tokio::time::timeout(timeout, store.append(&batches)).await.unwrap_or_else(|_| {
+        mark!(AppendTimedOut);
+        Err(StoreError::Unknown(format!("no answer to an append within {timeout:?}")))
+    });
     match result {
         Ok(outcomes) => {
             assert_eq!(outcomes.len(), replies.len(), "the store answers for each batch of a group");
+            mark!(AppendDifferentFates if outcomes.windows(2)
+                .any(|two| std::mem::discriminant(&two[0]) != std::mem::discriminant(&two[1])));
             for (reply, outcome) in replies.into_iter().zip(outcomes) {
                 let _ = reply.send(Ok(outcome));
             }

@@ -126,6 +126,7 @@ impl Host {
                 }
                 Ok(()) = learnt.changed() => {
                     let now = *learnt.borrow_and_update();
+                    mark!(NewsByPolling if now.generation != seen.generation);
                     if now.went_back != seen.went_back {
                         self.verify_all();
                     }
@@ -182,6 +183,7 @@ impl Host {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => format!("no answer within {:?}", settings.store_timeout),
             };
+            mark!(RegistrationRetried);
             tracing::warn!(error, "cannot register with the store; trying again");
             tokio::time::sleep(RETRY).await;
         }
@@ -200,6 +202,7 @@ impl Host {
                 None => BrokerError::QueueReplaced { queue: handle.shared.id },
                 Some(record) => BrokerError::NotHosted { assignee: record.assignee.map(|(_, addr)| addr) },
             };
+            mark!(LetGoDeleted if matches!(why, BrokerError::QueueReplaced { .. }), else LetGoMoved);
             // Nobody is to find it any more; the task ends when it gets round to it.
             self.inner.queues.write().remove(&handle.shared.label);
             handle.shared.evict(&why);
@@ -265,6 +268,8 @@ impl Host {
     /// Streams end, so that their clients find the queue's next owner; what is stored meanwhile is for the fence to say.
     fn lease_ran_out(&self) {
         tracing::error!("the lease ran out: the store does not answer, or this process was paused");
+        mark!(LeaseRanOutPushing if self.inner.pending.available_permits() < self.inner.settings.max_pending_bytes,
+            else LeaseRanOutIdle);
         self.inner.lease.end();
         for handle in self.inner.queues.read().values() {
             handle.shared.evict(&BrokerError::LeaseExpired);
@@ -326,6 +331,8 @@ async fn keep_lease(
         let error = match tokio::time::timeout(timeout, attempt).await {
             Ok(Ok(renewal)) => {
                 let lapsed = !inner.lease.is_current();
+                mark!(LeaseCameBackUnchanged if lapsed && renewal.generation == generation);
+                mark!(LeaseCameBackChanged if lapsed && renewal.generation != generation);
                 inner.clock.read(renewal.store_time);
                 inner.lease.renewed(asked_at, lease);
                 inner.draining.store(renewal.draining, Relaxed);
@@ -355,6 +362,7 @@ async fn keep_lease(
             Err(_) => format!("no answer within {timeout:?}"),
         };
         count(&inner.failed_renewals, 1);
+        mark!(RenewalFailed);
         tracing::warn!(error, "cannot renew the lease; trying again");
         wait = retry;
     }

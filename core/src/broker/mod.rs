@@ -236,7 +236,9 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::LeaseExpired`], [`BrokerError::ShuttingDown`].
     pub fn heartbeat(&self) -> Result<(), BrokerError> {
-        self.inner.ready().map(|_| ())
+        let ready = self.inner.ready().map(|_| ());
+        mark!(HeartbeatRefused if ready == Err(BrokerError::LeaseExpired));
+        ready
     }
 
     /// Looks at the store now: takes what was assigned to this broker, lets go of what was not.
@@ -315,6 +317,7 @@ impl Broker {
         let beyond = |end, epoch| request.position.is_some_and(|p| p.offset > end || p.epoch > epoch);
         if beyond(handle.shared.tail.end(), epoch) {
             // Either the store went back, or the queue has another owner and this broker does not know yet.
+            mark!(PositionAhead);
             inner.lookups.take()?;
             inner.refresh().await?;
             handle = inner.hosted(&channel.label).await?;
@@ -324,9 +327,12 @@ impl Broker {
             return Err(BrokerError::ChannelNotFound(request.channel));
         }
         let end = handle.shared.tail.end();
+        mark!(StartedAtChannelStart if request.position.is_none());
+        mark!(StartedAfterPosition if request.position.is_some_and(|p| p.offset <= end && p.epoch <= epoch));
         let after = match request.position {
             None => Offset::new(channel.start.get().saturating_sub(1)),
             Some(position) if position.offset > end || position.epoch > epoch => {
+                mark!(PositionBeyondEnd if position.epoch == Epoch::ZERO);
                 return Err(if position.epoch == Epoch::ZERO {
                     BrokerError::OffsetOutOfRange { offset: position.offset, end }
                 } else {
@@ -423,14 +429,19 @@ impl Inner {
         }
         self.lookups.take()?;
         let record = self.read(self.store.queue(label)).await?;
+        mark!(LookupNotFound if record.is_none());
         let record: QueueRecord = record.ok_or_else(|| BrokerError::QueueNotFound(label.clone()))?;
         let me = self.ready()?.broker;
         match record.assignee {
             Some((broker, _)) if broker == me => {
+                mark!(LookupActivated);
                 self.refresh().await?;
                 self.hosted_now(label).ok_or(BrokerError::NotHosted { assignee: None })
             }
-            Some((_, addr)) => Err(BrokerError::NotHosted { assignee: Some(addr) }),
+            Some((_, addr)) => {
+                mark!(LookupElsewhere);
+                Err(BrokerError::NotHosted { assignee: Some(addr) })
+            }
             None => Err(BrokerError::NotHosted { assignee: None }),
         }
     }
@@ -438,6 +449,8 @@ impl Inner {
     /// A channel, from the store: it may have been deleted, or created by a manager, at any time.
     async fn channel(&self, channel: ChannelId) -> Result<ChannelRecord, BrokerError> {
         self.lookups.take()?;
-        self.read(self.store.channel(channel)).await?.ok_or(BrokerError::ChannelNotFound(channel))
+        let found = self.read(self.store.channel(channel)).await?;
+        mark!(SubscribedToUnknownChannel if found.is_none());
+        found.ok_or(BrokerError::ChannelNotFound(channel))
     }
 }

@@ -120,12 +120,15 @@ impl Producers {
         let current = known.map_or(0, |(incarnation, _)| incarnation);
         let current = self.opened.get(&key.id).copied().unwrap_or(0).max(current);
         if key.incarnation < current {
+            mark!(ProducerFenced);
             return Err(BrokerError::ProducerFenced { current, found: key.incarnation });
         }
         let last = known.map_or(Sequence::ZERO, |(_, sequence)| sequence);
         // All below the lowest unacknowledged has an outcome that the producer knows: nothing there will be sent again.
         let expected = last.next().max(stamp.lowest_unacknowledged);
+        mark!(ProducerUnknown if known.is_none() && first == expected && first > Sequence::ZERO.next());
         if first > expected {
+            mark!(SequenceGap);
             return Err(BrokerError::SequenceGap { expected, found: first });
         }
         Ok(Verdict { duplicates: expected.since(first).min(count) })

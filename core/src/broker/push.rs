@@ -144,6 +144,7 @@ impl Inner {
         if let Some(queue) = queue
             && queue != handle.shared.id
         {
+            mark!(PushQueueReplaced);
             return Err(BrokerError::QueueReplaced { queue });
         }
         handle.served(self.settings.activation_timeout).await?;

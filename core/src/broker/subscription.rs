@@ -118,16 +118,23 @@ impl Subscription {
         loop {
             self.check()?;
             if let Some(batch) = self.page.front() {
-                let chunk = batch.chunk(self.after, &self.topic, self.context.clock.at_least());
+                let now = self.context.clock.at_least();
+                mark!(ExpiredInStore if batch.expires_at() <= now);
+                let chunk = batch.chunk(self.after, &self.topic, now);
                 self.page.pop_front();
-                if let Some(frames) = self.hand_over(chunk) {
+                let frames = self.hand_over(chunk);
+                mark!(CameBackToCache if self.page.is_empty()
+                    && !matches!(self.shared.tail.after(self.after), Lookup::Behind(_)));
+                if let Some(frames) = frames {
                     return Ok(frames);
                 }
                 continue;
             }
             match self.shared.tail.after(self.after) {
                 Lookup::Found(batch) => {
-                    let chunk = batch.chunk(self.after, &self.topic, self.context.clock.at_least());
+                    let now = self.context.clock.at_least();
+                    mark!(ExpiredInCache if batch.expires_at() <= now);
+                    let chunk = batch.chunk(self.after, &self.topic, now);
                     if let Some(frames) = self.hand_over(chunk) {
                         return Ok(frames);
                     }
@@ -152,10 +159,12 @@ impl Subscription {
     /// Nothing is delivered by a broker that lost its lease or the queue.
     fn check(&self) -> Result<(), BrokerError> {
         if let Some(error) = self.ended.borrow().as_ref() {
+            mark!(StreamChannelDeleted);
             return Err(error.clone());
         }
         let view = self.view.borrow();
         if view.evictions != self.evictions {
+            mark!(StreamEvicted);
             return Err(view.evicted_for.clone().unwrap_or(BrokerError::Fenced));
         }
         // It may have ended before this subscription could see the eviction.
@@ -186,15 +195,18 @@ impl Subscription {
     async fn read(&mut self, end: Offset) -> Result<(), BrokerError> {
         let _permit = self.reads.acquire().await.map_err(|_| BrokerError::ShuttingDown)?;
         count(&self.shared.counters.store_reads, 1);
+        mark!(FellBackToStore);
         let stored = self.context.within(self.context.store.read(self.shared.id, self.after, PAGE_BYTES)).await?;
         // What lies beyond is durable, too, but nobody here knows it yet: an append whose answer is on its way, or lost, or
         // another owner's. A client with such a position would come back to a broker that ends before it.
+        mark!(StoreAheadOfBroker if stored.iter().any(|batch| batch.header.last > end));
         for batch in stored.iter().take_while(|batch| batch.header.last <= end) {
             let batch = Batch::decode(batch).map_err(|error| StoreError::Corrupt(error.to_string()))?;
             self.page.push_back(batch);
         }
         if self.page.is_empty() {
             // All of it has expired and is trimmed.
+            mark!(AllTrimmed);
             self.after = end;
             self.entry.offset.store(end.get(), Relaxed);
         }

@@ -57,6 +57,7 @@ impl Tail {
         inner.batches.push_back(batch);
         while inner.batches.len() > 1 && (inner.messages > self.max_messages || inner.bytes > self.max_bytes) {
             if let Some(oldest) = inner.batches.pop_front() {
+                mark!(CacheOverflowed);
                 inner.messages -= oldest.messages();
                 inner.bytes -= oldest.frame_bytes();
             }

@@ -184,7 +184,9 @@ impl Batch {
         let passes = |at: usize| {
             let of = parts.topic_of.get(at).map_or(0, |&id| id as usize);
             let ttl = parts.ttls.get(at).copied().unwrap_or(parts.ttls[0]);
-            topic.accepts(&parts.topics[of]) && (ttl == 0 || self.stored_at.plus_millis(ttl) > now)
+            let lives = ttl == 0 || self.stored_at.plus_millis(ttl) > now;
+            mark!(ExpiredInsideBatch if !lives);
+            topic.accepts(&parts.topics[of]) && lives
         };
         let mut frames = BytesMut::new();
         let mut messages = 0;

@@ -71,7 +71,9 @@ impl Inner {
         if self.store.read(by, self.store.raw().queue(label)).await?.is_some() {
             return Err(ManagerError::QueueExists(label.clone()));
         }
-        let target = self.place(None, by).await?.ok_or(ManagerError::NoBroker)?;
+        let target = self.place(None, by).await?;
+        mark!(CreateWithoutBroker if target.is_none());
+        let target = target.ok_or(ManagerError::NoBroker)?;
         let create = CreateQueue { label: label.clone(), assignee: Some(target.id), request: self.entropy.uuid() };
         let created = self.store.write_until_known(by, || self.store.raw().create_queue(&create)).await;
         let record = created.map_err(|error| ManagerError::from_create_queue(error, label))?.value;
@@ -79,6 +81,7 @@ impl Inner {
         let id = record.id;
         let patience = by.saturating_duration_since(Instant::now());
         timeout(patience, self.wait_until_served(record, by)).await.unwrap_or_else(|_| {
+            mark!(CreateTimedOut);
             let deadline = self.settings.create_deadline;
             Err(ManagerError::NotServedYet { label: label.clone(), queue: id, deadline })
         })
@@ -96,6 +99,7 @@ impl Inner {
                     Ok(Err(error)) => debug!(queue = %queue.label, %error, "a new queue is not served yet"),
                     Err(_) => debug!(queue = %queue.label, broker = %addr, "a new queue is not served yet"),
                 }
+                mark!(CreateAwaited);
                 if !self.probes.is_alive(&addr).await {
                     self.give_to_another(&queue, broker, by).await;
                 }
@@ -122,6 +126,7 @@ impl Inner {
         let assign = self.store.raw().assign_queue(queue.id, queue.assignment, target.id);
         match self.store.write(by, assign).await {
             Ok(_) => {
+                mark!(CreateMoved);
                 info!(queue = %queue.label, to = %target.addr, "assigned a new queue to another broker; its first died");
                 self.counters.update(|counters| counters.failovers += 1);
             }
@@ -281,6 +286,7 @@ impl Inner {
         let (id, addr) = assignee.ok_or_else(none)?;
         let registry = Registry::read(&self.store, by).await?;
         let live = registry.get(id).is_some_and(|broker| self.is_live(&registry, broker));
+        mark!(AssigneeNotLive if !live);
         if live { Ok((id, addr)) } else { Err(none()) }
     }
 }

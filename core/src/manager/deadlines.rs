@@ -106,6 +106,7 @@ impl TimedStore {
             if let Some(error) = unknown.take_if(|_| next >= by) {
                 return Err(error);
             }
+            mark!(WriteRepeated);
             sleep_until(next).await;
         }
     }

@@ -59,6 +59,8 @@ impl Inner {
                     }
                     answering = true;
                     let mine = held.leader == self.id;
+                    mark!(LeadKept if mine && was_leading);
+                    mark!(LeadTakenOver if mine && self.leadership.get().leader.is_some_and(|led| led != self.id));
                     self.leadership.set(Lead {
                         until: mine.then(|| asked + lease),
                         leader: Some(held.leader),
@@ -69,11 +71,13 @@ impl Inner {
                         self.counters.update(|counters| counters.elected += 1);
                         self.wake.notify_one();
                     } else if was_leading && !mine {
+                        mark!(LeadLost);
                         warn!(leader = %held.leader, term = held.term, "another manager leads now");
                     }
                 }
                 Err(error) => {
                     self.counters.update(|counters| counters.lead_failures += 1);
+                    mark!(LeadUnreachable);
                     if answering {
                         warn!(%error, "cannot reach the leader lease; trying again");
                     }

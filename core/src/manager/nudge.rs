@@ -70,6 +70,7 @@ impl Nudger {
             .for_each_concurrent(*concurrency, |nudge| async move {
                 if let Err(error) = call(&**control, &nudge, deadline).await {
                     counters.update(|counters| counters.nudges_failed += 1);
+                    mark!(NudgeFailed);
                     debug!(%error, "a broker could not be hurried up; it will find out by itself");
                 }
             })

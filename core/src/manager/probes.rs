@@ -124,7 +124,9 @@ impl Probes {
         record.last_result = Some(now);
         match result {
             Ok(()) => {
+                mark!(ProbeSucceededLate if (1..self.attempts).contains(&record.failures_in_a_row));
                 if record.failures_in_a_row >= self.attempts {
+                    mark!(BrokerBack);
                     info!(broker = %addr, "broker answers again");
                 }
                 record.last_success = Some(now);
@@ -134,6 +136,7 @@ impl Probes {
             Err(error) => {
                 record.failures_in_a_row = record.failures_in_a_row.saturating_add(1);
                 if record.failures_in_a_row == self.attempts {
+                    mark!(BrokerDead);
                     warn!(broker = %addr, %error, probes = self.attempts, "broker counts as dead: all life probes failed");
                 }
                 record.last_error = Some(error.to_string());

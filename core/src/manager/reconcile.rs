@@ -172,6 +172,7 @@ impl Inner {
         report_starved(&plan, said);
         if !self.leadership.is_leading() {
             // The probes may be as old as the lease that ran out meanwhile: leave it to who leads now.
+            mark!(LeadLapsed);
             return Ok(());
         }
         self.carry_out(plan.moves).await?;
@@ -209,6 +210,7 @@ impl Inner {
             match done {
                 Some((planned, Ok(_))) => relieved.extend(self.moved(planned)),
                 Some((planned, Err(AssignError::Changed))) => {
+                    mark!(AssignLostRace);
                     debug!(queue = %planned.label, "somebody else assigned the queue meanwhile, or deleted it");
                     self.counters.update(|counters| counters.lost_races += 1);
                 }
@@ -217,6 +219,7 @@ impl Inner {
                 }
                 // The next cycle finds out how far this one came.
                 Some((_, Err(AssignError::Store(error)))) => {
+                    mark!(AssignFailed);
                     failed.store(true, Ordering::Relaxed);
                     first_error.get_or_insert(error);
                 }
@@ -232,6 +235,8 @@ impl Inner {
     /// Notes that a queue was assigned; returns the broker that still serves it and should be told.
     fn moved(&self, planned: Move) -> Option<BrokerAddr> {
         let Move { label, from, to: (_, to), why, .. } = planned;
+        mark!(MovedFromDead if why == Why::Dead);
+        mark!(MovedFromDraining if why == Why::Draining);
         info!(queue = %label, from = from.as_ref().map(tracing::field::display), %to, ?why, "assigned a queue");
         self.counters.update(|counters| match why {
             Why::Dead => counters.failovers += 1,
@@ -246,6 +251,7 @@ impl Inner {
         let purge = self.store.raw().purge_deleted(self.settings.purge_batches_per_cycle);
         let purged = self.store.write(self.store_deadline(), purge).await?;
         if purged > 0 {
+            mark!(Purged);
             debug!(batches = purged, "removed batches of deleted queues");
             self.counters.update(|counters| counters.purged_batches += purged);
         }
@@ -263,6 +269,7 @@ impl Inner {
 
 fn report_starved(plan: &Plan, said: &mut Said) {
     if plan.starved && !said.starved {
+        mark!(NoLiveBroker);
         warn!(stranded_queues = plan.stranded, "no live broker takes queues; they stay where they are until one does");
     } else if said.starved && !plan.starved {
         info!("a live broker takes queues again");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{Event, Record};
+use crate::trace;
 
 /// Takes down events, each with the simulated time and who saw it. Clones share the list; it outlives hosts that crash.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +19,9 @@ impl Recorder {
         // Hosts run one after the other through the same tick, each with a clock of its own: the order of the list is the
         // order in which things happened, and no time in it goes back.
         let at_micros = records.last().map_or(now, |last: &Record| last.at_micros.max(now));
-        records.push(Record { at_micros, host: host.to_owned(), event });
+        let record = Record { at_micros, host: host.to_owned(), event };
+        trace::note(format_args!("{} {:?}", record.host, record.event));
+        records.push(record);
     }
 
     /// How many there are.

@@ -53,6 +53,7 @@ impl Actor {
                 Ok(log) => return Ok(log),
                 Err(Failure::Refused(refusal)) => return Err(refusal),
                 Err(Failure::Store(error)) => {
+                    mark!(ActivationRetried);
                     tracing::warn!(queue = %self.shared.label, %error, "activation failed; trying again");
                     // An unknown claim is made again under its own name; otherwise each attempt has its own.
                     if !error.is_unknown() {
@@ -71,6 +72,8 @@ impl Actor {
         self.check_confirmed(&tail, epoch)?;
         let producers = self.read_producers(&tail).await?;
         let end = tail.end;
+        mark!(ActivatedWithMessages if tail.last_first > Offset::ZERO);
+        mark!(ActivatedWhenTrimmedEmpty if tail.last_first == Offset::ZERO && end > Offset::ZERO);
         let stats = self.context.within(self.context.store.stats(self.shared.id, end)).await?;
         *self.shared.depth.lock() = Depth { messages: stats.messages, bytes: stats.bytes, oldest: stats.oldest };
         // From here on subscribers are given what the store holds.
@@ -115,7 +118,10 @@ impl Actor {
             Err(ClaimError::Deleted) => {
                 Err(Failure::Refused(Refusal::Lost(BrokerError::QueueReplaced { queue: self.shared.id })))
             }
-            Err(ClaimError::Store(error)) => Err(Failure::Store(error)),
+            Err(ClaimError::Store(error)) => {
+                mark!(ClaimUnknown if error.is_unknown());
+                Err(Failure::Store(error))
+            }
         }
     }
 
@@ -137,12 +143,14 @@ impl Actor {
     async fn read_producers(&self, tail: &LogTail) -> Result<Producers, Failure> {
         let corrupt = |error: FrameError| Failure::Refused(Refusal::Halt(corrupt(&error)));
         let snapshot = tail.producers.as_ref().map(|(_, snapshot)| snapshot);
+        mark!(SnapshotRead if snapshot.is_some());
         let mut producers = Producers::restore(snapshot, tail.incarnations.clone()).map_err(corrupt)?;
         let mut after = tail.producers.as_ref().map_or(Offset::ZERO, |(through, _)| *through);
         loop {
             let headers = self.context.within(self.context.store.headers(self.shared.id, after, HEADERS)).await?;
             let Some(last) = headers.last() else { return Ok(producers) };
             after = last.last;
+            mark!(HeadersRead);
             for header in &headers {
                 let runs = runs(header.format, &header.index, header.first, header.last).map_err(corrupt)?;
                 producers.store(&runs, header.stored_at);

@@ -242,6 +242,7 @@ impl Actor {
             self.commands.close();
             self.stopping = Some(why);
         }
+        mark!(ActivatedAgain if orders.verifications != self.verified);
         (orders.verifications != self.verified).then_some(Next::Activate)
     }
 
@@ -313,6 +314,8 @@ impl Actor {
         match command {
             Command::Push(push) => self.push(log, in_flight, *push),
             Command::Open { id, incarnation, reply } => {
+                mark!(NamedProducerWentOn if log.producers.last(id).is_some());
+                mark!(NamedProducerWaited if log.producers.is_pending(id));
                 log.producers.open(id, incarnation);
                 log.openings.push(Opening { id, reply, proof: Proof::Missing });
             }
@@ -322,6 +325,7 @@ impl Actor {
     /// Dedupes, validates and accepts a run.
     fn push(&self, log: &mut Log, in_flight: Option<&mut InFlight>, push: Push) {
         let Push { producer, mut messages, permit, reply } = push;
+        mark!(ProducerOfBroker if producer.is_none());
         let (stamp, first) = producer.unwrap_or_else(|| {
             // Who names no producer gets one: this broker, with offsets for sequences. They are never used again, so
             // neither are the message ids, even after the producer was idle for so long that it was forgotten.
@@ -342,6 +346,7 @@ impl Actor {
         for message in fresh.iter_mut() {
             message.ttl = message.ttl.or(self.context.settings.message_ttl);
             if let Err(error) = validate(message, &self.context.settings) {
+                mark!(PushInvalid);
                 return refuse(error, reply);
             }
         }
@@ -353,6 +358,7 @@ impl Actor {
             let waiter = Waiter { pushed, reply, _permit: permit };
             return self.answer_duplicate(log, in_flight, waiter);
         }
+        mark!(DuplicateInPart if verdict.duplicates > 0);
         pushed.offset = Some(accept(log, self.shared.id, key, first.plus(verdict.duplicates), fresh));
         log.producers.accept(key, through);
         log.batches.wait(Waiter { pushed, reply, _permit: permit });
@@ -364,12 +370,14 @@ impl Actor {
         if let Some(last) = log.producers.last(id)
             && through <= last.sequence
         {
+            mark!(DuplicateStored);
             waiter.pushed.offset = (through == last.sequence).then_some(last.offset);
             return answer(vec![waiter], Ok(()));
         }
         if let Some(in_flight) = in_flight
             && let Some(offset) = offset_of(&in_flight.sealed.encoded.runs, id, through)
         {
+            mark!(DuplicateInFlight);
             waiter.pushed.offset = Some(offset);
             in_flight.sealed.waiters.push(waiter);
             return;
@@ -420,10 +428,14 @@ impl Actor {
                 return Ok(None);
             }
             Ok(Appended::Fenced { epoch }) if epoch > in_flight.epoch => {
+                mark!(AppendFenced);
                 count(&counters.fenced_appends, 1);
                 BrokerError::Fenced
             }
-            Ok(Appended::Deleted) => BrokerError::QueueReplaced { queue: self.shared.id },
+            Ok(Appended::Deleted) => {
+                mark!(AppendDeleted);
+                BrokerError::QueueReplaced { queue: self.shared.id }
+            }
             Ok(Appended::Fenced { epoch }) => {
                 // The store does not know our epoch any more.
                 let confirmed = in_flight.sealed.encoded.first;
@@ -442,6 +454,7 @@ impl Actor {
             }
             Err(StoreError::Refused(reason)) => {
                 // Nothing was stored, and waiting does not help: say so at once, and go on.
+                mark!(AppendRefused);
                 let error = BrokerError::Store(StoreError::Refused(reason));
                 tracing::error!(queue = %self.shared.label, %error, "pushes refused");
                 count(&counters.refused, in_flight.sealed.encoded.messages());

@@ -75,6 +75,7 @@ impl Batches {
     pub(super) fn wait_for(&mut self, id: ProducerId, sequence: Sequence, mut waiter: Waiter) -> Option<Waiter> {
         for batch in &mut self.filling {
             if let Some(offset) = offset_of(batch.builder.runs(), id, sequence) {
+                mark!(DuplicateWaiting);
                 waiter.pushed.offset = Some(offset);
                 batch.waiters.push(waiter);
                 return None;
@@ -91,6 +92,7 @@ impl Batches {
 
     /// Fails everything, and goes on after `end`.
     pub(super) fn fail(&mut self, end: Offset, error: &BrokerError) {
+        mark!(AppendBehindFailed if !self.filling.is_empty());
         for batch in self.filling.drain(..) {
             answer(batch.waiters, Err(error));
         }

@@ -196,6 +196,7 @@ impl Handle {
     /// Why it ended or was halted; `Overloaded`-like unavailability after `timeout`.
     pub(super) async fn served(&self, timeout: Duration) -> Result<Epoch, BrokerError> {
         let mut view = self.shared.view.subscribe();
+        mark!(ActivationAwaited if matches!(view.borrow().phase, Phase::Activating));
         let wait = view.wait_for(|view| !matches!(view.phase, Phase::Activating));
         match tokio::time::timeout(timeout, wait).await {
             Ok(Ok(view)) => match &view.phase {
@@ -204,7 +205,10 @@ impl Handle {
                 Phase::Activating => unreachable!("waited for another phase"),
             },
             Ok(Err(_)) => Err(BrokerError::NotHosted { assignee: None }),
-            Err(_) => Err(BrokerError::ActivationTimeout(timeout)),
+            Err(_) => {
+                mark!(ActivationTimedOut);
+                Err(BrokerError::ActivationTimeout(timeout))
+            }
         }
     }
 

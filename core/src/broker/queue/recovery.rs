@@ -34,6 +34,7 @@ impl Actor {
         cause: StoreError,
     ) -> Result<Option<InFlight>, Next> {
         count(&self.shared.counters.unknown_appends, 1);
+        mark!(AppendUnknown);
         tracing::warn!(queue = %self.shared.label, error = %cause, "append failed; claiming the queue again to see");
         self.set_phase(Phase::Recovering(log.epoch));
         let InFlight { sealed, epoch: sent_under, .. } = in_flight;
@@ -47,20 +48,29 @@ impl Actor {
                     self.set_phase(Phase::Serving(epoch));
                     match fate {
                         Fate::Stored => {
+                            mark!(RecoveredStored);
                             self.committed(log, sealed, sent_under, tail.last_stored_at);
                             return Ok(None);
                         }
-                        Fate::Absent => return Ok(Some(self.append(log, sealed))),
+                        Fate::Absent => {
+                            mark!(RecoveredAbsent);
+                            return Ok(Some(self.append(log, sealed)));
+                        }
                         Fate::Superseded => break Next::Activate,
                     }
                 }
-                Err(Failure::Refused(Refusal::Lost(error))) => break Next::End(error),
+                Err(Failure::Refused(Refusal::Lost(error))) => {
+                    mark!(RecoveryLostQueue);
+                    break Next::End(error);
+                }
                 Err(Failure::Refused(Refusal::Halt(error))) => break Next::Halt(error),
                 Err(Failure::Store(error)) => {
                     if Instant::now() >= deadline {
+                        mark!(RecoveryTimedOut);
                         tracing::error!(queue = %self.shared.label, %error, "the outcome of an append stays unknown");
                         break Next::Activate;
                     }
+                    mark!(RecoveryRetried);
                     if !error.is_unknown() {
                         claim = ClaimId::new(self.context.entropy.uuid());
                     }

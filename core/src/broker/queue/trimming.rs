@@ -46,6 +46,7 @@ impl Trimming {
     /// waits for us, and would only have it fenced. What it was to remove is removed by the next.
     pub(super) fn cancel(&mut self, log: &mut Log) {
         if self.running.take().is_some() {
+            mark!(TrimAbandoned);
             log.next_expiry = StoreTime::default();
             log.prove(Proof::Asked, Proof::Missing);
         }
@@ -96,10 +97,14 @@ impl Trimming {
                 }
                 Ok(())
             }
-            Err(LogError::Fenced { .. }) => Err(BrokerError::Fenced),
+            Err(LogError::Fenced { .. }) => {
+                mark!(TrimFenced);
+                Err(BrokerError::Fenced)
+            }
             Err(LogError::Deleted) => Err(BrokerError::QueueReplaced { queue: shared.id }),
             Err(LogError::Store(error)) => {
                 // Nothing depends on its outcome: it is simply done again.
+                mark!(TrimFailed);
                 log.next_expiry = StoreTime::default();
                 log.prove(Proof::Asked, Proof::Missing);
                 self.not_before = self.next;

@@ -131,6 +131,7 @@ impl State {
     pub fn create_queue(&mut self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
         if let Some(&id) = self.queue_ids.get(&create.label) {
             let own = self.queues[&id].request == create.request;
+            mark!(CreateFoundItself if own);
             return self.record(id).filter(|_| own).ok_or(CreateQueueError::Exists);
         }
         if self.queues.len() >= MAX_QUEUES {

@@ -22,22 +22,32 @@ impl State {
     /// # Errors
     /// [`ClaimError::Deleted`], [`ClaimError::Replaced`], [`ClaimError::NotAssignee`], in this order.
     pub fn claim(&mut self, now: StoreTime, claim: &Claim) -> Result<Claimed, ClaimError> {
+        mark!(ClaimDeleted if !self.queues.contains_key(&claim.queue));
         let queue = self.queues.get(&claim.queue).ok_or(ClaimError::Deleted)?;
         let log = self.logs.get_mut(&claim.queue).ok_or(ClaimError::Deleted)?;
         // Made again, a claim that is still the latest answers as before, whatever has been assigned since: what it
         // created stands until the next claim.
+        mark!(ClaimFoundItself if log.claim == Some(claim.claim));
         if log.claim != Some(claim.claim) {
             let registered = self.brokers.get(&claim.broker);
             if registered.is_none_or(|broker| broker.incarnation != claim.incarnation) {
+                mark!(ClaimReplaced);
                 return Err(ClaimError::Replaced);
             }
             if queue.assignee != Some(claim.broker) {
+                mark!(ClaimNotAssignee);
                 return Err(ClaimError::NotAssignee);
             }
             log.epoch = log.epoch.next();
             log.claim = Some(claim.claim);
         }
         Ok(Claimed { epoch: log.epoch, store_time: now })
+    }
+
+    /// The latest epoch of a queue's log; none if it has no log.
+    #[must_use]
+    pub fn epoch(&self, queue: QueueId) -> Option<Epoch> {
+        self.logs.get(&queue).map(|log| log.epoch)
     }
 
     /// As [`Log::tail`](crate::ports::Log::tail).
@@ -167,6 +177,7 @@ impl QueueLog {
             return Appended::WentBack;
         }
         let last_stored_at = self.batches.last_key_value().map(|(_, last)| last.header.stored_at);
+        mark!(StoreClockBehind if now < batch.not_before);
         let stored_at = now.max(batch.not_before).max(last_stored_at.unwrap_or_default());
         let header = BatchHeader {
             first: batch.first,
@@ -203,6 +214,7 @@ impl QueueLog {
             cursor = Bound::Excluded(first);
             let is_last = self.batches.last_key_value().is_some_and(|(&last, _)| last == first);
             // The last batch stays until all before it are gone: it holds the end of the log.
+            mark!(TrimKeptEnd if batch.header.expires_at <= now && is_last && self.batches.len() > 1);
             if batch.header.expires_at > now || (is_last && self.batches.len() > 1) {
                 continue;
             }
@@ -211,6 +223,8 @@ impl QueueLog {
             removed.bytes += batch.frames.len() as u64;
             let end = batch.header.last;
             self.batches.remove(&first);
+            mark!(Trimmed);
+            mark!(TrimmedToEmpty if self.batches.is_empty());
             self.trimmed_through = match self.batches.first_key_value() {
                 Some((oldest, _)) => Offset::new(oldest.get() - 1),
                 None => end,

@@ -162,9 +162,10 @@ pub async fn an_id_is_never_given_again(harness: &dyn Harness) {
 
 /// While a queue is deleted and created again by rivals, there is never more than one of it.
 pub async fn rivals_delete_and_create_a_queue(harness: &dyn Harness) {
-    const ROUNDS: usize = 20;
+    const RIVALS: usize = 6;
+    const ROUNDS: usize = 60;
     let mut bench = Bench::start(harness).await;
-    let rivals: Vec<_> = (0..2)
+    let rivals: Vec<_> = (0..RIVALS)
         .map(|_| {
             let requests: Vec<_> = (0..ROUNDS).map(|_| bench.uuid()).collect();
             let store = Arc::clone(&bench.store);
@@ -192,7 +193,7 @@ pub async fn rivals_delete_and_create_a_queue(harness: &dyn Harness) {
     made.sort_unstable();
     made.dedup();
     assert_eq!(made.len(), count, "an id was given twice");
-    // Who finds the other's queue removes it, so no queue is in the way of more than one attempt.
+    // Who finds the other's queue removes it, so no queue is in the way of more than one attempt of each.
     assert!(count >= ROUNDS);
     assert!(bench.store.queues().await.unwrap().len() <= 1);
 }

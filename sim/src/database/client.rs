@@ -1,0 +1,276 @@
+//! The store as brokers and managers hold it.
+//!
+//! Which rows a call locks, and whether it is a statement or a transaction, is taken from production's SQL
+//! (`net/src/store/postgres`).
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rmom_core::{
+    model::{
+        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime,
+    },
+    ports::{
+        AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
+        Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError, LogStats,
+        LogTail, QueueRecord, RegisterError, Registration, RenewError, Renewal, StoreError, StoredBatch, Trim, Trimmed,
+    },
+    store::memory::State,
+};
+
+use super::{
+    Database,
+    disk::Disk,
+    locks::{
+        Mode::{self, Change, Share},
+        Row, RowsOf,
+    },
+    pool::Pool,
+    rpc::{Call, Kind},
+};
+
+/// One process' access to the database. It makes its connections from whatever host it is used on.
+pub(crate) struct RemoteStore {
+    database: Database,
+    pool: Pool,
+    /// The host's name, for the minutes.
+    host: String,
+}
+
+impl fmt::Debug for RemoteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteStore").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl RemoteStore {
+    /// No connection yet.
+    pub(crate) fn new(database: Database, host: String) -> Self {
+        Self { database, pool: Pool::new(), host }
+    }
+
+    #[cfg(test)]
+    pub(super) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// The call's answer lies in a place of its own until the database says that it is done. Unless it says so, nobody looks.
+    async fn call<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        rows: RowsOf,
+        run: impl FnOnce(&mut Disk, StoreTime) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let answer = Arc::new(Mutex::new(None));
+        let place = answer.clone();
+        let run = Box::new(move |disk: &mut Disk, now: StoreTime| *place.lock() = Some(run(disk, now)));
+        self.pool.call(&self.database.0.calls, Call { kind, rows, run }).await?;
+        let answer = answer.lock().take();
+        Ok(answer.expect("the database says that it is done after it is"))
+    }
+
+    /// A statement that reads. It locks nothing.
+    async fn read<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&State, StoreTime) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.call(Kind::Read, Box::new(|_| Vec::new()), |disk, now| run(disk.state(), now)).await
+    }
+
+    /// A statement that writes.
+    async fn statement<T: Send + 'static>(
+        &self,
+        rows: impl Fn(&State) -> Vec<(Row, Mode)> + Send + Sync + 'static,
+        run: impl FnOnce(&mut Disk, StoreTime) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.call(Kind::Statement, Box::new(rows), run).await
+    }
+
+    /// A transaction that writes.
+    async fn transaction<T: Send + 'static>(
+        &self,
+        rows: impl Fn(&State) -> Vec<(Row, Mode)> + Send + Sync + 'static,
+        run: impl FnOnce(&mut Disk, StoreTime) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.call(Kind::Transaction, Box::new(rows), run).await
+    }
+}
+
+/// The broker that a queue is assigned to, whose generation grows with any change.
+fn assignee(state: &State, queue: QueueId) -> Option<(Row, Mode)> {
+    let (broker, _) = state.queue_by_id(queue)?.assignee?;
+    Some((Row::Broker(broker), Change))
+}
+
+#[async_trait]
+impl Catalog for RemoteStore {
+    async fn now(&self) -> Result<StoreTime, StoreError> {
+        self.read(|_, now| now).await
+    }
+
+    async fn register_broker(
+        &self,
+        addr: &BrokerAddr,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Result<Registration, RegisterError> {
+        let (addr, host) = (addr.clone(), addr.clone());
+        let rows = move |state: &State| {
+            let known = state.brokers().into_iter().find(|broker| broker.addr == host);
+            known.map(|broker| (Row::Broker(broker.id), Change)).into_iter().collect()
+        };
+        Ok(self.statement(rows, move |disk, now| disk.register_broker(now, &addr, incarnation, lease)).await?)
+    }
+
+    async fn renew_broker(
+        &self,
+        broker: BrokerId,
+        incarnation: Incarnation,
+        lease: Duration,
+    ) -> Result<Renewal, RenewError> {
+        let rows = move |_: &State| vec![(Row::Broker(broker), Change)];
+        self.statement(rows, move |disk, now| disk.state_mut().renew_broker(now, broker, incarnation, lease)).await?
+    }
+
+    async fn retire_broker(&self, broker: BrokerId, incarnation: Incarnation) -> Result<(), RenewError> {
+        let rows = move |_: &State| vec![(Row::Broker(broker), Change)];
+        self.statement(rows, move |disk, now| disk.state_mut().retire_broker(now, broker, incarnation)).await?
+    }
+
+    async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<bool, StoreError> {
+        let rows = move |_: &State| vec![(Row::Broker(broker), Change)];
+        self.statement(rows, move |disk, _| disk.state_mut().set_draining(broker, draining)).await
+    }
+
+    async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {
+        self.read(|state, _| state.brokers()).await
+    }
+
+    async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
+        let (create, label, assignee) = (create.clone(), create.label.clone(), create.assignee);
+        let rows = move |_: &State| {
+            let broker = assignee.map(|broker| (Row::Broker(broker), Change));
+            [(Row::Label(label.clone()), Change)].into_iter().chain(broker).collect()
+        };
+        self.transaction(rows, move |disk, _| disk.create_queue(&create)).await?
+    }
+
+    async fn queue(&self, label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError> {
+        let label = label.clone();
+        self.read(move |state, _| state.queue(&label)).await
+    }
+
+    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+        self.read(move |state, _| state.queue_by_id(queue)).await
+    }
+
+    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
+        self.read(|state, _| state.queues()).await
+    }
+
+    async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError> {
+        self.read(move |state, _| state.assigned_queues(broker)).await
+    }
+
+    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
+        let rows = move |state: &State| {
+            let mut rows = vec![(Row::Queue(queue), Change), (Row::Broker(to), Change)];
+            rows.extend(assignee(state, queue).filter(|(row, _)| *row != Row::Broker(to)));
+            rows
+        };
+        self.transaction(rows, move |disk, _| disk.assign_queue(queue, expected, to)).await?
+    }
+
+    async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError> {
+        let rows = move |state: &State| {
+            // The label becomes free: whoever wants to create it waits.
+            let label = state.queue_by_id(queue).map(|record| (Row::Label(record.label), Change));
+            let rows = [(Row::Queue(queue), Change), (Row::Log(queue), Change)];
+            rows.into_iter().chain(label).chain(assignee(state, queue)).collect()
+        };
+        self.transaction(rows, move |disk, _| disk.delete_queue(queue)).await
+    }
+
+    async fn create_channel(&self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
+        let (create, queue) = (create.clone(), create.queue);
+        let rows = move |_: &State| vec![(Row::Queue(queue), Change)];
+        self.transaction(rows, move |disk, _| disk.state_mut().create_channel(&create)).await?
+    }
+
+    async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
+        self.read(move |state, _| state.channel(channel)).await
+    }
+
+    async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError> {
+        self.read(move |state, _| state.channels(queue)).await
+    }
+
+    async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {
+        let rows = move |state: &State| {
+            let Some(record) = state.channel(channel) else { return Vec::new() };
+            [(Row::Queue(record.queue), Change)].into_iter().chain(assignee(state, record.queue)).collect()
+        };
+        self.transaction(rows, move |disk, _| disk.state_mut().delete_channel(channel)).await
+    }
+
+    async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {
+        let rows = |_: &State| vec![(Row::Leader, Change)];
+        self.transaction(rows, move |disk, now| disk.state_mut().lead(now, manager, lease)).await
+    }
+
+    async fn resign(&self, manager: ManagerId) -> Result<(), StoreError> {
+        let rows = |_: &State| vec![(Row::Leader, Change)];
+        self.statement(rows, move |disk, now| disk.state_mut().resign(now, manager)).await
+    }
+}
+
+#[async_trait]
+impl Log for RemoteStore {
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, ClaimError> {
+        let claim = *claim;
+        let rows = move |_: &State| {
+            vec![(Row::Queue(claim.queue), Share), (Row::Log(claim.queue), Change), (Row::Broker(claim.broker), Share)]
+        };
+        self.transaction(rows, move |disk, now| disk.claim(now, &claim)).await?
+    }
+
+    async fn tail(&self, queue: QueueId) -> Result<LogTail, StoreError> {
+        self.read(move |state, _| state.tail(queue)).await
+    }
+
+    async fn headers(&self, queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError> {
+        self.read(move |state, _| state.headers(queue, after, limit)).await
+    }
+
+    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError> {
+        RemoteStore::read(self, move |state, _| state.read(queue, after, max_bytes)).await
+    }
+
+    async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {
+        let (group, host) = (group.to_vec(), self.host.clone());
+        let queues: Vec<QueueId> = group.iter().map(|batch| batch.queue).collect();
+        let rows = move |_: &State| queues.iter().map(|&queue| (Row::Log(queue), Share)).collect();
+        self.statement(rows, move |disk, now| disk.append(now, &group, &host)).await?
+    }
+
+    async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {
+        let (trim, queue) = (trim.clone(), trim.queue);
+        let rows = move |_: &State| vec![(Row::Log(queue), Share), (Row::LogState(queue), Change)];
+        self.transaction(rows, move |disk, now| disk.trim(now, &trim)).await?
+    }
+
+    async fn stats(&self, queue: QueueId, through: Offset) -> Result<LogStats, StoreError> {
+        RemoteStore::read(self, move |state, _| state.stats(queue, through)).await
+    }
+
+    async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {
+        let rows = move |_: &State| vec![(Row::Queue(queue), Share)];
+        self.statement(rows, move |disk, _| disk.state_mut().open_producer(queue, producer)).await
+    }
+
+    async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {
+        // It passes over what others have locked.
+        self.transaction(|_| Vec::new(), move |disk, _| disk.state_mut().purge_deleted(limit)).await
+    }
+}

@@ -1,0 +1,71 @@
+//! What can be wrong with the database, for a while.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use crate::scenario::DatabaseFault;
+
+/// The faults that last. They survive crashes of the database's process, as a full disk does.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    active: watch::Sender<Vec<DatabaseFault>>,
+    /// Counts writes, of which every other is aborted.
+    writes: AtomicU64,
+}
+
+impl Faults {
+    pub(super) fn begin(&self, fault: DatabaseFault) {
+        self.active.send_modify(|active| active.push(fault));
+    }
+
+    pub(super) fn end(&self, fault: DatabaseFault) {
+        self.active.send_modify(|active| {
+            if let Some(at) = active.iter().position(|&other| other == fault) {
+                active.remove(at);
+            }
+        });
+    }
+
+    fn has(&self, fault: DatabaseFault) -> bool {
+        self.active.borrow().contains(&fault)
+    }
+
+    /// How much longer than usual a call takes.
+    pub(super) fn slowness(&self) -> Duration {
+        let active = self.active.borrow();
+        let millis = active.iter().map(|fault| if let DatabaseFault::Slow { millis } = fault { *millis } else { 0 });
+        Duration::from_millis(millis.sum())
+    }
+
+    pub(super) fn full(&self) -> bool {
+        self.has(DatabaseFault::Full)
+    }
+
+    pub(super) fn loses_replies(&self) -> bool {
+        self.has(DatabaseFault::LoseReplies)
+    }
+
+    /// True if this write is one of those that are to be aborted.
+    pub(super) fn aborts_write(&self) -> bool {
+        self.has(DatabaseFault::AbortWrites) && self.writes.fetch_add(1, Relaxed).is_multiple_of(2)
+    }
+
+    /// Waits until connections are to be ended.
+    pub(super) async fn refused(&self) {
+        self.until(|active| active.contains(&DatabaseFault::Refuse)).await;
+    }
+
+    /// Waits while writes stand still.
+    pub(super) async fn stalled(&self) {
+        self.until(|active| !active.contains(&DatabaseFault::StallWrites)).await;
+    }
+
+    async fn until(&self, condition: impl Fn(&Vec<DatabaseFault>) -> bool) {
+        // The sender is here, so waiting cannot fail.
+        let _ = self.active.subscribe().wait_for(condition).await;
+    }
+}

@@ -1,0 +1,120 @@
+//! The database as a host of its own: it can be cut off, crash, be slow, be full, and lose the answer to a commit.
+//!
+//! What it does with the data is what the model does ([`State`], which the conformance suite compares with PostgreSQL and
+//! SQLite). What surrounds the data is here: connections and their timeouts as production has them (`pool.rs`), the steps
+//! of a write, between any two of which something can happen (`host.rs`), rows that one write locks and another waits for
+//! (`locks.rs`), and what can go wrong (`faults.rs`).
+//!
+//! A call crosses the network as a number (`rpc.rs`): that is enough to be late, held or lost. The call itself waits in the
+//! memory that all simulated hosts share.
+
+mod audit;
+mod client;
+mod disk;
+mod evidence;
+mod faults;
+mod host;
+mod locks;
+mod pool;
+mod rpc;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rmom_core::{
+    model::{QueueLabel, StoreTime},
+    ports::{Clock as _, QueueRecord},
+    store::memory::State,
+};
+
+pub(crate) use self::{client::RemoteStore, host::run_database};
+use self::{disk::Disk, faults::Faults, rpc::Calls};
+use crate::{
+    SeededEntropy, SimClock,
+    history::{Event, Recorder},
+    scenario::DatabaseFault,
+};
+
+/// The name of the database's host.
+pub const DATABASE_HOST: &str = "database";
+
+/// Where it listens.
+const PORT: u16 = 5_432;
+
+/// The database, for the hand of fate. Clones are the same database.
+#[derive(Clone, Debug)]
+pub struct Database(Arc<Inner>);
+
+/// What outlives the process that runs on the database's host.
+#[derive(Debug)]
+struct Inner {
+    disk: Mutex<Disk>,
+    clock: SimClock,
+    faults: Faults,
+    calls: Calls,
+    chance: SeededEntropy,
+    recorder: Recorder,
+}
+
+impl Database {
+    pub(crate) fn new(chance: SeededEntropy, recorder: Recorder) -> Self {
+        Self(Arc::new(Inner {
+            disk: Mutex::new(Disk::new(recorder.clone())),
+            clock: SimClock::default(),
+            faults: Faults::default(),
+            calls: Calls::default(),
+            chance,
+            recorder,
+        }))
+    }
+
+    /// Begins a fault, which lasts until [`Database::mend`]. Several faults can last at once, also of the same kind.
+    pub fn fault(&self, fault: DatabaseFault) {
+        self.0.faults.begin(fault);
+    }
+
+    /// Ends a fault that was begun.
+    pub fn mend(&self, fault: DatabaseFault) {
+        self.0.faults.end(fault);
+    }
+
+    /// The database's clock.
+    #[must_use]
+    pub fn now(&self) -> StoreTime {
+        self.0.clock.now()
+    }
+
+    /// Sets the database's clock forward, or back, by so many milliseconds.
+    pub fn set_clock(&self, by_millis: i64) {
+        let (from, to) = self.0.clock.jump(by_millis);
+        let event = Event::StoreClock { from_millis: from.millis(), to_millis: to.millis() };
+        self.0.recorder.record(DATABASE_HOST, event);
+    }
+
+    /// All that is stored.
+    #[must_use]
+    pub fn snapshot(&self) -> State {
+        self.0.disk.lock().state().clone()
+    }
+
+    /// Replaces all that is stored, as somebody does who restores a backup. Connections stay as they are: crash the host
+    /// to end them.
+    pub fn restore(&self, state: State) {
+        *self.0.disk.lock().state_mut() = state;
+        self.0.recorder.record(DATABASE_HOST, Event::StoreWentBack);
+    }
+
+    /// A live queue by its label.
+    #[must_use]
+    pub fn queue(&self, label: &QueueLabel) -> Option<QueueRecord> {
+        self.0.disk.lock().state().queue(label)
+    }
+
+    /// All that is stored, as evidence: queues, channels, and the database's time.
+    #[must_use]
+    pub fn audit(&self) -> Vec<Event> {
+        audit::audit(self.0.disk.lock().state(), self.now())
+    }
+}

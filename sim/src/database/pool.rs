@@ -1,0 +1,152 @@
+//! Connections to the database, with the rules and timeouts of production's pool (`net/src/store/pool.rs`): one call at a
+//! time on each, and none used again that is in doubt.
+
+use std::{io, time::Duration};
+
+use parking_lot::Mutex;
+use rmom_core::ports::{BoxIo, StoreError, Transport as _};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    DATABASE_HOST, PORT,
+    rpc::{Call, Calls, Frame, Kind, receive, send},
+};
+use crate::SimNet;
+
+// As in `PostgresOptions::new`.
+const MAX_CONNECTIONS: usize = 8;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// A connection that rested for longer is tried before it is used, so that a restart costs no unknown write.
+const TRY_AFTER: Duration = Duration::from_millis(500);
+
+/// A connection that nobody uses.
+struct Resting {
+    io: BoxIo,
+    since: Instant,
+}
+
+/// The connections of one process.
+pub(super) struct Pool {
+    permits: Semaphore,
+    /// The one that rested last is used next.
+    resting: Mutex<Vec<Resting>>,
+}
+
+impl Pool {
+    pub(super) fn new() -> Self {
+        Self { permits: Semaphore::new(MAX_CONNECTIONS), resting: Mutex::default() }
+    }
+
+    /// Has the database carry out a call.
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`] if it may have been done, or may yet be.
+    pub(super) async fn call(&self, calls: &Calls, call: Call) -> Result<(), StoreError> {
+        let deadline = Instant::now() + CALL_TIMEOUT;
+        let mut session = self.session(deadline).await?;
+        // Only now: what could not be sent is not waited for.
+        let kind = call.kind;
+        session.exchange(kind, calls.put(call)).await?;
+        session.done();
+        Ok(())
+    }
+
+    async fn session(&self, deadline: Instant) -> Result<Session<'_>, StoreError> {
+        let busy = || StoreError::Unavailable(format!("all {MAX_CONNECTIONS} connections were busy"));
+        let permit = timeout_at(deadline, self.permits.acquire()).await.map_err(|_| busy())?.map_err(|_| busy())?;
+        let io = self.connection(deadline).await?;
+        Ok(Session { pool: self, io: Some(io), _permit: permit, deadline })
+    }
+
+    async fn connection(&self, deadline: Instant) -> Result<BoxIo, StoreError> {
+        loop {
+            let Some(mut resting) = self.resting.lock().pop() else { break };
+            if resting.since.elapsed() < TRY_AFTER {
+                return Ok(resting.io);
+            }
+            match timeout_at(deadline, ping(&mut resting.io)).await {
+                Ok(Ok(())) => return Ok(resting.io),
+                Ok(Err(_)) => self.clear(),
+                Err(_) => {
+                    self.clear();
+                    return Err(StoreError::Unavailable(format!("no answer within {CALL_TIMEOUT:?}")));
+                }
+            }
+        }
+        let until = deadline.min(Instant::now() + CONNECT_TIMEOUT);
+        match timeout_at(until, connect()).await {
+            Ok(Ok(io)) => Ok(io),
+            Ok(Err(error)) => Err(StoreError::Unavailable(error.to_string())),
+            Err(_) => Err(StoreError::Unavailable(format!("no connection within {CONNECT_TIMEOUT:?}"))),
+        }
+    }
+
+    /// Closes the resting connections, which are probably dead as well.
+    fn clear(&self) {
+        let dropped = std::mem::take(&mut *self.resting.lock());
+        drop(dropped);
+    }
+}
+
+/// Opens a connection. As PostgreSQL's, it counts only when the database has spoken.
+async fn connect() -> io::Result<BoxIo> {
+    let mut io = SimNet.connect(&format!("{DATABASE_HOST}:{PORT}")).await?;
+    ping(&mut io).await?;
+    Ok(io)
+}
+
+async fn ping(io: &mut BoxIo) -> io::Result<()> {
+    send(io, Frame::Ping).await?;
+    receive(io).await.map(drop)
+}
+
+/// One call's use of a connection. Dropped without [`Session::done`], by an error or because its caller was cancelled, it
+/// closes the connection.
+struct Session<'a> {
+    pool: &'a Pool,
+    io: Option<BoxIo>,
+    _permit: SemaphorePermit<'a>,
+    deadline: Instant,
+}
+
+impl Session<'_> {
+    async fn exchange(&mut self, kind: Kind, number: u64) -> Result<(), StoreError> {
+        let Some(io) = &mut self.io else { return Err(StoreError::Unavailable("the connection is closed".into())) };
+        // A statement commits by itself; a transaction does not before it is told to.
+        let mut may_commit = kind == Kind::Statement;
+        let conversation = async {
+            send(io, Frame::Run(number)).await?;
+            loop {
+                match receive(io).await? {
+                    Frame::Ready => {
+                        may_commit = true;
+                        send(io, Frame::Commit).await?;
+                    }
+                    Frame::Done => return Ok(Ok(())),
+                    Frame::Failed(failure) => return Ok(Err(StoreError::from(failure))),
+                    Frame::Ping | Frame::Run(_) | Frame::Commit => return Err(io::ErrorKind::InvalidData.into()),
+                }
+            }
+        };
+        let reason = match timeout_at(self.deadline, conversation).await {
+            Ok(Ok(answer)) => return answer,
+            Ok(Err(error)) => {
+                self.pool.clear();
+                io::Error::to_string(&error)
+            }
+            Err(_) => format!("no answer within {CALL_TIMEOUT:?}"),
+        };
+        Err(if may_commit { StoreError::Unknown(reason) } else { StoreError::Unavailable(reason) })
+    }
+
+    /// Gives the connection back.
+    fn done(mut self) {
+        if let Some(io) = self.io.take() {
+            self.pool.resting.lock().push(Resting { io, since: Instant::now() });
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What goes wrong while an application is tested.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use parking_lot::Mutex;
+use rmom_core::ports::Entropy as _;
+
+use super::Explore;
+use crate::{Cluster, DATABASE_HOST, SeededEntropy, broker_host, manager_host, scenario::DatabaseFault};
+
+/// What may go wrong. Each seed draws some of it, and how often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Faults {
+    brokers: bool,
+    managers: bool,
+    services: bool,
+    links: bool,
+    database: bool,
+}
+
+impl Faults {
+    /// Everything: brokers, managers, the database and the services crash, brokers stand still, links between any of them
+    /// are cut, held up or slow, the database aborts writes, loses answers, is slow or refuses connections.
+    pub fn all() -> Self {
+        Self { brokers: true, managers: true, services: true, links: true, database: true }
+    }
+
+    /// Nothing, to begin with.
+    pub fn none() -> Self {
+        Self { brokers: false, managers: false, services: false, links: false, database: false }
+    }
+
+    /// Whether brokers crash and stand still.
+    pub fn brokers(mut self, may: bool) -> Self {
+        self.brokers = may;
+        self
+    }
+
+    /// Whether managers crash.
+    pub fn managers(mut self, may: bool) -> Self {
+        self.managers = may;
+        self
+    }
+
+    /// Whether the application's own services crash.
+    pub fn services(mut self, may: bool) -> Self {
+        self.services = may;
+        self
+    }
+
+    /// Whether links fail.
+    pub fn links(mut self, may: bool) -> Self {
+        self.links = may;
+        self
+    }
+
+    /// Whether the database fails.
+    pub fn database(mut self, may: bool) -> Self {
+        self.database = may;
+        self
+    }
+}
+
+/// Something that goes wrong, for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Mishap {
+    Crash(String),
+    Freeze(String),
+    Cut(String, String),
+    CutOneway(String, String),
+    Hold(String, String),
+    Slow(String, String),
+    Database(DatabaseFault),
+}
+
+/// How long a segment travels on a slow link.
+const SLOW: Duration = Duration::from_millis(200);
+/// How many things go wrong, at least and at most.
+const MISHAPS: (u64, u64) = (2, 10);
+/// How long one lasts, at least and at most: from too short to be noticed to longer than any lease or keepalive.
+const LASTS_MILLIS: (u64, u64) = (100, 8_000);
+
+impl fmt::Display for Mishap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crash(host) => write!(f, "{host} is down"),
+            Self::Freeze(host) => write!(f, "{host} stands still"),
+            Self::Cut(a, b) => write!(f, "the link between {a} and {b} is cut"),
+            Self::CutOneway(from, to) => write!(f, "nothing gets from {from} to {to}"),
+            Self::Hold(a, b) => write!(f, "the link between {a} and {b} is held up"),
+            Self::Slow(a, b) => write!(f, "the link between {a} and {b} is slow"),
+            Self::Database(fault) => f.write_str(match fault {
+                DatabaseFault::Slow { .. } => "the database is slow",
+                DatabaseFault::Full => "the database is full",
+                DatabaseFault::Refuse => "the database refuses connections",
+                DatabaseFault::LoseReplies => "the database loses answers",
+                DatabaseFault::AbortWrites => "the database aborts every other write",
+                DatabaseFault::StallWrites => "writes stand still in the database",
+            }),
+        }
+    }
+}
+
+/// All that goes wrong under a seed.
+pub(super) struct Course {
+    began: Duration,
+    /// With when it begins and ends.
+    coming: Vec<(Duration, Duration, Mishap)>,
+    current: Vec<(Duration, Mishap)>,
+}
+
+impl Course {
+    /// Draws it. It begins now.
+    pub(super) fn new(cluster: &mut Cluster, settings: &Explore, services: &[String]) -> Self {
+        let began = cluster.elapsed();
+        let chance = cluster.chance();
+        let draw = Draw {
+            chance: &chance,
+            brokers: (1..=settings.brokers).map(broker_host).collect(),
+            managers: (1..=settings.managers).map(manager_host).collect(),
+            services: services.to_vec(),
+        };
+        let kinds = draw.kinds(settings.faults);
+        let window = u64::try_from(settings.faults_last.as_millis()).unwrap_or(u64::MAX);
+        let mut coming: Vec<_> = match kinds.is_empty() {
+            true => Vec::new(),
+            false => (0..draw.between(MISHAPS.0, MISHAPS.1))
+                .map(|_| {
+                    let begins = draw.chance.below(window.max(1));
+                    let ends = (begins + draw.between(LASTS_MILLIS.0, LASTS_MILLIS.1)).min(window);
+                    let at = |millis| began + Duration::from_millis(millis);
+                    (at(begins), at(ends), draw.mishap(&kinds))
+                })
+                .collect(),
+        };
+        without_double_crashes(&mut coming);
+        // The next one to come is the last in the list.
+        coming.sort_by_key(|(begins, ..)| std::cmp::Reverse(*begins));
+        Self { began, coming, current: Vec::new() }
+    }
+
+    pub(super) fn began(&self) -> Duration {
+        self.began
+    }
+
+    /// Begins and ends what is due.
+    pub(super) fn pass(&mut self, cluster: &mut Cluster, told: &Mutex<Vec<String>>) {
+        let now = cluster.elapsed();
+        while let Some(at) = self.current.iter().position(|(ends, _)| *ends <= now) {
+            let (_, mishap) = self.current.swap_remove(at);
+            end(cluster, &mishap);
+        }
+        while let Some((_, ends, mishap)) = self.coming.pop_if(|(begins, ..)| *begins <= now) {
+            begin(cluster, &mishap);
+            told.lock().push(format!("{:7.3} s – {:7.3} s  {mishap}", now.as_secs_f64(), ends.as_secs_f64()));
+            self.current.push((ends, mishap));
+        }
+    }
+}
+
+fn begin(cluster: &mut Cluster, mishap: &Mishap) {
+    match mishap {
+        Mishap::Crash(host) => cluster.crash(host),
+        Mishap::Freeze(host) => cluster.freeze(host),
+        Mishap::Cut(a, b) => cluster.cut(a, b),
+        Mishap::CutOneway(from, to) => cluster.cut_oneway(from, to),
+        Mishap::Hold(a, b) => cluster.hold(a, b),
+        Mishap::Slow(a, b) => cluster.slow(a, b, SLOW),
+        Mishap::Database(fault) => cluster.database().fault(*fault),
+    }
+}
+
+fn end(cluster: &mut Cluster, mishap: &Mishap) {
+    match mishap {
+        Mishap::Crash(host) => cluster.restart(host),
+        Mishap::Freeze(host) => cluster.thaw(host),
+        Mishap::Cut(a, b) => cluster.repair(a, b),
+        Mishap::CutOneway(from, to) => cluster.repair_oneway(from, to),
+        Mishap::Hold(a, b) => cluster.release(a, b),
+        Mishap::Slow(a, b) => cluster.unslow(a, b),
+        Mishap::Database(fault) => cluster.database().mend(*fault),
+    }
+}
+
+/// A host that is down cannot crash: of two crashes that overlap, the one that begins later goes.
+fn without_double_crashes(coming: &mut Vec<(Duration, Duration, Mishap)>) {
+    coming.sort_by_key(|(begins, ..)| *begins);
+    let mut down_until: BTreeMap<String, Duration> = BTreeMap::new();
+    coming.retain(|(begins, ends, mishap)| {
+        let Mishap::Crash(host) = mishap else { return true };
+        let until = down_until.entry(host.clone()).or_default();
+        let up = *until <= *begins;
+        if up {
+            *until = *ends;
+        }
+        up
+    });
+}
+
+/// A kind of mishap.
+#[derive(Clone, Copy)]
+enum Kind {
+    BrokerCrash,
+    BrokerFreeze,
+    ManagerCrash,
+    ServiceCrash,
+    DatabaseCrash,
+    DatabaseFault,
+    Cut,
+    CutOneway,
+    Hold,
+    Slow,
+}
+
+struct Draw<'a> {
+    chance: &'a SeededEntropy,
+    brokers: Vec<String>,
+    managers: Vec<String>,
+    services: Vec<String>,
+}
+
+impl Draw<'_> {
+    fn between(&self, min: u64, max: u64) -> u64 {
+        min + self.chance.below(max - min + 1)
+    }
+
+    /// About half of what is allowed, so that each seed is another mixture.
+    fn kinds(&self, faults: Faults) -> Vec<Kind> {
+        let mut allowed = Vec::new();
+        if faults.brokers && !self.brokers.is_empty() {
+            allowed.extend([Kind::BrokerCrash, Kind::BrokerFreeze]);
+        }
+        if faults.managers && !self.managers.is_empty() {
+            allowed.push(Kind::ManagerCrash);
+        }
+        if faults.services && !self.services.is_empty() {
+            allowed.push(Kind::ServiceCrash);
+        }
+        if faults.links {
+            allowed.extend([Kind::Cut, Kind::CutOneway, Kind::Hold, Kind::Slow]);
+        }
+        if faults.database {
+            allowed.extend([Kind::DatabaseCrash, Kind::DatabaseFault]);
+        }
+        let mut drawn = allowed.clone();
+        drawn.retain(|_| self.chance.below(2) == 0);
+        if drawn.is_empty() { allowed } else { drawn }
+    }
+
+    fn one_of(&self, hosts: &[String]) -> String {
+        hosts[self.chance.below(hosts.len() as u64) as usize].clone()
+    }
+
+    /// Both ends of a link over which somebody speaks: with a broker on one of them.
+    fn link(&self) -> (String, String) {
+        let mut others: Vec<_> = self.services.iter().chain(&self.managers).cloned().collect();
+        others.push(DATABASE_HOST.to_owned());
+        let (one, other) = (self.one_of(&self.brokers), self.one_of(&others));
+        if self.chance.below(2) == 0 { (one, other) } else { (other, one) }
+    }
+
+    fn mishap(&self, kinds: &[Kind]) -> Mishap {
+        match kinds[self.chance.below(kinds.len() as u64) as usize] {
+            Kind::BrokerCrash => Mishap::Crash(self.one_of(&self.brokers)),
+            Kind::BrokerFreeze => Mishap::Freeze(self.one_of(&self.brokers)),
+            Kind::ManagerCrash => Mishap::Crash(self.one_of(&self.managers)),
+            Kind::ServiceCrash => Mishap::Crash(self.one_of(&self.services)),
+            Kind::DatabaseCrash => Mishap::Crash(DATABASE_HOST.to_owned()),
+            Kind::DatabaseFault => Mishap::Database(self.database_fault()),
+            Kind::Cut => {
+                let (a, b) = self.link();
+                Mishap::Cut(a, b)
+            }
+            Kind::CutOneway => {
+                let (from, to) = self.link();
+                Mishap::CutOneway(from, to)
+            }
+            Kind::Hold => {
+                let (a, b) = self.link();
+                Mishap::Hold(a, b)
+            }
+            Kind::Slow => {
+                let (a, b) = self.link();
+                Mishap::Slow(a, b)
+            }
+        }
+    }
+
+    fn database_fault(&self) -> DatabaseFault {
+        match self.chance.below(5) {
+            0 => DatabaseFault::Slow { millis: self.between(50, 1_500) },
+            1 => DatabaseFault::Refuse,
+            2 => DatabaseFault::LoseReplies,
+            3 => DatabaseFault::AbortWrites,
+            _ => DatabaseFault::StallWrites,
+        }
+    }
+}

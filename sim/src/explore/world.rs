@@ -1,0 +1,127 @@
+//! The cluster, as the test of an application sees it.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rmom_client::Client;
+use tokio::time::sleep;
+
+use super::{Explore, TestError, faults::Course};
+use crate::{Cluster, SimError};
+
+/// How soon a service that failed is started again, as a supervisor would.
+const RESTART: Duration = Duration::from_secs(1);
+/// How much simulated time setting up may take.
+const SETUP: Duration = Duration::from_secs(30);
+
+/// A cluster, the services of an application on hosts of their own, and everything that befalls them.
+///
+/// Nothing goes wrong until time passes for the first time in [`World::run_until`] or [`World::run_for`].
+pub struct World<'a> {
+    cluster: Cluster,
+    services: Vec<String>,
+    settings: &'a Explore,
+    course: Option<Course>,
+    told: &'a Mutex<Vec<String>>,
+    setups: usize,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(settings: &'a Explore, seed: u64, told: &'a Mutex<Vec<String>>) -> Self {
+        let cluster =
+            Cluster::builder(seed).managers(settings.managers).brokers(settings.brokers).limit(Duration::MAX).build();
+        Self { cluster, services: Vec::new(), settings, course: None, told, setups: 0 }
+    }
+
+    /// Runs something to its end while all is well: creates queues and channels, say.
+    ///
+    /// # Errors
+    /// Its error, or that it takes too long.
+    pub fn setup<T, F>(&mut self, act: impl FnOnce(Client) -> F + 'static) -> Result<T, TestError>
+    where
+        T: 'static,
+        F: Future<Output = Result<T, TestError>> + 'static,
+    {
+        assert!(self.course.is_none(), "set up before time passes");
+        let result = Arc::new(Mutex::new(None));
+        let place = result.clone();
+        self.setups += 1;
+        self.cluster.client(&format!("setup-{}", self.setups), |client| async move {
+            while !client.admin().brokers().await.is_ok_and(|brokers| brokers.iter().any(|broker| broker.live)) {
+                sleep(Duration::from_millis(50)).await;
+            }
+            *place.lock() = Some(act(client).await);
+            Ok(())
+        });
+        let deadline = self.cluster.elapsed() + SETUP;
+        self.cluster.run_until(|cluster| result.lock().is_some() || cluster.elapsed() >= deadline)?;
+        let result = result.lock().take();
+        result.unwrap_or_else(|| Err(SimError::TimeUp(SETUP).into()))
+    }
+
+    /// Starts a service on a host of its own, with a client that knows all managers. When its host crashes, or it returns,
+    /// it is started again: by another call of `service`, which has to bring all that is to survive (its database, say).
+    pub fn service<F>(&mut self, name: &str, service: impl Fn(Client) -> F + 'static)
+    where
+        F: Future<Output = Result<(), TestError>> + 'static,
+    {
+        let service = Arc::new(service);
+        self.services.push(name.to_owned());
+        self.cluster.service(name, move |client| {
+            let service = service.clone();
+            async move {
+                loop {
+                    // A supervisor does not ask why. What must not happen, the test looks for.
+                    let _ended = service(client.clone()).await;
+                    sleep(RESTART).await;
+                }
+            }
+        });
+    }
+
+    /// Lets time pass, with all that goes wrong in it, until `done`.
+    ///
+    /// # Errors
+    /// If it is not done when patience is over, or the simulation fails.
+    pub fn run_until(&mut self, mut done: impl FnMut() -> bool) -> Result<(), TestError> {
+        self.pass(|_| done())
+    }
+
+    /// Lets so much simulated time pass, with all that goes wrong in it.
+    ///
+    /// # Errors
+    /// If patience is over, or the simulation fails.
+    pub fn run_for(&mut self, time: Duration) -> Result<(), TestError> {
+        let end = self.cluster.elapsed() + time;
+        self.pass(|now| now >= end)
+    }
+
+    fn pass(&mut self, mut done: impl FnMut(Duration) -> bool) -> Result<(), TestError> {
+        let (cluster, settings) = (&mut self.cluster, self.settings);
+        let course = match &mut self.course {
+            Some(course) => course,
+            empty => empty.insert(Course::new(cluster, settings, &self.services)),
+        };
+        let began = course.began();
+        while !done(cluster.elapsed()) {
+            course.pass(cluster, self.told);
+            if cluster.elapsed() >= began + settings.faults_last + settings.patience {
+                let patience = settings.patience;
+                return Err(format!("not done within {patience:?} after all faults were over: something hangs").into());
+            }
+            cluster.tick()?;
+        }
+        Ok(())
+    }
+
+    /// Simulated time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.cluster.elapsed()
+    }
+
+    /// The cluster, for tests that want to do something to it themselves.
+    pub fn cluster(&mut self) -> &mut Cluster {
+        &mut self.cluster
+    }
+}

@@ -1,0 +1,136 @@
+//! A seed is a run: two processes that are given the same seed do the same, to the last byte on the network.
+//!
+//! Everything else that the simulation is good for rests on this, so these tests run before all others. On one of the
+//! hosts runs an application that asks every source of chance that a library might ask; what it is told is in the trace.
+
+mod leaks;
+mod turmoils;
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Child, Command},
+};
+
+use rmom_sim::traced;
+
+use crate::{leaks::Leak, turmoils::simulate};
+
+/// Tells a process what to do: the seeds to run, of which it writes the last one's trace, or `leaks`.
+const TASK: &str = "RMOM_DETERMINISM_TASK";
+/// Tells it where to write.
+const OUTPUT: &str = "RMOM_DETERMINISM_OUTPUT";
+
+/// What the other processes run.
+#[test]
+#[ignore = "the other tests run it, with a task"]
+fn child() {
+    let (Ok(task), Ok(output)) = (std::env::var(TASK), std::env::var(OUTPUT)) else { return };
+    let lines = if task == "leaks" {
+        Leak::ALL.map(|leak| format!("{leak:?} {}", leaks::outside(leak))).to_vec()
+    } else {
+        let mut lines = Vec::new();
+        for seed in task.split(',') {
+            let seed = seed.parse().unwrap();
+            lines = traced(true, || simulate(seed).unwrap()).1.lines;
+        }
+        lines
+    };
+    fs::write(output, lines.join("\n")).unwrap();
+}
+
+/// A process with a task.
+struct Task {
+    process: Child,
+    output: PathBuf,
+}
+
+impl Task {
+    fn start(test: &str, number: usize, task: &str) -> Self {
+        let output = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{number}.txt"));
+        let process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--ignored", "--quiet"])
+            .env(TASK, task)
+            .env(OUTPUT, &output)
+            .spawn()
+            .unwrap();
+        Self { process, output }
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        assert!(self.process.wait().unwrap().success());
+        let text = fs::read_to_string(&self.output).unwrap();
+        fs::remove_file(&self.output).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// What two processes make of two tasks, at the same time.
+fn in_two_processes(test: &str, tasks: [&str; 2]) -> [Vec<String>; 2] {
+    let [one, other] = tasks;
+    [Task::start(test, 1, one), Task::start(test, 2, other)].map(Task::finish)
+}
+
+/// Shows where two traces part.
+fn assert_alike(seed: u64, one: &[String], other: &[String]) {
+    let parting = one.iter().zip(other).position(|(one, other)| one != other);
+    if let Some(at) = parting {
+        let before = &one[at.saturating_sub(5)..at];
+        panic!("seed {seed}, event {at}: after\n{}\n{}\nand\n{}", before.join("\n"), one[at], other[at]);
+    }
+    assert_eq!(one.len(), other.len(), "seed {seed}: one trace goes on where the other ends");
+}
+
+#[test]
+fn a_seed_is_a_trace() {
+    for seed in 1..=6_u64 {
+        let seed_alone = seed.to_string();
+        // One of them runs another simulation before: what that leaves behind must not matter.
+        let [one, other] = in_two_processes("a_seed_is_a_trace", [&seed_alone, &format!("{},{seed}", seed + 100)]);
+        assert_alike(seed, &one, &other);
+        assert!(one.len() > 5_000, "seed {seed}: only {} events", one.len());
+        let seen = |what: &str| one.iter().any(|line| line.contains(what));
+        assert!(seen("network") && seen("Stored {") && seen("Delivered {"), "seed {seed}: little happened");
+    }
+}
+
+#[test]
+fn another_seed_is_another_trace() {
+    let [one, other] = in_two_processes("another_seed_is_another_trace", ["1", "2"]);
+    assert_ne!(one, other);
+    for leak in Leak::ALL.into_iter().filter(|leak| leak.is_chance()) {
+        let told = |lines: &[String]| -> Vec<String> {
+            let name = format!("{leak:?} ");
+            let told = lines.iter().filter_map(|line| Some(line.split_once(&name)?.1.to_owned()));
+            told.collect()
+        };
+        assert!(told(&one).len() > 10, "{leak:?} was not asked");
+        // Later ones would differ anyway, since more or less was drawn before.
+        assert_ne!(told(&one)[0], told(&other)[0], "{leak:?} does not follow from the seed");
+    }
+}
+
+/// Else it would prove nothing that they do not differ within a simulation.
+#[test]
+fn outside_of_a_simulation_every_source_of_chance_differs() {
+    let [one, other] = in_two_processes("outside", ["leaks", "leaks"]);
+    for (one, other) in one.iter().zip(&other) {
+        assert_ne!(one, other);
+    }
+    assert_eq!(one.len(), Leak::ALL.len());
+}
+
+/// Threads beside a simulation see time and chance as they are.
+#[test]
+fn other_threads_are_left_alone() {
+    let simulated = traced(false, || {
+        let beside = std::thread::spawn(|| Leak::ALL.map(leaks::outside)).join().unwrap();
+        (Leak::ALL.map(leaks::outside), beside)
+    });
+    let ((inside, beside), _) = simulated;
+    for ((leak, inside), beside) in Leak::ALL.into_iter().zip(inside).zip(beside) {
+        assert_ne!(inside, beside, "{leak:?}");
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    assert!(now.as_millis() > u128::from(rmom_sim::EPOCH_MILLIS) + 1_000_000, "this is not the time: {now:?}");
+}
