@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn the_old_one_takes_new_subscribers() {
         let mut run = Run::new();
-        run.push("a").take_over(2);
+        run.push("a").take_over(2).wait(9_000);
         (run.log().owner, run.log().epoch) = (1, 1);
         run.stream(1);
         (run.log().owner, run.log().epoch) = (2, 2);

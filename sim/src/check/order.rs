@@ -288,6 +288,14 @@ mod tests {
         run.log().left.remove(&2);
         let push = run.clone().send("c");
         innocent(run.clone().take_over(2).store("c").fail(push, "OUTCOME_UNKNOWN", true));
+        // It was never told that the other one was stored.
+        let mut unknown = Run::new();
+        let push = unknown.push("a").send("b");
+        unknown.store("b").fail(push, "OUTCOME_UNKNOWN", true).record("database", Event::StoreWentBack);
+        unknown.log().end = 1;
+        unknown.send("c");
+        innocent(unknown.store("c"));
+
         run.send("c");
         assert!(guilty(run.store("c"), Order).contains("which it had acknowledged before the database went back"));
     }
