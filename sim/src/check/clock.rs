@@ -21,16 +21,7 @@ pub(super) struct StoreClock {
 impl StoreClock {
     /// `stale_millis` is within what time every broker has taken a new reading.
     pub(super) fn new(history: &[Record], stale_millis: u64) -> Self {
-        let start = history.iter().find_map(|record| {
-            let millis = match record.event {
-                Event::Stored { stored_at_millis, .. } => stored_at_millis,
-                Event::Trimmed { at_millis, .. } | Event::AuditDone { at_millis } => at_millis,
-                Event::StoreClock { from_millis, .. } => from_millis,
-                _ => return None,
-            };
-            Some(millis.saturating_sub(record.at_micros / 1_000))
-        });
-        let mut lines = vec![(0, start.unwrap_or(EPOCH_MILLIS))];
+        let mut lines = vec![(0, start(history))];
         lines.extend(history.iter().filter_map(|record| match record.event {
             Event::StoreClock { to_millis, .. } => Some((record.at_micros, to_millis)),
             _ => None,
@@ -64,12 +55,41 @@ impl StoreClock {
     }
 }
 
+/// What the clock showed at the beginning, as can be told from what it showed later.
+fn start(history: &[Record]) -> u64 {
+    let before = |record: &Record, millis: u64| millis.saturating_sub(record.at_micros / 1_000);
+    // These tell the time at which they are recorded.
+    let told = history.iter().find_map(|record| match record.event {
+        Event::StoreClock { from_millis: millis, .. } | Event::AuditDone { at_millis: millis } => {
+            Some(before(record, millis))
+        }
+        _ => None,
+    });
+    // A transaction tells the time at which it looked, and can be recorded long after.
+    let looked = || {
+        history.iter().filter_map(|record| match record.event {
+            Event::Stored { stored_at_millis: millis, .. } | Event::Trimmed { at_millis: millis, .. } => {
+                Some(before(record, millis))
+            }
+            _ => None,
+        })
+    };
+    told.or_else(|| looked().max()).unwrap_or(EPOCH_MILLIS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn record(at_millis: u64, event: Event) -> Record {
         Record { at_micros: at_millis * 1_000, host: "database".into(), event }
+    }
+
+    #[test]
+    fn a_transaction_looked_at_it_earlier() {
+        let trimmed = |at_millis| Event::Trimmed { queue_id: 1, through: 1, at_millis };
+        let history = [record(100, trimmed(5_000)), record(200, trimmed(5_199)), record(300, trimmed(4_000))];
+        assert_eq!(StoreClock::new(&history, 0).at_most(300_000), 5_299 + GRAIN_MILLIS);
     }
 
     #[test]

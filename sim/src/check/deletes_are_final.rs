@@ -123,11 +123,10 @@ fn wrong_queue(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
         return Some(index.violation(Promise::DeletesAreFinal, what, [reader.began, served]));
     }
     reader.received.iter().find_map(|received| {
-        let stored = index.bodies.get(received.body).map_or(&[][..], |body| &body.stored);
-        let (of, message) = stored.first()?;
-        if stored.iter().any(|(queue, _)| *queue == id) {
+        if !index.is_of_another_queue(received, id) {
             return None;
         }
+        let (of, message) = index.bodies.get(received.body)?.stored.first()?;
         let (other, reader_name) = (index.queue_name(*of), reader.name());
         let what = format!("{reader_name}, of a channel of {name}, was given {} of {other}", brief(received.body));
         Some(index.violation(Promise::DeletesAreFinal, what, [message.at, reader.began, received.at]))

@@ -43,7 +43,7 @@ fn twice(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
     let mut given = BTreeMap::new();
     for received in &reader.received {
         let Some(first) = given.insert(received.offset, received.at) else { continue };
-        if index.went_back.iter().any(|&went| first < went && went < received.at) {
+        if index.lost_between(first, received.at) {
             continue;
         }
         let (name, body) = (reader.name(), brief(received.body));

@@ -51,7 +51,8 @@ fn acknowledged(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Viola
 /// What a queue has lost.
 fn kept(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     let Some(done) = index.milestones.audit_done else { return Vec::new() };
-    if queue.tombstoned.is_some() || index.went_back_after(queue.born) {
+    // A queue that nobody claimed may be a name only.
+    if queue.tombstoned.is_some() || queue.claims.is_empty() || index.went_back_after(queue.born) {
         return Vec::new();
     }
     let name = index.queue_name(id);

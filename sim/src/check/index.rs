@@ -4,8 +4,18 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use super::{Promise, Violation, clock::StoreClock, faults::Faults};
-use crate::history::{Event, Phase, Pos, Record, StoredMessage};
+use super::{
+    Promise, Violation,
+    clock::StoreClock,
+    faults::Faults,
+    reader::{Readers, end_superseded},
+};
+pub(super) use super::{
+    names::{accepts, brief, folded},
+    queue::{Audit, Claim, Message, Queue, Trim},
+    reader::{Reader, ReaderKind, Received},
+};
+use crate::history::{Event, Phase, Record, StoredMessage};
 
 /// Of whatever happened, the index of the record that tells it.
 pub(super) type At = usize;
@@ -52,59 +62,6 @@ pub(super) struct Milestones {
     pub(super) audit_done: Option<At>,
 }
 
-/// A queue; those that were created with a label that another had before are others.
-#[derive(Debug, Default)]
-pub(super) struct Queue<'a> {
-    /// In lower case, if it is known.
-    pub(super) label: Option<String>,
-    /// The first that was heard of it.
-    pub(super) born: At,
-    /// In the order in which they were stored.
-    pub(super) messages: Vec<Message<'a>>,
-    /// Indices into `messages`, by offset, then as they were stored.
-    by_offset: Vec<usize>,
-    pub(super) claims: Vec<Claim<'a>>,
-    /// All assignments: the broker's id.
-    pub(super) assignments: Vec<(At, u64)>,
-    pub(super) trims: Vec<Trim>,
-    pub(super) tombstoned: Option<At>,
-    pub(super) audit: Option<Audit<'a>>,
-}
-
-/// A message that the database committed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Message<'a> {
-    /// The record of the batch it came with.
-    pub(super) at: At,
-    pub(super) epoch: u64,
-    pub(super) by: &'a str,
-    pub(super) stored_at_millis: u64,
-    pub(super) stored: &'a StoredMessage,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Claim<'a> {
-    pub(super) at: At,
-    pub(super) epoch: u64,
-    pub(super) broker_id: u64,
-    pub(super) incarnation: &'a str,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Trim {
-    pub(super) at: At,
-    pub(super) through: u64,
-    pub(super) at_millis: u64,
-}
-
-/// What is left of a queue at the end.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Audit<'a> {
-    pub(super) at: At,
-    pub(super) end: u64,
-    pub(super) messages: &'a [StoredMessage],
-}
-
 /// One attempt to push a message.
 #[derive(Debug)]
 pub(super) struct Push<'a> {
@@ -131,58 +88,6 @@ pub(super) struct Body<'a> {
     pub(super) pushes: Vec<u64>,
     /// Queue and message, in order.
     pub(super) stored: Vec<(u64, Message<'a>)>,
-}
-
-/// A raw stream, or the consumer object of an application: who is given the messages of a channel, in order.
-#[derive(Debug)]
-pub(super) struct Reader<'a> {
-    pub(super) kind: ReaderKind<'a>,
-    /// The observer, or the application.
-    pub(super) owner: &'a str,
-    pub(super) channel: Uuid,
-    /// The first that was heard of it.
-    pub(super) began: At,
-    /// When the request for it left; none if that is not told.
-    pub(super) asked: Option<At>,
-    /// When it was granted; of a consumer, when it started. None if it was refused.
-    pub(super) opened: Option<At>,
-    /// After which position it is to go on.
-    pub(super) after: Option<Pos>,
-    /// Which broker a stream was asked of, and what it said about the queue when it granted it.
-    pub(super) broker: Option<&'a str>,
-    pub(super) position: Option<Pos>,
-    pub(super) received: Vec<Received<'a>>,
-    pub(super) ended: Option<(At, Option<&'a str>)>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReaderKind<'a> {
-    Stream(u64),
-    Consumer(&'a str),
-}
-
-/// A message that came in.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Received<'a> {
-    pub(super) at: At,
-    pub(super) id: Uuid,
-    pub(super) offset: u64,
-    pub(super) topic: &'a str,
-    pub(super) body: &'a str,
-}
-
-impl Reader<'_> {
-    /// For sentences.
-    pub(super) fn name(&self) -> String {
-        match self.kind {
-            ReaderKind::Stream(number) => format!("stream {number} of {}", self.owner),
-            ReaderKind::Consumer(name) => format!("consumer {name} of {}", self.owner),
-        }
-    }
-
-    pub(super) fn is_consumer(&self) -> bool {
-        matches!(self.kind, ReaderKind::Consumer(_))
-    }
 }
 
 #[derive(Debug)]
@@ -217,27 +122,6 @@ pub(super) enum CallKind<'a> {
     DeleteChannel(Uuid),
 }
 
-/// Lower case, as labels and topics are compared; `__none__` is no topic.
-pub(super) fn folded(name: &str) -> String {
-    let folded = name.to_lowercase();
-    if folded == "__none__" { String::new() } else { folded }
-}
-
-/// True if a channel with this topic receives a message with that one.
-pub(super) fn accepts(channel: &str, message: &str) -> bool {
-    let channel = folded(channel);
-    channel.is_empty() || channel == folded(message)
-}
-
-/// A body for sentences: it may be long.
-pub(super) fn brief(body: &str) -> String {
-    const LONGEST: usize = 40;
-    if body.chars().count() <= LONGEST {
-        return format!("{body:?}");
-    }
-    format!("{:?}…", body.chars().take(LONGEST).collect::<String>())
-}
-
 impl<'a> Index<'a> {
     pub(super) fn new(history: &'a [Record]) -> Self {
         let bounds = bounds(history);
@@ -269,8 +153,7 @@ impl<'a> Index<'a> {
         }
         end_superseded(&mut index.readers);
         for queue in index.queues.values_mut() {
-            queue.by_offset = (0..queue.messages.len()).collect();
-            queue.by_offset.sort_by_key(|&nth| queue.messages[nth].stored.offset);
+            queue.arrange();
         }
         index
     }
@@ -290,7 +173,7 @@ impl<'a> Index<'a> {
     }
 
     fn queue_mut(&mut self, at: At, id: u64) -> &mut Queue<'a> {
-        self.queues.entry(id).or_insert_with(|| Queue { born: at, ..Queue::default() })
+        self.queues.entry(id).or_insert_with(|| Queue::new(at))
     }
 
     fn channel_mut(&mut self, id: Uuid) -> &mut Channel<'a> {
@@ -465,6 +348,17 @@ impl<'a> Index<'a> {
         self.went_back.last().is_some_and(|&last| last > at)
     }
 
+    /// True if that happened between two records.
+    pub(super) fn lost_between(&self, first: At, second: At) -> bool {
+        self.went_back.iter().any(|&went| first < went && went < second)
+    }
+
+    /// True if what came in is stored, but not in this queue.
+    pub(super) fn is_of_another_queue(&self, received: &Received<'_>, queue: u64) -> bool {
+        let stored = self.bodies.get(received.body).map_or(&[][..], |body| &body.stored);
+        !stored.is_empty() && stored.iter().all(|(of, _)| *of != queue)
+    }
+
     /// True if, at `micros`, somebody may rightly have held the message for expired.
     pub(super) fn may_be_expired(&self, message: &StoredMessage, micros: u64) -> bool {
         message.expires_at_millis.is_some_and(|expiry| expiry <= self.clock.at_most(micros))
@@ -485,42 +379,6 @@ impl<'a> Index<'a> {
     }
 }
 
-impl<'a> Queue<'a> {
-    /// Messages between two offsets, both excluded, by offset.
-    pub(super) fn between(&self, after: u64, before: u64) -> impl Iterator<Item = &Message<'a>> {
-        let from = self.by_offset.partition_point(|&nth| self.messages[nth].stored.offset <= after);
-        let messages = self.by_offset[from..].iter().map(|&nth| &self.messages[nth]);
-        messages.take_while(move |message| message.stored.offset < before)
-    }
-
-    /// What was stored at an offset, in the order in which it was.
-    pub(super) fn at_offset(&self, offset: u64) -> impl Iterator<Item = &Message<'a>> {
-        let from = self.by_offset.partition_point(|&nth| self.messages[nth].stored.offset < offset);
-        let messages = self.by_offset[from..].iter().map(|&nth| &self.messages[nth]);
-        messages.take_while(move |message| message.stored.offset == offset)
-    }
-
-    /// The first trim that took an offset.
-    pub(super) fn trimmed_by(&self, offset: u64) -> Option<&Trim> {
-        // What was trimmed through only grows, except where the database went back.
-        self.trims.iter().find(|trim| trim.through >= offset)
-    }
-
-    /// The last claim before a record.
-    pub(super) fn claim_before(&self, at: At) -> Option<&Claim<'a>> {
-        self.claims[..self.claims.partition_point(|claim| claim.at < at)].last()
-    }
-}
-
-/// A host that crashed tells no end of its stream; the next one of the same owner does.
-fn end_superseded(readers: &mut [Reader<'_>]) {
-    let mut next = BTreeMap::new();
-    for reader in readers.iter_mut().rev() {
-        let later = next.insert(reader.owner, reader.began);
-        reader.ended = reader.ended.or(later.map(|at| (at, None)));
-    }
-}
-
 fn bounds(history: &[Record]) -> Bounds {
     let began = history.iter().find_map(|record| match record.event {
         Event::Began { expiry_bound_millis, convergence_bound_millis, trim_bound_millis, .. } => {
@@ -529,74 +387,4 @@ fn bounds(history: &[Record]) -> Bounds {
         _ => None,
     });
     began.unwrap_or(Bounds { expiry: u64::MAX, convergence: u64::MAX, trim: u64::MAX })
-}
-
-/// Where the readers are in their list, by what the records call them.
-#[derive(Default)]
-struct Readers<'a> {
-    streams: BTreeMap<u64, usize>,
-    consumers: BTreeMap<&'a str, usize>,
-}
-
-impl<'a> Readers<'a> {
-    fn take(&mut self, readers: &mut Vec<Reader<'a>>, at: At, event: &'a Event) {
-        let new = |kind, owner, channel, after| Reader {
-            kind,
-            owner,
-            channel,
-            began: at,
-            asked: None,
-            opened: None,
-            after,
-            broker: None,
-            position: None,
-            received: Vec::new(),
-            ended: None,
-        };
-        match event {
-            Event::StreamAsked { stream, observer, channel, after } => {
-                self.streams.insert(*stream, readers.len());
-                let kind = ReaderKind::Stream(*stream);
-                readers.push(Reader { asked: Some(at), ..new(kind, observer.as_str(), *channel, *after) });
-            }
-            Event::StreamOpened { stream, observer, channel, after, broker, position } => {
-                let place = *self.streams.entry(*stream).or_insert_with(|| {
-                    readers.push(new(ReaderKind::Stream(*stream), observer.as_str(), *channel, *after));
-                    readers.len() - 1
-                });
-                let reader = &mut readers[place];
-                // A refusal comes without a position.
-                reader.opened = position.map(|_| at);
-                (reader.broker, reader.position) = (Some(broker.as_str()), *position);
-            }
-            Event::StreamMessage { stream, id, offset, topic, body } => {
-                if let Some(&place) = self.streams.get(stream) {
-                    let reader = &mut readers[place];
-                    reader.opened.get_or_insert(reader.began);
-                    reader.received.push(Received { at, id: *id, offset: *offset, topic, body });
-                }
-            }
-            Event::StreamEnded { stream, code } => {
-                if let Some(&place) = self.streams.get(stream) {
-                    readers[place].ended.get_or_insert((at, Some(code)));
-                }
-            }
-            Event::ConsumerStarted { consumer, application, channel, resumed } => {
-                self.consumers.insert(consumer, readers.len());
-                let consumer = new(ReaderKind::Consumer(consumer), application.as_str(), *channel, *resumed);
-                readers.push(Reader { asked: Some(at), opened: Some(at), ..consumer });
-            }
-            Event::Delivered { consumer, id, offset, topic, body, .. } => {
-                if let Some(&place) = self.consumers.get(consumer.as_str()) {
-                    readers[place].received.push(Received { at, id: *id, offset: *offset, topic, body });
-                }
-            }
-            Event::ConsumerStopped { consumer, error, .. } => {
-                if let Some(&place) = self.consumers.get(consumer.as_str()) {
-                    readers[place].ended.get_or_insert((at, error.as_deref()));
-                }
-            }
-            _ => {}
-        }
-    }
 }

@@ -15,11 +15,14 @@ mod floors;
 mod index;
 #[cfg(test)]
 mod lawful;
+mod names;
 mod no_loss;
 mod nothing_silent;
 mod one_writer;
 mod order;
 mod pushed_once;
+mod queue;
+mod reader;
 #[cfg(test)]
 mod testing;
 mod time_to_live;

@@ -82,7 +82,9 @@ impl Reading<'_, '_> {
     fn phantoms(&self) -> impl Iterator<Item = Violation> {
         self.reader.received.iter().filter_map(|received| {
             let stored: Vec<_> = self.queue.at_offset(received.offset).collect();
-            if stored.iter().any(|message| message.at < received.at) || self.is_of_another_queue(received) {
+            if stored.iter().any(|message| message.at < received.at)
+                || self.index.is_of_another_queue(received, self.id)
+            {
                 return None;
             }
             let name = self.reader.name();
@@ -96,12 +98,6 @@ impl Reading<'_, '_> {
             let what = format!("{name} was given offset {offset} of {queue} ({}) {when}", brief(body));
             Some(self.index.violation(Promise::NoLoss, what, records))
         })
-    }
-
-    /// Then it is [`deletes_are_final`](super::deletes_are_final)'s.
-    fn is_of_another_queue(&self, received: &Received<'_>) -> bool {
-        let stored = self.index.bodies.get(received.body).map_or(&[][..], |body| &body.stored);
-        !stored.is_empty() && stored.iter().all(|(queue, _)| *queue != self.id)
     }
 
     /// A reader that was sent away because of a loss that there was not.
@@ -181,7 +177,7 @@ mod tests {
 
     use crate::{
         check::{
-            Promise::NoLoss,
+            Promise::{Convergence, NoLoss},
             testing::{CHANNEL, Run, guilty, innocent},
         },
         history::{Event, Phase},
@@ -264,7 +260,8 @@ mod tests {
     fn who_ran_out_of_time_is_not_judged_by_the_end() {
         let mut run = three();
         run.stream(1).see(1, [1]).phase(Phase::Healed).record("fate", Event::Converged);
-        innocent(run.phase(Phase::Audit).audit());
+        run.phase(Phase::Drain).record("fate", Event::TimeUp { pending: "two messages".into() });
+        guilty(run.phase(Phase::Audit).audit(), Convergence);
     }
 
     #[test]

@@ -21,10 +21,6 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     violations
 }
 
-fn lost_between(index: &Index<'_>, from: At, to: At) -> bool {
-    index.went_back.iter().any(|&went| from < went && went < to)
-}
-
 fn claims(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut last: Option<&Claim<'_>> = None;
@@ -32,7 +28,7 @@ fn claims(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
         let before = last.map_or(0, |last| last.epoch);
         // A claim whose answer was lost is made again, and creates nothing.
         let again = last.is_some_and(|last| last.epoch == claim.epoch && last.incarnation == claim.incarnation);
-        let lost = lost_between(index, last.map_or(queue.born, |last| last.at), claim.at);
+        let lost = index.lost_between(last.map_or(queue.born, |last| last.at), claim.at);
         if claim.epoch != before + 1 && !again && !lost {
             let host = host(index, claim.broker_id);
             let queue = index.queue_name(id);
@@ -44,7 +40,7 @@ fn claims(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
         if let Some(&(at, broker)) = assigned
             && broker != claim.broker_id
             && !again
-            && !lost_between(index, at, claim.at)
+            && !index.lost_between(at, claim.at)
         {
             let (host, assignee) = (host(index, claim.broker_id), host(index, broker));
             let what = format!("{host} claimed {}, which is assigned to {assignee}", index.queue_name(id));
@@ -73,7 +69,7 @@ fn appends(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
             violations.push(index.violation(Promise::OneWriter, what, [message.at]));
             continue;
         };
-        if lost_between(index, claim.at, message.at) {
+        if index.lost_between(claim.at, message.at) {
             continue;
         }
         let owner = host(index, claim.broker_id);
@@ -124,10 +120,10 @@ fn lingers(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let (opened, broker) = (reader.opened?, reader.broker?);
     let (id, queue) = index.queue_of(reader).and_then(|id| Some((id, index.queues.get(&id)?)))?;
     let is_its = |claim: &&Claim<'_>| index.brokers.get(&claim.broker_id) == Some(&broker);
-    // A stream may be opened on the eve of a takeover, or have come with the epoch that it names.
-    let later = queue.claims.partition_point(|claim| claim.at < opened);
-    let takeover = queue.claims[later..].iter().find(|claim| !is_its(claim))?;
-    let overdue = overdue(index, reader, takeover.at)?;
+    // It may have been opened by a broker that was replaced already.
+    let owned = queue.claims.partition_point(|claim| claim.at < opened).saturating_sub(1);
+    let takeover = queue.claims[owned..].iter().find(|claim| !is_its(claim))?;
+    let overdue = overdue(index, reader, takeover.at.max(opened))?;
     let claimed_again = queue.claims.iter().any(|claim| claim.at > takeover.at && claim.at < overdue && is_its(&claim));
     if claimed_again || queue.tombstoned.is_some() {
         return None;
@@ -258,6 +254,24 @@ mod tests {
         run.push("a").stream(1).see(1, [1]).take_over(2).wait(6_000);
         assert!(guilty(run.clone().end(1, "FENCED"), OneWriter).contains("stays open at broker-1"));
         innocent(run.clone().take_over(1).wait(1_000).end(1, "UNAVAILABLE"));
+    }
+
+    #[test]
+    fn the_old_one_takes_new_subscribers() {
+        let mut run = Run::new();
+        run.push("a").take_over(2).wait(9_000);
+        (run.log().owner, run.log().epoch) = (1, 1);
+        run.stream(1);
+        (run.log().owner, run.log().epoch) = (2, 2);
+        innocent(run.clone().wait(1_000).end(1, "FENCED"));
+        guilty(run.wait(6_000).end(1, "FENCED"), OneWriter);
+    }
+
+    #[test]
+    fn a_subscriber_that_crashed_tells_no_end() {
+        let mut run = Run::new();
+        run.push("a").stream(1).see(1, [1]).take_over(2).wait(1_000).stream(2).see(2, [1]).wait(9_000);
+        innocent(run.finish());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Promise, Violation,
-    index::{At, Index, Message, Outcome, Queue, Reader, brief, folded},
+    index::{At, Index, Message, Outcome, Queue, Reader, Received, brief, folded},
 };
 
 /// Offsets in the store follow each other without a gap, and none is used twice. Readers see them strictly increasing, and at
@@ -32,8 +32,8 @@ fn offsets(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     let (mut end, mut end_at) = (0, queue.born);
     for message in &queue.messages {
         let offset = message.stored.offset;
-        let lost_between = index.went_back.iter().any(|&went| end_at < went && went < message.at);
-        let what = if lost_between {
+        let lost = index.lost_between(end_at, message.at);
+        let what = if lost {
             acknowledged_by_itself(index, queue, message).then(|| {
                 format!(
                     "{} used offset {offset} again, which it had acknowledged before the database went back",
@@ -51,7 +51,7 @@ fn offsets(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
             let what = format!("in {}, {what}", index.queue_name(id));
             violations.push(index.violation(Promise::Order, what, [end_at, message.at]));
         }
-        if offset > end || lost_between {
+        if offset > end || lost {
             (end, end_at) = (offset, message.at);
         }
     }
@@ -221,16 +221,12 @@ fn contents(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
     let Some((id, queue)) = index.queue_of(reader).and_then(|id| Some((id, index.queues.get(&id)?))) else {
         return Vec::new();
     };
-    let of_another = |body: &str| {
-        let stored = index.bodies.get(body).map_or(&[][..], |body| &body.stored);
-        !stored.is_empty() && stored.iter().all(|(queue, _)| *queue != id)
-    };
-    let differs = |received: &super::index::Received<'_>| {
+    let differs = |received: &Received<'_>| {
         let same = |message: &Message<'_>| {
             message.stored.body == received.body && folded(&message.stored.topic) == folded(received.topic)
         };
         let first = queue.at_offset(received.offset).next()?;
-        if queue.at_offset(received.offset).any(same) || of_another(received.body) {
+        if queue.at_offset(received.offset).any(same) || index.is_of_another_queue(received, id) {
             return None;
         }
         let what = format!(
@@ -292,6 +288,14 @@ mod tests {
         run.log().left.remove(&2);
         let push = run.clone().send("c");
         innocent(run.clone().take_over(2).store("c").fail(push, "OUTCOME_UNKNOWN", true));
+        // It was never told that the other one was stored.
+        let mut unknown = Run::new();
+        let push = unknown.push("a").send("b");
+        unknown.store("b").fail(push, "OUTCOME_UNKNOWN", true).record("database", Event::StoreWentBack);
+        unknown.log().end = 1;
+        unknown.send("c");
+        innocent(unknown.store("c"));
+
         run.send("c");
         assert!(guilty(run.store("c"), Order).contains("which it had acknowledged before the database went back"));
     }

@@ -27,7 +27,7 @@ fn stamps(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     for message in &queue.messages {
         let stored = message.stored;
         let Some(first) = known.insert((stored.producer, stored.sequence), message) else { continue };
-        if lost_between(index, first.at, message.at) {
+        if index.lost_between(first.at, message.at) {
             continue;
         }
         let what = format!(
@@ -53,7 +53,7 @@ fn ids(index: &Index<'_>) -> Vec<Violation> {
         let Some((of, first)) = known.insert(stored.id, (queue, message)) else { continue };
         let same_push =
             of == queue && (first.stored.producer, first.stored.sequence) == (stored.producer, stored.sequence);
-        if same_push || lost_between(index, first.at, message.at) {
+        if same_push || index.lost_between(first.at, message.at) {
             continue;
         }
         let what = format!(
@@ -92,7 +92,7 @@ fn copies(index: &Index<'_>, text: &str, body: &Body<'_>) -> Vec<Violation> {
         let mut copies: Vec<_> = stored.into_values().collect();
         copies.sort_by_key(|message| message.at);
         let (first, last) = (copies.first()?, copies.last()?);
-        if copies.len() <= allowed || lost_between(index, first.at, last.at) {
+        if copies.len() <= allowed || index.lost_between(first.at, last.at) {
             return None;
         }
         let offsets: Vec<_> = copies.iter().map(|message| message.stored.offset).collect();
@@ -102,11 +102,6 @@ fn copies(index: &Index<'_>, text: &str, body: &Body<'_>) -> Vec<Violation> {
         Some(index.violation(Promise::PushedOnce, what, records))
     };
     by_queue.into_iter().filter_map(too_many).collect()
-}
-
-/// What the database forgot, it stores again.
-fn lost_between(index: &Index<'_>, first: At, second: At) -> bool {
-    index.went_back.iter().any(|&went| first < went && went < second)
 }
 
 #[cfg(test)]

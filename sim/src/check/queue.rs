@@ -1,0 +1,95 @@
+//! A queue, as the database tells of it.
+
+use super::index::At;
+use crate::history::StoredMessage;
+
+/// A queue; those that were created with a label that another had before are others.
+#[derive(Debug, Default)]
+pub(super) struct Queue<'a> {
+    /// In lower case, if it is known.
+    pub(super) label: Option<String>,
+    /// The first that was heard of it.
+    pub(super) born: At,
+    /// In the order in which they were stored.
+    pub(super) messages: Vec<Message<'a>>,
+    /// Indices into `messages`, by offset, then as they were stored.
+    by_offset: Vec<usize>,
+    pub(super) claims: Vec<Claim<'a>>,
+    /// All assignments: the broker's id.
+    pub(super) assignments: Vec<(At, u64)>,
+    pub(super) trims: Vec<Trim>,
+    pub(super) tombstoned: Option<At>,
+    pub(super) audit: Option<Audit<'a>>,
+}
+
+/// A message that the database committed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message<'a> {
+    /// The record of the batch it came with.
+    pub(super) at: At,
+    pub(super) epoch: u64,
+    pub(super) by: &'a str,
+    pub(super) stored_at_millis: u64,
+    pub(super) stored: &'a StoredMessage,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim<'a> {
+    pub(super) at: At,
+    pub(super) epoch: u64,
+    pub(super) broker_id: u64,
+    pub(super) incarnation: &'a str,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trim {
+    pub(super) at: At,
+    pub(super) through: u64,
+    pub(super) at_millis: u64,
+}
+
+/// What is left of a queue at the end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Audit<'a> {
+    pub(super) at: At,
+    pub(super) end: u64,
+    pub(super) messages: &'a [StoredMessage],
+}
+
+impl<'a> Queue<'a> {
+    /// One of which nothing is known but when it was first heard of.
+    pub(super) fn new(born: At) -> Self {
+        Self { born, ..Self::default() }
+    }
+
+    /// Makes what was gathered ready to be looked up.
+    pub(super) fn arrange(&mut self) {
+        self.by_offset = (0..self.messages.len()).collect();
+        self.by_offset.sort_by_key(|&nth| self.messages[nth].stored.offset);
+    }
+
+    /// Messages between two offsets, both excluded, by offset.
+    pub(super) fn between(&self, after: u64, before: u64) -> impl Iterator<Item = &Message<'a>> {
+        let from = self.by_offset.partition_point(|&nth| self.messages[nth].stored.offset <= after);
+        let messages = self.by_offset[from..].iter().map(|&nth| &self.messages[nth]);
+        messages.take_while(move |message| message.stored.offset < before)
+    }
+
+    /// What was stored at an offset, in the order in which it was.
+    pub(super) fn at_offset(&self, offset: u64) -> impl Iterator<Item = &Message<'a>> {
+        let from = self.by_offset.partition_point(|&nth| self.messages[nth].stored.offset < offset);
+        let messages = self.by_offset[from..].iter().map(|&nth| &self.messages[nth]);
+        messages.take_while(move |message| message.stored.offset == offset)
+    }
+
+    /// The first trim that took an offset.
+    pub(super) fn trimmed_by(&self, offset: u64) -> Option<&Trim> {
+        // What was trimmed through only grows, except where the database went back.
+        self.trims.iter().find(|trim| trim.through >= offset)
+    }
+
+    /// The last claim before a record.
+    pub(super) fn claim_before(&self, at: At) -> Option<&Claim<'a>> {
+        self.claims[..self.claims.partition_point(|claim| claim.at < at)].last()
+    }
+}
