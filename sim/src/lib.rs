@@ -23,10 +23,12 @@
 //! .unwrap();
 //! ```
 
+pub mod bugs;
 mod chance;
 pub mod check;
 mod cluster;
 mod database;
+pub mod diagram;
 mod explore;
 pub mod history;
 mod hosts;
@@ -39,6 +41,7 @@ pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod shrink;
+pub mod story;
 mod system;
 mod time;
 mod trace;

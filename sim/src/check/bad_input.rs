@@ -25,3 +25,56 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     }
     violations
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        check::{
+            Promise::BadInput,
+            testing::{Run, guilty, innocent},
+        },
+        history::Event,
+    };
+
+    fn refused(run: &mut Run, got: &str, message: &str) {
+        let event = Event::BadInput {
+            what: "a push of bad-1 with a line break in its topic".into(),
+            expected: "INVALID_NAME".into(),
+            got: got.into(),
+            message: message.into(),
+            names: vec!["topic".into()],
+        };
+        run.record("operator", event);
+    }
+
+    #[test]
+    fn it_is_refused_by_name() {
+        let mut run = Run::new();
+        refused(&mut run, "INVALID_NAME", "topic has a character that cannot be printed");
+        innocent(run.push("good-1").finish());
+    }
+
+    #[test]
+    fn it_is_accepted_or_refused_for_another_reason() {
+        for got in ["ok", "INTERNAL"] {
+            let mut run = Run::new();
+            refused(&mut run, got, "topic");
+            guilty(&run, BadInput);
+        }
+    }
+
+    #[test]
+    fn the_field_is_not_named() {
+        let mut run = Run::new();
+        refused(&mut run, "INVALID_NAME", "bad input");
+        assert!(guilty(&run, BadInput).contains(r#"does not name "topic""#));
+    }
+
+    #[test]
+    fn it_is_stored_all_the_same() {
+        let mut run = Run::new();
+        run.store("bad-1");
+        refused(&mut run, "INVALID_NAME", "topic has a character that cannot be printed");
+        guilty(&run, BadInput);
+    }
+}

@@ -91,7 +91,7 @@ fn denied(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let created = alive(index, reader.channel, at)?;
     let (name, id) = (reader.name(), reader.channel);
     let what = format!("{name} was told that there is no channel {id}, which nobody deleted");
-    Some(index.violation(Promise::ChannelsSurvive, what, [created.at, reader.began(), at]))
+    Some(index.violation(Promise::ChannelsSurvive, what, [created.at, reader.began, at]))
 }
 
 /// A message that is not for the channel.
@@ -108,4 +108,116 @@ fn misled(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
         let what = format!("{} was given offset {} {why}", reader.name(), received.offset);
         Some(index.violation(Promise::ChannelsSurvive, what, [created.at, received.at]))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use crate::{
+        check::{
+            Promise::ChannelsSurvive,
+            testing::{CHANNEL, Run, guilty, innocent},
+        },
+        history::Event,
+    };
+
+    const OTHER: Uuid = Uuid::from_u128(0xc2);
+
+    fn seen(run: &mut Run, channel: Uuid, topic: Option<&str>) {
+        run.record("operator", Event::ChannelSeen { channel, topic: topic.map(Into::into) });
+    }
+
+    #[test]
+    fn they_survive() {
+        let mut run = Run::new();
+        run.channel(OTHER, "News", 0).take_over(2);
+        run.channels.get_mut(&OTHER).expect("it was created").1 = "news".into();
+        seen(&mut run, OTHER, Some("news"));
+        seen(&mut run, CHANNEL, Some("__none__"));
+        innocent(run.stream(1).finish());
+    }
+
+    #[test]
+    fn one_is_gone() {
+        let mut run = Run::new();
+        run.channels.clear();
+        assert!(guilty(run.finish(), ChannelsSurvive).ends_with("is gone, and nobody deleted it"));
+    }
+
+    #[test]
+    fn one_has_another_topic_start_or_queue() {
+        let mut run = Run::new();
+        run.push("a");
+        for changed in [(1, "news", 0), (1, "", 1), (2, "", 0)] {
+            let mut run = run.clone();
+            run.channels.insert(CHANNEL, (changed.0, changed.1.into(), changed.2));
+            guilty(run.finish(), ChannelsSurvive);
+        }
+        run.channel(OTHER, "", 1).channels.insert(OTHER, (1, String::new(), 0));
+        guilty(run.finish(), ChannelsSurvive);
+    }
+
+    #[test]
+    fn a_start_that_was_not_told_lies_behind_what_was_gone() {
+        let mut run = Run::new();
+        run.push_for("a", 50).push("b").wait(100).trim(1).channel(OTHER, "", 0);
+        run.channels.insert(OTHER, (1, String::new(), 1));
+        innocent(run.finish());
+    }
+
+    #[test]
+    fn deleted_ones_are_gone() {
+        let mut run = Run::new();
+        run.push("a");
+        let op = run.next_op();
+        run.record("operator", Event::ChannelDeleting { op, channel: CHANNEL });
+        run.channels.clear();
+        let mut unknown = run.clone();
+        seen(&mut unknown, CHANNEL, None);
+        unknown.record("operator", Event::AdminFailed { op, code: "DEADLINE_EXCEEDED".into(), unknown: true });
+        innocent(unknown.clone().stream(1).end(1, "CHANNEL_NOT_FOUND").finish());
+        run.record("operator", Event::ChannelDeleted { op, channel: CHANNEL });
+        seen(&mut run, CHANNEL, None);
+        innocent(run.finish());
+        // With its queue.
+        let mut run = Run::new();
+        run.delete();
+        seen(&mut run, CHANNEL, None);
+        innocent(run.create(2).finish());
+    }
+
+    #[test]
+    fn a_delete_that_failed_may_be_done_later() {
+        let mut run = Run::new();
+        let op = run.next_op();
+        run.record("operator", Event::ChannelDeleting { op, channel: CHANNEL });
+        run.record("operator", Event::AdminFailed { op, code: "DEADLINE_EXCEEDED".into(), unknown: true });
+        innocent(run.finish());
+    }
+
+    #[test]
+    fn a_manager_does_not_know_it() {
+        let mut run = Run::new();
+        seen(&mut run, CHANNEL, None);
+        guilty(&run, ChannelsSurvive);
+        let mut run = Run::new();
+        seen(&mut run, CHANNEL, Some("news"));
+        guilty(&run, ChannelsSurvive);
+    }
+
+    #[test]
+    fn subscribers_are_told_that_it_is_gone() {
+        guilty(Run::new().take_over(2).stream(1).end(1, "CHANNEL_NOT_FOUND"), ChannelsSurvive);
+        guilty(Run::new().consumer("b1", None).stop("b1", Some("CHANNEL_NOT_FOUND")), ChannelsSurvive);
+        innocent(Run::new().take_over(2).stream(1).end(1, "NOT_HOSTED"));
+    }
+
+    #[test]
+    fn subscribers_are_given_what_is_not_for_the_channel() {
+        let mut run = Run::new();
+        run.push("a").push("b");
+        guilty(run.clone().channel(OTHER, "news", 0).stream_of(1, OTHER, None).see(1, [1]), ChannelsSurvive);
+        guilty(run.channel(OTHER, "", 1).stream_of(1, OTHER, None).see(1, [1, 2]), ChannelsSurvive);
+    }
 }

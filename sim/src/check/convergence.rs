@@ -58,3 +58,57 @@ fn answered_late(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Viol
     let what = format!("push {number} of {} to {:?} was answered {late} ms too late", brief(push.body), push.label);
     Some(index.violation(Promise::Convergence, what, [push.at, at]))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        check::{
+            Promise::Convergence,
+            testing::{Run, guilty, innocent},
+        },
+        history::{Event, Phase},
+    };
+
+    #[test]
+    fn all_in_good_time() {
+        let mut run = Run::new();
+        let push = run.fault(0).send("a");
+        run.wait(60_000).mend(0).phase(Phase::Healed).wait(4_000);
+        run.store("a").ack(push).record("fate", Event::Converged);
+        innocent(run.phase(Phase::Drain).phase(Phase::Audit).audit());
+    }
+
+    #[test]
+    fn time_runs_out() {
+        let mut run = Run::new();
+        let push = run.send("a");
+        run.phase(Phase::Healed).wait(30_000);
+        run.record("fate", Event::TimeUp { pending: format!("push {push}") });
+        assert_eq!(guilty(run.phase(Phase::Audit).audit(), Convergence), "time ran out; what was missing: push 1");
+    }
+
+    #[test]
+    fn it_takes_too_long() {
+        let mut run = Run::new();
+        run.phase(Phase::Healed).wait(5_500).record("fate", Event::Converged);
+        assert!(guilty(&run, Convergence).starts_with("it took 5501 ms"));
+    }
+
+    #[test]
+    fn it_never_happens() {
+        innocent(Run::new().phase(Phase::Healed).push("a"));
+        guilty(Run::new().phase(Phase::Healed).push("a").phase(Phase::Drain), Convergence);
+        guilty(Run::new().phase(Phase::Healed).wait(6_000).push("a"), Convergence);
+    }
+
+    #[test]
+    fn a_push_waits_too_long() {
+        let mut run = Run::new();
+        let push = run.send("a");
+        run.store("a").phase(Phase::Healed).record("fate", Event::Converged);
+        run.phase(Phase::Drain).wait(6_000);
+        assert!(
+            guilty(run.ack(push).phase(Phase::Audit).audit(), Convergence).ends_with("was answered 1003 ms too late")
+        );
+    }
+}

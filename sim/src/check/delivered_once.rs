@@ -35,7 +35,7 @@ fn before_position(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> 
         again.offset,
         brief(again.body),
     );
-    Some(index.violation(Promise::DeliveredOnce, what, [reader.began(), again.at]))
+    Some(index.violation(Promise::DeliveredOnce, what, [reader.began, again.at]))
 }
 
 fn twice(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
@@ -73,4 +73,80 @@ fn ids(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
         violations.push(index.violation(Promise::DeliveredOnce, what, [first.at, received.at]));
     }
     violations
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use crate::check::{
+        Promise::DeliveredOnce,
+        testing::{CHANNEL, Run, guilty, innocent},
+    };
+
+    fn three() -> Run {
+        let mut run = Run::new();
+        run.push("a").push("b").push("c");
+        run
+    }
+
+    #[test]
+    fn once_across_restarts() {
+        let mut run = three();
+        run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", Some("CRASHED")).consumer("b2", Some(2));
+        innocent(run.deliver("b2", [3]).finish());
+    }
+
+    #[test]
+    fn who_kept_an_older_position_is_given_what_came_after_it() {
+        let mut run = three();
+        run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", Some("CRASHED")).consumer("b2", Some(1));
+        innocent(run.deliver("b2", [2, 3]).finish());
+    }
+
+    #[test]
+    fn who_kept_no_position_is_given_all() {
+        let mut run = three();
+        run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", None).consumer("b2", None);
+        innocent(run.deliver("b2", [1, 2, 3]).finish());
+    }
+
+    #[test]
+    fn a_consumer_is_given_one_twice() {
+        assert_eq!(
+            guilty(three().consumer("b1", None).deliver("b1", [1, 2, 2, 3]), DeliveredOnce),
+            r#"consumer b1 of billing was given offset 2 ("b") twice"#
+        );
+        guilty(three().consumer("b1", None).deliver("b1", [1, 2, 3, 1]), DeliveredOnce);
+    }
+
+    #[test]
+    fn an_application_is_given_one_again_after_it_came_back() {
+        let mut run = three();
+        run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", None).consumer("b2", Some(2));
+        guilty(run.deliver("b2", [2, 3]).finish(), DeliveredOnce);
+    }
+
+    #[test]
+    fn a_stream_begins_at_its_position_instead_of_after() {
+        guilty(three().resume(1, 2).see(1, [2, 3]), DeliveredOnce);
+        innocent(three().resume(1, 2).see(1, [3]));
+    }
+
+    #[test]
+    fn streams_from_the_start_see_all_again() {
+        let mut run = three();
+        run.stream(1).see(1, [1, 2]).end(1, "UNAVAILABLE");
+        let channel = Uuid::from_u128(0xc2);
+        innocent(run.channel(channel, "", 0).stream_of(2, channel, None).see(2, [1, 2, 3]).finish());
+    }
+
+    #[test]
+    fn a_copy_has_another_id() {
+        let mut run = three();
+        let mut copy = run.log().all[&1].clone();
+        copy.id = Uuid::from_u128(9);
+        run.stream_of(1, CHANNEL, None).see(1, [1]).end(1, "UNAVAILABLE");
+        guilty(run.stream(2).see_message(2, copy), DeliveredOnce);
+    }
 }

@@ -76,3 +76,48 @@ impl Counts {
         counts
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::testing::Run;
+
+    #[test]
+    fn a_history_is_counted() {
+        let mut run = Run::new();
+        run.fault(0).mend(0);
+        let push = run.send("a");
+        run.fault(1).mend(1).store("a").ack(push).fault(2);
+        let push = run.send("b");
+        run.fail(push, "FENCED", false)
+            .fault(3)
+            .take_over(2)
+            .stream(1)
+            .see(1, [1])
+            .consumer("b1", None)
+            .deliver("b1", [1]);
+        run.finish();
+        let counts = Counts::of(&run.history);
+        let expected = Counts {
+            pushes: 2,
+            acknowledgements: 1,
+            deliveries: 2,
+            faults: 4,
+            faults_in_flight: 2,
+            failovers: 1,
+            simulated_millis: run.history.len() as u64,
+        };
+        assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn too_little_says_nothing() {
+        let floors = Floors { acknowledgements: 2, deliveries: 3, faults_in_flight: 1 };
+        let enough = Counts { acknowledgements: 2, deliveries: 3, faults_in_flight: 1, ..Counts::default() };
+        assert_eq!(vacuous(&enough, &floors), None);
+        let few = Counts { deliveries: 2, ..enough };
+        assert_eq!(vacuous(&few, &floors).as_deref(), Some("deliveries: 2, below the floor of 3"));
+        assert!(vacuous(&Counts { acknowledgements: 1, ..enough }, &floors).is_some());
+        assert!(vacuous(&Counts { faults_in_flight: 0, ..enough }, &floors).is_some());
+    }
+}

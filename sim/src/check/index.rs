@@ -140,13 +140,15 @@ pub(super) struct Reader<'a> {
     /// The observer, or the application.
     pub(super) owner: &'a str,
     pub(super) channel: Uuid,
+    /// The first that was heard of it.
+    pub(super) began: At,
     /// When the request for it left; none if that is not told.
     pub(super) asked: Option<At>,
-    /// When it was answered; of a consumer, when it started. None if it was refused.
+    /// When it was granted; of a consumer, when it started. None if it was refused.
     pub(super) opened: Option<At>,
     /// After which position it is to go on.
     pub(super) after: Option<Pos>,
-    /// Which broker serves a stream, and what it says about the queue.
+    /// Which broker a stream was asked of, and what it said about the queue when it granted it.
     pub(super) broker: Option<&'a str>,
     pub(super) position: Option<Pos>,
     pub(super) received: Vec<Received<'a>>,
@@ -176,11 +178,6 @@ impl Reader<'_> {
             ReaderKind::Stream(number) => format!("stream {number} of {}", self.owner),
             ReaderKind::Consumer(name) => format!("consumer {name} of {}", self.owner),
         }
-    }
-
-    /// The first that was heard of it.
-    pub(super) fn began(&self) -> At {
-        self.asked.or(self.opened).unwrap_or_default()
     }
 
     pub(super) fn is_consumer(&self) -> bool {
@@ -519,7 +516,7 @@ impl<'a> Queue<'a> {
 fn end_superseded(readers: &mut [Reader<'_>]) {
     let mut next = BTreeMap::new();
     for reader in readers.iter_mut().rev() {
-        let later = next.insert(reader.owner, reader.began());
+        let later = next.insert(reader.owner, reader.began);
         reader.ended = reader.ended.or(later.map(|at| (at, None)));
     }
 }
@@ -547,6 +544,7 @@ impl<'a> Readers<'a> {
             kind,
             owner,
             channel,
+            began: at,
             asked: None,
             opened: None,
             after,
@@ -567,11 +565,15 @@ impl<'a> Readers<'a> {
                     readers.len() - 1
                 });
                 let reader = &mut readers[place];
-                (reader.opened, reader.broker, reader.position) = (Some(at), Some(broker.as_str()), *position);
+                // A refusal comes without a position.
+                reader.opened = position.map(|_| at);
+                (reader.broker, reader.position) = (Some(broker.as_str()), *position);
             }
             Event::StreamMessage { stream, id, offset, topic, body } => {
                 if let Some(&place) = self.streams.get(stream) {
-                    readers[place].received.push(Received { at, id: *id, offset: *offset, topic, body });
+                    let reader = &mut readers[place];
+                    reader.opened.get_or_insert(reader.began);
+                    reader.received.push(Received { at, id: *id, offset: *offset, topic, body });
                 }
             }
             Event::StreamEnded { stream, code } => {

@@ -13,11 +13,15 @@ mod durable;
 mod faults;
 mod floors;
 mod index;
+#[cfg(test)]
+mod lawful;
 mod no_loss;
 mod nothing_silent;
 mod one_writer;
 mod order;
 mod pushed_once;
+#[cfg(test)]
+mod testing;
 mod time_to_live;
 
 use serde::{Deserialize, Serialize};

@@ -92,7 +92,7 @@ impl Reading<'_, '_> {
                 Some(late) => ("before it was stored", vec![late.at]),
                 None => ("which was never stored", Vec::new()),
             };
-            records.extend([self.reader.began(), at]);
+            records.extend([self.reader.began, at]);
             let what = format!("{name} was given offset {offset} of {queue} ({}) {when}", brief(body));
             Some(self.index.violation(Promise::NoLoss, what, records))
         })
@@ -112,7 +112,7 @@ impl Reading<'_, '_> {
             return None;
         }
         let what = format!("{} was told {code}, although the database lost nothing", self.reader.name());
-        Some(self.index.violation(Promise::NoLoss, what, [self.reader.began(), at]))
+        Some(self.index.violation(Promise::NoLoss, what, [self.reader.began, at]))
     }
 }
 
@@ -130,8 +130,10 @@ fn left_out(index: &Index<'_>, last: &Reader<'_>) -> Option<Violation> {
         index.readers.iter().filter(|reader| reader.owner == last.owner && index.queue_of(reader) == Some(id));
     let given: BTreeSet<u64> =
         of_owner.flat_map(|reader| reader.received.iter().map(|received| received.offset)).collect();
+    // What comes later tells the run that all have everything: it need not have reached anybody.
+    let due = at.min(index.milestones.drain?);
     let lacks = |message: &&Message<'_>| {
-        message.at < at
+        message.at < due
             && accepts(channel.topic, &message.stored.topic)
             && !given.contains(&message.stored.offset)
             && !index.is_excused(queue, message, at)
@@ -142,7 +144,7 @@ fn left_out(index: &Index<'_>, last: &Reader<'_>) -> Option<Violation> {
     let queue = index.queue_name(id);
     let others = and_others(missing.count());
     let what = format!("{} was never given offset {offset} of {queue} ({body}){others}", last.name());
-    Some(index.violation(Promise::NoLoss, what, [first.at, last.began(), at]))
+    Some(index.violation(Promise::NoLoss, what, [first.at, last.began, at]))
 }
 
 /// When an owner must have got everything: when the audit begins, which is when the run says that all have, or when it left
@@ -171,4 +173,190 @@ fn starts_beyond_end(index: &Index<'_>, channel: Created<'_>) -> Option<Violatio
     let name = index.queue_name(channel.queue_id);
     let what = format!("a channel of {name} starts after offset {}, beyond the end, {end}", channel.start);
     Some(index.violation(Promise::NoLoss, what, [channel.at]))
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use crate::{
+        check::{
+            Promise::NoLoss,
+            testing::{CHANNEL, Run, guilty, innocent},
+        },
+        history::{Event, Phase},
+    };
+
+    fn three() -> Run {
+        let mut run = Run::new();
+        run.push("a").push("b").push("c");
+        run
+    }
+
+    #[test]
+    fn everybody_gets_everything() {
+        let mut run = three();
+        run.stream(1).see(1, [1, 2]).end(1, "UNAVAILABLE").resume(2, 2).see(2, [3]);
+        run.consumer("b1", None).deliver("b1", [1]).stop("b1", None).consumer("b2", Some(1)).deliver("b2", [2, 3]);
+        innocent(run.finish());
+    }
+
+    #[test]
+    fn one_is_left_out() {
+        let mut run = three();
+        run.stream(1).see(1, [1, 3]);
+        let what = guilty(&run, NoLoss);
+        assert_eq!(what, r#"stream 1 of o1 was given offset 3 of queue "orders" (1) after 1, but not 2 ("b")"#);
+    }
+
+    #[test]
+    fn the_first_is_left_out() {
+        let mut run = three();
+        run.consumer("b1", None).deliver("b1", [2, 3]);
+        guilty(&run, NoLoss);
+    }
+
+    #[test]
+    fn resuming_leaves_one_out() {
+        let mut run = three();
+        run.stream(1).see(1, [1]).end(1, "UNAVAILABLE").resume(2, 1).see(2, [3]);
+        guilty(&run, NoLoss);
+    }
+
+    #[test]
+    fn a_position_is_saved_before_the_delivery() {
+        let mut run = three();
+        run.consumer("b1", None).deliver("b1", [1]).stop("b1", None).consumer("b2", Some(2)).deliver("b2", [3]);
+        guilty(&run, NoLoss);
+    }
+
+    #[test]
+    fn what_was_never_acknowledged_reaches_all_or_none() {
+        let mut run = three();
+        let push = run.send("d");
+        run.store("d").fail(push, "OUTCOME_UNKNOWN", true).push("e");
+        run.stream(1).see(1, [1, 2, 3, 4, 5]).consumer("b1", None).deliver("b1", [1, 2, 3, 5]);
+        assert!(guilty(&run, NoLoss).contains(r#"("d")"#));
+    }
+
+    #[test]
+    fn the_last_never_come() {
+        let mut run = three();
+        run.stream(1).see(1, [1]).end(1, "UNAVAILABLE").resume(2, 1);
+        let what = guilty(run.finish(), NoLoss);
+        assert_eq!(what, r#"stream 2 of o1 was never given offset 2 of queue "orders" (1) ("b") and another message"#);
+        // The consumer that stops by itself when all is said to be done.
+        let mut run = three();
+        run.consumer("b1", None).deliver("b1", [1]).phase(Phase::Healed).record("fate", Event::Converged);
+        run.phase(Phase::Drain).stop("b1", None).phase(Phase::Audit).audit();
+        guilty(&run, NoLoss);
+    }
+
+    #[test]
+    fn who_left_lacks_nothing() {
+        let mut run = three();
+        run.stream(1).see(1, [1]).end(1, "UNAVAILABLE");
+        run.consumer("b1", None).deliver("b1", [1]).stop("b1", None);
+        innocent(run.finish());
+    }
+
+    #[test]
+    fn who_ran_out_of_time_is_not_judged_by_the_end() {
+        let mut run = three();
+        run.stream(1).see(1, [1]).phase(Phase::Healed).record("fate", Event::Converged);
+        innocent(run.phase(Phase::Audit).audit());
+    }
+
+    #[test]
+    fn an_observer_that_began_again_had_it_before() {
+        let mut run = three();
+        run.stream(1).see(1, [1, 2, 3]).end(1, "UNAVAILABLE");
+        let channel = Uuid::from_u128(0xc2);
+        run.channel(channel, "", 0).stream_of(2, channel, None).see(2, [1]);
+        innocent(run.finish());
+    }
+
+    #[test]
+    fn what_is_gone_need_not_come() {
+        // Expired.
+        let mut run = Run::new();
+        run.push("a").push_for("b", 50).push("c").wait(100).stream(1).see(1, [1, 3]);
+        innocent(run.finish());
+        // Trimmed.
+        innocent(Run::new().push_for("a", 50).push("b").wait(100).trim(1).stream(1).see(1, [2]).finish());
+        // The clock was set back, and the broker did not know yet.
+        let mut run = Run::new();
+        run.push("a").push_for("b", 1_000).push("c").wait(999).set_clock(-5_000).wait(500);
+        innocent(run.stream(1).see(1, [1, 3]));
+        // Deleted.
+        innocent(three().delete().stream(1).see(1, [3]).end(1, "QUEUE_REPLACED"));
+        // Lost with the database.
+        let mut run = three();
+        run.record("database", Event::StoreWentBack);
+        innocent(run.stream(1).see(1, [3]));
+    }
+
+    #[test]
+    fn what_is_alive_has_to_come() {
+        let mut run = Run::new();
+        run.push("a").push_for("b", 1_000).push("c").wait(100).stream(1).see(1, [1, 3]);
+        guilty(&run, NoLoss);
+    }
+
+    #[test]
+    fn topics_are_compared_in_lower_case() {
+        let channel = Uuid::from_u128(0xc2);
+        let mut run = Run::new();
+        for (body, topic) in [("a", "News"), ("b", "news"), ("c", "sport"), ("d", "__none__"), ("e", "NEWS")] {
+            let push = run.send(body);
+            run.store_with(body, |message| message.topic = topic.into()).ack(push);
+        }
+        run.channel(channel, "nEWs", 0);
+        innocent(run.clone().stream_of(1, channel, None).see(1, [1, 2, 5]).finish());
+        guilty(run.clone().stream_of(1, channel, None).see(1, [1, 5]), NoLoss);
+    }
+
+    #[test]
+    fn a_late_start_is_a_start() {
+        let channel = Uuid::from_u128(0xc2);
+        innocent(three().channel(channel, "", 2).stream_of(1, channel, None).see(1, [3]).finish());
+        assert!(guilty(three().channel(channel, "", 4), NoLoss).contains("beyond the end, 3"));
+    }
+
+    #[test]
+    fn what_is_delivered_is_stored() {
+        let mut run = three();
+        let phantom = run.clone().push("d").log().all[&4].clone();
+        run.stream(1).see(1, [1, 2, 3]).see_message(1, phantom.clone());
+        assert!(guilty(&run, NoLoss).ends_with("which was never stored"));
+
+        let mut run = three();
+        run.stream(1).see(1, [1, 2, 3]).see_message(1, phantom);
+        run.push("d");
+        assert!(guilty(&run, NoLoss).ends_with("before it was stored"));
+    }
+
+    #[test]
+    fn nobody_is_sent_away_for_a_loss_that_there_was_not() {
+        guilty(three().stream(1).see(1, [1]).end(1, "STORE_WENT_BACK"), NoLoss);
+        let mut run = three();
+        run.consumer("b1", Some(3)).stop("b1", Some("OFFSET_OUT_OF_RANGE"));
+        guilty(&run, NoLoss);
+        let mut run = three();
+        run.record("database", Event::StoreWentBack);
+        innocent(run.stream(1).end(1, "STORE_WENT_BACK"));
+    }
+
+    #[test]
+    fn a_refused_stream_is_none() {
+        let mut run = three();
+        let (stream, observer, broker) = (1, "o1".to_owned(), "broker-2".to_owned());
+        run.record(
+            "consumer-1",
+            Event::StreamAsked { stream, observer: observer.clone(), channel: CHANNEL, after: None },
+        );
+        let opened = Event::StreamOpened { stream, observer, channel: CHANNEL, after: None, broker, position: None };
+        run.record("consumer-1", opened);
+        innocent(run.end(1, "NOT_HOSTED").finish());
+    }
 }

@@ -65,7 +65,7 @@ fn stored_all_the_same(index: &Index<'_>, text: &str, body: &Body<'_>) -> Option
 fn without_reason(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let (at, code) = reader.ended?;
     let what = code.filter(|code| code.is_empty()).map(|_| format!("{} ended, and no code says why", reader.name()))?;
-    Some(index.violation(Promise::NothingSilent, what, [reader.began(), at]))
+    Some(index.violation(Promise::NothingSilent, what, [reader.began, at]))
 }
 
 /// What one record alone shows.
@@ -82,5 +82,94 @@ fn untrue(record: &Record) -> Option<String> {
             Some(format!("{of} says that it is {says}, and is {is}"))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        check::{
+            Promise::NothingSilent,
+            testing::{LABEL, Run, guilty, innocent},
+        },
+        history::Event,
+    };
+
+    #[test]
+    fn a_push_is_never_answered() {
+        let mut run = Run::new();
+        run.send("a");
+        innocent(&run);
+        guilty(run.finish(), NothingSilent);
+    }
+
+    #[test]
+    fn a_call_is_never_answered() {
+        let mut run = Run::new();
+        let op = run.next_op();
+        run.record("operator", Event::QueueDeleting { op, label: LABEL.into() });
+        assert_eq!(guilty(run.finish(), NothingSilent), r#"the call to delete queue "orders" never had an answer"#);
+    }
+
+    #[test]
+    fn what_failed_for_certain_is_stored() {
+        let mut run = Run::new();
+        let push = run.send("a");
+        run.store("a");
+        innocent(run.clone().fail(push, "OUTCOME_UNKNOWN", true).finish());
+        assert!(
+            guilty(run.fail(push, "FENCED", false).finish(), NothingSilent).ends_with("told that it is not: FENCED")
+        );
+    }
+
+    #[test]
+    fn what_failed_for_certain_is_tried_again() {
+        let mut run = Run::new();
+        let push = run.send("a");
+        run.fail(push, "FENCED", false);
+        innocent(run.clone().finish());
+        let again = run.retry(push);
+        innocent(run.clone().store("a").ack(again).finish());
+        // Of two attempts one did it.
+        let third = run.retry(push);
+        innocent(run.store("a").fail(again, "OUTCOME_UNKNOWN", true).fail(third, "SEQUENCE_GAP", false).finish());
+    }
+
+    #[test]
+    fn it_was_stored_before_it_was_tried_again() {
+        let mut run = Run::new();
+        let push = run.send("a");
+        run.fail(push, "FENCED", false).store("a");
+        let again = run.retry(push);
+        guilty(run.ack(again).finish(), NothingSilent);
+    }
+
+    #[test]
+    fn no_code_says_why() {
+        guilty(Run::new().stream(1).end(1, ""), NothingSilent);
+        guilty(Run::new().consumer("b1", None).stop("b1", Some("")), NothingSilent);
+        let mut run = Run::new();
+        let push = run.send("a");
+        guilty(run.fail(push, "", true), NothingSilent);
+        innocent(Run::new().consumer("b1", None).stop("b1", None));
+    }
+
+    #[test]
+    fn a_stream_of_a_host_that_crashed_needs_no_reason() {
+        innocent(Run::new().stream(1).stream(2));
+    }
+
+    #[test]
+    fn health_lies() {
+        let health = |healthy, expected| {
+            let mut run = Run::new();
+            run.record("operator", Event::Health { of: "broker-1".into(), healthy, expected });
+            run
+        };
+        guilty(&health(true, Some(false)), NothingSilent);
+        guilty(&health(false, Some(true)), NothingSilent);
+        innocent(&health(true, Some(true)));
+        innocent(&health(false, Some(false)));
+        innocent(&health(true, None));
     }
 }

@@ -159,3 +159,130 @@ pub(super) fn overdue(index: &Index<'_>, reader: &Reader<'_>, since: At) -> Opti
     let deadline = index.faults.quiet_for(bound, index.micros(last));
     (index.micros(until) > deadline).then_some(until)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        check::{
+            Promise::OneWriter,
+            testing::{Run, guilty, innocent},
+        },
+        history::Event,
+    };
+
+    /// Stores as another broker, or under another epoch, than it should.
+    fn store_as(run: &mut Run, body: &str, owner: u64, epoch: u64) {
+        let rightful = (run.log().owner, run.log().epoch);
+        (run.log().owner, run.log().epoch) = (owner, epoch);
+        run.store(body);
+        (run.log().owner, run.log().epoch) = rightful;
+    }
+
+    #[test]
+    fn one_after_the_other() {
+        let mut run = Run::new();
+        run.push("a").take_over(2).push("b").take_over(1).take_over(1).push("c");
+        innocent(run.finish());
+    }
+
+    #[test]
+    fn the_old_one_appends() {
+        let mut run = Run::new();
+        run.push("a").take_over(2);
+        let push = run.send("b");
+        store_as(&mut run, "b", 1, 1);
+        assert_eq!(
+            guilty(run.ack(push).finish(), OneWriter),
+            r#"broker-1 stored offset 2 of queue "orders" (1) under epoch 1, when broker-2 had claimed epoch 2"#
+        );
+    }
+
+    #[test]
+    fn somebody_else_appends() {
+        let mut run = Run::new();
+        let push = run.send("a");
+        store_as(&mut run, "a", 2, 1);
+        guilty(run.ack(push).finish(), OneWriter);
+    }
+
+    #[test]
+    fn nobody_claimed_the_epoch() {
+        let mut run = Run::new();
+        let push = run.send("a");
+        store_as(&mut run, "a", 1, 2);
+        guilty(run.ack(push).finish(), OneWriter);
+    }
+
+    #[test]
+    fn an_append_on_the_eve_of_the_claim() {
+        let mut run = Run::new();
+        let push = run.send("a");
+        innocent(run.store("a").take_over(2).ack(push).finish());
+    }
+
+    fn claim(run: &mut Run, epoch: u64, broker_id: u64) {
+        let incarnation = format!("run-{broker_id}");
+        run.record("database", Event::Claimed { queue_id: 1, epoch, broker_id, incarnation });
+    }
+
+    #[test]
+    fn claims_count_up() {
+        let mut run = Run::new();
+        claim(&mut run, 3, 1);
+        assert!(guilty(&run, OneWriter).ends_with("under epoch 3, after epoch 1"));
+        let mut run = Run::new();
+        claim(&mut run, 1, 1);
+        innocent(&run);
+        claim(&mut run, 2, 2);
+        assert!(guilty(&run, OneWriter).ends_with("which is assigned to broker-1"));
+    }
+
+    #[test]
+    fn the_old_one_delivers_what_the_new_one_stored() {
+        let mut run = Run::new();
+        run.push("a").stream(1).see(1, [1]).take_over(2).push("b");
+        guilty(run.clone().see(1, [2]), OneWriter);
+        // It has the queue again.
+        innocent(run.take_over(1).see(1, [2]));
+    }
+
+    #[test]
+    fn the_old_one_delivers_what_it_stored_itself() {
+        let mut run = Run::new();
+        innocent(run.push("a").push("b").stream(1).see(1, [1]).take_over(2).wait(3_000).see(1, [2]).end(1, "FENCED"));
+    }
+
+    #[test]
+    fn the_old_one_keeps_its_subscribers() {
+        let mut run = Run::new();
+        run.push("a").stream(1).see(1, [1]).take_over(2).wait(6_000);
+        assert!(guilty(run.clone().end(1, "FENCED"), OneWriter).contains("stays open at broker-1"));
+        innocent(run.clone().take_over(1).wait(1_000).end(1, "UNAVAILABLE"));
+    }
+
+    #[test]
+    fn the_old_one_has_time_to_notice() {
+        innocent(Run::new().stream(1).take_over(2).wait(4_000).end(1, "FENCED"));
+        // Something was in the way, or the subscriber was slow to read what it had been sent.
+        innocent(Run::new().stream(1).take_over(2).fault(0).wait(6_000).mend(0).wait(4_000).end(1, "UNAVAILABLE"));
+        let mut run = Run::new();
+        run.push("a").push("b").stream(1).take_over(2).see(1, [1]).wait(4_000).see(1, [2]).wait(4_000);
+        innocent(run.end(1, "FENCED"));
+    }
+
+    #[test]
+    fn it_claims_again_after_an_unknown_append() {
+        innocent(Run::new().push("a").stream(1).see(1, [1]).take_over(1).wait(9_000).push("b").see(1, [2]).finish());
+    }
+
+    #[test]
+    fn a_database_that_went_back_gives_epochs_again() {
+        let mut run = Run::new();
+        run.push("a").take_over(2).take_over(1);
+        run.record("database", Event::StoreWentBack);
+        run.log().epoch = 1;
+        run.take_over(2);
+        let push = run.send("b");
+        innocent(run.store("b").ack(push).finish());
+    }
+}

@@ -247,3 +247,140 @@ fn contents(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
     };
     reader.received.iter().filter_map(differs).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        check::{
+            Promise::Order,
+            testing::{Run, guilty, innocent},
+        },
+        history::Event,
+    };
+
+    #[test]
+    fn one_after_the_other() {
+        let mut run = Run::new();
+        run.push("a").take_over(2).push("b").push("c").stream(1).see(1, [1, 2, 3]);
+        innocent(run.finish());
+    }
+
+    #[test]
+    fn an_offset_is_used_again() {
+        let mut run = Run::new();
+        run.push("a");
+        let push = run.send("b");
+        run.store_with("b", |message| message.offset = 1).fail(push, "OUTCOME_UNKNOWN", true);
+        assert!(guilty(&run, Order).ends_with("offset 1 was used again"));
+    }
+
+    #[test]
+    fn an_offset_is_left_out() {
+        let mut run = Run::new();
+        run.push("a");
+        let push = run.send("b");
+        run.store_with("b", |message| message.offset = 3).ack(push);
+        assert!(guilty(run.finish(), Order).ends_with("offset 3 follows 1: a gap"));
+    }
+
+    #[test]
+    fn what_a_restored_database_lost_is_used_again_by_who_cannot_know() {
+        let mut run = Run::new();
+        run.push("a").push("b");
+        run.record("database", Event::StoreWentBack);
+        run.log().end = 1;
+        run.log().left.remove(&2);
+        let push = run.clone().send("c");
+        innocent(run.clone().take_over(2).store("c").fail(push, "OUTCOME_UNKNOWN", true));
+        run.send("c");
+        assert!(guilty(run.store("c"), Order).contains("which it had acknowledged before the database went back"));
+    }
+
+    #[test]
+    fn a_stream_goes_back() {
+        let mut run = Run::new();
+        run.push("a").push("b").push("c");
+        guilty(run.clone().stream(1).see(1, [1, 2, 3, 2]), Order);
+        guilty(run.clone().stream(1).see(1, [1, 1, 2]), Order);
+        innocent(run.stream(1).see(1, [1, 2, 3]).end(1, "UNAVAILABLE").stream(2).see(2, [1]));
+    }
+
+    #[test]
+    fn a_consumer_goes_back() {
+        let mut run = Run::new();
+        run.push_for("a", 50).push("b").wait(100);
+        guilty(run.consumer("b1", None).deliver("b1", [2, 1]), Order);
+    }
+
+    #[test]
+    fn sequences_go_back() {
+        let mut run = Run::new();
+        let (a, b) = (run.send("a"), run.send("b"));
+        run.store("b").store("a").fail(a, "OUTCOME_UNKNOWN", true).fail(b, "OUTCOME_UNKNOWN", true);
+        assert!(guilty(run.finish(), Order).contains("sequence 1 of producer"));
+    }
+
+    #[test]
+    fn acknowledged_messages_are_stored_as_they_were_sent() {
+        // The library began a new producer in between, so that the stamps do not tell.
+        let mut run = Run::new();
+        let (a, b) = (run.send("a"), run.send("b"));
+        run.store("b").store_with("a", |message| {
+            (message.producer, message.sequence) = (uuid::Uuid::from_u128(7), 1);
+        });
+        guilty(run.clone().ack(a).ack(b), Order);
+        // What was given up may turn up later.
+        innocent(run.fail(a, "DELIVERY_TIMEOUT", true).ack(b).finish());
+    }
+
+    #[test]
+    fn what_was_acknowledged_comes_before_what_was_sent_then() {
+        let mut run = Run::new();
+        let a = run.send_plain("a");
+        let b = run.send_plain("b");
+        run.store("a").ack(a).store("b").ack(b);
+        innocent(run.clone().finish());
+        // Offset 3 goes to whoever was asked after offset 4 was acknowledged: it was left free on purpose.
+        let d = run.send_plain("d");
+        run.store_with("d", |message| message.offset = 4).ack(d);
+        let c = run.send_plain("c");
+        run.store_with("c", |message| message.offset = 3).ack(c);
+        let violations = crate::check::check(&run.history);
+        assert!(violations.iter().all(|violation| violation.promise == Order), "{violations:#?}");
+        assert!(violations.iter().any(|violation| violation.what.contains("had been acknowledged before it was sent")));
+    }
+
+    #[test]
+    fn another_offset_is_acknowledged() {
+        let mut run = Run::new();
+        let push = run.send("a");
+        run.store("a");
+        let acked = Event::PushAcked { push, queue_id: Some(1), id: None, offset: Some(2), duplicate: false };
+        run.record("producer-1", acked);
+        assert!(guilty(&run, Order).ends_with("was acknowledged at offset 2, but is stored at 1"));
+    }
+
+    #[test]
+    fn an_offset_that_is_not_told_is_not_wrong() {
+        let mut run = Run::new();
+        let push = run.send("a");
+        run.store("a");
+        let acked = Event::PushAcked { push, queue_id: Some(1), id: None, offset: Some(0), duplicate: true };
+        run.record("producer-1", acked);
+        innocent(&run);
+    }
+
+    #[test]
+    fn something_else_is_delivered() {
+        let mut run = Run::new();
+        run.push("a").push("b");
+        let (a, b) = (run.log().all[&1].clone(), run.log().all[&2].clone());
+        let mut altered = a.clone();
+        altered.topic = "news".into();
+        let mut swapped = b;
+        swapped.offset = 1;
+        guilty(run.clone().stream(1).see_message(1, altered), Order);
+        guilty(run.clone().stream(1).see_message(1, swapped), Order);
+        innocent(run.stream(1).see_message(1, a));
+    }
+}

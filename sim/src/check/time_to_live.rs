@@ -67,7 +67,8 @@ fn times(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
 
 /// How long a message lives is what its producer said.
 fn lifetime(index: &Index<'_>, push: &Push<'_>) -> Option<Violation> {
-    let asked = push.ttl_millis?;
+    // On the wire 0 is a way to say nothing.
+    let asked = push.ttl_millis.filter(|&millis| millis > 0)?;
     let stored = index.bodies[push.body].stored.iter().map(|(_, message)| message);
     let wrong = stored
         .filter(|message| message.at > push.at)
@@ -149,4 +150,119 @@ struct Batch<'a> {
     first: Message<'a>,
     /// When the last of them expires; none if one never does.
     expiry: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        check::{
+            Promise::TimeToLive,
+            testing::{Run, guilty, innocent},
+        },
+        history::Event,
+    };
+
+    #[test]
+    fn what_has_expired_goes() {
+        let mut run = Run::new();
+        run.push_for("a", 100).push("b").stream(1).see(1, [1, 2]).wait(200).trim(1);
+        innocent(run.finish());
+    }
+
+    #[test]
+    fn what_is_alive_is_trimmed() {
+        let mut run = Run::new();
+        run.push_for("a", 100).push("b").wait(50);
+        assert!(guilty(run.clone().trim(1).finish(), TimeToLive).contains("was trimmed, but expires "));
+        run.wait(200);
+        assert!(guilty(run.trim(2).finish(), TimeToLive).ends_with("was trimmed, but never expires"));
+    }
+
+    #[test]
+    fn the_databases_clock_decides() {
+        innocent(Run::new().push_for("a", 100).push("b").set_clock(200).trim(1).finish());
+        guilty(Run::new().push_for("a", 100).push("b").set_clock(-200).wait(150).trim(1).finish(), TimeToLive);
+    }
+
+    #[test]
+    fn a_message_lives_as_long_as_was_asked() {
+        let mut run = Run::new();
+        let push = run.send_for("a", 100);
+        run.store_with("a", |message| message.expires_at_millis = message.expires_at_millis.map(|at| at - 1)).ack(push);
+        assert_eq!(guilty(&run, TimeToLive), r#""a" was to live for 100 ms, and is stored to live for 99 ms"#);
+        let mut run = Run::new();
+        let push = run.send_for("a", 100);
+        guilty(run.store_with("a", |message| message.expires_at_millis = None).ack(push), TimeToLive);
+        innocent(Run::new().push_for("a", 100));
+    }
+
+    #[test]
+    fn times_go_back() {
+        let mut run = Run::new();
+        run.push("a").set_clock(-500);
+        let push = run.send("b");
+        guilty(run.store("b").ack(push), TimeToLive);
+    }
+
+    #[test]
+    fn who_asks_late_is_not_given_it() {
+        let mut run = Run::new();
+        run.push_for("a", 100).push("b").wait(1_000);
+        assert!(guilty(run.clone().stream(1).see(1, [1, 2]), TimeToLive).contains("which had expired"));
+        guilty(run.clone().consumer("b1", None).deliver("b1", [1, 2]), TimeToLive);
+        innocent(run.stream(1).see(1, [2]));
+    }
+
+    #[test]
+    fn what_was_on_its_way_may_come() {
+        // Within the bound.
+        innocent(Run::new().push_for("a", 100).wait(250).stream(1).see(1, [1]));
+        // Sent in time to somebody who read it late.
+        innocent(Run::new().push_for("a", 100).stream(1).wait(3_000).see(1, [1]));
+        // The clock was set forward just now, or back since.
+        innocent(Run::new().push_for("a", 1_000).wait(100).set_clock(5_000).wait(500).stream(1).see(1, [1]));
+        innocent(Run::new().push_for("a", 1_000).wait(6_000).set_clock(-6_000).stream(1).see(1, [1]));
+    }
+
+    #[test]
+    fn the_clock_was_set_forward_long_ago() {
+        let mut run = Run::new();
+        run.push_for("a", 20_000).wait(100).set_clock(25_000).wait(6_000);
+        guilty(run.stream(1).see(1, [1]), TimeToLive);
+    }
+
+    #[test]
+    fn what_has_expired_stays() {
+        let mut run = Run::new();
+        run.push_for("a", 100).push("b").wait(5_000);
+        assert!(guilty(run.finish(), TimeToLive).ends_with("has expired long ago and is still stored"));
+    }
+
+    #[test]
+    fn what_has_expired_may_stay() {
+        // Not for long; nobody hosted the queue for long; something was in the way; the clock was set; it is the last one.
+        innocent(Run::new().push_for("a", 100).push("b").wait(1_500).finish());
+        innocent(Run::new().push_for("a", 100).push("b").wait(5_000).take_over(2).finish());
+        innocent(Run::new().push_for("a", 100).push("b").fault(0).wait(5_000).mend(0).wait(1_000).finish());
+        innocent(Run::new().push_for("a", 60_000).push("b").set_clock(70_000).wait(5_000).finish());
+        innocent(Run::new().push("a").push_for("b", 100).wait(5_000).finish());
+    }
+
+    #[test]
+    fn a_batch_goes_as_one() {
+        let mut run = Run::new();
+        let (a, b) = (run.send_for("a", 100), run.send("b"));
+        let mut together = run.clone();
+        run.store("a").store("b");
+        let mut messages: Vec<_> = run.log().all.values().cloned().collect();
+        let stored_at_millis = messages[0].expires_at_millis.expect("it expires") - 100;
+        for message in &mut messages {
+            together.log().all.insert(message.offset, message.clone());
+            together.log().left.insert(message.offset, message.clone());
+        }
+        together.log().end = 2;
+        let by = "broker-1".to_owned();
+        together.record("database", Event::Stored { queue_id: 1, epoch: 1, stored_at_millis, messages, by });
+        innocent(together.ack(a).ack(b).push("c").wait(5_000).finish());
+    }
 }

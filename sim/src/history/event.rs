@@ -310,8 +310,8 @@ pub enum Event {
         after: Option<Pos>,
         /// The broker's host.
         broker: String,
-        /// The broker's answer: the queue's id and the epoch under which it serves, and the offset after which the stream begins,
-        /// as far as it tells.
+        /// The broker's answer: the queue's id and the epoch under which it serves, and the offset after which the stream begins.
+        /// None if it refused.
         position: Option<Pos>,
     },
     /// A message came in on a raw stream.

@@ -1,0 +1,25 @@
+//! Which build this is, and how it was called: what somebody else needs to see the same.
+
+use std::{env, path::Path};
+
+/// The commit that the program was built from; `-dirty` behind it if files had changed since.
+pub(crate) fn commit() -> &'static str {
+    match env!("RMOM_COMMIT") {
+        "" => "unknown",
+        commit => commit,
+    }
+}
+
+/// The command line that starts this program with these arguments, as the user started it.
+pub(crate) fn command(arguments: &str) -> String {
+    // `cargo run` tells the program where cargo is.
+    if env::var_os("CARGO").is_none() {
+        return format!("rmom-sim {arguments}");
+    }
+    let exe = env::current_exe().unwrap_or_default();
+    let profile = exe.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+    match profile {
+        "" | "debug" => format!("cargo run -p rmom-sim -- {arguments}"),
+        profile => format!("cargo run -p rmom-sim --profile {profile} -- {arguments}"),
+    }
+}

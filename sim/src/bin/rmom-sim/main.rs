@@ -1,0 +1,59 @@
+//! `rmom-sim`: any failure is a seed.
+
+mod args;
+mod bugs;
+mod check;
+mod commit;
+mod error;
+mod exit;
+mod files;
+mod judged;
+mod measure;
+mod output;
+mod replay;
+mod scenario;
+mod shrink;
+mod sweep;
+mod worker;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::{
+    args::{Cli, Command},
+    error::Error,
+    exit::Exit,
+};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(asked) => {
+            // Help and versions are errors to clap. Its own exit code for real ones is 2, which means a broken promise here.
+            let exit = if asked.use_stderr() { Exit::Error } else { Exit::Passed };
+            let _ = asked.print();
+            return exit.into();
+        }
+    };
+    match dispatch(cli.command) {
+        Ok(exit) => exit.into(),
+        Err(Error::OutputClosed) => Exit::Passed.into(),
+        Err(error) => {
+            output::tell(format_args!("rmom-sim: {error}"));
+            Exit::Error.into()
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<Exit, Error> {
+    match command {
+        Command::Run(args) => sweep::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Shrink(args) => shrink::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Scenario(args) => scenario::print(&args),
+        Command::Bugs(args) => bugs::run(&args),
+        Command::Worker(args) => worker::run(&args),
+    }
+}

@@ -1,0 +1,431 @@
+//! Histories written by hand: a few lines per story, about one queue at a time.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use super::{Promise, check};
+use crate::history::{Event, Phase, Pos, Record, StoredMessage};
+
+/// When the database's clock starts.
+const MIDNIGHT: u64 = 1_000_000;
+
+pub(super) const LABEL: &str = "orders";
+/// The channel that exists from the start: everything from the start.
+pub(super) const CHANNEL: Uuid = Uuid::from_u128(0xc1);
+
+/// The promises that a history breaks.
+pub(super) fn broken(history: &[Record]) -> Vec<Promise> {
+    let mut broken: Vec<_> = check(history).into_iter().map(|violation| violation.promise).collect();
+    broken.dedup();
+    broken
+}
+
+/// Nothing is wrong with it. In a test's failure the sentences are the better half.
+#[track_caller]
+pub(super) fn innocent(run: &Run) {
+    assert_eq!(check(&run.history), [], "{}", run.story());
+}
+
+/// One promise is broken, and no other; what is said about it.
+#[track_caller]
+pub(super) fn guilty(run: &Run, of: Promise) -> String {
+    let violations = check(&run.history);
+    assert!(!violations.is_empty(), "{of:?} is not broken:\n{}", run.story());
+    assert!(violations.iter().all(|violation| violation.promise == of), "{violations:#?}");
+    for violation in &violations {
+        assert!(violation.records.is_sorted(), "{violation:#?}");
+        assert!(violation.records.last().is_some_and(|&last| last < run.history.len()), "{violation:#?}");
+    }
+    violations[0].what.clone()
+}
+
+/// A history that grows. Two brokers, one queue, claimed by the first, one channel. Every act takes a millisecond.
+#[derive(Clone)]
+pub(super) struct Run {
+    pub(super) history: Vec<Record>,
+    now_micros: u64,
+    /// What the database's clock shows.
+    pub(super) clock_millis: u64,
+    /// The queue that is spoken of.
+    pub(super) queue: u64,
+    pub(super) queues: BTreeMap<u64, Log>,
+    /// The channel that subscribers take, if they name none.
+    pub(super) current: Uuid,
+    /// What goes to the audit as channels.
+    pub(super) channels: BTreeMap<Uuid, (u64, String, u64)>,
+    pushes: BTreeMap<u64, Event>,
+    sequence: u64,
+    op: u64,
+    streams: BTreeMap<u64, Pos>,
+}
+
+/// A queue, as the database has it.
+#[derive(Clone)]
+pub(super) struct Log {
+    pub(super) epoch: u64,
+    pub(super) owner: u64,
+    pub(super) end: u64,
+    pub(super) trimmed: u64,
+    /// All that was ever stored.
+    pub(super) all: BTreeMap<u64, StoredMessage>,
+    /// What is still there.
+    pub(super) left: BTreeMap<u64, StoredMessage>,
+    pub(super) deleted: bool,
+}
+
+impl Run {
+    pub(super) fn new() -> Self {
+        let mut run = Self {
+            history: Vec::new(),
+            now_micros: 0,
+            clock_millis: MIDNIGHT,
+            queue: 0,
+            queues: BTreeMap::new(),
+            current: CHANNEL,
+            channels: BTreeMap::new(),
+            pushes: BTreeMap::new(),
+            sequence: 0,
+            op: 0,
+            streams: BTreeMap::new(),
+        };
+        let began = Event::Began {
+            seed: 1,
+            expiry_bound_millis: 200,
+            convergence_bound_millis: 5_000,
+            trim_bound_millis: 2_000,
+        };
+        run.record("fate", began);
+        run.record("fate", Event::PhaseBegan { phase: Phase::Faults });
+        for broker_id in 1..=2 {
+            let broker = host(broker_id);
+            run.record("database", Event::Registered { broker, broker_id, incarnation: format!("run-{broker_id}") });
+        }
+        run.create(1);
+        run.channel(CHANNEL, "", 0);
+        run
+    }
+
+    pub(super) fn wait(&mut self, millis: u64) -> &mut Self {
+        self.now_micros += millis * 1_000;
+        self.clock_millis += millis;
+        self
+    }
+
+    pub(super) fn record(&mut self, host: &str, event: Event) -> usize {
+        self.wait(1);
+        self.history.push(Record { at_micros: self.now_micros, host: host.to_owned(), event });
+        self.history.len() - 1
+    }
+
+    fn story(&self) -> String {
+        let lines = self.history.iter().enumerate();
+        lines.map(|(at, record)| format!("{at:3} {:8} {:?}\n", record.at_micros / 1_000, record.event)).collect()
+    }
+
+    pub(super) fn log(&mut self) -> &mut Log {
+        let queue = self.queue;
+        self.queues.get_mut(&queue).expect("it was created")
+    }
+
+    pub(super) fn next_op(&mut self) -> u64 {
+        self.op += 1;
+        self.op
+    }
+
+    // ---- fate ----
+
+    pub(super) fn fault(&mut self, step: usize) -> &mut Self {
+        self.record("fate", Event::FaultBegan { step, what: "something".into(), hosts: Vec::new() });
+        self
+    }
+
+    pub(super) fn mend(&mut self, step: usize) -> &mut Self {
+        self.record("fate", Event::FaultEnded { step });
+        self
+    }
+
+    pub(super) fn set_clock(&mut self, by_millis: i64) -> &mut Self {
+        let from_millis = self.clock_millis + 1;
+        let to_millis = from_millis.saturating_add_signed(by_millis);
+        self.record("database", Event::StoreClock { from_millis, to_millis });
+        self.clock_millis = to_millis;
+        self
+    }
+
+    pub(super) fn phase(&mut self, phase: Phase) -> &mut Self {
+        self.record("fate", Event::PhaseBegan { phase });
+        self
+    }
+
+    /// All phases to the end, and the audit.
+    pub(super) fn finish(&mut self) -> &mut Self {
+        self.phase(Phase::Healed);
+        self.record("fate", Event::Converged);
+        self.phase(Phase::Drain).phase(Phase::Audit).audit()
+    }
+
+    pub(super) fn audit(&mut self) -> &mut Self {
+        for (queue_id, log) in self.queues.clone() {
+            if !log.deleted {
+                let audit = Event::AuditQueue {
+                    queue_id,
+                    label: LABEL.into(),
+                    end: log.end,
+                    trimmed_through: log.trimmed,
+                    epoch: log.epoch,
+                    messages: log.left.into_values().collect(),
+                };
+                self.record("database", audit);
+            }
+        }
+        for (channel, (queue_id, topic, start)) in self.channels.clone() {
+            self.record("database", Event::AuditChannel { channel, queue_id, topic, start });
+        }
+        let at_millis = self.clock_millis + 1;
+        self.record("database", Event::AuditDone { at_millis });
+        self
+    }
+
+    // ---- operators ----
+
+    /// A queue of the usual label comes into being, and is the one that is spoken of.
+    pub(super) fn create(&mut self, queue_id: u64) -> &mut Self {
+        let (op, label) = (self.next_op(), LABEL.to_owned());
+        self.record("operator", Event::QueueCreating { op, label: label.clone() });
+        self.record("database", Event::QueueAdded { queue_id, label: label.clone() });
+        let log =
+            Log { epoch: 0, owner: 0, end: 0, trimmed: 0, all: BTreeMap::new(), left: BTreeMap::new(), deleted: false };
+        self.queues.insert(queue_id, log);
+        self.queue = queue_id;
+        self.take_over(1);
+        self.record("operator", Event::QueueCreated { op, label, queue_id });
+        self
+    }
+
+    pub(super) fn delete(&mut self) -> &mut Self {
+        let (op, label, queue_id) = (self.next_op(), LABEL.to_owned(), self.queue);
+        self.record("operator", Event::QueueDeleting { op, label: label.clone() });
+        self.record("database", Event::QueueTombstoned { queue_id });
+        self.record("operator", Event::QueueDeleted { op, label });
+        self.log().deleted = true;
+        self.channels.retain(|_, (of, _, _)| *of != queue_id);
+        self
+    }
+
+    pub(super) fn channel(&mut self, channel: Uuid, topic: &str, start: u64) -> &mut Self {
+        let (op, queue_id, topic) = (self.next_op(), self.queue, topic.to_owned());
+        self.channels.insert(channel, (queue_id, topic.clone(), start));
+        let created = Event::ChannelCreated { op, channel, queue_id, label: LABEL.into(), topic, start };
+        self.record("operator", created);
+        self
+    }
+
+    // ---- producers ----
+
+    fn sent(&mut self, body: &str, producer: Option<&str>, sequence: u64, ttl_millis: Option<u64>) -> u64 {
+        let push = self.pushes.len() as u64 + 1;
+        let sent = Event::PushSent {
+            push,
+            label: LABEL.into(),
+            topic: String::new(),
+            body: body.into(),
+            producer: producer.map(Into::into),
+            sequence,
+            ttl_millis,
+            queue_id: None,
+        };
+        self.pushes.insert(push, sent.clone());
+        self.record("producer-1", sent);
+        push
+    }
+
+    /// A push leaves, of the one producer that there is.
+    pub(super) fn send(&mut self, body: &str) -> u64 {
+        self.sequence += 1;
+        self.sent(body, Some("p1"), self.sequence, None)
+    }
+
+    pub(super) fn send_for(&mut self, body: &str, ttl_millis: u64) -> u64 {
+        self.sequence += 1;
+        self.sent(body, Some("p1"), self.sequence, Some(ttl_millis))
+    }
+
+    /// As the original's clients push.
+    pub(super) fn send_plain(&mut self, body: &str) -> u64 {
+        self.sent(body, None, 0, None)
+    }
+
+    /// Another attempt at the same.
+    pub(super) fn retry(&mut self, push: u64) -> u64 {
+        let Event::PushSent { body, producer, sequence, ttl_millis, .. } = self.pushes[&push].clone() else {
+            unreachable!("only these are kept")
+        };
+        self.sent(&body, producer.as_deref(), sequence, ttl_millis)
+    }
+
+    /// It is told the truth.
+    pub(super) fn ack(&mut self, push: u64) -> &mut Self {
+        let Event::PushSent { body, .. } = &self.pushes[&push] else { unreachable!("only these are kept") };
+        let stored = self.queues[&self.queue].all.values().find(|stored| stored.body == *body);
+        let stored = stored.expect("only what is stored is acknowledged so");
+        let (id, offset) = (Some(stored.id), Some(stored.offset));
+        self.record("producer-1", Event::PushAcked { push, queue_id: Some(self.queue), id, offset, duplicate: false });
+        self
+    }
+
+    pub(super) fn fail(&mut self, push: u64, code: &str, unknown: bool) -> &mut Self {
+        self.record("producer-1", Event::PushFailed { push, code: code.into(), unknown });
+        self
+    }
+
+    /// A message is pushed, and all goes well.
+    pub(super) fn push(&mut self, body: &str) -> &mut Self {
+        let push = self.send(body);
+        self.store(body);
+        self.ack(push)
+    }
+
+    pub(super) fn push_for(&mut self, body: &str, ttl_millis: u64) -> &mut Self {
+        let push = self.send_for(body, ttl_millis);
+        self.store(body);
+        self.ack(push)
+    }
+
+    // ---- the database ----
+
+    pub(super) fn take_over(&mut self, broker_id: u64) -> &mut Self {
+        let queue_id = self.queue;
+        self.record("database", Event::Assigned { queue_id, broker_id });
+        let log = self.log();
+        log.epoch += 1;
+        log.owner = broker_id;
+        let epoch = log.epoch;
+        let incarnation = format!("run-{broker_id}");
+        self.record("database", Event::Claimed { queue_id, epoch, broker_id, incarnation });
+        self
+    }
+
+    /// What was sent is stored, at the end.
+    pub(super) fn store(&mut self, body: &str) -> &mut Self {
+        self.store_with(body, |_| {})
+    }
+
+    /// What is stored is not quite what was sent.
+    pub(super) fn store_with(&mut self, body: &str, change: impl FnOnce(&mut StoredMessage)) -> &mut Self {
+        let (sequence, ttl) = self
+            .pushes
+            .values()
+            .rev()
+            .find_map(|push| match push {
+                Event::PushSent { body: sent, sequence, ttl_millis, .. } if sent == body => {
+                    Some((*sequence, *ttl_millis))
+                }
+                _ => None,
+            })
+            .unwrap_or_default();
+        let stored_at_millis = self.clock_millis + 1;
+        let offset = self.log().end + 1;
+        // What has no sequence is given its offset for one.
+        let (producer, sequence) = if sequence == 0 { (0xb1, offset) } else { (0xa1, sequence) };
+        let mut message = StoredMessage {
+            id: Uuid::from_u128((u128::from(self.queue) << 80) | (producer << 64) | u128::from(sequence)),
+            offset,
+            topic: "__none__".into(),
+            body: body.into(),
+            producer: Uuid::from_u128(producer),
+            sequence,
+            expires_at_millis: ttl.map(|ttl| stored_at_millis + ttl),
+        };
+        change(&mut message);
+        let (queue_id, log) = (self.queue, self.log());
+        log.end = log.end.max(message.offset);
+        log.all.insert(message.offset, message.clone());
+        log.left.insert(message.offset, message.clone());
+        let (epoch, by) = (log.epoch, host(log.owner));
+        self.record("database", Event::Stored { queue_id, epoch, stored_at_millis, messages: vec![message], by });
+        self
+    }
+
+    pub(super) fn trim(&mut self, through: u64) -> &mut Self {
+        let at_millis = self.clock_millis + 1;
+        let (queue_id, log) = (self.queue, self.log());
+        log.trimmed = through;
+        log.left.retain(|&offset, _| offset > through);
+        self.record("database", Event::Trimmed { queue_id, through, at_millis });
+        self
+    }
+
+    // ---- subscribers ----
+
+    /// A stream of the channel, from its start.
+    pub(super) fn stream(&mut self, stream: u64) -> &mut Self {
+        self.stream_of(stream, self.current, None)
+    }
+
+    /// A stream of the channel, after an offset.
+    pub(super) fn resume(&mut self, stream: u64, offset: u64) -> &mut Self {
+        let after = Pos { queue_id: self.queue, epoch: self.log().epoch, offset };
+        self.stream_of(stream, self.current, Some(after))
+    }
+
+    pub(super) fn stream_of(&mut self, stream: u64, channel: Uuid, after: Option<Pos>) -> &mut Self {
+        let observer = "o1".to_owned();
+        self.record("consumer-1", Event::StreamAsked { stream, observer: observer.clone(), channel, after });
+        let log = self.log();
+        let (epoch, broker) = (log.epoch, host(log.owner));
+        let position = Pos { queue_id: self.queue, epoch, offset: after.map_or(0, |after| after.offset) };
+        self.streams.insert(stream, position);
+        let position = Some(position);
+        self.record("consumer-1", Event::StreamOpened { stream, observer, channel, after, broker, position });
+        self
+    }
+
+    /// What is stored at these offsets comes in.
+    pub(super) fn see(&mut self, stream: u64, offsets: impl IntoIterator<Item = u64>) -> &mut Self {
+        for offset in offsets {
+            let message = self.queues[&self.streams[&stream].queue_id].all[&offset].clone();
+            self.see_message(stream, message);
+        }
+        self
+    }
+
+    pub(super) fn see_message(&mut self, stream: u64, message: StoredMessage) -> &mut Self {
+        let StoredMessage { id, offset, topic, body, .. } = message;
+        self.record("consumer-1", Event::StreamMessage { stream, id, offset, topic, body });
+        self
+    }
+
+    pub(super) fn end(&mut self, stream: u64, code: &str) -> &mut Self {
+        self.record("consumer-1", Event::StreamEnded { stream, code: code.into() });
+        self
+    }
+
+    /// The application gets a consumer object, after an offset or from the start.
+    pub(super) fn consumer(&mut self, consumer: &str, after: Option<u64>) -> &mut Self {
+        let resumed = after.map(|offset| Pos { queue_id: self.queue, epoch: self.log().epoch, offset });
+        let (consumer, application, channel) = (consumer.to_owned(), "billing".to_owned(), self.current);
+        self.record("consumer-2", Event::ConsumerStarted { consumer, application, channel, resumed });
+        self
+    }
+
+    pub(super) fn deliver(&mut self, consumer: &str, offsets: impl IntoIterator<Item = u64>) -> &mut Self {
+        for offset in offsets {
+            let StoredMessage { id, topic, body, .. } = self.log().all[&offset].clone();
+            let position = Some(Pos { queue_id: self.queue, epoch: self.log().epoch, offset });
+            let consumer = consumer.to_owned();
+            self.record("consumer-2", Event::Delivered { consumer, id, offset, topic, body, position });
+        }
+        self
+    }
+
+    pub(super) fn stop(&mut self, consumer: &str, error: Option<&str>) -> &mut Self {
+        let error = error.map(Into::into);
+        self.record("consumer-2", Event::ConsumerStopped { consumer: consumer.into(), position: None, error });
+        self
+    }
+}
+
+fn host(broker: u64) -> String {
+    format!("broker-{broker}")
+}
