@@ -14,8 +14,9 @@ use crate::{
     system,
 };
 
-/// How much time passes on one host before it is the next one's turn, unless the builder is told otherwise.
-const TICK: Duration = Duration::from_millis(1);
+/// How much time passes on one host before it is the next one's turn, unless the builder is told otherwise. A tick costs
+/// about 1.7 µs for each host, however idle: with 1 ms, that is nine tenths of what a simulation takes.
+const TICK: Duration = Duration::from_millis(2);
 /// How long a segment travels, unless the builder is told otherwise: from .0 to .1.
 const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(5));
 /// Segments that a connection holds until they are read.
@@ -91,7 +92,8 @@ impl ClusterBuilder {
     }
 
     /// How much time passes on one host before it is the next one's turn: the grain of every race between hosts, and of
-    /// what travels between them. Whole milliseconds; 1 ms if not said. A simulation pays for every host at every tick.
+    /// what travels between them. Whole milliseconds; 2 ms if not said. A simulation pays for every host at every tick,
+    /// however idle.
     pub fn tick(mut self, tick: Duration) -> Self {
         self.tick = tick;
         self

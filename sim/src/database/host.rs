@@ -3,11 +3,14 @@
 //! A write goes through five steps: it begins, locks its rows, does its work, commits, and is answered. Simulated time
 //! passes between any two of them, and there any of the faults can fall, besides cuts and crashes.
 //!
-//! Work and commit are one step on the data, at the instant of the commit, while the locks are held. Under READ COMMITTED a
-//! statement sees what was committed before it, and the rows that it locks as they are once it has them. All that our
-//! writes decide by lies in rows that they lock (`client.rs` names them, after production's SQL) or that only the owner of
-//! such a row changes; so between having the locks and the commit it cannot change, and it makes no difference at which
-//! instant in between it is read. Nobody sees work before its commit in either case.
+//! Work and commit are one step on the data, at the instant of the commit, while the locks are held. Under READ COMMITTED
+//! that is one of the courses that things can take: a statement sees what was committed before it and the rows that it
+//! locks as they are once it has them, nobody sees work before its commit, and here all statements of a transaction come
+//! just before it. What other courses add is that a statement reads, somebody else commits, and only then it commits. That
+//! changes nothing by which our writes decide: it lies in rows that they lock (`client.rs` names them, after production's
+//! SQL), or, for appends and trims, in batches that only the owner of the epoch changes, one write at a time. It can shift
+//! two answers that promise nothing more exact: where a channel with the start "latest" begins while somebody pushes, and
+//! the limits on how many queues and channels there are.
 
 use std::{io, time::Duration};
 

@@ -21,6 +21,9 @@ const TASK: &str = "RMOM_DETERMINISM_TASK";
 /// Tells it where to write.
 const OUTPUT: &str = "RMOM_DETERMINISM_OUTPUT";
 
+/// How many seeds are compared, if not 6.
+const SEEDS: &str = "RMOM_DETERMINISM_SEEDS";
+
 /// What the other processes run.
 #[test]
 #[ignore = "the other tests run it, with a task"]
@@ -83,7 +86,8 @@ fn assert_alike(seed: u64, one: &[String], other: &[String]) {
 
 #[test]
 fn a_seed_is_a_trace() {
-    for seed in 1..=6_u64 {
+    let seeds: u64 = std::env::var(SEEDS).map_or(6, |seeds| seeds.parse().unwrap());
+    for seed in 1..=seeds {
         let seed_alone = seed.to_string();
         // One of them runs another simulation before: what that leaves behind must not matter.
         let [one, other] = in_two_processes("a_seed_is_a_trace", [&seed_alone, &format!("{},{seed}", seed + 100)]);
