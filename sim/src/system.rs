@@ -62,6 +62,11 @@ pub(crate) fn seed(seed: u64) {
     CHANCE.set(CHANCE.get().map(|_| seed));
 }
 
+/// Simulated time since the start: of the host whose turn it is, or between two ticks, where the hand of fate acts.
+pub(crate) fn elapsed() -> Duration {
+    turmoil::sim_elapsed().or_else(|| NOW.get()).unwrap_or_default()
+}
+
 /// Sets the clocks, if this thread runs a simulation. No host runs.
 pub(crate) fn set_now(elapsed: Duration) {
     NOW.set(NOW.get().map(|_| elapsed));

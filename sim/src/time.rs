@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use rmom_core::{model::StoreTime, ports::Clock};
 
+use crate::system;
+
 /// When every simulation starts: milliseconds since 1970.
 pub const EPOCH_MILLIS: u64 = 1_700_000_000_000;
 
@@ -30,8 +32,7 @@ impl SimClock {
 
 impl Clock for SimClock {
     fn now(&self) -> StoreTime {
-        let elapsed = turmoil::sim_elapsed().unwrap_or_default();
-        let millis = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(system::elapsed().as_millis()).unwrap_or(u64::MAX);
         let latest = self.latest.fetch_max(millis, Relaxed).max(millis);
         let error = self.error_millis.load(Relaxed);
         StoreTime::from_millis(EPOCH_MILLIS.saturating_add(latest).saturating_add_signed(error))

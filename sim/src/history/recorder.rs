@@ -5,17 +5,17 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{Event, Record};
-use crate::trace;
+use crate::{system, trace};
 
 /// Takes down events, each with the simulated time and who saw it. Clones share the list; it outlives hosts that crash.
 #[derive(Clone, Debug, Default)]
 pub struct Recorder(Arc<Mutex<Vec<Record>>>);
 
 impl Recorder {
-    /// Adds what `host` did or saw now. Outside of hosts there is no now: such events bear the time of the one before.
+    /// Adds what `host` did or saw now.
     pub fn record(&self, host: &str, event: Event) {
         let mut records = self.0.lock();
-        let now = turmoil::sim_elapsed().map_or(0, |elapsed| u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
+        let now = u64::try_from(system::elapsed().as_micros()).unwrap_or(u64::MAX);
         // Hosts run one after the other through the same tick, each with a clock of its own: the order of the list is the
         // order in which things happened, and no time in it goes back.
         let at_micros = records.last().map_or(now, |last: &Record| last.at_micros.max(now));
