@@ -50,7 +50,6 @@ pub struct ClusterBuilder {
     latency: (Duration, Duration),
     broker_settings: BrokerSettings,
     manager_settings: ManagerSettings,
-    client_settings: fn(ClientBuilder) -> ClientBuilder,
     recorder: Recorder,
 }
 
@@ -76,12 +75,6 @@ impl ClusterBuilder {
     /// Changes the settings of all managers.
     pub fn manager_settings(mut self, change: impl FnOnce(&mut ManagerSettings)) -> Self {
         change(&mut self.manager_settings);
-        self
-    }
-
-    /// Changes the settings of the clients that applications are given.
-    pub fn client_settings(mut self, change: fn(ClientBuilder) -> ClientBuilder) -> Self {
-        self.client_settings = change;
         self
     }
 
@@ -155,7 +148,6 @@ impl ClusterBuilder {
             managers: self.managers,
             limit: self.limit,
             latency: self.latency,
-            client_settings: self.client_settings,
         }
     }
 }
@@ -175,7 +167,6 @@ pub struct Cluster {
     managers: usize,
     limit: Duration,
     latency: (Duration, Duration),
-    client_settings: fn(ClientBuilder) -> ClientBuilder,
 }
 
 impl Cluster {
@@ -190,7 +181,6 @@ impl Cluster {
             latency: LATENCY,
             broker_settings: BrokerSettings::new(broker_addr(1)),
             manager_settings: ManagerSettings::default(),
-            client_settings: |builder| builder,
             recorder: Recorder::default(),
         }
     }
@@ -210,10 +200,21 @@ impl Cluster {
     where
         F: Future<Output = turmoil::Result> + 'static,
     {
-        let (managers, settings, entropy) = (self.managers, self.client_settings, Arc::new(self.chance.fork()));
+        self.service_with(host, |builder| builder, application);
+    }
+
+    /// As [`Cluster::service`], with a client whose settings `change` changes.
+    pub fn service_with<F>(
+        &mut self,
+        host: &str,
+        change: impl Fn(ClientBuilder) -> ClientBuilder + 'static,
+        application: impl Fn(Client) -> F + 'static,
+    ) where
+        F: Future<Output = turmoil::Result> + 'static,
+    {
+        let (managers, entropy) = (self.managers, Arc::new(self.chance.fork()));
         self.sim.host(host, move || {
-            let client = settings(client_builder(managers, entropy.clone())).build();
-            let application = client.map(&application);
+            let application = change(client_builder(managers, entropy.clone())).build().map(&application);
             async move { application?.await }
         });
         self.links.add(&self.sim, host);
@@ -221,7 +222,7 @@ impl Cluster {
 
     /// A client that knows all managers, to be changed before it is built; for use on one host.
     pub fn client_builder(&mut self) -> ClientBuilder {
-        (self.client_settings)(client_builder(self.managers, Arc::new(self.chance.fork())))
+        client_builder(self.managers, Arc::new(self.chance.fork()))
     }
 
     /// Starts an application without a client on a host of this name.

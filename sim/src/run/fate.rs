@@ -1,193 +1,283 @@
-//! The hand of fate: does to the cluster what the steps of a scenario say, when they say it.
+//! The hand of fate: the steps of a scenario take effect and end, between ticks.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::stage::Stage;
 use crate::{
     Cluster,
     history::Event,
-    scenario::{Action, Host, Scenario, Step},
+    scenario::{Action, DatabaseFault, Host, Scenario},
 };
 
-/// The steps that are still to come, and those that last.
+/// What the steps have done to the world.
 pub(super) struct Fate {
-    scenario: Scenario,
-    /// By when they begin; the next one is the last.
-    coming: Vec<(usize, Step)>,
-    /// With when they end.
-    lasting: Vec<(Duration, usize, Step)>,
-    /// Hosts on which nothing runs, and how many steps want it so.
-    down: BTreeMap<String, usize>,
-    /// Links that are slow, with the latencies that the steps want.
-    slow: BTreeMap<(String, String), Vec<u64>>,
+    stage: Stage,
+    hosts: Vec<Host>,
+    /// When each step begins and ends, in milliseconds since the workload began; in order.
+    timeline: Vec<(u64, Moment, usize)>,
+    /// How much of it is done.
+    done: usize,
+    active: BTreeSet<usize>,
+    /// Hosts that do not run, with the steps that are the cause.
+    down: BTreeMap<String, BTreeSet<usize>>,
+    /// Links that are slow, with the steps that are the cause and how slow each makes them.
+    slow: BTreeMap<(String, String), BTreeMap<usize, u64>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Moment {
+    End,
+    Begin,
 }
 
 impl Fate {
-    pub(super) fn new(scenario: &Scenario) -> Self {
-        let mut coming: Vec<(usize, Step)> = scenario.steps.iter().cloned().enumerate().collect();
-        // Those of the same time in the order in which they are written.
-        coming.sort_by_key(|(number, step)| std::cmp::Reverse((step.at_millis, *number)));
-        let (down, slow) = (BTreeMap::new(), BTreeMap::new());
-        Self { scenario: scenario.clone(), coming, lasting: Vec::new(), down, slow }
-    }
-
-    /// True if nothing is to come, and nothing lasts.
-    pub(super) fn is_over(&self) -> bool {
-        self.coming.is_empty() && self.lasting.is_empty()
-    }
-
-    /// Does what is due, so long after the workload began.
-    pub(super) fn pass(&mut self, cluster: &mut Cluster, stage: &Stage, since: Duration) {
-        while let Some(at) = self.lasting.iter().position(|(until, ..)| *until <= since) {
-            let (_, number, step) = self.lasting.remove(at);
-            self.end(cluster, stage, number, &step);
+    pub(super) fn new(stage: &Stage) -> Self {
+        let steps = &stage.scenario.steps;
+        let mut timeline = Vec::with_capacity(2 * steps.len());
+        for (number, step) in steps.iter().enumerate() {
+            timeline.push((step.at_millis, Moment::Begin, number));
+            // A step begins before it ends, also one that takes no time.
+            timeline.push((step.at_millis.saturating_add(step.for_millis.max(1)), Moment::End, number));
         }
-        let due = |step: &Step| Duration::from_millis(step.at_millis) <= since;
-        while let Some((number, step)) = self.coming.pop_if(|(_, step)| due(step)) {
-            self.begin(cluster, stage, number, &step);
-            let until = Duration::from_millis(step.at_millis.saturating_add(step.for_millis));
-            self.lasting.push((until, number, step));
+        timeline.sort_unstable();
+        Self {
+            stage: stage.clone(),
+            hosts: hosts_of(&stage.scenario),
+            timeline,
+            done: 0,
+            active: BTreeSet::new(),
+            down: BTreeMap::new(),
+            slow: BTreeMap::new(),
         }
     }
 
-    /// Ends everything, now.
-    pub(super) fn heal(&mut self, cluster: &mut Cluster, stage: &Stage) {
-        self.coming.clear();
-        for (_, number, step) in std::mem::take(&mut self.lasting) {
-            self.end(cluster, stage, number, &step);
-        }
-        assert!(self.down.is_empty() && self.slow.is_empty(), "something was not undone");
+    /// When the last step ends.
+    pub(super) fn last(&self) -> Duration {
+        Duration::from_millis(self.timeline.last().map_or(0, |(at, ..)| *at))
     }
 
-    fn begin(&mut self, cluster: &mut Cluster, stage: &Stage, number: usize, step: &Step) {
-        let hosts = step.action.hosts().filter(|host| self.exists(*host)).map(|host| host.to_string()).collect();
-        stage.history.record("fate", Event::FaultBegan { step: number, what: step.action.to_string(), hosts });
-        match &step.action {
-            Action::Crash(host) => self.take_down(cluster, stage, *host, Cluster::crash),
-            Action::PowerLoss(host) => self.take_down(cluster, stage, *host, Cluster::power_loss),
-            Action::Cut { between, and } => self.for_links(between, and, |a, b| cluster.cut(a, b)),
-            Action::CutOneway { from, to } => self.for_links(from, to, |a, b| cluster.cut_oneway(a, b)),
-            Action::Hold { between, and } => self.for_links(between, and, |a, b| cluster.hold(a, b)),
-            Action::Slow { between, and, latency_millis } => {
-                for link in self.links(between, and) {
-                    self.slow.entry(link.clone()).or_default().push(*latency_millis);
-                    self.set_latency(cluster, &link);
-                }
+    /// Does what is due, so much time after the workload began.
+    pub(super) fn advance(&mut self, cluster: &mut Cluster, since: Duration) {
+        while let Some((_, moment, step)) =
+            self.timeline.get(self.done).copied().filter(|(at, ..)| u128::from(*at) <= since.as_millis())
+        {
+            self.done += 1;
+            match moment {
+                Moment::Begin => self.begin(cluster, step),
+                Moment::End => self.end(cluster, step),
             }
-            Action::Freeze(host) => self.for_host(*host, |host| cluster.freeze(host)),
-            Action::ClockJump { host, millis } => self.for_host(*host, |host| cluster.set_clock(host, *millis)),
+        }
+    }
+
+    /// Ends whatever is under way; nothing more begins.
+    pub(super) fn heal(&mut self, cluster: &mut Cluster) {
+        self.done = self.timeline.len();
+        for step in self.active.clone() {
+            self.end(cluster, step);
+        }
+    }
+
+    fn begin(&mut self, cluster: &mut Cluster, step: usize) {
+        let action = self.stage.scenario.steps[step].action.clone();
+        let hosts = self.befallen(&action);
+        if hosts.is_empty() {
+            return;
+        }
+        self.active.insert(step);
+        let names = hosts.iter().map(ToString::to_string).collect();
+        self.stage.history.record("fate", Event::FaultBegan { step, what: action.to_string(), hosts: names });
+        match &action {
+            Action::Crash(host) => self.take_down(cluster, step, &host.to_string(), false),
+            Action::PowerLoss(host) => self.take_down(cluster, step, &host.to_string(), true),
+            Action::Cut { between, and } => self.each(between, and, |a, b| cluster.cut(a, b)),
+            Action::CutOneway { from, to } => self.each(from, to, |a, b| cluster.cut_oneway(a, b)),
+            Action::Hold { between, and } => self.each(between, and, |a, b| cluster.hold(a, b)),
+            Action::Slow { between, and, latency_millis } => {
+                for link in self.pairs(between, and) {
+                    self.slow.entry(link).or_default().insert(step, *latency_millis);
+                }
+                self.tell_slowness(cluster);
+            }
+            Action::Freeze(host) => cluster.freeze(&host.to_string()),
+            Action::ClockJump { host, millis } => cluster.set_clock(&host.to_string(), *millis),
             Action::Database(fault) => cluster.database().fault(*fault),
-            Action::Drain(host) => self.drain(stage, *host, |wanted| *wanted += 1),
-            Action::RecreateQueue(queue) => stage.with_queue(*queue, |queue| {
+            Action::Drain(host) => self.count_drain(*host, 1),
+            Action::RecreateQueue(queue) => self.stage.with(|state| {
+                let queue = &mut state.queues[usize::from(queue - 1)];
                 queue.unwanted += 1;
                 queue.deletes_wanted += 1;
             }),
             Action::ChurnChannels { queue, count } => {
-                stage.with_queue(*queue, |queue| queue.churn += usize::from(*count));
+                self.stage.with(|state| state.queues[usize::from(queue - 1)].churn += usize::from(*count));
             }
-            Action::StallConsumer(number) => stage.with(|state| *state.stalled.entry(*number).or_default() += 1),
-            Action::LeaveConsumer(number) => stage.with(|state| *state.left.entry(*number).or_default() += 1),
-        }
-    }
-
-    fn end(&mut self, cluster: &mut Cluster, stage: &Stage, number: usize, step: &Step) {
-        match &step.action {
-            Action::Crash(host) | Action::PowerLoss(host) => self.bring_up(cluster, *host),
-            Action::Cut { between, and } => self.for_links(between, and, |a, b| cluster.repair(a, b)),
-            Action::CutOneway { from, to } => self.for_links(from, to, |a, b| cluster.repair_oneway(a, b)),
-            Action::Hold { between, and } => self.for_links(between, and, |a, b| cluster.release(a, b)),
-            Action::Slow { between, and, latency_millis } => {
-                for link in self.links(between, and) {
-                    let wanted = self.slow.entry(link.clone()).or_default();
-                    if let Some(at) = wanted.iter().position(|millis| millis == latency_millis) {
-                        wanted.remove(at);
-                    }
-                    self.set_latency(cluster, &link);
-                }
+            Action::StallConsumer(number) => {
+                self.stage.with(|state| *state.stalled.entry(*number).or_default() += 1);
             }
-            Action::Freeze(host) => self.for_host(*host, |host| cluster.thaw(host)),
-            Action::ClockJump { .. } => {}
-            Action::Database(fault) => cluster.database().mend(*fault),
-            Action::Drain(host) => self.drain(stage, *host, |wanted| *wanted -= 1),
-            Action::RecreateQueue(queue) => stage.with_queue(*queue, |queue| queue.unwanted -= 1),
-            Action::ChurnChannels { queue, count } => {
-                stage.with_queue(*queue, |queue| queue.churn -= usize::from(*count));
-            }
-            Action::StallConsumer(number) => stage.with(|state| *state.stalled.entry(*number).or_default() -= 1),
-            Action::LeaveConsumer(number) => stage.with(|state| *state.left.entry(*number).or_default() -= 1),
+            Action::LeaveConsumer(number) => self.stage.with(|state| *state.left.entry(*number).or_default() += 1),
         }
-        stage.history.record("fate", Event::FaultEnded { step: number });
+        self.note_who_is_cut_off(cluster);
     }
 
-    /// True if the scenario has such a host: a shrunk one may speak of others.
-    fn exists(&self, host: Host) -> bool {
-        let (topology, workload) = (&self.scenario.topology, &self.scenario.workload);
-        let (number, count) = match host {
-            Host::Database | Host::Operator => return true,
-            Host::Manager(number) => (number, usize::from(topology.managers.max(1))),
-            Host::Broker(number) => (number, usize::from(topology.brokers.max(1))),
-            Host::Producer(number) => (number, workload.producers.len()),
-            Host::Consumer(number) => (number, workload.consumers.len()),
-        };
-        (1..=count).contains(&usize::from(number))
-    }
-
-    fn for_host(&self, host: Host, act: impl FnOnce(&str)) {
-        if self.exists(host) {
-            act(&host.to_string());
-        }
-    }
-
-    fn links(&self, ones: &[Host], others: &[Host]) -> Vec<(String, String)> {
-        let pairs = ones.iter().flat_map(|one| others.iter().map(move |other| (*one, *other)));
-        let real = pairs.filter(|(one, other)| one != other && self.exists(*one) && self.exists(*other));
-        real.map(|(one, other)| (one.to_string(), other.to_string())).collect()
-    }
-
-    fn for_links(&self, ones: &[Host], others: &[Host], mut act: impl FnMut(&str, &str)) {
-        for (one, other) in self.links(ones, others) {
-            act(&one, &other);
-        }
-    }
-
-    fn take_down(&mut self, cluster: &mut Cluster, stage: &Stage, host: Host, act: impl FnOnce(&mut Cluster, &str)) {
-        if !self.exists(host) {
+    fn end(&mut self, cluster: &mut Cluster, step: usize) {
+        if !self.active.remove(&step) {
             return;
         }
-        let host = host.to_string();
-        let steps = self.down.entry(host.clone()).or_default();
-        *steps += 1;
-        if *steps == 1 {
-            act(cluster, &host);
-            stage.crashed(&host);
+        let less = |count: &mut usize| *count = count.saturating_sub(1);
+        let action = self.stage.scenario.steps[step].action.clone();
+        match &action {
+            Action::Crash(_) | Action::PowerLoss(_) => {
+                for (host, causes) in &mut self.down {
+                    if causes.remove(&step) && causes.is_empty() {
+                        cluster.restart(host);
+                    }
+                }
+                self.down.retain(|_, causes| !causes.is_empty());
+            }
+            Action::Cut { between, and } => self.each(between, and, |a, b| cluster.repair(a, b)),
+            Action::CutOneway { from, to } => self.each(from, to, |a, b| cluster.repair_oneway(a, b)),
+            Action::Hold { between, and } => self.each(between, and, |a, b| cluster.release(a, b)),
+            Action::Slow { .. } => {
+                for causes in self.slow.values_mut() {
+                    causes.remove(&step);
+                }
+                self.tell_slowness(cluster);
+            }
+            Action::Freeze(host) => cluster.thaw(&host.to_string()),
+            Action::Database(fault) => cluster.database().mend(*fault),
+            Action::Drain(host) => self.count_drain(*host, -1),
+            Action::RecreateQueue(queue) => {
+                self.stage.with(|state| less(&mut state.queues[usize::from(queue - 1)].unwanted));
+            }
+            Action::ChurnChannels { queue, count } => self.stage.with(|state| {
+                let churn = &mut state.queues[usize::from(queue - 1)].churn;
+                *churn = churn.saturating_sub(usize::from(*count));
+            }),
+            Action::StallConsumer(number) => self.stage.with(|state| less(state.stalled.entry(*number).or_default())),
+            Action::LeaveConsumer(number) => self.stage.with(|state| less(state.left.entry(*number).or_default())),
+            // For good.
+            Action::ClockJump { .. } => {}
         }
+        self.stage.history.record("fate", Event::FaultEnded { step });
+        self.note_who_is_cut_off(cluster);
     }
 
-    fn bring_up(&mut self, cluster: &mut Cluster, host: Host) {
-        let host = host.to_string();
-        let Some(steps) = self.down.get_mut(&host) else { return };
-        *steps -= 1;
-        if *steps == 0 {
-            self.down.remove(&host);
-            cluster.restart(&host);
+    /// A host stops running. If it loses its power, its peers do not hear of it.
+    fn take_down(&mut self, cluster: &mut Cluster, step: usize, host: &str, silently: bool) {
+        let causes = self.down.entry(host.to_owned()).or_default();
+        if causes.is_empty() {
+            if silently {
+                cluster.power_loss(host);
+            } else {
+                cluster.crash(host);
+            }
+            self.stage.cut_short(host, "CRASHED");
         }
+        causes.insert(step);
     }
 
-    /// The slowest counts.
-    fn set_latency(&mut self, cluster: &mut Cluster, link: &(String, String)) {
-        match self.slow.get(link).and_then(|wanted| wanted.iter().max()) {
-            Some(millis) => cluster.slow(&link.0, &link.1, Duration::from_millis(*millis)),
-            None => {
-                self.slow.remove(link);
-                cluster.unslow(&link.0, &link.1);
+    /// A link is as slow as the worst of its causes makes it.
+    fn tell_slowness(&mut self, cluster: &mut Cluster) {
+        for ((a, b), causes) in &self.slow {
+            match causes.values().max() {
+                Some(millis) => cluster.slow(a, b, Duration::from_millis(*millis)),
+                None => cluster.unslow(a, b),
             }
         }
+        self.slow.retain(|_, causes| !causes.is_empty());
     }
 
-    fn drain(&self, stage: &Stage, host: Host, change: impl FnOnce(&mut usize)) {
-        let Host::Broker(number) = host else { return };
-        if self.exists(host) {
-            stage.with(|state| change(&mut state.drains.entry(number).or_default().wanted));
+    fn count_drain(&self, host: Host, by: isize) {
+        if let Host::Broker(number) = host {
+            self.stage.with(|state| {
+                let drain = state.drains.entry(number).or_default();
+                drain.wanted = drain.wanted.saturating_add_signed(by);
+            });
         }
     }
+
+    /// Keeps account of who cannot reach the database, for those who ask about health.
+    fn note_who_is_cut_off(&self, cluster: &Cluster) {
+        let now = u64::try_from(cluster.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let mut blocked = BTreeSet::new();
+        for step in &self.active {
+            let (one, other): (&[Host], &[Host]) = match &self.stage.scenario.steps[*step].action {
+                Action::Crash(Host::Database)
+                | Action::PowerLoss(Host::Database)
+                | Action::Freeze(Host::Database)
+                | Action::Database(DatabaseFault::Refuse) => (&[Host::Database], &self.hosts),
+                Action::Cut { between, and } | Action::Hold { between, and } => (between, and),
+                Action::CutOneway { from, to } => (from, to),
+                _ => continue,
+            };
+            let database = Host::Database.to_string();
+            for (a, b) in self.pairs(one, other) {
+                blocked.extend(if a == database { Some(b) } else { Some(a).filter(|_| b == database) });
+            }
+        }
+        self.stage.with(|state| {
+            state.cut_off.retain(|host, _| blocked.contains(host));
+            for host in blocked {
+                state.cut_off.entry(host).or_insert(now);
+            }
+        });
+    }
+
+    fn each(&self, one: &[Host], other: &[Host], mut f: impl FnMut(&str, &str)) {
+        for (a, b) in self.pairs(one, other) {
+            f(&a, &b);
+        }
+    }
+
+    /// Pairs of hosts from two groups, without those that do not exist.
+    fn pairs(&self, one: &[Host], other: &[Host]) -> BTreeSet<(String, String)> {
+        let known = |host: &&Host| self.hosts.contains(host);
+        let all = one.iter().filter(known).flat_map(|a| other.iter().filter(known).map(move |b| (a, b)));
+        all.filter(|(a, b)| a != b).map(|(a, b)| (a.to_string(), b.to_string())).collect()
+    }
+
+    /// Those whom an action befalls; none if there is nothing for it to do, as when a scenario has lost hosts while it was
+    /// shrunk.
+    fn befallen(&self, action: &Action) -> Vec<Host> {
+        let one = |host: Host| if self.hosts.contains(&host) { vec![host] } else { Vec::new() };
+        let groups = |one: &[Host], other: &[Host]| {
+            if self.pairs(one, other).is_empty() {
+                return Vec::new();
+            }
+            let both: BTreeSet<Host> =
+                one.iter().chain(other).copied().filter(|host| self.hosts.contains(host)).collect();
+            both.into_iter().collect()
+        };
+        let queues = self.stage.scenario.workload.queues.max(1);
+        let queue = |number: u8| if (1..=queues).contains(&number) { vec![Host::Operator] } else { Vec::new() };
+        match action {
+            Action::Crash(host)
+            | Action::PowerLoss(host)
+            | Action::Freeze(host)
+            | Action::ClockJump { host, .. }
+            | Action::Drain(host @ Host::Broker(_)) => one(*host),
+            Action::Cut { between, and } | Action::Hold { between, and } | Action::Slow { between, and, .. } => {
+                groups(between, and)
+            }
+            Action::CutOneway { from, to } => groups(from, to),
+            Action::Database(_) => one(Host::Database),
+            Action::Drain(_) => Vec::new(),
+            Action::RecreateQueue(number) | Action::ChurnChannels { queue: number, .. } => queue(*number),
+            Action::StallConsumer(number) | Action::LeaveConsumer(number) => one(Host::Consumer(*number)),
+        }
+    }
+}
+
+/// Every host that a scenario has.
+fn hosts_of(scenario: &Scenario) -> Vec<Host> {
+    let (topology, workload) = (&scenario.topology, &scenario.workload);
+    let count = |all: usize| 1..=u8::try_from(all).unwrap_or(u8::MAX);
+    let mut hosts = vec![Host::Database, Host::Operator];
+    hosts.extend((1..=topology.managers.max(1)).map(Host::Manager));
+    hosts.extend((1..=topology.brokers.max(1)).map(Host::Broker));
+    hosts.extend(count(workload.producers.len()).map(Host::Producer));
+    hosts.extend(count(workload.consumers.len()).map(Host::Consumer));
+    hosts
 }

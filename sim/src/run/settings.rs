@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rmom_client::ClientBuilder;
+use rmom_client::{ClientBuilder, MAX_DELIVERY_TIMEOUT};
 use rmom_core::{broker::BrokerSettings, manager::ManagerSettings, model::BrokerAddr};
 
 use crate::scenario::Topology;
@@ -12,8 +12,6 @@ pub(super) const MAX_MESSAGE_BYTES: usize = 65_536;
 
 /// How long a client may take to find out that a connection is dead: an interval and a timeout of its keepalive.
 const KEEPALIVE: Duration = Duration::from_secs(3);
-/// How long connecting may take.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a client waits for an answer to the opening of a stream.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a client waits for a manager to say where a queue is.
@@ -57,15 +55,15 @@ pub(super) fn manager() -> ManagerSettings {
     }
 }
 
-/// See [`broker`].
-pub(super) fn client(client: ClientBuilder) -> ClientBuilder {
-    client
-        .connect_timeout(CONNECT_TIMEOUT)
-        .request_timeout(REQUEST_TIMEOUT)
-        .lookup_timeout(LOOKUP_TIMEOUT)
+/// Shorter as well. What is pushed is never given up: the run is over before.
+pub(super) fn client(builder: ClientBuilder) -> ClientBuilder {
+    builder
         .open_timeout(OPEN_TIMEOUT)
+        .lookup_timeout(LOOKUP_TIMEOUT)
         .ack_timeout(ACK_TIMEOUT)
+        .request_timeout(REQUEST_TIMEOUT)
         .retry_backoff(BACKOFF.0, BACKOFF.1)
+        .delivery_timeout(MAX_DELIVERY_TIMEOUT)
 }
 
 /// What the history is held against.

@@ -34,6 +34,8 @@ pub(super) struct State {
     last_stream: u64,
     /// Pushes without an outcome, with who pushes.
     pub(super) open_pushes: BTreeMap<u64, String>,
+    /// Operators' calls without an answer, with who calls.
+    pub(super) open_calls: BTreeMap<u64, String>,
     /// Streams that did not end, with who observes.
     pub(super) open_streams: BTreeMap<u64, String>,
     /// Consumer objects that did not end, with their host and their position.
@@ -60,8 +62,12 @@ pub(super) struct State {
     pub(super) marked: BTreeSet<u64>,
     /// Consumers that were given it.
     pub(super) done: BTreeSet<u8>,
-    /// The prober has looked at everybody's health since the faults ended.
+    /// The faults are over, and everything is in order again.
+    pub(super) converged: bool,
+    /// Everybody was asked since then how they are.
     pub(super) examined: bool,
+    /// Hosts whose way to the database is blocked, with the simulated time in milliseconds since when.
+    pub(super) cut_off: BTreeMap<String, u64>,
 }
 
 /// A queue, as the operator is to have it.
@@ -161,70 +167,6 @@ impl Stage {
         self.history.record("fate", Event::PhaseBegan { phase });
     }
 
-    /// Changes what is wanted of the queue of this number, counted from 1. There is no number without a queue.
-    pub(super) fn with_queue(&self, queue: u8, change: impl FnOnce(&mut Queue)) {
-        self.with(|state| {
-            let index = usize::from(queue.max(1) - 1) % state.queues.len();
-            change(&mut state.queues[index]);
-        });
-    }
-
-    /// True if everybody has pushed what they had to.
-    pub(super) fn is_workload_done(&self) -> bool {
-        let producers = self.scenario.workload.producers.len();
-        self.with(|state| state.finished.len() == producers && state.open_pushes.is_empty())
-    }
-
-    /// What has to be in order before the run can go on, and is not.
-    pub(super) fn unsettled(&self) -> Option<String> {
-        let producers = self.scenario.workload.producers.len();
-        self.with(|state| {
-            let mut pending = Vec::new();
-            let unfinished: Vec<String> = (1..=producers)
-                .filter(|number| !state.finished.iter().any(|finished| usize::from(*finished) == *number))
-                .map(|number| format!("producer-{number}"))
-                .collect();
-            if !unfinished.is_empty() {
-                pending.push(format!("{} still push", unfinished.join(", ")));
-            }
-            if let Some((push, host)) = state.open_pushes.first_key_value() {
-                let count = state.open_pushes.len();
-                pending.push(format!("{count} pushes have no answer, the first is number {push} of {host}"));
-            }
-            for queue in &state.queues {
-                if !queue.is_settled() {
-                    pending.push(format!("the operator still works on {}", queue.label));
-                } else if queue.id.is_some_and(|id| !state.probed.contains(&id)) {
-                    pending.push(format!("no probe went through {}", queue.label));
-                }
-            }
-            if state.drains.values().any(|drain| drain.is) {
-                pending.push("a broker is still drained".to_owned());
-            }
-            if !state.examined {
-                pending.push("not everybody says that they are well".to_owned());
-            }
-            (!pending.is_empty()).then(|| pending.join("; "))
-        })
-    }
-
-    /// What consumers still have to be given.
-    pub(super) fn undelivered(&self) -> Option<String> {
-        let consumers = self.scenario.workload.consumers.len();
-        self.with(|state| {
-            let waiting: Vec<String> = (1..=consumers)
-                .filter(|number| !state.done.iter().any(|done| usize::from(*done) == *number))
-                .map(|number| format!("consumer-{number}"))
-                .collect();
-            let unmarked = state.queues.iter().any(|queue| queue.id.is_some_and(|id| !state.marked.contains(&id)));
-            match (unmarked, waiting.is_empty()) {
-                (true, _) => Some("the last message of each queue could not be pushed".to_owned()),
-                (false, false) => Some(format!("{} were not given the last message", waiting.join(", "))),
-                (false, true) => None,
-            }
-        })
-    }
-
     /// The label of the queue of this number, counted from 1. There is no number without a queue.
     pub(super) fn label(&self, queue: u8) -> String {
         let state = self.state.lock();
@@ -257,15 +199,27 @@ impl Stage {
         self.history.record(host, outcome);
     }
 
+    /// An operator calls; the number of the call.
+    pub(super) fn call(&self, host: &str, event: impl FnOnce(u64) -> Event) -> u64 {
+        let op = self.next_op();
+        self.with(|state| state.open_calls.insert(op, host.to_owned()));
+        self.history.record(host, event(op));
+        op
+    }
+
+    /// A call is answered.
+    pub(super) fn answered(&self, host: &str, op: u64, answer: Event) {
+        self.with(|state| state.open_calls.remove(&op));
+        self.history.record(host, answer);
+    }
+
     /// A raw subscription is asked for; its number.
-    pub(super) fn stream_asked(&self, host: &str, observer: &str, channel: Uuid, after: Option<Pos>) -> u64 {
-        let stream = self.with(|state| {
+    pub(super) fn stream_opening(&self, host: &str) -> u64 {
+        self.with(|state| {
             state.last_stream += 1;
             state.open_streams.insert(state.last_stream, host.to_owned());
             state.last_stream
-        });
-        self.history.record(host, Event::StreamAsked { stream, observer: observer.to_owned(), channel, after });
-        stream
+        })
     }
 
     /// A raw subscription is over.
@@ -281,35 +235,36 @@ impl Stage {
         }
     }
 
-    /// Whoever reads the streams of `host` has gone away.
-    pub(super) fn abandon_streams(&self, host: &str) {
-        let mine = self.with(|state| {
-            state.open_streams.iter().filter(|(_, owner)| *owner == host).map(|(number, _)| *number).collect::<Vec<_>>()
-        });
-        for stream in mine {
-            self.stream_ended(host, stream, "LEFT");
-        }
+    /// What `host` had under way ends for the record, since whoever did it was killed, or turned to something else.
+    pub(super) fn cut_short(&self, host: &str, code: &str) {
+        self.end_those(code, |owner| owner == host);
     }
 
-    /// What ran on `host` was killed: what it had under way ends for the record, which it can no longer write itself.
-    pub(super) fn crashed(&self, host: &str) {
-        let code = "CRASHED";
-        let (pushes, streams, consumers) = self.with(|state| {
-            let mine = |owner: &String| owner == host;
-            let pushes: Vec<u64> = state.open_pushes.iter().filter(|(_, o)| mine(o)).map(|(n, _)| *n).collect();
-            let streams: Vec<u64> = state.open_streams.iter().filter(|(_, o)| mine(o)).map(|(n, _)| *n).collect();
-            let consumers: Vec<String> =
-                state.open_consumers.iter().filter(|(_, (o, _))| mine(o)).map(|(name, _)| name.clone()).collect();
-            (pushes, streams, consumers)
+    /// What anybody has under way ends for the record.
+    pub(super) fn cut_all_short(&self, code: &str) {
+        self.end_those(code, |_| true);
+    }
+
+    fn end_those(&self, code: &str, whose: impl Fn(&str) -> bool) {
+        fn of<K: Ord + Clone>(open: &BTreeMap<K, String>, whose: &impl Fn(&str) -> bool) -> Vec<(K, String)> {
+            open.iter().filter(|(_, owner)| whose(owner)).map(|(key, owner)| (key.clone(), owner.clone())).collect()
+        }
+        let (calls, pushes, streams, consumers) = self.with(|state| {
+            let hosts = state.open_consumers.iter().map(|(name, (owner, _))| (name.clone(), owner.clone())).collect();
+            let calls = of(&state.open_calls, &whose);
+            (calls, of(&state.open_pushes, &whose), of(&state.open_streams, &whose), of(&hosts, &whose))
         });
-        for push in pushes {
-            self.push_ended(host, push, Event::PushFailed { push, code: code.into(), unknown: true });
+        for (op, host) in calls {
+            self.answered(&host, op, Event::AdminFailed { op, code: code.into(), unknown: true });
         }
-        for stream in streams {
-            self.stream_ended(host, stream, code);
+        for (push, host) in pushes {
+            self.push_ended(&host, push, Event::PushFailed { push, code: code.into(), unknown: true });
         }
-        for consumer in consumers {
-            self.consumer_stopped(host, &consumer, Some(code.into()));
+        for (stream, host) in streams {
+            self.stream_ended(&host, stream, code);
+        }
+        for (consumer, host) in consumers {
+            self.consumer_stopped(&host, &consumer, Some(code.into()));
         }
     }
 }

@@ -13,8 +13,10 @@ use serde_json::Value;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
-use super::settings::CONNECT_TIMEOUT;
 use crate::{SimNet, hosts::MANAGER_PORT, manager_host};
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a raw call failed.
 #[derive(Clone, Debug)]
@@ -164,13 +166,11 @@ impl Rest {
                 Ok::<_, hyper::Error>((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
             };
             tokio::pin!(exchange, connection);
-            loop {
-                tokio::select! {
-                    biased;
-                    answer = &mut exchange => return answer,
-                    // Its error, if it is one, comes out of the exchange as well.
-                    _ = &mut connection => return exchange.await,
-                }
+            tokio::select! {
+                biased;
+                answer = &mut exchange => answer,
+                // Its error, if it is one, comes out of the exchange as well.
+                _ = &mut connection => exchange.await,
             }
         };
         match timeout(self.timeout, exchange).await {

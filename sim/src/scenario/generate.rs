@@ -7,29 +7,33 @@ use super::{
     Workload,
 };
 
-/// Within so many milliseconds of the workload all faults begin.
-const WINDOW_MILLIS: u64 = 10_000;
-/// Faults of a run, at least and at most.
-const STEPS: (usize, usize) = (6, 14);
-/// Pushes of a run, at least and at most; shared among its producers.
-const PUSHES: (u32, u32) = (300, 600);
+/// Tells the choice of a scenario apart from the chance within its run, which has the same seed.
+const SALT: u64 = 0x9e37_79b9_7f4a_7c15;
+/// How many messages are pushed in all, at least.
+const PUSHES: u32 = 300;
+/// How many steps there are, from the calmest to the wildest seeds.
+const STEPS: (usize, usize) = (6, 16);
 
-/// A kind of fault. A seed uses some of them.
+/// A sort of step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum Sort {
     CrashBroker,
     CrashManager,
     CrashDatabase,
-    CrashActor,
+    CrashClient,
     PowerLoss,
     Cut,
     CutOneway,
     Hold,
     Slow,
     Freeze,
-    DatabaseClock,
-    HostClock,
-    Database,
+    Clock,
+    SlowDatabase,
+    FullDatabase,
+    RefusingDatabase,
+    LostReplies,
+    AbortedWrites,
+    StalledWrites,
     Drain,
     RecreateQueue,
     ChurnChannels,
@@ -37,21 +41,25 @@ enum Kind {
     LeaveConsumer,
 }
 
-impl Kind {
-    const ALL: [Self; 18] = [
+impl Sort {
+    const ALL: [Self; 22] = [
         Self::CrashBroker,
         Self::CrashManager,
         Self::CrashDatabase,
-        Self::CrashActor,
+        Self::CrashClient,
         Self::PowerLoss,
         Self::Cut,
         Self::CutOneway,
         Self::Hold,
         Self::Slow,
         Self::Freeze,
-        Self::DatabaseClock,
-        Self::HostClock,
-        Self::Database,
+        Self::Clock,
+        Self::SlowDatabase,
+        Self::FullDatabase,
+        Self::RefusingDatabase,
+        Self::LostReplies,
+        Self::AbortedWrites,
+        Self::StalledWrites,
         Self::Drain,
         Self::RecreateQueue,
         Self::ChurnChannels,
@@ -62,216 +70,259 @@ impl Kind {
 
 impl Scenario {
     /// The scenario of a seed. The seed draws which kinds of fault it uses and how hard, so that many seeds together go to
-    /// corners to which no even mixture would (swarm testing: Groce et al., ISSTA 2012).
+    /// corners to which no even mixture would.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
-        Draw(StdRng::seed_from_u64(seed)).scenario(seed)
+        let mut draw = Draw(StdRng::seed_from_u64(seed ^ SALT));
+        let topology = draw.topology();
+        let workload = draw.workload();
+        let lasts = workload
+            .producers
+            .iter()
+            .map(|plan| u64::from(plan.pushes) * (plan.pace_millis + latency_of_a_push(plan.kind, &topology)))
+            .max()
+            .unwrap_or(0);
+        let steps = draw.steps(&topology, &workload, lasts);
+        Self { seed, topology, workload, steps }
     }
 }
 
+/// About how long a producer that waits for each answer waits, in milliseconds.
+fn latency_of_a_push(kind: ProducerKind, topology: &Topology) -> u64 {
+    match kind {
+        ProducerKind::Library | ProducerKind::Named => 0,
+        ProducerKind::RawStamped | ProducerKind::RawPlain => {
+            2 * (topology.latency_millis.0 + topology.latency_millis.1)
+        }
+    }
+}
+
+/// Who draws.
 struct Draw(StdRng);
 
 impl Draw {
-    fn between<T: rand::distr::uniform::SampleUniform + PartialOrd>(&mut self, min: T, max: T) -> T {
-        self.0.random_range(min..=max)
+    /// True in so many of a hundred cases.
+    fn chance(&mut self, percent: u32) -> bool {
+        self.0.random_range(0..100) < percent
     }
 
-    /// True once in so many times.
-    fn one_in(&mut self, times: u32) -> bool {
-        self.0.random_ratio(1, times)
+    fn between(&mut self, from: u64, to: u64) -> u64 {
+        self.0.random_range(from..=to)
     }
 
-    fn one_of<T: Copy>(&mut self, of: &[T]) -> T {
-        *of.choose(&mut self.0).expect("there is something to choose from")
+    fn number(&mut self, count: usize) -> u8 {
+        u8::try_from(self.0.random_range(1..=count.clamp(1, 255))).unwrap_or(1)
     }
 
-    fn scenario(mut self, seed: u64) -> Scenario {
-        let expiring = self.one_in(3);
-        let topology = Topology {
-            managers: self.one_of(&[1, 2, 2, 2, 3]),
-            brokers: self.one_of(&[2, 3, 3, 3, 4, 5]),
-            latency_millis: self.one_of(&[(1, 5), (1, 5), (2, 2), (1, 30)]),
-            message_ttl_millis: if expiring { Some(self.between(1_000, 8_000)) } else { None },
-            queue_buffer_messages: self.one_of(&[1_000, 1_000, 50, 5]),
-        };
-        let workload = self.workload(expiring);
-        let steps = self.steps(&topology, &workload);
-        Scenario { seed, topology, workload, steps }
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        *choices.choose(&mut self.0).expect("there is something to choose from")
     }
 
-    fn workload(&mut self, expiring: bool) -> Workload {
+    fn topology(&mut self) -> Topology {
+        Topology {
+            managers: self.one_of(&[1, 2, 2, 2, 2, 3]),
+            brokers: self.one_of(&[2, 3, 3, 3, 3, 4, 5]),
+            latency_millis: self.one_of(&[(1, 5), (1, 5), (1, 2), (2, 20), (5, 40)]),
+            message_ttl_millis: self.one_of(&[None, None, None, Some(600_000), Some(4_000), Some(1_500)]),
+            queue_buffer_messages: self.one_of(&[1_000, 1_000, 100, 10, 1]),
+        }
+    }
+
+    fn workload(&mut self) -> Workload {
         let queues = self.one_of(&[1, 1, 2, 2, 3]);
-        let (producers, consumers) = (self.between(1, 3_u32), self.between(1, 3));
-        let pushes = self.between(PUSHES.0, PUSHES.1) / producers;
-        let topics = self.one_of(&[0, 0, 2, 3]);
-        let producers: Vec<ProducerPlan> = (0..producers)
-            .map(|_| ProducerPlan {
-                kind: self.one_of(&[
-                    ProducerKind::Library,
-                    ProducerKind::Library,
-                    ProducerKind::Named,
-                    ProducerKind::RawStamped,
-                    ProducerKind::RawPlain,
-                ]),
-                queue: self.between(1, queues),
-                pushes,
-                // So that pushing lasts about as long as faults begin.
-                pace_millis: WINDOW_MILLIS / u64::from(pushes) + self.between(0, 5),
-                topics,
-                ttl_millis: if expiring && self.one_in(2) { Some(self.between(200, 6_000)) } else { None },
-                body_bytes: self.one_of(&[0, 100, 1_000, 10_000]),
-            })
-            .collect();
-        let pushed_to: Vec<u8> = producers.iter().map(|plan| plan.queue).collect();
+        let producers = self.0.random_range(1..=3_usize);
+        let pushes = PUSHES.div_ceil(u32::try_from(producers).unwrap_or(1));
+        let producers = (0..producers).map(|_| self.producer(queues, pushes)).collect::<Vec<_>>();
+        let consumers = self.0.random_range(2..=3_usize);
         let consumers = (0..consumers)
-            .map(|number| ConsumerPlan {
-                kind: self.one_of(&[
-                    ConsumerKind::Library,
-                    ConsumerKind::Library,
-                    ConsumerKind::RawResuming,
-                    ConsumerKind::RawOriginal,
-                ]),
-                // Somebody has to take what somebody pushes, or the run says nothing.
-                queue: if number > 0 && self.one_in(8) { self.between(1, queues) } else { self.one_of(&pushed_to) },
-                topic: if number > 0 && topics > 0 && self.one_in(2) { Some(self.between(1, topics)) } else { None },
-                latest: self.one_in(4),
-                work_millis: self.one_of(&[0, 0, 0, 5, 40]),
+            .map(|nth| {
+                // Most listen where something is pushed.
+                let queue = producers[nth % producers.len()].queue;
+                let queue = if self.chance(85) { queue } else { self.number(usize::from(queues)) };
+                self.consumer(queue)
             })
             .collect();
         Workload { queues, producers, consumers }
     }
 
-    fn steps(&mut self, topology: &Topology, workload: &Workload) -> Vec<Step> {
-        // Every kind comes in a third of the seeds, about; at least two in each.
-        let mut kinds: Vec<Kind> = Kind::ALL.into_iter().filter(|_| self.one_in(3)).collect();
-        while kinds.len() < 2 {
-            kinds.push(self.one_of(&Kind::ALL));
+    fn producer(&mut self, queues: u8, pushes: u32) -> ProducerPlan {
+        use ProducerKind::{Library, Named, RawPlain, RawStamped};
+        let kind = self.one_of(&[Library, Library, Named, RawStamped, RawStamped, RawPlain]);
+        let extra = if self.chance(10) { 400 } else { 0 };
+        ProducerPlan {
+            kind,
+            queue: self.number(usize::from(queues)),
+            pushes: pushes + extra,
+            // All together some ten seconds.
+            pace_millis: (10_000 / u64::from(pushes + extra)).max(1) * self.one_of(&[1, 1, 1, 2])
+                / self.one_of(&[1, 1, 2]),
+            topics: self.one_of(&[0, 0, 1, 2, 3]),
+            ttl_millis: if self.chance(15) { Some(self.between(300, 8_000)) } else { None },
+            body_bytes: self.one_of(&[16, 16, 100, 100, 2_000, 8_000]),
         }
-        let count = self.between(STEPS.0, STEPS.1);
+    }
+
+    fn consumer(&mut self, queue: u8) -> ConsumerPlan {
+        use ConsumerKind::{Library, RawOriginal, RawResuming};
+        ConsumerPlan {
+            kind: self.one_of(&[Library, Library, RawResuming, RawResuming, RawOriginal]),
+            queue,
+            topic: if self.chance(30) { Some(self.number(3)) } else { None },
+            latest: self.chance(25),
+            work_millis: self.one_of(&[0, 0, 0, 1, 5, 20]),
+        }
+    }
+
+    fn steps(&mut self, topology: &Topology, workload: &Workload, lasts: u64) -> Vec<Step> {
+        let sorts = self.sorts();
+        let (fewest, most) = STEPS;
+        let count = self.0.random_range(fewest..=most);
+        let window = lasts.clamp(4_000, 14_000);
         let mut steps: Vec<Step> = Vec::with_capacity(count);
-        for _ in 0..count {
-            let kind = self.one_of(&kinds);
-            // Some begin just after another one, so that a fault falls into what another one set off.
+        for nth in 0..count {
+            let sort = self.one_of(&sorts);
+            // Some fall into the middle of another one: what goes wrong goes wrong together.
             let at_millis = match steps.last() {
-                Some(last) if self.one_in(3) => last.at_millis + self.between(0, 1_500),
-                _ => self.between(0, WINDOW_MILLIS),
+                Some(other) if nth % 2 == 1 && other.for_millis > 1 && self.chance(60) => {
+                    other.at_millis + self.between(0, other.for_millis)
+                }
+                _ => self.between(300, window),
             };
-            let for_millis = self.duration(kind);
-            let action = self.action(kind, topology, workload);
-            steps.push(Step { at_millis: at_millis.min(WINDOW_MILLIS), for_millis, action });
+            let step = self.step(sort, topology, workload, at_millis);
+            steps.push(step);
         }
         steps.sort_by_key(|step| step.at_millis);
         steps
     }
 
-    /// From too short to be noticed to longer than leases and keepalives.
-    fn duration(&mut self, kind: Kind) -> u64 {
-        match kind {
-            Kind::DatabaseClock | Kind::HostClock => 0,
-            _ if self.one_in(4) => self.between(4_000, 8_000),
-            _ if self.one_in(2) => self.between(1_000, 4_000),
-            _ => self.between(50, 1_000),
+    /// The sorts of this seed.
+    fn sorts(&mut self) -> Vec<Sort> {
+        let percent = self.one_of(&[10, 20, 35, 60, 100]);
+        let mut sorts: Vec<Sort> = Sort::ALL.into_iter().filter(|_| self.chance(percent)).collect();
+        if sorts.is_empty() {
+            sorts.push(self.one_of(&Sort::ALL));
         }
+        // What brokers, links and the database do to each other is what this is about.
+        let core = [Sort::CrashBroker, Sort::Cut, Sort::LostReplies, Sort::Freeze, Sort::StalledWrites];
+        sorts.push(self.one_of(&core));
+        sorts
     }
 
-    fn action(&mut self, kind: Kind, topology: &Topology, workload: &Workload) -> Action {
-        match kind {
-            Kind::CrashBroker => Action::Crash(self.broker(topology)),
-            Kind::CrashManager => Action::Crash(self.manager(topology)),
-            Kind::CrashDatabase => Action::Crash(Host::Database),
-            Kind::CrashActor => Action::Crash(self.actor(workload)),
-            Kind::PowerLoss => match self.between(0, 3) {
-                0 => Action::PowerLoss(Host::Database),
-                1 => Action::PowerLoss(self.manager(topology)),
-                _ => Action::PowerLoss(self.broker(topology)),
-            },
-            Kind::Cut => {
-                let (between, and) = self.sides(topology, workload);
-                Action::Cut { between, and }
-            }
-            Kind::CutOneway => {
-                let (from, to) = self.sides(topology, workload);
-                Action::CutOneway { from, to }
-            }
-            Kind::Hold => {
-                let (between, and) = self.sides(topology, workload);
-                Action::Hold { between, and }
-            }
-            Kind::Slow => {
-                let (between, and) = self.sides(topology, workload);
-                Action::Slow { between, and, latency_millis: self.between(50, 800) }
-            }
-            Kind::Freeze => Action::Freeze(self.broker(topology)),
-            Kind::DatabaseClock => Action::ClockJump { host: Host::Database, millis: self.jump() },
-            Kind::HostClock => {
-                let host = if self.one_in(2) { self.broker(topology) } else { self.manager(topology) };
-                Action::ClockJump { host, millis: self.jump() }
-            }
-            Kind::Database => Action::Database(self.database_fault()),
-            Kind::Drain => Action::Drain(self.broker(topology)),
-            Kind::RecreateQueue => Action::RecreateQueue(self.between(1, workload.queues)),
-            Kind::ChurnChannels => {
-                Action::ChurnChannels { queue: self.between(1, workload.queues), count: self.between(1, 4) }
-            }
-            Kind::StallConsumer => Action::StallConsumer(self.consumer(workload)),
-            Kind::LeaveConsumer => Action::LeaveConsumer(self.consumer(workload)),
+    /// Mostly short, now and then longer than leases, keepalives and timeouts.
+    fn duration(&mut self) -> u64 {
+        match self.between(0, 9) {
+            0..=4 => self.between(200, 1_500),
+            5..=7 => self.between(1_500, 4_000),
+            _ => self.between(4_000, 8_000),
         }
     }
 
     fn broker(&mut self, topology: &Topology) -> Host {
-        Host::Broker(self.between(1, topology.brokers))
+        Host::Broker(self.number(usize::from(topology.brokers)))
     }
 
     fn manager(&mut self, topology: &Topology) -> Host {
-        Host::Manager(self.between(1, topology.managers))
+        Host::Manager(self.number(usize::from(topology.managers)))
     }
 
-    fn consumer(&mut self, workload: &Workload) -> u8 {
-        self.between(1, u8::try_from(workload.consumers.len()).unwrap_or(u8::MAX))
-    }
-
-    fn actor(&mut self, workload: &Workload) -> Host {
-        let producers = u8::try_from(workload.producers.len()).unwrap_or(u8::MAX);
-        match self.between(0, 4) {
+    fn client(&mut self, workload: &Workload) -> Host {
+        match self.between(0, 8) {
             0 => Host::Operator,
-            1 | 2 => Host::Producer(self.between(1, producers)),
-            _ => Host::Consumer(self.consumer(workload)),
+            1..=4 => Host::Producer(self.number(workload.producers.len())),
+            _ => Host::Consumer(self.number(workload.consumers.len())),
         }
     }
 
-    /// Two groups between which something flows.
+    /// Two groups between which something happens.
     fn sides(&mut self, topology: &Topology, workload: &Workload) -> (Vec<Host>, Vec<Host>) {
-        let broker = self.broker(topology);
-        let brokers = (1..=topology.brokers).map(Host::Broker);
-        let managers = (1..=topology.managers).map(Host::Manager);
-        let (one, other): (Vec<Host>, Vec<Host>) = match self.between(0, 6) {
-            0 | 1 => (vec![broker], vec![Host::Database]),
-            2 => (vec![broker], managers.collect()),
-            3 => (vec![broker], vec![self.actor(workload)]),
-            // Everybody but the database, or one that stays behind with it.
-            4 => (brokers.filter(|other| *other != broker).collect(), vec![Host::Database]),
-            5 => (vec![self.manager(topology)], vec![Host::Database]),
-            _ => (
-                vec![broker],
-                brokers.filter(|other| *other != broker).chain(managers).chain([Host::Database]).collect(),
-            ),
+        let brokers: Vec<Host> = (1..=topology.brokers).map(Host::Broker).collect();
+        let managers: Vec<Host> = (1..=topology.managers).map(Host::Manager).collect();
+        let (broker, manager) = (self.broker(topology), self.manager(topology));
+        match self.between(0, 8) {
+            0..=2 => (vec![broker], vec![Host::Database]),
+            3 => (vec![manager], vec![Host::Database]),
+            4 => (vec![broker], managers),
+            5 => (vec![self.client(workload)], brokers),
+            6 => {
+                // A broker that only its clients can reach.
+                let others = managers.into_iter().chain([Host::Database]);
+                (vec![broker], others.chain(brokers.into_iter().filter(|other| *other != broker)).collect())
+            }
+            7 => (vec![broker], vec![self.client(workload), self.client(workload)]),
+            _ => (vec![manager], brokers),
+        }
+    }
+
+    fn step(&mut self, sort: Sort, topology: &Topology, workload: &Workload, at_millis: u64) -> Step {
+        let mut for_millis = self.duration();
+        let queue = self.number(usize::from(workload.queues));
+        let consumer = self.number(workload.consumers.len());
+        let action = match sort {
+            Sort::CrashBroker => Action::Crash(self.broker(topology)),
+            Sort::CrashManager => Action::Crash(self.manager(topology)),
+            Sort::CrashDatabase => Action::Crash(Host::Database),
+            Sort::CrashClient => Action::Crash(self.client(workload)),
+            Sort::PowerLoss => {
+                let (broker, manager) = (self.broker(topology), self.manager(topology));
+                Action::PowerLoss(self.one_of(&[broker, broker, manager, Host::Database]))
+            }
+            Sort::Cut => {
+                let (between, and) = self.sides(topology, workload);
+                Action::Cut { between, and }
+            }
+            Sort::CutOneway => {
+                let (from, to) = self.sides(topology, workload);
+                if self.chance(50) { Action::CutOneway { from, to } } else { Action::CutOneway { from: to, to: from } }
+            }
+            Sort::Hold => {
+                let (between, and) = self.sides(topology, workload);
+                Action::Hold { between, and }
+            }
+            Sort::Slow => {
+                let (between, and) = self.sides(topology, workload);
+                Action::Slow { between, and, latency_millis: self.between(20, 400) }
+            }
+            Sort::Freeze => Action::Freeze(self.broker(topology)),
+            Sort::Clock => {
+                for_millis = 0;
+                let (host, most) = match self.between(0, 2) {
+                    0 => (self.broker(topology), 3_600_000),
+                    1 => (self.manager(topology), 3_600_000),
+                    _ => (Host::Database, 2_000),
+                };
+                let millis = i64::try_from(self.between(10, most)).unwrap_or(10);
+                Action::ClockJump { host, millis: if self.chance(50) { millis } else { -millis } }
+            }
+            Sort::SlowDatabase => Action::Database(DatabaseFault::Slow { millis: self.between(10, 800) }),
+            Sort::FullDatabase => Action::Database(DatabaseFault::Full),
+            Sort::RefusingDatabase => Action::Database(DatabaseFault::Refuse),
+            Sort::LostReplies => Action::Database(DatabaseFault::LoseReplies),
+            Sort::AbortedWrites => Action::Database(DatabaseFault::AbortWrites),
+            Sort::StalledWrites => Action::Database(DatabaseFault::StallWrites),
+            Sort::Drain => Action::Drain(self.broker(topology)),
+            Sort::RecreateQueue => Action::RecreateQueue(queue),
+            Sort::ChurnChannels => Action::ChurnChannels { queue, count: self.number(5) },
+            Sort::StallConsumer => Action::StallConsumer(consumer),
+            Sort::LeaveConsumer => Action::LeaveConsumer(consumer),
         };
-        if self.one_in(2) { (one, other) } else { (other, one) }
+        Step { at_millis, for_millis, action }
     }
+}
 
-    fn jump(&mut self) -> i64 {
-        let millis = self.one_of(&[20, 500, 3_000, 20_000]);
-        if self.one_in(2) { millis } else { -millis }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn database_fault(&mut self) -> DatabaseFault {
-        match self.between(0, 7) {
-            0 => DatabaseFault::Slow { millis: self.between(20, 1_500) },
-            1 => DatabaseFault::Full,
-            2 => DatabaseFault::Refuse,
-            3 | 4 => DatabaseFault::LoseReplies,
-            5 => DatabaseFault::AbortWrites,
-            _ => DatabaseFault::StallWrites,
+    #[test]
+    fn a_seed_is_a_scenario() {
+        assert_eq!(Scenario::from_seed(7), Scenario::from_seed(7));
+        assert_ne!(Scenario::from_seed(7).steps, Scenario::from_seed(8).steps);
+        for seed in 0..500 {
+            let Scenario { topology, workload, steps, .. } = Scenario::from_seed(seed);
+            assert!((1..=3).contains(&topology.managers) && (2..=5).contains(&topology.brokers));
+            assert!(workload.producers.iter().map(|plan| plan.pushes).sum::<u32>() >= PUSHES);
+            assert!(!workload.consumers.is_empty() && steps.len() >= STEPS.0);
+            assert!(steps.iter().all(|step| step.at_millis + step.for_millis < 30_000));
         }
     }
 }

@@ -2,7 +2,6 @@
 
 mod generate;
 mod model;
-mod words;
 
 pub use model::{
     Action, ConsumerKind, ConsumerPlan, DatabaseFault, Host, ProducerKind, ProducerPlan, Scenario, Step, Topology,

@@ -277,3 +277,49 @@ impl<'de> Deserialize<'de> for Host {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
+
+/// The hosts of a group.
+fn group(hosts: &[Host]) -> String {
+    hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A sentence for the story of a run.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Crash(host) => write!(f, "{host} crashes"),
+            Self::PowerLoss(host) => write!(f, "{host} loses its power"),
+            Self::Cut { between, and } => {
+                write!(f, "{} and {} are cut off from each other", group(between), group(and))
+            }
+            Self::CutOneway { from, to } => write!(f, "nothing gets from {} to {}", group(from), group(to)),
+            Self::Hold { between, and } => {
+                write!(f, "what {} and {} send each other waits", group(between), group(and))
+            }
+            Self::Slow { between, and, latency_millis } => {
+                write!(f, "a segment between {} and {} takes {latency_millis} ms", group(between), group(and))
+            }
+            Self::Freeze(host) => write!(f, "{host} stands still"),
+            Self::ClockJump { host, millis } => write!(f, "the clock of {host} jumps by {millis} ms"),
+            Self::Database(fault) => fault.fmt(f),
+            Self::Drain(host) => write!(f, "{host} is drained"),
+            Self::RecreateQueue(queue) => write!(f, "queue {queue} is deleted, to be created again"),
+            Self::ChurnChannels { queue, count } => write!(f, "{count} channels come and go on queue {queue}"),
+            Self::StallConsumer(number) => write!(f, "consumer-{number} takes nothing"),
+            Self::LeaveConsumer(number) => write!(f, "consumer-{number} leaves"),
+        }
+    }
+}
+
+impl fmt::Display for DatabaseFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slow { millis } => write!(f, "each call of the database takes {millis} ms longer"),
+            Self::Full => f.write_str("the database is full"),
+            Self::Refuse => f.write_str("the database refuses connections"),
+            Self::LoseReplies => f.write_str("the database loses its answers"),
+            Self::AbortWrites => f.write_str("the database aborts every other write"),
+            Self::StallWrites => f.write_str("writes stand still in the database"),
+        }
+    }
+}

@@ -127,12 +127,21 @@ impl Observer {
             Some(hint) => hint,
             None => self.rest.locate(&format!("/channels/{channel}")).await?,
         };
-        let mut line = wire::broker(&authority);
+        let mut broker = wire::broker(&authority);
         let position = after.map(|Pos { queue_id, epoch, offset }| Position { queue_id, epoch, offset });
         let request = SubscriptionRequest { channel_id: channel.to_string(), position };
-        let stream = me.stage.stream_asked(&me.host, &self.name, channel, after);
-        let broker = authority.split(':').next().unwrap_or_default().to_owned();
-        let error = match timeout(OPEN_TIMEOUT, line.subscribe_to_channel(request)).await {
+        let stream = me.stage.stream_opening(&me.host);
+        me.record(Event::StreamAsked { stream, observer: self.name.clone(), channel, after });
+        let host = authority.split(':').next().unwrap_or_default().to_owned();
+        let opened = |position| Event::StreamOpened {
+            stream,
+            observer: self.name.clone(),
+            channel,
+            after,
+            broker: host.clone(),
+            position,
+        };
+        let error = match timeout(OPEN_TIMEOUT, broker.subscribe_to_channel(request)).await {
             Ok(Ok(response)) => {
                 let number = |name| response.metadata().get(name)?.to_str().ok()?.parse().ok();
                 let position = number("rmom-queue-id").zip(number("rmom-epoch")).map(|(queue_id, epoch)| Pos {
@@ -140,19 +149,15 @@ impl Observer {
                     epoch,
                     offset: after.map_or(start, |after| after.offset),
                 });
-                me.record(Event::StreamOpened {
-                    stream,
-                    observer: self.name.clone(),
-                    channel,
-                    after,
-                    broker,
-                    position,
-                });
+                me.record(opened(position));
                 return Ok(Stream { number: stream, messages: response.into_inner(), position: position.or(after) });
             }
             Ok(Err(status)) => RawError::from(status),
             Err(_) => RawError::late(),
         };
+        if error.told {
+            me.record(opened(None));
+        }
         me.stage.stream_ended(&me.host, stream, &error.code);
         Err(error)
     }

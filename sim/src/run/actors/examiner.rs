@@ -1,99 +1,311 @@
-//! Asks everybody how they are, and sends what has to be refused.
+//! Asks everybody how they are, and asks for what has to be refused.
 
 use http::Method;
-use rmom_proto::messages::{HeartbeatRequest, Push, SubscriptionRequest};
-use tokio::time::timeout;
+use rmom_core::model::{Code, limits::MAX_TTL};
+use rmom_proto::messages::{
+    Header, HeartbeatRequest, OpenProducerRequest, Position, ProducerStamp, Push, SubscriptionRequest,
+    message_stream_client::MessageStreamClient,
+};
+use serde_json::{Value, json};
+use tokio::time::{Duration, sleep, timeout};
+use tonic::transport::Channel;
+use uuid::Uuid;
 
 use super::Me;
 use crate::{
     broker_host,
-    history::Event,
+    history::{Event, Phase},
     hosts::BROKER_PORT,
     manager_host,
     run::{
-        settings::{LOOKUP_TIMEOUT, MAX_MESSAGE_BYTES},
+        settings::{self, LOOKUP_TIMEOUT, MAX_MESSAGE_BYTES},
         wire::{self, RawError, Rest},
     },
 };
 
-/// The longest label and topic, in bytes.
-const MAX_NAME_BYTES: usize = 255;
+/// How long an answer may take; what is said later is of no interest.
+const ANSWER: Duration = Duration::from_secs(1);
+/// Between two rounds.
+const HEALTH_PACE: Duration = Duration::from_millis(500);
+/// Between two requests that have to be refused.
+const INPUT_PACE: Duration = Duration::from_millis(300);
 
-/// True if all brokers and managers say that they are well.
-pub(super) async fn all_are_well(me: &Me) -> bool {
+/// Asks managers and brokers whether they are well, until the end.
+pub(super) async fn look_after(me: Me) {
     let topology = &me.stage.scenario.topology;
-    let mut all = true;
-    for number in 1..=usize::from(topology.brokers.max(1)) {
-        let host = broker_host(number);
-        let heartbeat = wire::broker(&format!("{host}:{BROKER_PORT}"));
-        let healthy = timeout(LOOKUP_TIMEOUT, { heartbeat }.get_heartbeat(HeartbeatRequest {})).await;
-        all &= tell(me, host, healthy.is_ok_and(|answer| answer.is_ok()));
+    let rest = Rest::new(1, LOOKUP_TIMEOUT);
+    // A broker may serve on for as long as its lease; a manager asks the database when it is asked.
+    let lease = settings::broker(topology).lease + Duration::from_millis(300);
+    let mut brokers: Vec<_> = (1..=usize::from(topology.brokers.max(1)))
+        .map(|number| (broker_host(number), wire::broker(&format!("{}:{BROKER_PORT}", broker_host(number)))))
+        .collect();
+    loop {
+        let mut heard = true;
+        for number in 1..=usize::from(topology.managers.max(1)) {
+            let host = manager_host(number);
+            let asked = ask(&me, &host, Duration::from_millis(100), async {
+                let (status, _) = rest.ask(number, &Method::GET, "/readyz", None).await.ok()?;
+                Some(status == 200)
+            });
+            heard &= asked.await;
+        }
+        for (host, broker) in &mut brokers {
+            let asked = ask(&me, host, lease, async {
+                match broker.get_heartbeat(HeartbeatRequest {}).await {
+                    Ok(_) => Some(true),
+                    Err(status) => RawError::from(status).told.then_some(false),
+                }
+            });
+            heard &= asked.await;
+        }
+        if heard && me.stage.phase() == Some(Phase::Drain) {
+            me.stage.with(|state| state.examined = true);
+        }
+        sleep(HEALTH_PACE).await;
     }
-    let rest = Rest::new(usize::from(topology.managers), LOOKUP_TIMEOUT);
-    for number in 1..=usize::from(topology.managers.max(1)) {
-        let answer = rest.ask(number, &Method::GET, "/queues", None).await;
-        all &= tell(me, manager_host(number), answer.is_ok_and(|(status, _)| status == 200));
+}
+
+/// Asks one of them; whether there was an answer. Who cannot reach the database for longer than `grace` is not well.
+async fn ask(me: &Me, host: &str, grace: Duration, question: impl Future<Output = Option<bool>>) -> bool {
+    let cut_off = || me.stage.with(|state| state.cut_off.get(host).copied());
+    let (before, calm) = (cut_off(), me.stage.with(|state| state.converged));
+    let asked = millis();
+    let Ok(Some(healthy)) = timeout(ANSWER, question).await else { return false };
+    let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+    let expected = match before {
+        // It may have been mended meanwhile, or mended and broken again.
+        Some(since) if cut_off() == Some(since) && asked > since + grace => Some(false),
+        Some(_) => None,
+        None => calm.then_some(true),
+    };
+    me.record(Event::Health { of: host.to_owned(), healthy, expected });
+    true
+}
+
+/// Simulated time.
+fn millis() -> u64 {
+    turmoil::sim_elapsed().map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What has to be refused.
+struct Bad {
+    /// In words.
+    what: &'static str,
+    expected: Code,
+    names: Vec<String>,
+    request: Request,
+}
+
+enum Request {
+    Rest(Method, String, Option<Value>),
+    Push(Box<Push>),
+    Subscribe(SubscriptionRequest),
+    Open(OpenProducerRequest),
+}
+
+/// All of it. `label` is of a queue, `body` occurs nowhere else.
+fn bad_input(label: &str, body: &str) -> Vec<Bad> {
+    let bad = |what, expected, names: &[&str], request| Bad {
+        what,
+        expected,
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        request,
+    };
+    let post = |path: String, body| Request::Rest(Method::POST, path, Some(body));
+    let channels = format!("/v1/queues/{label}/channels");
+    let stamp = ProducerStamp { id: Uuid::nil().as_bytes().to_vec().into(), incarnation: 0, lowest_unacknowledged: 1 };
+    let good = Push { content: body.to_owned().into(), queue_label: label.to_owned(), ..Push::default() };
+    let push = |push| Request::Push(Box::new(push));
+    let subscribe = |channel_id: &str, position| {
+        Request::Subscribe(SubscriptionRequest { channel_id: channel_id.to_owned(), position })
+    };
+    let (limit, max_ttl) = (MAX_MESSAGE_BYTES.to_string(), MAX_TTL.as_millis().to_string());
+    let too_long = format!("{body}{}", "x".repeat(MAX_MESSAGE_BYTES));
+    let header = |name: &str| Header { name: name.to_owned(), value: "v".into() };
+    vec![
+        bad(
+            "a queue without a name",
+            Code::InvalidName,
+            &["queue_label"],
+            post("/v1/queues".into(), json!({"label": ""})),
+        ),
+        bad(
+            "a queue with a long name",
+            Code::InvalidName,
+            &["queue_label", "255"],
+            post("/v1/queues".into(), json!({"label": "q".repeat(300)})),
+        ),
+        bad(
+            "a queue whose label is a number",
+            Code::InvalidArgument,
+            &["label"],
+            post("/v1/queues".into(), json!({"label": 7})),
+        ),
+        bad(
+            "a queue with an unknown field",
+            Code::InvalidArgument,
+            &["colour"],
+            post("/v1/queues".into(), json!({"label": body, "colour": 1})),
+        ),
+        bad(
+            "a channel with a line break in its topic",
+            Code::InvalidName,
+            &["topic"],
+            post(channels.clone(), json!({"topic": "a\nb"})),
+        ),
+        bad(
+            "a channel that starts at a word",
+            Code::InvalidArgument,
+            &["start"],
+            post(channels.clone(), json!({"start": "now"})),
+        ),
+        bad(
+            "a channel beyond the end",
+            Code::OffsetOutOfRange,
+            &["start", "1000000000"],
+            post(channels, json!({"start": 1_000_000_000})),
+        ),
+        bad(
+            "a channel id that is none",
+            Code::InvalidArgument,
+            &["channel_id"],
+            Request::Rest(Method::GET, "/channels/none".into(), None),
+        ),
+        bad(
+            "a queue that does not exist",
+            Code::QueueNotFound,
+            &["no-such-queue"],
+            Request::Rest(Method::DELETE, "/v1/queues/no-such-queue".into(), None),
+        ),
+        bad(
+            "a push to a queue without a name",
+            Code::InvalidName,
+            &["queue_label"],
+            push(Push { queue_label: String::new(), ..good.clone() }),
+        ),
+        bad(
+            "a push with a line break in its topic",
+            Code::InvalidName,
+            &["topic"],
+            push(Push { topic: "a\nb".into(), ..good.clone() }),
+        ),
+        bad(
+            "a push with a sequence and no producer",
+            Code::InvalidArgument,
+            &["sequence"],
+            push(Push { sequence: 3, ..good.clone() }),
+        ),
+        bad(
+            "a push with a producer and no sequence",
+            Code::InvalidArgument,
+            &["sequence"],
+            push(Push { producer: Some(stamp.clone()), ..good.clone() }),
+        ),
+        bad(
+            "a push with a producer of five bytes",
+            Code::InvalidArgument,
+            &["producer_id", "16"],
+            push(Push {
+                producer: Some(ProducerStamp { id: vec![7; 5].into(), ..stamp }),
+                sequence: 1,
+                ..good.clone()
+            }),
+        ),
+        bad(
+            "a push that is too large",
+            Code::MessageTooLarge,
+            &["content", &limit],
+            push(Push { content: too_long.into(), ..good.clone() }),
+        ),
+        bad(
+            "a push that lives too long",
+            Code::InvalidArgument,
+            &["ttl_millis", &max_ttl],
+            push(Push { ttl_millis: u64::MAX / 2, ..good.clone() }),
+        ),
+        bad(
+            "a push with a header without a name",
+            Code::InvalidArgument,
+            &["headers", "255"],
+            push(Push { headers: vec![header("")], ..good.clone() }),
+        ),
+        bad(
+            "a push with 65 headers",
+            Code::InvalidArgument,
+            &["headers", "64"],
+            push(Push { headers: vec![header("h"); 65], ..good }),
+        ),
+        bad("a subscription to no channel", Code::InvalidArgument, &["channel_id"], subscribe("none", None)),
+        bad(
+            "a subscription after no queue's offset",
+            Code::InvalidArgument,
+            &["position"],
+            subscribe(&Uuid::nil().to_string(), Some(Position::default())),
+        ),
+        bad(
+            "a named producer of five bytes",
+            Code::InvalidArgument,
+            &["producer_id", "16"],
+            Request::Open(OpenProducerRequest { queue_label: label.to_owned(), producer_id: vec![7; 5].into() }),
+        ),
+    ]
+}
+
+/// Sends what has to be refused, one after the other, while the workload goes on.
+pub(super) async fn provoke(me: Me) {
+    let mut rest = Rest::new(usize::from(me.stage.scenario.topology.managers), LOOKUP_TIMEOUT);
+    let mut line: Option<MessageStreamClient<Channel>> = None;
+    while me.may_push() {
+        let number = me.stage.next_op();
+        // Another order for each seed; a sweep sees all of them often.
+        let queues = me.stage.scenario.workload.queues.max(1);
+        let label = me.stage.label(u8::try_from(number % u64::from(queues)).unwrap_or(0) + 1);
+        let body = format!("bad-{number}");
+        let mut all = bad_input(&label, &body);
+        let nth = usize::try_from((number ^ me.stage.scenario.seed) % all.len() as u64).unwrap_or(0);
+        let Bad { what, expected, names, request } = all.swap_remove(nth);
+        let answer = timeout(ANSWER, send(&mut rest, &mut line, &label, request)).await;
+        let (got, message) = match answer {
+            Ok(Ok(())) => ("ok".to_owned(), String::new()),
+            // Who is not there, cannot tell or does not have the queue says nothing about the request.
+            Ok(Err(error)) if is_about_the_request(&error, expected) => (error.code, error.message),
+            _ => {
+                line = None;
+                sleep(INPUT_PACE).await;
+                continue;
+            }
+        };
+        let expected = expected.as_str().to_owned();
+        me.record(Event::BadInput { what: format!("{what} ({body})"), expected, got, message, names });
+        sleep(INPUT_PACE).await;
     }
-    all
 }
 
-/// That somebody is not well is no lie as long as it has time to become so; that is for convergence to judge.
-fn tell(me: &Me, of: String, healthy: bool) -> bool {
-    let expected = healthy.then_some(true);
-    me.record(Event::Health { of, healthy, expected });
-    healthy
+fn is_about_the_request(error: &RawError, expected: Code) -> bool {
+    let Some(code) = Code::from_wire(&error.code).filter(|_| error.told) else { return error.told };
+    // Queues come and go.
+    code == expected || !(code.is_retryable() || matches!(code, Code::QueueNotFound | Code::ChannelNotFound))
 }
 
-/// Sends bad input of many kinds, to managers and to the broker of `label`. An answer that is lost says nothing.
-pub(super) async fn send_bad_input(me: &Me, label: &str) {
-    let managers = usize::from(me.stage.scenario.topology.managers);
-    let mut rest = Rest::new(managers, LOOKUP_TIMEOUT);
-    let long = "x".repeat(MAX_NAME_BYTES + 1);
-    let limit = MAX_NAME_BYTES.to_string();
-
-    let answer = rest.ok(Method::POST, &format!("/queues/{long}"), None).await;
-    told(me, "a label that is too long", "INVALID_NAME", &["label", &limit], answer.map(drop));
-    let answer = rest.ok(Method::POST, "/queues/%20blank", None).await;
-    told(me, "a label that begins with a blank", "INVALID_NAME", &["label"], answer.map(drop));
-    let answer = rest.ok(Method::GET, "/queues/no-such-queue", None).await;
-    told(me, "the label of no queue", "QUEUE_NOT_FOUND", &["no-such-queue"], answer.map(drop));
-    let answer = rest.ok(Method::PUT, &format!("/queues/{label}/channels/{long}"), None).await;
-    told(me, "a topic that is too long", "INVALID_NAME", &["topic", &limit], answer.map(drop));
-
-    let Ok(authority) = rest.locate(&format!("/queues/{label}")).await else { return };
-    let mut broker = wire::broker(&authority);
-    let push = |content: Vec<u8>, topic: &str| Push {
-        content: content.into(),
-        topic: topic.to_owned(),
-        queue_label: label.to_owned(),
-        ..Push::default()
+async fn send(
+    rest: &mut Rest,
+    line: &mut Option<MessageStreamClient<Channel>>,
+    label: &str,
+    request: Request,
+) -> Result<(), RawError> {
+    let request = match request {
+        Request::Rest(method, path, body) => return rest.ok(method, &path, body).await.map(drop),
+        request => request,
     };
-    let sent = "bad-topic, a message with a topic that is too long";
-    let answer = timeout(LOOKUP_TIMEOUT, broker.push_to_queue(push(b"bad-topic,".to_vec(), &long))).await;
-    told(me, sent, "INVALID_NAME", &["topic", &limit], flat(answer));
-    let sent = "a message that is too large";
-    let content = vec![b'x'; MAX_MESSAGE_BYTES + 1];
-    let answer = timeout(LOOKUP_TIMEOUT, broker.push_to_queue(push(content, ""))).await;
-    told(me, sent, "MESSAGE_TOO_LARGE", &[&MAX_MESSAGE_BYTES.to_string()], flat(answer));
-    let request = SubscriptionRequest { channel_id: "no uuid".to_owned(), position: None };
-    let answer = timeout(LOOKUP_TIMEOUT, broker.subscribe_to_channel(request)).await;
-    told(me, "a channel id that is none", "INVALID_ARGUMENT", &["channel_id"], flat(answer));
-}
-
-type Late = tokio::time::error::Elapsed;
-
-fn flat<T>(answer: Result<Result<T, tonic::Status>, Late>) -> Result<(), RawError> {
-    answer.map_err(|_| RawError::late())?.map(drop).map_err(RawError::from)
-}
-
-fn told(me: &Me, what: &str, expected: &str, names: &[&str], answer: Result<(), RawError>) {
-    let (got, message) = match answer {
-        Ok(()) => ("ok".to_owned(), String::new()),
-        // Nobody has answered.
-        Err(error) if !error.told => return,
-        Err(error) => (error.code, error.message),
+    let broker = match line {
+        Some(broker) => broker,
+        None => line.insert(wire::broker(&rest.locate(&format!("/queues/{label}")).await?)),
     };
-    let (what, expected) = (what.to_owned(), expected.to_owned());
-    let names = names.iter().map(|name| (*name).to_owned()).collect();
-    me.record(Event::BadInput { what, expected, got, message, names });
+    match request {
+        Request::Push(push) => broker.push_to_queue(*push).await.map(drop)?,
+        Request::Subscribe(subscribe) => broker.subscribe_to_channel(subscribe).await.map(drop)?,
+        Request::Open(open) => broker.open_producer(open).await.map(drop)?,
+        Request::Rest(..) => {}
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use rmom_client::Client;
 use tokio::time::sleep;
 
-use super::stage::Stage;
+use super::{settings, stage::Stage};
 use crate::{
     Cluster,
     history::{Event, Phase},
@@ -102,7 +102,7 @@ where
     F: Future<Output = ()> + 'static,
 {
     let me = Me { host: host.to_string(), stage: stage.clone() };
-    cluster.service(&host.to_string(), move |client| {
+    cluster.service_with(&host.to_string(), settings::client, move |client| {
         let acting = actor(me.clone(), client);
         async move {
             acting.await;

@@ -1,11 +1,11 @@
 //! The one who creates and deletes queues and channels, and drains brokers. It compares what is wanted with what it knows to
 //! be so, again and again, and does the next thing.
 
-use rmom_client::{Admin, Client, Start};
+use rmom_client::{Admin, Client, Error, Start};
 use tokio::time::sleep;
 
 use super::{LOOK, Me, RETRY, consumer_library::create_channel, prober, spelled};
-use crate::{history::Event, hosts::broker_host};
+use crate::{history::Event, hosts::broker_host, run::stage::Queue};
 
 pub(super) async fn run(me: Me, client: Client) {
     let probing = prober::run(me.clone(), client.clone());
@@ -30,7 +30,7 @@ async fn set_up(me: &Me, client: &Client) {
             continue;
         }
         while work(me, client).await {}
-        me.stage.with(|state| state.ready = state.queues.iter().all(|queue| queue.is_settled()));
+        me.stage.with(|state| state.ready = state.queues.iter().all(Queue::is_settled));
     }
 }
 
@@ -78,34 +78,40 @@ async fn work(me: &Me, client: &Client) -> bool {
     false
 }
 
+fn failed(op: u64, error: &Error) -> Event {
+    Event::AdminFailed { op, code: error.code().to_owned(), unknown: error.outcome_unknown() }
+}
+
 async fn create_queue(me: &Me, admin: &Admin, index: usize) {
-    let (op, label) = (me.stage.next_op(), me.stage.with(|state| state.queues[index].label.clone()));
-    me.record(Event::QueueCreating { op, label: label.clone() });
-    let id = match admin.create_queue(&spelled(&label, op)).await {
-        Ok(queue) => Some(queue.id),
+    let label = me.stage.with(|state| state.queues[index].label.clone());
+    let op = me.stage.call(&me.host, |op| Event::QueueCreating { op, label: label.clone() });
+    let (id, failure) = match admin.create_queue(&spelled(&label, op)).await {
+        Ok(queue) => (Some(queue.id), None),
         Err(error) => {
-            let (code, unknown) = (error.code().to_owned(), error.outcome_unknown());
-            me.record(Event::AdminFailed { op, code, unknown });
-            // An earlier attempt may have created it.
+            // An earlier attempt, or this one all the same, may have created it.
             let found = admin.queue(&label).await.ok().map(|queue| queue.id);
-            found.filter(|id| me.stage.with(|state| !state.queues[index].deleted.contains(id)))
+            (found.filter(|id| me.stage.with(|state| !state.queues[index].deleted.contains(id))), Some(error))
         }
     };
     if let Some(queue_id) = id {
         me.stage.with(|state| state.queues[index].id = Some(queue_id));
-        me.record(Event::QueueCreated { op, label, queue_id });
-    } else {
+        me.stage.answered(&me.host, op, Event::QueueCreated { op, label, queue_id });
+    } else if let Some(error) = failure {
+        me.stage.answered(&me.host, op, failed(op, &error));
         sleep(RETRY).await;
     }
 }
 
 async fn delete_queue(me: &Me, admin: &Admin, index: usize, deletes: u64) {
-    let (op, label) = (me.stage.next_op(), me.stage.with(|state| state.queues[index].label.clone()));
-    me.record(Event::QueueDeleting { op, label: label.clone() });
+    let label = me.stage.with(|state| {
+        let queue = &state.queues[index];
+        state.channels.retain(|_, of| Some(*of) != queue.id);
+        queue.label.clone()
+    });
+    let op = me.stage.call(&me.host, |op| Event::QueueDeleting { op, label: label.clone() });
     match admin.delete_queue(&spelled(&label, op)).await {
         Err(error) if error.code() != "QUEUE_NOT_FOUND" => {
-            let (code, unknown) = (error.code().to_owned(), error.outcome_unknown());
-            me.record(Event::AdminFailed { op, code, unknown });
+            me.stage.answered(&me.host, op, failed(op, &error));
             sleep(RETRY).await;
         }
         // What is not there any more was deleted by an attempt that got no answer.
@@ -116,30 +122,25 @@ async fn delete_queue(me: &Me, admin: &Admin, index: usize, deletes: u64) {
                 queue.extra.clear();
                 if let Some(id) = queue.id.take() {
                     queue.deleted.insert(id);
-                    state.channels.retain(|_, of| *of != id);
                 }
             });
-            me.record(Event::QueueDeleted { op, label });
+            me.stage.answered(&me.host, op, Event::QueueDeleted { op, label });
         }
     }
 }
 
 async fn delete_channel(me: &Me, admin: &Admin, index: usize) {
     let Some(channel) = me.stage.with(|state| state.queues[index].extra.last().copied()) else { return };
-    let op = me.stage.next_op();
-    me.record(Event::ChannelDeleting { op, channel });
+    me.stage.with(|state| state.channels.remove(&channel));
+    let op = me.stage.call(&me.host, |op| Event::ChannelDeleting { op, channel });
     match admin.delete_channel(channel).await {
         Err(error) if error.code() != "CHANNEL_NOT_FOUND" => {
-            let (code, unknown) = (error.code().to_owned(), error.outcome_unknown());
-            me.record(Event::AdminFailed { op, code, unknown });
+            me.stage.answered(&me.host, op, failed(op, &error));
             sleep(RETRY).await;
         }
         _ => {
-            me.stage.with(|state| {
-                state.queues[index].extra.retain(|extra| *extra != channel);
-                state.channels.remove(&channel);
-            });
-            me.record(Event::ChannelDeleted { op, channel });
+            me.stage.with(|state| state.queues[index].extra.retain(|extra| *extra != channel));
+            me.stage.answered(&me.host, op, Event::ChannelDeleted { op, channel });
         }
     }
 }

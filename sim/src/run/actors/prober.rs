@@ -28,14 +28,16 @@ const CHANNELS: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(me: Me, client: Client) {
     me.wait_for_the_workload().await;
+    let (looking_after, provoking) = (examiner::look_after(me.clone()), examiner::provoke(me.clone()));
+    tokio::join!(biased; probe_and_mark(me, client), looking_after, provoking);
+}
+
+/// Sends messages through, in the parts of the run that are for it.
+async fn probe_and_mark(me: Me, client: Client) {
     let mut next_look = Instant::now() + CHANNELS;
-    // A probe is unlike any other, also after a crash of the prober.
     loop {
         match me.stage.phase() {
-            Some(Phase::Healed) => {
-                probe_queues(&me, &client).await;
-                examine(&me).await;
-            }
+            Some(Phase::Healed) => probe_queues(&me, &client).await,
             Some(Phase::Drain) => mark_queues(&me).await,
             _ => {}
         }
@@ -45,15 +47,6 @@ pub(super) async fn run(me: Me, client: Client) {
         }
         sleep(LOOK).await;
     }
-}
-
-/// Asks everybody how they are, until all are well, and then sends bad input, once.
-async fn examine(me: &Me) {
-    if me.stage.with(|state| state.examined) || !examiner::all_are_well(me).await {
-        return;
-    }
-    examiner::send_bad_input(me, &me.stage.label(1)).await;
-    me.stage.with(|state| state.examined = true);
 }
 
 /// Sends a message through each queue to a subscriber of its own, until one came through.
@@ -67,8 +60,7 @@ async fn probe_queues(me: &Me, client: &Client) {
         if timeout(PROBE, probe(me, client, &queue.label)).await.is_ok_and(|through| through) {
             me.stage.with(|state| state.probed.insert(id));
         } else {
-            // What the probe had under way when its time was up goes as after a crash of its host.
-            me.stage.abandon_streams(&me.host);
+            me.stage.cut_short(&me.host, "ABANDONED");
             sleep(RETRY).await;
         }
     }
@@ -152,6 +144,9 @@ async fn look_at_channels(me: &Me) {
             Err(error) if error.code == "CHANNEL_NOT_FOUND" => None,
             Err(_) => continue,
         };
-        me.record(Event::ChannelSeen { channel, topic });
+        // Nobody knows what is right while it is being deleted.
+        if me.stage.with(|state| state.channels.contains_key(&channel)) {
+            me.record(Event::ChannelSeen { channel, topic });
+        }
     }
 }

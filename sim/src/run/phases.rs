@@ -1,0 +1,127 @@
+//! The parts of a run, one after the other.
+
+use std::time::Duration;
+
+use super::{
+    actors,
+    fate::Fate,
+    settings::{self, Bounds},
+    stage::{Stage, State},
+};
+use crate::{
+    Cluster, DATABASE_HOST, SimError,
+    history::{Event, Phase},
+};
+
+/// How long setting up may take, without any fault.
+const SET_UP: Duration = Duration::from_secs(20);
+/// How long the workload lasts at least.
+const WORKLOAD: Duration = Duration::from_secs(1);
+
+/// Plays the scenario. What happened is in the stage's history, also if it fails.
+pub(super) fn play(stage: &Stage) -> Result<(), String> {
+    let scenario = stage.scenario.clone();
+    let (broker, manager) = (settings::broker(&scenario.topology), settings::manager());
+    let bounds = Bounds::of(&broker, &manager);
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    stage.history.record(
+        "fate",
+        Event::Began {
+            seed: scenario.seed,
+            expiry_bound_millis: millis(bounds.expiry),
+            convergence_bound_millis: millis(bounds.convergence),
+            trim_bound_millis: millis(bounds.trim),
+        },
+    );
+    let (min, max) = scenario.topology.latency_millis;
+    let mut cluster = Cluster::builder(scenario.seed)
+        .managers(usize::from(scenario.topology.managers.max(1)))
+        .brokers(usize::from(scenario.topology.brokers.max(1)))
+        .latency(Duration::from_millis(min), Duration::from_millis(max.max(min)))
+        .broker_settings(|settings| *settings = broker)
+        .manager_settings(|settings| *settings = manager)
+        .recorder(stage.history.clone())
+        .limit(Duration::MAX)
+        .build();
+    actors::enter(&mut cluster, stage);
+    let played = parts(stage, &mut cluster, bounds);
+    played.map_err(|error| error.to_string())?;
+    stage.enter(Phase::Audit);
+    for event in cluster.database().audit() {
+        stage.history.record(DATABASE_HOST, event);
+    }
+    Ok(())
+}
+
+fn parts(stage: &Stage, cluster: &mut Cluster, bounds: Bounds) -> Result<(), SimError> {
+    if !run_until(cluster, SET_UP, || stage.with(|state| state.ready))? {
+        stage.history.record("fate", Event::TimeUp { pending: "the cluster did not come up".into() });
+        return Ok(());
+    }
+    stage.enter(Phase::Faults);
+    let began = cluster.elapsed();
+    let mut fate = Fate::new(stage);
+    let last = fate.last().max(WORKLOAD);
+    while cluster.elapsed() - began < last {
+        fate.advance(cluster, cluster.elapsed() - began);
+        cluster.tick()?;
+    }
+    fate.heal(cluster);
+
+    stage.enter(Phase::Healed);
+    let pending: Vec<u64> = stage.with(|state| state.open_pushes.keys().copied().collect());
+    let converged =
+        run_until(cluster, bounds.convergence, || stage.with(|state| unfinished(state, &pending).is_none()))?;
+    if converged {
+        stage.history.record("fate", Event::Converged);
+        stage.with(|state| state.converged = true);
+    } else {
+        let pending = stage.with(|state| unfinished(state, &pending)).unwrap_or_default();
+        stage.history.record("fate", Event::TimeUp { pending });
+    }
+
+    // What is left of the workload is not needed any more.
+    stage.enter(Phase::Drain);
+    run_until(cluster, bounds.convergence, || stage.with(|state| is_drained(state, stage)))?;
+    if let Some(push) = stage.with(|state| state.open_pushes.keys().next().copied()) {
+        let pending = format!("push {push} has no outcome at the end");
+        stage.history.record("fate", Event::TimeUp { pending });
+    }
+    stage.cut_all_short("RUN_OVER");
+    Ok(())
+}
+
+/// What is still to be done before the cluster has converged.
+fn unfinished(state: &State, pending: &[u64]) -> Option<String> {
+    if let Some(push) = pending.iter().find(|push| state.open_pushes.contains_key(push)) {
+        return Some(format!("push {push} has no outcome"));
+    }
+    if let Some(queue) = state.queues.iter().find(|queue| !queue.is_settled()) {
+        return Some(format!("the operator did not get done with {}", queue.label));
+    }
+    if let Some((broker, _)) = state.drains.iter().find(|(_, drain)| drain.is != (drain.wanted > 0)) {
+        return Some(format!("the operator did not get done with draining broker-{broker}"));
+    }
+    let unprobed = state.queues.iter().find(|queue| queue.id.is_none_or(|id| !state.probed.contains(&id)));
+    unprobed.map(|queue| format!("no message went through {}", queue.label))
+}
+
+/// True if every consumer has all.
+fn is_drained(state: &State, stage: &Stage) -> bool {
+    state.open_pushes.is_empty()
+        && (state.examined || !state.converged)
+        && state.queues.iter().all(|queue| queue.id.is_none_or(|id| state.marked.contains(&id)))
+        && (1..).zip(&stage.scenario.workload.consumers).all(|(number, _)| state.done.contains(&number))
+}
+
+/// Lets time pass until `done`, or for as long as `limit`; whether it was done.
+fn run_until(cluster: &mut Cluster, limit: Duration, done: impl Fn() -> bool) -> Result<bool, SimError> {
+    let end = cluster.elapsed() + limit;
+    while !done() {
+        if cluster.elapsed() >= end {
+            return Ok(false);
+        }
+        cluster.tick()?;
+    }
+    Ok(true)
+}
