@@ -9,8 +9,9 @@ use super::{
     stage::{Stage, State},
 };
 use crate::{
-    Cluster, DATABASE_HOST, SimError,
+    Cluster, DATABASE_HOST, SimError, broker_host,
     history::{Event, Phase},
+    manager_host,
 };
 
 /// How long setting up may take, without any fault.
@@ -70,13 +71,17 @@ fn parts(stage: &Stage, cluster: &mut Cluster, bounds: Bounds) -> Result<(), Sim
 
     stage.enter(Phase::Healed);
     let pending: Vec<u64> = stage.with(|state| state.open_pushes.keys().copied().collect());
+    let topology = &stage.scenario.topology;
+    let managers = (1..=usize::from(topology.managers.max(1))).map(manager_host);
+    let brokers = (1..=usize::from(topology.brokers.max(1))).map(broker_host);
+    let hosts: Vec<String> = managers.chain(brokers).collect();
     let converged =
-        run_until(cluster, bounds.convergence, || stage.with(|state| unfinished(state, &pending).is_none()))?;
+        run_until(cluster, bounds.convergence, || stage.with(|state| unfinished(state, &pending, &hosts).is_none()))?;
     if converged {
         stage.history.record("fate", Event::Converged);
         stage.with(|state| state.converged = true);
     } else {
-        let pending = stage.with(|state| unfinished(state, &pending)).unwrap_or_default();
+        let pending = stage.with(|state| unfinished(state, &pending, &hosts)).unwrap_or_default();
         stage.history.record("fate", Event::TimeUp { pending });
     }
 
@@ -92,7 +97,7 @@ fn parts(stage: &Stage, cluster: &mut Cluster, bounds: Bounds) -> Result<(), Sim
 }
 
 /// What is still to be done before the cluster has converged.
-fn unfinished(state: &State, pending: &[u64]) -> Option<String> {
+fn unfinished(state: &State, pending: &[u64], hosts: &[String]) -> Option<String> {
     if let Some(push) = pending.iter().find(|push| state.open_pushes.contains_key(push)) {
         return Some(format!("push {push} has no outcome"));
     }
@@ -101,6 +106,9 @@ fn unfinished(state: &State, pending: &[u64]) -> Option<String> {
     }
     if let Some((broker, _)) = state.drains.iter().find(|(_, drain)| drain.is != (drain.wanted > 0)) {
         return Some(format!("the operator did not get done with draining broker-{broker}"));
+    }
+    if let Some(host) = hosts.iter().find(|host| !state.well.contains(*host)) {
+        return Some(format!("{host} did not say that it is well"));
     }
     let unprobed = state.queues.iter().find(|queue| queue.id.is_none_or(|id| !state.probed.contains(&id)));
     unprobed.map(|queue| format!("no message went through {}", queue.label))

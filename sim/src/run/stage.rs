@@ -64,7 +64,9 @@ pub(super) struct State {
     pub(super) done: BTreeSet<u8>,
     /// The faults are over, and everything is in order again.
     pub(super) converged: bool,
-    /// Everybody was asked since then how they are.
+    /// Managers and brokers that said since the faults ended that they are well.
+    pub(super) well: BTreeSet<String>,
+    /// Everybody was asked since convergence how they are.
     pub(super) examined: bool,
     /// Hosts whose way to the database is blocked, with the simulated time in milliseconds since when.
     pub(super) cut_off: BTreeMap<String, u64>,

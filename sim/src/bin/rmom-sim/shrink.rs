@@ -89,12 +89,11 @@ fn is_like(outcome: &Outcome, failure: &Outcome) -> bool {
     let broken =
         |outcome: &Outcome| outcome.violations.iter().map(|violation| violation.promise).collect::<Vec<Promise>>();
     match (&outcome.verdict, &failure.verdict) {
-        (Verdict::Crashed(_), Verdict::Crashed(_)) => true,
+        (Verdict::Crashed(_), Verdict::Crashed(_)) | (Verdict::Liveness, Verdict::Liveness) => true,
         (Verdict::Safety, Verdict::Safety) => {
             let wanted = broken(failure);
             broken(outcome).iter().any(|promise| wanted.contains(promise) && !promise.is_liveness())
         }
-        (Verdict::Liveness, Verdict::Liveness) => true,
         _ => false,
     }
 }

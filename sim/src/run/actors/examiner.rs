@@ -71,6 +71,9 @@ async fn ask(me: &Me, host: &str, grace: Duration, question: impl Future<Output 
     let (before, calm) = (cut_off(), me.stage.with(|state| state.converged));
     let asked = millis();
     let Ok(Some(healthy)) = timeout(ANSWER, question).await else { return false };
+    if healthy && me.stage.phase() == Some(Phase::Healed) {
+        me.stage.with(|state| state.well.insert(host.to_owned()));
+    }
     let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
     let expected = match before {
         // It may have been mended meanwhile, or mended and broken again.

@@ -89,7 +89,7 @@ impl Worker {
 
     /// Why it ended.
     pub(super) fn obituary(&mut self) -> String {
-        let how = self.child.wait().map_or_else(|error| error.to_string(), |status| how_it_ended(status));
+        let how = self.child.wait().map_or_else(|error| error.to_string(), how_it_ended);
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         if words.is_empty() { how } else { format!("{how}: {}", words.join(" | ")) }
