@@ -1,6 +1,6 @@
 //! A cluster on simulated hosts, and the hand of fate over it.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, rc::Rc, sync::Arc, time::Duration};
 
 use rmom_client::{Client, ClientBuilder};
 use rmom_core::{broker::BrokerSettings, manager::ManagerSettings, model::QueueLabel, ports::Entropy as _};
@@ -9,7 +9,7 @@ use crate::{
     Database, SeededEntropy, SimNet,
     database::{DATABASE_HOST, run_database},
     history::Recorder,
-    hosts::{broker_addr, broker_host, manager_host, manager_url, run_broker, run_manager},
+    hosts::{Exits, broker_addr, broker_host, manager_host, manager_url, run_broker, run_manager, twin_host},
     links::Links,
     system,
 };
@@ -120,15 +120,14 @@ impl ClusterBuilder {
             // `step` looks after the limit, also when no application runs.
             .simulation_duration(Duration::MAX)
             .build();
-        let mut links = Links::default();
+        let (mut links, exits) = (Links::default(), Rc::new(Exits::default()));
         let server = database.clone();
         sim.host(DATABASE_HOST, move || run_database(server.clone()));
         links.add(&sim, DATABASE_HOST);
         // A host that restarts draws on from where it was: what it makes up is new, as it would be.
         for number in 1..=self.brokers {
             let settings = BrokerSettings { addr: broker_addr(number), ..self.broker_settings.clone() };
-            let (database, entropy) = (database.clone(), Arc::new(chance.fork()));
-            sim.host(broker_host(number), move || run_broker(settings.clone(), database.clone(), entropy.clone()));
+            add_broker(&mut sim, &broker_host(number), settings, &database, chance.fork(), &exits);
             links.add(&sim, &broker_host(number));
         }
         for number in 1..=self.managers {
@@ -148,6 +147,9 @@ impl ClusterBuilder {
             managers: self.managers,
             limit: self.limit,
             latency: self.latency,
+            broker_settings: self.broker_settings,
+            exits,
+            twins: BTreeSet::new(),
         }
     }
 }
@@ -167,6 +169,10 @@ pub struct Cluster {
     managers: usize,
     limit: Duration,
     latency: (Duration, Duration),
+    broker_settings: BrokerSettings,
+    exits: Rc<Exits>,
+    /// Hosts of twins that were started before.
+    twins: BTreeSet<String>,
 }
 
 impl Cluster {
@@ -273,6 +279,9 @@ impl Cluster {
         system::set_now(self.sim.elapsed());
         let ended = self.sim.step();
         system::set_now(self.sim.elapsed());
+        for host in self.exits.take() {
+            self.sim.crash(host);
+        }
         ended.map_err(|error| SimError::Failed { at: self.elapsed(), reason: error.to_string() })
     }
 
@@ -331,6 +340,25 @@ impl Cluster {
     pub fn restart(&mut self, host: &str) {
         self.links.lighten(&self.sim, host);
         self.sim.bounce(host);
+    }
+
+    /// Starts another broker process under the host and port of a broker, counted from 1, on a host of its own: an operator's
+    /// mistake. The broker's own process finds itself replaced, and ends.
+    pub fn start_twin(&mut self, number: usize) {
+        self.exits.expect();
+        let host = twin_host(number);
+        if !self.twins.insert(host.clone()) {
+            self.sim.bounce(host);
+            return;
+        }
+        let settings = BrokerSettings { addr: broker_addr(number), ..self.broker_settings.clone() };
+        add_broker(&mut self.sim, &host, settings, &self.database, self.chance.fork(), &self.exits);
+        self.links.add(&self.sim, &host);
+    }
+
+    /// Kills the process that [`Cluster::start_twin`] started, if it still runs.
+    pub fn stop_twin(&mut self, number: usize) {
+        self.sim.crash(twin_host(number));
     }
 
     /// True if something runs on the host.
@@ -395,6 +423,21 @@ impl Cluster {
     pub fn thaw(&mut self, host: &str) {
         self.links.thaw(&self.sim, host);
     }
+}
+
+fn add_broker(
+    sim: &mut turmoil::Sim<'static>,
+    host: &str,
+    settings: BrokerSettings,
+    database: &Database,
+    entropy: SeededEntropy,
+    exits: &Rc<Exits>,
+) {
+    let (database, entropy, exits) = (database.clone(), Arc::new(entropy), exits.clone());
+    let name = host.to_owned();
+    sim.host(host, move || {
+        run_broker(name.clone(), settings.clone(), database.clone(), entropy.clone(), exits.clone())
+    });
 }
 
 fn client_builder(managers: usize, entropy: Arc<SeededEntropy>) -> ClientBuilder {

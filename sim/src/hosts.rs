@@ -1,10 +1,16 @@
 //! What runs on the hosts: brokers and managers, wired as in production.
 
-use std::{fmt::Debug, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    fmt::Debug,
+    future::pending,
+    rc::Rc,
+    sync::Arc,
+};
 
 use axum::Router;
 use rmom_core::{
-    broker::{Broker, BrokerSettings},
+    broker::{Broker, BrokerExit, BrokerSettings},
     manager::{Manager, ManagerSettings},
     model::BrokerAddr,
     ports::{Entropy, Transport as _},
@@ -14,7 +20,6 @@ use rmom_net::{
     rest::{self, RestSettings},
     serve::{ServeSettings, ServeStats, serve},
 };
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,15 +54,50 @@ pub(crate) fn manager_url(number: usize) -> String {
     format!("http://{}:{MANAGER_PORT}", manager_host(number))
 }
 
-/// A broker, from its start until its host crashes.
+/// The name of the host of a process that runs under the address of another broker.
+pub(crate) fn twin_host(number: usize) -> String {
+    format!("twin-of-{}", broker_host(number))
+}
+
+/// Processes that have ended by themselves, since another one took their place. Their hosts are to be stopped, as a process
+/// takes its threads and sockets along.
+#[derive(Debug, Default)]
+pub(crate) struct Exits {
+    expected: Cell<bool>,
+    hosts: RefCell<Vec<String>>,
+}
+
+impl Exits {
+    /// From now on a process may be replaced. Before, that would be a defect.
+    pub(crate) fn expect(&self) {
+        self.expected.set(true);
+    }
+
+    /// The hosts since the last call.
+    pub(crate) fn take(&self) -> Vec<String> {
+        self.hosts.take()
+    }
+}
+
+/// A broker, from its start until its host crashes. `host` is where it runs.
 pub(crate) async fn run_broker(
+    host: String,
     settings: BrokerSettings,
     database: Database,
     entropy: Arc<dyn Entropy>,
+    exits: Rc<Exits>,
 ) -> turmoil::Result {
     let store = Arc::new(RemoteStore::new(database, settings.addr.host.clone()));
     let max_message_bytes = settings.max_message_bytes;
     let (broker, core) = Broker::spawn(settings, store, entropy);
+    let core = async move {
+        let exit = core.await;
+        if exits.expected.get() && exit.as_ref().is_ok_and(|exit| *exit == BrokerExit::Replaced) {
+            exits.hosts.borrow_mut().push(host);
+            pending::<()>().await;
+        }
+        exit
+    };
     let connections = Arc::new(ServeStats::default());
     let shutdown = CancellationToken::new();
     let service = BrokerService { max_message_bytes, connections: connections.clone(), shutdown: shutdown.clone() };
@@ -84,7 +124,7 @@ async fn run<E: Debug>(
     router: Router,
     stats: Arc<ServeStats>,
     shutdown: CancellationToken,
-    core: JoinHandle<E>,
+    core: impl Future<Output = E>,
 ) -> turmoil::Result {
     let listener = SimNet.bind(&format!("0.0.0.0:{port}")).await?;
     tokio::select! {

@@ -153,6 +153,7 @@ impl BrokerConfig {
             max_message_bytes: self.max_message_bytes,
             queue_buffer_messages: self.queue_buffer_size,
             queue_buffer_bytes: self.queue_buffer_bytes,
+            max_batch_messages: limits::MAX_BATCH_MESSAGES,
             max_pending_bytes: self.max_pending_bytes,
             lease: millis(self.lease_millis),
             store_timeout: millis(self.store_timeout_millis),

@@ -17,6 +17,8 @@ pub struct BrokerSettings {
     pub queue_buffer_messages: usize,
     /// How many bytes of them.
     pub queue_buffer_bytes: usize,
+    /// Most messages of a batch; at most [`limits::MAX_BATCH_MESSAGES`].
+    pub max_batch_messages: usize,
     /// Bytes of pushes that are accepted and not stored yet, over all queues; further pushes wait.
     pub max_pending_bytes: usize,
     /// How long the broker may go without the store before it counts as dead. Renewed three times as often.
@@ -49,6 +51,7 @@ impl BrokerSettings {
             max_message_bytes: limits::DEFAULT_MAX_MESSAGE_BYTES,
             queue_buffer_messages: 10_000,
             queue_buffer_bytes: 16 << 20,
+            max_batch_messages: limits::MAX_BATCH_MESSAGES,
             max_pending_bytes: 64 << 20,
             lease: Duration::from_secs(3),
             store_timeout: Duration::from_secs(2),

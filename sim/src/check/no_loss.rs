@@ -8,6 +8,9 @@ use super::{
     index::{At, Created, Index, Message, Queue, Reader, ReaderKind, Received, accepts, brief},
 };
 
+/// The code of a stream that its observer ended.
+const LEFT: &str = "LEFT";
+
 /// A reader that was given an offset had been given every live message before it that matches, from where it was to begin. In
 /// the end every reader that is still there has everything. Nobody is given what is not stored.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
@@ -143,8 +146,8 @@ fn left_out(index: &Index<'_>, last: &Reader<'_>) -> Option<Violation> {
     Some(index.violation(Promise::NoLoss, what, [first.at, last.began, at]))
 }
 
-/// When an owner must have got everything: when the audit begins, which is when the run says that all have, or when it left
-/// by itself shortly before. None if it was gone by then.
+/// When an owner must have got everything: when the audit begins, which is when the run says that all have, or when its stream
+/// ended shortly before. None if it had gone by then, or went because it wanted to.
 fn judged_at(index: &Index<'_>, last: &Reader<'_>) -> Option<At> {
     let milestones = &index.milestones;
     if milestones.time_up.is_some() || milestones.converged.is_none() {
@@ -154,6 +157,7 @@ fn judged_at(index: &Index<'_>, last: &Reader<'_>) -> Option<At> {
     match last.ended {
         None => Some(audit),
         Some((_, Some(_))) if matches!(last.kind, ReaderKind::Consumer(_)) => None,
+        Some((_, Some(LEFT))) => None,
         Some((at, _)) => (at > drain).then_some(at.min(audit)),
     }
 }
@@ -254,6 +258,18 @@ mod tests {
         run.stream(1).see(1, [1]).end(1, "UNAVAILABLE");
         run.consumer("b1", None).deliver("b1", [1]).stop("b1", None);
         innocent(run.finish());
+    }
+
+    #[test]
+    fn who_leaves_while_the_last_come_lacks_nothing() {
+        let drain = |code| {
+            let mut run = three();
+            run.stream(1).see(1, [1]).phase(Phase::Healed).record("fate", Event::Converged);
+            run.phase(Phase::Drain).end(1, code).phase(Phase::Audit).audit();
+            run
+        };
+        innocent(&drain("LEFT"));
+        guilty(&drain("RUN_OVER"), NoLoss);
     }
 
     #[test]

@@ -331,7 +331,7 @@ pub enum Event {
     StreamEnded {
         /// The stream.
         stream: u64,
-        /// The code.
+        /// The code; `LEFT` if the observer ended it.
         code: String,
     },
 

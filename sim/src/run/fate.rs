@@ -25,6 +25,8 @@ pub(super) struct Fate {
     down: BTreeMap<String, BTreeSet<usize>>,
     /// Links that are slow, with the steps that are the cause and how slow each makes them.
     slow: BTreeMap<(String, String), BTreeMap<usize, u64>>,
+    /// Brokers that have a twin, with the steps that are the cause.
+    twins: BTreeMap<u8, BTreeSet<usize>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,6 +53,7 @@ impl Fate {
             active: BTreeSet::new(),
             down: BTreeMap::new(),
             slow: BTreeMap::new(),
+            twins: BTreeMap::new(),
         }
     }
 
@@ -117,6 +120,11 @@ impl Fate {
                 self.stage.with(|state| *state.stalled.entry(*number).or_default() += 1);
             }
             Action::LeaveConsumer(number) => self.stage.with(|state| *state.left.entry(*number).or_default() += 1),
+            Action::DeleteChannel(number) => self.stage.with(|state| {
+                let channel = state.consumers.get(number).and_then(|place| place.channel);
+                state.doomed.extend(channel.map(|(channel, ..)| channel));
+            }),
+            Action::Twin(host) => self.start_twin(cluster, step, *host),
         }
         self.note_who_is_cut_off(cluster);
     }
@@ -157,8 +165,9 @@ impl Fate {
             }),
             Action::StallConsumer(number) => self.stage.with(|state| less(state.stalled.entry(*number).or_default())),
             Action::LeaveConsumer(number) => self.stage.with(|state| less(state.left.entry(*number).or_default())),
+            Action::Twin(host) => self.stop_twin(cluster, step, *host),
             // For good.
-            Action::ClockJump { .. } => {}
+            Action::ClockJump { .. } | Action::DeleteChannel(_) => {}
         }
         self.stage.history.record("fate", Event::FaultEnded { step });
         self.note_who_is_cut_off(cluster);
@@ -176,6 +185,28 @@ impl Fate {
             self.stage.cut_short(host, "CRASHED");
         }
         causes.insert(step);
+    }
+
+    fn start_twin(&mut self, cluster: &mut Cluster, step: usize, host: Host) {
+        let Host::Broker(number) = host else { return };
+        let twins = self.twins.entry(number).or_default();
+        if twins.is_empty() {
+            cluster.start_twin(usize::from(number));
+        }
+        twins.insert(step);
+    }
+
+    fn stop_twin(&mut self, cluster: &mut Cluster, step: usize, host: Host) {
+        let Host::Broker(number) = host else { return };
+        let twins = self.twins.entry(number).or_default();
+        if twins.remove(&step) && twins.is_empty() {
+            cluster.stop_twin(usize::from(number));
+            // Its own process has ended, or will as soon as it finds out.
+            let host = host.to_string();
+            if !self.down.contains_key(&host) {
+                cluster.restart(&host);
+            }
+        }
     }
 
     /// A link is as slow as the worst of its causes makes it.
@@ -257,15 +288,18 @@ impl Fate {
             | Action::PowerLoss(host)
             | Action::Freeze(host)
             | Action::ClockJump { host, .. }
-            | Action::Drain(host @ Host::Broker(_)) => one(*host),
+            | Action::Drain(host @ Host::Broker(_))
+            | Action::Twin(host @ Host::Broker(_)) => one(*host),
             Action::Cut { between, and } | Action::Hold { between, and } | Action::Slow { between, and, .. } => {
                 groups(between, and)
             }
             Action::CutOneway { from, to } => groups(from, to),
             Action::Database(_) => one(Host::Database),
-            Action::Drain(_) => Vec::new(),
+            Action::Drain(_) | Action::Twin(_) => Vec::new(),
             Action::RecreateQueue(number) | Action::ChurnChannels { queue: number, .. } => queue(*number),
-            Action::StallConsumer(number) | Action::LeaveConsumer(number) => one(Host::Consumer(*number)),
+            Action::StallConsumer(number) | Action::LeaveConsumer(number) | Action::DeleteChannel(number) => {
+                one(Host::Consumer(*number))
+            }
         }
     }
 }

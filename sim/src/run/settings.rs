@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use rmom_client::{ClientBuilder, MAX_DELIVERY_TIMEOUT};
-use rmom_core::{broker::BrokerSettings, manager::ManagerSettings, model::BrokerAddr};
+use rmom_core::{
+    broker::BrokerSettings,
+    manager::ManagerSettings,
+    model::{BrokerAddr, limits},
+};
 
 use crate::scenario::Topology;
 
@@ -30,6 +34,9 @@ pub(super) fn broker(topology: &Topology) -> BrokerSettings {
     BrokerSettings {
         message_ttl: topology.message_ttl_millis.map(Duration::from_millis),
         queue_buffer_messages: usize::try_from(topology.queue_buffer_messages).unwrap_or(usize::MAX).max(1),
+        max_batch_messages: usize::try_from(topology.batch_messages)
+            .unwrap_or(usize::MAX)
+            .clamp(1, limits::MAX_BATCH_MESSAGES),
         max_message_bytes: MAX_MESSAGE_BYTES,
         lease: Duration::from_secs(2),
         store_timeout: Duration::from_millis(1_200),

@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) left: BTreeMap<u8, usize>,
     /// Channels in use, with their queue's id and label.
     pub(super) channels: BTreeMap<Uuid, u64>,
+    /// Channels that are to be deleted, although they are used.
+    pub(super) doomed: BTreeSet<Uuid>,
     /// Producers that have pushed all that they had to.
     pub(super) finished: BTreeSet<u8>,
     /// Per producer: where it is.

@@ -39,10 +39,12 @@ enum Sort {
     ChurnChannels,
     StallConsumer,
     LeaveConsumer,
+    DeleteChannel,
+    Twin,
 }
 
 impl Sort {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 24] = [
         Self::CrashBroker,
         Self::CrashManager,
         Self::CrashDatabase,
@@ -65,6 +67,8 @@ impl Sort {
         Self::ChurnChannels,
         Self::StallConsumer,
         Self::LeaveConsumer,
+        Self::DeleteChannel,
+        Self::Twin,
     ];
 }
 
@@ -121,10 +125,11 @@ impl Draw {
     fn topology(&mut self) -> Topology {
         Topology {
             managers: self.one_of(&[1, 2, 2, 2, 2, 3]),
-            brokers: self.one_of(&[2, 3, 3, 3, 3, 4, 5]),
+            brokers: self.one_of(&[1, 2, 3, 3, 3, 3, 4, 5]),
             latency_millis: self.one_of(&[(1, 5), (1, 5), (1, 2), (2, 20), (5, 40)]),
             message_ttl_millis: self.one_of(&[None, None, None, Some(600_000), Some(4_000), Some(1_500)]),
             queue_buffer_messages: self.one_of(&[1_000, 1_000, 100, 10, 1]),
+            batch_messages: self.one_of(&[8_192, 8_192, 8_192, 10, 3, 1]),
         }
     }
 
@@ -138,8 +143,10 @@ impl Draw {
             .map(|nth| {
                 // Most listen where something is pushed.
                 let queue = producers[nth % producers.len()].queue;
-                let queue = if self.chance(85) { queue } else { self.number(usize::from(queues)) };
-                self.consumer(queue)
+                let queue = if nth == 0 || self.chance(85) { queue } else { self.number(usize::from(queues)) };
+                let plan = self.consumer(queue);
+                // One sees everything that somebody pushes.
+                if nth == 0 { ConsumerPlan { topic: None, ..plan } } else { plan }
             })
             .collect();
         Workload { queues, producers, consumers }
@@ -153,9 +160,10 @@ impl Draw {
             kind,
             queue: self.number(usize::from(queues)),
             pushes: pushes + extra,
-            // All together some ten seconds.
-            pace_millis: (10_000 / u64::from(pushes + extra)).max(1) * self.one_of(&[1, 1, 1, 2])
+            // All together some eight seconds.
+            pace_millis: (8_000 / u64::from(pushes + extra)).max(1) * self.one_of(&[1, 1, 1, 2])
                 / self.one_of(&[1, 1, 2]),
+            burst: self.one_of(&[1, 1, 1, 5, 20]),
             topics: self.one_of(&[0, 0, 1, 2, 3]),
             ttl_millis: if self.chance(15) { Some(self.between(300, 8_000)) } else { None },
             body_bytes: self.one_of(&[16, 16, 100, 100, 2_000, 8_000]),
@@ -304,6 +312,11 @@ impl Draw {
             Sort::ChurnChannels => Action::ChurnChannels { queue, count: self.number(5) },
             Sort::StallConsumer => Action::StallConsumer(consumer),
             Sort::LeaveConsumer => Action::LeaveConsumer(consumer),
+            Sort::DeleteChannel => {
+                for_millis = 0;
+                Action::DeleteChannel(consumer)
+            }
+            Sort::Twin => Action::Twin(self.broker(topology)),
         };
         Step { at_millis, for_millis, action }
     }
@@ -319,7 +332,7 @@ mod tests {
         assert_ne!(Scenario::from_seed(7).steps, Scenario::from_seed(8).steps);
         for seed in 0..500 {
             let Scenario { topology, workload, steps, .. } = Scenario::from_seed(seed);
-            assert!((1..=3).contains(&topology.managers) && (2..=5).contains(&topology.brokers));
+            assert!((1..=3).contains(&topology.managers) && (1..=5).contains(&topology.brokers));
             assert!(workload.producers.iter().map(|plan| plan.pushes).sum::<u32>() >= PUSHES);
             assert!(!workload.consumers.is_empty() && steps.len() >= STEPS.0);
             assert!(steps.iter().all(|step| step.at_millis + step.for_millis < 30_000));

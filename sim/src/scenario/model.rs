@@ -32,6 +32,8 @@ pub struct Topology {
     pub message_ttl_millis: Option<u64>,
     /// The brokers' `queue_buffer_messages`: small ones make subscribers read from the store.
     pub queue_buffer_messages: u64,
+    /// The brokers' `max_batch_messages`: small ones make what is pushed together be stored in parts.
+    pub batch_messages: u64,
 }
 
 /// What operators, producers and consumers do.
@@ -52,7 +54,7 @@ pub struct Workload {
 pub enum ProducerKind {
     /// Our library, with pushes in flight.
     Library,
-    /// Our library, under a name, closed and opened again half-way.
+    /// Our library, under a name, opened again half-way. What was opened before is used once more after that, by mistake.
     Named,
     /// Unary pushes on the raw wire with a producer and sequences, retried after every error.
     RawStamped,
@@ -73,6 +75,8 @@ pub struct ProducerPlan {
     pub pushes: u32,
     /// Between two of them, in milliseconds.
     pub pace_millis: u64,
+    /// How many it pushes at once, after a pause that is as much longer. A producer that waits for each answer cannot.
+    pub burst: u32,
     /// Its messages go round this many topics; 0 for none.
     pub topics: u8,
     /// What its messages ask for as lifetime; none for the broker's.
@@ -203,6 +207,11 @@ pub enum Action {
     StallConsumer(u8),
     /// The consumer's application ends, keeping its position, and comes back in the end.
     LeaveConsumer(u8),
+    /// The consumer's channel is deleted, without its knowing.
+    DeleteChannel(u8),
+    /// Another process starts, by mistake, under the host and port of this broker, which finds itself replaced and ends. In the
+    /// end the mistake is undone.
+    Twin(Host),
 }
 
 /// How the database misbehaves.
@@ -307,6 +316,8 @@ impl fmt::Display for Action {
             Self::ChurnChannels { queue, count } => write!(f, "{count} channels come and go on queue {queue}"),
             Self::StallConsumer(number) => write!(f, "consumer-{number} takes nothing"),
             Self::LeaveConsumer(number) => write!(f, "consumer-{number} leaves"),
+            Self::DeleteChannel(number) => write!(f, "the channel of consumer-{number} is to be deleted"),
+            Self::Twin(host) => write!(f, "another process starts under the address of {host}"),
         }
     }
 }

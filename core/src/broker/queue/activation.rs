@@ -91,7 +91,7 @@ impl Actor {
             batches_since_snapshot: 0,
             next_expiry: stats.next_expiry,
             producers,
-            batches: Batches::new(end),
+            batches: Batches::new(end, self.context.settings.max_batch_messages),
             openings: Vec::new(),
         })
     }

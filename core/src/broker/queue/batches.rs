@@ -8,10 +8,7 @@ use super::Pushed;
 use crate::{
     broker::{BrokerError, NewMessage},
     frame::{BatchBuilder, Encoded, Run, encoded_len},
-    model::{
-        MessageId, Offset, ProducerId, ProducerKey, Sequence,
-        limits::{MAX_BATCH_BYTES, MAX_BATCH_MESSAGES},
-    },
+    model::{MessageId, Offset, ProducerId, ProducerKey, Sequence, limits::MAX_BATCH_BYTES},
 };
 
 /// Somebody who waits for a batch.
@@ -39,12 +36,14 @@ pub(super) struct Sealed {
 pub(super) struct Batches {
     filling: VecDeque<Filling>,
     next: Offset,
+    /// Most messages of a batch.
+    max_messages: usize,
 }
 
 impl Batches {
     /// Nothing accepted yet; the first message gets the offset after `end`.
-    pub(super) fn new(end: Offset) -> Self {
-        Self { filling: VecDeque::new(), next: end.next() }
+    pub(super) fn new(end: Offset, max_messages: usize) -> Self {
+        Self { filling: VecDeque::new(), next: end.next(), max_messages }
     }
 
     /// The offset that the next accepted message gets.
@@ -55,7 +54,7 @@ impl Batches {
     /// Encodes an accepted message into the last batch, or a new one, and returns its offset.
     pub(super) fn add(&mut self, key: ProducerKey, sequence: Sequence, id: MessageId, message: &NewMessage) -> Offset {
         let full = self.filling.back().is_none_or(|batch| {
-            batch.builder.len() >= MAX_BATCH_MESSAGES
+            batch.builder.len() >= self.max_messages
                 || batch.builder.frame_bytes() + encoded_len(message) > MAX_BATCH_BYTES
         });
         if full {

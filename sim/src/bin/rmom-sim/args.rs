@@ -133,6 +133,8 @@ pub(crate) enum FaultKind {
     Database,
     /// A broker is drained.
     Drain,
+    /// A second process starts under a broker's address.
+    Twin,
     /// Queues and channels come and go.
     Churn,
     /// Consumers stall, leave and come back.

@@ -60,7 +60,8 @@ fn kind(action: &Action) -> FaultKind {
         Action::ClockJump { .. } => FaultKind::Clock,
         Action::Database(_) => FaultKind::Database,
         Action::Drain(_) => FaultKind::Drain,
-        Action::RecreateQueue(_) | Action::ChurnChannels { .. } => FaultKind::Churn,
+        Action::Twin(_) => FaultKind::Twin,
+        Action::RecreateQueue(_) | Action::ChurnChannels { .. } | Action::DeleteChannel(_) => FaultKind::Churn,
         Action::StallConsumer(_) | Action::LeaveConsumer(_) => FaultKind::Consumers,
     }
 }

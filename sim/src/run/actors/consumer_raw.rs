@@ -108,6 +108,11 @@ impl Observer {
         Self { name: name.to_owned(), rest, hint: None, last_code: None }
     }
 
+    /// The next subscription goes to this broker, whatever the managers say.
+    pub(super) fn ask_next(&mut self, authority: String) {
+        self.hint = Some(authority);
+    }
+
     /// Subscribes, once. `start` is the channel's.
     pub(super) async fn open(
         &mut self,

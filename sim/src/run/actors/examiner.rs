@@ -106,8 +106,8 @@ enum Request {
     Open(OpenProducerRequest),
 }
 
-/// All of it. `label` is of a queue, `body` occurs nowhere else.
-fn bad_input(label: &str, body: &str) -> Vec<Bad> {
+/// All of it. `label` is of a queue, `channel` of a channel on it, with the queue's id, `body` occurs nowhere else.
+fn bad_input(label: &str, channel: (Uuid, u64), body: &str) -> Vec<Bad> {
     let bad = |what, expected, names: &[&str], request| Bad {
         what,
         expected,
@@ -240,6 +240,12 @@ fn bad_input(label: &str, body: &str) -> Vec<Bad> {
         ),
         bad("a subscription to no channel", Code::InvalidArgument, &["channel_id"], subscribe("none", None)),
         bad(
+            "a subscription beyond the end",
+            Code::OffsetOutOfRange,
+            &["1000000000"],
+            subscribe(&channel.0.to_string(), Some(Position { queue_id: channel.1, epoch: 0, offset: 1_000_000_000 })),
+        ),
+        bad(
             "a subscription after no queue's offset",
             Code::InvalidArgument,
             &["position"],
@@ -264,7 +270,12 @@ pub(super) async fn provoke(me: Me) {
         let queues = me.stage.scenario.workload.queues.max(1);
         let label = me.stage.label(u8::try_from(number % u64::from(queues)).unwrap_or(0) + 1);
         let body = format!("bad-{number}");
-        let mut all = bad_input(&label, &body);
+        // Without one, there is no such channel.
+        let channel = me.stage.with(|state| {
+            let queue = state.queues.iter().find(|queue| queue.label == label)?.id;
+            state.channels.iter().find(|(_, of)| Some(**of) == queue).map(|(id, of)| (*id, *of))
+        });
+        let mut all = bad_input(&label, channel.unwrap_or((Uuid::nil(), 1)), &body);
         let nth = usize::try_from((number ^ me.stage.scenario.seed) % all.len() as u64).unwrap_or(0);
         let Bad { what, expected, names, request } = all.swap_remove(nth);
         let answer = timeout(ANSWER, send(&mut rest, &mut line, &label, request)).await;
@@ -287,7 +298,8 @@ pub(super) async fn provoke(me: Me) {
 fn is_about_the_request(error: &RawError, expected: Code) -> bool {
     let Some(code) = Code::from_wire(&error.code).filter(|_| error.told) else { return error.told };
     // Queues come and go.
-    code == expected || !(code.is_retryable() || matches!(code, Code::QueueNotFound | Code::ChannelNotFound))
+    code == expected
+        || !(code.is_retryable() || matches!(code, Code::QueueNotFound | Code::QueueReplaced | Code::ChannelNotFound))
 }
 
 async fn send(

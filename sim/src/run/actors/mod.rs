@@ -7,6 +7,7 @@ mod operator;
 mod prober;
 mod producer_library;
 mod producer_raw;
+mod stray;
 
 use std::time::Duration;
 

@@ -3,6 +3,7 @@
 
 use rmom_client::{Admin, Client, Error, Start};
 use tokio::time::sleep;
+use uuid::Uuid;
 
 use super::{LOOK, Me, RETRY, consumer_library::create_channel, prober, spelled};
 use crate::{history::Event, hosts::broker_host, run::stage::Queue};
@@ -37,6 +38,18 @@ async fn set_up(me: &Me, client: &Client) {
 /// Does one thing. False if there is nothing to do.
 async fn work(me: &Me, client: &Client) -> bool {
     let admin = client.admin();
+    // First: where all are drained, no queue can be created.
+    let drains = me.stage.with(|state| state.drains.clone());
+    for (broker, drain) in drains {
+        if drain.is != (drain.wanted > 0) {
+            set_drain(me, &admin, broker, drain.wanted > 0).await;
+            return true;
+        }
+    }
+    if let Some(channel) = me.stage.with(|state| state.doomed.pop_first()) {
+        delete_channel(me, &admin, channel).await;
+        return true;
+    }
     let queues = me.stage.with(|state| state.queues.clone());
     for (index, queue) in queues.iter().enumerate() {
         if queue.deletes_done < queue.deletes_wanted {
@@ -62,17 +75,14 @@ async fn work(me: &Me, client: &Client) -> bool {
                 return true;
             }
             Some(_) if queue.extra.len() > queue.churn => {
-                delete_channel(me, &admin, index).await;
+                if let Some(channel) = queue.extra.last()
+                    && delete_channel(me, &admin, *channel).await
+                {
+                    me.stage.with(|state| state.queues[index].extra.retain(|extra| extra != channel));
+                }
                 return true;
             }
             _ => {}
-        }
-    }
-    let drains = me.stage.with(|state| state.drains.clone());
-    for (broker, drain) in drains {
-        if drain.is != (drain.wanted > 0) {
-            set_drain(me, &admin, broker, drain.wanted > 0).await;
-            return true;
         }
     }
     false
@@ -129,18 +139,19 @@ async fn delete_queue(me: &Me, admin: &Admin, index: usize, deletes: u64) {
     }
 }
 
-async fn delete_channel(me: &Me, admin: &Admin, index: usize) {
-    let Some(channel) = me.stage.with(|state| state.queues[index].extra.last().copied()) else { return };
+/// True once the channel is not there any more.
+async fn delete_channel(me: &Me, admin: &Admin, channel: Uuid) -> bool {
     me.stage.with(|state| state.channels.remove(&channel));
     let op = me.stage.call(&me.host, |op| Event::ChannelDeleting { op, channel });
     match admin.delete_channel(channel).await {
         Err(error) if error.code() != "CHANNEL_NOT_FOUND" => {
             me.stage.answered(&me.host, op, failed(op, &error));
             sleep(RETRY).await;
+            false
         }
         _ => {
-            me.stage.with(|state| state.queues[index].extra.retain(|extra| *extra != channel));
             me.stage.answered(&me.host, op, Event::ChannelDeleted { op, channel });
+            true
         }
     }
 }

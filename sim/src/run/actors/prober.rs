@@ -14,7 +14,7 @@ use super::{
     consumer_raw::Observer,
     examiner,
     producer_raw::{Line, Message, attempt},
-    topic,
+    stray, topic,
 };
 use crate::{
     history::{Event, Phase},
@@ -29,7 +29,7 @@ const CHANNELS: Duration = Duration::from_secs(3);
 pub(super) async fn run(me: Me, client: Client) {
     me.wait_for_the_workload().await;
     let (looking_after, provoking) = (examiner::look_after(me.clone()), examiner::provoke(me.clone()));
-    tokio::join!(biased; probe_and_mark(me, client), looking_after, provoking);
+    tokio::join!(biased; probe_and_mark(me.clone(), client), looking_after, provoking, stray::run(me));
 }
 
 /// Sends messages through, in the parts of the run that are for it.

@@ -17,6 +17,7 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
     if !named {
         begin_anew(&me, number);
     }
+    let mut old: Option<Producer> = None;
     while me.may_push() && !is_finished(&me, number, &plan) {
         let progress = me.stage.with(|state| {
             let progress = state.producers.entry(number).or_default();
@@ -36,12 +37,17 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
                 continue;
             }
         };
+        if let Some(old) = old.take() {
+            push_late(&me, &plan, &label, &name, &old).await;
+        }
         // Opened again half-way.
         let until = if named && progress.opened == 1 { plan.pushes.div_ceil(2) } else { plan.pushes };
         let gone = push(&me, &plan, number, &label, &name, &producer, until).await;
         if gone {
             begin_anew(&me, number);
             sleep(RETRY).await;
+        } else if named && progress.opened == 1 {
+            old = Some(producer);
         } else if named {
             // Its failures came with the deliveries.
             let _ = producer.close().await;
@@ -125,9 +131,35 @@ async fn push(
                 return true;
             }
         }
-        sleep(Duration::from_millis(plan.pace_millis.max(1))).await;
+        if sequence.is_multiple_of(u64::from(plan.burst.max(1))) {
+            sleep(Duration::from_millis(plan.pace_millis.max(1) * u64::from(plan.burst.max(1)))).await;
+        }
     }
     false
+}
+
+/// Pushes once more through a producer that was opened again under the same name. What it was given before may be under way.
+async fn push_late(me: &Me, plan: &ProducerPlan, label: &str, name: &str, old: &Producer) {
+    let name = format!("{name}-late");
+    let body = body(&name, 1, plan.body_bytes);
+    let (topic, ttl_millis) = (String::new(), None);
+    let outgoing = Outgoing {
+        label: label.to_owned(),
+        topic,
+        body: body.clone(),
+        producer: Some(name),
+        sequence: 1,
+        ttl_millis,
+        queue_id: None,
+    };
+    let push = me.stage.push_sent(&me.host, outgoing);
+    match old.send(NewMessage::new(body)).await {
+        Ok(delivery) => outcome(me, push, delivery).await,
+        Err(error) => {
+            let (code, unknown) = (error.code().to_owned(), error.outcome_unknown());
+            me.stage.push_ended(&me.host, push, Event::PushFailed { push, code, unknown });
+        }
+    }
 }
 
 async fn outcome(me: &Me, push: u64, delivery: Delivery) {
