@@ -1,6 +1,12 @@
 //! A cluster on simulated hosts, and the hand of fate over it.
 
-use std::{collections::BTreeSet, future::Future, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use rmom_client::{Client, ClientBuilder};
 use rmom_core::{broker::BrokerSettings, manager::ManagerSettings, model::QueueLabel, ports::Entropy as _};
@@ -19,6 +25,8 @@ use crate::{
 const TICK: Duration = Duration::from_millis(2);
 /// How long a segment travels, unless the builder is told otherwise: from .0 to .1.
 const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(5));
+/// After what time a broker's process that ended by itself is started again, as by systemd.
+const RESTART: Duration = Duration::from_secs(2);
 /// Segments that a connection holds until they are read.
 const TCP_CAPACITY: usize = 4_096;
 
@@ -150,6 +158,7 @@ impl ClusterBuilder {
             broker_settings: self.broker_settings,
             exits,
             twins: BTreeSet::new(),
+            restarts: BTreeMap::new(),
         }
     }
 }
@@ -173,6 +182,8 @@ pub struct Cluster {
     exits: Rc<Exits>,
     /// Hosts of twins that were started before.
     twins: BTreeSet<String>,
+    /// When hosts are started again whose process has ended by itself.
+    restarts: BTreeMap<String, Duration>,
 }
 
 impl Cluster {
@@ -279,10 +290,25 @@ impl Cluster {
         system::set_now(self.sim.elapsed());
         let ended = self.sim.step();
         system::set_now(self.sim.elapsed());
-        for host in self.exits.take() {
-            self.sim.crash(host);
-        }
+        self.supervise();
         ended.map_err(|error| SimError::Failed { at: self.elapsed(), reason: error.to_string() })
+    }
+
+    /// What has ended by itself is stopped, and started again after a while, unless it should not have been there.
+    fn supervise(&mut self) {
+        let now = self.sim.elapsed();
+        for host in self.exits.take() {
+            self.sim.crash(host.as_str());
+            if !self.twins.contains(&host) {
+                self.restarts.insert(host, now + RESTART);
+            }
+        }
+        let due = |restarts: &BTreeMap<String, Duration>| {
+            restarts.iter().find(|(_, at)| **at <= now).map(|(host, _)| host.clone())
+        };
+        while let Some(host) = due(&self.restarts) {
+            self.restart(&host);
+        }
     }
 
     /// Simulated time since the start.
@@ -327,25 +353,26 @@ impl Cluster {
     /// Kills what runs on the database's, a manager's or a broker's host. Its peers see their connections end. What the
     /// database has committed stays.
     pub fn crash(&mut self, host: &str) {
+        self.restarts.remove(host);
         self.sim.crash(host);
     }
 
     /// As a crash, but nobody hears of it: the host's links are cut first, and repaired when it is restarted.
     pub fn power_loss(&mut self, host: &str) {
         self.links.darken(&self.sim, host);
-        self.sim.crash(host);
+        self.crash(host);
     }
 
     /// Starts again what was crashed or lost its power, with nothing in memory.
     pub fn restart(&mut self, host: &str) {
+        self.restarts.remove(host);
         self.links.lighten(&self.sim, host);
         self.sim.bounce(host);
     }
 
     /// Starts another broker process under the host and port of a broker, counted from 1, on a host of its own: an operator's
-    /// mistake. The broker's own process finds itself replaced, and ends.
+    /// mistake. The broker's own process finds itself replaced, and ends; it is started again after a while.
     pub fn start_twin(&mut self, number: usize) {
-        self.exits.expect();
         let host = twin_host(number);
         if !self.twins.insert(host.clone()) {
             self.sim.bounce(host);

@@ -1,12 +1,6 @@
 //! What runs on the hosts: brokers and managers, wired as in production.
 
-use std::{
-    cell::{Cell, RefCell},
-    fmt::Debug,
-    future::pending,
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, fmt::Debug, future::pending, rc::Rc, sync::Arc};
 
 use axum::Router;
 use rmom_core::{
@@ -59,23 +53,15 @@ pub(crate) fn twin_host(number: usize) -> String {
     format!("twin-of-{}", broker_host(number))
 }
 
-/// Processes that have ended by themselves, since another one took their place. Their hosts are to be stopped, as a process
-/// takes its threads and sockets along.
+/// Hosts whose processes have ended by themselves, since another one took their place. They are to be stopped: a process takes
+/// its threads and sockets along.
 #[derive(Debug, Default)]
-pub(crate) struct Exits {
-    expected: Cell<bool>,
-    hosts: RefCell<Vec<String>>,
-}
+pub(crate) struct Exits(RefCell<Vec<String>>);
 
 impl Exits {
-    /// From now on a process may be replaced. Before, that would be a defect.
-    pub(crate) fn expect(&self) {
-        self.expected.set(true);
-    }
-
     /// The hosts since the last call.
     pub(crate) fn take(&self) -> Vec<String> {
-        self.hosts.take()
+        self.0.take()
     }
 }
 
@@ -92,8 +78,8 @@ pub(crate) async fn run_broker(
     let (broker, core) = Broker::spawn(settings, store, entropy);
     let core = async move {
         let exit = core.await;
-        if exits.expected.get() && exit.as_ref().is_ok_and(|exit| *exit == BrokerExit::Replaced) {
-            exits.hosts.borrow_mut().push(host);
+        if exit.as_ref().is_ok_and(|exit| *exit == BrokerExit::Replaced) {
+            exits.0.borrow_mut().push(host);
             pending::<()>().await;
         }
         exit

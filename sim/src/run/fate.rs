@@ -201,11 +201,6 @@ impl Fate {
         let twins = self.twins.entry(number).or_default();
         if twins.remove(&step) && twins.is_empty() {
             cluster.stop_twin(usize::from(number));
-            // Its own process has ended, or will as soon as it finds out.
-            let host = host.to_string();
-            if !self.down.contains_key(&host) {
-                cluster.restart(&host);
-            }
         }
     }
 

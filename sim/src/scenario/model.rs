@@ -209,8 +209,8 @@ pub enum Action {
     LeaveConsumer(u8),
     /// The consumer's channel is deleted, without its knowing.
     DeleteChannel(u8),
-    /// Another process starts, by mistake, under the host and port of this broker, which finds itself replaced and ends. In the
-    /// end the mistake is undone.
+    /// Another process starts, by mistake, under the host and port of this broker, which finds itself replaced, ends and is
+    /// started again after a while. In the end the other one is gone.
     Twin(Host),
 }
 
