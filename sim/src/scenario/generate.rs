@@ -4,7 +4,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use super::{
     Action, ConsumerKind, ConsumerPlan, DatabaseFault, Host, ProducerKind, ProducerPlan, Scenario, Step, Topology,
-    Workload,
+    Workload, themes::Theme,
 };
 
 /// Tells the choice of a scenario apart from the chance within its run, which has the same seed.
@@ -13,6 +13,8 @@ const SALT: u64 = 0x9e37_79b9_7f4a_7c15;
 const PUSHES: u32 = 300;
 /// How many steps there are, from the calmest to the wildest seeds.
 const STEPS: (usize, usize) = (6, 16);
+/// How many of a hundred seeds have a theme beside.
+const THEMES: u32 = 20;
 
 /// A sort of step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +89,12 @@ impl Scenario {
             .max()
             .unwrap_or(0);
         let steps = draw.steps(&topology, &workload, lasts);
-        Self { seed, topology, workload, steps }
+        let mut scenario = Self { seed, topology, workload, steps };
+        if draw.chance(THEMES) {
+            let theme = draw.one_of(&Theme::ALL);
+            theme.add_to(&mut scenario, &mut draw);
+        }
+        scenario
     }
 }
 
@@ -102,23 +109,23 @@ fn latency_of_a_push(kind: ProducerKind, topology: &Topology) -> u64 {
 }
 
 /// Who draws.
-struct Draw(StdRng);
+pub(super) struct Draw(StdRng);
 
 impl Draw {
     /// True in so many of a hundred cases.
-    fn chance(&mut self, percent: u32) -> bool {
+    pub(super) fn chance(&mut self, percent: u32) -> bool {
         self.0.random_range(0..100) < percent
     }
 
-    fn between(&mut self, from: u64, to: u64) -> u64 {
+    pub(super) fn between(&mut self, from: u64, to: u64) -> u64 {
         self.0.random_range(from..=to)
     }
 
-    fn number(&mut self, count: usize) -> u8 {
+    pub(super) fn number(&mut self, count: usize) -> u8 {
         u8::try_from(self.0.random_range(1..=count.clamp(1, 255))).unwrap_or(1)
     }
 
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub(super) fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
         *choices.choose(&mut self.0).expect("there is something to choose from")
     }
 

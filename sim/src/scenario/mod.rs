@@ -2,6 +2,7 @@
 
 mod generate;
 mod model;
+mod themes;
 
 pub use model::{
     Action, ConsumerKind, ConsumerPlan, DatabaseFault, Host, ProducerKind, ProducerPlan, Scenario, Step, Topology,
