@@ -1,6 +1,6 @@
 //! Things that go wrong together: some corners need several faults in a row, which no independent choice brings about often.
 
-use super::{Action, DatabaseFault, Host, ProducerKind, Scenario, Step, Topology, generate::Draw};
+use super::{Action, DatabaseFault, Host, ProducerKind, ProducerPlan, Scenario, Step, Topology, generate::Draw};
 
 /// What a seed is about, beside what befalls it otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,22 +40,22 @@ fn slow(a: Host, b: Host, latency_millis: u64) -> Action {
 }
 
 fn shared_appends(scenario: &mut Scenario, draw: &mut Draw) -> Vec<Step> {
-    scenario.topology.brokers = draw.one_of(&[1, 2]);
+    scenario.topology.brokers = draw.one_of(&[1, 1, 2]);
     let workload = &mut scenario.workload;
-    workload.queues = 3;
-    while workload.producers.len() < 2 {
-        let twin = workload.producers[0].clone();
-        workload.producers.push(twin);
-    }
-    for (nth, plan) in (1_u8..).zip(&mut workload.producers) {
-        plan.queue = nth;
-        plan.kind = draw.one_of(&[ProducerKind::Library, ProducerKind::Named, ProducerKind::RawStamped]);
-    }
+    // A broker sends two appends at once: only what more queues have ready shares one.
+    workload.queues = 5;
+    let like = workload.producers[0].clone();
+    workload.producers = (1..=workload.queues)
+        .map(|queue| {
+            let kind = draw.one_of(&[ProducerKind::Library, ProducerKind::Library, ProducerKind::Named]);
+            ProducerPlan { kind, queue, pushes: 80, pace_millis: draw.between(40, 90), burst: 1, ..like.clone() }
+        })
+        .collect();
     let begin = draw.between(500, 3_000);
     let mut steps = vec![step(begin, 4_000, Action::Database(DatabaseFault::Slow { millis: draw.between(80, 400) }))];
     for nth in 0..3 {
         let at = begin + 300 + 1_000 * nth + draw.between(0, 500);
-        steps.push(step(at, draw.between(100, 600), Action::RecreateQueue(draw.number(2))));
+        steps.push(step(at, draw.between(100, 600), Action::RecreateQueue(draw.number(5))));
     }
     steps
 }
