@@ -95,10 +95,10 @@ fn violations(picture: &Picture<'_>) -> String {
     for (number, violation) in picture.violations.iter().take(TOLD_VIOLATIONS).enumerate() {
         let (promise, what) = (story::promise(violation.promise), Escaped(&violation.what));
         let evidence = story::evidence(picture.history, violation);
-        let _ = write!(
+        let _ = writeln!(
             html,
             "<li><a href=\"#violation={number}\"><b>{promise}</b> is broken</a>: {what} <details><summary>{} records \
-             show it</summary><ol>\n",
+             show it</summary><ol>",
             evidence.len()
         );
         let hidden = evidence.len().saturating_sub(TOLD_RECORDS);
@@ -178,5 +178,79 @@ impl Display for Escaped<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::check::{Promise, Violation};
+
+    /// What a reader who means harm, or a fuzzer, would push.
+    const NASTY: &str = "</script><script>alert('1')</script>\u{2028}<!-- \"{{style}}\" & --";
+
+    fn pushed(body: &str) -> Vec<Record> {
+        let event = Event::PushSent {
+            push: 1,
+            label: body.into(),
+            topic: body.into(),
+            body: body.into(),
+            producer: Some(body.into()),
+            sequence: 1,
+            ttl_millis: None,
+            queue_id: None,
+        };
+        vec![Record { at_micros: 1_000, host: format!("host {body}"), event }]
+    }
+
+    fn picture<'a>(history: &'a [Record], violations: &'a [Violation]) -> Picture<'a> {
+        Picture { history, scenario: None, verdict: None, violations, commit: NASTY, replay: NASTY }
+    }
+
+    fn data(page: &str) -> Value {
+        let (_, data) = page.split_once("id=\"data\">").unwrap();
+        serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap()
+    }
+
+    #[test]
+    fn nothing_that_was_pushed_breaks_out() {
+        let history = pushed(NASTY);
+        let violation = Violation { promise: Promise::NoLoss, what: NASTY.into(), records: vec![0] };
+        let page = page(&picture(&history, &[violation]));
+        assert!(!page.contains("<script>alert"), "brackets are escaped, as text and as JSON");
+        assert!(!page.contains("<!--"), "a comment could swallow the end of a script");
+        let data_text = page.split_once("id=\"data\">").unwrap().1;
+        assert!(!data_text.contains('\u{2028}'), "JSON may have it, older scripts may not");
+        let scripts = page.matches("<script").count();
+        assert_eq!((scripts, page.matches("</script>").count()), (SCRIPTS.len() + 1, SCRIPTS.len() + 1));
+        assert_eq!(data(&page)["lanes"][0]["name"], format!("host {NASTY}"), "it comes out as it went in");
+        assert_eq!(data(&page)["violations"][0]["what"], NASTY);
+    }
+
+    #[test]
+    fn what_is_put_in_is_not_filled_again() {
+        let page = page(&picture(&pushed("a"), &[]));
+        assert_eq!(page.matches(STYLE).count(), 1, "the style stands there once");
+        assert!(page.contains("{{style}}"), "what looks like a part is left as it is");
+    }
+
+    #[test]
+    fn violations_are_told_in_plain_html() {
+        let history = pushed("p1-1");
+        let violations: Vec<_> = (0..=TOLD_VIOLATIONS)
+            .map(|number| Violation { promise: Promise::NoLoss, what: format!("lost {number}"), records: vec![0; 20] })
+            .collect();
+        let page = page(&picture(&history, &violations));
+        assert!(page.contains("<a href=\"#violation=0\"><b>promise 2 (no loss)</b> is broken</a>: lost 0"));
+        assert!(page.contains("20 records show it") && page.contains("… 8 more records"));
+        assert!(page.contains("href=\"#event=0\"") && page.contains("<li>… and 1 more</li>"));
+        assert_eq!(data(&page)["violations"].as_array().unwrap().len(), violations.len());
+    }
+
+    #[test]
+    fn a_history_of_nothing_is_a_page_too() {
+        assert_eq!(data(&page(&picture(&[], &[])))["lanes"], Value::Array(Vec::new()));
     }
 }

@@ -118,7 +118,8 @@ impl Seen {
             | Event::Stored { queue_id, .. }
             | Event::AppendRefused { queue_id, .. }
             | Event::Trimmed { queue_id, .. }
-            | Event::QueueTombstoned { queue_id } => known.queue(*queue_id),
+            | Event::QueueTombstoned { queue_id }
+            | Event::PushAcked { queue_id: Some(queue_id), .. } => known.queue(*queue_id),
             Event::QueueCreating { label, .. }
             | Event::QueueDeleting { label, .. }
             | Event::QueueDeleted { label, .. } => self.labelled(label, known),
@@ -129,7 +130,6 @@ impl Seen {
                 }
                 queue
             }
-            Event::PushAcked { queue_id: Some(queue_id), .. } => known.queue(*queue_id),
             Event::PushAcked { push, .. } | Event::PushFailed { push, .. } => {
                 self.pushes.get(push).and_then(|(_, queue)| *queue)
             }

@@ -188,13 +188,8 @@ fn arrows_join_push_store_acknowledgement_and_delivery() {
     let (observer, broker) = ("o".into(), "broker-1".into());
     let opened = Event::StreamOpened { stream: 3, observer, channel, after: None, broker, position };
     let opened = story.tell("consumer-1", opened);
-    let received = Event::StreamMessage {
-        stream: 3,
-        id: Uuid::from_u128(2),
-        offset: 2,
-        topic: String::new(),
-        body: "b".into(),
-    };
+    let received =
+        Event::StreamMessage { stream: 3, id: Uuid::from_u128(2), offset: 2, topic: String::new(), body: "b".into() };
     let received = story.tell("consumer-1", received);
     let model = story.model(&[], &[]);
     let via = Some(lane(&model, "broker-1"));

@@ -110,15 +110,15 @@ function listenToPointers() {
       zoom(Math.exp(event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), timeAt(event.offsetX));
     }
   }, { passive: false });
-  const goTo = (event) => {
+  const jump = (event) => {
     if (event.type === "pointermove" && !event.buttons) return;
     if (event.type === "pointerdown") overview.setPointerCapture(event.pointerId);
     const at = ((event.offsetX - GUTTER) / (picture.width - GUTTER - 8)) * run.end;
     const half = (view.to - view.from) / 2;
     show(at - half, at + half);
   };
-  overview.addEventListener("pointerdown", goTo);
-  overview.addEventListener("pointermove", goTo);
+  overview.addEventListener("pointerdown", jump);
+  overview.addEventListener("pointermove", jump);
 }
 
 /** What each key does in the picture and in the list. */

@@ -55,6 +55,7 @@ function zoom(factor, around = (view.from + view.to) / 2) {
 
 /** Shows some marks and what is around them. */
 function showMarks(marks) {
+  if (!marks.length) return;
   const times = marks.map((mark) => run.marks[mark].at);
   const [first, last] = [Math.min(...times), Math.max(...times)];
   const air = Math.max((last - first) * 0.12, 25000);
@@ -84,16 +85,24 @@ function nextEvidence() {
   const next = evidence.find((mark) => view.selected === null || mark > view.selected);
   const mark = next === undefined ? evidence[0] : next;
   view.violation = violationsOf.get(mark)[0];
-  view.selected = mark;
-  showMarks([mark]);
+  goTo(mark, [mark]);
 }
 
 function showViolation(number) {
   const { marks } = run.violations[number];
   view.violation = number;
-  view.selected = marks.length ? marks[marks.length - 1] : null;
-  if (marks.length) showMarks(marks);
+  if (marks.length) goTo(marks[marks.length - 1], marks);
   else changed();
+}
+
+/** Selects a mark and shows it among others. A filter that would hide it goes. */
+function goTo(mark, among) {
+  if (!view.passes[mark]) {
+    Object.assign(view, { traced: null, queue: null, find: "" });
+    filter();
+  }
+  view.selected = mark;
+  showMarks(among);
 }
 
 function trace(message) {
@@ -132,10 +141,7 @@ function follow(hash) {
   const violation = number("violation", run.violations.length);
   if (violation !== null) showViolation(violation);
   const event = number("event", run.marks.length);
-  if (event !== null) {
-    view.selected = event;
-    showMarks([event]);
-  }
+  if (event !== null) goTo(event, [event]);
   const time = /^([\d.]+)-([\d.]+)$/.exec(wanted.get("t") ?? "");
   if (time) show(time[1] * 1e6, time[2] * 1e6);
 }
