@@ -33,7 +33,8 @@ function paintOverview() {
     pen.fillRect(x, 31 - height, 1.5, height);
   }
   pen.fillStyle = colours.bad;
-  for (const mark of evidence) pen.fillRect(at(run.marks[mark].at) - 1, 2, 2, 30);
+  const tall = evidence.length > MANY_RINGS ? 6 : 30;
+  for (const mark of evidence) pen.fillRect(at(run.marks[mark].at) - 1, 2, 2, tall);
   pen.strokeStyle = colours.link;
   pen.fillStyle = colours.link;
   pen.lineWidth = 2;
@@ -86,19 +87,28 @@ function ticks() {
   return { apart, digits: Math.min(Math.max(0, 6 - Math.floor(Math.log10(apart) + 1e-9)), 6) };
 }
 
+/** The name of one that is broken again is not repeated within so many pixels. */
+const AGAIN = 300;
+
 /** The promises that were broken, where that became visible. */
 function flags(pen) {
   let taken = -Infinity;
+  let told = "";
   const last = (violation) => violation.marks[violation.marks.length - 1];
   const flagged = run.violations.filter((violation) => violation.marks.length).sort((a, b) => last(a) - last(b));
   for (const violation of flagged) {
     const x = xOf(run.marks[last(violation)].at);
-    if (x < GUTTER || x > picture.width || x < taken) continue;
+    if (x < GUTTER || x > picture.width) continue;
     const text = violation.promise;
+    pen.fillStyle = colours.bad;
+    if (x < taken || (text === told && x < taken + AGAIN)) {
+      pen.fillRect(x - 0.75, 34, 1.5, 6);
+      continue;
+    }
+    told = text;
     pen.font = "bold 10px system-ui, sans-serif";
     const width = pen.measureText(text).width + 8;
     const left = Math.min(x, picture.width - width - 2);
-    pen.fillStyle = colours.bad;
     pen.fillRect(left, 1, width, 15);
     pen.fillRect(x - 0.75, 1, 1.5, 39);
     pen.fillStyle = colours.ground;

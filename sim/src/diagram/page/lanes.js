@@ -16,6 +16,8 @@ const LITTLE = 2.5e6;
 const WIDE = 15;
 /** A delivery that took longer came out of the store: its arrow would cross everything, and is drawn when asked for. */
 const LATE = 1e6;
+/** With more broken promises than this, none is to drown all else. */
+const CROWD = 12;
 /** With more arrows than this, those that are alike are drawn as one. */
 const MANY = 500;
 
@@ -60,6 +62,18 @@ function bright() {
   }
   if (view.traced !== null) lives[view.traced].forEach((mark) => marks.add(mark));
   return marks;
+}
+
+/** Scrolls to the lanes of some marks; if they do not fit, to that of the last. */
+function scrollToMarks(marks) {
+  const [top, bottom] = [scroller.scrollTop, scroller.scrollTop + scroller.clientHeight];
+  const all = marks.map((mark) => places[run.marks[mark].lane]);
+  const [first, last] = [Math.min(...all.map((place) => place.top)), Math.max(...all.map((place) => place.bottom))];
+  const fit = last - first <= bottom - top;
+  const from = fit ? first : all[all.length - 1].top;
+  const to = fit ? last : all[all.length - 1].bottom;
+  if (from < top) scroller.scrollTop = from;
+  else if (to > bottom) scroller.scrollTop = to + AIR - scroller.clientHeight;
 }
 
 function paintLanes() {
@@ -189,14 +203,14 @@ function paintGuides(pen) {
   pen.setLineDash([5, 3]);
   pen.lineWidth = 1.5;
   pen.strokeStyle = colours.bad;
-  const drawn = new Set();
+  const moments = new Set();
   for (const { marks } of run.violations) {
-    if (!marks.length) continue;
-    const x = Math.round(xOf(run.marks[marks[marks.length - 1]].at));
-    if (x < GUTTER || x > picture.width || drawn.has(x)) continue;
-    drawn.add(x);
-    lines(pen, [x, 0, x, picture.height]);
+    const x = marks.length ? Math.round(xOf(run.marks[marks[marks.length - 1]].at)) : -1;
+    if (x >= GUTTER && x <= picture.width) moments.add(x);
   }
+  pen.globalAlpha = moments.size > CROWD ? 0.15 : 1;
+  for (const x of moments) lines(pen, [x, 0, x, picture.height]);
+  pen.globalAlpha = 1;
   pen.setLineDash([]);
   if (view.selected === null) return;
   const x = xOf(run.marks[view.selected].at);

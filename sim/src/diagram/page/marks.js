@@ -1,6 +1,9 @@
 "use strict";
 // Arrows, marks, and what shows a broken promise.
 
+/** With more evidence than this, it is underlined. */
+const MANY_RINGS = 60;
+
 function paintArrows(pen, shining) {
   const dull = [];
   const shiny = [];
@@ -167,9 +170,14 @@ function positionOf(index) {
 
 function paintEvidence(pen) {
   const rings = new Set();
-  for (const index of evidence) {
+  const shown = evidence.filter((index) => run.marks[index].at >= view.from && run.marks[index].at <= view.to);
+  for (const index of shown) {
     const mark = run.marks[index];
-    if (mark.at < view.from || mark.at > view.to) continue;
+    if (shown.length > MANY_RINGS) {
+      pen.fillStyle = colours.bad;
+      pen.fillRect(xOf(mark.at) - 2, places[mark.lane].y + MARKS / 2 - 3, 4, 3);
+      continue;
+    }
     const key = mark.lane + ":" + Math.round(xOf(mark.at) / HEAP);
     if (rings.has(key)) continue;
     rings.add(key);

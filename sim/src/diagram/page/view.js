@@ -69,6 +69,7 @@ function select(mark) {
     const half = (view.to - view.from) / 2;
     show(at - half, at + half);
   }
+  if (mark !== null) scrollToMarks([mark]);
   changed();
 }
 
@@ -102,6 +103,7 @@ function goTo(mark, among) {
     filter();
   }
   view.selected = mark;
+  scrollToMarks(among);
   showMarks(among);
 }
 
