@@ -113,9 +113,10 @@ function letters(pen, text, colour, x, y) {
 function fitted(pen, text, x, y, room) {
   if (room < 14) return;
   let short = text;
-  if (pen.measureText(short).width > room) {
-    const share = room / pen.measureText(text).width;
-    short = text.slice(0, Math.max(1, Math.floor(text.length * share) - 1)) + "…";
+  let kept = text.length;
+  while (kept > 1 && pen.measureText(short).width > room) {
+    kept = Math.min(kept - 1, Math.floor((kept * room) / pen.measureText(short).width));
+    short = text.slice(0, Math.max(kept, 1)) + "…";
   }
   pen.fillText(short, x, y);
 }

@@ -19,7 +19,8 @@ function paintArrows(pen, shining) {
   for (const arrow of dull) {
     const [from, to] = [run.marks[arrow.from], run.marks[arrow.to]];
     if (dull.length <= MANY || to.at - from.at > 2 * bundle) {
-      paintArrow(pen, arrow, { opacity: arrow.kind === "outcome" ? 0.35 : 0.5, head: dull.length < 200, width: 1 });
+      const opacity = dull.length > MANY ? 0.25 : arrow.kind === "outcome" ? 0.35 : 0.5;
+      paintArrow(pen, arrow, { opacity, head: dull.length < 200, width: 1 });
       continue;
     }
     if (arrow.kind === "outcome") continue;
