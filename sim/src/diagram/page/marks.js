@@ -3,6 +3,8 @@
 
 /** With more evidence than this, it is underlined. */
 const MANY_RINGS = 60;
+/** The records of a violation that is looked at say what they are, if there are no more of them. */
+const FEW_WORDS = 6;
 
 function paintArrows(pen, shining) {
   const dull = [];
@@ -199,4 +201,24 @@ function paintEvidence(pen) {
   pen.stroke();
   pen.setLineDash([]);
   for (const index of marks) halo(pen, index, colours.bad, 9);
+  if (marks.length <= FEW_WORDS) marks.forEach((index, number) => caption(pen, index, number % 2 === 0 ? -19 : 19));
+}
+
+/** What a mark says, above or below it. */
+function caption(pen, index, offset) {
+  const { x, y } = positionOf(index);
+  if (x < GUTTER || x > picture.width) return;
+  const { text } = run.marks[index];
+  pen.font = "11px system-ui, sans-serif";
+  pen.textBaseline = "middle";
+  const width = Math.min(pen.measureText(text).width + 10, picture.width - GUTTER - 8);
+  const left = Math.max(GUTTER + 4, Math.min(x - 12, picture.width - width - 4));
+  const middle = Math.min(Math.max(y + offset, 9), picture.height - 9);
+  pen.fillStyle = colours["bad-ground"];
+  pen.fillRect(left, middle - 8, width, 16);
+  pen.strokeStyle = colours.bad;
+  pen.lineWidth = 1;
+  pen.strokeRect(left + 0.5, middle - 7.5, width - 1, 15);
+  pen.fillStyle = colours.ink;
+  fitted(pen, text, left + 5, middle, width - 8);
 }
