@@ -18,8 +18,8 @@ const WIDE = 15;
 const LATE = 1e6;
 /** With more broken promises than this, none is to drown all else. */
 const CROWD = 12;
-/** With more arrows than this, those that are alike are drawn as one. */
-const MANY = 500;
+/** With more arrows than one in so many pixels, those that are alike are drawn as one. */
+const SPARSE = 3;
 
 const scroller = document.getElementById("scroller");
 const canvas = document.getElementById("lanes");

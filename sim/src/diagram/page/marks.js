@@ -16,12 +16,13 @@ function paintArrows(pen, shining) {
     else if (view.passes[arrow.from] && view.passes[arrow.to]
       && !(arrow.kind === "delivery" && to.at - from.at > LATE)) dull.push(arrow);
   }
+  const many = dull.length > (picture.width - GUTTER) / SPARSE;
   const bundles = new Map();
   const bundle = (HEAP * (view.to - view.from)) / (picture.width - GUTTER);
   for (const arrow of dull) {
     const [from, to] = [run.marks[arrow.from], run.marks[arrow.to]];
-    if (dull.length <= MANY || to.at - from.at > 2 * bundle) {
-      const opacity = dull.length > MANY ? 0.25 : arrow.kind === "outcome" ? 0.35 : 0.5;
+    if (!many || to.at - from.at > 2 * bundle) {
+      const opacity = many ? 0.18 : arrow.kind === "outcome" ? 0.35 : 0.5;
       paintArrow(pen, arrow, { opacity, head: dull.length < 200, width: 1 });
       continue;
     }
