@@ -1,6 +1,6 @@
 //! What came of a run.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +20,19 @@ pub enum Verdict {
     Liveness,
     /// Something panicked, or ended that should not: the message.
     Crashed(String),
+}
+
+/// How it is told, in one line.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Passed => f.write_str("passed: all promises were kept"),
+            Self::Vacuous(why) => write!(f, "vacuous: all promises were kept, but {why}"),
+            Self::Safety => f.write_str("failed: a promise of safety was broken"),
+            Self::Liveness => f.write_str("failed: something did not proceed in time"),
+            Self::Crashed(why) => write!(f, "crashed: {why}"),
+        }
+    }
 }
 
 /// What happened how often in a run, or in all runs of a sweep.

@@ -1,4 +1,10 @@
 //! A run as a picture: a space-time diagram in one HTML file that opens in any browser.
+//!
+//! Time runs to the right, and every host has a lane. `model` turns a history into lanes, bands, marks and arrows;
+//! `page` puts them into a file, beside the scripts that draw them and a story for who has no scripts.
+
+mod model;
+mod page;
 
 use crate::{check::Violation, history::Record, report::Verdict, scenario::Scenario};
 
@@ -19,8 +25,8 @@ pub struct Picture<'a> {
     pub replay: &'a str,
 }
 
-/// The whole file.
+/// The whole file. It needs no other, and no network.
 #[must_use]
-pub fn html(_picture: &Picture<'_>) -> String {
-    String::new()
+pub fn html(picture: &Picture<'_>) -> String {
+    page::page(picture)
 }

@@ -13,6 +13,7 @@ use std::fmt;
 pub use names::Names;
 pub use promises::{promise, promise_name};
 pub use sentence::sentence;
+pub(crate) use sentence::shown;
 
 use self::traffic::Traffic;
 use crate::{

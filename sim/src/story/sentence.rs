@@ -178,7 +178,7 @@ fn database(event: &Event, names: &Names) -> Option<String> {
 }
 
 /// A body as it can stand in a sentence: short, printable, and quoted if it is not one plain word.
-pub(super) fn shown(body: &str) -> String {
+pub(crate) fn shown(body: &str) -> String {
     let short = body.chars().count() <= SHOWN_CHARS;
     let plain = !body.is_empty() && body.chars().all(|c| c.is_alphanumeric() || "-_./:#".contains(c));
     match (short, plain) {

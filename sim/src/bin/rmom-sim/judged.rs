@@ -59,15 +59,13 @@ pub(crate) fn print_violations(out: &mut Out, history: &[Record], violations: &[
 
 /// Prints how a run ended.
 pub(crate) fn print_verdict(out: &mut Out, verdict: &Verdict) -> Result<(), Error> {
-    let (colour, text) = match verdict {
-        Verdict::Passed => (Colour::Green, "passed: all promises were kept".to_owned()),
-        Verdict::Vacuous(why) => (Colour::Yellow, format!("vacuous: all promises were kept, but {why}")),
-        Verdict::Safety => (Colour::Red, "failed: a promise of safety was broken".to_owned()),
-        Verdict::Liveness => (Colour::Red, "failed: something did not proceed in time".to_owned()),
-        Verdict::Crashed(why) => (Colour::Red, format!("crashed: {why}")),
+    let colour = match verdict {
+        Verdict::Passed => Colour::Green,
+        Verdict::Vacuous(_) => Colour::Yellow,
+        Verdict::Safety | Verdict::Liveness | Verdict::Crashed(_) => Colour::Red,
     };
     out.line("")?;
-    out.line(out.paint(colour, text))
+    out.line(out.paint(colour, verdict))
 }
 
 /// How a history ends that was not run just now.

@@ -1,0 +1,138 @@
+//! What befell which host.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{Known, rows::Band};
+use crate::{
+    diagram::Picture,
+    history::Event,
+    scenario::{Action, Host},
+};
+
+/// A fault, on the lane of a host that it befell.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Fault {
+    /// Whom.
+    pub(crate) lane: usize,
+    /// When it began.
+    pub(crate) from: u64,
+    /// When it was over.
+    pub(crate) to: u64,
+    /// Of which kind it was.
+    pub(crate) kind: FaultKind,
+    /// What it meant for this host.
+    pub(crate) text: String,
+    /// Its place among those that befell the host at the same time.
+    pub(crate) row: usize,
+    /// The record of its beginning.
+    pub(crate) mark: usize,
+}
+
+/// How a fault looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FaultKind {
+    /// The host does not run.
+    Down,
+    /// It stands still.
+    Frozen,
+    /// What is sent is lost.
+    Cut,
+    /// What is sent comes later.
+    Slow,
+    /// The database misbehaves.
+    Database,
+    /// Not a fault of the world, but of what is asked of it: draining, churn, consumers that stall.
+    Demand,
+    /// The scenario is not known.
+    Unknown,
+}
+
+impl Band for Fault {
+    fn lane(&self) -> usize {
+        self.lane
+    }
+
+    fn time(&self) -> (u64, u64) {
+        (self.from, self.to)
+    }
+
+    fn row(&mut self) -> Option<&mut usize> {
+        (!matches!(self.kind, FaultKind::Down | FaultKind::Frozen)).then_some(&mut self.row)
+    }
+}
+
+/// The faults, in the order in which they began.
+pub(super) fn faults(picture: &Picture<'_>, known: &Known) -> Vec<Fault> {
+    let mut faults: Vec<Fault> = Vec::new();
+    // The bands of each step that is under way.
+    let mut open: BTreeMap<usize, std::ops::Range<usize>> = BTreeMap::new();
+    for (mark, record) in picture.history.iter().enumerate() {
+        match &record.event {
+            Event::FaultBegan { step, what, hosts } => {
+                let action = picture.scenario.and_then(|scenario| scenario.steps.get(*step)).map(|step| &step.action);
+                let first = faults.len();
+                faults.extend(hosts.iter().filter_map(|host| {
+                    Some(Fault {
+                        lane: known.lanes.of_host(host)?,
+                        from: record.at_micros,
+                        to: known.end,
+                        kind: action.map_or(FaultKind::Unknown, kind),
+                        text: action.map_or_else(|| what.clone(), |action| felt_by(host, action)),
+                        row: 0,
+                        mark,
+                    })
+                }));
+                open.insert(*step, first..faults.len());
+            }
+            Event::FaultEnded { step } => {
+                for fault in &mut faults[open.remove(step).unwrap_or_default()] {
+                    fault.to = record.at_micros;
+                }
+            }
+            _ => {}
+        }
+    }
+    faults
+}
+
+fn kind(action: &Action) -> FaultKind {
+    match action {
+        Action::Crash(_) | Action::PowerLoss(_) => FaultKind::Down,
+        Action::Freeze(_) => FaultKind::Frozen,
+        Action::Cut { .. } | Action::CutOneway { .. } => FaultKind::Cut,
+        Action::Hold { .. } | Action::Slow { .. } => FaultKind::Slow,
+        Action::Database(_) => FaultKind::Database,
+        Action::ClockJump { .. }
+        | Action::Drain(_)
+        | Action::RecreateQueue(_)
+        | Action::ChurnChannels { .. }
+        | Action::StallConsumer(_)
+        | Action::LeaveConsumer(_) => FaultKind::Demand,
+    }
+}
+
+/// What an action means for one of those whom it befalls, in a few words.
+fn felt_by(host: &str, action: &Action) -> String {
+    let among = |group: &[Host]| group.iter().any(|other| other.to_string() == host);
+    let names = |group: &[Host]| group.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let others = |between: &[Host], and: &[Host]| names(if among(between) { and } else { between });
+    match action {
+        Action::Crash(_) => "down: crashed".into(),
+        Action::PowerLoss(_) => "down: no power".into(),
+        Action::Freeze(_) => "stands still".into(),
+        Action::Cut { between, and } => format!("cut off from {}", others(between, and)),
+        Action::CutOneway { from, to } if among(from) => format!("does not reach {}", names(to)),
+        Action::CutOneway { from, .. } => format!("hears nothing of {}", names(from)),
+        Action::Hold { between, and } => format!("traffic waits: {}", others(between, and)),
+        Action::Slow { between, and, latency_millis } => format!("{latency_millis} ms to {}", others(between, and)),
+        Action::Drain(_) => "drained".into(),
+        Action::StallConsumer(_) => "takes nothing".into(),
+        Action::LeaveConsumer(_) => "has left".into(),
+        Action::Database(_) | Action::ClockJump { .. } | Action::RecreateQueue(_) | Action::ChurnChannels { .. } => {
+            action.to_string()
+        }
+    }
+}
