@@ -1,6 +1,6 @@
 //! The command line of `rmom`.
 
-use std::{path::PathBuf, str::FromStr, time::Duration};
+use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -68,6 +68,13 @@ pub enum Command {
     /// Crash and restart brokers of a running `rmom dev`, to watch a failover.
     #[command(subcommand)]
     DevBroker(DevBrokerCommand),
+    /// Run rmom in a simulated world, where any failure is a seed; all arguments go to rmom-sim.
+    #[command(disable_help_flag = true, after_help = "Example:\n  rmom sim run --seeds 1000")]
+    Sim {
+        /// See `rmom sim --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 /// `rmom dev`

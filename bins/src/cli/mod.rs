@@ -9,6 +9,7 @@ mod notices;
 mod output;
 mod push;
 mod session;
+mod sim;
 mod subscribe;
 
 use clap::Parser as _;
@@ -43,11 +44,14 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     if let Command::Dev(args) = command {
         return Box::pin(dev::run(args, json)).await;
     }
+    if let Command::Sim { args } = command {
+        return sim::run(&args);
+    }
     notices::start();
     let session = Session::new(&manager, &tls, |builder| builder)?;
     let printer = || Printer { out: Out::new(), json };
     match command {
-        Command::Dev(_) => Ok(()),
+        Command::Dev(_) | Command::Sim { .. } => Ok(()),
         Command::Queue(command) => admin::queue(&session, &mut printer(), command).await,
         Command::Channel(command) => admin::channel(&session, &mut printer(), command).await,
         Command::Broker(command) => admin::broker(&session, &mut printer(), command).await,

@@ -1,6 +1,6 @@
 //! `rmom` where something is wrong: exit codes, and words that help.
 
-use std::net::TcpListener;
+use std::{net::TcpListener, process::Command};
 
 use crate::support::rmom;
 
@@ -45,6 +45,25 @@ fn wrong_usage_is_2() {
         assert_eq!(output.code, Some(2), "{args:?}: {}", output.stderr);
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
     }
+}
+
+/// A stand-in beside a copy of `rmom`, since the simulation is built by itself.
+#[test]
+fn sim_hands_over_to_the_program_beside_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (rmom, sim) = (folder.path().join("rmom"), folder.path().join("rmom-sim"));
+    std::fs::copy(env!("CARGO_BIN_EXE_rmom"), &rmom).unwrap();
+    let run = || Command::new(&rmom).args(["sim", "run", "--help"]).env("PATH", folder.path()).output().unwrap();
+
+    let output = run();
+    assert_eq!(output.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cargo build --profile sim -p rmom-sim"), "{output:?}");
+
+    std::fs::write(&sim, "#!/bin/sh\necho \"$@\"\nexit 3\n").unwrap();
+    std::fs::set_permissions(&sim, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let output = run();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(3), &b"run --help\n"[..]), "{output:?}");
 }
 
 #[test]
