@@ -41,6 +41,13 @@ impl Recorder {
         self.0.lock().iter().filter(|record| which(record)).count()
     }
 
+    /// The first one that satisfies `which`, of those behind the first `skipped`, and its place in the list.
+    pub fn find(&self, skipped: usize, which: impl Fn(&Record) -> bool) -> Option<(usize, Record)> {
+        let records = self.0.lock();
+        let mut rest = records.iter().enumerate().skip(skipped);
+        rest.find(|(_, record)| which(record)).map(|(at, record)| (at, record.clone()))
+    }
+
     /// All so far.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {

@@ -1,4 +1,4 @@
-//! The hand of fate: the steps of a scenario take effect and end, between ticks.
+//! The steps of a scenario take effect and end, between ticks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,13 +9,15 @@ use super::stage::Stage;
 use crate::{
     Cluster,
     history::Event,
-    scenario::{Action, DatabaseFault, Host, Scenario},
+    scenario::{Action, DatabaseFault, Host, Scenario, Step},
 };
 
 /// What the steps have done to the world.
 pub(super) struct Fate {
     stage: Stage,
     hosts: Vec<Host>,
+    /// Those of the scenario, and those that a script began.
+    steps: Vec<Step>,
     /// When each step begins and ends, in milliseconds since the workload began; in order.
     timeline: Vec<(u64, Moment, usize)>,
     /// How much of it is done.
@@ -37,7 +39,7 @@ enum Moment {
 
 impl Fate {
     pub(super) fn new(stage: &Stage) -> Self {
-        let steps = &stage.scenario.steps;
+        let steps = stage.scenario.steps.clone();
         let mut timeline = Vec::with_capacity(2 * steps.len());
         for (number, step) in steps.iter().enumerate() {
             timeline.push((step.at_millis, Moment::Begin, number));
@@ -48,6 +50,7 @@ impl Fate {
         Self {
             stage: stage.clone(),
             hosts: hosts_of(&stage.scenario),
+            steps,
             timeline,
             done: 0,
             active: BTreeSet::new(),
@@ -83,8 +86,17 @@ impl Fate {
         }
     }
 
+    /// Begins something that is no step of the scenario; its number, by which it ends.
+    pub(super) fn intervene(&mut self, cluster: &mut Cluster, since: Duration, action: Action) -> usize {
+        let at_millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        self.steps.push(Step { at_millis, for_millis: 0, action });
+        let step = self.steps.len() - 1;
+        self.begin(cluster, step);
+        step
+    }
+
     fn begin(&mut self, cluster: &mut Cluster, step: usize) {
-        let action = self.stage.scenario.steps[step].action.clone();
+        let action = self.steps[step].action.clone();
         let hosts = self.befallen(&action);
         if hosts.is_empty() {
             return;
@@ -129,12 +141,12 @@ impl Fate {
         self.note_who_is_cut_off(cluster);
     }
 
-    fn end(&mut self, cluster: &mut Cluster, step: usize) {
+    pub(super) fn end(&mut self, cluster: &mut Cluster, step: usize) {
         if !self.active.remove(&step) {
             return;
         }
         let less = |count: &mut usize| *count = count.saturating_sub(1);
-        let action = self.stage.scenario.steps[step].action.clone();
+        let action = self.steps[step].action.clone();
         match &action {
             Action::Crash(_) | Action::PowerLoss(_) => {
                 for (host, causes) in &mut self.down {
@@ -229,7 +241,7 @@ impl Fate {
         let now = u64::try_from(cluster.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut blocked = BTreeSet::new();
         for step in &self.active {
-            let (one, other): (&[Host], &[Host]) = match &self.stage.scenario.steps[*step].action {
+            let (one, other): (&[Host], &[Host]) = match &self.steps[*step].action {
                 Action::Crash(Host::Database)
                 | Action::PowerLoss(Host::Database)
                 | Action::Freeze(Host::Database)

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    actors,
-    fate::Fate,
+    Hand, actors,
     settings::{self, Bounds},
     stage::{Stage, State},
 };
@@ -16,11 +15,9 @@ use crate::{
 
 /// How long setting up may take, without any fault.
 const SET_UP: Duration = Duration::from_secs(20);
-/// How long the workload lasts at least.
-const WORKLOAD: Duration = Duration::from_secs(1);
 
-/// Plays the scenario. What happened is in the stage's history, also if it fails.
-pub(super) fn play(stage: &Stage) -> Result<(), String> {
+/// Plays the scenario, with `script` in the place of its steps. What happened is in the stage's history, also if it fails.
+pub(super) fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(), SimError>) -> Result<(), String> {
     let scenario = stage.scenario.clone();
     let (broker, manager) = (settings::broker(&scenario.topology), settings::manager());
     let bounds = Bounds::of(&broker, &manager);
@@ -45,7 +42,7 @@ pub(super) fn play(stage: &Stage) -> Result<(), String> {
         .limit(Duration::MAX)
         .build();
     actors::enter(&mut cluster, stage);
-    let played = parts(stage, &mut cluster, bounds);
+    let played = parts(stage, &mut cluster, bounds, script);
     played.map_err(|error| error.to_string())?;
     stage.enter(Phase::Audit);
     for event in cluster.database().audit() {
@@ -54,20 +51,20 @@ pub(super) fn play(stage: &Stage) -> Result<(), String> {
     Ok(())
 }
 
-fn parts(stage: &Stage, cluster: &mut Cluster, bounds: Bounds) -> Result<(), SimError> {
+fn parts(
+    stage: &Stage,
+    cluster: &mut Cluster,
+    bounds: Bounds,
+    script: impl FnOnce(&mut Hand<'_>) -> Result<(), SimError>,
+) -> Result<(), SimError> {
     if !run_until(cluster, SET_UP, || stage.with(|state| state.ready))? {
         stage.history.record("fate", Event::TimeUp { pending: "the cluster did not come up".into() });
         return Ok(());
     }
     stage.enter(Phase::Faults);
-    let began = cluster.elapsed();
-    let mut fate = Fate::new(stage);
-    let last = fate.last().max(WORKLOAD);
-    while cluster.elapsed() - began < last {
-        fate.advance(cluster, cluster.elapsed() - began);
-        cluster.tick()?;
-    }
-    fate.heal(cluster);
+    let mut hand = Hand::new(stage, cluster, bounds.convergence);
+    script(&mut hand)?;
+    hand.heal();
 
     stage.enter(Phase::Healed);
     let pending: Vec<u64> = stage.with(|state| state.open_pushes.keys().copied().collect());

@@ -244,8 +244,15 @@ impl Stage {
         self.end_those(code, |owner| owner == host);
     }
 
-    /// What anybody has under way ends for the record.
+    /// What anybody has under way ends for the record. Consumers are stopped as their applications would: what they lack is
+    /// lost.
     pub(super) fn cut_all_short(&self, code: &str) {
+        let consumers = self.with(|state| {
+            state.open_consumers.iter().map(|(name, (host, _))| (name.clone(), host.clone())).collect::<Vec<_>>()
+        });
+        for (consumer, host) in consumers {
+            self.consumer_stopped(&host, &consumer, None);
+        }
         self.end_those(code, |_| true);
     }
 
