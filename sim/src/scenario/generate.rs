@@ -83,7 +83,7 @@ impl Scenario {
             .max()
             .unwrap_or(0);
         let steps = draw.steps(&topology, &workload, lasts);
-        Self { seed, topology, workload, steps }
+        Self { about: String::new(), seed, topology, workload, steps }
     }
 }
 

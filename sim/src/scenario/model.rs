@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
+    /// What it shows, for people to read; it changes nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
     /// All chance within the run: latencies, the order of hosts, ids, jitter.
     pub seed: u64,
     /// What there is.
