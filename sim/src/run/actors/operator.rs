@@ -37,6 +37,14 @@ async fn set_up(me: &Me, client: &Client) {
 /// Does one thing. False if there is nothing to do.
 async fn work(me: &Me, client: &Client) -> bool {
     let admin = client.admin();
+    // First: no queue can be created while all brokers are drained.
+    let drains = me.stage.with(|state| state.drains.clone());
+    for (broker, drain) in drains {
+        if drain.is != (drain.wanted > 0) {
+            set_drain(me, &admin, broker, drain.wanted > 0).await;
+            return true;
+        }
+    }
     let queues = me.stage.with(|state| state.queues.clone());
     for (index, queue) in queues.iter().enumerate() {
         if queue.deletes_done < queue.deletes_wanted {
@@ -66,13 +74,6 @@ async fn work(me: &Me, client: &Client) -> bool {
                 return true;
             }
             _ => {}
-        }
-    }
-    let drains = me.stage.with(|state| state.drains.clone());
-    for (broker, drain) in drains {
-        if drain.is != (drain.wanted > 0) {
-            set_drain(me, &admin, broker, drain.wanted > 0).await;
-            return true;
         }
     }
     false
