@@ -2,8 +2,13 @@
 
 mod generate;
 mod model;
+mod renumber;
+#[cfg(feature = "proptest")]
+mod strategy;
 
 pub use model::{
     Action, ConsumerKind, ConsumerPlan, DatabaseFault, Host, ProducerKind, ProducerPlan, Scenario, Step, Topology,
     Workload,
 };
+#[cfg(feature = "proptest")]
+pub use strategy::strategy;

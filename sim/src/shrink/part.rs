@@ -1,6 +1,6 @@
 //! What scenarios are made of, and how they do without some of it.
 
-use crate::scenario::{Action, Host, Scenario, Step};
+use crate::scenario::{Host, Scenario, Step};
 
 /// What there is several of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,58 +64,20 @@ impl Part {
             Self::Brokers => new.topology.brokers = number,
             Self::Managers => new.topology.managers = number,
         }
-        new.steps.retain_mut(|step| self.adapt(step, renumber));
-        new
-    }
-
-    /// False if the step befalls only what is not there any more.
-    fn adapt(self, step: &mut Step, renumber: impl Fn(u8) -> Option<u8>) -> bool {
-        let host = |host: &Host| match (self, *host) {
+        let host = |host: Host| match (self, host) {
             (Self::Consumers, Host::Consumer(number)) => renumber(number).map(Host::Consumer),
             (Self::Producers, Host::Producer(number)) => renumber(number).map(Host::Producer),
             (Self::Brokers, Host::Broker(number)) => renumber(number).map(Host::Broker),
             (Self::Managers, Host::Manager(number)) => renumber(number).map(Host::Manager),
-            (_, other) => Some(other),
+            _ => Some(host),
         };
-        let group = |hosts: &Vec<Host>| {
-            let left: Vec<Host> = hosts.iter().filter_map(host).collect();
-            (!left.is_empty()).then_some(left)
-        };
-        let groups = |one: &Vec<Host>, other: &Vec<Host>| group(one).zip(group(other));
-        let consumer = |number: u8| if self == Self::Consumers { renumber(number) } else { Some(number) };
         let queue = |number: u8| match self {
             Self::Queues | Self::QueuesOnly => renumber(number),
             _ => Some(number),
         };
-        let action = match &step.action {
-            Action::Crash(one) => host(one).map(Action::Crash),
-            Action::PowerLoss(one) => host(one).map(Action::PowerLoss),
-            Action::Freeze(one) => host(one).map(Action::Freeze),
-            Action::Drain(one) => host(one).map(Action::Drain),
-            Action::ClockJump { host: one, millis } => {
-                host(one).map(|host| Action::ClockJump { host, millis: *millis })
-            }
-            Action::Cut { between, and } => groups(between, and).map(|(between, and)| Action::Cut { between, and }),
-            Action::CutOneway { from, to } => groups(from, to).map(|(from, to)| Action::CutOneway { from, to }),
-            Action::Hold { between, and } => groups(between, and).map(|(between, and)| Action::Hold { between, and }),
-            Action::Slow { between, and, latency_millis } => groups(between, and).map(|(between, and)| Action::Slow {
-                between,
-                and,
-                latency_millis: *latency_millis,
-            }),
-            Action::Database(fault) => Some(Action::Database(*fault)),
-            Action::RecreateQueue(number) => queue(*number).map(Action::RecreateQueue),
-            Action::ChurnChannels { queue: number, count } => {
-                queue(*number).map(|queue| Action::ChurnChannels { queue, count: *count })
-            }
-            Action::StallConsumer(number) => consumer(*number).map(Action::StallConsumer),
-            Action::LeaveConsumer(number) => consumer(*number).map(Action::LeaveConsumer),
-        };
-        let stays = action.is_some();
-        if let Some(action) = action {
-            step.action = action;
-        }
-        stays
+        let stays = |step: Step| step.action.renumbered(host, queue).map(|action| Step { action, ..step });
+        new.steps = new.steps.into_iter().filter_map(stays).collect();
+        new
     }
 }
 
@@ -137,7 +99,7 @@ fn only_queues(scenario: &Scenario, kept: &[usize]) -> Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{ConsumerPlan, ProducerPlan};
+    use crate::scenario::{Action, ConsumerPlan, ProducerPlan};
 
     fn scenario(actions: impl IntoIterator<Item = Action>) -> Scenario {
         let mut scenario = Scenario::from_seed(1);
