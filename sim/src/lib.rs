@@ -27,6 +27,7 @@ pub mod bugs;
 mod chance;
 pub mod check;
 mod cluster;
+mod commit;
 mod database;
 pub mod diagram;
 mod explore;
@@ -48,6 +49,7 @@ mod trace;
 
 pub use chance::SeededEntropy;
 pub use cluster::{Cluster, ClusterBuilder, SimError};
+pub use commit::commit;
 pub use database::{DATABASE_HOST, Database};
 pub use explore::{Explore, Failure, Faults, TestError, World, explore};
 pub use hosts::{broker_host, manager_host};

@@ -1,10 +1,18 @@
 //! What came of a run.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{check::Violation, history::Record, scenario::Scenario};
+use crate::{
+    check::{Promise, Violation},
+    history::Record,
+    scenario::Scenario,
+};
 
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,4 +79,65 @@ pub struct Report {
     pub history: Vec<Record>,
     /// How long it took, in real time.
     pub took: Duration,
+}
+
+/// What a failure looks like, to tell whether a smaller scenario fails for the same cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Symptom {
+    /// Promises of safety were broken: these.
+    Safety(BTreeSet<Promise>),
+    /// Only promise 10 was broken.
+    Liveness,
+    /// Something crashed.
+    Crashed,
+}
+
+impl Symptom {
+    /// That of a run; none if it did not fail.
+    #[must_use]
+    pub fn of(verdict: &Verdict, violations: &[Violation]) -> Option<Self> {
+        match verdict {
+            Verdict::Passed | Verdict::Vacuous(_) => None,
+            Verdict::Safety => {
+                let broken = violations.iter().map(|violation| violation.promise);
+                Some(Self::Safety(broken.filter(|promise| !promise.is_liveness()).collect()))
+            }
+            Verdict::Liveness => Some(Self::Liveness),
+            Verdict::Crashed(_) => Some(Self::Crashed),
+        }
+    }
+
+    /// True if it may well be the same bug: what breaks another promise is another one.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Safety(some), Self::Safety(others)) => !some.is_disjoint(others),
+            _ => self == other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn symptom(verdict: &Verdict, promises: &[Promise]) -> Option<Symptom> {
+        let violation = |&promise| Violation { promise, what: String::new(), records: Vec::new() };
+        Symptom::of(verdict, &promises.iter().map(violation).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn another_bug_is_not_the_same_failure() {
+        use Promise::{Convergence, NoLoss, Order};
+        let safety = |promises: &[Promise]| symptom(&Verdict::Safety, promises).unwrap();
+        let liveness = symptom(&Verdict::Liveness, &[Convergence]).unwrap();
+        let crashed = |message: &str| symptom(&Verdict::Crashed(message.into()), &[]).unwrap();
+        let lost = safety(&[NoLoss, Convergence]);
+        assert!(safety(&[Order, NoLoss]).is_like(&lost));
+        assert!(!safety(&[Order, Convergence]).is_like(&lost));
+        assert!(!liveness.is_like(&lost) && !crashed("boom").is_like(&lost) && liveness.is_like(&liveness));
+        assert!(crashed("one").is_like(&crashed("other")));
+        assert_eq!(symptom(&Verdict::Passed, &[]), None);
+        assert_eq!(symptom(&Verdict::Vacuous(String::new()), &[]), None);
+    }
 }

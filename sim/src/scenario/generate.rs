@@ -89,7 +89,7 @@ impl Scenario {
             .max()
             .unwrap_or(0);
         let steps = draw.steps(&topology, &workload, lasts);
-        let mut scenario = Self { seed, topology, workload, steps };
+        let mut scenario = Self { about: String::new(), seed, topology, workload, steps };
         if draw.chance(THEMES) {
             let theme = draw.one_of(&Theme::ALL);
             theme.add_to(&mut scenario, &mut draw);

@@ -2,9 +2,14 @@
 
 mod generate;
 mod model;
+mod renumber;
+#[cfg(feature = "proptest")]
+mod strategy;
 mod themes;
 
 pub use model::{
     Action, ConsumerKind, ConsumerPlan, DatabaseFault, Host, ProducerKind, ProducerPlan, Scenario, Step, Topology,
     Workload,
 };
+#[cfg(feature = "proptest")]
+pub use strategy::strategy;

@@ -2,12 +2,16 @@
 
 use std::{fmt, str::FromStr};
 
+use rmom_core::model::limits::MAX_BATCH_MESSAGES;
 use serde::{Deserialize, Serialize};
 
 /// A whole run. The same scenario is the same run, event for event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
+    /// What it shows, for people to read; it changes nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
     /// All chance within the run: latencies, the order of hosts, ids, jitter.
     pub seed: u64,
     /// What there is.
@@ -33,7 +37,13 @@ pub struct Topology {
     /// The brokers' `queue_buffer_messages`: small ones make subscribers read from the store.
     pub queue_buffer_messages: u64,
     /// The brokers' `max_batch_messages`: small ones make what is pushed together be stored in parts.
+    #[serde(default = "any_batch")]
     pub batch_messages: u64,
+}
+
+/// As many messages to a batch as brokers allow.
+fn any_batch() -> u64 {
+    MAX_BATCH_MESSAGES as u64
 }
 
 /// What operators, producers and consumers do.
@@ -76,6 +86,7 @@ pub struct ProducerPlan {
     /// Between two of them, in milliseconds.
     pub pace_millis: u64,
     /// How many it pushes at once, after a pause that is as much longer. A producer that waits for each answer cannot.
+    #[serde(default = "one")]
     pub burst: u32,
     /// Its messages go round this many topics; 0 for none.
     pub topics: u8,
@@ -83,6 +94,10 @@ pub struct ProducerPlan {
     pub ttl_millis: Option<u64>,
     /// Their content's size, at least.
     pub body_bytes: u32,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// How a consumer takes.

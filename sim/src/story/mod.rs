@@ -3,6 +3,7 @@
 //! What matters (faults, epochs, failovers, broken promises) has a line of its own. The traffic between two of those is
 //! summarised, a line for each host: "pushed 40 messages (a … b), 38 acknowledged".
 
+mod failure;
 mod names;
 mod promises;
 mod sentence;
@@ -10,6 +11,7 @@ mod traffic;
 
 use std::fmt;
 
+pub use failure::failure;
 pub use names::Names;
 pub use promises::{promise, promise_name};
 pub use sentence::sentence;

@@ -18,6 +18,7 @@ pub(crate) fn scenario() -> Scenario {
         kind,
         queue: 1,
         pushes: u32::MAX,
+        burst: 1,
         pace_millis: 20,
         topics: 2,
         ttl_millis: None,
@@ -32,6 +33,7 @@ pub(crate) fn scenario() -> Scenario {
             latency_millis: (1, 5),
             message_ttl_millis: None,
             queue_buffer_messages: 100,
+            batch_messages: 8_192,
         },
         workload: Workload {
             queues: 1,

@@ -199,7 +199,7 @@ pub(crate) struct ReplayArgs {
 #[command(after_help = "\
 Examples:
   rmom-sim shrink 17
-  rmom-sim shrink --scenario 17.scenario --out smaller.scenario")]
+  rmom-sim shrink --scenario 17.scenario --out sim/regressions/acknowledged-and-lost.json")]
 pub(crate) struct ShrinkArgs {
     #[command(flatten)]
     pub(crate) what: WhatArgs,

@@ -2,13 +2,7 @@
 
 use std::{env, path::Path};
 
-/// The commit that the program was built from; `-dirty` behind it if files had changed since.
-pub(crate) fn commit() -> &'static str {
-    match env!("RMOM_COMMIT") {
-        "" => "unknown",
-        commit => commit,
-    }
-}
+pub(crate) use rmom_sim::commit;
 
 /// The command line that starts this program with these arguments, as the user started it.
 pub(crate) fn command(arguments: &str) -> String {

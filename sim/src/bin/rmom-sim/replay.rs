@@ -26,6 +26,9 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
     let mut out = Out::new();
     if let Some(scenario) = &played.scenario {
         out.line(format_args!("seed {} at commit {}: {}", scenario.seed, commit(), scenario::outline(scenario)))?;
+        if !scenario.about.is_empty() {
+            out.line(&scenario.about)?;
+        }
         out.line("")?;
     }
     let tell_story = if args.all { story::tell_all } else { story::tell };

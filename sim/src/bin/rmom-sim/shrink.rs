@@ -3,18 +3,19 @@
 use std::{
     io::{self, IsTerminal as _, Write as _},
     ops::ControlFlow,
-    time::Duration,
+    path::Path,
+    time::{Duration, Instant},
 };
 
-use rmom_sim::{check::Promise, report::Verdict, scenario::Scenario, shrink};
+use rmom_sim::{report::Verdict, scenario::Scenario, shrink};
 
 use crate::{
     args::{FaultArgs, ShrinkArgs},
-    commit::command,
+    commit::{command, commit},
     error::Error,
     exit::Exit,
     files,
-    output::{Out, tell},
+    output::{Out, duration, plural, tell},
     scenario,
     sweep::pool::{News, Pool},
     worker::{Job, Outcome},
@@ -26,7 +27,9 @@ pub(crate) fn run(args: &ShrinkArgs) -> Result<Exit, Error> {
     // A scenario that aborts or never ends must not take the program along.
     let pool = Pool::new(1, Duration::from_secs(args.deadline), None, FaultArgs::default());
     let mut runner = Runner { pool, error: None };
-    let Some(failure) = runner.outcome(&scenario).filter(Outcome::failed) else {
+    let outcome = runner.outcome(&scenario);
+    let Some((failure, symptom)) = outcome.and_then(|outcome| outcome.symptom().map(|symptom| (outcome, symptom)))
+    else {
         return match runner.error {
             Some(error) => Err(error),
             None => Err(Error::Usage("this scenario does not fail: there is nothing to shrink".into())),
@@ -34,34 +37,47 @@ pub(crate) fn run(args: &ShrinkArgs) -> Result<Exit, Error> {
     };
     tell(format_args!("it fails: {}", in_short(&failure)));
 
-    let mut progress = Progress { tried: 0, of: args.attempts, terminal: io::stderr().is_terminal() };
-    let smallest = shrink::shrink(&scenario, args.attempts, |candidate| {
-        let fails = runner.outcome(candidate).is_some_and(|outcome| is_like(&outcome, &failure));
-        progress.show(candidate, fails);
-        fails
+    let started = Instant::now();
+    let (outline, terminal) = (scenario::outline(&scenario), io::stderr().is_terminal());
+    let mut progress = Progress { tried: 0, of: args.attempts, outline, terminal };
+    let mut of_smallest = failure;
+    let mut smallest = shrink::shrink(&scenario, args.attempts, |candidate| {
+        let outcome = runner.outcome(candidate);
+        let fails = outcome.filter(|outcome| outcome.symptom().is_some_and(|other| other.is_like(&symptom)));
+        progress.show(candidate, fails.is_some());
+        fails.map(|outcome| of_smallest = outcome).is_some()
     });
     progress.end();
     if let Some(error) = runner.error {
         return Err(error);
     }
 
-    tell(format_args!("smallest: {}", scenario::outline(&smallest)));
-    let text = files::scenario_text(&smallest);
-    match &args.out {
+    let (tried, took) = (plural(progress.tried as u64, "smaller scenario"), duration(started.elapsed()));
+    tell(format_args!("tried {tried} in {took}; the smallest that fails: {}", scenario::outline(&smallest)));
+    smallest.about = format!("Found as seed {} at commit {}. {}.", scenario.seed, commit(), in_short(&of_smallest));
+    keep(args.out.as_deref(), &smallest)?;
+    Ok(Exit::of(&of_smallest.verdict))
+}
+
+fn keep(file: Option<&Path>, smallest: &Scenario) -> Result<(), Error> {
+    let text = files::scenario_text(smallest);
+    match file {
         Some(path) => {
             files::write(path, |out| out.write_all(text.as_bytes()))?;
             let name = path.display();
             tell(format_args!("replay it: {}", command(&format!("replay --scenario {name}"))));
-            tell(format_args!("keep it:   copy {name} to sim/regressions, and `cargo test` replays it for ever after"));
+            tell(format_args!(
+                "keep it:   {name} as sim/regressions/NAME.json, and `cargo test` replays it for ever after"
+            ));
         }
         None => {
             let mut out = Out::new();
             out.line(text.trim_end())?;
             out.flush()?;
-            tell("keep it: --out sim/regressions/NAME, and `cargo test` replays it for ever after");
+            tell("keep it: --out sim/regressions/NAME.json, and `cargo test` replays it for ever after");
         }
     }
-    Ok(Exit::of(&failure.verdict))
+    Ok(())
 }
 
 struct Runner {
@@ -84,20 +100,6 @@ impl Runner {
     }
 }
 
-/// A smaller scenario that breaks another promise would be another bug.
-fn is_like(outcome: &Outcome, failure: &Outcome) -> bool {
-    let broken =
-        |outcome: &Outcome| outcome.violations.iter().map(|violation| violation.promise).collect::<Vec<Promise>>();
-    match (&outcome.verdict, &failure.verdict) {
-        (Verdict::Crashed(_), Verdict::Crashed(_)) | (Verdict::Liveness, Verdict::Liveness) => true,
-        (Verdict::Safety, Verdict::Safety) => {
-            let wanted = broken(failure);
-            broken(outcome).iter().any(|promise| wanted.contains(promise) && !promise.is_liveness())
-        }
-        _ => false,
-    }
-}
-
 fn in_short(failure: &Outcome) -> String {
     match (&failure.verdict, failure.violations.first()) {
         (Verdict::Crashed(why), _) => why.clone(),
@@ -106,19 +108,22 @@ fn in_short(failure: &Outcome) -> String {
     }
 }
 
-/// A line for each success; on a terminal also one that is written over.
+/// A line for each success that leaves something out; on a terminal also one that is written over.
 struct Progress {
     tried: usize,
     of: usize,
+    outline: String,
     terminal: bool,
 }
 
 impl Progress {
     fn show(&mut self, candidate: &Scenario, fails: bool) {
         self.tried += 1;
-        if fails {
+        let outline = scenario::outline(candidate);
+        if fails && outline != self.outline {
             self.end();
-            tell(format_args!("{:>4}  still fails with {}", self.tried, scenario::outline(candidate)));
+            tell(format_args!("{:>4}  still fails with {outline}", self.tried));
+            self.outline = outline;
         }
         if self.terminal {
             let mut stderr = io::stderr().lock();
@@ -131,29 +136,5 @@ impl Progress {
             let mut stderr = io::stderr().lock();
             let _ = write!(stderr, "\r\x1b[K").and_then(|()| stderr.flush());
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rmom_sim::check::Violation;
-
-    use super::*;
-
-    fn outcome(verdict: Verdict, promises: &[Promise]) -> Outcome {
-        let violation = |&promise| Violation { promise, what: String::new(), records: Vec::new() };
-        let crashed = Outcome::crashed(1, String::new(), 0);
-        Outcome { verdict, violations: promises.iter().map(violation).collect(), ..crashed }
-    }
-
-    #[test]
-    fn another_bug_is_not_the_same_failure() {
-        let lost = outcome(Verdict::Safety, &[Promise::NoLoss, Promise::Convergence]);
-        assert!(is_like(&outcome(Verdict::Safety, &[Promise::Order, Promise::NoLoss]), &lost));
-        assert!(!is_like(&outcome(Verdict::Safety, &[Promise::Order, Promise::Convergence]), &lost));
-        assert!(!is_like(&outcome(Verdict::Liveness, &[Promise::Convergence]), &lost));
-        assert!(!is_like(&outcome(Verdict::Passed, &[]), &lost));
-        let crashed = outcome(Verdict::Crashed("one".into()), &[]);
-        assert!(is_like(&outcome(Verdict::Crashed("other".into()), &[]), &crashed));
     }
 }

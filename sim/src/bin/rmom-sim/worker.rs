@@ -11,7 +11,7 @@ use std::{
 
 use rmom_sim::{
     check::Violation,
-    report::{Counts, Report, Verdict},
+    report::{Counts, Report, Symptom, Verdict},
     run,
     scenario::Scenario,
 };
@@ -97,6 +97,11 @@ impl Outcome {
             took_micros,
             cpu_micros: 0,
         }
+    }
+
+    /// What its failure looks like; none if it did not fail.
+    pub(crate) fn symptom(&self) -> Option<Symptom> {
+        Symptom::of(&self.verdict, &self.violations)
     }
 
     /// True if it broke a promise, or crashed.

@@ -110,7 +110,9 @@ fn kind(action: &Action) -> FaultKind {
         | Action::RecreateQueue(_)
         | Action::ChurnChannels { .. }
         | Action::StallConsumer(_)
-        | Action::LeaveConsumer(_) => FaultKind::Demand,
+        | Action::LeaveConsumer(_)
+        | Action::DeleteChannel(_)
+        | Action::Twin(_) => FaultKind::Demand,
     }
 }
 
@@ -131,6 +133,8 @@ fn felt_by(host: &str, action: &Action) -> String {
         Action::Drain(_) => "drained".into(),
         Action::StallConsumer(_) => "takes nothing".into(),
         Action::LeaveConsumer(_) => "has left".into(),
+        Action::DeleteChannel(_) => "its channel is to be deleted".into(),
+        Action::Twin(_) => "has a twin".into(),
         Action::Database(_) | Action::ClockJump { .. } | Action::RecreateQueue(_) | Action::ChurnChannels { .. } => {
             action.to_string()
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rmom_sim::{report::Verdict, story};
+use rmom_sim::story;
 use serde_json::json;
 
 use super::tally::{MAX_VACUOUS_PERCENT, Tally};
@@ -15,9 +15,6 @@ use crate::{
     scenario::fault_arguments,
     worker::Outcome,
 };
-
-/// Of a seed that broke many promises so many are told; a replay tells all.
-const SHOWN_VIOLATIONS: usize = 3;
 
 /// Tells of a seed that failed as soon as it did.
 pub(super) fn print_failure(outcome: &Outcome, faults: &FaultArgs) {
@@ -123,22 +120,10 @@ fn marks(out: &mut Out, tally: &Tally) -> Result<(), Error> {
     Ok(())
 }
 
-/// What there is to say of a failure, the seed first and the way to see it again last.
 fn failure(outcome: &Outcome, faults: &FaultArgs) -> Vec<String> {
     let seed = outcome.seed;
-    let mut lines = Vec::new();
-    match &outcome.verdict {
-        Verdict::Crashed(why) => lines.push(format!("seed {seed} crashed at commit {}: {why}", commit())),
-        _ => lines.push(format!("seed {seed} failed at commit {}", commit())),
-    }
-    for violation in outcome.violations.iter().take(SHOWN_VIOLATIONS) {
-        lines.push(format!("  {} is broken: {}", story::promise(violation.promise), violation.what));
-    }
-    if let Some(more) = outcome.violations.len().checked_sub(SHOWN_VIOLATIONS).filter(|&more| more > 0) {
-        lines.push(format!("  … and {}", plural(more as u64, "more violation")));
-    }
-    lines.push(format!("  replay it: {}", command(&format!("replay {seed}{}", fault_arguments(faults)))));
-    lines
+    let replay = command(&format!("replay {seed}{}", fault_arguments(faults)));
+    story::failure(&format!("seed {seed}"), &outcome.verdict, &outcome.violations, &replay)
 }
 
 /// The last line of JSON.

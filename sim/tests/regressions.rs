@@ -1,0 +1,31 @@
+//! What was found once is not found again: the scenarios in `sim/regressions` keep all promises.
+#![allow(clippy::print_stdout, reason = "a test that fails, or hangs, shows what it printed")]
+
+use std::{fs, path::Path};
+
+use rmom_sim::{report::Symptom, run, scenario::Scenario, story};
+
+#[test]
+fn what_was_mended_stays_mended() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+    files.sort();
+    assert!(!files.is_empty(), "the regressions are elsewhere");
+
+    let mut failures = Vec::new();
+    for path in files {
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let scenario: Scenario =
+            serde_json::from_str(&text).unwrap_or_else(|error| panic!("{file} is no scenario: {error}"));
+        let report = run::run(&scenario);
+        println!("{file}: {:?} after {:?}", report.verdict, report.took);
+        if Symptom::of(&report.verdict, &report.violations).is_some() {
+            let replay = format!("cargo run --profile sim -p rmom-sim -- replay --scenario sim/regressions/{file}");
+            failures.extend(story::failure(&file, &report.verdict, &report.violations, &replay));
+            failures.push(format!("  when it was kept: {}", scenario.about));
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
