@@ -45,6 +45,7 @@ pub(super) struct Faulty {
     store: Mutex<Arc<MemoryStore>>,
     next_append: Mutex<Option<Fault>>,
     down: AtomicBool,
+    appends_fail: AtomicBool,
     claims_fail: AtomicBool,
     trim_time: Mutex<Duration>,
     lose_renewal: AtomicBool,
@@ -58,6 +59,7 @@ impl Faulty {
             clock,
             next_append: Mutex::new(None),
             down: AtomicBool::new(false),
+            appends_fail: AtomicBool::new(false),
             claims_fail: AtomicBool::new(false),
             trim_time: Mutex::default(),
             lose_renewal: AtomicBool::new(false),
@@ -71,6 +73,11 @@ impl Faulty {
 
     pub(super) fn down(&self, down: bool) {
         self.down.store(down, SeqCst);
+    }
+
+    /// Every append is rolled back, as while somebody else holds a lock; all else goes well.
+    pub(super) fn appends_fail(&self, fail: bool) {
+        self.appends_fail.store(fail, SeqCst);
     }
 
     pub(super) fn claims_fail(&self, fail: bool) {
@@ -179,6 +186,9 @@ pass! {
     async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {
         let store = self.store().await?;
         let unknown = || Err(StoreError::Unknown("the answer was lost".into()));
+        if self.appends_fail.load(SeqCst) {
+            return Err(StoreError::Unavailable("appends are to fail".into()));
+        }
         let fault = self.next_append.lock().take();
         match fault {
             None => store.append(group).await,

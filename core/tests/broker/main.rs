@@ -204,6 +204,24 @@ async fn a_push_of_unknown_outcome_says_so_and_its_retry_is_stored_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_append_that_fails_again_and_again_is_given_up_in_time() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    world.store.appends_fail(true);
+    let pushing = tokio::time::timeout(Duration::from_secs(15), broker.push(numbered("1", 1)));
+    let error = pushing.await.expect("the limit is recovery_timeout, which is 10 s").unwrap_err();
+    // Not unknown: the log was read after a claim, and it is not there.
+    assert!(matches!(error, BrokerError::Store(StoreError::Unavailable(_))), "{error:?}");
+    let claims = broker.status().queues[0].counters.claims;
+    assert!(claims < 40, "the store was asked {claims} times");
+    world.store.appends_fail(false);
+    let receipt = broker.push(numbered("1", 1)).await.unwrap();
+    assert_eq!((receipt.offset, receipt.duplicate), (Some(Offset::new(1)), false));
+    assert_eq!(world.log("q").await, expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_store_that_refuses_fails_the_push_and_all_behind() {
     let world = World::new();
     let broker = world.broker(1).await;
