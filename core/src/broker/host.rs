@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -101,6 +104,7 @@ impl Host {
             committer,
             broker,
             incarnation,
+            fenced_appends: AtomicU64::new(0),
         });
         self.inner.registered.send_replace(Some(Registered { broker, context: context.clone() }));
         let (news, mut learnt) = watch::channel(News { generation, went_back: 0 });

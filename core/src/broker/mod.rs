@@ -366,6 +366,11 @@ impl Broker {
             stopping: inner.stop.is_cancelled(),
             pending_bytes: (limit.saturating_sub(inner.pending.available_permits()), limit),
             failed_renewals: inner.failed_renewals.load(Relaxed),
+            fenced_appends: inner
+                .registered
+                .borrow()
+                .as_ref()
+                .map_or(0, |registered| registered.context.fenced_appends.load(Relaxed)),
             queues: inner.queues.read().values().map(|handle| handle.status(now)).collect(),
         }
     }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use rmom_core::{
-    broker::{BrokerError, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun, SubscribeRequest, Subscription},
+    broker::{
+        Broker, BrokerError, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun, SubscribeRequest, Subscription,
+    },
     model::{Epoch, Offset, Position, ProducerId, ProducerKey, QueueLabel, Sequence, Topic},
     ports::{AssignError, Catalog as _, Log as _, StoreError},
 };
@@ -104,6 +106,9 @@ async fn a_replaced_broker_is_fenced_and_says_where_to_go() {
     let error = one.push(push("lost")).await.unwrap_err();
     assert!(matches!(error, BrokerError::Fenced | BrokerError::NotHosted { .. }), "{error:?}");
     assert!(subscription.next().await.is_err(), "its subscribers are sent away");
+    assert_eq!(one.status().fenced_appends, 1, "also of queues that it no longer hosts");
+    let moves = |broker: &Broker| broker.status().queues.iter().map(|queue| queue.moves).collect::<Vec<_>>();
+    assert_eq!((moves(&one), moves(&two)), (vec![], vec![1]));
     let elsewhere = BrokerError::NotHosted { assignee: Some(world::addr(2)) };
     world.settle().await;
     assert_eq!(one.push(push("x")).await, Err(elsewhere));

@@ -32,6 +32,8 @@ pub(in crate::broker) struct Context {
     pub(in crate::broker) committer: Committer,
     pub(in crate::broker) broker: BrokerId,
     pub(in crate::broker) incarnation: Incarnation,
+    /// Appends that found a later epoch, of all queues.
+    pub(in crate::broker) fenced_appends: AtomicU64,
 }
 
 impl Context {
@@ -421,7 +423,6 @@ impl Actor {
         in_flight: InFlight,
         result: Result<Appended, StoreError>,
     ) -> Result<Option<InFlight>, Next> {
-        let counters = &self.shared.counters;
         let error: BrokerError = match result {
             Ok(Appended::Stored { stored_at }) => {
                 self.committed(log, in_flight.sealed, in_flight.epoch, stored_at);
@@ -429,7 +430,7 @@ impl Actor {
             }
             Ok(Appended::Fenced { epoch }) if epoch > in_flight.epoch => {
                 mark!(AppendFenced);
-                count(&counters.fenced_appends, 1);
+                count(&self.context.fenced_appends, 1);
                 BrokerError::Fenced
             }
             Ok(Appended::Deleted) => {
