@@ -28,7 +28,11 @@ pub(super) async fn run(session: &Session, args: PushArgs, json: bool) -> Result
     let mut signals = Signals::new()?;
     let mut chunks = if args.messages.is_empty() { input::lines(io::stdin()) } else { arguments(args.messages)? };
     if args.create {
-        create(session, &args.queue).await?;
+        tokio::select! {
+            biased;
+            _ = signals.next() => return Err(CliError::interrupted()),
+            created = create(session, &args.queue) => created?,
+        }
     }
     let mut builder = session.client.producer(&args.queue).delivery_timeout(args.timeout);
     if let Some(name) = &args.producer {

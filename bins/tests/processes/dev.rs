@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, path::Path};
 
 use serde_json::Value;
 
-use crate::support::{Output, Process, command, eventually, program, rmom};
+use crate::support::{Output, Process, command, eventually, program, rmom, rmom_in};
 
 /// A running `rmom dev`.
 struct Dev {
@@ -203,6 +203,31 @@ fn a_taken_port_is_named_with_a_way_out() {
     assert_eq!(output.code, Some(4), "{}", output.stderr);
     assert!(output.stderr.contains(&format!("cannot listen on 127.0.0.1:{port} for the manager")), "{}", output.stderr);
     assert!(output.stderr.contains("--port and --broker-port"), "{}", output.stderr);
+}
+
+#[test]
+fn a_directory_that_does_not_do_is_named_with_a_way_out() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "").unwrap();
+    fs::create_dir(directory.path().join("other")).unwrap();
+    fs::write(directory.path().join("other/rmom.db"), "no database ".repeat(100)).unwrap();
+    for (data, says) in [("file", "cannot make the directory file: "), ("other", "cannot open other/rmom.db: ")] {
+        let output = rmom_in(directory.path(), "rmom", &["dev", "--port", "0", "--data", data], &[]);
+        assert_eq!(output.code, Some(4), "{}", output.stderr);
+        assert!(output.stderr.contains(says) && output.stderr.contains("--data DIR"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn a_broker_that_is_taken_for_a_manager_is_found_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let dev = Dev::start(directory.path(), EPHEMERAL);
+    let broker = format!("http://{}", dev.brokers[0]);
+    for args in [&["queue", "list"][..], &["push", "q", "x", "--timeout", "1s"], &["subscribe", "q"]] {
+        let output = rmom(&broker, args, "");
+        assert_eq!(output.code, Some(4), "{args:?}: {}", output.stderr);
+        assert!(output.stderr.contains("Is that a manager?"), "{args:?}: {}", output.stderr);
+    }
 }
 
 #[test]
