@@ -31,6 +31,13 @@ impl Dev {
         rmom(&self.manager, args, input)
     }
 
+    /// Starts a command beside the test.
+    fn spawn(&self, name: &str, directory: &Path, args: &[&str]) -> Process {
+        let mut command = command(program("rmom"));
+        command.args(args).env("RMOM_MANAGER", &self.manager);
+        Process::spawn(name, directory, command)
+    }
+
     /// The number, from 1, of the broker that hosts a queue.
     fn host_of(&self, queue: &str) -> Option<usize> {
         let shown = self.rmom(&["queue", "show", queue, "--json"], "").success();
@@ -146,13 +153,8 @@ fn a_broker_dies_and_nobody_notices() {
     let directory = tempfile::tempdir().unwrap();
     let dev = Dev::start(directory.path(), EPHEMERAL);
     dev.rmom(&["queue", "create", "q"], "").success();
-    let spawn = |name: &str, args: &[&str]| {
-        let mut command = command(program("rmom"));
-        command.args(args).env("RMOM_MANAGER", &dev.manager);
-        Process::spawn(name, directory.path(), command)
-    };
-    let mut subscriber = spawn("subscriber", &["subscribe", "q", "--count", "30000"]);
-    let mut pusher = spawn("pusher", &["push", "q"]);
+    let mut subscriber = dev.spawn("subscriber", directory.path(), &["subscribe", "q", "--count", "30000"]);
+    let mut pusher = dev.spawn("pusher", directory.path(), &["push", "q"]);
     // Some of it is under way when the broker dies; the rest comes afterwards.
     pusher.feed(numbers(1..=10_000));
     subscriber.wait_until("some messages", |stdout, _| (stdout.len() > 4_000).then_some(()));
@@ -193,6 +195,30 @@ fn a_killed_process_goes_on_where_it_was() {
     assert!(other.stderr.contains("in use by another process"), "{}", other.stderr);
     dev.process.signal("INT");
     assert_eq!(dev.process.wait(), Some(0));
+}
+
+#[test]
+fn a_process_that_is_killed_and_started_again_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut dev = Dev::start(directory.path(), &["--port", "0", "--data", "data"]);
+    dev.rmom(&["queue", "create", "q"], "").success();
+    let mut subscriber = dev.spawn("subscriber", directory.path(), &["subscribe", "q", "--count", "20000"]);
+    let mut pusher = dev.spawn("pusher", directory.path(), &["push", "q"]);
+    pusher.feed(numbers(1..=10_000));
+    subscriber.wait_until("some messages", |stdout, _| (stdout.len() > 4_000).then_some(()));
+    dev.process.kill();
+    // Less than a pipe holds: nobody reads it now.
+    pusher.feed(numbers(10_001..=10_500));
+    // The manager is where it was; the brokers are elsewhere.
+    let port = dev.manager.rsplit(':').next().unwrap().to_owned();
+    dev = Dev::start(directory.path(), &["--port", &port, "--broker-port", "0", "--data", "data"]);
+    pusher.feed(numbers(10_501..=20_000));
+    pusher.end_input();
+    assert_eq!(pusher.wait(), Some(0));
+    assert_eq!(subscriber.wait(), Some(0));
+    assert!(subscriber.stdout() == numbers(1..=20_000), "lost, doubled or out of order");
+    let again = dev.rmom(&["subscribe", "q", "--idle-timeout", "1s"], "").success();
+    assert!(again.text() == numbers(1..=20_000), "something was stored twice");
 }
 
 #[test]
