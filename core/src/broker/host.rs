@@ -328,6 +328,8 @@ async fn keep_lease(
     let mut renewals = 0;
     let mut generation = news.borrow().generation;
     let mut wait = interval;
+    // What goes on failing is said once.
+    let mut failing = false;
     loop {
         tokio::time::sleep(wait).await;
         let asked_at = Instant::now();
@@ -335,6 +337,9 @@ async fn keep_lease(
         let error = match tokio::time::timeout(timeout, attempt).await {
             Ok(Ok(renewal)) => {
                 let lapsed = !inner.lease.is_current();
+                if std::mem::take(&mut failing) {
+                    tracing::info!(lapsed, "the store answers again: the lease is renewed");
+                }
                 mark!(LeaseCameBackUnchanged if lapsed && renewal.generation == generation);
                 mark!(LeaseCameBackChanged if lapsed && renewal.generation != generation);
                 inner.clock.read(renewal.store_time);
@@ -367,7 +372,11 @@ async fn keep_lease(
         };
         count(&inner.failed_renewals, 1);
         mark!(RenewalFailed);
-        tracing::warn!(error, "cannot renew the lease; trying again");
+        if std::mem::replace(&mut failing, true) {
+            tracing::debug!(error, "cannot renew the lease; trying again");
+        } else {
+            tracing::warn!(error, "cannot renew the lease; trying again until the store answers");
+        }
         wait = retry;
     }
 }
