@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -19,7 +22,7 @@ use super::{
     BrokerError, BrokerExit, Inner,
     committer::Committer,
     count,
-    queue::{Actor, Confirmed, Context, Handle, STOP_GRACE},
+    queue::{Actor, Confirmed, Context, Handle, STOP_GRACE, Subscriber},
 };
 use crate::{
     model::{BrokerId, Incarnation, QueueId},
@@ -235,24 +238,26 @@ impl Host {
 
     /// Ends subscriptions whose channel was deleted.
     async fn end_orphans(&self, context: &Context) -> Result<(), StoreError> {
-        let subscribed: Vec<_> = {
+        self.inner.channel_looks.fetch_add(1, SeqCst);
+        // Before the channels are read: of one that is created meanwhile what is read knows nothing.
+        let subscribed: Vec<(QueueId, Vec<Arc<Subscriber>>)> = {
             let hosted = self.inner.queues.read();
-            hosted.values().filter(|handle| !handle.shared.subscribers.lock().is_empty()).cloned().collect()
+            let subscribers = |handle: &Handle| handle.shared.subscribers.lock().values().cloned().collect::<Vec<_>>();
+            let all = hosted.values().map(|handle| (handle.shared.id, subscribers(handle)));
+            all.filter(|(_, subscribers)| !subscribers.is_empty()).collect()
         };
         let mut channels = BTreeSet::new();
         if subscribed.len() > QUEUES_BY_ONE {
             channels.extend(context.within(self.inner.store.channels(None)).await?.into_iter().map(|c| c.id));
         } else {
-            for handle in &subscribed {
-                let of_queue = context.within(self.inner.store.channels(Some(handle.shared.id))).await?;
+            for (queue, _) in &subscribed {
+                let of_queue = context.within(self.inner.store.channels(Some(*queue))).await?;
                 channels.extend(of_queue.into_iter().map(|channel| channel.id));
             }
         }
-        for handle in subscribed {
-            for subscriber in handle.shared.subscribers.lock().values() {
-                if !channels.contains(&subscriber.channel) {
-                    subscriber.ended.send_replace(Some(BrokerError::ChannelNotFound(subscriber.channel)));
-                }
+        for subscriber in subscribed.into_iter().flat_map(|(_, subscribers)| subscribers) {
+            if !channels.contains(&subscriber.channel) {
+                subscriber.ended.send_replace(Some(BrokerError::ChannelNotFound(subscriber.channel)));
             }
         }
         Ok(())

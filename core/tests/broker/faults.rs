@@ -48,6 +48,7 @@ pub(super) struct Faulty {
     appends_fail: AtomicBool,
     claims_fail: AtomicBool,
     trim_time: Mutex<Duration>,
+    channel_time: Mutex<Duration>,
     lose_renewal: AtomicBool,
     landed_late: Arc<AtomicU64>,
 }
@@ -62,6 +63,7 @@ impl Faulty {
             appends_fail: AtomicBool::new(false),
             claims_fail: AtomicBool::new(false),
             trim_time: Mutex::default(),
+            channel_time: Mutex::default(),
             lose_renewal: AtomicBool::new(false),
             landed_late: Arc::default(),
         })
@@ -92,6 +94,17 @@ impl Faulty {
     /// How long trims take from now on.
     pub(super) fn trim_time(&self, time: Duration) {
         *self.trim_time.lock() = time;
+    }
+
+    /// How long answers about channels are under way from now on. They say how it was before.
+    pub(super) fn channel_time(&self, time: Duration) {
+        *self.channel_time.lock() = time;
+    }
+
+    async fn answer_of_channels<T>(&self, answer: T) -> T {
+        let time = *self.channel_time.lock();
+        tokio::time::sleep(time).await;
+        answer
     }
 
     /// Late appends that were carried out (and should have changed nothing).
@@ -144,11 +157,19 @@ pass! {
         fn assign_queue(queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError>;
         fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;
         fn create_channel(create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
-        fn channel(channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError>;
-        fn channels(queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError>;
         fn delete_channel(channel: ChannelId) -> Result<bool, StoreError>;
         fn lead(manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError>;
         fn resign(manager: ManagerId) -> Result<(), StoreError>;
+    }
+
+    async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
+        let answer = self.store().await?.channel(channel).await;
+        self.answer_of_channels(answer).await
+    }
+
+    async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError> {
+        let answer = self.store().await?.channels(queue).await;
+        self.answer_of_channels(answer).await
     }
 
     async fn renew_broker(&self, broker: BrokerId, run: Incarnation, lease: Duration) -> Result<Renewal, RenewError> {

@@ -350,6 +350,47 @@ async fn subscriptions_of_a_deleted_channel_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_channel_that_is_created_while_the_broker_looks_is_not_taken_for_deleted() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let old = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut subscription = world.subscribe(&broker, old, None).await.unwrap();
+    world.store.channel_time(Duration::from_secs(1));
+    let looking = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.refresh().await }
+    });
+    world.sleep(Duration::from_millis(100)).await;
+    world.store.channel_time(Duration::ZERO);
+    let new = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut another = world.subscribe(&broker, new, None).await.unwrap();
+    assert!(!looking.is_finished());
+    looking.await.unwrap().unwrap();
+    broker.push(push("1")).await.unwrap();
+    assert_eq!(take(&mut another, 1).await, expect(1..=1));
+    assert_eq!(take(&mut subscription, 1).await, expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_deleted_while_somebody_subscribes_is_gone() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    world.store.channel_time(Duration::from_secs(1));
+    let subscribing = tokio::spawn({
+        let (broker, request) = (broker.clone(), SubscribeRequest { channel, position: None, peer: "test".into() });
+        async move { broker.subscribe(request).await.map(drop) }
+    });
+    world.sleep(Duration::from_millis(100)).await;
+    world.store.channel_time(Duration::ZERO);
+    broker.delete_channel(channel).await.unwrap();
+    assert!(!subscribing.is_finished());
+    assert_eq!(subscribing.await.unwrap(), Err(BrokerError::ChannelNotFound(channel)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn positions_are_checked() {
     let world = World::new();
     let broker = world.broker(1).await;
