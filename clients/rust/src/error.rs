@@ -270,6 +270,7 @@ impl Error {
                     | "QUEUE_REPLACED"
                     | "OFFSET_OUT_OF_RANGE"
                     | "STORE_WENT_BACK"
+                    | "MESSAGE_TOO_LARGE"
                     | "INVALID_NAME"
                     | "INVALID_ARGUMENT"
             ),
