@@ -17,16 +17,38 @@ use crate::{
     service::{Exit, block_on, run_broker, run_manager},
 };
 
-const EXIT_CODES: &str = "\
-Environment: RMOM_ and the key in capitals overrides a setting, __ between the parts of its path: RMOM_PORT,
-RMOM_DATABASE__URL. RUST_LOG says what is logged (info, or warn,rmom_core=debug).
+macro_rules! after_help {
+    ($examples:literal) => {
+        concat!(
+            $examples,
+            "
 
-Exit codes: 0 stopped as asked; 2 wrong usage or configuration; 69 the address is taken or the database cannot be used as
-it is; 70 a defect; 75 another process registered as this broker. A database that is down is waited for.";
+Environment: RMOM_ and the key in capitals overrides a setting, __ between the parts of its path:
+RMOM_PORT, RMOM_DATABASE__URL. RUST_LOG says what is logged (info, or warn,rmom_core=debug).
+
+Exit codes: 0 stopped as asked; 2 wrong usage or configuration; 69 the address is taken or the
+database cannot be used as it is; 70 a defect; 75 another process registered as this broker. A
+database that is down is waited for."
+        )
+    };
+}
+
+const BROKER_HELP: &str = after_help!(
+    "\
+Examples:
+  rmom-broker mom1.yaml
+  rmom-broker mom1.yaml --check-config"
+);
+const MANAGER_HELP: &str = after_help!(
+    "\
+Examples:
+  rmom-manager Rocket.toml
+  rmom-manager --profile release --log-format json"
+);
 
 /// Hosts queues: stores what is pushed, and delivers it.
 #[derive(Debug, Parser)]
-#[command(name = "rmom-broker", version, after_help = EXIT_CODES)]
+#[command(name = "rmom-broker", version, after_help = BROKER_HELP)]
 pub struct BrokerArgs {
     /// The configuration file, in YAML.
     #[arg(value_name = "CONFIG")]
@@ -37,7 +59,7 @@ pub struct BrokerArgs {
 
 /// Administers queues and channels, watches brokers, and moves queues away from those that fail.
 #[derive(Debug, Parser)]
-#[command(name = "rmom-manager", version, after_help = EXIT_CODES)]
+#[command(name = "rmom-manager", version, after_help = MANAGER_HELP)]
 pub struct ManagerArgs {
     /// The configuration file, in TOML with a table per profile.
     #[arg(value_name = "CONFIG", env = "ROCKET_CONFIG", default_value = DEFAULT_FILE)]

@@ -79,10 +79,15 @@ fn explain(error: DevError) -> CliError {
     match &error {
         DevError::Listen { reason, .. } if reason.kind() == io::ErrorKind::AddrInUse => CliError::unavailable(error)
             .hint("Is another rmom dev running? Stop it, or choose other ports with --port and --broker-port (0: any free)."),
+        DevError::Listen { reason, .. } if reason.kind() == io::ErrorKind::PermissionDenied => {
+            CliError::unavailable(error).hint("Choose ports above 1023 with --port and --broker-port (0: any free).")
+        }
         DevError::TooManyPorts { .. } => CliError::usage(error),
         DevError::Store(rmom_net::store::OpenError::InUse { .. }) => {
             CliError::unavailable(error).hint("Another rmom dev may keep its messages there; choose elsewhere with --data DIR.")
         }
+        DevError::Directory { .. } | DevError::Store(_) => CliError::unavailable(error)
+            .hint("Choose another directory with --data DIR, or keep nothing with --ephemeral."),
         _ => CliError::unavailable(error),
     }
 }

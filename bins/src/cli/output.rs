@@ -1,7 +1,7 @@
 //! Standard output: lines, tables, and numbers that people can read.
 
 use std::{
-    io::{self, BufWriter, StdoutLock, Write as _},
+    io::{self, BufWriter, IsTerminal as _, StdoutLock, Write as _},
     time::Duration,
 };
 
@@ -43,7 +43,10 @@ impl Out {
 
 /// Writes a line to standard error; if nobody reads that, nobody is told.
 pub(super) fn tell(line: impl std::fmt::Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let mut stderr = io::stderr().lock();
+    // The progress of a push may stand there; it is drawn again below.
+    let clear = if stderr.is_terminal() { "\r\x1b[2K" } else { "" };
+    let _ = writeln!(stderr, "{clear}{line}");
 }
 
 /// `1234567` as `1,234,567`.

@@ -2,12 +2,13 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    fmt,
+    io::{self, IsTerminal as _},
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt as _;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use rmom_client::{Delivery, Error, NewMessage, Producer, Receipt};
 use serde_json::json;
 use tokio::{sync::mpsc, time::timeout};
@@ -21,14 +22,23 @@ use super::{
 };
 use crate::service::Signals;
 
+/// How often progress is shown.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// After an interrupt: how long to wait for the acknowledgement of what was sent already.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(session: &Session, args: PushArgs, json: bool) -> Result<(), CliError> {
     let mut signals = Signals::new()?;
+    if args.messages.is_empty() && io::stdin().is_terminal() {
+        tell("rmom: every line you type is a message; Ctrl-D ends");
+    }
     let mut chunks = if args.messages.is_empty() { input::lines(io::stdin()) } else { arguments(args.messages)? };
     if args.create {
-        create(session, &args.queue).await?;
+        tokio::select! {
+            biased;
+            _ = signals.next() => return Err(CliError::interrupted()),
+            created = create(session, &args.queue) => created?,
+        }
     }
     let mut builder = session.client.producer(&args.queue).delivery_timeout(args.timeout);
     if let Some(name) = &args.producer {
@@ -101,8 +111,15 @@ impl<'s> Push<'s> {
     fn new(session: &'s Session, producer: Producer, topic: Option<String>, ttl: Option<Duration>) -> Self {
         // Hidden where standard error is no terminal.
         let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-        if let Ok(style) = ProgressStyle::with_template("{human_pos} stored, {per_sec}, {elapsed}") {
-            progress.set_style(style);
+        if let Ok(style) = ProgressStyle::with_template("{human_pos} stored, {rate} a second, {elapsed}") {
+            let rate = |state: &ProgressState, line: &mut dyn fmt::Write| {
+                let _ = line.write_str(&count(state.per_sec() as u64));
+            };
+            progress.set_style(style.with_key("rate", rate));
+        }
+        if !progress.is_hidden() {
+            // Also while nothing is stored, so that a wait does not look like the end.
+            progress.enable_steady_tick(PROGRESS_INTERVAL);
         }
         Self {
             session,

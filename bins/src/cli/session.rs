@@ -44,7 +44,15 @@ impl Session {
             builder = builder.tls(Arc::new(config));
         }
         let client = set(builder).build().map_err(|error| match error {
-            Error::Config { setting: "managers", reason } => CliError::usage(format_args!("--manager: {reason}")),
+            Error::Config { setting: "managers", reason } => {
+                let error = CliError::usage(format_args!("--manager: {reason}"));
+                let wants_tls = tls.ca.is_none() && managers.iter().any(|url| url.starts_with("https:"));
+                if wants_tls {
+                    error.hint("For TLS, name the certificates that vouch for it with --ca FILE.")
+                } else {
+                    error
+                }
+            }
             Error::Config { setting: "delivery_timeout", reason } => {
                 CliError::usage(format_args!("--timeout: {reason}"))
             }
@@ -151,6 +159,10 @@ fn hint(code: &str) -> Option<&'static str> {
         "MESSAGE_TOO_LARGE" => "Send less at once, or raise max_message_bytes of the brokers.",
         "STORE_WENT_BACK" => "An older copy of the database was restored, or data was lost; see the operators' page.",
         "STORE_UNAVAILABLE" => "The database is down or slow; try again later.",
+        "STORE_REFUSED" => "The database is full or read-only; nothing can be stored until somebody makes room.",
+        "PROTOCOL_VIOLATION" => {
+            "Is that a manager? A broker's port is another one. Name the manager's with --manager URL (rmom dev prints it)."
+        }
         _ => return None,
     })
 }

@@ -18,7 +18,7 @@ fn manager(args: &[&str], environment: &[(&str, &str)]) -> Output {
 
 #[test]
 fn the_originals_files_pass_and_no_password_is_shown() {
-    for file in ["mom1.yaml", "mom2.yaml", "mom3.yaml"] {
+    for file in ["mom1.yaml", "mom2.yaml", "mom3.yaml", "mom4.yaml"] {
         let output = broker(&[file, "--check-config"], &[]).success();
         assert!(output.text().contains("queue_buffer_size: 10000"), "{}", output.text());
         assert!(!output.text().contains("secret") && output.stderr.is_empty(), "{output:?}");

@@ -1,8 +1,12 @@
 //! `rmom` where something is wrong: exit codes, and words that help.
 
-use std::{net::TcpListener, process::Command};
+use std::{
+    net::TcpListener,
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use crate::support::rmom;
+use crate::support::{Process, command, program, rmom};
 
 /// An address where nobody listens: taken, and given back.
 fn nowhere() -> String {
@@ -24,6 +28,27 @@ fn without_a_manager_it_says_how_to_start_one() {
         assert!(lines[0].contains("onnection refused"), "{}", output.stderr);
         assert_eq!(lines[1], "Is it running? Start one with: rmom dev. Elsewhere? Name it with --manager URL.");
     }
+}
+
+#[test]
+fn a_manager_that_says_nothing_can_be_interrupted() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = command(program("rmom"));
+    command.args(["push", "--create", "q"]).env("RMOM_MANAGER", format!("http://{}", silent.local_addr().unwrap()));
+    let mut push = Process::spawn("push", directory.path(), command);
+    let _connection = silent.accept().unwrap();
+    let interrupted = Instant::now();
+    push.signal("INT");
+    assert_eq!(push.wait(), Some(130));
+    assert!(interrupted.elapsed() < Duration::from_secs(3), "it took {:?}", interrupted.elapsed());
+}
+
+#[test]
+fn tls_without_certificates_is_explained() {
+    let output = rmom("https://127.0.0.1:1", &["queue", "list"], "");
+    assert_eq!(output.code, Some(2), "{}", output.stderr);
+    assert!(output.stderr.contains("--ca FILE"), "{}", output.stderr);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, path::Path};
 
 use serde_json::Value;
 
-use crate::support::{Output, Process, command, eventually, program, rmom};
+use crate::support::{Output, Process, command, eventually, program, rmom, rmom_in};
 
 /// A running `rmom dev`.
 struct Dev {
@@ -29,6 +29,13 @@ impl Dev {
     #[track_caller]
     fn rmom(&self, args: &[&str], input: impl Into<Vec<u8>>) -> Output {
         rmom(&self.manager, args, input)
+    }
+
+    /// Starts a command beside the test.
+    fn spawn(&self, name: &str, directory: &Path, args: &[&str]) -> Process {
+        let mut command = command(program("rmom"));
+        command.args(args).env("RMOM_MANAGER", &self.manager);
+        Process::spawn(name, directory, command)
     }
 
     /// The number, from 1, of the broker that hosts a queue.
@@ -146,13 +153,8 @@ fn a_broker_dies_and_nobody_notices() {
     let directory = tempfile::tempdir().unwrap();
     let dev = Dev::start(directory.path(), EPHEMERAL);
     dev.rmom(&["queue", "create", "q"], "").success();
-    let spawn = |name: &str, args: &[&str]| {
-        let mut command = command(program("rmom"));
-        command.args(args).env("RMOM_MANAGER", &dev.manager);
-        Process::spawn(name, directory.path(), command)
-    };
-    let mut subscriber = spawn("subscriber", &["subscribe", "q", "--count", "30000"]);
-    let mut pusher = spawn("pusher", &["push", "q"]);
+    let mut subscriber = dev.spawn("subscriber", directory.path(), &["subscribe", "q", "--count", "30000"]);
+    let mut pusher = dev.spawn("pusher", directory.path(), &["push", "q"]);
     // Some of it is under way when the broker dies; the rest comes afterwards.
     pusher.feed(numbers(1..=10_000));
     subscriber.wait_until("some messages", |stdout, _| (stdout.len() > 4_000).then_some(()));
@@ -196,6 +198,30 @@ fn a_killed_process_goes_on_where_it_was() {
 }
 
 #[test]
+fn a_process_that_is_killed_and_started_again_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut dev = Dev::start(directory.path(), &["--port", "0", "--data", "data"]);
+    dev.rmom(&["queue", "create", "q"], "").success();
+    let mut subscriber = dev.spawn("subscriber", directory.path(), &["subscribe", "q", "--count", "20000"]);
+    let mut pusher = dev.spawn("pusher", directory.path(), &["push", "q"]);
+    pusher.feed(numbers(1..=10_000));
+    subscriber.wait_until("some messages", |stdout, _| (stdout.len() > 4_000).then_some(()));
+    dev.process.kill();
+    // Less than a pipe holds: nobody reads it now.
+    pusher.feed(numbers(10_001..=10_500));
+    // The manager is where it was; the brokers are elsewhere.
+    let port = dev.manager.rsplit(':').next().unwrap().to_owned();
+    dev = Dev::start(directory.path(), &["--port", &port, "--broker-port", "0", "--data", "data"]);
+    pusher.feed(numbers(10_501..=20_000));
+    pusher.end_input();
+    assert_eq!(pusher.wait(), Some(0));
+    assert_eq!(subscriber.wait(), Some(0));
+    assert!(subscriber.stdout() == numbers(1..=20_000), "lost, doubled or out of order");
+    let again = dev.rmom(&["subscribe", "q", "--idle-timeout", "1s"], "").success();
+    assert!(again.text() == numbers(1..=20_000), "something was stored twice");
+}
+
+#[test]
 fn a_taken_port_is_named_with_a_way_out() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
@@ -203,6 +229,31 @@ fn a_taken_port_is_named_with_a_way_out() {
     assert_eq!(output.code, Some(4), "{}", output.stderr);
     assert!(output.stderr.contains(&format!("cannot listen on 127.0.0.1:{port} for the manager")), "{}", output.stderr);
     assert!(output.stderr.contains("--port and --broker-port"), "{}", output.stderr);
+}
+
+#[test]
+fn a_directory_that_does_not_do_is_named_with_a_way_out() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("file"), "").unwrap();
+    fs::create_dir(directory.path().join("other")).unwrap();
+    fs::write(directory.path().join("other/rmom.db"), "no database ".repeat(100)).unwrap();
+    for (data, says) in [("file", "cannot make the directory file: "), ("other", "cannot open other/rmom.db: ")] {
+        let output = rmom_in(directory.path(), "rmom", &["dev", "--port", "0", "--data", data], &[]);
+        assert_eq!(output.code, Some(4), "{}", output.stderr);
+        assert!(output.stderr.contains(says) && output.stderr.contains("--data DIR"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn a_broker_that_is_taken_for_a_manager_is_found_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let dev = Dev::start(directory.path(), EPHEMERAL);
+    let broker = format!("http://{}", dev.brokers[0]);
+    for args in [&["queue", "list"][..], &["push", "q", "x", "--timeout", "1s"], &["subscribe", "q"]] {
+        let output = rmom(&broker, args, "");
+        assert_eq!(output.code, Some(4), "{args:?}: {}", output.stderr);
+        assert!(output.stderr.contains("Is that a manager?"), "{args:?}: {}", output.stderr);
+    }
 }
 
 #[test]

@@ -104,6 +104,34 @@ fn a_twin_ends_the_first_and_the_second_serves() {
     assert!(first.stderr().contains("another process registered as this broker"), "{}", first.stderr());
 }
 
+/// What the operators' page says about a restored older copy.
+#[test]
+fn a_database_that_lost_messages_halts_the_queue_until_the_broker_is_restarted() {
+    let database = database();
+    let options = ClusterOptions { brokers: 1, managers: 1, ..ClusterOptions::new(database.url()) };
+    let mut cluster = Cluster::start(&options);
+    let manager = cluster.manager_urls().remove(0);
+    rmom(&manager, &["push", "--create", "q", "1", "2"], "").success();
+    rmom(&manager, &["push", "q", "3"], "").success();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(database.execute("DELETE FROM batch WHERE last_offset > 2"));
+    for _ in 0..2 {
+        let output = rmom(&manager, &["push", "q", "x"], "");
+        assert_eq!(output.code, Some(1), "{}", output.stderr);
+        assert!(output.stderr.contains("the store went back"), "{}", output.stderr);
+    }
+    let broker = &mut cluster.brokers[0];
+    let (status, reasons) = get(&broker.authority, "/readyz").unwrap();
+    assert!(status == 503 && reasons.contains("queue q: the store went back"), "{status} {reasons}");
+    let (_, page) = get(&broker.authority, "/metrics").unwrap();
+    assert!(page.contains("rmom_queue_phase{queue=\"q\",phase=\"halted\"} 1"), "{page}");
+    assert_eq!(broker.stop(), Some(0));
+    broker.restart();
+    broker.wait_until_ready();
+    rmom(&manager, &["push", "q", "again 3"], "").success();
+    assert_eq!(rmom(&manager, &["subscribe", "q", "--count", "3"], "").success().text(), "1\n2\nagain 3\n");
+}
+
 #[test]
 fn stopping_in_good_order_hands_over_at_once_and_loses_nothing() {
     let database = database();

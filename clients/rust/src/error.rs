@@ -183,7 +183,8 @@ impl Error {
         match self {
             Self::NotDelivered { outcome_unknown, .. } => *outcome_unknown,
             Self::Unreachable { sent, .. } | Self::DeadlineExceeded { sent, .. } => *sent,
-            Self::Refused { code, .. } => code == "OUTCOME_UNKNOWN",
+            // A deadline that passed at the other end: what was begun there may go on.
+            Self::Refused { code, .. } => code == "OUTCOME_UNKNOWN" || code == "DEADLINE_EXCEEDED",
             Self::Call { status, .. } => retryable_status(*status),
             Self::Protocol { .. } | Self::Poisoned { .. } => true,
             _ => false,
@@ -269,6 +270,7 @@ impl Error {
                     | "QUEUE_REPLACED"
                     | "OFFSET_OUT_OF_RANGE"
                     | "STORE_WENT_BACK"
+                    | "MESSAGE_TOO_LARGE"
                     | "INVALID_NAME"
                     | "INVALID_ARGUMENT"
             ),

@@ -121,9 +121,12 @@ impl Managers {
                     return Ok((manager.authority.clone(), answer));
                 }
                 Ok((status, answer)) => {
-                    let error = refusal(&manager.authority, path, status, &answer);
-                    // A manager that cannot reach the store knows less than the next one may.
-                    if !(status.is_server_error() && method == Method::GET) {
+                    let error = refusal(&manager.authority, &format!("{method} {path}"), status, &answer);
+                    // A manager that cannot reach the store knows less than the next one may, and who is no manager
+                    // knows nothing.
+                    let next =
+                        matches!(error, Error::Protocol { .. }) || status.is_server_error() && method == Method::GET;
+                    if !next {
                         return Err(error);
                     }
                     failure = Some(error);
@@ -210,28 +213,19 @@ impl Managers {
     }
 }
 
-/// The manager's own code where there is one; the original's routes have only a status.
-fn refusal(authority: &str, path: &str, status: StatusCode, answer: &[u8]) -> Error {
+/// Reads a manager's error. What has no code of rmom's is somebody else's answer: a proxy's, or a server's that is no
+/// manager; what that one cannot find says nothing about our queues.
+fn refusal(authority: &str, request: &str, status: StatusCode, answer: &[u8]) -> Error {
     let problem: Problem = serde_json::from_slice(answer).unwrap_or_default();
-    let code = problem.code.unwrap_or_else(|| {
-        let code = match status {
-            StatusCode::NOT_FOUND if path.contains("/channels/") => "CHANNEL_NOT_FOUND",
-            StatusCode::NOT_FOUND if path.contains("/brokers/") => "BROKER_NOT_FOUND",
-            StatusCode::NOT_FOUND if path.contains("/queue") => "QUEUE_NOT_FOUND",
-            StatusCode::SERVICE_UNAVAILABLE => "NO_BROKER",
-            StatusCode::UNAUTHORIZED => "UNAUTHENTICATED",
-            StatusCode::FORBIDDEN => "PERMISSION_DENIED",
-            status if status.is_client_error() => "INVALID_ARGUMENT",
-            status if status.is_server_error() => "STORE_UNAVAILABLE",
-            _ => "UNEXPECTED_STATUS",
-        };
-        code.to_owned()
-    });
     let message = problem.detail.or(problem.title).unwrap_or_else(|| {
         let text = String::from_utf8_lossy(answer);
         let text = text.trim().chars().take(200).collect::<String>();
         if text.is_empty() { status.to_string() } else { format!("{status}: {text}") }
     });
+    let Some(code) = problem.code.or_else(|| proxys_code(status).map(str::to_owned)) else {
+        let reason = format!("it answered {request} as no manager does, with {message}");
+        return Error::Protocol { authority: authority.to_owned(), reason };
+    };
     let details = problem
         .more
         .into_iter()
@@ -242,6 +236,17 @@ fn refusal(authority: &str, path: &str, status: StatusCode, answer: &[u8]) -> Er
         })
         .collect();
     Error::Refused { by: authority.to_owned(), code, message, details }
+}
+
+/// What a status means that came without a code.
+fn proxys_code(status: StatusCode) -> Option<&'static str> {
+    match status {
+        StatusCode::UNAUTHORIZED => Some("UNAUTHENTICATED"),
+        StatusCode::FORBIDDEN => Some("PERMISSION_DENIED"),
+        // A manager behind a proxy is away, or has not opened its store yet.
+        status if status.is_server_error() => Some("STORE_UNAVAILABLE"),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -274,18 +279,21 @@ mod tests {
     }
 
     #[test]
-    fn refusals_keep_the_managers_code_or_get_one_from_the_status() {
+    fn refusals_have_the_managers_code_or_are_somebody_elses() {
         let error =
-            refusal("m:1", "/v1/queues", StatusCode::CONFLICT, br#"{"code":"QUEUE_EXISTS","detail":"it exists"}"#);
+            refusal("m:1", "POST /v1/queues", StatusCode::CONFLICT, br#"{"code":"QUEUE_EXISTS","detail":"it exists"}"#);
         assert_eq!(
             (error.code(), error.to_string().as_str()),
             ("QUEUE_EXISTS", "m:1 refused: it exists (QUEUE_EXISTS)")
         );
-        let code = |path, status| refusal("m:1", path, status, b"").code().to_owned();
-        assert_eq!(code("/queues/x", StatusCode::NOT_FOUND), "QUEUE_NOT_FOUND");
-        assert_eq!(code("/v1/queues/x/channels", StatusCode::NOT_FOUND), "QUEUE_NOT_FOUND");
-        assert_eq!(code("/channels/x", StatusCode::NOT_FOUND), "CHANNEL_NOT_FOUND");
-        assert_eq!(code("/queues/x", StatusCode::SERVICE_UNAVAILABLE), "NO_BROKER");
-        assert_eq!(code("/queues/x", StatusCode::BAD_GATEWAY), "STORE_UNAVAILABLE");
+        let code = |status| refusal("m:1", "GET /queues/x", status, b"").code().to_owned();
+        assert_eq!(code(StatusCode::SERVICE_UNAVAILABLE), "STORE_UNAVAILABLE");
+        assert_eq!(code(StatusCode::FORBIDDEN), "PERMISSION_DENIED");
+        // Not QUEUE_NOT_FOUND, which would end producers.
+        for status in [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::FOUND] {
+            let error = refusal("m:1", "GET /queues/x", status, b"no such page\n");
+            assert_eq!((error.code(), error.is_retryable()), ("PROTOCOL_VIOLATION", true));
+            assert!(error.to_string().ends_with(&format!("with {status}: no such page")), "{error}");
+        }
     }
 }

@@ -101,6 +101,25 @@ async fn the_next_manager_is_asked_when_one_is_unwell() {
     assert_eq!(soon(client(&[]).admin().queues()).await.unwrap_err().code(), "STORE_UNAVAILABLE");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_another_server_cannot_find_says_nothing_about_queues() {
+    let world = World::new();
+    // Nothing is scripted: m1 answers as any web server does that knows nothing of rmom.
+    let error = soon(world.client().admin().queue("q")).await.unwrap_err();
+    assert_eq!((error.code(), error.is_retryable()), ("PROTOCOL_VIOLATION", true), "{error}");
+    assert!(error.to_string().contains("m1:80") && error.to_string().contains("404 Not Found"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_passed_at_the_manager_leaves_the_outcome_unknown() {
+    let world = World::new();
+    world.state().manager_error = Some((504, "DEADLINE_EXCEEDED"));
+    let error = soon(world.client().admin().create_queue("q")).await.unwrap_err();
+    assert_eq!((error.code(), error.is_retryable(), error.outcome_unknown()), ("DEADLINE_EXCEEDED", true, true));
+    world.state().manager_error = Some((503, "STORE_UNAVAILABLE"));
+    assert!(!soon(world.client().admin().create_queue("q")).await.unwrap_err().outcome_unknown());
+}
+
 #[tokio::test]
 async fn settings_are_checked() {
     let world = World::new();

@@ -142,6 +142,21 @@ async fn what_makes_going_on_impossible_is_final() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_message_beyond_the_clients_own_limit_is_final_and_stays_the_next() {
+    let world = world(1);
+    world.store(&"x".repeat(200 << 10));
+    let small = world.builder().max_message_bytes(1_024).build().unwrap();
+    let mut consumer = small.subscribe(CHANNEL).build();
+    assert_eq!(take(&mut consumer, 1).await, [1]);
+    let error = soon(consumer.next()).await.unwrap_err();
+    assert_eq!(error.code(), "MESSAGE_TOO_LARGE", "{error}");
+    assert_eq!(world.seen().len(), 1, "the same message would come again");
+    let position = consumer.position().unwrap();
+    let mut larger = world.client().subscribe(CHANNEL).resume_from(position).build();
+    assert_eq!(soon(larger.next()).await.unwrap().offset, 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_channel_that_no_manager_knows_is_final() {
     let world = world(1);
     world.state().manager_error = Some((404, "CHANNEL_NOT_FOUND"));

@@ -311,6 +311,8 @@ pub struct BrokerStatus {
     pub pending_bytes: (usize, usize),
     /// Lease renewals that failed since the start.
     pub failed_renewals: u64,
+    /// Appends that found a later epoch, since the start: of all queues, as those it happened to are not hosted any more.
+    pub fenced_appends: u64,
     /// The queues it hosts, or is about to, by label.
     pub queues: Vec<QueueStatus>,
 }
@@ -339,6 +341,8 @@ pub struct QueueStatus {
     pub phase: QueuePhase,
     /// The broker's epoch; 0 before the first claim.
     pub epoch: Epoch,
+    /// How often the queue went from one broker to another in its life, in good order or because the first had died.
+    pub moves: u64,
     /// The newest message's offset.
     pub last_offset: Offset,
     /// Live messages (expired ones count until they are trimmed).
@@ -368,8 +372,6 @@ pub struct QueueCounters {
     pub refused: u64,
     /// Messages trimmed after they expired.
     pub expired: u64,
-    /// Appends that found a later epoch.
-    pub fenced_appends: u64,
     /// Appends whose outcome was not known at first.
     pub unknown_appends: u64,
     /// Claims by this broker: its own activations and recoveries.

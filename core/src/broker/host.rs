@@ -2,7 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
+    },
     time::Duration,
 };
 
@@ -16,7 +22,7 @@ use super::{
     BrokerError, BrokerExit, Inner,
     committer::Committer,
     count,
-    queue::{Actor, Confirmed, Context, Handle, STOP_GRACE},
+    queue::{Actor, Confirmed, Context, Handle, STOP_GRACE, Subscriber},
 };
 use crate::{
     model::{BrokerId, Incarnation, QueueId},
@@ -101,6 +107,7 @@ impl Host {
             committer,
             broker,
             incarnation,
+            fenced_appends: AtomicU64::new(0),
         });
         self.inner.registered.send_replace(Some(Registered { broker, context: context.clone() }));
         let (news, mut learnt) = watch::channel(News { generation, went_back: 0 });
@@ -231,24 +238,26 @@ impl Host {
 
     /// Ends subscriptions whose channel was deleted.
     async fn end_orphans(&self, context: &Context) -> Result<(), StoreError> {
-        let subscribed: Vec<_> = {
+        self.inner.channel_looks.fetch_add(1, SeqCst);
+        // Before the channels are read: of one that is created meanwhile what is read knows nothing.
+        let subscribed: Vec<(QueueId, Vec<Arc<Subscriber>>)> = {
             let hosted = self.inner.queues.read();
-            hosted.values().filter(|handle| !handle.shared.subscribers.lock().is_empty()).cloned().collect()
+            let subscribers = |handle: &Handle| handle.shared.subscribers.lock().values().cloned().collect::<Vec<_>>();
+            let all = hosted.values().map(|handle| (handle.shared.id, subscribers(handle)));
+            all.filter(|(_, subscribers)| !subscribers.is_empty()).collect()
         };
         let mut channels = BTreeSet::new();
         if subscribed.len() > QUEUES_BY_ONE {
             channels.extend(context.within(self.inner.store.channels(None)).await?.into_iter().map(|c| c.id));
         } else {
-            for handle in &subscribed {
-                let of_queue = context.within(self.inner.store.channels(Some(handle.shared.id))).await?;
+            for (queue, _) in &subscribed {
+                let of_queue = context.within(self.inner.store.channels(Some(*queue))).await?;
                 channels.extend(of_queue.into_iter().map(|channel| channel.id));
             }
         }
-        for handle in subscribed {
-            for subscriber in handle.shared.subscribers.lock().values() {
-                if !channels.contains(&subscriber.channel) {
-                    subscriber.ended.send_replace(Some(BrokerError::ChannelNotFound(subscriber.channel)));
-                }
+        for subscriber in subscribed.into_iter().flat_map(|(_, subscribers)| subscribers) {
+            if !channels.contains(&subscriber.channel) {
+                subscriber.ended.send_replace(Some(BrokerError::ChannelNotFound(subscriber.channel)));
             }
         }
         Ok(())
@@ -324,6 +333,8 @@ async fn keep_lease(
     let mut renewals = 0;
     let mut generation = news.borrow().generation;
     let mut wait = interval;
+    // What goes on failing is said once.
+    let mut failing = false;
     loop {
         tokio::time::sleep(wait).await;
         let asked_at = Instant::now();
@@ -331,6 +342,9 @@ async fn keep_lease(
         let error = match tokio::time::timeout(timeout, attempt).await {
             Ok(Ok(renewal)) => {
                 let lapsed = !inner.lease.is_current();
+                if std::mem::take(&mut failing) {
+                    tracing::info!(lapsed, "the store answers again: the lease is renewed");
+                }
                 mark!(LeaseCameBackUnchanged if lapsed && renewal.generation == generation);
                 mark!(LeaseCameBackChanged if lapsed && renewal.generation != generation);
                 inner.clock.read(renewal.store_time);
@@ -363,7 +377,11 @@ async fn keep_lease(
         };
         count(&inner.failed_renewals, 1);
         mark!(RenewalFailed);
-        tracing::warn!(error, "cannot renew the lease; trying again");
+        if std::mem::replace(&mut failing, true) {
+            tracing::debug!(error, "cannot renew the lease; trying again");
+        } else {
+            tracing::warn!(error, "cannot renew the lease; trying again until the store answers");
+        }
         wait = retry;
     }
 }

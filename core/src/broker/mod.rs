@@ -22,7 +22,10 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -91,6 +94,8 @@ struct Inner {
     reads: Arc<Semaphore>,
     subscriptions: Arc<Semaphore>,
     next_subscription: AtomicU64,
+    /// How often the host has begun to look for subscriptions whose channel was deleted.
+    channel_looks: AtomicU64,
     lookups: Lookups,
     failed_renewals: AtomicU64,
     draining: AtomicBool,
@@ -146,6 +151,7 @@ impl Broker {
             reads: Arc::new(Semaphore::new(settings.max_store_reads)),
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             next_subscription: AtomicU64::new(0),
+            channel_looks: AtomicU64::new(0),
             lookups: Lookups::new(settings.max_lookups_per_second),
             failed_renewals: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -306,6 +312,7 @@ impl Broker {
         let limit = inner.settings.max_subscriptions;
         let overloaded = |_| BrokerError::Overloaded { what: "subscriptions of this broker", limit };
         let slot = inner.subscriptions.clone().try_acquire_owned().map_err(overloaded)?;
+        let looks = inner.channel_looks.load(SeqCst);
         let channel = inner.channel(request.channel).await?;
         if let Some(position) = request.position
             && position.queue != channel.queue
@@ -351,7 +358,12 @@ impl Broker {
             slot,
         };
         let context = inner.context()?;
-        Ok(Subscription::new(context, inner.lease.clone(), inner.reads.clone(), &handle, opening))
+        let subscription = Subscription::new(context, inner.lease.clone(), inner.reads.clone(), &handle, opening);
+        if inner.channel_looks.load(SeqCst) != looks {
+            // The channel may have been deleted since it was read, and the look for its subscriptions did not see this one.
+            inner.channel(request.channel).await?;
+        }
+        Ok(subscription)
     }
 
     /// For health checks and metrics.
@@ -366,6 +378,11 @@ impl Broker {
             stopping: inner.stop.is_cancelled(),
             pending_bytes: (limit.saturating_sub(inner.pending.available_permits()), limit),
             failed_renewals: inner.failed_renewals.load(Relaxed),
+            fenced_appends: inner
+                .registered
+                .borrow()
+                .as_ref()
+                .map_or(0, |registered| registered.context.fenced_appends.load(Relaxed)),
             queues: inner.queues.read().values().map(|handle| handle.status(now)).collect(),
         }
     }

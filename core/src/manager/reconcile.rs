@@ -179,9 +179,10 @@ impl Inner {
         self.purge().await
     }
 
-    /// Probes every registered broker, and for the operator's sake those listed that never registered.
+    /// Probes every registered broker that may be alive, and for the operator's sake those listed that never registered.
     async fn probe_round(&self, registry: &Registry) -> BTreeSet<BrokerId> {
-        let registered = registry.brokers.iter().filter(|broker| broker.state != BrokerState::Stopped).map(|broker| {
+        let probed = registry.brokers.iter().filter(|broker| broker.state != BrokerState::Stopped);
+        let registered = probed.filter(|broker| !registry.is_gone(broker)).map(|broker| {
             // Once the lease has run out the broker itself refuses heartbeats. It is asked all the same, once, in case
             // that it was the store's clock that jumped.
             let attempts = if registry.lease_current(broker) { self.settings.probe_attempts() } else { 1 };

@@ -14,6 +14,10 @@ use crate::{
     ports::{BrokerRecord, BrokerState, StoreError},
 };
 
+/// For so long after its lease ran out a broker without queues is asked whether it is alive. Brokers whose addresses are
+/// never used again would otherwise make every round of probes longer.
+const GONE_AFTER_MILLIS: u64 = 10 * 60 * 1_000;
+
 /// The brokers that ever registered, at a moment of the store's.
 #[derive(Debug)]
 pub(super) struct Registry {
@@ -32,6 +36,12 @@ impl Registry {
     /// True while the broker's lease has not run out on the store's clock.
     pub(super) fn lease_current(&self, broker: &BrokerRecord) -> bool {
         broker.state != BrokerState::Stopped && broker.lease_until > self.now
+    }
+
+    /// True if nothing depends on whether the broker is alive, and it has not been for long. It says so itself if it comes
+    /// back: it registers.
+    pub(super) fn is_gone(&self, broker: &BrokerRecord) -> bool {
+        broker.queues == 0 && broker.lease_until.plus_millis(GONE_AFTER_MILLIS) <= self.now
     }
 
     pub(super) fn get(&self, id: BrokerId) -> Option<&BrokerRecord> {

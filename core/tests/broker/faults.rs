@@ -45,8 +45,10 @@ pub(super) struct Faulty {
     store: Mutex<Arc<MemoryStore>>,
     next_append: Mutex<Option<Fault>>,
     down: AtomicBool,
+    appends_fail: AtomicBool,
     claims_fail: AtomicBool,
     trim_time: Mutex<Duration>,
+    channel_time: Mutex<Duration>,
     lose_renewal: AtomicBool,
     landed_late: Arc<AtomicU64>,
 }
@@ -58,8 +60,10 @@ impl Faulty {
             clock,
             next_append: Mutex::new(None),
             down: AtomicBool::new(false),
+            appends_fail: AtomicBool::new(false),
             claims_fail: AtomicBool::new(false),
             trim_time: Mutex::default(),
+            channel_time: Mutex::default(),
             lose_renewal: AtomicBool::new(false),
             landed_late: Arc::default(),
         })
@@ -71,6 +75,11 @@ impl Faulty {
 
     pub(super) fn down(&self, down: bool) {
         self.down.store(down, SeqCst);
+    }
+
+    /// Every append is rolled back, as while somebody else holds a lock; all else goes well.
+    pub(super) fn appends_fail(&self, fail: bool) {
+        self.appends_fail.store(fail, SeqCst);
     }
 
     pub(super) fn claims_fail(&self, fail: bool) {
@@ -85,6 +94,17 @@ impl Faulty {
     /// How long trims take from now on.
     pub(super) fn trim_time(&self, time: Duration) {
         *self.trim_time.lock() = time;
+    }
+
+    /// How long answers about channels are under way from now on. They say how it was before.
+    pub(super) fn channel_time(&self, time: Duration) {
+        *self.channel_time.lock() = time;
+    }
+
+    async fn answer_of_channels<T>(&self, answer: T) -> T {
+        let time = *self.channel_time.lock();
+        tokio::time::sleep(time).await;
+        answer
     }
 
     /// Late appends that were carried out (and should have changed nothing).
@@ -137,11 +157,19 @@ pass! {
         fn assign_queue(queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError>;
         fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;
         fn create_channel(create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
-        fn channel(channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError>;
-        fn channels(queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError>;
         fn delete_channel(channel: ChannelId) -> Result<bool, StoreError>;
         fn lead(manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError>;
         fn resign(manager: ManagerId) -> Result<(), StoreError>;
+    }
+
+    async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
+        let answer = self.store().await?.channel(channel).await;
+        self.answer_of_channels(answer).await
+    }
+
+    async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError> {
+        let answer = self.store().await?.channels(queue).await;
+        self.answer_of_channels(answer).await
     }
 
     async fn renew_broker(&self, broker: BrokerId, run: Incarnation, lease: Duration) -> Result<Renewal, RenewError> {
@@ -179,6 +207,9 @@ pass! {
     async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {
         let store = self.store().await?;
         let unknown = || Err(StoreError::Unknown("the answer was lost".into()));
+        if self.appends_fail.load(SeqCst) {
+            return Err(StoreError::Unavailable("appends are to fail".into()));
+        }
         let fault = self.next_append.lock().take();
         match fault {
             None => store.append(group).await,

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use rmom_core::{
-    broker::{BrokerError, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun, SubscribeRequest, Subscription},
+    broker::{
+        Broker, BrokerError, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun, SubscribeRequest, Subscription,
+    },
     model::{Epoch, Offset, Position, ProducerId, ProducerKey, QueueLabel, Sequence, Topic},
     ports::{AssignError, Catalog as _, Log as _, StoreError},
 };
@@ -104,6 +106,9 @@ async fn a_replaced_broker_is_fenced_and_says_where_to_go() {
     let error = one.push(push("lost")).await.unwrap_err();
     assert!(matches!(error, BrokerError::Fenced | BrokerError::NotHosted { .. }), "{error:?}");
     assert!(subscription.next().await.is_err(), "its subscribers are sent away");
+    assert_eq!(one.status().fenced_appends, 1, "also of queues that it no longer hosts");
+    let moves = |broker: &Broker| broker.status().queues.iter().map(|queue| queue.moves).collect::<Vec<_>>();
+    assert_eq!((moves(&one), moves(&two)), (vec![], vec![1]));
     let elsewhere = BrokerError::NotHosted { assignee: Some(world::addr(2)) };
     world.settle().await;
     assert_eq!(one.push(push("x")).await, Err(elsewhere));
@@ -200,6 +205,24 @@ async fn a_push_of_unknown_outcome_says_so_and_its_retry_is_stored_once() {
     world.store.claims_fail(false);
     let receipt = broker.push(numbered("1", 1)).await.unwrap();
     assert!(receipt.duplicate);
+    assert_eq!(world.log("q").await, expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_append_that_fails_again_and_again_is_given_up_in_time() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    world.store.appends_fail(true);
+    let pushing = tokio::time::timeout(Duration::from_secs(15), broker.push(numbered("1", 1)));
+    let error = pushing.await.expect("the limit is recovery_timeout, which is 10 s").unwrap_err();
+    // Not unknown: the log was read after a claim, and it is not there.
+    assert!(matches!(error, BrokerError::Store(StoreError::Unavailable(_))), "{error:?}");
+    let claims = broker.status().queues[0].counters.claims;
+    assert!(claims < 40, "the store was asked {claims} times");
+    world.store.appends_fail(false);
+    let receipt = broker.push(numbered("1", 1)).await.unwrap();
+    assert_eq!((receipt.offset, receipt.duplicate), (Some(Offset::new(1)), false));
     assert_eq!(world.log("q").await, expect(1..=1));
 }
 
@@ -324,6 +347,47 @@ async fn subscriptions_of_a_deleted_channel_end() {
     assert_eq!(ends.next().await, Err(BrokerError::ChannelNotFound(gone)));
     broker.push(push("1")).await.unwrap();
     assert_eq!(take(&mut goes_on, 1).await, expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_created_while_the_broker_looks_is_not_taken_for_deleted() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let old = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut subscription = world.subscribe(&broker, old, None).await.unwrap();
+    world.store.channel_time(Duration::from_secs(1));
+    let looking = tokio::spawn({
+        let broker = broker.clone();
+        async move { broker.refresh().await }
+    });
+    world.sleep(Duration::from_millis(100)).await;
+    world.store.channel_time(Duration::ZERO);
+    let new = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut another = world.subscribe(&broker, new, None).await.unwrap();
+    assert!(!looking.is_finished());
+    looking.await.unwrap().unwrap();
+    broker.push(push("1")).await.unwrap();
+    assert_eq!(take(&mut another, 1).await, expect(1..=1));
+    assert_eq!(take(&mut subscription, 1).await, expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_is_deleted_while_somebody_subscribes_is_gone() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    world.store.channel_time(Duration::from_secs(1));
+    let subscribing = tokio::spawn({
+        let (broker, request) = (broker.clone(), SubscribeRequest { channel, position: None, peer: "test".into() });
+        async move { broker.subscribe(request).await.map(drop) }
+    });
+    world.sleep(Duration::from_millis(100)).await;
+    world.store.channel_time(Duration::ZERO);
+    broker.delete_channel(channel).await.unwrap();
+    assert!(!subscribing.is_finished());
+    assert_eq!(subscribing.await.unwrap(), Err(BrokerError::ChannelNotFound(channel)));
 }
 
 #[tokio::test(start_paused = true)]

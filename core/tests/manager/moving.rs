@@ -108,6 +108,30 @@ async fn a_broker_whose_lease_ran_out_is_probed_once_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_long_gone_and_hosts_nothing_is_not_asked_any_more() {
+    let world = World::new();
+    world.broker(1, LONG).await;
+    world.broker(2, Duration::from_secs(3)).await;
+    let (manager, _task) = world.manager(|_| {});
+    until_leading(&manager).await;
+    world.brokers.set(&addr(2), Behaviour::Absent);
+    let asked = async |world: &World| {
+        world.brokers.take_calls();
+        sleep(A_WHILE).await;
+        let calls = world.brokers.take_calls();
+        [1, 2].map(|n| calls.contains(&Call::Heartbeat(addr(n))))
+    };
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(asked(&world).await, [true, true]);
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(asked(&world).await, [true, false]);
+    // It is not forgotten, and when it comes back it is asked again.
+    assert_eq!(manager.brokers().await.unwrap().len(), 2);
+    world.broker(2, LONG).await;
+    assert_eq!(asked(&world).await, [true, true]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_jump_of_the_stores_clock_alone_moves_nothing() {
     let world = World::new();
     three_brokers(&world).await;

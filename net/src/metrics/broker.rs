@@ -22,6 +22,12 @@ type Field = (Kind, &'static str, &'static str, fn(&QueueStatus) -> u64);
 
 const FIELDS: &[Field] = &[
     (Kind::Gauge, "rmom_queue_epoch", "The broker's epoch of the queue.", |queue| queue.epoch.get()),
+    (
+        Kind::Counter,
+        "rmom_queue_moves_total",
+        "Times that it went to another broker: failovers and handovers.",
+        |queue| queue.moves,
+    ),
     (Kind::Gauge, "rmom_queue_last_offset", "Offset of the newest message.", |queue| queue.last_offset.get()),
     (Kind::Gauge, "rmom_queue_depth_messages", "Messages stored and not trimmed.", |queue| queue.depth_messages),
     (Kind::Gauge, "rmom_queue_depth_bytes", "Bytes of the messages stored and not trimmed.", |queue| queue.depth_bytes),
@@ -36,9 +42,6 @@ const FIELDS: &[Field] = &[
     }),
     (Kind::Counter, "rmom_queue_refused_total", "Pushes refused.", |queue| queue.counters.refused),
     (Kind::Counter, "rmom_queue_expired_total", "Messages trimmed after they expired.", |queue| queue.counters.expired),
-    (Kind::Counter, "rmom_queue_fenced_appends_total", "Appends that found a later epoch.", |queue| {
-        queue.counters.fenced_appends
-    }),
     (Kind::Counter, "rmom_queue_unknown_appends_total", "Appends whose outcome was not known at first.", |queue| {
         queue.counters.unknown_appends
     }),
@@ -71,6 +74,8 @@ pub fn broker(status: &BrokerStatus, connections: &ServeStats) -> String {
     text.single(gauge, "rmom_broker_pending_bytes_limit", "Beyond it pushes wait.", limit);
     let help = "Renewals of the lease that failed.";
     text.single(Kind::Counter, "rmom_broker_failed_renewals_total", help, status.failed_renewals);
+    let help = "Appends that found a later epoch: this broker had been replaced.";
+    text.single(Kind::Counter, "rmom_broker_fenced_appends_total", help, status.fenced_appends);
     serving(&mut text, connections);
 
     let queues = &status.queues;
@@ -144,11 +149,13 @@ mod tests {
             stopping: false,
             pending_bytes: (5, 64),
             failed_renewals: 2,
+            fenced_appends: 3,
             queues: vec![QueueStatus {
                 label: QueueLabel::parse("say \"hi\"").unwrap(),
                 queue: QueueId::new(4),
                 phase: QueuePhase::Serving,
                 epoch: Epoch::new(3),
+                moves: 2,
                 last_offset: Offset::new(12),
                 depth_messages: 7,
                 depth_bytes: 700,
@@ -166,10 +173,13 @@ mod tests {
             "rmom_broker_lease_current 1",
             "rmom_broker_pending_bytes 5",
             "rmom_broker_failed_renewals_total 2",
+            "rmom_broker_fenced_appends_total 3",
             "rmom_connections 0",
             r#"rmom_queue_phase{queue="say \"hi\"",phase="serving"} 1"#,
             r#"rmom_queue_phase{queue="say \"hi\"",phase="halted"} 0"#,
             r#"rmom_queue_oldest_age_seconds{queue="say \"hi\""} 1.5"#,
+            r#"rmom_queue_epoch{queue="say \"hi\""} 3"#,
+            r#"rmom_queue_moves_total{queue="say \"hi\""} 2"#,
             r#"rmom_queue_depth_messages{queue="say \"hi\""} 7"#,
             r#"rmom_queue_pushed_total{queue="say \"hi\""} 12"#,
             r#"rmom_queue_store_reads_total{queue="say \"hi\""} 6"#,

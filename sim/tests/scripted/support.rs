@@ -26,6 +26,7 @@ pub(crate) fn scenario() -> Scenario {
     };
     let consumer = |kind, topic| ConsumerPlan { kind, queue: 1, topic, latest: false, work_millis: 0 };
     Scenario {
+        about: String::new(),
         seed: 1,
         topology: Topology {
             managers: 2,

@@ -3,6 +3,7 @@
 mod position;
 
 use std::{
+    collections::BTreeMap,
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
@@ -138,8 +139,8 @@ impl Consumer {
     ///
     /// # Errors
     /// Only what makes going on impossible: the channel or its queue was deleted (`CHANNEL_NOT_FOUND`, `QUEUE_REPLACED`),
-    /// the position is none of this queue's (`OFFSET_OUT_OF_RANGE`, `STORE_WENT_BACK`), or [`Error::GaveUp`]. The same
-    /// error comes again from then on.
+    /// the position is none of this queue's (`OFFSET_OUT_OF_RANGE`, `STORE_WENT_BACK`), the next message is larger than the
+    /// client's `max_message_bytes` (`MESSAGE_TOO_LARGE`), or [`Error::GaveUp`]. The same error comes again from then on.
     pub async fn next(&mut self) -> Result<Message, Error> {
         poll_fn(|cx| self.poll_message(cx)).await
     }
@@ -238,7 +239,16 @@ impl Subscription {
                 Message::from_wire(message)
                     .map_err(|reason| Error::Protocol { authority: self.authority.clone(), reason })
             }
-            Some(Err(status)) => Err(Error::from_status(&self.authority, &status)),
+            Some(Err(status)) => Err(match Error::from_status(&self.authority, &status) {
+                // The decoder's: the broker's own errors have codes. The same message would come again.
+                Error::Call { status: tonic::Code::OutOfRange, message, .. } => Error::Refused {
+                    by: "this client".to_owned(),
+                    code: "MESSAGE_TOO_LARGE".to_owned(),
+                    message,
+                    details: BTreeMap::new(),
+                },
+                error => error,
+            }),
             None => Err(Error::Call {
                 authority: self.authority.clone(),
                 status: tonic::Code::Unavailable,

@@ -227,7 +227,10 @@ impl World {
         } else if let Some((status, answer)) = state.answers.get(&format!("{method} {path} {body}")) {
             (*status, answer.clone())
         } else if let Some(("queues" | "channels", _)) = path.trim_start_matches('/').split_once('/') {
-            state.host.map_or((503, String::new()), |host| (200, format!(r#"{{"host":"{host}","port":1}}"#)))
+            match state.host {
+                Some(host) => (200, format!(r#"{{"host":"{host}","port":1}}"#)),
+                None => (503, r#"{"code":"NO_BROKER","detail":"no live broker"}"#.to_owned()),
+            }
         } else {
             (404, format!("no answer is scripted for {method} {path} {body}"))
         };

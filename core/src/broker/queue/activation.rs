@@ -48,13 +48,19 @@ impl Actor {
         self.set_phase(Phase::Activating);
         let mut backoff = Backoff::new();
         let mut claim = ClaimId::new(self.context.entropy.uuid());
+        // What goes on failing is said once.
+        let mut failing = false;
         loop {
             match self.try_activate(claim).await {
                 Ok(log) => return Ok(log),
                 Err(Failure::Refused(refusal)) => return Err(refusal),
                 Err(Failure::Store(error)) => {
                     mark!(ActivationRetried);
-                    tracing::warn!(queue = %self.shared.label, %error, "activation failed; trying again");
+                    if std::mem::replace(&mut failing, true) {
+                        tracing::debug!(queue = %self.shared.label, %error, "activation failed; trying again");
+                    } else {
+                        tracing::warn!(queue = %self.shared.label, %error, "activation failed; trying until it succeeds");
+                    }
                     // An unknown claim is made again under its own name; otherwise each attempt has its own.
                     if !error.is_unknown() {
                         claim = ClaimId::new(self.context.entropy.uuid());

@@ -32,6 +32,8 @@ pub(in crate::broker) struct Context {
     pub(in crate::broker) committer: Committer,
     pub(in crate::broker) broker: BrokerId,
     pub(in crate::broker) incarnation: Incarnation,
+    /// Appends that found a later epoch, of all queues.
+    pub(in crate::broker) fenced_appends: AtomicU64,
 }
 
 impl Context {
@@ -421,7 +423,6 @@ impl Actor {
         in_flight: InFlight,
         result: Result<Appended, StoreError>,
     ) -> Result<Option<InFlight>, Next> {
-        let counters = &self.shared.counters;
         let error: BrokerError = match result {
             Ok(Appended::Stored { stored_at }) => {
                 self.committed(log, in_flight.sealed, in_flight.epoch, stored_at);
@@ -429,7 +430,7 @@ impl Actor {
             }
             Ok(Appended::Fenced { epoch }) if epoch > in_flight.epoch => {
                 mark!(AppendFenced);
-                count(&counters.fenced_appends, 1);
+                count(&self.context.fenced_appends, 1);
                 BrokerError::Fenced
             }
             Ok(Appended::Deleted) => {
@@ -453,14 +454,9 @@ impl Actor {
                 return self.recover(log, in_flight, StoreError::Unknown(reason)).await;
             }
             Err(StoreError::Refused(reason)) => {
-                // Nothing was stored, and waiting does not help: say so at once, and go on.
+                // Waiting does not help: say so at once.
                 mark!(AppendRefused);
-                let error = BrokerError::Store(StoreError::Refused(reason));
-                tracing::error!(queue = %self.shared.label, %error, "pushes refused");
-                count(&counters.refused, in_flight.sealed.encoded.messages());
-                answer(in_flight.sealed.waiters, Err(&error));
-                log.producers.forget_accepted();
-                log.batches.fail(log.end, &BrokerError::Behind);
+                self.refuse_batch(log, in_flight.sealed, StoreError::Refused(reason));
                 return Ok(None);
             }
             Err(error) => return self.recover(log, in_flight, error).await,
@@ -469,9 +465,19 @@ impl Actor {
         Err(Next::End(error))
     }
 
+    /// A batch is not stored, and will not be: say so, and go on with what comes next.
+    pub(super) fn refuse_batch(&self, log: &mut Log, sealed: Sealed, reason: StoreError) {
+        let error = BrokerError::Store(reason);
+        tracing::error!(queue = %self.shared.label, %error, "pushes refused");
+        count(&self.shared.counters.refused, sealed.encoded.messages());
+        answer(sealed.waiters, Err(&error));
+        log.producers.forget_accepted();
+        log.batches.fail(log.end, &BrokerError::Behind);
+    }
+
     /// A batch is durable: remember it, serve it, acknowledge it.
     pub(super) fn committed(&self, log: &mut Log, sealed: Sealed, epoch: Epoch, stored_at: StoreTime) {
-        let Sealed { encoded, waiters } = sealed;
+        let Sealed { encoded, waiters, .. } = sealed;
         log.producers.store(&encoded.runs, stored_at);
         log.end = encoded.last;
         log.last_first = encoded.first;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::Pushed;
+use super::{Pushed, recovery::Recovery};
 use crate::{
     broker::{BrokerError, NewMessage},
     frame::{BatchBuilder, Encoded, Run, encoded_len},
@@ -29,6 +29,8 @@ pub(super) struct Filling {
 pub(super) struct Sealed {
     pub(super) encoded: Encoded,
     pub(super) waiters: Vec<Waiter>,
+    /// Set if storing it has failed before.
+    pub(super) recovery: Option<Recovery>,
 }
 
 /// The batches behind the one in flight, in order. Offsets are given here: they are right, because a batch that fails
@@ -86,7 +88,7 @@ impl Batches {
     /// The oldest batch, ended.
     pub(super) fn seal(&mut self) -> Option<Sealed> {
         let batch = self.filling.pop_front()?;
-        Some(Sealed { encoded: batch.builder.finish(), waiters: batch.waiters })
+        Some(Sealed { encoded: batch.builder.finish(), waiters: batch.waiters, recovery: None })
     }
 
     /// Fails everything, and goes on after `end`.

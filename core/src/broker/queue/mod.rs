@@ -108,7 +108,6 @@ pub(super) struct Counters {
     pub(super) duplicates: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) expired: AtomicU64,
-    pub(super) fenced_appends: AtomicU64,
     pub(super) unknown_appends: AtomicU64,
     pub(super) claims: AtomicU64,
     pub(super) store_reads: AtomicU64,
@@ -123,7 +122,6 @@ impl Counters {
             duplicates: self.duplicates.load(Relaxed),
             refused: self.refused.load(Relaxed),
             expired: self.expired.load(Relaxed),
-            fenced_appends: self.fenced_appends.load(Relaxed),
             unknown_appends: self.unknown_appends.load(Relaxed),
             claims: self.claims.load(Relaxed),
             store_reads: self.store_reads.load(Relaxed),
@@ -143,7 +141,7 @@ pub(super) struct Depth {
 pub(super) struct Shared {
     pub(super) id: QueueId,
     pub(super) label: QueueLabel,
-    /// The newest assignment to this broker that the host saw.
+    /// The newest assignment to this broker that the host saw; they are numbered from 1.
     pub(super) assignment: AtomicU64,
     pub(super) tail: Tail,
     pub(super) view: watch::Sender<View>,
@@ -261,6 +259,8 @@ impl Handle {
             queue: self.shared.id,
             phase,
             epoch,
+            // The first assignment is no move.
+            moves: self.shared.assignment.load(Relaxed).saturating_sub(1),
             last_offset: view.end,
             depth_messages: depth.messages,
             depth_bytes: depth.bytes,

@@ -24,9 +24,16 @@ enum Fate {
     Superseded,
 }
 
+/// How long a batch has been in trouble. It goes with the batch from one append to the next.
+pub(super) struct Recovery {
+    /// When its pushers are told.
+    deadline: Instant,
+    backoff: Backoff,
+}
+
 impl Actor {
     /// Creates a new epoch, after which the old append cannot land any more, and looks whether it did. Stored: the
-    /// pushers get their answer. Absent: the same batch is sent again, in its old place.
+    /// pushers get their answer. Absent: the same batch is sent again, in its old place, until its time is up.
     pub(super) async fn recover(
         &mut self,
         log: &mut Log,
@@ -37,9 +44,12 @@ impl Actor {
         mark!(AppendUnknown);
         tracing::warn!(queue = %self.shared.label, error = %cause, "append failed; claiming the queue again to see");
         self.set_phase(Phase::Recovering(log.epoch));
-        let InFlight { sealed, epoch: sent_under, .. } = in_flight;
-        let deadline = Instant::now() + self.context.settings.recovery_timeout;
-        let mut backoff = Backoff::new();
+        let InFlight { mut sealed, epoch: sent_under, .. } = in_flight;
+        let again = sealed.recovery.is_some();
+        let mut recovery = sealed.recovery.take().unwrap_or_else(|| Recovery {
+            deadline: Instant::now() + self.context.settings.recovery_timeout,
+            backoff: Backoff::new(),
+        });
         let mut claim = ClaimId::new(self.context.entropy.uuid());
         let next = loop {
             match self.look(claim, log, &sealed, sent_under).await {
@@ -52,7 +62,17 @@ impl Actor {
                             self.committed(log, sealed, sent_under, tail.last_stored_at);
                             return Ok(None);
                         }
+                        Fate::Absent if Instant::now() >= recovery.deadline => {
+                            // The store lets the queue be claimed, and nothing be appended.
+                            let reason = format!("every append failed, the last one with: {cause}");
+                            self.refuse_batch(log, sealed, StoreError::Unavailable(reason));
+                            return Ok(None);
+                        }
                         Fate::Absent => {
+                            if again {
+                                recovery.backoff.wait(&*self.context.entropy).await;
+                            }
+                            sealed.recovery = Some(recovery);
                             mark!(RecoveredAbsent);
                             return Ok(Some(self.append(log, sealed)));
                         }
@@ -65,7 +85,7 @@ impl Actor {
                 }
                 Err(Failure::Refused(Refusal::Halt(error))) => break Next::Halt(error),
                 Err(Failure::Store(error)) => {
-                    if Instant::now() >= deadline {
+                    if Instant::now() >= recovery.deadline {
                         mark!(RecoveryTimedOut);
                         tracing::error!(queue = %self.shared.label, %error, "the outcome of an append stays unknown");
                         break Next::Activate;
@@ -74,7 +94,7 @@ impl Actor {
                     if !error.is_unknown() {
                         claim = ClaimId::new(self.context.entropy.uuid());
                     }
-                    backoff.wait(&*self.context.entropy).await;
+                    recovery.backoff.wait(&*self.context.entropy).await;
                 }
             }
         };

@@ -80,6 +80,7 @@ impl PostgresBackend {
                      set_config('plan_cache_mode', 'force_generic_plan', false), \
                      set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false), \
                      set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
+                     set_config('client_min_messages', 'warning', false), \
                      set_config('synchronous_commit', current_setting('synchronous_commit'), false) \
                      AS synchronous_commit, current_setting('fsync') AS fsync, \
                      current_setting('server_version_num')::bigint AS version, \
@@ -130,7 +131,8 @@ impl Backend for PostgresBackend {
             return Failure { error, connection_lost: true };
         };
         let code = database.code();
-        let reason = format!("{reason} (SQLSTATE {code})");
+        // Its own text would add the line of PostgreSQL's source that says so.
+        let reason = format!("{} (SQLSTATE {code})", database.message());
         // An ERROR rolled the statement back. A FATAL ends the session, perhaps between commit and answer.
         let fatal = matches!(database.severity(), PgSeverity::Fatal | PgSeverity::Panic) || code.starts_with("08");
         let error = if fatal && may_commit {
