@@ -13,6 +13,10 @@ const SALT: u64 = 0x9e37_79b9_7f4a_7c15;
 const PUSHES: u32 = 300;
 /// How many steps there are, from the calmest to the wildest seeds.
 const STEPS: (usize, usize) = (6, 16);
+/// How long a queue is away, or who uses it, at most.
+const ABSENCE: u64 = 2_500;
+/// How long that may last which stops everything, once there was much of it.
+const SHORT: u64 = 500;
 /// How many of a hundred seeds have a theme beside.
 const THEMES: u32 = 20;
 
@@ -108,6 +112,15 @@ fn latency_of_a_push(kind: ProducerKind, topology: &Topology) -> u64 {
     }
 }
 
+/// True for what keeps everybody from storing anything.
+fn stops_everything(action: &Action) -> bool {
+    match action {
+        Action::Crash(host) | Action::PowerLoss(host) => *host == Host::Database,
+        Action::Database(fault) => !matches!(fault, DatabaseFault::Slow { .. }),
+        _ => false,
+    }
+}
+
 /// Who draws.
 pub(super) struct Draw(StdRng);
 
@@ -193,6 +206,8 @@ impl Draw {
         let (fewest, most) = STEPS;
         let count = self.0.random_range(fewest..=most);
         let window = lasts.clamp(4_000, 14_000);
+        // Where nothing moves nothing can go wrong.
+        let mut standstill = window / 2;
         let mut steps: Vec<Step> = Vec::with_capacity(count);
         for nth in 0..count {
             let sort = self.one_of(&sorts);
@@ -203,7 +218,11 @@ impl Draw {
                 }
                 _ => self.between(300, window),
             };
-            let step = self.step(sort, topology, workload, at_millis);
+            let mut step = self.step(sort, topology, workload, at_millis);
+            if stops_everything(&step.action) {
+                step.for_millis = step.for_millis.min(standstill.max(SHORT));
+                standstill = standstill.saturating_sub(step.for_millis);
+            }
             steps.push(step);
         }
         steps.sort_by_key(|step| step.at_millis);
@@ -276,7 +295,10 @@ impl Draw {
             Sort::CrashBroker => Action::Crash(self.broker(topology)),
             Sort::CrashManager => Action::Crash(self.manager(topology)),
             Sort::CrashDatabase => Action::Crash(Host::Database),
-            Sort::CrashClient => Action::Crash(self.client(workload)),
+            Sort::CrashClient => {
+                for_millis = for_millis.min(ABSENCE);
+                Action::Crash(self.client(workload))
+            }
             Sort::PowerLoss => {
                 let (broker, manager) = (self.broker(topology), self.manager(topology));
                 Action::PowerLoss(self.one_of(&[broker, broker, manager, Host::Database]))
@@ -315,7 +337,10 @@ impl Draw {
             Sort::AbortedWrites => Action::Database(DatabaseFault::AbortWrites),
             Sort::StalledWrites => Action::Database(DatabaseFault::StallWrites),
             Sort::Drain => Action::Drain(self.broker(topology)),
-            Sort::RecreateQueue => Action::RecreateQueue(queue),
+            Sort::RecreateQueue => {
+                for_millis = for_millis.min(ABSENCE);
+                Action::RecreateQueue(queue)
+            }
             Sort::ChurnChannels => Action::ChurnChannels { queue, count: self.number(5) },
             Sort::StallConsumer => Action::StallConsumer(consumer),
             Sort::LeaveConsumer => Action::LeaveConsumer(consumer),
