@@ -35,6 +35,8 @@ def channel_options(settings: Settings) -> list[tuple[str, int | str]]:
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MILLIS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MILLIS),
+        # Without it a connection lives on for a minute after an unanswered ping, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MILLIS),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         # A new attempt is a new connection, and waiting between attempts is the client's affair.

@@ -20,6 +20,8 @@ MAX_BATCH_MESSAGES = 1_000
 MAX_BATCH_BYTES = 1 << 20
 #: What a message counts beyond its content towards the limit on bytes in flight.
 MESSAGE_OVERHEAD_BYTES = 64
+#: How many failures that nobody has seen are kept for the next flush; it tells of the first.
+MAX_UNSEEN_FAILURES = 1_000
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,13 @@ def message_id(producer: uuid.UUID, queue_id: int, sequence: int) -> uuid.UUID:
 class Pending:
     """The fate of one message. The message is pushed whether or not anybody waits for this."""
 
-    __slots__ = ("_cost", "_message", "_outcome", "_sequence")
+    __slots__ = ("_cost", "_message", "_outcome", "_seen", "_sequence")
 
     def __init__(self, message: wire.PushMessage) -> None:
         self._message: wire.PushMessage | None = message
         self._cost = 0
         self._sequence = 0
+        self._seen = False
         self._outcome: Acknowledged | MoMError | None = None
 
     def done(self) -> bool:
@@ -77,6 +80,7 @@ class Pending:
         outcome = self._outcome
         assert outcome is not None, "nobody asks before it is done"
         if isinstance(outcome, MoMError):
+            self._seen = True
             raise outcome.with_traceback(None)
         return outcome.receipt(self._sequence)
 
@@ -132,7 +136,8 @@ class Outbox:
         self._messages = 0
         self._bytes = 0
         self._ended: MoMError | None = None
-        self._failure: MoMError | None = None
+        # Failures since the last flush that nobody has seen, as far as they are remembered.
+        self._failed: deque[Pending] = deque()
         #: How many messages were accepted, and how many of them have an outcome.
         self.accepted = 0
         self.resolved = 0
@@ -198,11 +203,19 @@ class Outbox:
                 self._bytes -= pending._cost
             self._messages -= len(messages)
             self.resolved += len(messages)
-            if isinstance(outcome, MoMError) and self._failure is None:
-                self._failure = outcome
+            if isinstance(outcome, MoMError):
+                self._forget_seen_failures()
+                self._failed.extend(messages[: MAX_UNSEEN_FAILURES - len(self._failed)])
             self._changed()
 
+    def _forget_seen_failures(self) -> None:
+        while self._failed and self._failed[0]._seen:
+            self._failed.popleft()
+
     def take_failure(self) -> MoMError | None:
-        """The first failure that nobody was told of by a flush. Call with the lock."""
-        failure, self._failure = self._failure, None
+        """The first failure that nobody was told of, neither by its delivery nor by a flush. Call with the lock."""
+        self._forget_seen_failures()
+        failure = self._failed[0]._outcome if self._failed else None
+        self._failed.clear()
+        assert failure is None or isinstance(failure, MoMError)
         return failure

@@ -65,10 +65,17 @@ class Client:
         return consumer
 
     async def close(self) -> None:
-        """Closes the producers (which deliver what they accepted) and the consumers."""
+        """Closes the producers (which deliver what they accepted) and the consumers. Fails
+        as :meth:`Producer.close` does."""
+        failure: MoMError | None = None
         for one in list(self._open):
-            await one.close()
+            try:
+                await one.close()
+            except MoMError as error:
+                failure = failure or error
         await self._waiting.close()
+        if failure is not None:
+            raise failure
 
     async def __aenter__(self) -> Client:
         return self
@@ -227,7 +234,7 @@ class Producer:
 
     async def flush(self) -> None:
         """Waits until everything that was accepted before is durable or given up. Fails with the first failure since the
-        last flush."""
+        last flush that no delivery has told of."""
         accepted = self._outbox.accepted
         while self._outbox.resolved < accepted:
             await self._change()

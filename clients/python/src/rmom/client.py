@@ -25,7 +25,7 @@ from .model import Broker, Channel, Content, Headers, Message, Position, Queue, 
 
 log = logging.getLogger("rmom")
 
-#: How long closing a consumer waits for its thread, in seconds.
+#: How long closing a producer or consumer waits for its thread, which has only to close its connection, in seconds.
 _JOIN_TIMEOUT = 2.0
 
 
@@ -90,10 +90,17 @@ class Client:
         return consumer
 
     def close(self) -> None:
-        """Closes the producers (which deliver what they accepted) and the consumers."""
+        """Closes the producers (which deliver what they accepted) and the consumers. Fails
+        as :meth:`Producer.close` does."""
+        failure: MoMError | None = None
         for one in list(self._open):
-            one.close()
+            try:
+                one.close()
+            except MoMError as error:
+                failure = failure or error
         self._blocking.close()
+        if failure is not None:
+            raise failure
 
     def __enter__(self) -> Client:
         return self
@@ -218,7 +225,9 @@ class Producer:
         )
         # The thread knows nothing of this object, so that it can be collected; then the outbox ends.
         arguments = (producing, self._outbox, hands)
-        threading.Thread(target=_produce, args=arguments, name=f"rmom-producer-{label}", daemon=True).start()
+        name = f"rmom-producer-{label}"
+        self._thread = threading.Thread(target=_produce, args=arguments, name=name, daemon=True)
+        self._thread.start()
         weakref.finalize(self, self._outbox.end)
 
     def push(
@@ -252,7 +261,7 @@ class Producer:
 
     def flush(self) -> None:
         """Waits until everything that was accepted before is durable or given up. Fails with the first failure since the
-        last flush."""
+        last flush that no delivery has told of."""
         with self._changed:
             accepted = self._outbox.accepted
             self._changed.wait_for(lambda: self._outbox.resolved >= accepted)
@@ -263,7 +272,10 @@ class Producer:
     def close(self) -> None:
         """Takes no more messages and waits as :meth:`flush` does."""
         self._outbox.end()
-        self.flush()
+        try:
+            self.flush()
+        finally:
+            self._thread.join(_JOIN_TIMEOUT)
 
     def __enter__(self) -> Producer:
         return self

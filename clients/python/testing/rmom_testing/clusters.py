@@ -92,11 +92,21 @@ class DevCluster(Cluster):
         self._process.close()
 
 
+def start_server(folder: Path, binary: str, name: str, config: str) -> tuple[Process, str]:
+    """Starts a manager or broker whose configuration has PORT where its port goes; returns where it listens."""
+    path = folder / f"{name}.conf"
+    path.write_text(config.replace("PORT", "0"))
+    process = Process(name, [program(binary), str(path), "--log-format", "json"], folder, {"RUST_LOG": "info"})
+    where: str = json.loads(process.wait_for_line(f"{binary} starts"))["listening"]
+    # Started again, it has to be the same server: the same port.
+    path.write_text(config.replace("PORT", where.rsplit(":", 1)[1]))
+    return process, where
+
+
 class ProcessCluster(Cluster):
     """Three brokers and two managers, which look at each other twice a second."""
 
     def __init__(self, folder: Path, database_url: str, *, brokers: int = 3, managers: int = 2) -> None:
-        self._folder = folder
         broker = f'host: 127.0.0.1\nport: PORT\nexternal_port: PORT\ndatabase:\n  url: "{database_url}"\n'
         manager = (
             "[default]\nport = PORT\nmanager_cycle_millis = 500\n"
@@ -105,24 +115,14 @@ class ProcessCluster(Cluster):
         self.manager_processes, self.broker_processes = [], []
         self.managers, self.brokers = [], []
         for number in range(managers):
-            process, where = self._start("rmom-manager", f"manager-{number}", manager)
+            process, where = start_server(folder, "rmom-manager", f"manager-{number}", manager)
             self.manager_processes.append(process)
             self.managers.append(f"http://{where}")
         for number in range(brokers):
-            process, where = self._start("rmom-broker", f"broker-{number}", broker)
+            process, where = start_server(folder, "rmom-broker", f"broker-{number}", broker)
             self.broker_processes.append(process)
             self.brokers.append(where)
         eventually("all brokers are alive", self._all_live)
-
-    def _start(self, binary: str, name: str, config: str) -> tuple[Process, str]:
-        path = self._folder / f"{name}.conf"
-        path.write_text(config.replace("PORT", "0"))
-        command = [program(binary), str(path), "--log-format", "json"]
-        process = Process(name, command, self._folder, {"RUST_LOG": "info"})
-        where: str = json.loads(process.wait_for_line(f"{binary} starts"))["listening"]
-        # Started again, it has to be the same server: the same port.
-        path.write_text(config.replace("PORT", where.rsplit(":", 1)[1]))
-        return process, where
 
     def kill_broker(self, number: int) -> None:
         self.broker_processes[number].kill()

@@ -59,7 +59,9 @@ class Postgres:
                 stderr=log,
                 # ^C at the terminal must not reach the watcher before this process is gone.
                 start_new_session=True,
-                **({"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}),
+                user=account.pw_uid if account else None,
+                group=account.pw_gid if account else None,
+                extra_groups=[] if account else None,
             )
         eventually("PostgreSQL takes connections", self._is_ready)
 
