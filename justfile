@@ -15,6 +15,11 @@ test *ARGS:
 failover:
     cargo test -p rmom --test failover -- --nocapture --test-threads=1
 
+# The Python client, the example and deploy/.
+python:
+    cargo build -p rmom
+    scripts/test-python
+
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings

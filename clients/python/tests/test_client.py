@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -193,6 +195,30 @@ def test_what_is_not_closed_ends_when_nobody_has_it_any_more(client: rmom.Client
     while any(thread.name.startswith("rmom-") for thread in threading.enumerate()):
         assert time.monotonic() < deadline, threading.enumerate()
         time.sleep(0.01)
+
+
+AT_EXIT = """
+import sys, rmom
+client = rmom.Client(sys.argv[1])
+producer = client.producer(sys.argv[2])
+for number in range(1_000):
+    producer.send(str(number))
+"""
+
+
+def test_what_was_accepted_is_delivered_when_the_program_ends(
+    cluster: Cluster, client: rmom.Client, fresh: Fresh
+) -> None:
+    label = fresh("AtExit")
+    command = [sys.executable, "-c", AT_EXIT, cluster.managers[0], label]
+    # There is no such queue, which is said.
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert "QUEUE_NOT_FOUND" in done.stderr
+    client.admin.create_queue(label)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert done.stderr == ""
+    with client.subscribe(client.admin.create_channel(label)) as consumer:
+        assert texts(consumer, 1_000) == [str(number) for number in range(1_000)]
 
 
 def test_a_named_producer_learns_what_it_has_stored_and_shuts_out_its_twin(client: rmom.Client, fresh: Fresh) -> None:

@@ -1,4 +1,4 @@
-"""The README's example, run as its reader would run it."""
+"""The examples of both READMEs, run as their readers would run them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,25 @@ from pathlib import Path
 
 from rmom_testing.clusters import DevCluster
 
-README = Path(__file__).parent.parent / "README.md"
+PACKAGE = Path(__file__).parent.parent
 MANAGER = "http://127.0.0.1:8082"
 
 
-def blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+def blocks(readme: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
+
+
+def test_the_repositorys_example_prints_what_it_pushed(dev: DevCluster) -> None:
+    (code,) = blocks(PACKAGE.parent.parent / "README.md")
+    command = [sys.executable, "-u", "-c", code.replace(MANAGER, dev.managers[0])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "one coffee\n"
+        running.kill()
 
 
 def test_every_example_of_the_readme_runs(dev: DevCluster, tmp_path: Path) -> None:
-    found = blocks()
+    found = blocks(PACKAGE / "README.md")
     assert len(found) >= 3
     for number, code in enumerate(found):
         script = tmp_path / f"example_{number}.py"

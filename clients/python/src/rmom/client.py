@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Iterator, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Callable
 
 from . import _admin
 from ._check import check_label, check_producer_name, new_message
@@ -27,6 +29,8 @@ log = logging.getLogger("rmom")
 
 #: How long closing a producer or consumer waits for its thread, which has only to close its connection, in seconds.
 _JOIN_TIMEOUT = 2.0
+#: How long the end of the program waits for producers that were not closed, in seconds.
+EXIT_TIMEOUT = 5.0
 
 
 class Client:
@@ -168,6 +172,12 @@ class Admin:
         run(_admin.set_draining(self._managers, broker, False), self._perform)
 
 
+def _when_collected(owner: object, callback: Callable[[], object]) -> None:
+    """Calls back when nobody holds ``owner`` any more, but not at the end of the program."""
+    finalizer = weakref.finalize(owner, callback)
+    finalizer.atexit = False  # type: ignore[misc] (the type's stub has it wrong)
+
+
 class Delivery(Pending):
     """The fate of one message. The message is pushed whether or not anybody waits for this."""
 
@@ -189,7 +199,8 @@ class Delivery(Pending):
 
 class Producer:
     """Pushes messages to one queue. They are stored once, and in the order in which they were accepted, whatever breaks in
-    between, until the delivery timeout. Use it in a ``with`` statement, or :meth:`close` it.
+    between, until the delivery timeout. Use it in a ``with`` statement, or :meth:`close` it: one that is not closed goes on
+    delivering in the background, but when the program ends it has only a few seconds left.
 
     When the delivery timeout of the oldest message passes, that message and all behind it fail, because they must not
     overtake it. If some of them may be stored (``outcome_unknown``), an unnamed producer goes on as another one; a named
@@ -227,8 +238,9 @@ class Producer:
         arguments = (producing, self._outbox, hands)
         name = f"rmom-producer-{label}"
         self._thread = threading.Thread(target=_produce, args=arguments, name=name, daemon=True)
+        _delivering[self._thread] = self._outbox
         self._thread.start()
-        weakref.finalize(self, self._outbox.end)
+        _when_collected(self, self._outbox.end)
 
     def push(
         self,
@@ -296,6 +308,24 @@ def _produce(producing: Producing, outbox: Outbox, hands: ProducerHands) -> None
         log.exception("a producer ends by a defect")
     finally:
         producing.abandon(Closed())
+        _delivering.pop(threading.current_thread(), None)
+
+
+#: The threads that deliver, and what they deliver.
+_delivering: dict[threading.Thread, Outbox] = {}
+
+
+@atexit.register
+def _deliver_at_exit() -> None:
+    """The program ends, and with it the threads: what was accepted gets a last chance."""
+    deadline = time.monotonic() + EXIT_TIMEOUT
+    for outbox in list(_delivering.values()):
+        outbox.end()
+    for thread, outbox in list(_delivering.items()):
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if outbox.resolved < outbox.accepted:
+            undelivered = outbox.accepted - outbox.resolved
+            log.error("the program ends with %d undelivered messages; close producers to wait for them", undelivered)
 
 
 class Consumer:
@@ -321,7 +351,7 @@ class Consumer:
         self._inbox = Inbox(position)
         self._hands = ConsumerHands(blocking, self._inbox, self._changed)
         self._thread: threading.Thread | None = None
-        weakref.finalize(self, self._hands.stop)
+        _when_collected(self, self._hands.stop)
 
     def next(self, timeout: float | None = None) -> Message:
         """The next message; waits until there is one, or fails with ``TimeoutError`` after ``timeout`` seconds, and loses
