@@ -175,7 +175,7 @@ class Admin:
 def _when_collected(owner: object, callback: Callable[[], object]) -> None:
     """Calls back when nobody holds ``owner`` any more, but not at the end of the program."""
     finalizer = weakref.finalize(owner, callback)
-    finalizer.atexit = False  # type: ignore[misc] (the type's stub has it wrong)
+    finalizer.atexit = False  # type: ignore[misc]  # the stub of the type has it wrong
 
 
 class Delivery(Pending):
