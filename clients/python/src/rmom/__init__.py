@@ -6,7 +6,8 @@ What happens is logged under the name ``rmom``.
 """
 
 from ._settings import MAX_DELIVERY_TIMEOUT, Settings, Tls
-from .client import Admin, Client, Consumer, Delivery, Producer
+from .client import Admin, Client
+from .consumer import Consumer
 from .errors import (
     CallFailed,
     Closed,
@@ -26,6 +27,7 @@ from .errors import (
 )
 from .model import NO_TOPIC, Broker, Channel, LiveQueue, Message, Position, Queue, Receipt, Start
 from .momlib import MoMClient, MoMInfo, Pusher, Subscriber
+from .producer import Delivery, Producer
 
 __version__ = "0.1.0"
 

@@ -8,6 +8,7 @@ import queue
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
 
@@ -37,6 +38,12 @@ log = logging.getLogger("rmom")
 
 class Stopped(Exception):
     """Whoever wanted the result does not want it any more."""
+
+
+def when_collected(owner: object, callback: Callable[[], object]) -> None:
+    """Calls back when nobody holds ``owner`` any more, but not at the end of the program."""
+    finalizer = weakref.finalize(owner, callback)
+    finalizer.atexit = False  # type: ignore[misc]  # the stub of the type has it wrong
 
 
 class Blocking:

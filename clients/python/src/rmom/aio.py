@@ -1,4 +1,7 @@
-"""The client for asyncio: as :mod:`rmom.client`, with ``await``. What they do is one code; only how they wait differs."""
+"""The client for asyncio: as :class:`rmom.Client` and what it returns, with ``await``.
+
+What they do is one code; only how they wait differs.
+"""
 
 from __future__ import annotations
 
@@ -327,8 +330,7 @@ class Consumer:
         self._arrived.set()
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait([self._task])
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         """Messages as they come, until :meth:`close` is called."""

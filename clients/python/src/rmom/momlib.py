@@ -11,9 +11,10 @@ import threading
 import time
 from typing import Callable, NamedTuple, TypeVar
 
-from .client import Client, Producer
+from .client import Client
 from .errors import ConfigError, MoMError, NotDelivered, Refused, authority
 from .model import NO_TOPIC, Content, Message
+from .producer import Producer
 
 T = TypeVar("T")
 
