@@ -41,12 +41,20 @@ def test_linters_have_nothing_to_say() -> None:
 def test_systemd_takes_the_units(unit: str, tmp_path: Path) -> None:
     text = (DEPLOY / "systemd" / f"{unit}.service").read_text()
     assert f"/usr/local/bin/{unit} " in text
+    for line in (
+        "User=rmom",
+        "ProtectSystem=strict",
+        "CapabilityBoundingSet=",
+        "Restart=on-failure",
+        "KillSignal=SIGTERM",
+    ):
+        assert line in text.splitlines()
     copy = tmp_path / f"{unit}.service"
     # It looks whether the program is there.
     copy.write_text(text.replace(f"/usr/local/bin/{unit}", program(unit)))
     # What it does not know it only warns of.
     assert run("systemd-analyze", "verify", "--man=no", copy) == ""
-    # 10 is no protection at all; the threshold is in tenths.
+    # In tenths: 100 is no protection at all.
     run("systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=15", copy)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Callable
+from typing import Callable, TypeVar
 
 import pytest
 from rmom_testing.clusters import Cluster
@@ -12,10 +12,11 @@ from rmom_testing.clusters import Cluster
 import rmom
 from rmom import aio
 
+T = TypeVar("T")
 Fresh = Callable[[str], str]
 
 
-async def soon(awaitable: Awaitable[rmom.Message]) -> rmom.Message:
+async def soon(awaitable: Awaitable[T]) -> T:
     return await asyncio.wait_for(awaitable, 30)
 
 
@@ -90,9 +91,10 @@ def test_a_cancelled_call_loses_nothing(cluster: Cluster, fresh: Fresh) -> None:
                         with pytest.raises(asyncio.TimeoutError):
                             await asyncio.wait_for(consumer.next(), seconds)
                     delivery = await producer.send(str(number))
-                    waiting = asyncio.ensure_future(_wait(delivery))
+                    waiting = [asyncio.ensure_future(_wait(delivery)) for _ in range(3)]
                     await asyncio.sleep(0)
-                    waiting.cancel()
+                    waiting[1].cancel()
+                    assert {(await soon(waiting[at])).sequence for at in (0, 2)} == {number + 1}
                     assert (await delivery).sequence == number + 1
                     assert (await soon(consumer.next())).text == str(number)
 

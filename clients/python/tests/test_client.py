@@ -15,6 +15,7 @@ import pytest
 from rmom_testing.clusters import Cluster
 
 import rmom
+from rmom.producer import EXIT_TIMEOUT
 
 Fresh = Callable[[str], str]
 
@@ -198,11 +199,15 @@ def test_what_is_not_closed_ends_when_nobody_has_it_any_more(client: rmom.Client
 
 
 AT_EXIT = """
-import sys, rmom
+import atexit, sys, time
+# Called last, since it is registered first.
+atexit.register(lambda: print(time.monotonic() - ended))
+import rmom
 client = rmom.Client(sys.argv[1])
 producer = client.producer(sys.argv[2])
 for number in range(1_000):
     producer.send(str(number))
+ended = time.monotonic()
 """
 
 
@@ -217,6 +222,7 @@ def test_what_was_accepted_is_delivered_when_the_program_ends(
     client.admin.create_queue(label)
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert done.stderr == ""
+    assert float(done.stdout) < EXIT_TIMEOUT, "it waits no longer than it has to"
     with client.subscribe(client.admin.create_channel(label)) as consumer:
         assert texts(consumer, 1_000) == [str(number) for number in range(1_000)]
 
