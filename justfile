@@ -15,11 +15,6 @@ test *ARGS:
 failover:
     cargo test -p rmom --test failover -- --nocapture --test-threads=1
 
-# The Python client, the example and deploy/.
-python:
-    cargo build -p rmom
-    scripts/test-python
-
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
@@ -34,6 +29,11 @@ deny:
 # A broker on this laptop.
 dev *ARGS:
     cargo run --release -- dev {{ARGS}}
+
+# The Python client, the example and deploy/.
+python:
+    cargo build -p rmom
+    scripts/test-python
 
 doc:
     cargo doc --workspace --no-deps --open
