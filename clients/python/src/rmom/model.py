@@ -55,7 +55,7 @@ class Message:
     topic: str | None = None
     #: What the pusher added; of several headers with one name, the last.
     headers: Mapping[str, bytes] = field(default_factory=dict)
-    #: The lifetime that it was pushed with, in seconds; none: the broker's default.
+    #: For how many seconds it lives once it is stored: as it was pushed, or the broker's default; none: for ever.
     ttl: float | None = None
 
     @property
