@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Callable
 from urllib.parse import urlsplit
 
-from rmom import MoMClient, Pusher, Subscriber
+from rmom.momlib import MoMClient, Pusher, Received, Subscriber
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,13 @@ class Exchange:
         for label in (send_to, receive_from):
             self._client.create_queue(label)
         # The channel starts at the oldest message that is still there, so a new start shows all of them.
-        where, self._channel = self._client.create_channel(receive_from, topic=topic)
+        where, self._channel = self._client.create_channel(receive_from, topic)
         self._subscriber = Subscriber(where, self._channel)
         self._pusher = Pusher(self._client.get_queue_info(send_to)[1])
-        self._thread = threading.Thread(target=self._subscriber.consume, args=(self.board.add,), daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._subscriber.consume, args=(self._on_message,), daemon=True).start()
+
+    def _on_message(self, message: Received) -> None:
+        self.board.add(message["content"].decode(errors="replace"))
 
     def send(self, text: str, topic: str) -> None:
         """Returns when the message is durable."""

@@ -2,14 +2,16 @@
 
     from rmom.momlib import MoMClient, Pusher, Subscriber
 
-and gains what the original lacked: a push that is retried is stored once, and a subscriber outlives its broker.
+and gains what the original lacked: a push that is retried is stored once, a subscriber outlives its broker, and what went
+wrong is raised instead of printed.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from typing import Callable, NamedTuple, TypeVar
+from typing import Callable, NamedTuple, TypedDict, TypeVar
 
 from .client import Client
 from .errors import ConfigError, MoMError, NotDelivered, Refused, authority
@@ -48,6 +50,13 @@ class Channel(NamedTuple):
     topic: str
 
 
+class Received(TypedDict):
+    """A message as the original's callbacks are given it; :meth:`Subscriber.next` says more."""
+
+    id: str
+    content: bytes
+
+
 class MoMClient:
     """Administration through the manager at ``http_host`` and ``http_port``.
 
@@ -60,7 +69,7 @@ class MoMClient:
         self.client = Client(f"http://{authority(http_host, http_port)}")
 
     def create_queue(
-        self, queue_label: str, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
+        self, queue_label: str, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> None:
         """Creates a queue; that it exists already is fine."""
 
@@ -74,13 +83,13 @@ class MoMClient:
         _retry(create, retry_delay, max_attempts)
 
     def delete_queue(
-        self, queue_label: str, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
+        self, queue_label: str, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> None:
         """Deletes a queue with its channels and messages."""
-        _retry(lambda: self.client.admin.delete_queue(queue_label), retry_delay, max_attempts)
+        _delete(lambda: self.client.admin.delete_queue(queue_label), "QUEUE_NOT_FOUND", retry_delay, max_attempts)
 
     def get_queue_info(
-        self, queue_label: str, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
+        self, queue_label: str, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> tuple[str, MoMInfo]:
         """The queue's label and where to push to it."""
 
@@ -91,13 +100,13 @@ class MoMClient:
         return _retry(ask, retry_delay, max_attempts)
 
     def get_queue_topics(
-        self, queue_label: str, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
+        self, queue_label: str, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> list[str]:
         """The topics of the queue's channels."""
         return _retry(lambda: self.client.admin.topics(queue_label), retry_delay, max_attempts)
 
     def list_queues(
-        self, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
+        self, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> list[str]:
         """The labels of all queues."""
         return _retry(lambda: [queue.label for queue in self.client.admin.queues()], retry_delay, max_attempts)
@@ -105,9 +114,10 @@ class MoMClient:
     def create_channel(
         self,
         queue_label: str,
+        topic: str = NO_TOPIC,
+        *,
         retry_delay: float = DEFAULT_RETRY_DELAY,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
-        topic: str = NO_TOPIC,
     ) -> tuple[MoMInfo, Channel]:
         """Creates a channel, which starts at the oldest message that is still there."""
 
@@ -118,7 +128,7 @@ class MoMClient:
         return _retry(create, retry_delay, max_attempts)
 
     def get_channel_info(
-        self, channel_id: str, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
+        self, channel_id: str, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> tuple[MoMInfo, Channel]:
         """Where to subscribe to a channel, and its topic."""
 
@@ -129,13 +139,13 @@ class MoMClient:
         return _retry(ask, retry_delay, max_attempts)
 
     def delete_channel(
-        self, channel_id: str, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
+        self, channel_id: str, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> None:
         """Deletes a channel; its subscriptions end."""
-        _retry(lambda: self.client.admin.delete_channel(channel_id), retry_delay, max_attempts)
+        _delete(lambda: self.client.admin.delete_channel(channel_id), "CHANNEL_NOT_FOUND", retry_delay, max_attempts)
 
     def list_channels(
-        self, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
+        self, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> list[str]:
         """The ids of all channels."""
         return _retry(lambda: [str(channel.id) for channel in self.client.admin.channels()], retry_delay, max_attempts)
@@ -167,6 +177,21 @@ def _retry(attempt: Callable[[], T], retry_delay: float, max_attempts: int) -> T
     raise ConfigError("max_attempts", f"it is {max_attempts}; it takes at least 1")
 
 
+def _delete(delete: Callable[[], None], gone: str, retry_delay: float, max_attempts: int) -> None:
+    attempts = itertools.count()
+
+    def attempt() -> None:
+        again = next(attempts) > 0
+        try:
+            delete()
+        except Refused as error:
+            # An earlier attempt, whose answer was lost, has done it.
+            if not (again and error.code == gone):
+                raise
+
+    _retry(attempt, retry_delay, max_attempts)
+
+
 class Pusher:
     """Pushes to any queue, each message once and in order."""
 
@@ -180,7 +205,8 @@ class Pusher:
         content: Content,
         queue_label: str,
         topic: str = NO_TOPIC,
-        retry_delay: float = 10,
+        *,
+        retry_delay: float = DEFAULT_RETRY_DELAY,
         max_attempts: int = 3,
     ) -> None:
         """Pushes a message and returns when it is durable. An attempt lasts as long as the client's delivery timeout, and
@@ -219,10 +245,10 @@ class Subscriber:
     def __init__(self, mom_info: MoMInfo, channel: Channel) -> None:
         self._consumer = mom_info._require_client().subscribe(channel.id)
 
-    def consume(self, on_message: Callable[[str], object]) -> None:
-        """Calls back with each message's content as text, until :meth:`close` is called."""
+    def consume(self, on_message: Callable[[Received], object]) -> None:
+        """Calls back with each message, until :meth:`close` is called."""
         for message in self._consumer:
-            on_message(message.text)
+            on_message({"id": str(message.id), "content": message.content})
 
     def next(self, timeout: float | None = None) -> Message:
         """The next message, as :meth:`rmom.Consumer.next`."""
