@@ -46,5 +46,10 @@ deny:
 dev *ARGS:
     cargo run --release -- dev {{ARGS}}
 
+# The Python client, the example and deploy/.
+python:
+    cargo build -p rmom
+    scripts/test-python
+
 doc:
     cargo doc --workspace --no-deps --open

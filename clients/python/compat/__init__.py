@@ -1,0 +1,1 @@
+"""The original's contract, held against rmom: see README.md."""

@@ -1,0 +1,158 @@
+"""Administration as programs: each call is made once, at the first manager that can be reached; those that only read go
+on to the next manager if one does not answer."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Callable, TypeVar
+
+from ._check import check_label, check_topic
+from ._effects import Program
+from ._rest import Managers, segment
+from .errors import InvalidArgument, ProtocolViolation
+from .model import NO_TOPIC, Broker, Channel, LiveQueue, Queue, Start, StartAt, Subscriber
+
+T = TypeVar("T")
+
+
+def _get(managers: Managers, path: str, read: Callable[[Any], T]) -> Program[T]:
+    return _json(managers, "GET", path, None, read)
+
+
+def _json(
+    managers: Managers, method: str, path: str, body: Mapping[str, Any] | None, read: Callable[[Any], T]
+) -> Program[T]:
+    answer = yield from managers.json(method, path, body, managers.settings.request_timeout)
+    try:
+        return read(answer)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ProtocolViolation("a manager", f"the answer to {path} is not as expected: {error!r}") from None
+
+
+def _done(managers: Managers, method: str, path: str) -> Program[None]:
+    yield from managers.call(method, path, None, managers.settings.request_timeout)
+
+
+def create_queue(managers: Managers, label: str) -> Program[Queue]:
+    check_label(label)
+    return _json(managers, "POST", "/v1/queues", {"label": label}, _queue)
+
+
+def delete_queue(managers: Managers, label: str) -> Program[None]:
+    check_label(label)
+    return _done(managers, "DELETE", f"/v1/queues/{segment(label)}")
+
+
+def queue(managers: Managers, label: str) -> Program[Queue]:
+    check_label(label)
+    return _get(managers, f"/v1/queues/{segment(label)}", _queue)
+
+
+def queues(managers: Managers) -> Program[list[Queue]]:
+    return _get(managers, "/v1/queues", lambda answer: [_queue(one) for one in answer["queues"]])
+
+
+def topics(managers: Managers, label: str) -> Program[list[str]]:
+    check_label(label)
+    return _get(managers, f"/queues/{segment(label)}/topics", lambda answer: [str(topic) for topic in answer])
+
+
+def create_channel(managers: Managers, label: str, topic: str | None, start: StartAt) -> Program[Channel]:
+    check_label(label)
+    check_topic(topic or "")
+    if isinstance(start, int) and not 0 <= start < 1 << 64:
+        raise InvalidArgument("start", f"it is {start}; an offset takes 0 to {(1 << 64) - 1}")
+    body = {"topic": topic or None, "start": start.value if isinstance(start, Start) else start}
+    return _json(managers, "POST", f"/v1/queues/{segment(label)}/channels", body, _channel)
+
+
+def channel(managers: Managers, channel_id: uuid.UUID | str) -> Program[Channel]:
+    return _get(managers, f"/v1/channels/{parse_channel_id(channel_id)}", _channel)
+
+
+def channels(managers: Managers, label: str | None) -> Program[list[Channel]]:
+    path = "/v1/channels"
+    if label is not None:
+        check_label(label)
+        path = f"/v1/queues/{segment(label)}/channels"
+    return _get(managers, path, lambda answer: [_channel(one) for one in answer["channels"]])
+
+
+def delete_channel(managers: Managers, channel_id: uuid.UUID | str) -> Program[None]:
+    return _done(managers, "DELETE", f"/v1/channels/{parse_channel_id(channel_id)}")
+
+
+def brokers(managers: Managers) -> Program[list[Broker]]:
+    return _get(managers, "/v1/brokers", lambda answer: [_broker(one) for one in answer["brokers"]])
+
+
+def set_draining(managers: Managers, broker: int, draining: bool) -> Program[None]:
+    return _done(managers, "POST", f"/v1/brokers/{broker}/{'drain' if draining else 'undrain'}")
+
+
+def parse_channel_id(channel_id: uuid.UUID | str) -> uuid.UUID:
+    """Channels are named by UUIDs."""
+    try:
+        return channel_id if isinstance(channel_id, uuid.UUID) else uuid.UUID(channel_id)
+    except ValueError:
+        raise InvalidArgument("channel_id", f"{str(channel_id)[:64]!r} is no UUID") from None
+
+
+def _topic(name: str | None) -> str | None:
+    return None if name in (None, "", NO_TOPIC) else name
+
+
+def _queue(answer: Any) -> Queue:
+    live = answer.get("live")
+    return Queue(
+        id=int(answer["id"]),
+        label=answer["label"],
+        host=answer["host"],
+        port=answer["port"],
+        live=_live(live) if live else None,
+        live_error=answer.get("live_error"),
+    )
+
+
+def _live(answer: Any) -> LiveQueue:
+    return LiveQueue(
+        epoch=int(answer["epoch"]),
+        last_offset=int(answer["last_offset"]),
+        depth_messages=int(answer["depth_messages"]),
+        depth_bytes=int(answer["depth_bytes"]),
+        oldest_age=answer["oldest_age_millis"] / 1000,
+        subscribers=[
+            Subscriber(
+                channel_id=uuid.UUID(one["channel_id"]),
+                topic=_topic(one["topic"]),
+                peer=one["peer"],
+                offset=int(one["offset"]),
+                lag=int(one["lag"]),
+            )
+            for one in answer["subscribers"]
+        ],
+    )
+
+
+def _channel(answer: Any) -> Channel:
+    return Channel(
+        id=uuid.UUID(answer["id"]),
+        queue_id=int(answer["queue_id"]),
+        queue_label=answer["queue_label"],
+        topic=_topic(answer["topic"]),
+        start=int(answer["start"]),
+        host=answer["host"],
+        port=answer["port"],
+    )
+
+
+def _broker(answer: Any) -> Broker:
+    return Broker(
+        id=answer["id"],
+        host=answer["host"],
+        port=int(answer["port"]),
+        state=answer["state"],
+        live=bool(answer["live"]),
+        queues=int(answer["queues"]),
+    )

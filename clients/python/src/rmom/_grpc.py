@@ -1,0 +1,105 @@
+"""gRPC as both clients speak it: options of connections, and statuses as errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from ._proto import status_pb2
+from ._proto.messages_pb2_grpc import MessageStreamStub
+from ._settings import Settings
+from .errors import CallFailed, MoMError, ProtocolViolation, Refused
+
+#: The domain of rmom's codes in the details of a status.
+DOMAIN = "rmom"
+ERROR_INFO_URL = "type.googleapis.com/google.rpc.ErrorInfo"
+DETAILS_KEY = "grpc-status-details-bin"
+
+#: A connection that does not answer a ping in time is dead: a peer that vanished says nothing. In milliseconds.
+KEEPALIVE_INTERVAL_MILLIS = 2_000
+KEEPALIVE_TIMEOUT_MILLIS = 1_000
+#: What a delivered message may be larger than the limit on messages, so that a broker that counts otherwise is heard.
+DECODING_SLACK_BYTES = 64 << 10
+#: How long a broker may take to end a stream of pushes that the producer ended, in seconds.
+FINISH_TIMEOUT = 1.0
+
+
+def channel_options(settings: Settings) -> list[tuple[str, int | str]]:
+    """Each producer and each consumer has a connection of its own, so that a slow one does not hold up the others."""
+    return [
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MILLIS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MILLIS),
+        # Without it a connection lives on for a minute after an unanswered ping, whatever the line above says.
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MILLIS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        # A new attempt is a new connection, and waiting between attempts is the client's affair.
+        ("grpc.enable_retries", 0),
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.min_reconnect_backoff_ms", int(settings.connect_timeout * 1000)),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", settings.max_message_bytes + DECODING_SLACK_BYTES),
+    ]
+
+
+def channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
+    """None: no TLS."""
+    tls = settings.tls
+    if tls is None:
+        return None
+    key = Path(tls.key).read_bytes() if tls.key else None
+    cert = Path(tls.cert).read_bytes() if tls.cert else None
+    return grpc.ssl_channel_credentials(Path(tls.ca).read_bytes(), key, cert)
+
+
+def stub_of(channel: grpc.Channel | grpc.aio.Channel) -> Any:
+    """The methods of a broker. (What is generated has no types.)"""
+    return MessageStreamStub(channel)  # type: ignore[no-untyped-call]
+
+
+def error_of(authority: str, error: Any) -> MoMError:
+    """Reads what a call failed with: a ``grpc.RpcError`` of either library."""
+    status, message = error.code(), error.details() or ""
+    info = _error_info(error.trailing_metadata() or ())
+    if info is not None:
+        return Refused(authority, info.reason, message, dict(info.metadata))
+    return CallFailed(authority, status, message)
+
+
+def _error_info(metadata: Any) -> status_pb2.ErrorInfo | None:
+    for key, value in metadata:
+        if key != DETAILS_KEY:
+            continue
+        try:
+            for detail in status_pb2.Status.FromString(value).details:
+                info = status_pb2.ErrorInfo()
+                if detail.type_url == ERROR_INFO_URL:
+                    info.ParseFromString(detail.value)
+                    if info.domain == DOMAIN:
+                        return info
+        except DecodeError:
+            return None
+    return None
+
+
+def headers_of(metadata: Any) -> Mapping[str, str]:
+    """A response's headers, without binary ones."""
+    return {key: value for key, value in metadata or () if isinstance(value, str)}
+
+
+def stream_ended(authority: str) -> MoMError:
+    """A server that ends a stream without an error goes away."""
+    return CallFailed(authority, grpc.StatusCode.UNAVAILABLE, "the broker ended the stream")
+
+
+def bad_opening(authority: str, ack: Any) -> MoMError | None:
+    """What is wrong with the first acknowledgement of a stream, if anything is."""
+    if ack.through_sequence == 0 and ack.queue_id > 0:
+        return None
+    return ProtocolViolation(authority, f"it opened a stream of pushes with sequence {ack.through_sequence}")

@@ -1,0 +1,57 @@
+"""Messages that a consumer has received, and the application has not taken yet."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from .errors import MoMError
+from .model import Message, Position
+
+#: How much is taken from the connection ahead of the application; beyond that the broker is held up.
+MAX_MESSAGES = 1_000
+#: As before, in bytes of content.
+MAX_BYTES = 4 << 20
+
+
+class Inbox:
+    """Messages in order, then the error that ended the consumer."""
+
+    def __init__(self, position: Position | None) -> None:
+        #: The last message that the application has taken.
+        self.position = position
+        self.error: MoMError | None = None
+        self._messages: deque[tuple[Message, Position]] = deque()
+        self._bytes = 0
+
+    def is_full(self) -> bool:
+        """The program has to wait."""
+        return len(self._messages) >= MAX_MESSAGES or self._bytes >= MAX_BYTES
+
+    def is_empty(self) -> bool:
+        """There is nothing to take."""
+        return not self._messages
+
+    def fail(self, error: MoMError) -> None:
+        """The consumer ends once the application has taken what is there."""
+        self.error = self.error or error
+
+    def end(self, error: MoMError) -> None:
+        """The application wants no more."""
+        self.fail(error)
+        self._messages.clear()
+        self._bytes = 0
+
+    def put(self, message: Message, position: Position) -> None:
+        """A message has arrived."""
+        self._messages.append((message, position))
+        self._bytes += len(message.content)
+
+    def take(self) -> Message | None:
+        """The next message; none: there is none yet. Fails with what ended the consumer once all are taken."""
+        if not self._messages:
+            if self.error is not None:
+                raise self.error.with_traceback(None)
+            return None
+        message, self.position = self._messages.popleft()
+        self._bytes -= len(message.content)
+        return message

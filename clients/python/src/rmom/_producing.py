@@ -1,0 +1,382 @@
+"""The producer's program: owns what is not acknowledged, keeps a stream to the hosting broker, and sends again.
+
+Sequences are positions: the message at the front of the window has ``front``, the next ``front + 1``, and so on. They are
+kept over every reconnection, so that a broker knows what it has stored already. They are given out anew only together
+with a new identity (see :meth:`Producing._renew_identity`), and only while it is known that the broker will never store
+what is in the window under the old one.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+
+from ._effects import ClosePush, NextAck, OpenProducer, OpenPush, Program, PushLine, SleepUntil, WaitForWork, do
+from ._outbox import Acknowledged, Outbox, Run
+from ._proto import messages_pb2 as wire
+from ._rest import Managers, segment
+from ._route import Route
+from ._settings import Backoff
+from .errors import (
+    DeadlineExceeded,
+    DeliveryTimeout,
+    MoMError,
+    NotDelivered,
+    Poisoned,
+    ProtocolViolation,
+    Refused,
+    blames_a_message,
+)
+
+log = logging.getLogger("rmom")
+
+#: Most requests without an acknowledgement. While they are out, what is pushed waits, and the next request takes it all:
+#: batches grow with the load.
+MAX_RUNS_IN_FLIGHT = 8
+
+
+def named_id(name: str) -> uuid.UUID:
+    """The id of a named producer, the same in every client."""
+    return uuid.uuid5(uuid.NAMESPACE_URL, f"rmom:producer:{name}")
+
+
+@dataclass
+class Identity:
+    """Who the producer is, as brokers see it."""
+
+    id: uuid.UUID
+    #: The id is derived from a name; otherwise it is random, and replaced by another where sequences cannot go on.
+    named: bool
+    #: 0 for a random id; none: a new one has to be taken before the next push.
+    incarnation: int | None
+
+
+@dataclass
+class _Progress:
+    """What a stream has achieved so far."""
+
+    #: Sequence of the first message that was put on it.
+    first: int
+    #: When there was last a reason to be patient: a run sent while none was out, or an acknowledgement.
+    since: float
+    #: How many runs, from the front of the window, are on the stream.
+    runs_out: int = 0
+    #: There was an acknowledgement.
+    any: bool = False
+
+
+class _TimeIsUp(Exception):
+    """The delivery timeout of the oldest message passed."""
+
+
+class Producing:
+    """The state of a producer, and :meth:`run`, the program that delivers."""
+
+    def __init__(self, managers: Managers, label: str, name: str | None, delivery_timeout: float) -> None:
+        self._settings = managers.settings
+        self._label = label
+        self._name = name
+        self._delivery_timeout = delivery_timeout
+        self._route = Route(managers, f"/queues/{segment(label)}")
+        self._identity = self._random_identity() if name is None else Identity(named_id(name), True, None)
+        # Fixed by the first broker that opened a stream; another queue of the same label is another one. 0: not yet.
+        self._queue_id = 0
+        # What has no outcome yet, oldest first.
+        self._window: deque[Run] = deque()
+        self._front = 1
+        # The highest sequence that was ever put on a stream under this identity: it may be stored.
+        self._sent_through = 0
+        # Up to this sequence every message travels alone, to find the one that is refused.
+        self._alone_through = 0
+        # The last acknowledged sequence and its offset, if that is known.
+        self._last_offset: tuple[int, int] | None = None
+        self._outbox: Outbox
+
+    def _random_identity(self) -> Identity:
+        return Identity(uuid.UUID(int=self._settings.random.getrandbits(128), version=4), False, 0)
+
+    def open_named(self) -> Program[int]:
+        """A named producer asks the hosting broker what it has stored, retrying for as long as the delivery timeout.
+        Returns the last sequence."""
+        clock = self._settings.clock
+        give_up_at = clock() + self._delivery_timeout
+        backoff = Backoff(self._settings)
+        last: MoMError | None = None
+        while True:
+            try:
+                authority = yield from self._route.find(give_up_at)
+                opened = yield from self._take_incarnation(authority, give_up_at)
+            except MoMError as error:
+                if not error.retryable:
+                    raise
+                wait = 0.0 if self._route.failed(error) else backoff.next()
+                log.debug(
+                    "opening producer %r of %s is tried again in %.3f s: %s", self._name, self._label, wait, error
+                )
+                last = error
+                yield from do(SleepUntil(min(give_up_at, clock() + wait)))
+                if clock() >= give_up_at:
+                    raise DeliveryTimeout(self._delivery_timeout, last) from None
+                continue
+            self._front = opened.last_sequence + 1
+            return opened.last_sequence
+
+    def _take_incarnation(self, authority: str, until: float | None) -> Program[wire.OpenProducerResponse]:
+        request = wire.OpenProducerRequest(queue_label=self._label, producer_id=self._identity.id.bytes)
+        opened = yield from do(OpenProducer(authority, request, self._open_timeout(until)))
+        self._check_queue(opened.queue_id, authority)
+        self._identity.incarnation = opened.incarnation
+        return opened
+
+    def _open_timeout(self, until: float | None) -> float:
+        timeout = self._settings.open_timeout
+        return timeout if until is None else max(0.001, min(timeout, until - self._settings.clock()))
+
+    def run(self, outbox: Outbox) -> Program[None]:
+        """Until the application is done and everything has an outcome, or until the producer cannot go on."""
+        self._outbox = outbox
+        clock = self._settings.clock
+        backoff = Backoff(self._settings)
+        last_failure: MoMError | None = None
+        while (yield from self._wait_for_work()):
+            connected = clock()
+            progress = _Progress(self._front, connected)
+            failure: MoMError | None = None
+            line: PushLine | None = None
+            try:
+                line = yield from self._open()
+                yield from self._pump(line, progress)
+                yield from do(ClosePush(line, finish=True))
+                return
+            except _TimeIsUp:
+                pass
+            except MoMError as error:
+                failure = error
+            if line is not None:
+                yield from do(ClosePush(line, finish=False))
+            if progress.any:
+                last_failure = None
+            if progress.any or clock() - connected >= self._settings.retry_backoff[1]:
+                backoff.reset()
+            if failure is not None and blames_a_message(failure) and progress.runs_out > 0:
+                self._find_the_culprit(failure, progress)
+                continue
+            if failure is not None and not failure.retryable:
+                self._stop(failure)
+                return
+            deadline = self._deadline()
+            if failure is None or (deadline is not None and deadline <= clock()):
+                if not self._give_up(last_failure or failure):
+                    return
+                continue
+            wait = 0.0 if self._route.failed(failure) else backoff.next()
+            if self._window:
+                unacknowledged = sum(len(run.messages) for run in self._window)
+                what = "a producer of %s goes on in %.3f s with %d unacknowledged messages: %s"
+                log.warning(what, self._label, wait, unacknowledged, failure)
+            else:
+                log.debug("an idle producer of %s lost its broker: %s", self._label, failure)
+            last_failure = failure
+            until = clock() + wait
+            yield from do(SleepUntil(until if deadline is None else min(until, deadline)))
+
+    def _wait_for_work(self) -> Program[bool]:
+        """Until there is something to push. False if there never will be."""
+        while True:
+            if self._window or self._outbox.waiting_since() is not None:
+                return True
+            if self._outbox.is_ended():
+                return False
+            yield from do(WaitForWork())
+
+    def _deadline(self) -> float | None:
+        """When the oldest message is given up."""
+        since = self._window[0].since if self._window else self._outbox.waiting_since()
+        return None if since is None else since + self._delivery_timeout
+
+    def _open(self) -> Program[PushLine]:
+        """Finds the hosting broker and opens a stream there."""
+        until = self._deadline()
+        authority = yield from self._route.find(until)
+        if self._identity.incarnation is None:
+            opened = yield from self._take_incarnation(authority, until)
+            if opened.last_sequence + 1 != self._front:
+                # Somebody else pushed under this name meanwhile.
+                raise Poisoned(self._front)
+        stamp = wire.ProducerStamp(
+            id=self._identity.id.bytes,
+            incarnation=self._identity.incarnation or 0,
+            lowest_unacknowledged=self._front,
+        )
+        request = wire.PushStreamOpen(queue_label=self._label, producer=stamp, queue_id=self._queue_id)
+        line = yield from do(OpenPush(authority, request, self._open_timeout(until)))
+        try:
+            self._check_queue(line.queue_id, authority)
+        except MoMError:
+            yield from do(ClosePush(line, finish=False))
+            raise
+        self._route.arrived()
+        log.info("a producer of %s is connected to %s at sequence %d", self._label, authority, self._front)
+        return line
+
+    def _check_queue(self, queue_id: int, authority: str) -> None:
+        if self._queue_id not in (0, queue_id):
+            reason = f"the queue with id {self._queue_id} was deleted; its label names {queue_id} now"
+            raise Refused(authority, "QUEUE_REPLACED", reason, {"queue_id": str(queue_id)})
+        self._queue_id = queue_id
+
+    def _pump(self, line: PushLine, progress: _Progress) -> Program[None]:
+        """Pushes over a stream, until the application is done."""
+        clock, ack_timeout = self._settings.clock, self._settings.ack_timeout
+        while True:
+            self._fill(line, progress)
+            if not self._window and self._outbox.is_ended() and self._outbox.waiting_since() is None:
+                return
+            time_is_up = self._deadline()
+            silence = progress.since + ack_timeout if progress.runs_out else None
+            times = [time for time in (time_is_up, silence) if time is not None]
+            ack = yield from do(NextAck(line, min(times) if times else None))
+            if ack is not None:
+                self._acknowledge(ack, line.authority, progress)
+                continue
+            now = clock()
+            if time_is_up is not None and time_is_up <= now:
+                raise _TimeIsUp
+            if silence is not None and silence <= now:
+                raise DeadlineExceeded(f"an acknowledgement from {line.authority}", ack_timeout, sent=True)
+
+    def _fill(self, line: PushLine, progress: _Progress) -> None:
+        """Puts on the stream what may be put there."""
+        following = self._front + sum(len(run.messages) for run in islice(self._window, progress.runs_out))
+        while progress.runs_out < (1 if self._front <= self._alone_through else MAX_RUNS_IN_FLIGHT):
+            if progress.runs_out == len(self._window):
+                fresh = self._outbox.take()
+                if fresh is None:
+                    return
+                self._window.append(fresh)
+            run = self._window[progress.runs_out]
+            messages = wire.PushStreamMessages(
+                first_sequence=following, messages=run.wire_messages(), lowest_unacknowledged=self._front
+            )
+            if progress.runs_out == 0:
+                progress.since = self._settings.clock()
+            progress.runs_out += 1
+            following += len(run.messages)
+            self._sent_through = max(self._sent_through, following - 1)
+            line.send(wire.PushStreamRequest(messages=messages))
+
+    def _acknowledge(self, ack: wire.PushAck, authority: str, progress: _Progress) -> None:
+        self._check_queue(ack.queue_id, authority)
+        through = ack.through_sequence
+        out = sum(len(run.messages) for run in islice(self._window, progress.runs_out))
+        if through >= self._front + out:
+            raise ProtocolViolation(authority, f"it acknowledged sequence {through}, which it was not sent")
+        if through < self._front:
+            return
+        progress.since = self._settings.clock()
+        progress.any = True
+        acknowledged = Acknowledged(
+            producer=self._identity.id,
+            queue_id=self._queue_id,
+            # What had been stored before is what came first on this stream.
+            duplicates_through=progress.first + ack.duplicates - 1,
+            offset=ack.offset,
+            known_sequence=through,
+            gapless=self._is_gapless(ack),
+        )
+        self._last_offset = (through, ack.offset) if ack.offset else None
+        while self._front <= through:
+            run = self._window[0]
+            done = run.messages[: through + 1 - self._front]
+            if len(done) == len(run.messages):
+                self._window.popleft()
+                progress.runs_out -= 1
+            else:
+                run.messages = run.messages[len(done) :]
+            self._outbox.resolve(done, self._front, acknowledged)
+            self._front += len(done)
+
+    def _is_gapless(self, ack: wire.PushAck) -> bool:
+        """Offsets grow with the sequences, so if they grew by as much as the sequences since the last known one, nobody
+        else's message lies between."""
+        if self._last_offset is None:
+            return False
+        sequence, offset = self._last_offset
+        return sequence + 1 == self._front and ack.offset - offset == ack.through_sequence - sequence
+
+    def _find_the_culprit(self, error: MoMError, progress: _Progress) -> None:
+        """A broker refused some message on the stream for what it is. It acknowledges in order and stops at the first
+        error, so it is in the first run that is out: if it was out alone, with one message, that is the one, and it
+        fails alone; otherwise that run is sent again message by message."""
+        run = self._window.popleft()
+        if len(run.messages) == 1 and progress.runs_out == 1:
+            log.warning("a broker refused message %d of a producer of %s: %s", self._front, self._label, error)
+            # Deduplication comes before validation, so what was refused had not been stored by an earlier attempt.
+            self._outbox.resolve(run.messages, self._front, NotDelivered(error, outcome_unknown=False))
+            self._renew_identity()
+            return
+        log.debug("a broker refused one of many messages; sending them one by one: %s", error)
+        self._alone_through = self._front + len(run.messages) - 1
+        self._window.extendleft(Run([message], run.since) for message in reversed(run.messages))
+
+    def _give_up(self, last: MoMError | None) -> bool:
+        """Gives up all messages, since the oldest one's time is up and the others must not overtake it. False if the
+        producer ends with that."""
+        reason = DeliveryTimeout(self._delivery_timeout, last)
+        unknown = self._sent_through >= self._front
+        log.warning("a producer of %s gives up what it has not delivered: %s", self._label, reason)
+        if self._identity.named and unknown:
+            # Before the messages fail, so that whoever sees that sees this as well.
+            self._outbox.end(Poisoned(self._front))
+            self._fail_all(reason)
+            return False
+        self._fail_all(reason)
+        if unknown:
+            self._renew_identity()
+        return True
+
+    def _stop(self, error: MoMError) -> None:
+        """The producer cannot go on."""
+        log.warning("a producer of %s stops: %s (%s)", self._label, error, error.hint)
+        self._outbox.end(error)
+        self._fail_all(error)
+
+    def abandon(self, reason: MoMError) -> None:
+        """The program was ended from outside: nobody is left waiting."""
+        self._outbox.end(reason)
+        self._fail_all(reason)
+
+    def _fail_all(self, reason: MoMError) -> None:
+        """Fails everything that was accepted; what may be stored is said to be of unknown outcome. Does not use up
+        sequences."""
+        # First all of them are taken, then places become free: what is pushed from then on is not meant.
+        while True:
+            run = self._outbox.take()
+            if run is None:
+                break
+            self._window.append(run)
+        sequence = self._front
+        for run in self._window:
+            unknown = max(0, min(self._sent_through + 1 - sequence, len(run.messages)))
+            for part, outcome_unknown in ((run.messages[:unknown], True), (run.messages[unknown:], False)):
+                if part:
+                    self._outbox.resolve(part, sequence, NotDelivered(reason, outcome_unknown=outcome_unknown))
+                sequence += len(part)
+        self._window.clear()
+
+    def _renew_identity(self) -> None:
+        """Sequences cannot go on where they stopped: the one at the front was given up or refused, and its number must
+        never stand for another message. A random id is replaced by a fresh one, under which nothing was ever sent. A
+        named producer keeps its id and takes its next incarnation, which shuts out whatever of the old one is still on
+        its way; the next broker confirms that the sequence at the front is free."""
+        if self._identity.named:
+            self._identity.incarnation = None
+        else:
+            self._identity = self._random_identity()
+            self._front = 1
+        self._sent_through = 0
+        self._alone_through = 0
+        self._last_offset = None

@@ -1,0 +1,78 @@
+"""Finding the broker that hosts a queue, and finding it again."""
+
+from __future__ import annotations
+
+import logging
+
+from ._effects import Program
+from ._rest import Managers
+from .errors import MoMError, ProtocolViolation, Refused, authority, hosted_at
+
+log = logging.getLogger("rmom")
+
+#: How many times in a row a broker's word on where the queue is is taken at once, before the client waits.
+MAX_HINTS_IN_A_ROW = 2
+
+# A manager that knows says that there is nothing to be found.
+_DEFINITE = frozenset(
+    {
+        "QUEUE_NOT_FOUND",
+        "CHANNEL_NOT_FOUND",
+        "INVALID_NAME",
+        "INVALID_ARGUMENT",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+    }
+)
+
+
+class Route:
+    """The way to a queue's host. ``path`` is the REST path that says where it is."""
+
+    def __init__(self, managers: Managers, path: str) -> None:
+        self._managers = managers
+        self._path = path
+        self._host: str | None = None
+        self._hint: str | None = None
+        self._hints_in_a_row = 0
+
+    def find(self, until: float | None = None) -> Program[str]:
+        """The ``host:port`` to try now: a broker's hint, the managers' answer, or, while no manager answers, where the
+        queue was last. No manager is waited for beyond ``until``."""
+        hint, self._hint = self._hint, None
+        found = hint
+        if found is None:
+            try:
+                found = yield from self._ask_managers(until)
+            except MoMError as error:
+                definite = isinstance(error, Refused) and error.code in _DEFINITE
+                if definite or self._host is None:
+                    raise
+                log.debug("no manager says where the queue is (%s); trying %s, where it was last", error, self._host)
+                found = self._host
+        self._host = found
+        return found
+
+    def _ask_managers(self, until: float | None) -> Program[str]:
+        settings = self._managers.settings
+        timeout = settings.lookup_timeout
+        if until is not None:
+            timeout = max(0.001, min(timeout, until - settings.clock()))
+        answer = yield from self._managers.json("GET", self._path, None, timeout)
+        try:
+            host, port = str(answer["host"]), int(answer["port"])
+        except (KeyError, TypeError, ValueError):
+            reason = f"the answer to {self._path} is not as expected: {answer!r:.200}"
+            raise ProtocolViolation("a manager", reason) from None
+        return authority(host, port)
+
+    def failed(self, error: MoMError) -> bool:
+        """An attempt failed. True if the next can be made at once, since a broker said where to go."""
+        hint = hosted_at(error)
+        self._hint = hint if hint != self._host else None
+        self._hints_in_a_row = self._hints_in_a_row + 1 if self._hint else 0
+        return 1 <= self._hints_in_a_row <= MAX_HINTS_IN_A_ROW
+
+    def arrived(self) -> None:
+        """An attempt went well."""
+        self._hints_in_a_row = 0

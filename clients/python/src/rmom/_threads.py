@@ -1,0 +1,351 @@
+"""Carries effects out with threads: one for each producer and each consumer, and one that reads each stream of pushes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import ssl
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable
+
+import grpc
+import httpx
+
+from . import _effects as fx
+from ._consuming import QUEUE_ID_HEADER
+from ._grpc import (
+    FINISH_TIMEOUT,
+    bad_opening,
+    channel_credentials,
+    channel_options,
+    error_of,
+    headers_of,
+    stream_ended,
+    stub_of,
+)
+from ._inbox import Inbox
+from ._proto import messages_pb2 as wire
+from ._rest import MAX_ANSWER_BYTES
+from ._settings import Settings
+from .errors import DeadlineExceeded, MoMError, ProtocolViolation, Unreachable
+
+log = logging.getLogger("rmom")
+
+
+class Stopped(Exception):
+    """Whoever wanted the result does not want it any more."""
+
+
+def when_collected(owner: object, callback: Callable[[], object]) -> None:
+    """Calls back when nobody holds ``owner`` any more, but not at the end of the program."""
+    finalizer = weakref.finalize(owner, callback)
+    finalizer.atexit = False  # type: ignore[misc]  # the stub of the type has it wrong
+
+
+class Blocking:
+    """Effects that administration, producers and consumers share."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._credentials = channel_credentials(settings)
+        # One connection per call: whether a request was sent is then known for sure.
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(verify=http_verify(settings), limits=limits, trust_env=False)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def channel(self, authority: str) -> grpc.Channel:
+        """A line to the broker: one connection, opened by the first call."""
+        options = channel_options(self.settings)
+        if self._credentials is not None:
+            return grpc.secure_channel(authority, self._credentials, options)
+        return grpc.insecure_channel(authority, options)
+
+    def http(self, effect: fx.Http) -> fx.Answer:
+        """One request, within its time."""
+        deadline = time.monotonic() + effect.timeout
+        with http_failures(effect), self._http.stream(**http_request(effect, self.settings)) as response:
+            body = bytearray()
+            for chunk in response.iter_bytes():
+                body += chunk
+                if time.monotonic() > deadline:
+                    raise httpx.ReadTimeout("the answer does not end")
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise ProtocolViolation(effect.manager.authority, f"an answer beyond {MAX_ANSWER_BYTES} bytes")
+            return fx.Answer(response.status_code, bytes(body))
+
+    def open_producer(self, effect: fx.OpenProducer) -> wire.OpenProducerResponse:
+        channel = self.channel(effect.authority)
+        try:
+            response: wire.OpenProducerResponse = stub_of(channel).OpenProducer(effect.request, timeout=effect.timeout)
+            return response
+        except grpc.RpcError as error:
+            raise error_of(effect.authority, error) from None
+        finally:
+            channel.close()
+
+    def perform(self, effect: fx.Effect[Any]) -> Any:
+        """For programs that only ask managers."""
+        assert isinstance(effect, fx.Http)
+        return self.http(effect)
+
+
+def http_verify(settings: Settings) -> ssl.SSLContext | bool:
+    """How managers prove who they are."""
+    if settings.tls is None:
+        return False
+    context = ssl.create_default_context(cafile=settings.tls.ca)
+    if settings.tls.cert:
+        context.load_cert_chain(settings.tls.cert, settings.tls.key)
+    return context
+
+
+def http_request(effect: fx.Http, settings: Settings) -> dict[str, Any]:
+    """The arguments of a request."""
+    connect = min(settings.connect_timeout, effect.timeout)
+    return {
+        "method": effect.method,
+        "url": effect.manager.url + effect.path,
+        "json": effect.body,
+        "headers": {"accept": "application/json"},
+        "timeout": httpx.Timeout(effect.timeout, connect=connect),
+    }
+
+
+@contextlib.contextmanager
+def http_failures(effect: fx.Http) -> Iterator[None]:
+    """Turns the library's errors into ours."""
+    authority = effect.manager.authority
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        raise Unreachable(authority, str(error) or "no connection in time", sent=False) from None
+    except httpx.TimeoutException:
+        what = f"{effect.method} {effect.path} at {authority}"
+        raise DeadlineExceeded(what, effect.timeout, sent=True) from None
+    except httpx.HTTPError as error:
+        raise Unreachable(authority, str(error) or type(error).__name__, sent=True) from None
+
+
+class _Line:
+    """An open stream of pushes. Its reading thread puts what arrives into ``events``, with the line it came from."""
+
+    def __init__(self, channel: grpc.Channel, effect: fx.OpenPush, events: queue.SimpleQueue[Any]) -> None:
+        self.authority = effect.authority
+        self.queue_id = 0
+        self._channel = channel
+        self._events = events
+        self._requests: queue.SimpleQueue[wire.PushStreamRequest | None] = queue.SimpleQueue()
+        self._requests.put(wire.PushStreamRequest(open=effect.request))
+        self._call = stub_of(channel).PushStream(iter(self._requests.get, None))
+        self._reader = threading.Thread(target=self._read, name="rmom-acks", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        try:
+            for ack in self._call:
+                self._events.put((self, ack))
+            self._events.put((self, stream_ended(self.authority)))
+        except grpc.RpcError as error:
+            self._events.put((self, error_of(self.authority, error)))
+
+    def send(self, request: wire.PushStreamRequest) -> None:
+        self._requests.put(request)
+
+    def close(self, *, finish: bool) -> None:
+        self._requests.put(None)
+        if finish:
+            self._reader.join(FINISH_TIMEOUT)
+        self._call.cancel()
+        self._channel.close()
+
+
+class ProducerHands:
+    """Effects of one producer. ``wake`` may be called from any thread."""
+
+    def __init__(self, blocking: Blocking) -> None:
+        self._blocking = blocking
+        # What has arrived: (line, acknowledgement or error), or none, which is "look for work".
+        self._events: queue.SimpleQueue[tuple[_Line, wire.PushAck | MoMError] | None] = queue.SimpleQueue()
+
+    def wake(self) -> None:
+        self._events.put(None)
+
+    def perform(self, effect: fx.Effect[Any]) -> Any:
+        return self._DO[type(effect)](self, effect)
+
+    def _sleep(self, effect: fx.SleepUntil) -> None:
+        time.sleep(max(0.0, effect.at - time.monotonic()))
+
+    def _open_push(self, effect: fx.OpenPush) -> fx.PushLine:
+        line = _Line(self._blocking.channel(effect.authority), effect, self._events)
+        try:
+            deadline = time.monotonic() + effect.timeout
+            while True:
+                ack = self._next(line, deadline)
+                if ack is not None:
+                    break
+                if time.monotonic() >= deadline:
+                    what = f"opening a stream of pushes at {effect.authority}"
+                    raise DeadlineExceeded(what, effect.timeout, sent=False)
+            failure = bad_opening(effect.authority, ack)
+            if failure is not None:
+                raise failure
+        except MoMError:
+            line.close(finish=False)
+            raise
+        line.queue_id = ack.queue_id
+        return line
+
+    def _next_ack(self, effect: fx.NextAck) -> wire.PushAck | None:
+        return self._next(effect.line, effect.until)
+
+    def _next(self, line: fx.PushLine, until: float | None) -> wire.PushAck | None:
+        while True:
+            try:
+                event = self._events.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return None
+            if event is None:
+                return None
+            source, arrived = event
+            if source is not line:
+                # What was still on its way when an earlier line was closed.
+                continue
+            if isinstance(arrived, MoMError):
+                raise arrived
+            return arrived
+
+    def _close_push(self, effect: fx.ClosePush) -> None:
+        assert isinstance(effect.line, _Line)
+        effect.line.close(finish=effect.finish)
+
+    def _wait_for_work(self, effect: fx.WaitForWork) -> None:
+        self._events.get()
+
+    _DO: Mapping[type, Callable[[ProducerHands, Any], Any]] = {
+        fx.Http: lambda self, effect: self._blocking.http(effect),
+        fx.OpenProducer: lambda self, effect: self._blocking.open_producer(effect),
+        fx.SleepUntil: _sleep,
+        fx.OpenPush: _open_push,
+        fx.NextAck: _next_ack,
+        fx.ClosePush: _close_push,
+        fx.WaitForWork: _wait_for_work,
+    }
+
+
+class _Subscription:
+    """A connection that delivers."""
+
+    def __init__(self, authority: str, channel: grpc.Channel, call: Any) -> None:
+        self.authority = authority
+        self.headers: Mapping[str, str] = {}
+        self.channel = channel
+        self.call = call
+
+
+class ConsumerHands:
+    """Effects of one consumer. ``changed`` guards the inbox and tells of its changes."""
+
+    def __init__(self, blocking: Blocking, inbox: Inbox, changed: threading.Condition) -> None:
+        self._blocking = blocking
+        self._inbox = inbox
+        self._changed = changed
+        self._stopped = threading.Event()
+        self._subscription: _Subscription | None = None
+
+    def stop(self) -> None:
+        """Ends whatever is being waited for. From any thread."""
+        with self._changed:
+            self._stopped.set()
+            if self._subscription is not None:
+                self._subscription.call.cancel()
+            self._changed.notify_all()
+
+    def release(self) -> None:
+        """The program has ended: so does what it may have left open."""
+        if self._subscription is not None:
+            self._end(self._subscription)
+
+    def perform(self, effect: fx.Effect[Any]) -> Any:
+        if self._stopped.is_set():
+            raise Stopped
+        return self._DO[type(effect)](self, effect)
+
+    def _sleep(self, effect: fx.SleepUntil) -> None:
+        self._stopped.wait(max(0.0, effect.at - time.monotonic()))
+
+    def _subscribe(self, effect: fx.Subscribe) -> fx.Subscription:
+        channel = self._blocking.channel(effect.authority)
+        call = stub_of(channel).SubscribeToChannel(effect.request)
+        subscription = _Subscription(effect.authority, channel, call)
+        with self._changed:
+            self._subscription = subscription
+            if self._stopped.is_set():
+                call.cancel()
+        late = threading.Event()
+
+        def time_is_up() -> None:
+            late.set()
+            call.cancel()
+
+        timer = threading.Timer(effect.timeout, time_is_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            subscription.headers = headers_of(call.initial_metadata())
+            if QUEUE_ID_HEADER not in subscription.headers:
+                # A refusal has no headers. Something else that comes without them is for the program to judge.
+                self._next_message(fx.NextMessage(subscription))
+        except MoMError:
+            self._end(subscription)
+            if late.is_set():
+                raise DeadlineExceeded(f"subscribing at {effect.authority}", effect.timeout, sent=False) from None
+            raise
+        finally:
+            timer.cancel()
+        return subscription
+
+    def _next_message(self, effect: fx.NextMessage) -> wire.Message:
+        subscription = effect.subscription
+        assert isinstance(subscription, _Subscription)
+        try:
+            message: wire.Message = next(subscription.call)
+            return message
+        except StopIteration:
+            raise stream_ended(subscription.authority) from None
+        except grpc.RpcError as error:
+            raise error_of(subscription.authority, error) from None
+
+    def _unsubscribe(self, effect: fx.Unsubscribe) -> None:
+        assert isinstance(effect.subscription, _Subscription)
+        self._end(effect.subscription)
+
+    def _end(self, subscription: _Subscription) -> None:
+        with self._changed:
+            self._subscription = None
+        subscription.call.cancel()
+        subscription.channel.close()
+
+    def _deliver(self, effect: fx.Deliver) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped.is_set() or not self._inbox.is_full())
+            if self._stopped.is_set():
+                raise Stopped
+            if self._inbox.is_empty():
+                self._changed.notify_all()
+            self._inbox.put(effect.message, effect.position)
+
+    _DO: Mapping[type, Callable[[ConsumerHands, Any], Any]] = {
+        fx.Http: lambda self, effect: self._blocking.http(effect),
+        fx.SleepUntil: _sleep,
+        fx.Subscribe: _subscribe,
+        fx.NextMessage: _next_message,
+        fx.Unsubscribe: _unsubscribe,
+        fx.Deliver: _deliver,
+    }

@@ -1,0 +1,361 @@
+"""The client for asyncio: as :class:`rmom.Client` and what it returns, with ``await``.
+
+What they do is one code; only how they wait differs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+import weakref
+from collections.abc import AsyncIterator, Generator, Sequence
+from typing import Any
+
+from . import _admin
+from ._check import check_label, check_producer_name, new_message
+from ._consuming import Consuming
+from ._effects import run_async
+from ._inbox import Inbox
+from ._outbox import Outbox, Pending
+from ._producing import Producing
+from ._rest import Managers
+from ._settings import Settings, Tls, check_delivery_timeout, parse_managers
+from ._tasks import ConsumerHands, ProducerHands, Waiting
+from .errors import Closed, ConfigError, MoMError
+from .model import Broker, Channel, Content, Headers, Message, Position, Queue, Receipt, Start, StartAt
+
+log = logging.getLogger("rmom")
+
+
+class Client:
+    """As :class:`rmom.Client`. Belongs to one event loop."""
+
+    def __init__(self, managers: str | Sequence[str], *, tls: Tls | None = None, **settings: Any) -> None:
+        self._settings = Settings(parse_managers(managers, tls), tls, **settings)
+        self._waiting = Waiting(self._settings)
+        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+        #: Administration: queues, channels, topics, brokers.
+        self.admin = Admin(self._settings, self._waiting)
+
+    def producer(
+        self,
+        queue_label: str,
+        *,
+        name: str | None = None,
+        max_in_flight: int = 16_384,
+        max_bytes_in_flight: int = 32 << 20,
+        delivery_timeout: float | None = None,
+    ) -> Producer:
+        """As :meth:`rmom.Client.producer`; to be opened by ``async with``, or by ``await producer.open()``."""
+        timeout = self._settings.delivery_timeout if delivery_timeout is None else delivery_timeout
+        producer = Producer(self._waiting, queue_label, name, max_in_flight, max_bytes_in_flight, timeout)
+        self._open.add(producer)
+        return producer
+
+    def subscribe(
+        self,
+        channel: Channel | uuid.UUID | str,
+        *,
+        resume_from: Position | None = None,
+        give_up_after: float | None = None,
+    ) -> Consumer:
+        """As :meth:`rmom.Client.subscribe`."""
+        channel_id = channel.id if isinstance(channel, Channel) else _admin.parse_channel_id(channel)
+        consumer = Consumer(self._waiting, channel_id, resume_from, give_up_after)
+        self._open.add(consumer)
+        return consumer
+
+    async def close(self) -> None:
+        """Closes the producers (which deliver what they accepted) and the consumers. Fails
+        as :meth:`Producer.close` does."""
+        failure: MoMError | None = None
+        for one in list(self._open):
+            try:
+                await one.close()
+            except MoMError as error:
+                failure = failure or error
+        await self._waiting.close()
+        if failure is not None:
+            raise failure
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+
+class Admin:
+    """As :class:`rmom.Admin`."""
+
+    def __init__(self, settings: Settings, waiting: Waiting) -> None:
+        self._managers = Managers(settings)
+        self._perform = waiting.perform
+
+    async def create_queue(self, label: str) -> Queue:
+        """Creates a queue and waits until a broker serves it."""
+        return await run_async(_admin.create_queue(self._managers, label), self._perform)
+
+    async def delete_queue(self, label: str) -> None:
+        """Deletes a queue, its channels and its messages, for good."""
+        await run_async(_admin.delete_queue(self._managers, label), self._perform)
+
+    async def queue(self, label: str) -> Queue:
+        """A queue, with what its broker says about it."""
+        return await run_async(_admin.queue(self._managers, label), self._perform)
+
+    async def queues(self) -> list[Queue]:
+        """All queues."""
+        return await run_async(_admin.queues(self._managers), self._perform)
+
+    async def topics(self, label: str) -> list[str]:
+        """The topics of a queue's channels."""
+        return await run_async(_admin.topics(self._managers, label), self._perform)
+
+    async def create_channel(self, label: str, topic: str | None = None, start: StartAt = Start.EARLIEST) -> Channel:
+        """Creates a channel on a queue. With a topic it receives only what has the same (case-insensitive)."""
+        return await run_async(_admin.create_channel(self._managers, label, topic, start), self._perform)
+
+    async def channel(self, channel_id: uuid.UUID | str) -> Channel:
+        """A channel."""
+        return await run_async(_admin.channel(self._managers, channel_id), self._perform)
+
+    async def channels(self, label: str | None = None) -> list[Channel]:
+        """The channels of a queue, or of all."""
+        return await run_async(_admin.channels(self._managers, label), self._perform)
+
+    async def delete_channel(self, channel_id: uuid.UUID | str) -> None:
+        """Deletes a channel; its subscriptions end."""
+        await run_async(_admin.delete_channel(self._managers, channel_id), self._perform)
+
+    async def brokers(self) -> list[Broker]:
+        """All brokers."""
+        return await run_async(_admin.brokers(self._managers), self._perform)
+
+    async def drain(self, broker: int) -> None:
+        """Moves a broker's queues elsewhere, and gives it no new ones."""
+        await run_async(_admin.set_draining(self._managers, broker, True), self._perform)
+
+    async def undrain(self, broker: int) -> None:
+        """Takes back :meth:`drain`."""
+        await run_async(_admin.set_draining(self._managers, broker, False), self._perform)
+
+
+class Delivery(Pending):
+    """The fate of one message; awaited, its :class:`rmom.Receipt`. The message is pushed whether or not anybody waits."""
+
+    __slots__ = ("_waiter",)
+
+    def __init__(self, message: Any) -> None:
+        super().__init__(message)
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __await__(self) -> Generator[Any, None, Receipt]:
+        if not self.done():
+            if self._waiter is None:
+                self._waiter = asyncio.get_running_loop().create_future()
+            # A task that is cancelled while it waits must not cancel the others.
+            yield from asyncio.shield(self._waiter).__await__()
+        return self._receipt()
+
+    def _told(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Producer:
+    """As :class:`rmom.Producer`, for ``async with``."""
+
+    def __init__(
+        self,
+        waiting: Waiting,
+        label: str,
+        name: str | None,
+        max_messages: int,
+        max_bytes: int,
+        delivery_timeout: float,
+    ) -> None:
+        check_label(label)
+        check_delivery_timeout(delivery_timeout)
+        if max_messages <= 0 or max_bytes <= 0:
+            raise ConfigError("max_in_flight", "neither limit can be zero")
+        if name is not None:
+            check_producer_name(name)
+        #: As in :class:`rmom.Producer`.
+        self.stored_before = 0
+        self._named = name is not None
+        self._hands = ProducerHands(waiting)
+        self._producing = Producing(Managers(waiting.settings), label, name, delivery_timeout)
+        self._max_message_bytes = waiting.settings.max_message_bytes
+        self._changed = asyncio.Event()
+        lock = contextlib.nullcontext()
+        clock = waiting.settings.clock
+        self._outbox = Outbox(max_messages, max_bytes, clock, lock, self._hands.wake, self._changed.set)
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> Producer:
+        """Starts it. A named one asks the hosting broker what it has stored; another connects at its first message."""
+        if self._task is None:
+            if self._named:
+                self.stored_before = await run_async(self._producing.open_named(), self._hands.perform)
+            arguments = (self._producing, self._outbox, self._hands)
+            self._task = asyncio.get_running_loop().create_task(_produce(*arguments))
+        return self
+
+    async def push(
+        self,
+        content: Content,
+        *,
+        topic: str | None = None,
+        headers: Headers | None = None,
+        ttl: float | None = None,
+    ) -> Receipt:
+        """Pushes a message and waits until it is durable."""
+        return await (await self.send(content, topic=topic, headers=headers, ttl=ttl))
+
+    async def send(
+        self,
+        content: Content,
+        *,
+        topic: str | None = None,
+        headers: Headers | None = None,
+        ttl: float | None = None,
+    ) -> Delivery:
+        """Accepts a message, and waits only while too much is in flight."""
+        if self._task is None:
+            raise ConfigError("producer", "it is not open; use it in `async with`, or `await producer.open()`")
+        delivery = Delivery(new_message(content, topic, headers, ttl, self._max_message_bytes))
+        while not self._outbox.offer(delivery):
+            await self._change()
+        return delivery
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def flush(self) -> None:
+        """Waits until everything that was accepted before is durable or given up. Fails with the first failure since the
+        last flush that no delivery has told of."""
+        accepted = self._outbox.accepted
+        while self._outbox.resolved < accepted:
+            await self._change()
+        failure = self._outbox.take_failure()
+        if failure is not None:
+            raise failure
+
+    async def close(self) -> None:
+        """Takes no more messages and waits as :meth:`flush` does."""
+        self._outbox.end()
+        if self._task is not None:
+            await self.flush()
+            await asyncio.shield(self._task)
+
+    async def __aenter__(self) -> Producer:
+        return await self.open()
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            await self.close()
+        except MoMError:
+            # The application's own exception matters more than what it may have caused.
+            if error is None:
+                raise
+
+
+async def _produce(producing: Producing, outbox: Outbox, hands: ProducerHands) -> None:
+    try:
+        await run_async(producing.run(outbox), hands.perform)
+    except Exception:
+        log.exception("a producer ends by a defect")
+    finally:
+        producing.abandon(Closed())
+        await hands.release()
+
+
+class Consumer:
+    """As :class:`rmom.Consumer`, for ``async with`` and ``async for``."""
+
+    def __init__(
+        self,
+        waiting: Waiting,
+        channel: uuid.UUID,
+        position: Position | None,
+        give_up_after: float | None,
+    ) -> None:
+        #: The channel.
+        self.channel = channel
+        self._consuming = Consuming(Managers(waiting.settings), channel, position, give_up_after)
+        self._inbox = Inbox(position)
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._hands = ConsumerHands(waiting, self._inbox, self._arrived, self._room)
+        self._task: asyncio.Task[None] | None = None
+
+    async def next(self) -> Message:
+        """The next message; waits until there is one. Nothing is lost if the call is cancelled.
+
+        Fails as :meth:`rmom.Consumer.next` does.
+        """
+        if self._task is None and self._inbox.error is None:
+            consuming = _consume(self._consuming, self._inbox, self._hands, self._arrived)
+            self._task = asyncio.get_running_loop().create_task(consuming)
+        while True:
+            message = self._inbox.take()
+            if message is not None:
+                self._room.set()
+                return message
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    @property
+    def position(self) -> Position | None:
+        """As :attr:`rmom.Consumer.position`."""
+        return self._inbox.position
+
+    @property
+    def reconnects(self) -> int:
+        """How often the consumer connected again after its connection had broken."""
+        return max(0, self._consuming.connections - 1)
+
+    @property
+    def duplicates_dropped(self) -> int:
+        """How many messages came a second time, and were dropped."""
+        return self._consuming.duplicates
+
+    async def close(self) -> None:
+        """Ends the subscription. What was received and not taken is dropped; :attr:`position` does not include it."""
+        self._inbox.end(Closed("the consumer"))
+        self._arrived.set()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        """Messages as they come, until :meth:`close` is called."""
+        while True:
+            try:
+                yield await self.next()
+            except Closed:
+                return
+
+    async def __aenter__(self) -> Consumer:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+
+async def _consume(consuming: Consuming, inbox: Inbox, hands: ConsumerHands, arrived: asyncio.Event) -> None:
+    failure: MoMError = Closed("the consumer")
+    try:
+        await run_async(consuming.run(), hands.perform)
+    except MoMError as error:
+        failure = error
+    except Exception:
+        log.exception("a consumer ends by a defect")
+    finally:
+        inbox.fail(failure)
+        arrived.set()
+        await hands.release()

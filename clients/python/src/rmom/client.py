@@ -1,0 +1,157 @@
+"""The client with threads, and administration. ``rmom.aio`` has the same for asyncio."""
+
+from __future__ import annotations
+
+import uuid
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from . import _admin
+from ._effects import run
+from ._rest import Managers
+from ._settings import Settings, Tls, parse_managers
+from ._threads import Blocking
+from .consumer import Consumer
+from .errors import MoMError
+from .model import Broker, Channel, Position, Queue, Start, StartAt
+from .producer import Producer
+
+
+class Client:
+    """A client of one rmom cluster. ``managers`` are URLs, such as ``"http://127.0.0.1:8082"``: one, several in a list, or
+    several in one text, separated by commas. ``settings`` are fields of :class:`rmom.Settings`, such as
+    ``delivery_timeout=30``.
+
+    It holds no connection of its own; producers and consumers have one each, to the broker that hosts their queue. All
+    methods may be called from any thread.
+    """
+
+    def __init__(self, managers: str | Sequence[str], *, tls: Tls | None = None, **settings: Any) -> None:
+        self._settings = Settings(parse_managers(managers, tls), tls, **settings)
+        self._blocking = Blocking(self._settings)
+        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+        #: Administration: queues, channels, topics, brokers.
+        self.admin = Admin(self._settings, self._blocking)
+
+    def producer(
+        self,
+        queue_label: str,
+        *,
+        name: str | None = None,
+        max_in_flight: int = 16_384,
+        max_bytes_in_flight: int = 32 << 20,
+        delivery_timeout: float | None = None,
+    ) -> Producer:
+        """A producer for the queue of this label (case-insensitive).
+
+        A ``name`` outlives the process: opened again under it, perhaps elsewhere, the producer learns how many messages of
+        this queue it has stored (``stored_before``), so that an import goes on where it stopped. Opening it shuts out
+        whoever used the name before. Names are case-sensitive, and per queue.
+
+        ``max_in_flight`` and ``max_bytes_in_flight``: how much may be accepted and not yet acknowledged.
+        """
+        producer = Producer(
+            self._blocking,
+            queue_label,
+            name,
+            max_in_flight,
+            max_bytes_in_flight,
+            self._settings.delivery_timeout if delivery_timeout is None else delivery_timeout,
+        )
+        self._open.add(producer)
+        return producer
+
+    def subscribe(
+        self,
+        channel: Channel | uuid.UUID | str,
+        *,
+        resume_from: Position | None = None,
+        give_up_after: float | None = None,
+    ) -> Consumer:
+        """A consumer of this channel, which :meth:`Admin.create_channel` created. It connects when it is first asked for
+        a message. ``resume_from``: go on after this position, instead of at the channel's start. ``give_up_after``: for
+        how many seconds a consumer without a connection tries to get one before it fails; none: for ever.
+        """
+        channel_id = channel.id if isinstance(channel, Channel) else _admin.parse_channel_id(channel)
+        consumer = Consumer(self._blocking, channel_id, resume_from, give_up_after)
+        self._open.add(consumer)
+        return consumer
+
+    def close(self) -> None:
+        """Closes the producers (which deliver what they accepted) and the consumers. Fails as :meth:`Producer.close`
+        does."""
+        failure: MoMError | None = None
+        for one in list(self._open):
+            try:
+                one.close()
+            except MoMError as error:
+                failure = failure or error
+        self._blocking.close()
+        if failure is not None:
+            raise failure
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class Admin:
+    """Administrative calls. Each is made once, at the first manager that can be reached; those that only read go on to the
+    next manager if one does not answer. Errors carry the managers' codes; where ``outcome_unknown`` is true, what was
+    asked for may have happened.
+    """
+
+    def __init__(self, settings: Settings, blocking: Blocking) -> None:
+        self._managers = Managers(settings)
+        self._perform = blocking.perform
+
+    def create_queue(self, label: str) -> Queue:
+        """Creates a queue and waits until a broker serves it. Codes: ``QUEUE_EXISTS``, ``NO_BROKER``, …"""
+        return run(_admin.create_queue(self._managers, label), self._perform)
+
+    def delete_queue(self, label: str) -> None:
+        """Deletes a queue, its channels and its messages, for good."""
+        run(_admin.delete_queue(self._managers, label), self._perform)
+
+    def queue(self, label: str) -> Queue:
+        """A queue, with what its broker says about it."""
+        return run(_admin.queue(self._managers, label), self._perform)
+
+    def queues(self) -> list[Queue]:
+        """All queues."""
+        return run(_admin.queues(self._managers), self._perform)
+
+    def topics(self, label: str) -> list[str]:
+        """The topics of a queue's channels."""
+        return run(_admin.topics(self._managers, label), self._perform)
+
+    def create_channel(self, label: str, topic: str | None = None, start: StartAt = Start.EARLIEST) -> Channel:
+        """Creates a channel on a queue. With a topic it receives only what has the same (case-insensitive)."""
+        return run(_admin.create_channel(self._managers, label, topic, start), self._perform)
+
+    def channel(self, channel_id: uuid.UUID | str) -> Channel:
+        """A channel."""
+        return run(_admin.channel(self._managers, channel_id), self._perform)
+
+    def channels(self, label: str | None = None) -> list[Channel]:
+        """The channels of a queue, or of all."""
+        return run(_admin.channels(self._managers, label), self._perform)
+
+    def delete_channel(self, channel_id: uuid.UUID | str) -> None:
+        """Deletes a channel; its subscriptions end."""
+        run(_admin.delete_channel(self._managers, channel_id), self._perform)
+
+    def brokers(self) -> list[Broker]:
+        """All brokers."""
+        return run(_admin.brokers(self._managers), self._perform)
+
+    def drain(self, broker: int) -> None:
+        """Moves a broker's queues elsewhere, and gives it no new ones."""
+        run(_admin.set_draining(self._managers, broker, True), self._perform)
+
+    def undrain(self, broker: int) -> None:
+        """Takes back :meth:`drain`."""
+        run(_admin.set_draining(self._managers, broker, False), self._perform)

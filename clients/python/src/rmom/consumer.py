@@ -1,0 +1,136 @@
+"""The consumer with threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Iterator
+from types import TracebackType
+
+from ._consuming import Consuming
+from ._effects import run
+from ._inbox import Inbox
+from ._rest import Managers
+from ._threads import Blocking, ConsumerHands, Stopped, when_collected
+from .errors import Closed, MoMError
+from .model import Message, Position
+
+log = logging.getLogger("rmom")
+
+#: How long closing a consumer waits for its thread, which has only to close its connection, in seconds.
+_JOIN_TIMEOUT = 2.0
+
+
+class Consumer:
+    """Receives the messages of a channel, each once and in order, for the life of this object; across restarts if the
+    application keeps :attr:`position` and hands it to :meth:`Client.subscribe`. Use it in a ``with`` statement, or
+    :meth:`close` it; iterate over it, or ask for the :meth:`next` message.
+
+    When its connection breaks, or the queue moves to another broker, it finds the queue again and goes on after the last
+    message. A consumer that is not asked takes few messages, and loses none.
+    """
+
+    def __init__(
+        self,
+        blocking: Blocking,
+        channel: uuid.UUID,
+        position: Position | None,
+        give_up_after: float | None,
+    ) -> None:
+        #: The channel.
+        self.channel = channel
+        self._consuming = Consuming(Managers(blocking.settings), channel, position, give_up_after)
+        self._changed = threading.Condition()
+        self._inbox = Inbox(position)
+        self._hands = ConsumerHands(blocking, self._inbox, self._changed)
+        self._thread: threading.Thread | None = None
+        when_collected(self, self._hands.stop)
+
+    def next(self, timeout: float | None = None) -> Message:
+        """The next message; waits until there is one, or fails with ``TimeoutError`` after ``timeout`` seconds, and loses
+        nothing by that.
+
+        Other errors come only when going on is impossible: the channel or its queue was deleted (``CHANNEL_NOT_FOUND``,
+        ``QUEUE_REPLACED``), the position is none of this queue's (``OFFSET_OUT_OF_RANGE``, ``STORE_WENT_BACK``), or
+        :class:`rmom.GaveUp`. The same error comes again from then on.
+        """
+        with self._changed:
+            self._start()
+            if not self._changed.wait_for(self._arrived, timeout):
+                raise TimeoutError(f"no message within {timeout} s")
+            if self._inbox.is_full():
+                self._changed.notify_all()
+            message = self._inbox.take()
+            assert message is not None
+            return message
+
+    def _arrived(self) -> bool:
+        return not self._inbox.is_empty() or self._inbox.error is not None
+
+    def _start(self) -> None:
+        if self._thread is None and self._inbox.error is None:
+            arguments = (self._consuming, self._inbox, self._hands, self._changed)
+            name = f"rmom-consumer-{self.channel}"
+            self._thread = threading.Thread(target=_consume, args=arguments, name=name, daemon=True)
+            self._thread.start()
+
+    @property
+    def position(self) -> Position | None:
+        """The last message that was handed to the application. None before the first message, unless the consumer resumed
+        from one."""
+        return self._inbox.position
+
+    @property
+    def reconnects(self) -> int:
+        """How often the consumer connected again after its connection had broken."""
+        return max(0, self._consuming.connections - 1)
+
+    @property
+    def duplicates_dropped(self) -> int:
+        """How many messages came a second time, and were dropped."""
+        return self._consuming.duplicates
+
+    def close(self) -> None:
+        """Ends the subscription. What was received and not taken is dropped; :attr:`position` does not include it."""
+        with self._changed:
+            self._inbox.end(Closed("the consumer"))
+        self._hands.stop()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_JOIN_TIMEOUT)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Messages as they come, until :meth:`close` is called."""
+        while True:
+            try:
+                yield self.next()
+            except Closed:
+                return
+
+    def __enter__(self) -> Consumer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _consume(consuming: Consuming, inbox: Inbox, hands: ConsumerHands, changed: threading.Condition) -> None:
+    failure: MoMError = Closed("the consumer")
+    try:
+        run(consuming.run(), hands.perform)
+    except Stopped:
+        pass
+    except MoMError as error:
+        failure = error
+    except Exception:
+        log.exception("a consumer ends by a defect")
+    finally:
+        hands.release()
+    with changed:
+        inbox.fail(failure)
+        changed.notify_all()

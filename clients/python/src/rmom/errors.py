@@ -1,0 +1,289 @@
+"""What can go wrong, and what to do about it.
+
+Every exception of this package is a :class:`MoMError`. ``code`` is for programs: the server's own where a broker or a
+manager gave one. ``hint`` is for people: what to do about it, in a sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+
+#: Codes after which the same request may succeed without anyone changing anything. One that is unknown here is final.
+RETRYABLE_CODES = frozenset(
+    {
+        "NOT_HOSTED",
+        "FENCED",
+        "LEASE_EXPIRED",
+        "SEQUENCE_GAP",
+        "STORE_UNAVAILABLE",
+        "STORE_REFUSED",
+        "OUTCOME_UNKNOWN",
+        "NO_BROKER",
+        "SHUTTING_DOWN",
+        "OVERLOADED",
+        "DEADLINE_EXCEEDED",
+    }
+)
+
+# Broken connections come as any of these.
+_RETRYABLE_STATUSES = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.ABORTED,
+    }
+)
+
+_HINTS = {
+    "INVALID_CONFIG": "correct the named setting",
+    "INVALID_NAME": "correct the named field",
+    "INVALID_ARGUMENT": "correct the named field",
+    "MESSAGE_TOO_LARGE": "send less, or raise max_message_bytes of brokers and clients",
+    "QUEUE_NOT_FOUND": "create the queue, or look for a typing error in its label",
+    "QUEUE_EXISTS": "use the queue that exists, or choose another label",
+    "QUEUE_REPLACED": "the queue was deleted; start anew with the one that has its label now",
+    "CHANNEL_NOT_FOUND": "create a new channel: this one was deleted, or its queue was",
+    "LIMIT_REACHED": "delete what is not used any more",
+    "PRODUCER_FENCED": "another producer of the same name took over; run one at a time",
+    "PRODUCER_POISONED": "open the named producer again; it learns what was stored, so go on from there",
+    "OFFSET_OUT_OF_RANGE": "an older copy of the store was restored, or the position is from elsewhere",
+    "STORE_WENT_BACK": "an older copy of the store was restored, or the position is from elsewhere",
+    "STORE_CORRUPT": "look at the broker's log and the operators' page",
+    "NO_BROKER": "start a broker, or look why none is live (rmom broker list)",
+    "UNREACHABLE": "check the address, and that something listens there",
+    "DELIVERY_TIMEOUT": "the message may be stored; pushing it again may store it twice",
+    "OUTCOME_UNKNOWN": "the message may be stored; pushing it again may store it twice",
+    "PROTOCOL_VIOLATION": "check that the address is rmom's, and the versions match",
+    "UNIMPLEMENTED": "check that the address is rmom's, and the versions match",
+    "UNAUTHENTICATED": "check the credentials",
+    "PERMISSION_DENIED": "check the credentials",
+    "CLOSED": "open a new one",
+    "INTERNAL": "this is a defect of rmom; please report it with the broker's log",
+}
+
+
+class MoMError(Exception):
+    """Anything that this package raises on its own account."""
+
+    #: A stable code, such as ``QUEUE_NOT_FOUND``.
+    code = "INTERNAL"
+    #: The same request may succeed later. Producers and consumers have retried already when they raise an error.
+    retryable = False
+    #: What was asked for may have happened all the same, or may still happen.
+    outcome_unknown = False
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        retry = "try again later; the broker's log says what is down" if self.retryable else "see the message"
+        return _HINTS.get(self.code, retry)
+
+
+class ConfigError(MoMError, ValueError):
+    """A setting of a client, producer or consumer makes no sense."""
+
+    code = "INVALID_CONFIG"
+
+    def __init__(self, setting: str, reason: str) -> None:
+        super().__init__(f"{setting}: {reason}")
+        self.setting = setting
+
+
+class InvalidName(MoMError, ValueError):
+    """A label, topic or producer name that no broker would take. Nothing was sent."""
+
+    code = "INVALID_NAME"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field} {reason}")
+        self.field = field
+
+
+class InvalidArgument(MoMError, ValueError):
+    """A field of a message that no broker would take. Nothing was sent."""
+
+    code = "INVALID_ARGUMENT"
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+
+
+class MessageTooLarge(MoMError, ValueError):
+    """The message is larger than ``max_message_bytes``. Nothing was sent."""
+
+    code = "MESSAGE_TOO_LARGE"
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"the message takes at least {size} bytes as it is delivered; the limit is {limit}")
+
+
+class Refused(MoMError):
+    """A broker or a manager refused, with one of rmom's codes; ``details`` are facts to act on, such as ``host``."""
+
+    def __init__(self, by: str, code: str, message: str, details: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"{by} refused: {message} ({code})")
+        self.by = by
+        self.code = code
+        self.message = message
+        self.details = dict(details or {})
+        self.retryable = code in RETRYABLE_CODES
+        self.outcome_unknown = code == "OUTCOME_UNKNOWN"
+
+
+class CallFailed(MoMError):
+    """A gRPC call failed without one of rmom's codes: mostly a broken connection."""
+
+    def __init__(self, authority: str, status: grpc.StatusCode, message: str) -> None:
+        super().__init__(f"the call to {authority} failed: {message} ({status.name})")
+        self.authority = authority
+        self.status = status
+        # "INTERNAL" is rmom's own code for its defects; a broken connection must not look like one.
+        self.code = "TRANSPORT" if status is grpc.StatusCode.INTERNAL else status.name
+        self.retryable = self.outcome_unknown = status in _RETRYABLE_STATUSES
+
+
+class Unreachable(MoMError):
+    """No connection, or it broke before there was an answer."""
+
+    code = "UNREACHABLE"
+    retryable = True
+
+    def __init__(self, authority: str, reason: str, *, sent: bool) -> None:
+        super().__init__(f"cannot reach {authority}: {reason}")
+        self.outcome_unknown = sent
+
+
+class DeadlineExceeded(MoMError):
+    """No answer in time."""
+
+    code = "DEADLINE_EXCEEDED"
+    retryable = True
+
+    def __init__(self, what: str, after: float, *, sent: bool) -> None:
+        super().__init__(f"{what} took longer than {after:g} s")
+        self.outcome_unknown = sent
+
+
+class ProtocolViolation(MoMError):
+    """The other end is no rmom, an incompatible version, or defective."""
+
+    code = "PROTOCOL_VIOLATION"
+    # A half-dead server says strange things; the next may be sound.
+    retryable = True
+    outcome_unknown = True
+
+    def __init__(self, authority: str, reason: str) -> None:
+        super().__init__(f"{authority} broke the protocol: {reason}")
+
+
+class NotDelivered(MoMError):
+    """A message was given up, for ``reason``. If ``outcome_unknown``, it may be stored all the same."""
+
+    def __init__(self, reason: MoMError, *, outcome_unknown: bool) -> None:
+        known = ", as far as is known" if outcome_unknown else ""
+        super().__init__(f"the message was not delivered{known}: {reason}")
+        self.reason = reason
+        self.code = reason.code
+        self.retryable = reason.retryable
+        self.outcome_unknown = outcome_unknown
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        return _HINTS["OUTCOME_UNKNOWN"] if self.outcome_unknown else self.reason.hint
+
+
+class DeliveryTimeout(MoMError):
+    """The delivery timeout passed; ``last`` is the failure that was being retried, if there was one."""
+
+    code = "DELIVERY_TIMEOUT"
+    retryable = True
+
+    def __init__(self, after: float, last: MoMError | None) -> None:
+        super().__init__(f"no acknowledgement within {after:g} s" + (f"; the last failure: {last}" if last else ""))
+        self.last = last
+
+
+class GaveUp(MoMError):
+    """A consumer could not connect again in the time that it was given."""
+
+    code = "GAVE_UP"
+    retryable = True
+
+    def __init__(self, after: float, last: MoMError) -> None:
+        super().__init__(f"gave up after {after:g} s; the last failure: {last}")
+        self.last = last
+
+
+class Poisoned(MoMError):
+    """A named producer does not know what became of a message that it gave up, and stopped, so that its sequence is
+    not used for another message."""
+
+    code = "PRODUCER_POISONED"
+    outcome_unknown = True
+
+    def __init__(self, sequence: int) -> None:
+        super().__init__(f"the named producer stopped: the outcome of sequence {sequence} is unknown")
+        self.sequence = sequence
+
+
+class Closed(MoMError):
+    """The client, producer or consumer is closed."""
+
+    code = "CLOSED"
+
+    def __init__(self, what: str = "the producer") -> None:
+        super().__init__(f"{what} is closed")
+
+
+def blames_a_message(error: MoMError) -> bool:
+    """A broker refused because of a message's own properties, before it stored anything of it."""
+    if isinstance(error, Refused):
+        return error.code in ("MESSAGE_TOO_LARGE", "INVALID_NAME", "INVALID_ARGUMENT")
+    # The server library's own limit on decoding, which knows nothing of rmom's codes.
+    statuses = (grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT)
+    return isinstance(error, CallFailed) and error.status in statuses
+
+
+_ENDS_A_SUBSCRIPTION = frozenset(
+    {
+        "CHANNEL_NOT_FOUND",
+        "QUEUE_NOT_FOUND",
+        "QUEUE_REPLACED",
+        "OFFSET_OUT_OF_RANGE",
+        "STORE_WENT_BACK",
+        "INVALID_NAME",
+        "INVALID_ARGUMENT",
+    }
+)
+
+
+def ends_a_subscription(error: MoMError) -> bool:
+    """A consumer cannot go on, whatever it tries."""
+    if isinstance(error, Refused):
+        return error.code in _ENDS_A_SUBSCRIPTION
+    if isinstance(error, CallFailed):
+        return error.code in ("UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT")
+    return isinstance(error, (ConfigError, GaveUp, Closed))
+
+
+def hosted_at(error: MoMError) -> str | None:
+    """Where the refusing broker says that the queue is."""
+    if not isinstance(error, Refused) or error.code != "NOT_HOSTED":
+        return None
+    host, port = error.details.get("host", ""), error.details.get("port", "")
+    if not host or not port.isdigit() or not 0 < int(port) < 65_536:
+        return None
+    return authority(host, int(port))
+
+
+def authority(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"

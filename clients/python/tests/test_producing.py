@@ -1,0 +1,306 @@
+"""What a producer sends, and sends again, to brokers that lose acknowledgements, end streams, move and refuse."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+import rmom
+from rmom._effects import run
+from rmom._outbox import Outbox, Pending, message_id
+from rmom._producing import Producing
+from rmom._proto import messages_pb2 as wire
+
+from .world import QUEUE_ID, Script, World, gone, receipt, refusal
+
+
+class Application:
+    """Pushes, and runs a producer's program to its end."""
+
+    def __init__(self, world: World, *, name: str | None = None, delivery_timeout: float = 120) -> None:
+        self.world = world
+        self.producing = Producing(world.managers, "orders", name, delivery_timeout)
+        self.outbox: Outbox = world.outbox()
+        self.sent: list[Pending] = []
+
+    def push(self, *contents: str) -> None:
+        for content in contents:
+            pending = Pending(wire.PushMessage(content=content.encode()))
+            assert self.outbox.offer(pending)
+            self.sent.append(pending)
+
+    def run(self) -> None:
+        """Until everything that was pushed, and what the world has the application push, has an outcome."""
+        self.world.idle.append(self.outbox.end)
+        run(self.producing.run(self.outbox), self.world.perform)
+        assert self.outbox.accepted == self.outbox.resolved == len(self.sent)
+
+    def receipts(self) -> list[rmom.Receipt]:
+        return [receipt(pending) for pending in self.sent]
+
+    def errors(self) -> list[rmom.NotDelivered]:
+        found = []
+        for pending in self.sent:
+            with pytest.raises(rmom.NotDelivered) as raised:
+                receipt(pending)
+            found.append(raised.value)
+        return found
+
+
+def test_pushes_are_batched_and_receipts_are_exact() -> None:
+    world = World()
+    world.contents.append("foreign")
+    app = Application(world)
+    app.push("a")
+    world.idle.append(lambda: app.push("b", "c", "d"))
+    app.run()
+    assert world.contents == ["foreign", "a", "b", "c", "d"]
+    assert world.seen == ["b1:1 from 1 queue 0", "run 1..1 lowest 1", "run 2..4 lowest 2"]
+    assert [(one.sequence, one.offset, one.duplicate) for one in app.receipts()] == [
+        (1, 2, False),
+        (2, 3, False),
+        (3, 4, False),
+        (4, 5, False),
+    ]
+
+
+def test_offsets_that_others_may_have_taken_are_not_guessed() -> None:
+    world = World()
+    app = Application(world)
+    app.push("a")
+
+    def push_after_another() -> None:
+        world.contents.append("foreign")
+        app.push("b", "c")
+
+    world.idle.append(push_after_another)
+    app.run()
+    assert [one.offset for one in app.receipts()] == [1, None, 4]
+
+
+def test_message_ids_are_the_brokers() -> None:
+    # As rmom-core and the Rust client have it, for producer 7, queue 1, sequence 1.
+    assert str(message_id(uuid.UUID(int=7), 1, 1)) == "6b85be3e-5935-85c6-8000-000000000001"
+
+
+def test_a_lost_acknowledgement_is_resent_with_the_same_sequences_and_stored_once() -> None:
+    world = World()
+    world.pushes.append(Script(runs=1, store=True, end=gone()))
+    app = Application(world)
+    app.push("a")
+    world.idle.append(lambda: app.push("b", "c"))
+    app.run()
+    assert world.contents == ["a", "b", "c"]
+    assert world.seen == [
+        "b1:1 from 1 queue 0",
+        "run 1..1 lowest 1",
+        "run 2..3 lowest 2",
+        f"b1:1 from 2 queue {QUEUE_ID}",
+        "run 2..3 lowest 2",
+    ]
+    assert [one.duplicate for one in app.receipts()] == [False, True, True]
+
+
+def test_what_comes_after_a_failure_keeps_its_place_behind_what_failed() -> None:
+    world = World()
+    world.pushes.extend(
+        [
+            Script(runs=0, end=refusal("FENCED")),
+            Script(runs=1, store=True, end=refusal("OUTCOME_UNKNOWN")),
+            Script(runs=2, store=True, end=refusal("SEQUENCE_GAP", expected="9")),
+        ]
+    )
+    app = Application(world)
+    expected = [str(number) for number in range(9_000)]
+    app.push(*expected[:4_000])
+    world.idle.append(lambda: app.push(*expected[4_000:]))
+    app.run()
+    assert world.contents == expected
+    assert [one.sequence for one in app.receipts()] == list(range(1, 9_001))
+
+
+def test_a_queue_hosted_elsewhere_is_found_by_the_brokers_word() -> None:
+    world = World()
+    world.pushes.append(Script(refuse=refusal("NOT_HOSTED", host="b2", port="1")))
+    app = Application(world)
+    app.push("a")
+    before = world.now
+    app.run()
+    assert world.now == before, "a word of where to go needs no wait"
+    assert world.seen == ["b1:1 from 1 queue 0", "b2:1 from 1 queue 0", "run 1..1 lowest 1"]
+
+
+def test_brokers_that_point_at_each_other_do_not_make_the_client_spin() -> None:
+    world = World()
+    for number in range(20):
+        other = "b1" if number % 2 else "b2"
+        world.pushes.append(Script(refuse=refusal("NOT_HOSTED", host=other, port="1")))
+    app = Application(world)
+    app.push("a")
+    before = world.now
+    app.run()
+    assert world.now - before > 1
+    assert world.contents == ["a"]
+
+
+def test_a_dead_broker_is_left_for_the_one_that_the_manager_names() -> None:
+    world = World()
+    world.pushes.append(Script(runs=1, end=gone()))
+    app = Application(world)
+    app.push("a")
+
+    def move() -> None:
+        world.up.discard("b1:1")
+        world.host = "b2:1"
+        app.push("b")
+
+    world.idle.append(move)
+    app.run()
+    assert world.seen[-2:] == [f"b2:1 from 2 queue {QUEUE_ID}", "run 2..2 lowest 2"]
+    assert world.contents == ["a", "b"]
+
+
+def test_without_managers_the_last_host_is_tried_again() -> None:
+    world = World()
+    world.pushes.append(Script(runs=1, end=gone()))
+    app = Application(world)
+    app.push("a")
+
+    def cut() -> None:
+        world.up.discard("m1")
+        app.push("b")
+
+    world.idle.append(cut)
+    app.run()
+    assert world.contents == ["a", "b"]
+
+
+def test_a_silent_broker_is_left() -> None:
+    world = World(ack_timeout=5)
+    world.pushes.append(Script(runs=0, store=True))
+    app = Application(world)
+    app.push("a")
+    before = world.now
+    app.run()
+    assert 5 <= world.now - before < 6
+    assert app.receipts()[0].duplicate
+    assert world.contents == ["a"]
+
+
+def test_a_broker_that_acknowledges_what_it_was_not_sent_is_left() -> None:
+    world = World()
+    world.pushes.append(Script(lies=True))
+    app = Application(world)
+    app.push("a")
+    app.run()
+    assert app.receipts()[0].duplicate
+    assert world.contents == ["a"]
+
+
+def test_a_refused_message_fails_alone_and_takes_no_sequence() -> None:
+    world = World()
+    app = Application(world)
+    app.push("a", "poison", "b")
+    app.run()
+    assert world.contents == ["a", "b"]
+    with pytest.raises(rmom.NotDelivered, match="MESSAGE_TOO_LARGE") as raised:
+        receipt(app.sent[1])
+    assert not raised.value.outcome_unknown
+    # The others are stored; the second of them under a new identity, whose sequences start again.
+    assert [receipt(app.sent[at]).sequence for at in (0, 2)] == [1, 1]
+
+
+def test_what_is_given_up_never_shares_a_sequence_with_another_message() -> None:
+    world = World()
+    world.pushes.append(Script(runs=1, store=True))
+    app = Application(world, delivery_timeout=10)
+    app.push("a")
+    world.idle.append(lambda: app.push("given up, but stored"))
+    world.idle.append(lambda: app.push("b"))
+    before = world.now
+    app.run()
+    assert 10 <= world.now - before < 11
+    with pytest.raises(rmom.NotDelivered) as raised:
+        receipt(app.sent[1])
+    assert (raised.value.code, raised.value.outcome_unknown) == ("DELIVERY_TIMEOUT", True)
+    # Under the old identity this one would be taken for a duplicate of sequence 2, and lost.
+    assert (receipt(app.sent[2]).sequence, receipt(app.sent[2]).duplicate) == (1, False)
+    assert world.contents == ["a", "given up, but stored", "b"]
+
+
+def test_what_was_never_sent_is_known_not_to_be_stored() -> None:
+    world = World()
+    world.host = None
+    app = Application(world, delivery_timeout=10)
+    app.push("a", "b")
+    before = world.now
+    app.run()
+    assert 10 <= world.now - before < 11
+    for error in app.errors():
+        assert (error.code, error.outcome_unknown) == ("DELIVERY_TIMEOUT", False)
+        assert "NO_BROKER" in str(error)
+
+
+def test_a_named_producer_that_gives_up_what_may_be_stored_stops() -> None:
+    world = World()
+    world.pushes.append(Script(runs=0, store=True))
+    app = Application(world, name="import", delivery_timeout=10)
+    assert run(app.producing.open_named(), world.perform) == 0
+    app.push("a")
+    run(app.producing.run(app.outbox), world.perform)
+    assert app.errors()[0].outcome_unknown
+    with pytest.raises(rmom.Poisoned):
+        app.push("b")
+    assert world.seen[:2] == ["b1:1 open producer", f"b1:1 from 1 queue {QUEUE_ID} incarnation 1"]
+
+
+def test_a_named_producer_takes_its_next_incarnation_after_a_refused_message() -> None:
+    world = World()
+    app = Application(world, name="import")
+    world.opened_last = 5
+    assert run(app.producing.open_named(), world.perform) == 5
+    app.push("poison")
+    world.idle.append(lambda: app.push("a"))
+    app.run()
+    assert receipt(app.sent[1]).sequence == 6
+    assert world.seen.count("b1:1 open producer") == 2
+    assert world.contents == ["a"]
+
+
+@pytest.mark.parametrize("code", ["QUEUE_NOT_FOUND", "PRODUCER_FENCED", "A_CODE_OF_THE_FUTURE"])
+def test_a_final_refusal_ends_the_producer(code: str) -> None:
+    world = World()
+    world.pushes.append(Script(refuse=refusal(code)))
+    app = Application(world)
+    app.push("a")
+    app.run()
+    assert [error.code for error in app.errors()] == [code]
+    with pytest.raises(rmom.Refused, match=code):
+        app.push("b")
+
+
+def test_a_queue_of_the_same_label_is_another_queue() -> None:
+    world = World()
+    world.pushes.append(Script(runs=1, end=gone()))
+    app = Application(world)
+    app.push("a")
+
+    def replace() -> None:
+        world.queue_id = QUEUE_ID + 1
+        app.push("b")
+
+    world.idle.append(replace)
+    app.run()
+    with pytest.raises(rmom.NotDelivered, match="QUEUE_REPLACED"):
+        receipt(app.sent[1])
+    assert world.contents == ["a"]
+
+
+def test_no_more_is_accepted_than_may_be_in_flight() -> None:
+    outbox = World().outbox(max_messages=2)
+    assert [outbox.offer(Pending(wire.PushMessage(content=b"x"))) for _ in range(3)] == [True, True, False]
+    run_ = outbox.take()
+    assert run_ is not None
+    outbox.resolve(run_.messages[:1], 1, rmom.Closed())
+    assert outbox.offer(Pending(wire.PushMessage(content=b"x")))

@@ -1,0 +1,78 @@
+"""TLS to managers and brokers, with certificates on both sides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from rmom_testing.clusters import start_server
+from rmom_testing.postgres import Postgres
+from rmom_testing.process import eventually
+
+import rmom
+from rmom import aio
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> rmom.Tls:
+    folder = tmp_path_factory.mktemp("tls")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    for name, subject in (("server", "127.0.0.1"), ("client", "client.example")):
+        certificate = authority.issue_cert(subject)
+        certificate.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
+        certificate.private_key_pem.write_to_path(str(folder / f"{name}.key"))
+    return rmom.Tls(str(folder / "ca.pem"), str(folder / "client.pem"), str(folder / "client.key"))
+
+
+@pytest.fixture(scope="module")
+def manager(tls: rmom.Tls, postgres: Postgres) -> Iterator[str]:
+    """The URL of a manager of one broker, both of which speak TLS only, and ask for certificates."""
+    folder, url = Path(tls.ca).parent, postgres.create_database()
+    broker = (
+        f'host: 127.0.0.1\nport: PORT\nexternal_port: PORT\ndatabase:\n  url: "{url}"\n'
+        "tls: {cert: server.pem, key: server.key, client_ca: ca.pem}\n"
+    )
+    managing = (
+        f'[default]\nport = PORT\nmanager_cycle_millis = 200\n[default.databases.rmom_manager]\nurl = "{url}"\n'
+        '[default.tls]\ncert = "server.pem"\nkey = "server.key"\nca = "ca.pem"\nclient_ca = "ca.pem"\n'
+    )
+    processes = [start_server(folder, "rmom-broker", "broker", broker)[0]]
+    process, where = start_server(folder, "rmom-manager", "manager", managing)
+    yield f"https://{where}"
+    for one in [*processes, process]:
+        one.close()
+
+
+def test_push_and_receive_over_tls(manager: str, tls: rmom.Tls) -> None:
+    with rmom.Client(manager, tls=tls) as client:
+
+        def one_is_live() -> bool:
+            try:
+                return any(broker.live for broker in client.admin.brokers())
+            except rmom.MoMError:
+                return False
+
+        eventually("the broker is alive", one_is_live)
+        client.admin.create_queue("tls")
+        channel = client.admin.create_channel("tls")
+        with client.producer("tls") as producer, client.subscribe(channel) as consumer:
+            producer.push("x")
+            assert consumer.next(30).text == "x"
+
+    async def main() -> None:
+        async with aio.Client(manager, tls=tls) as client:
+            async with client.producer("tls", name="named") as producer:
+                await producer.push("y")
+            async with client.subscribe(channel) as consumer:
+                assert [(await consumer.next()).text for _ in range(2)] == ["x", "y"]
+
+    asyncio.run(main())
+
+
+def test_strangers_are_refused(manager: str, tls: rmom.Tls) -> None:
+    with rmom.Client(manager, tls=rmom.Tls(tls.ca)) as client, pytest.raises(rmom.Unreachable):
+        client.admin.queues()
