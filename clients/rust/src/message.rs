@@ -119,7 +119,7 @@ pub struct Message {
     pub topic: Option<String>,
     /// What the pusher added.
     pub headers: Vec<Header>,
-    /// The lifetime it was pushed with; none: the broker's default.
+    /// Its lifetime, which is the broker's default if it was pushed without; none: for ever.
     pub ttl: Option<Duration>,
 }
 
