@@ -1,0 +1,73 @@
+//! Queues that leave their broker and come back while it finds out what became of an append.
+
+use std::time::Duration;
+
+use rmom_core::{
+    broker::{ProducerStamp, PushRequest},
+    model::{ProducerKey, Sequence},
+};
+
+use super::{expect, faults::Fault, label, push, stamp, world::World};
+
+#[tokio::test(start_paused = true)]
+async fn an_append_is_not_made_again_after_somebody_else_owned_the_queue() {
+    let world = World::new();
+    let (one, two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let id = stamp(1).key.id;
+    let pushed = |incarnation, content| {
+        let key = ProducerKey { id, incarnation };
+        let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
+        PushRequest { producer: Some((producer, Sequence::new(1))), ..push(content) }
+    };
+    let first = one.open_producer(&label("q"), id).await.unwrap().incarnation;
+    world.store.next_append(Fault::LoseBefore);
+    world.store.claims_fail(true);
+    let pushing = tokio::spawn({
+        let (one, push) = (one.clone(), pushed(first, "of the first incarnation"));
+        async move { one.push(push).await }
+    });
+    // By now the attempts to claim are far apart, so that the other owns the queue between two of them.
+    world.sleep(Duration::from_secs(4)).await;
+    world.store.claims_fail(false);
+    world.assign("q", 2).await.unwrap();
+    let opened = two.open_producer(&label("q"), id).await.unwrap();
+    world.assign("q", 1).await.unwrap();
+    assert_eq!(opened.last_sequence, Sequence::ZERO);
+    pushing.await.unwrap().expect_err("a later incarnation was told that it is not stored");
+    let receipt = loop {
+        if let Ok(receipt) = one.push(pushed(opened.incarnation, "1")).await {
+            break receipt;
+        }
+        world.settle().await;
+    };
+    assert!(!receipt.duplicate);
+    assert_eq!(world.log("q").await, expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_ends_does_not_make_its_successor_accuse_the_store() {
+    let world = World::new();
+    let (one, _two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    world.store.next_append(Fault::LoseAfter);
+    world.store.claim_time(Duration::from_millis(500));
+    let held_up = tokio::spawn({
+        let one = one.clone();
+        async move { one.push(push("1")).await }
+    });
+    world.settle().await;
+    world.assign("q", 2).await.unwrap();
+    one.refresh().await.unwrap();
+    world.assign("q", 1).await.unwrap();
+    // The new task's claim overtakes the old one's, which is on its way still; but it learns late how the log ends.
+    world.store.claim_time(Duration::ZERO);
+    world.store.tail_time(Duration::from_secs(1));
+    one.refresh().await.unwrap();
+    world.sleep(Duration::from_millis(10)).await;
+    world.store.tail_time(Duration::ZERO);
+    held_up.await.unwrap().expect_err("there was another claim before it was found");
+    world.sleep(Duration::from_secs(2)).await;
+    one.push(push("2")).await.unwrap();
+    assert_eq!(world.log("q").await, expect(1..=2));
+}
