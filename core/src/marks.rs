@@ -147,6 +147,7 @@ marks! {
     LookupActivated: "lookup: an unknown queue was the broker's own, and was activated",
     LookupElsewhere: "lookup: an unknown queue was another broker's",
     LookupNotFound: "lookup: an unknown queue did not exist",
+    HostedPredecessor: "lookup: what was hosted was deleted since, and another queue had its label",
     ActivationAwaited: "request: waited for an activation",
     ActivationTimedOut: "request: refused, the queue was not active in time",
 

@@ -1,11 +1,14 @@
-//! Queues that leave their broker and come back while it finds out what became of an append.
+//! Queues that leave their broker and come back: while it finds out what became of an append, or as another queue of the
+//! same label.
 
 use std::time::Duration;
 
 use rmom_core::{
-    broker::{ProducerStamp, PushRequest},
-    model::{ProducerKey, Sequence},
+    broker::{BrokerError, ProducerStamp, PushRequest},
+    model::{ChannelId, ProducerKey, Sequence, Start, Topic},
+    ports::{Catalog as _, CreateChannel, CreateQueue},
 };
+use uuid::Uuid;
 
 use super::{expect, faults::Fault, label, push, stamp, world::World};
 
@@ -70,4 +73,33 @@ async fn a_task_that_ends_does_not_make_its_successor_accuse_the_store() {
     world.sleep(Duration::from_secs(2)).await;
     one.push(push("2")).await.unwrap();
     assert_eq!(world.log("q").await, expect(1..=2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_means_the_new_queue_is_not_taken_for_one_who_means_the_old() {
+    let world = World::new();
+    let one = world.broker(1).await;
+    for open in [true, false] {
+        let old = one.create_queue(&label("q")).await.unwrap();
+        let broker = world.store.queue_by_id(old).await.unwrap().unwrap().assignee.unwrap().0;
+        // The broker has not heard of it.
+        assert!(world.store.delete_queue(old).await.unwrap());
+        let create = CreateQueue { label: label("q"), assignee: Some(broker), request: Uuid::from_u128(9) };
+        let queue = world.store.create_queue(&create).await.unwrap().id;
+        if open {
+            let meant = PushRequest { queue: Some(queue), ..push("1") };
+            assert_eq!(one.push(meant).await.unwrap().queue, queue);
+        } else {
+            let (id, topic, start) = (ChannelId::new(Uuid::from_u128(7)), Topic::NONE, Start::Earliest);
+            world.store.create_channel(&CreateChannel { id, queue, topic, start }).await.unwrap();
+            assert_eq!(world.subscribe(&one, id, None).await.unwrap().queue(), queue);
+        }
+        // Whoever means the old one learns that it is gone.
+        let meant = PushRequest { queue: Some(old), ..push("1") };
+        assert_eq!(one.push(meant).await.unwrap_err(), BrokerError::QueueReplaced { queue: old });
+        let never = queue.next();
+        let meant = PushRequest { queue: Some(never), ..push("1") };
+        assert_eq!(one.push(meant).await.unwrap_err(), BrokerError::QueueReplaced { queue: never });
+        one.delete_queue(&label("q")).await.unwrap();
+    }
 }
