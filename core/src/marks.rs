@@ -86,9 +86,11 @@ marks! {
     RecoveredStored: "recovery: the append was found stored",
     RecoveredAbsent: "recovery: the append was found absent and sent again",
     RecoveryLostQueue: "recovery: the queue had another owner, or was deleted",
+    RecoverySawAnotherOwner: "recovery: given up, there had been another owner since, and the queue was activated again",
     RecoveryRetried: "recovery: tried again, the store had failed",
     RecoveryTimedOut: "recovery: given up, pushers were told that the outcome is unknown",
     StoreClockBehind: "append: the store's clock was behind the queue's last message",
+    StoreClockSetBack: "append: showed that the store's clock had been set back",
 
     // Producers.
     DuplicateStored: "push: a duplicate of one that was stored",
@@ -145,6 +147,7 @@ marks! {
     LookupActivated: "lookup: an unknown queue was the broker's own, and was activated",
     LookupElsewhere: "lookup: an unknown queue was another broker's",
     LookupNotFound: "lookup: an unknown queue did not exist",
+    HostedPredecessor: "lookup: what was hosted was deleted since, and another queue had its label",
     ActivationAwaited: "request: waited for an activation",
     ActivationTimedOut: "request: refused, the queue was not active in time",
 

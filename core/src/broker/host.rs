@@ -182,7 +182,7 @@ impl Host {
             let attempt = self.inner.store.register_broker(&settings.addr, incarnation, settings.lease);
             let error = match tokio::time::timeout(settings.store_timeout, attempt).await {
                 Ok(Ok(registration)) => {
-                    self.inner.clock.read(registration.store_time);
+                    self.inner.clock.read(asked_at, registration.store_time);
                     self.inner.lease.renewed(asked_at, settings.lease);
                     tracing::info!(broker = %registration.broker, addr = %settings.addr, %incarnation, "registered");
                     return (registration.broker, registration.generation);
@@ -265,9 +265,13 @@ impl Host {
 
     fn queue_ended(&mut self, ended: &Handle, why: &BrokerError) {
         let mut hosted = self.inner.queues.write();
-        // The label may name a later task by now.
-        if hosted.get(&ended.shared.label).is_some_and(|handle| Arc::ptr_eq(&handle.shared, &ended.shared)) {
-            hosted.remove(&ended.shared.label);
+        match hosted.get(&ended.shared.label) {
+            Some(handle) if Arc::ptr_eq(&handle.shared, &ended.shared) => {
+                hosted.remove(&ended.shared.label);
+            }
+            // The label names a later task by now. Of the same queue: the one that ended may have claimed it after that one.
+            Some(handle) if handle.shared.id == ended.shared.id => handle.verify(),
+            _ => {}
         }
         if matches!(why, BrokerError::QueueReplaced { .. }) {
             self.confirmed.remove(&ended.shared.id);
@@ -347,7 +351,7 @@ async fn keep_lease(
                 }
                 mark!(LeaseCameBackUnchanged if lapsed && renewal.generation == generation);
                 mark!(LeaseCameBackChanged if lapsed && renewal.generation != generation);
-                inner.clock.read(renewal.store_time);
+                inner.clock.read(asked_at, renewal.store_time);
                 inner.lease.renewed(asked_at, lease);
                 inner.draining.store(renewal.draining, Relaxed);
                 let went_back = renewal.renewals <= renewals || renewal.generation < generation;

@@ -44,21 +44,53 @@ impl Lease {
 /// arrived. It is behind by less than the round trip that brought it.
 #[derive(Debug, Default)]
 pub(super) struct StoreClock {
-    last: Mutex<Option<(StoreTime, Instant)>>,
+    readings: Mutex<Readings>,
+}
+
+#[derive(Debug, Default)]
+struct Readings {
+    /// What the store's clock showed, and when that was known here.
+    last: Option<(StoreTime, Instant)>,
+    /// When the estimate was last found to be ahead: what was asked for before tells an earlier time.
+    lowered_at: Option<Instant>,
+}
+
+impl Readings {
+    fn at_least(&self) -> StoreTime {
+        self.last.map_or(StoreTime::default(), |(store_time, at)| {
+            store_time.plus_millis(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
+        })
+    }
 }
 
 impl StoreClock {
-    /// Takes a reading that has just arrived. When a batch was stored is none: that can be ahead of the store's clock,
-    /// because it never goes back within a queue, and the clock may.
-    pub(super) fn read(&self, store_time: StoreTime) {
-        *self.last.lock() = Some((store_time, Instant::now()));
+    /// Takes a reading that has just arrived, and was asked for at `asked_at`. When a batch was stored is none: that can be
+    /// ahead of the store's clock, because it never goes back within a queue, and the clock may.
+    pub(super) fn read(&self, asked_at: Instant, store_time: StoreTime) {
+        let mut readings = self.readings.lock();
+        let now = Instant::now();
+        if store_time < readings.at_least() {
+            readings.lowered_at = Some(now);
+        } else if readings.lowered_at.is_some_and(|lowered_at| asked_at < lowered_at) {
+            return;
+        }
+        readings.last = Some((store_time, now));
+    }
+
+    /// A batch was stored at `stored_at`, and was sent when the estimate was `when_sent`. That it is the earlier of the two
+    /// shows that the clock was set back; what was just stored must not be taken for expired.
+    pub(super) fn stored(&self, when_sent: StoreTime, stored_at: StoreTime) {
+        let mut readings = self.readings.lock();
+        if stored_at < when_sent && stored_at < readings.at_least() {
+            mark!(StoreClockSetBack);
+            let now = Instant::now();
+            *readings = Readings { last: Some((stored_at, now)), lowered_at: Some(now) };
+        }
     }
 
     /// The store's clock shows at least this; [`StoreTime::default`], when nothing is expired, before the first reading.
     pub(super) fn at_least(&self) -> StoreTime {
-        self.last.lock().map_or(StoreTime::default(), |(store_time, at)| {
-            store_time.plus_millis(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
-        })
+        self.readings.lock().at_least()
     }
 }
 
@@ -83,8 +115,27 @@ mod tests {
     async fn the_estimate_moves_with_time() {
         let clock = StoreClock::default();
         assert_eq!(clock.at_least(), StoreTime::default());
-        clock.read(StoreTime::from_millis(100));
+        clock.read(Instant::now(), StoreTime::from_millis(100));
         tokio::time::advance(Duration::from_millis(7)).await;
         assert_eq!(clock.at_least(), StoreTime::from_millis(107));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_just_stored_shows_that_the_clock_was_set_back() {
+        let millis = StoreTime::from_millis;
+        let clock = StoreClock::default();
+        let asked_at = Instant::now();
+        clock.read(asked_at, millis(100));
+        let sent = clock.at_least();
+        tokio::time::advance(Duration::from_millis(7)).await;
+        clock.stored(sent, millis(100));
+        assert_eq!(clock.at_least(), millis(107), "it was stored while the answer was on its way");
+        clock.stored(sent, millis(60));
+        assert_eq!(clock.at_least(), millis(60));
+        tokio::time::advance(Duration::from_millis(5)).await;
+        clock.read(asked_at, millis(108));
+        assert_eq!(clock.at_least(), millis(65), "the answer to an earlier question says nothing");
+        clock.read(Instant::now(), millis(66));
+        assert_eq!(clock.at_least(), millis(66));
     }
 }

@@ -319,7 +319,7 @@ impl Broker {
         {
             return Err(BrokerError::QueueReplaced { queue: position.queue });
         }
-        let mut handle = inner.hosted(&channel.label).await?;
+        let mut handle = inner.hosted_since(&channel.label, channel.queue).await?;
         let mut epoch = handle.served(inner.settings.activation_timeout).await?;
         let beyond = |end, epoch| request.position.is_some_and(|p| p.offset > end || p.epoch > epoch);
         if beyond(handle.shared.tail.end(), epoch) {
@@ -330,8 +330,11 @@ impl Broker {
             handle = inner.hosted(&channel.label).await?;
             epoch = handle.served(inner.settings.activation_timeout).await?;
         }
-        if handle.shared.id != channel.queue {
+        if handle.shared.id > channel.queue {
             return Err(BrokerError::ChannelNotFound(request.channel));
+        }
+        if handle.shared.id < channel.queue {
+            return Err(BrokerError::NotHosted { assignee: channel.assignee.map(|(_, addr)| addr) });
         }
         let end = handle.shared.tail.end();
         mark!(StartedAtChannelStart if request.position.is_none());
@@ -461,6 +464,18 @@ impl Inner {
             }
             None => Err(BrokerError::NotHosted { assignee: None }),
         }
+    }
+
+    /// As [`Inner::hosted`]. If what is hosted here is older than `queue`, it was deleted, and this broker does not know yet.
+    async fn hosted_since(&self, label: &QueueLabel, queue: QueueId) -> Result<Handle, BrokerError> {
+        let handle = self.hosted(label).await?;
+        if handle.shared.id >= queue {
+            return Ok(handle);
+        }
+        mark!(HostedPredecessor);
+        self.lookups.take()?;
+        self.refresh().await?;
+        self.hosted(label).await
     }
 
     /// A channel, from the store: it may have been deleted, or created by a manager, at any time.

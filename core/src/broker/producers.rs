@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bytes::Bytes;
 use prost::Message as _;
 use rmom_proto::storage::{ProducerLast, ProducerSnapshot};
+use tokio::time::Instant;
 
 use super::{BrokerError, ProducerStamp};
 use crate::{
@@ -22,6 +23,8 @@ pub(super) struct Last {
     pub(super) sequence: Sequence,
     pub(super) offset: Offset,
     pub(super) stored_at: StoreTime,
+    /// When this broker stored it, or found it stored.
+    seen_at: Instant,
 }
 
 /// What a run of pushes is, compared with what came before.
@@ -51,17 +54,21 @@ impl Producers {
                 let sequence = Sequence::parse(last.last_sequence)?;
                 let offset = Offset::parse(last.last_offset)?;
                 let stored_at = StoreTime::from_millis(last.stored_at_millis);
-                producers.stored.insert(id, Last { incarnation: last.incarnation, sequence, offset, stored_at });
+                let (incarnation, seen_at) = (last.incarnation, Instant::now());
+                producers.stored.insert(id, Last { incarnation, sequence, offset, stored_at, seen_at });
             }
         }
         Ok(producers)
     }
 
     /// What the store is to hold: everybody who pushed within `retention` of `now`, and all named producers, who go on
-    /// where they stopped however long ago that was.
+    /// where they stopped however long ago that was. The store's clock may be set forward, so for nobody to be forgotten
+    /// as much time has to pass here, too.
     pub(super) fn snapshot(&mut self, through: Offset, now: StoreTime, retention: Duration) -> Bytes {
         let opened = &self.opened;
-        self.stored.retain(|id, last| opened.contains_key(id) || now.since(last.stored_at) < retention);
+        self.stored.retain(|id, last| {
+            opened.contains_key(id) || now.since(last.stored_at) < retention || last.seen_at.elapsed() < retention
+        });
         let producers = self
             .stored
             .iter()
@@ -78,9 +85,15 @@ impl Producers {
 
     /// Takes note of stored messages.
     pub(super) fn store(&mut self, runs: &[Run], stored_at: StoreTime) {
+        let seen_at = Instant::now();
         for run in runs {
-            let last =
-                Last { incarnation: run.key.incarnation, sequence: run.last(), offset: run.last_offset(), stored_at };
+            let last = Last {
+                incarnation: run.key.incarnation,
+                sequence: run.last(),
+                offset: run.last_offset(),
+                stored_at,
+                seen_at,
+            };
             self.stored.insert(run.key.id, last);
             if self.accepted.get(&run.key.id).is_some_and(|&(_, sequence)| sequence <= last.sequence) {
                 self.accepted.remove(&run.key.id);
@@ -192,16 +205,23 @@ mod tests {
         assert_eq!(judge(&producers, stamp(2, 5), 5, 1), Ok(0));
     }
 
-    #[test]
-    fn a_snapshot_is_read_back_without_the_old() {
+    #[tokio::test(start_paused = true)]
+    async fn a_snapshot_is_read_back_without_the_old() {
         let mut producers = Producers::default();
         store(&mut producers, 1, 4);
         let retention = Duration::from_millis(10);
+        tokio::time::advance(Duration::from_millis(9)).await;
         let snapshot = producers.snapshot(Offset::new(104), StoreTime::from_millis(14), retention);
         let restored = Producers::restore(Some(&snapshot), Vec::new()).unwrap();
-        assert_eq!(restored.last(stamp(0, 1).key.id), producers.last(stamp(0, 1).key.id));
+        assert_eq!(restored.last(stamp(0, 1).key.id).map(|last| last.offset), Some(Offset::new(104)));
         assert_eq!(judge(&restored, stamp(0, 1), 4, 1), Ok(1));
-        let snapshot = producers.snapshot(Offset::new(104), StoreTime::from_millis(15), retention);
-        assert_eq!(Producers::restore(Some(&snapshot), Vec::new()).unwrap().last(stamp(0, 1).key.id), None);
+        let mut remembered = |now| {
+            let snapshot = producers.snapshot(Offset::new(104), StoreTime::from_millis(now), retention);
+            Producers::restore(Some(&snapshot), Vec::new()).unwrap().last(stamp(0, 1).key.id).is_some()
+        };
+        assert!(remembered(1_000), "the clock was set forward");
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(remembered(14), "the clock was set back");
+        assert!(!remembered(15));
     }
 }

@@ -140,12 +140,21 @@ impl Answer {
 impl Inner {
     async fn queue_for_push(&self, label: &QueueLabel, queue: Option<QueueId>) -> Result<Handle, BrokerError> {
         self.ready()?;
-        let handle = self.hosted(label).await?;
+        let handle = match queue {
+            Some(queue) => self.hosted_since(label, queue).await?,
+            None => self.hosted(label).await?,
+        };
         if let Some(queue) = queue
             && queue != handle.shared.id
         {
-            mark!(PushQueueReplaced);
-            return Err(BrokerError::QueueReplaced { queue });
+            self.lookups.take()?;
+            return Err(match self.read(self.store.queue_by_id(queue)).await? {
+                Some(record) => BrokerError::NotHosted { assignee: record.assignee.map(|(_, addr)| addr) },
+                None => {
+                    mark!(PushQueueReplaced);
+                    BrokerError::QueueReplaced { queue }
+                }
+            });
         }
         handle.served(self.settings.activation_timeout).await?;
         Ok(handle)

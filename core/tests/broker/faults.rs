@@ -47,6 +47,8 @@ pub(super) struct Faulty {
     down: AtomicBool,
     appends_fail: AtomicBool,
     claims_fail: AtomicBool,
+    claim_time: Mutex<Duration>,
+    tail_time: Mutex<Duration>,
     trim_time: Mutex<Duration>,
     channel_time: Mutex<Duration>,
     lose_renewal: AtomicBool,
@@ -62,6 +64,8 @@ impl Faulty {
             down: AtomicBool::new(false),
             appends_fail: AtomicBool::new(false),
             claims_fail: AtomicBool::new(false),
+            claim_time: Mutex::default(),
+            tail_time: Mutex::default(),
             trim_time: Mutex::default(),
             channel_time: Mutex::default(),
             lose_renewal: AtomicBool::new(false),
@@ -89,6 +93,16 @@ impl Faulty {
     /// The next renewal of a lease gets no answer.
     pub(super) fn lose_renewal(&self) {
         self.lose_renewal.store(true, SeqCst);
+    }
+
+    /// How long claims are under way from now on, before they are carried out.
+    pub(super) fn claim_time(&self, time: Duration) {
+        *self.claim_time.lock() = time;
+    }
+
+    /// How long the ends of logs are under way from now on. They say how it was before.
+    pub(super) fn tail_time(&self, time: Duration) {
+        *self.tail_time.lock() = time;
     }
 
     /// How long trims take from now on.
@@ -182,7 +196,6 @@ pass! {
 
 pass! {
     Log {
-        fn tail(queue: QueueId) -> Result<LogTail, StoreError>;
         fn headers(queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError>;
         fn read(queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError>;
         fn stats(queue: QueueId, through: Offset) -> Result<LogStats, StoreError>;
@@ -194,7 +207,16 @@ pass! {
         if self.claims_fail.load(SeqCst) {
             return Err(StoreError::Unavailable("claims are to fail".into()).into());
         }
+        let time = *self.claim_time.lock();
+        tokio::time::sleep(time).await;
         self.store().await?.claim(claim).await
+    }
+
+    async fn tail(&self, queue: QueueId) -> Result<LogTail, StoreError> {
+        let time = *self.tail_time.lock();
+        let tail = self.store().await?.tail(queue).await;
+        tokio::time::sleep(time).await;
+        tail
     }
 
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {

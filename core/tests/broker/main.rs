@@ -1,6 +1,8 @@
 //! Brokers over the in-memory store, with faults between them.
 
+mod clocks;
 mod faults;
+mod returns;
 mod world;
 
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicI64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -26,13 +26,14 @@ use super::faults::Faulty;
 #[derive(Debug)]
 struct TokioClock {
     started: Instant,
-    set_back: AtomicU64,
+    /// How far it was set forward, or back if this is negative.
+    ahead: AtomicI64,
 }
 
 impl Clock for TokioClock {
     fn now(&self) -> StoreTime {
         let shows = 1_000_000 + u64::try_from(self.started.elapsed().as_millis()).unwrap();
-        StoreTime::from_millis(shows - self.set_back.load(SeqCst))
+        StoreTime::from_millis(shows.checked_add_signed(self.ahead.load(SeqCst)).unwrap())
     }
 }
 
@@ -59,7 +60,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let clock = Arc::new(TokioClock { started: Instant::now(), set_back: AtomicU64::new(0) });
+        let clock = Arc::new(TokioClock { started: Instant::now(), ahead: AtomicI64::new(0) });
         let entropy = Arc::new(Seeded(Mutex::new(StdRng::seed_from_u64(1))));
         Self { store: Faulty::new(clock.clone()), clock, entropy }
     }
@@ -88,7 +89,12 @@ impl World {
 
     /// Sets the store's clock back.
     pub(super) fn set_clock_back(&self, by: Duration) {
-        self.clock.set_back.store(u64::try_from(by.as_millis()).unwrap(), SeqCst);
+        self.clock.ahead.fetch_sub(i64::try_from(by.as_millis()).unwrap(), SeqCst);
+    }
+
+    /// Sets the store's clock forward.
+    pub(super) fn set_clock_forward(&self, by: Duration) {
+        self.clock.ahead.fetch_add(i64::try_from(by.as_millis()).unwrap(), SeqCst);
     }
 
     /// Lets everybody do what there is to do now.

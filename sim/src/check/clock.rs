@@ -34,13 +34,19 @@ impl StoreClock {
         self.lines.last().is_some_and(|&(since, _)| since > 0 && since >= micros)
     }
 
-    /// The latest that anybody can have taken the database's time for, at `micros` or before: also one who had read the
-    /// clock before it was set back.
-    pub(super) fn at_most(&self, micros: u64) -> u64 {
+    /// The latest that anybody who knows what was stored at `stored` can have taken the database's time for, from then to
+    /// `micros`. `stored_at_millis` is what the database took it for.
+    ///
+    /// Who had read the clock before it was set back goes on with what it read. But what is stored afterwards tells its owner
+    /// of it: after that it takes the time for no later than when this was stored, and what has passed since.
+    pub(super) fn at_most_since(&self, stored: u64, stored_at_millis: u64, micros: u64) -> u64 {
         let ends = self.lines.iter().skip(1).map(|&(since, _)| since).chain([u64::MAX]);
         let shown =
             self.lines.iter().zip(ends).filter(|((since, _), _)| *since <= micros).map(|(&(since, base), end)| {
                 let until = micros.min(end.saturating_add(self.stale_micros));
+                if end <= stored {
+                    return stored_at_millis + until.saturating_sub(stored) / 1_000;
+                }
                 base + (until - since) / 1_000
             });
         shown.max().unwrap_or(0) + GRAIN_MILLIS
@@ -89,7 +95,7 @@ mod tests {
     fn a_transaction_looked_at_it_earlier() {
         let trimmed = |at_millis| Event::Trimmed { queue_id: 1, through: 1, at_millis };
         let history = [record(100, trimmed(5_000)), record(200, trimmed(5_199)), record(300, trimmed(4_000))];
-        assert_eq!(StoreClock::new(&history, 0).at_most(300_000), 5_299 + GRAIN_MILLIS);
+        assert_eq!(StoreClock::new(&history, 0).at_most_since(0, 0, 300_000), 5_299 + GRAIN_MILLIS);
     }
 
     #[test]
@@ -99,9 +105,14 @@ mod tests {
             record(1_000, Event::StoreClock { from_millis: 6_000, to_millis: 3_000 }),
         ];
         let clock = StoreClock::new(&history, 500);
-        assert_eq!(clock.at_most(900_000), 5_900 + GRAIN_MILLIS);
-        assert_eq!(clock.at_most(1_200_000), 6_200 + GRAIN_MILLIS, "some have not heard that it was set back");
-        assert_eq!(clock.at_most(1_900_000), 6_500 + GRAIN_MILLIS, "by now they have, but have acted on it");
+        let at_most = |micros| clock.at_most_since(500_000, 5_500, micros);
+        assert_eq!(at_most(900_000), 5_900 + GRAIN_MILLIS);
+        assert_eq!(at_most(1_200_000), 6_200 + GRAIN_MILLIS, "some have not heard that it was set back");
+        assert_eq!(at_most(1_900_000), 6_500 + GRAIN_MILLIS, "by now they have, but have acted on it");
+        let at_most = |stored_at_millis, micros| clock.at_most_since(1_100_000, stored_at_millis, micros);
+        assert_eq!(at_most(3_100, 1_200_000), 3_200 + GRAIN_MILLIS, "who stored this has heard");
+        assert_eq!(at_most(6_000, 1_200_000), 6_100 + GRAIN_MILLIS, "or goes on from the last of the queue");
+        assert_eq!(at_most(6_000, 1_900_000), 6_400 + GRAIN_MILLIS);
         assert_eq!(clock.at_least(900_000, 950_000), 5_900 - GRAIN_MILLIS);
         assert_eq!(clock.at_least(900_000, 1_100_000), 3_000 - GRAIN_MILLIS);
         assert_eq!(clock.at_least(1_500_000, 1_600_000), 3_500 - GRAIN_MILLIS);

@@ -89,7 +89,7 @@ fn missing<'a, 'i>(
         match left.get(&stored.offset) {
             // An offset that was used twice cannot have both.
             Some(found) => **found != *stored && queue.at_offset(stored.offset).count() == 1,
-            None => queue.trimmed_by(stored.offset).is_none() && !index.may_be_expired(stored, now),
+            None => queue.trimmed_by(stored.offset).is_none() && !index.may_be_expired(message, now),
         }
     });
     let first = gone.next()?;

@@ -15,7 +15,7 @@ pub(super) use super::{
     queue::{Audit, Claim, Message, Queue, Trim},
     reader::{Reader, ReaderKind, Received},
 };
-use crate::history::{Event, Phase, Record, StoredMessage};
+use crate::history::{Event, Phase, Record};
 
 /// Of whatever happened, the index of the record that tells it.
 pub(super) type At = usize;
@@ -47,6 +47,7 @@ pub(super) struct Index<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) expiry: u64,
+    pub(super) clock: u64,
     pub(super) convergence: u64,
     pub(super) trim: u64,
 }
@@ -126,7 +127,7 @@ impl<'a> Index<'a> {
     pub(super) fn new(history: &'a [Record]) -> Self {
         let bounds = bounds(history);
         // A history that names no bounds has a clock all the same.
-        let stale = if bounds.convergence == u64::MAX { 0 } else { bounds.convergence };
+        let stale = if bounds.clock == u64::MAX { 0 } else { bounds.clock };
         let mut index = Self {
             history,
             bounds,
@@ -360,8 +361,9 @@ impl<'a> Index<'a> {
     }
 
     /// True if, at `micros`, somebody may rightly have held the message for expired.
-    pub(super) fn may_be_expired(&self, message: &StoredMessage, micros: u64) -> bool {
-        message.expires_at_millis.is_some_and(|expiry| expiry <= self.clock.at_most(micros))
+    pub(super) fn may_be_expired(&self, message: &Message<'a>, micros: u64) -> bool {
+        let latest = || self.clock.at_most_since(self.micros(message.at), message.stored_at_millis, micros);
+        message.stored.expires_at_millis.is_some_and(|expiry| expiry <= latest())
     }
 
     /// True if, at a record, it is right that a message is not given to anybody any more.
@@ -369,7 +371,7 @@ impl<'a> Index<'a> {
         let before = |earlier: Option<At>| earlier.is_some_and(|earlier| earlier <= at);
         before(queue.tombstoned)
             || self.went_back_after(message.at)
-            || self.may_be_expired(message.stored, self.micros(at))
+            || self.may_be_expired(message, self.micros(at))
             || queue.trimmed_by(message.stored.offset).is_some_and(|trim| trim.at <= at)
     }
 
@@ -381,10 +383,14 @@ impl<'a> Index<'a> {
 
 fn bounds(history: &[Record]) -> Bounds {
     let began = history.iter().find_map(|record| match record.event {
-        Event::Began { expiry_bound_millis, convergence_bound_millis, trim_bound_millis, .. } => {
-            Some(Bounds { expiry: expiry_bound_millis, convergence: convergence_bound_millis, trim: trim_bound_millis })
-        }
+        Event::Began {
+            expiry_bound_millis: expiry,
+            clock_bound_millis: clock,
+            convergence_bound_millis: convergence,
+            trim_bound_millis: trim,
+            ..
+        } => Some(Bounds { expiry, clock, convergence, trim }),
         _ => None,
     });
-    began.unwrap_or(Bounds { expiry: u64::MAX, convergence: u64::MAX, trim: u64::MAX })
+    began.unwrap_or(Bounds { expiry: u64::MAX, clock: u64::MAX, convergence: u64::MAX, trim: u64::MAX })
 }

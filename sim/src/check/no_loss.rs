@@ -310,6 +310,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_stored_after_the_clock_was_set_back_has_to_come() {
+        let mut run = Run::new();
+        run.wait(2_000).set_clock(-5_000).push("a").push_for("b", 1_000).push("c").wait(500);
+        guilty(run.clone().stream(1).see(1, [1, 3]), NoLoss);
+        innocent(run.wait(500).stream(1).see(1, [1, 3]));
+    }
+
+    #[test]
     fn what_is_alive_has_to_come() {
         let mut run = Run::new();
         run.push("a").push_for("b", 1_000).push("c").wait(100).stream(1).see(1, [1, 3]);

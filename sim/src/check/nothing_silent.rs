@@ -2,12 +2,12 @@
 
 use super::{
     Promise, Violation,
-    index::{Body, Call, CallKind, Index, Outcome, Push, Reader, brief},
+    index::{Body, Call, CallKind, Index, Outcome, Push, Queue, Reader, brief, folded},
 };
 use crate::history::{Event, Record};
 
-/// Every push and every call has an outcome in the end, every failure a code. What failed for certain is not stored. Health
-/// says what is.
+/// Every push and every call has an outcome in the end, every failure a code. What failed for certain is not stored. Nobody is
+/// told of a loss or a delete that there was not. Health says what is.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     if index.finished() {
@@ -15,7 +15,9 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         violations.extend(index.calls.values().filter_map(|call| unanswered_call(index, call)));
     }
     violations.extend(index.bodies.iter().filter_map(|(text, body)| stored_all_the_same(index, text, body)));
+    violations.extend(index.pushes.iter().filter_map(|(&number, push)| misinformed(index, number, push)));
     violations.extend(index.readers.iter().filter_map(|reader| without_reason(index, reader)));
+    violations.extend(index.readers.iter().filter_map(|reader| wrong_reason(index, reader)));
     violations.extend(index.history.iter().enumerate().filter_map(|(at, record)| {
         let what = untrue(record)?;
         Some(index.violation(Promise::NothingSilent, what, [at]))
@@ -60,6 +62,46 @@ fn stored_all_the_same(index: &Index<'_>, text: &str, body: &Body<'_>) -> Option
         );
         Some(index.violation(Promise::NothingSilent, what, records))
     })
+}
+
+/// A push that failed for a loss or a delete that there was not.
+fn misinformed(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
+    let Some((at, Outcome::Failed { code, .. })) = push.outcome else { return None };
+    if !index.went_back.is_empty() {
+        return None;
+    }
+    let meant = |id: u64, queue: &Queue<'_>| match push.queue_id {
+        Some(meant) => meant == id,
+        None => queue.label.as_ref().is_none_or(|label| *label == folded(push.label)),
+    };
+    let what = match code {
+        "STORE_WENT_BACK" => "the database lost nothing",
+        "QUEUE_REPLACED" => {
+            let mut meant = index.queues.iter().filter(|(id, queue)| meant(**id, queue)).peekable();
+            meant.peek()?;
+            if meant.any(|(_, queue)| queue.tombstoned.is_some_and(|tombstoned| tombstoned < at)) {
+                return None;
+            }
+            "nobody had deleted the queue"
+        }
+        _ => return None,
+    };
+    let what = format!("push {number} of {} to {:?} was told {code}, although {what}", brief(push.body), push.label);
+    Some(index.violation(Promise::NothingSilent, what, [push.at, at]))
+}
+
+/// A reader that was sent away for a delete that there was not. For a loss, see [`no_loss`](super::no_loss).
+fn wrong_reason(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
+    let (at, code) = reader.ended?;
+    code.filter(|code| *code == "QUEUE_REPLACED")?;
+    let id = index.queue_of(reader)?;
+    let queue = index.queues.get(&id)?;
+    let deleted = queue.tombstoned.is_some_and(|tombstoned| tombstoned < at);
+    if deleted || reader.after.is_some_and(|after| after.queue_id != id) || !index.went_back.is_empty() {
+        return None;
+    }
+    let what = format!("{} was told QUEUE_REPLACED, although nobody had deleted the queue", reader.name());
+    Some(index.violation(Promise::NothingSilent, what, [reader.began, at]))
 }
 
 fn without_reason(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
@@ -152,6 +194,29 @@ mod tests {
         let push = run.send("a");
         guilty(run.fail(push, "", true), NothingSilent);
         innocent(Run::new().consumer("b1", None).stop("b1", None));
+    }
+
+    #[test]
+    fn a_push_is_told_of_what_was_not() {
+        for code in ["STORE_WENT_BACK", "QUEUE_REPLACED"] {
+            let mut run = Run::new();
+            let push = run.send("a");
+            assert!(guilty(run.fail(push, code, false), NothingSilent).contains(code));
+        }
+        let mut run = Run::new();
+        let push = run.send("a");
+        innocent(run.delete().create(2).fail(push, "QUEUE_REPLACED", false));
+        let mut run = Run::new();
+        let push = run.send("a");
+        run.record("database", Event::StoreWentBack);
+        innocent(run.fail(push, "STORE_WENT_BACK", false));
+    }
+
+    #[test]
+    fn a_reader_is_told_of_a_delete_that_there_was_not() {
+        guilty(Run::new().stream(1).end(1, "QUEUE_REPLACED"), NothingSilent);
+        guilty(Run::new().consumer("b1", None).stop("b1", Some("QUEUE_REPLACED")), NothingSilent);
+        innocent(Run::new().stream(1).delete().end(1, "QUEUE_REPLACED"));
     }
 
     #[test]

@@ -92,6 +92,7 @@ impl Run {
         let began = Event::Began {
             seed: 1,
             expiry_bound_millis: 200,
+            clock_bound_millis: 1_000,
             convergence_bound_millis: 5_000,
             trim_bound_millis: 2_000,
         };

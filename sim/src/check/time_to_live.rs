@@ -112,7 +112,7 @@ fn late(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
 /// What had expired by then, and stayed so, must not be delivered to whoever asks at `asked`.
 fn expired_by(index: &Index<'_>, asked: u64) -> u64 {
     let bound = index.bounds.expiry.saturating_mul(1_000);
-    let to_notice = index.bounds.convergence.saturating_mul(1_000);
+    let to_notice = index.bounds.clock.saturating_mul(1_000);
     let before = asked.saturating_sub(bound);
     if index.clock.was_set_after(before.saturating_sub(to_notice)) { before.saturating_sub(to_notice) } else { before }
 }
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn the_clock_was_set_forward_long_ago() {
         let mut run = Run::new();
-        run.push_for("a", 20_000).wait(100).set_clock(25_000).wait(6_000);
+        run.push_for("a", 20_000).wait(100).set_clock(25_000).wait(1_500);
         guilty(run.stream(1).see(1, [1]), TimeToLive);
     }
 

@@ -73,6 +73,8 @@ pub enum Event {
         seed: u64,
         /// How late after its expiry a delivery may still start.
         expiry_bound_millis: u64,
+        /// Within what time every broker that serves has heard that the database's clock was set.
+        clock_bound_millis: u64,
         /// Within what time after the last fault everything has to be in order (promise 10), and a dead or replaced broker to
         /// be found out.
         convergence_bound_millis: u64,

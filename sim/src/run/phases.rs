@@ -27,6 +27,7 @@ pub(super) fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(
         Event::Began {
             seed: scenario.seed,
             expiry_bound_millis: millis(bounds.expiry),
+            clock_bound_millis: millis(bounds.clock),
             convergence_bound_millis: millis(bounds.convergence),
             trim_bound_millis: millis(bounds.trim),
         },

@@ -79,6 +79,9 @@ pub(super) struct Bounds {
     /// How late after its expiry a delivery may still start: a broker learns the database's time with one round trip, which
     /// takes at most the deadline of a call.
     pub(super) expiry: Duration,
+    /// Within what time every broker that serves has heard that the database's clock was set: it serves for as long as its
+    /// lease runs, which begins when it asks for the time.
+    pub(super) clock: Duration,
     /// Within what time after the last fault everything is in order.
     pub(super) convergence: Duration,
     /// Within what time after its expiry a message has to be gone from the store.
@@ -99,6 +102,7 @@ impl Bounds {
         let client = KEEPALIVE.max(OPEN_TIMEOUT) + LOOKUP_TIMEOUT * 2 + BACKOFF.1 * 2;
         Self {
             expiry: broker.store_timeout + SLACK,
+            clock: broker.lease + SLACK,
             convergence: failover + broker.recovery_timeout + client,
             trim: broker.trim_interval * 2 + broker.store_timeout * 2 + failover,
         }

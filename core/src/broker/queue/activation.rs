@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Depth, Phase, actor::Actor, actor::Log, batches::Batches};
 use crate::{
     broker::{BrokerError, producers::Producers},
@@ -107,6 +109,7 @@ impl Actor {
         let context = &self.context;
         let request = Claim { queue: self.shared.id, broker: context.broker, incarnation: context.incarnation, claim };
         let timeout = context.settings.store_timeout;
+        let asked_at = Instant::now();
         let claimed = match tokio::time::timeout(timeout, context.store.claim(&request)).await {
             Ok(claimed) => claimed,
             Err(_) => Err(StoreError::Unknown(format!("no answer to a claim within {timeout:?}")).into()),
@@ -114,7 +117,7 @@ impl Actor {
         match claimed {
             Ok(claimed) => {
                 super::super::count(&self.shared.counters.claims, 1);
-                context.clock.read(claimed.store_time);
+                context.clock.read(asked_at, claimed.store_time);
                 Ok(claimed.epoch)
             }
             Err(ClaimError::NotAssignee) => {

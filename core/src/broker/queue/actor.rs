@@ -109,6 +109,8 @@ impl Log {
 pub(super) struct InFlight {
     pub(super) sealed: Sealed,
     pub(super) epoch: Epoch,
+    /// The estimate of the store's clock then.
+    pub(super) sent_at: StoreTime,
     pub(super) append: Pin<Box<dyn Future<Output = Result<Appended, StoreError>> + Send>>,
 }
 
@@ -413,7 +415,12 @@ impl Actor {
             checksum: encoded.checksum,
         };
         let committer = self.context.committer.clone();
-        InFlight { sealed, epoch: log.epoch, append: Box::pin(async move { committer.append(batch).await }) }
+        InFlight {
+            sealed,
+            epoch: log.epoch,
+            sent_at: self.context.clock.at_least(),
+            append: Box::pin(async move { committer.append(batch).await }),
+        }
     }
 
     /// Draws the consequences of an append. On success there may be the same batch in flight again.
@@ -425,6 +432,7 @@ impl Actor {
     ) -> Result<Option<InFlight>, Next> {
         let error: BrokerError = match result {
             Ok(Appended::Stored { stored_at }) => {
+                self.context.clock.stored(in_flight.sent_at, stored_at);
                 self.committed(log, in_flight.sealed, in_flight.epoch, stored_at);
                 return Ok(None);
             }

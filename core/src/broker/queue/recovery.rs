@@ -20,7 +20,7 @@ enum Fate {
     Stored,
     /// It is not, and its place is free.
     Absent,
-    /// Its place is taken by somebody else's.
+    /// Its place is taken by somebody else's, or somebody else owned the queue meanwhile.
     Superseded,
 }
 
@@ -33,7 +33,8 @@ pub(super) struct Recovery {
 
 impl Actor {
     /// Creates a new epoch, after which the old append cannot land any more, and looks whether it did. Stored: the
-    /// pushers get their answer. Absent: the same batch is sent again, in its old place, until its time is up.
+    /// pushers get their answer. Absent: the same batch is sent again, in its old place, until its time is up. Neither, if
+    /// there was another owner in between: it may have told somebody what is stored, and by whom.
     pub(super) async fn recover(
         &mut self,
         log: &mut Log,
@@ -50,12 +51,12 @@ impl Actor {
             deadline: Instant::now() + self.context.settings.recovery_timeout,
             backoff: Backoff::new(),
         });
-        let mut claim = ClaimId::new(self.context.entropy.uuid());
+        // One for all attempts: made again, it finds itself, and what others claimed meanwhile is told apart.
+        let claim = ClaimId::new(self.context.entropy.uuid());
         let next = loop {
             match self.look(claim, log, &sealed, sent_under).await {
-                Ok((epoch, tail, fate)) => {
-                    log.epoch = epoch;
-                    self.set_phase(Phase::Serving(epoch));
+                Ok((tail, fate)) => {
+                    self.set_phase(Phase::Serving(log.epoch));
                     match fate {
                         Fate::Stored => {
                             mark!(RecoveredStored);
@@ -91,9 +92,6 @@ impl Actor {
                         break Next::Activate;
                     }
                     mark!(RecoveryRetried);
-                    if !error.is_unknown() {
-                        claim = ClaimId::new(self.context.entropy.uuid());
-                    }
                     recovery.backoff.wait(&*self.context.entropy).await;
                 }
             }
@@ -111,11 +109,17 @@ impl Actor {
     async fn look(
         &self,
         claim: ClaimId,
-        log: &Log,
+        log: &mut Log,
         sealed: &Sealed,
         sent_under: Epoch,
-    ) -> Result<(Epoch, LogTail, Fate), Failure> {
+    ) -> Result<(LogTail, Fate), Failure> {
         let epoch = self.claim(claim).await?;
+        // The next one, or this attempt's once more.
+        if epoch > log.epoch.next() {
+            mark!(RecoverySawAnotherOwner);
+            return Ok((LogTail::default(), Fate::Superseded));
+        }
+        log.epoch = epoch;
         let tail = self.read_tail().await?;
         self.check_confirmed(&tail, epoch)?;
         let encoded = &sealed.encoded;
@@ -126,6 +130,6 @@ impl Actor {
         } else {
             Fate::Superseded
         };
-        Ok((epoch, tail, fate))
+        Ok((tail, fate))
     }
 }

@@ -28,7 +28,7 @@ type Call = Pin<Box<dyn Future<Output = Result<Trimmed, LogError>> + Send>>;
 /// The trimming of one queue: at most one call of the store at a time, beside the appends.
 pub(super) struct Trimming {
     next: Instant,
-    running: Option<(Call, Offset)>,
+    running: Option<(Call, Offset, Instant)>,
     /// After a failure, not even openings make it try again earlier.
     not_before: Instant,
 }
@@ -75,14 +75,16 @@ impl Trimming {
         if self.running.is_none() {
             tokio::time::sleep_until(self.due(context, log)).await;
             self.next = Instant::now() + context.settings.trim_interval;
-            self.running = Some(start(context, shared, log));
+            let asked_at = Instant::now();
+            let (call, through) = start(context, shared, log);
+            self.running = Some((call, through, asked_at));
         }
-        let (call, through) = self.running.as_mut().expect("it runs, or was just started");
-        let (result, through) = (call.as_mut().await, *through);
+        let (call, through, asked_at) = self.running.as_mut().expect("it runs, or was just started");
+        let (result, through, asked_at) = (call.as_mut().await, *through, *asked_at);
         self.running = None;
         match result {
             Ok(trimmed) => {
-                context.clock.read(trimmed.store_time);
+                context.clock.read(asked_at, trimmed.store_time);
                 log.snapshot_through = through;
                 log.prove(Proof::Asked, Proof::Given);
                 log.next_expiry = log.next_expiry.min(trimmed.next_expiry);

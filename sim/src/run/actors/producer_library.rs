@@ -52,10 +52,12 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
             // Its failures came with the deliveries.
             let _ = producer.close().await;
         } else {
-            while me.stage.with(|state| state.open_pushes.values().any(|host| *host == me.host)) {
-                sleep(LOOK).await;
-            }
+            wait_for_outcomes(&me).await;
         }
+    }
+    // The workload can end before it is opened again.
+    if old.is_some() {
+        wait_for_outcomes(&me).await;
     }
     if is_finished(&me, number, &plan) {
         me.stage.with(|state| state.finished.insert(number));
@@ -65,6 +67,13 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
 /// True if the queue that the producer meant is not there.
 fn is_gone(code: &str) -> bool {
     matches!(code, "QUEUE_NOT_FOUND" | "QUEUE_REPLACED")
+}
+
+/// Until everything that this host pushed has an outcome.
+async fn wait_for_outcomes(me: &Me) {
+    while me.stage.with(|state| state.open_pushes.values().any(|host| *host == me.host)) {
+        sleep(LOOK).await;
+    }
 }
 
 fn is_finished(me: &Me, number: u8, plan: &ProducerPlan) -> bool {

@@ -1,0 +1,105 @@
+//! Queues that leave their broker and come back: while it finds out what became of an append, or as another queue of the
+//! same label.
+
+use std::time::Duration;
+
+use rmom_core::{
+    broker::{BrokerError, ProducerStamp, PushRequest},
+    model::{ChannelId, ProducerKey, Sequence, Start, Topic},
+    ports::{Catalog as _, CreateChannel, CreateQueue},
+};
+use uuid::Uuid;
+
+use super::{expect, faults::Fault, label, push, stamp, world::World};
+
+#[tokio::test(start_paused = true)]
+async fn an_append_is_not_made_again_after_somebody_else_owned_the_queue() {
+    let world = World::new();
+    let (one, two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let id = stamp(1).key.id;
+    let pushed = |incarnation, content| {
+        let key = ProducerKey { id, incarnation };
+        let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
+        PushRequest { producer: Some((producer, Sequence::new(1))), ..push(content) }
+    };
+    let first = one.open_producer(&label("q"), id).await.unwrap().incarnation;
+    world.store.next_append(Fault::LoseBefore);
+    world.store.claims_fail(true);
+    let pushing = tokio::spawn({
+        let (one, push) = (one.clone(), pushed(first, "of the first incarnation"));
+        async move { one.push(push).await }
+    });
+    // By now the attempts to claim are far apart, so that the other owns the queue between two of them.
+    world.sleep(Duration::from_secs(4)).await;
+    world.store.claims_fail(false);
+    world.assign("q", 2).await.unwrap();
+    let opened = two.open_producer(&label("q"), id).await.unwrap();
+    world.assign("q", 1).await.unwrap();
+    assert_eq!(opened.last_sequence, Sequence::ZERO);
+    pushing.await.unwrap().expect_err("a later incarnation was told that it is not stored");
+    let receipt = loop {
+        if let Ok(receipt) = one.push(pushed(opened.incarnation, "1")).await {
+            break receipt;
+        }
+        world.settle().await;
+    };
+    assert!(!receipt.duplicate);
+    assert_eq!(world.log("q").await, expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_ends_does_not_make_its_successor_accuse_the_store() {
+    let world = World::new();
+    let (one, _two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    world.store.next_append(Fault::LoseAfter);
+    world.store.claim_time(Duration::from_millis(500));
+    let held_up = tokio::spawn({
+        let one = one.clone();
+        async move { one.push(push("1")).await }
+    });
+    world.settle().await;
+    world.assign("q", 2).await.unwrap();
+    one.refresh().await.unwrap();
+    world.assign("q", 1).await.unwrap();
+    // The new task's claim overtakes the old one's, which is on its way still; but it learns late how the log ends.
+    world.store.claim_time(Duration::ZERO);
+    world.store.tail_time(Duration::from_secs(1));
+    one.refresh().await.unwrap();
+    world.sleep(Duration::from_millis(10)).await;
+    world.store.tail_time(Duration::ZERO);
+    held_up.await.unwrap().expect_err("there was another claim before it was found");
+    world.sleep(Duration::from_secs(2)).await;
+    one.push(push("2")).await.unwrap();
+    assert_eq!(world.log("q").await, expect(1..=2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_means_the_new_queue_is_not_taken_for_one_who_means_the_old() {
+    let world = World::new();
+    let one = world.broker(1).await;
+    for open in [true, false] {
+        let old = one.create_queue(&label("q")).await.unwrap();
+        let broker = world.store.queue_by_id(old).await.unwrap().unwrap().assignee.unwrap().0;
+        // The broker has not heard of it.
+        assert!(world.store.delete_queue(old).await.unwrap());
+        let create = CreateQueue { label: label("q"), assignee: Some(broker), request: Uuid::from_u128(9) };
+        let queue = world.store.create_queue(&create).await.unwrap().id;
+        if open {
+            let meant = PushRequest { queue: Some(queue), ..push("1") };
+            assert_eq!(one.push(meant).await.unwrap().queue, queue);
+        } else {
+            let (id, topic, start) = (ChannelId::new(Uuid::from_u128(7)), Topic::NONE, Start::Earliest);
+            world.store.create_channel(&CreateChannel { id, queue, topic, start }).await.unwrap();
+            assert_eq!(world.subscribe(&one, id, None).await.unwrap().queue(), queue);
+        }
+        // Whoever means the old one learns that it is gone.
+        let meant = PushRequest { queue: Some(old), ..push("1") };
+        assert_eq!(one.push(meant).await.unwrap_err(), BrokerError::QueueReplaced { queue: old });
+        let never = queue.next();
+        let meant = PushRequest { queue: Some(never), ..push("1") };
+        assert_eq!(one.push(meant).await.unwrap_err(), BrokerError::QueueReplaced { queue: never });
+        one.delete_queue(&label("q")).await.unwrap();
+    }
+}
