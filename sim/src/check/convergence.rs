@@ -1,13 +1,18 @@
 //! Promise 10: when faults stop, everything proceeds within the bound.
 
+use rmom_core::model::Code;
+
 use super::{
     Promise, Violation,
-    index::{Index, Push, brief},
+    index::{Index, Push, Reader, brief},
 };
 use crate::history::Event;
 
+/// What our client says of a broker that it lost, beside the [codes](Code) that mean trying again.
+const LOST: [&str; 2] = ["UNAVAILABLE", "UNREACHABLE"];
+
 /// The run did not run out of time; after it was healed everything was in order within the bound; and so had every push its
-/// answer. One that never has one is for [`nothing_silent`](super::nothing_silent).
+/// answer. One that never has one is for [`nothing_silent`](super::nothing_silent). No consumer ended for what passes.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     if let Some(at) = index.milestones.time_up
@@ -21,6 +26,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     }
     violations.extend(in_order_late(index));
     violations.extend(index.pushes.iter().filter_map(|(&number, push)| answered_late(index, number, push)));
+    violations.extend(index.readers.iter().filter_map(|reader| gave_up(index, reader)));
     violations
 }
 
@@ -57,6 +63,14 @@ fn answered_late(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Viol
     let late = (index.micros(at) - due) / 1_000;
     let what = format!("push {number} of {} to {:?} was answered {late} ms too late", brief(push.body), push.label);
     Some(index.violation(Promise::Convergence, what, [push.at, at]))
+}
+
+/// A consumer object ended for something after which it was to connect again: it would never have proceeded.
+fn gave_up(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
+    let (at, code) = reader.ended.filter(|_| reader.is_consumer())?;
+    let code = code.filter(|code| LOST.contains(code) || Code::from_wire(code).is_some_and(Code::is_retryable))?;
+    let what = format!("{} ended with {code}, which passes", reader.name());
+    Some(index.violation(Promise::Convergence, what, [reader.began, at]))
 }
 
 #[cfg(test)]
@@ -110,5 +124,17 @@ mod tests {
         assert!(
             guilty(run.ack(push).phase(Phase::Audit).audit(), Convergence).ends_with("was answered 1003 ms too late")
         );
+    }
+
+    #[test]
+    fn a_consumer_gives_up() {
+        for code in [None, Some("MESSAGE_TOO_LARGE"), Some("CRASHED")] {
+            innocent(Run::new().consumer("b1", None).stop("b1", code));
+        }
+        for code in ["UNAVAILABLE", "LEASE_EXPIRED", "DEADLINE_EXCEEDED"] {
+            guilty(Run::new().consumer("b1", None).stop("b1", Some(code)), Convergence);
+        }
+        // Whoever reads the raw wire connects again by itself.
+        innocent(Run::new().stream(1).end(1, "UNAVAILABLE").stream(2));
     }
 }

@@ -107,6 +107,11 @@ impl Fate {
         match &action {
             Action::Crash(host) => self.take_down(cluster, step, &host.to_string(), false),
             Action::PowerLoss(host) => self.take_down(cluster, step, &host.to_string(), true),
+            Action::Lose(host) => {
+                let host = host.to_string();
+                self.take_down(cluster, step, &host, true);
+                self.stage.with(|state| state.lost.insert(host));
+            }
             Action::Cut { between, and } => self.each(between, and, |a, b| cluster.cut(a, b)),
             Action::CutOneway { from, to } => self.each(from, to, |a, b| cluster.cut_oneway(a, b)),
             Action::Hold { between, and } => self.each(between, and, |a, b| cluster.hold(a, b)),
@@ -180,6 +185,11 @@ impl Fate {
             Action::Twin(host) => self.stop_twin(cluster, step, *host),
             // For good.
             Action::ClockJump { .. } | Action::DeleteChannel(_) => {}
+            Action::Lose(_) => {
+                // Nor does it end for the record, where it is seen to last.
+                self.active.insert(step);
+                return;
+            }
         }
         self.stage.history.record("fate", Event::FaultEnded { step });
         self.note_who_is_cut_off(cluster);
@@ -279,6 +289,11 @@ impl Fate {
     /// Those whom an action befalls; none if there is nothing for it to do, as when a scenario has lost hosts while it was
     /// shrunk.
     fn befallen(&self, action: &Action) -> Vec<Host> {
+        // That some of each kind are left is what the promises ask for.
+        let left = |kind: fn(&Host) -> bool| {
+            let of_kind = self.hosts.iter().filter(|host| kind(host));
+            self.stage.with(|state| of_kind.filter(|host| !state.lost.contains(&host.to_string())).count())
+        };
         let one = |host: Host| if self.hosts.contains(&host) { vec![host] } else { Vec::new() };
         let groups = |one: &[Host], other: &[Host]| {
             if self.pairs(one, other).is_empty() {
@@ -297,12 +312,14 @@ impl Fate {
             | Action::ClockJump { host, .. }
             | Action::Drain(host @ Host::Broker(_))
             | Action::Twin(host @ Host::Broker(_)) => one(*host),
+            Action::Lose(host @ Host::Broker(_)) if left(|host| matches!(host, Host::Broker(_))) > 1 => one(*host),
+            Action::Lose(host @ Host::Manager(_)) if left(|host| matches!(host, Host::Manager(_))) > 1 => one(*host),
             Action::Cut { between, and } | Action::Hold { between, and } | Action::Slow { between, and, .. } => {
                 groups(between, and)
             }
             Action::CutOneway { from, to } => groups(from, to),
             Action::Database(_) => one(Host::Database),
-            Action::Drain(_) | Action::Twin(_) => Vec::new(),
+            Action::Lose(_) | Action::Drain(_) | Action::Twin(_) => Vec::new(),
             Action::RecreateQueue(number) | Action::ChurnChannels { queue: number, .. } => queue(*number),
             Action::StallConsumer(number) | Action::LeaveConsumer(number) | Action::DeleteChannel(number) => {
                 one(Host::Consumer(*number))

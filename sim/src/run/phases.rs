@@ -105,7 +105,7 @@ fn unfinished(state: &State, pending: &[u64], hosts: &[String]) -> Option<String
     if let Some((broker, _)) = state.drains.iter().find(|(_, drain)| drain.is != (drain.wanted > 0)) {
         return Some(format!("the operator did not get done with draining broker-{broker}"));
     }
-    if let Some(host) = hosts.iter().find(|host| !state.well.contains(*host)) {
+    if let Some(host) = hosts.iter().find(|host| !state.well.contains(*host) && !state.lost.contains(*host)) {
         return Some(format!("{host} did not say that it is well"));
     }
     let unprobed = state.queues.iter().find(|queue| queue.id.is_none_or(|id| !state.probed.contains(&id)));

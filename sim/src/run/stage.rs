@@ -72,6 +72,8 @@ pub(super) struct State {
     pub(super) examined: bool,
     /// Hosts whose way to the database is blocked, with the simulated time in milliseconds since when.
     pub(super) cut_off: BTreeMap<String, u64>,
+    /// Hosts that do not come back.
+    pub(super) lost: BTreeSet<String>,
 }
 
 /// A queue, as the operator is to have it.

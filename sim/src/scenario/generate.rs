@@ -20,6 +20,9 @@ const SHORT: u64 = 500;
 /// How many of a hundred seeds have a theme beside.
 const THEMES: u32 = 20;
 
+/// How many of a hundred seeds lose hosts for good.
+const LOSSES: u32 = 20;
+
 /// A sort of step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sort {
@@ -97,6 +100,11 @@ impl Scenario {
         if draw.chance(THEMES) {
             let theme = draw.one_of(&Theme::ALL);
             theme.add_to(&mut scenario, &mut draw);
+        }
+        if draw.chance(LOSSES) {
+            let losses = draw.losses(&scenario);
+            scenario.steps.extend(losses);
+            scenario.steps.sort_by_key(|step| step.at_millis);
         }
         scenario
     }
@@ -227,6 +235,21 @@ impl Draw {
         }
         steps.sort_by_key(|step| step.at_millis);
         steps
+    }
+
+    /// Hosts that do not come back. Often they go as the last thing that happens, when nothing else moves their queues.
+    fn losses(&mut self, Scenario { topology, steps, .. }: &Scenario) -> Vec<Step> {
+        let lost = if self.chance(20) {
+            vec![self.manager(topology)]
+        } else if self.chance(40) {
+            let survivor = self.broker(topology);
+            (1..=topology.brokers).map(Host::Broker).filter(|broker| *broker != survivor).collect()
+        } else {
+            vec![self.broker(topology)]
+        };
+        let end = steps.iter().map(|step| step.at_millis + step.for_millis).max().unwrap_or(0);
+        let at_millis = if self.chance(60) { end } else { self.between(300, end.max(300)) };
+        lost.into_iter().map(|host| Step { at_millis, for_millis: 0, action: Action::Lose(host) }).collect()
     }
 
     /// The sorts of this seed.

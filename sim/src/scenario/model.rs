@@ -166,6 +166,8 @@ pub enum Action {
     Crash(Host),
     /// The host loses its power: as a crash, but nobody hears of it.
     PowerLoss(Host),
+    /// The broker or manager loses its power and does not come back. It is spared if it is the last of its kind.
+    Lose(Host),
     /// Nothing gets from one group to the other, nor back. What is sent meanwhile is lost.
     Cut {
         /// One side.
@@ -313,6 +315,7 @@ impl fmt::Display for Action {
         match self {
             Self::Crash(host) => write!(f, "{host} crashes"),
             Self::PowerLoss(host) => write!(f, "{host} loses its power"),
+            Self::Lose(host) => write!(f, "{host} is lost for good"),
             Self::Cut { between, and } => {
                 write!(f, "{} and {} are cut off from each other", group(between), group(and))
             }

@@ -22,6 +22,7 @@ impl Action {
         match self {
             Self::Crash(one) => host(*one).map(Self::Crash),
             Self::PowerLoss(one) => host(*one).map(Self::PowerLoss),
+            Self::Lose(one) => host(*one).map(Self::Lose),
             Self::Freeze(one) => host(*one).map(Self::Freeze),
             Self::Drain(one) => host(*one).map(Self::Drain),
             Self::ClockJump { host: one, millis } => host(*one).map(|host| Self::ClockJump { host, millis: *millis }),

@@ -139,6 +139,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => number.clone().prop_map(Action::LeaveConsumer),
         1 => number.prop_map(Action::DeleteChannel),
         1 => broker().prop_map(Action::Twin),
+        1 => broker().prop_map(Action::Lose),
     ]
 }
 

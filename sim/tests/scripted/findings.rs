@@ -92,6 +92,21 @@ fn no_progress_after_heal() {
     });
 }
 
+/// All brokers but one die for good, and so does a manager. The others do without them, and nobody may lose the last of a kind.
+#[test]
+fn hosts_that_never_come_back() {
+    play(&scenario(), &[Mark::MovedFromDead], |hand| {
+        let owner = hand.owner(1);
+        hand.begin(Action::Lose(owner));
+        for host in [brokers(), managers()].concat() {
+            hand.begin(Action::Lose(host));
+        }
+        hand.wait_for("another owner", claimed_again)?;
+        hand.wait_for("an acknowledgement", acknowledged)?;
+        Ok(())
+    });
+}
+
 /// A broker stands still with an append on its way, for longer than its lease. When it goes on, the append arrives: after
 /// another owner's claim, and too late.
 #[test]

@@ -119,6 +119,8 @@ pub(crate) enum FaultKind {
     Crash,
     /// A host loses its power.
     PowerLoss,
+    /// A broker or manager does not come back.
+    Loss,
     /// Links are cut, in both directions or one.
     Cut,
     /// What is sent arrives late.

@@ -53,6 +53,7 @@ fn kind(action: &Action) -> FaultKind {
     match action {
         Action::Crash(_) => FaultKind::Crash,
         Action::PowerLoss(_) => FaultKind::PowerLoss,
+        Action::Lose(_) => FaultKind::Loss,
         Action::Cut { .. } | Action::CutOneway { .. } => FaultKind::Cut,
         Action::Hold { .. } => FaultKind::Hold,
         Action::Slow { .. } => FaultKind::Slow,

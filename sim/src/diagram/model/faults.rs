@@ -100,7 +100,7 @@ pub(super) fn faults(picture: &Picture<'_>, known: &Known) -> Vec<Fault> {
 
 fn kind(action: &Action) -> FaultKind {
     match action {
-        Action::Crash(_) | Action::PowerLoss(_) => FaultKind::Down,
+        Action::Crash(_) | Action::PowerLoss(_) | Action::Lose(_) => FaultKind::Down,
         Action::Freeze(_) => FaultKind::Frozen,
         Action::Cut { .. } | Action::CutOneway { .. } => FaultKind::Cut,
         Action::Hold { .. } | Action::Slow { .. } => FaultKind::Slow,
@@ -124,6 +124,7 @@ fn felt_by(host: &str, action: &Action) -> String {
     match action {
         Action::Crash(_) => "down: crashed".into(),
         Action::PowerLoss(_) => "down: no power".into(),
+        Action::Lose(_) => "lost for good".into(),
         Action::Freeze(_) => "stands still".into(),
         Action::Cut { between, and } => format!("cut off from {}", others(between, and)),
         Action::CutOneway { from, to } if among(from) => format!("does not reach {}", names(to)),

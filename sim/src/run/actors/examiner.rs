@@ -65,12 +65,14 @@ pub(super) async fn look_after(me: Me) {
     }
 }
 
-/// Asks one of them; whether there was an answer. Who cannot reach the database for longer than `grace` is not well.
+/// Asks one of them; whether there was an answer, or never will be one. Who cannot reach the database for longer than `grace` is not well.
 async fn ask(me: &Me, host: &str, grace: Duration, question: impl Future<Output = Option<bool>>) -> bool {
     let cut_off = || me.stage.with(|state| state.cut_off.get(host).copied());
     let (before, calm) = (cut_off(), me.stage.with(|state| state.converged));
     let asked = millis();
-    let Ok(Some(healthy)) = timeout(ANSWER, question).await else { return false };
+    let Ok(Some(healthy)) = timeout(ANSWER, question).await else {
+        return me.stage.with(|state| state.lost.contains(host));
+    };
     if healthy && me.stage.phase() == Some(Phase::Healed) {
         me.stage.with(|state| state.well.insert(host.to_owned()));
     }
