@@ -102,7 +102,7 @@ fn unfinished(state: &State, pending: &[u64], hosts: &[String]) -> Option<String
     if let Some(queue) = state.queues.iter().find(|queue| !queue.is_settled()) {
         return Some(format!("the operator did not get done with {}", queue.label));
     }
-    if let Some((broker, _)) = state.drains.iter().find(|(_, drain)| drain.is != (drain.wanted > 0)) {
+    if let Some((broker, _)) = state.drains.iter().find(|(_, drain)| !drain.is_settled()) {
         return Some(format!("the operator did not get done with draining broker-{broker}"));
     }
     if let Some(host) = hosts.iter().find(|host| !state.well.contains(*host) && !state.lost.contains(*host)) {

@@ -107,12 +107,25 @@ impl Queue {
 }
 
 /// A broker's draining.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Drain {
     /// How many steps want it.
     pub(super) wanted: usize,
-    /// True while it is drained, as far as the operator knows.
-    pub(super) is: bool,
+    /// True while it is drained; none if the operator asked for a change and had no answer.
+    pub(super) is: Option<bool>,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { wanted: 0, is: Some(false) }
+    }
+}
+
+impl Drain {
+    /// True if the operator has nothing to do.
+    pub(super) fn is_settled(self) -> bool {
+        self.is == Some(self.wanted > 0)
+    }
 }
 
 /// How far a producer is.

@@ -18,7 +18,7 @@ const ABSENCE: u64 = 2_500;
 /// How long that may last which stops everything, once there was much of it.
 const SHORT: u64 = 500;
 /// How many of a hundred seeds have a theme beside.
-const THEMES: u32 = 20;
+const THEMES: u32 = 35;
 
 /// How many of a hundred seeds lose hosts for good.
 const LOSSES: u32 = 20;

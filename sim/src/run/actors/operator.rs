@@ -41,7 +41,7 @@ async fn work(me: &Me, client: &Client) -> bool {
     // First: where all are drained, no queue can be created.
     let drains = me.stage.with(|state| state.drains.clone());
     for (broker, drain) in drains {
-        if drain.is != (drain.wanted > 0) {
+        if !drain.is_settled() {
             set_drain(me, &admin, broker, drain.wanted > 0).await;
             return true;
         }
@@ -166,9 +166,10 @@ async fn set_drain(me: &Me, admin: &Admin, broker: u8, wanted: bool) {
         sleep(RETRY).await;
         return;
     };
+    me.stage.with(|state| state.drains.entry(broker).or_default().is = None);
     let done = if wanted { admin.drain(id).await } else { admin.undrain(id).await };
     if done.is_ok() {
-        me.stage.with(|state| state.drains.entry(broker).or_default().is = wanted);
+        me.stage.with(|state| state.drains.entry(broker).or_default().is = Some(wanted));
     } else {
         sleep(RETRY).await;
     }
