@@ -217,6 +217,30 @@ mod tests {
     }
 
     #[test]
+    fn each_mistake_of_the_original_is_among_them() {
+        let bugs = catalogue(root()).unwrap();
+        for mistake in [
+            "a broker that was replaced goes on accepting pushes",
+            "the id is minted by the broker",
+            "a retried push is a second message",
+            "rebuild comes before the ownership update",
+            "channels are deleted at failover",
+            "the buffer drops the oldest message silently",
+            "expiry compares the broker's clock",
+            "nothing is ever purged",
+            "pushed between a rebuild and its publication",
+            "deleting a queue drops other queues' channels",
+            "labels are lower-cased in some calls",
+            "heartbeats have no deadline",
+            "counts as alive",
+            "channels are not rebuilt when a broker restarts",
+            "a message is stored for a queue that the broker does not host, then refused",
+        ] {
+            assert!(bugs.iter().any(|bug| bug.rule.starts_with("10, ") && bug.rule.contains(mistake)), "{mistake}");
+        }
+    }
+
+    #[test]
     fn an_edit_that_fits_nowhere_or_twice_is_refused() {
         let edit = |find: &str| Edit { file: "sim/bugs.txt".into(), find: find.into(), replace: String::new() };
         let folder = std::env::temp_dir().join(format!("rmom-bugs-{}", std::process::id()));

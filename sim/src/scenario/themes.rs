@@ -89,20 +89,23 @@ fn there_and_back(topology: &mut Topology, draw: &mut Draw) -> Vec<Step> {
 fn still_born(scenario: &mut Scenario, draw: &mut Draw) -> Vec<Step> {
     let topology = &mut scenario.topology;
     topology.brokers = topology.brokers.max(2);
-    let queue = draw.number(usize::from(scenario.workload.queues));
-    let begin = draw.between(500, 4_000);
-    let absent = draw.between(300, 1_200);
-    let mut steps = vec![step(begin, absent, Action::RecreateQueue(queue))];
-    // All but one go, when the managers still count them in.
-    let survivor = draw.number(usize::from(topology.brokers));
-    for number in (1..=topology.brokers).filter(|number| *number != survivor) {
-        let at = begin + absent.saturating_sub(draw.between(0, 300));
-        let action = match draw.between(0, 2) {
-            0 => Action::Crash(Host::Broker(number)),
-            1 => Action::PowerLoss(Host::Broker(number)),
-            _ => Action::Freeze(Host::Broker(number)),
-        };
-        steps.push(step(at, draw.between(2_000, 5_000), action));
+    let mut steps = Vec::new();
+    // It takes some luck, so it is tried twice.
+    for begin in [draw.between(500, 3_000), draw.between(7_000, 9_000)] {
+        let queue = draw.number(usize::from(scenario.workload.queues));
+        let absent = draw.between(300, 1_200);
+        steps.push(step(begin, absent, Action::RecreateQueue(queue)));
+        // All but one go, when the managers still count them in.
+        let survivor = draw.number(usize::from(topology.brokers));
+        for number in (1..=topology.brokers).filter(|number| *number != survivor) {
+            let at = begin + absent.saturating_sub(draw.between(0, 300));
+            let action = match draw.between(0, 2) {
+                0 => Action::Crash(Host::Broker(number)),
+                1 => Action::PowerLoss(Host::Broker(number)),
+                _ => Action::Freeze(Host::Broker(number)),
+            };
+            steps.push(step(at, draw.between(2_000, 5_000), action));
+        }
     }
     steps
 }
