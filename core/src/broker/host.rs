@@ -54,10 +54,13 @@ struct News {
     went_back: u64,
 }
 
+/// Tells whoever asked for a look at the store whether there was one.
+pub(super) type RefreshReply = oneshot::Sender<Result<(), StoreError>>;
+
 /// The broker's main task.
 pub(super) struct Host {
     inner: Arc<Inner>,
-    refreshes: mpsc::Receiver<oneshot::Sender<()>>,
+    refreshes: mpsc::Receiver<RefreshReply>,
     /// The committer and the keeper of the lease: they run beside the rest and die with it.
     helpers: JoinSet<BrokerExit>,
     /// One task per hosted queue; what it returns is why it ended. A queue that left and came back can have two for a
@@ -68,7 +71,7 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(inner: Arc<Inner>, refreshes: mpsc::Receiver<oneshot::Sender<()>>) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, refreshes: mpsc::Receiver<RefreshReply>) -> Self {
         Self { inner, refreshes, helpers: JoinSet::new(), queues: JoinSet::new(), confirmed: BTreeMap::new() }
     }
 
@@ -157,13 +160,9 @@ impl Host {
         }
     }
 
-    async fn look(
-        &mut self,
-        context: &Arc<Context>,
-        next: &mut Option<Instant>,
-        waiting: &mut Vec<oneshot::Sender<()>>,
-    ) {
-        match self.refresh(context).await {
+    async fn look(&mut self, context: &Arc<Context>, next: &mut Option<Instant>, waiting: &mut Vec<RefreshReply>) {
+        let refreshed = self.refresh(context).await;
+        match &refreshed {
             Ok(()) => *next = None,
             Err(error) => {
                 tracing::warn!(%error, "cannot read the assigned queues; trying again");
@@ -171,7 +170,7 @@ impl Host {
             }
         }
         for reply in waiting.drain(..) {
-            let _ = reply.send(());
+            let _ = reply.send(refreshed.clone());
         }
     }
 

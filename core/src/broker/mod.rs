@@ -42,7 +42,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    host::{Host, Registered},
+    host::{Host, RefreshReply, Registered},
     lease::{Lease, StoreClock},
     lookups::Lookups,
     queue::{Command, Context, Handle},
@@ -86,7 +86,7 @@ struct Inner {
     queues: RwLock<BTreeMap<QueueLabel, Handle>>,
     /// Who this broker is, once the store said so.
     registered: watch::Sender<Option<Registered>>,
-    refresh: mpsc::Sender<oneshot::Sender<()>>,
+    refresh: mpsc::Sender<RefreshReply>,
     stop: CancellationToken,
     stopped: CancellationToken,
     /// Bytes of pushes accepted and not stored yet.
@@ -193,7 +193,7 @@ impl Broker {
         if !inner.write(inner.store.delete_queue(record.id)).await?? {
             return Err(not_found());
         }
-        self.refresh().await
+        self.hurry().await
     }
 
     /// Serves a queue that is assigned to this broker; answers once it does.
@@ -234,7 +234,7 @@ impl Broker {
         if !inner.write(inner.store.delete_channel(channel)).await?? {
             return Err(BrokerError::ChannelNotFound(channel));
         }
-        self.refresh().await
+        self.hurry().await
     }
 
     /// Succeeds while the lease is current.
@@ -250,9 +250,17 @@ impl Broker {
     /// Looks at the store now: takes what was assigned to this broker, lets go of what was not.
     ///
     /// # Errors
-    /// [`BrokerError::ShuttingDown`].
+    /// [`BrokerError::ShuttingDown`], and what the store says.
     pub async fn refresh(&self) -> Result<(), BrokerError> {
         self.inner.refresh().await
+    }
+
+    /// Looks at the store, which this broker has changed. That it cannot now does not undo the change; it will.
+    async fn hurry(&self) -> Result<(), BrokerError> {
+        match self.refresh().await {
+            Err(BrokerError::Store(_)) => Ok(()),
+            refreshed => refreshed,
+        }
     }
 
     /// Describes a queue hosted here.
@@ -418,7 +426,7 @@ impl Inner {
     async fn refresh(&self) -> Result<(), BrokerError> {
         let (reply, done) = oneshot::channel();
         self.refresh.send(reply).await.map_err(|_| BrokerError::ShuttingDown)?;
-        done.await.map_err(|_| BrokerError::ShuttingDown)
+        done.await.map_err(|_| BrokerError::ShuttingDown)?.map_err(Into::into)
     }
 
     /// A read of the store, with its deadline.

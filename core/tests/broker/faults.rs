@@ -47,6 +47,7 @@ pub(super) struct Faulty {
     down: AtomicBool,
     appends_fail: AtomicBool,
     claims_fail: AtomicBool,
+    looks_fail: AtomicBool,
     claim_time: Mutex<Duration>,
     tail_time: Mutex<Duration>,
     trim_time: Mutex<Duration>,
@@ -64,6 +65,7 @@ impl Faulty {
             down: AtomicBool::new(false),
             appends_fail: AtomicBool::new(false),
             claims_fail: AtomicBool::new(false),
+            looks_fail: AtomicBool::new(false),
             claim_time: Mutex::default(),
             tail_time: Mutex::default(),
             trim_time: Mutex::default(),
@@ -88,6 +90,11 @@ impl Faulty {
 
     pub(super) fn claims_fail(&self, fail: bool) {
         self.claims_fail.store(fail, SeqCst);
+    }
+
+    /// Brokers cannot see what is assigned to them.
+    pub(super) fn looks_fail(&self, fail: bool) {
+        self.looks_fail.store(fail, SeqCst);
     }
 
     /// The next renewal of a lease gets no answer.
@@ -167,13 +174,19 @@ pass! {
         fn queue(label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError>;
         fn queue_by_id(queue: QueueId) -> Result<Option<QueueRecord>, StoreError>;
         fn queues() -> Result<Vec<QueueRecord>, StoreError>;
-        fn assigned_queues(broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError>;
         fn assign_queue(queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError>;
         fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;
         fn create_channel(create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
         fn delete_channel(channel: ChannelId) -> Result<bool, StoreError>;
         fn lead(manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError>;
         fn resign(manager: ManagerId) -> Result<(), StoreError>;
+    }
+
+    async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError> {
+        if self.looks_fail.load(SeqCst) {
+            return Err(StoreError::Unavailable("no look at what is assigned".into()));
+        }
+        self.store().await?.assigned_queues(broker).await
     }
 
     async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {

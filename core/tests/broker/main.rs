@@ -392,6 +392,20 @@ async fn a_channel_that_is_deleted_while_somebody_subscribes_is_gone() {
     assert_eq!(subscribing.await.unwrap(), Err(BrokerError::ChannelNotFound(channel)));
 }
 
+/// Nobody is told for good that something was lost by a broker that could not look.
+#[tokio::test(start_paused = true)]
+async fn a_position_ahead_is_no_loss_while_the_store_cannot_be_read() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    let queue = broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let ahead = Position { queue, epoch: Epoch::new(2), offset: Offset::new(7) };
+    world.store.looks_fail(true);
+    let error = world.subscribe(&broker, channel, Some(ahead)).await.unwrap_err();
+    assert!(matches!(error, BrokerError::Store(StoreError::Unavailable(_))), "{error:?}");
+    broker.delete_channel(channel).await.expect("it is deleted, whatever the broker can see of that");
+}
+
 #[tokio::test(start_paused = true)]
 async fn positions_are_checked() {
     let world = World::new();

@@ -348,7 +348,7 @@ impl Draw {
                 let (host, most) = match self.between(0, 2) {
                     0 => (self.broker(topology), 3_600_000),
                     1 => (self.manager(topology), 3_600_000),
-                    _ => (Host::Database, 2_000),
+                    _ => (Host::Database, self.one_of(&[2_000, 20_000])),
                 };
                 let millis = i64::try_from(self.between(10, most)).unwrap_or(10);
                 Action::ClockJump { host, millis: if self.chance(50) { millis } else { -millis } }
