@@ -13,10 +13,13 @@ pub(super) enum Theme {
     StillBorn,
     /// Several managers, slow as they are, find the same work.
     Rivals,
+    /// A queue is deleted and created again before its broker has heard of either.
+    Reborn,
 }
 
 impl Theme {
-    pub(super) const ALL: [Self; 4] = [Self::SharedAppends, Self::ThereAndBack, Self::StillBorn, Self::Rivals];
+    pub(super) const ALL: [Self; 5] =
+        [Self::SharedAppends, Self::ThereAndBack, Self::StillBorn, Self::Rivals, Self::Reborn];
 
     /// Adds itself to what was drawn.
     pub(super) fn add_to(self, scenario: &mut Scenario, draw: &mut Draw) {
@@ -25,6 +28,7 @@ impl Theme {
             Self::ThereAndBack => there_and_back(&mut scenario.topology, draw),
             Self::StillBorn => still_born(scenario, draw),
             Self::Rivals => rivals(scenario, draw),
+            Self::Reborn => reborn(scenario, draw),
         };
         scenario.steps.extend(steps);
         scenario.steps.sort_by_key(|step| step.at_millis);
@@ -67,6 +71,11 @@ fn there_and_back(topology: &mut Topology, draw: &mut Draw) -> Vec<Step> {
     let deaf = draw.one_of(&[one, other]);
     // So slow that a look at the store is out of date when it is there, and not so slow that the lease runs out.
     let mut steps = vec![step(begin, 6_000, slow(deaf, Host::Database, draw.between(200, 300)))];
+    if draw.chance(50) {
+        // An append gets lost on the way, and is looked for while the queue is elsewhere.
+        let fault = draw.one_of(&[DatabaseFault::LoseReplies, DatabaseFault::AbortWrites]);
+        steps.push(step(begin + draw.between(0, 1_000), draw.between(2_000, 4_500), Action::Database(fault)));
+    }
     let mut at = begin + 200;
     for nth in 0..6 {
         let lasts = draw.between(400, 700);
@@ -129,6 +138,22 @@ fn rivals(scenario: &mut Scenario, draw: &mut Draw) -> Vec<Step> {
             let queue = draw.number(usize::from(scenario.workload.queues));
             steps.push(step(at + draw.between(300, 1_500), draw.between(100, 800), Action::RecreateQueue(queue)));
         }
+    }
+    steps
+}
+
+fn reborn(scenario: &mut Scenario, draw: &mut Draw) -> Vec<Step> {
+    let topology = &mut scenario.topology;
+    topology.brokers = draw.one_of(&[1, 2]);
+    let begin = draw.between(500, 3_000);
+    let brokers: Vec<Host> = (1..=topology.brokers).map(Host::Broker).collect();
+    // What they see in the store is out of date, and they keep their leases.
+    let deaf = Action::Slow { between: brokers, and: vec![Host::Database], latency_millis: draw.between(200, 300) };
+    let mut steps = vec![step(begin, 7_000, deaf)];
+    for nth in 0..4 {
+        let queue = draw.number(usize::from(scenario.workload.queues));
+        let at = begin + 200 + 1_700 * nth + draw.between(0, 600);
+        steps.push(step(at, draw.between(1, 150), Action::RecreateQueue(queue)));
     }
     steps
 }
