@@ -31,6 +31,14 @@ sim-nightly:
 sim-bugs *ARGS:
     cargo run --profile sim -p rmom-sim -- bugs {{ARGS}}
 
+# Fuzzes one target for as long as you like; `ls fuzz/targets` names them.
+fuzz TARGET SECONDS="600":
+    scripts/fuzz {{SECONDS}} {{TARGET}}
+
+# Each target for a minute.
+fuzz-smoke:
+    scripts/fuzz 60
+
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings

@@ -1,0 +1,10 @@
+//! What is fuzzed, each a function of bytes that panics when it finds something: a fuzzer calls it with what leads it to
+//! code that no input reached before, and `tests/replay.rs` with what is kept in `corpus/` and `regressions/`.
+
+pub mod log_frames;
+
+/// A target: its name, which is also that of its folders, and what is called with each input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: [Target; 1] = [("log_frames", log_frames::run)];
