@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rmom_core::{
     model::{BrokerAddr, ClaimId, Epoch, Incarnation, Offset, QueueId, QueueLabel, StoreTime},
-    ports::{AppendBatch, Appended, Catalog, Claim, CreateQueue, Log, Store, StoreError},
+    ports::{AppendBatch, Appended, Catalog, Claim, CreateQueue, Log, Register, Store, StoreError},
     store::conformance::{Harness, ManualClock, START},
 };
 use rmom_net::store::{OpenError, SqliteOptions, SqliteStore};
@@ -72,7 +72,8 @@ async fn claimed(options: SqliteOptions) -> Claimed {
     let addr = BrokerAddr { host: "localhost".into(), port: 1 };
     let incarnation = Incarnation::new(Uuid::from_u128(1));
     let lease = std::time::Duration::from_secs(3);
-    let broker = store.register_broker(&addr, incarnation, lease).await.unwrap().broker;
+    let register = Register { addr, incarnation, replaces: None, lease };
+    let broker = store.register_broker(&register).await.unwrap().broker;
     let label = QueueLabel::parse("queue").unwrap();
     let create = CreateQueue { label, assignee: Some(broker), request: Uuid::from_u128(2) };
     let queue = store.create_queue(&create).await.unwrap().id;

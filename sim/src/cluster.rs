@@ -15,7 +15,7 @@ use crate::{
     Database, SeededEntropy, SimNet,
     database::{DATABASE_HOST, run_database},
     history::Recorder,
-    hosts::{Exits, broker_addr, broker_host, manager_host, manager_url, run_broker, run_manager, twin_host},
+    hosts::{Exits, broker_addr, broker_host, manager_host, manager_url, run_broker, run_manager, twin_of},
     links::Links,
     system,
 };
@@ -290,18 +290,23 @@ impl Cluster {
         system::set_now(self.sim.elapsed());
         let ended = self.sim.step();
         system::set_now(self.sim.elapsed());
-        self.supervise();
+        self.supervise()?;
         ended.map_err(|error| SimError::Failed { at: self.elapsed(), reason: error.to_string() })
     }
 
     /// What has ended by itself is stopped, and started again after a while, unless it should not have been there.
-    fn supervise(&mut self) {
+    fn supervise(&mut self) -> Result<(), SimError> {
         let now = self.sim.elapsed();
         for host in self.exits.take() {
             self.sim.crash(host.as_str());
-            if !self.twins.contains(&host) {
-                self.restarts.insert(host, now + RESTART);
+            if self.twins.contains(&host) {
+                continue;
             }
+            if !self.twins.contains(&twin_of(&host)) {
+                let reason = format!("{host} ended, since another process took its place, and there was none");
+                return Err(SimError::Failed { at: now, reason });
+            }
+            self.restarts.insert(host, now + RESTART);
         }
         let due = |restarts: &BTreeMap<String, Duration>| {
             restarts.iter().find(|(_, at)| **at <= now).map(|(host, _)| host.clone())
@@ -309,6 +314,7 @@ impl Cluster {
         while let Some(host) = due(&self.restarts) {
             self.restart(&host);
         }
+        Ok(())
     }
 
     /// Simulated time since the start.
@@ -373,7 +379,7 @@ impl Cluster {
     /// Starts another broker process under the host and port of a broker, counted from 1, on a host of its own: an operator's
     /// mistake. The broker's own process finds itself replaced, and ends; it is started again after a while.
     pub fn start_twin(&mut self, number: usize) {
-        let host = twin_host(number);
+        let host = twin_of(&broker_host(number));
         if !self.twins.insert(host.clone()) {
             self.sim.bounce(host);
             return;
@@ -385,7 +391,7 @@ impl Cluster {
 
     /// Kills the process that [`Cluster::start_twin`] started, if it still runs.
     pub fn stop_twin(&mut self, number: usize) {
-        self.sim.crash(twin_host(number));
+        self.sim.crash(twin_of(&broker_host(number)));
     }
 
     /// True if something runs on the host.

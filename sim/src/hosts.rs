@@ -48,9 +48,9 @@ pub(crate) fn manager_url(number: usize) -> String {
     format!("http://{}:{MANAGER_PORT}", manager_host(number))
 }
 
-/// The name of the host of a process that runs under the address of another broker.
-pub(crate) fn twin_host(number: usize) -> String {
-    format!("twin-of-{}", broker_host(number))
+/// The name of the host of a process that runs under the address of another broker's host.
+pub(crate) fn twin_of(broker: &str) -> String {
+    format!("twin-of-{broker}")
 }
 
 /// Hosts whose processes have ended by themselves, since another one took their place. They are to be stopped: a process takes

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     model::{BrokerId, Incarnation, QueueId},
-    ports::{QueueRecord, RenewError, StoreError},
+    ports::{QueueRecord, Register, RegisterError, RenewError, StoreError},
 };
 
 /// Requests to look at the store that wait at once; further ones wait to be taken.
@@ -176,9 +176,10 @@ impl Host {
 
     async fn register(&self, incarnation: Incarnation) -> (BrokerId, u64) {
         let settings = &self.inner.settings;
+        let mut register = Register { addr: settings.addr.clone(), incarnation, replaces: None, lease: settings.lease };
         loop {
             let asked_at = Instant::now();
-            let attempt = self.inner.store.register_broker(&settings.addr, incarnation, settings.lease);
+            let attempt = self.inner.store.register_broker(&register);
             let error = match tokio::time::timeout(settings.store_timeout, attempt).await {
                 Ok(Ok(registration)) => {
                     self.inner.clock.read(asked_at, registration.store_time);
@@ -186,7 +187,12 @@ impl Host {
                     tracing::info!(broker = %registration.broker, addr = %settings.addr, %incarnation, "registered");
                     return (registration.broker, registration.generation);
                 }
-                Ok(Err(error)) => error.to_string(),
+                // The run before this one; or another one that starts, and whoever registers last stays.
+                Ok(Err(RegisterError::Taken { by })) => {
+                    register.replaces = Some(by);
+                    continue;
+                }
+                Ok(Err(RegisterError::Store(error))) => error.to_string(),
                 Err(_) => format!("no answer within {:?}", settings.store_timeout),
             };
             mark!(RegistrationRetried);

@@ -11,6 +11,20 @@ use crate::model::{
     limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
 };
 
+/// A run of a broker, to be entered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register {
+    /// Where the broker is reached.
+    pub addr: BrokerAddr,
+    /// This run.
+    pub incarnation: Incarnation,
+    /// The run that it takes the place of, as far as it knows. A request that comes late, from a process that died
+    /// meanwhile, thus does not put its own successor out.
+    pub replaces: Option<Incarnation>,
+    /// How long the lease is, from the store's now.
+    pub lease: Duration,
+}
+
 /// What a broker is told when it registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Registration {
@@ -131,6 +145,12 @@ pub struct Leadership {
 /// Why a broker could not register.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterError {
+    /// The host and port are those of a run that is neither this one nor the one to be replaced.
+    #[error("run {by} is registered there")]
+    Taken {
+        /// That run.
+        by: Incarnation,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -210,14 +230,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// The store's clock; also the cheapest proof that the store answers.
     async fn now(&self) -> Result<StoreTime, StoreError>;
 
-    /// Enters a broker, or a new run of a known one, with a lease of `lease` from the store's now. State becomes
-    /// [`BrokerState::Up`]; renewals start again at 0.
-    async fn register_broker(
-        &self,
-        addr: &BrokerAddr,
-        incarnation: Incarnation,
-        lease: Duration,
-    ) -> Result<Registration, RegisterError>;
+    /// Enters a broker, or a new run of a known one, in place of [`Register::replaces`]. State becomes
+    /// [`BrokerState::Up`]; renewals start again at 0. For a run that is entered already only the lease changes.
+    async fn register_broker(&self, register: &Register) -> Result<Registration, RegisterError>;
 
     /// Extends the lease to `lease` from the store's now.
     async fn renew_broker(

@@ -15,7 +15,7 @@ mod world;
 
 pub use catalog::{
     AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-    CreateQueueError, Leadership, QueueRecord, RegisterError, Registration, RenewError, Renewal,
+    CreateQueueError, Leadership, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
 };
 pub use control::{BrokerControl, ControlError, QueueDescription, SubscriberDescription};
 pub use error::StoreError;

@@ -11,14 +11,12 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rmom_core::{
-    model::{
-        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime,
-    },
+    model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
         AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
         Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError,
-        LogStats, LogTail, QueueRecord, RegisterError, Registration, RenewError, Renewal, StoreError, StoredBatch,
-        Trim, Trimmed,
+        LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, StoreError,
+        StoredBatch, Trim, Trimmed,
     },
     store::{MemoryStore, memory::State},
 };
@@ -166,7 +164,7 @@ macro_rules! pass {
 pass! {
     Catalog {
         fn now() -> Result<StoreTime, StoreError>;
-        fn register_broker(addr: &BrokerAddr, run: Incarnation, lease: Duration) -> Result<Registration, RegisterError>;
+        fn register_broker(register: &Register) -> Result<Registration, RegisterError>;
         fn retire_broker(broker: BrokerId, run: Incarnation) -> Result<(), RenewError>;
         fn set_draining(broker: BrokerId, draining: bool) -> Result<bool, StoreError>;
         fn brokers() -> Result<Vec<BrokerRecord>, StoreError>;

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rmom_core::{
     model::{BrokerAddr, BrokerId, ClaimId, Epoch, Incarnation, Offset, QueueId, QueueLabel, StoreTime},
-    ports::{AppendBatch, Appended, AssignError, Catalog, Claim, CreateQueue, Log, StoreError},
+    ports::{AppendBatch, Appended, AssignError, Catalog, Claim, CreateQueue, Log, Register, StoreError},
 };
 use rmom_net::store::PostgresStore;
 use tokio::time::{sleep, timeout};
@@ -190,7 +190,8 @@ async fn the_fence_holds() {
         let store = PostgresStore::connect(bench.direct()).await.unwrap();
         let addr = BrokerAddr { host: format!("broker-{n}"), port: 1 };
         let incarnation = Incarnation::new(Uuid::from_u128(n as u128));
-        let id = store.register_broker(&addr, incarnation, LEASE).await.unwrap().broker;
+        let register = Register { addr, incarnation, replaces: None, lease: LEASE };
+        let id = store.register_broker(&register).await.unwrap().broker;
         let rng = StdRng::seed_from_u64(seed * 100 + n as u64);
         let (queues, owned, shared) = (queues.clone(), BTreeMap::new(), Arc::clone(&shared));
         brokers.push(tokio::spawn(Broker { store, id, incarnation, queues, owned, rng, shared }.run()));

@@ -8,7 +8,9 @@ use std::{
 use bytes::Bytes;
 use rmom_core::{
     model::{BrokerAddr, BrokerId, ClaimId, Epoch, Incarnation, Offset, QueueId, QueueLabel, StoreTime},
-    ports::{AppendBatch, Appended, Catalog, Claim, ClaimError, Claimed, CreateQueue, Log, LogTail, StoreError},
+    ports::{
+        AppendBatch, Appended, Catalog, Claim, ClaimError, Claimed, CreateQueue, Log, LogTail, Register, StoreError,
+    },
 };
 use rmom_net::{
     store::{PostgresOptions, PostgresStore},
@@ -59,7 +61,8 @@ impl Bench {
         let store = PostgresStore::connect(options).await.unwrap();
         let addr = BrokerAddr { host: "localhost".into(), port: 1 };
         let incarnation = Incarnation::new(Uuid::from_u128(1));
-        let broker = store.register_broker(&addr, incarnation, LEASE).await.unwrap().broker;
+        let register = Register { addr, incarnation, replaces: None, lease: LEASE };
+        let broker = store.register_broker(&register).await.unwrap().broker;
         let label = QueueLabel::parse("queue").unwrap();
         let create = CreateQueue { label, assignee: Some(broker), request: Uuid::from_u128(2) };
         let queue = store.create_queue(&create).await.unwrap().id;

@@ -8,13 +8,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rmom_core::{
-    model::{
-        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime,
-    },
+    model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
         AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
         Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError, LogStats,
-        LogTail, QueueRecord, RegisterError, Registration, RenewError, Renewal, StoreError, StoredBatch, Trim, Trimmed,
+        LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, StoreError, StoredBatch,
+        Trim, Trimmed,
     },
     store::memory::State,
 };
@@ -109,18 +108,13 @@ impl Catalog for RemoteStore {
         self.read(|_, now| now).await
     }
 
-    async fn register_broker(
-        &self,
-        addr: &BrokerAddr,
-        incarnation: Incarnation,
-        lease: Duration,
-    ) -> Result<Registration, RegisterError> {
-        let (addr, host) = (addr.clone(), addr.clone());
+    async fn register_broker(&self, register: &Register) -> Result<Registration, RegisterError> {
+        let (register, host) = (register.clone(), register.addr.clone());
         let rows = move |state: &State| {
             let known = state.brokers().into_iter().find(|broker| broker.addr == host);
             known.map(|broker| (Row::Broker(broker.id), Change)).into_iter().collect()
         };
-        Ok(self.statement(rows, move |disk, now| disk.register_broker(now, &addr, incarnation, lease)).await?)
+        self.statement(rows, move |disk, now| disk.register_broker(now, &register)).await?
     }
 
     async fn renew_broker(

@@ -1,12 +1,10 @@
 //! What the database stores, and the minutes of what is done to it.
 
-use std::time::Duration;
-
 use rmom_core::{
-    model::{BrokerAddr, BrokerId, Incarnation, Offset, QueueId, StoreTime},
+    model::{BrokerId, Offset, QueueId, StoreTime},
     ports::{
         AppendBatch, Appended, AssignError, Claim, ClaimError, Claimed, CreateQueue, CreateQueueError, LogError,
-        QueueRecord, Registration, StoreError, Trim, Trimmed,
+        QueueRecord, Register, RegisterError, Registration, StoreError, Trim, Trimmed,
     },
     store::memory::State,
 };
@@ -43,17 +41,15 @@ impl Disk {
     pub(super) fn register_broker(
         &mut self,
         now: StoreTime,
-        addr: &BrokerAddr,
-        incarnation: Incarnation,
-        lease: Duration,
-    ) -> Registration {
-        let registration = self.state.register_broker(now, addr, incarnation, lease);
+        register: &Register,
+    ) -> Result<Registration, RegisterError> {
+        let registration = self.state.register_broker(now, register)?;
         self.record(Event::Registered {
-            broker: addr.host.clone(),
+            broker: register.addr.host.clone(),
             broker_id: registration.broker.get(),
-            incarnation: incarnation.to_string(),
+            incarnation: register.incarnation.to_string(),
         });
-        registration
+        Ok(registration)
     }
 
     pub(super) fn create_queue(&mut self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {

@@ -9,7 +9,9 @@ use rmom_core::{
         BrokerAddr, BrokerId, ClaimId, Epoch, Incarnation, Offset, ProducerId, ProducerKey, QueueId, QueueLabel,
         Sequence, StoreTime, Topic,
     },
-    ports::{AppendBatch, Appended, Catalog as _, Claim, ClaimError, Claimed, CreateQueue, Log as _, StoreError},
+    ports::{
+        AppendBatch, Appended, Catalog as _, Claim, ClaimError, Claimed, CreateQueue, Log as _, Register, StoreError,
+    },
 };
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -39,7 +41,9 @@ impl Owner {
     async fn new(database: &Database) -> Self {
         let store = RemoteStore::new(database.clone(), HOST.into());
         let addr = BrokerAddr { host: HOST.into(), port: 1 };
-        let broker = store.register_broker(&addr, incarnation(), Duration::from_secs(3)).await.unwrap().broker;
+        let lease = Duration::from_secs(3);
+        let register = Register { addr, incarnation: incarnation(), replaces: None, lease };
+        let broker = store.register_broker(&register).await.unwrap().broker;
         let create = CreateQueue { label: label(), assignee: Some(broker), request: Uuid::from_u128(2) };
         let queue = store.create_queue(&create).await.unwrap().id;
         let mut owner = Self { store, broker, queue, epoch: Epoch::ZERO, end: 0, stored_at: StoreTime::default() };

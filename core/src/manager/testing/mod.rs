@@ -15,7 +15,7 @@ pub use store::{Fault, FaultyStore};
 use super::{Manager, ManagerExit, ManagerSettings};
 use crate::{
     model::{BrokerAddr, BrokerId, Incarnation, StoreTime},
-    ports::{Catalog as _, Clock, Entropy, Store},
+    ports::{Catalog as _, Clock, Entropy, Register, Store},
     store::MemoryStore,
 };
 
@@ -102,7 +102,8 @@ impl World {
     /// If the store was told to fail.
     pub async fn broker(&self, n: u16, lease: Duration) -> BrokerId {
         self.brokers.set(&addr(n), Behaviour::Well);
-        let registered = self.store.register_broker(&addr(n), incarnation(n), lease).await;
+        let register = Register { addr: addr(n), incarnation: incarnation(n), replaces: None, lease };
+        let registered = self.store.register_broker(&register).await;
         registered.expect("the store was told to fail").broker
     }
 

@@ -6,14 +6,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::{
-    model::{
-        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime,
-    },
+    model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
         AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
         Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError, LogStats,
-        LogTail, QueueRecord, RegisterError, Registration, RenewError, Renewal, Store, StoreError, StoredBatch, Trim,
-        Trimmed,
+        LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, Store, StoreError,
+        StoredBatch, Trim, Trimmed,
     },
 };
 
@@ -136,7 +134,7 @@ through! {
             fn assigned_queues(broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError>;
             fn channel(channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError>;
             fn channels(queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError>;
-            fn register_broker(a: &BrokerAddr, i: Incarnation, lease: Duration) -> Result<Registration, RegisterError>;
+            fn register_broker(register: &Register) -> Result<Registration, RegisterError>;
             fn renew_broker(broker: BrokerId, i: Incarnation, lease: Duration) -> Result<Renewal, RenewError>;
             fn retire_broker(broker: BrokerId, i: Incarnation) -> Result<(), RenewError>;
             fn lead(manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError>;

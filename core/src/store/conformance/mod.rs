@@ -82,6 +82,8 @@ macro_rules! conformance_tests {
                 stored_at_never_goes_back;
             brokers:
                 a_broker_keeps_its_id_from_run_to_run,
+                a_run_takes_the_place_of_the_one_it_names,
+                a_registration_made_again_changes_the_lease_alone,
                 a_renewal_extends_the_lease_and_is_counted,
                 a_replaced_run_neither_renews_nor_retires,
                 retiring_ends_the_lease_at_once,

@@ -16,7 +16,7 @@ use crate::{
     },
     ports::{
         AppendBatch, Appended, ChannelRecord, Claim, ClaimError, Claimed, CreateChannel, CreateChannelError,
-        CreateQueue, LogError, Store, Trim, Trimmed,
+        CreateQueue, LogError, Register, RegisterError, Store, Trim, Trimmed,
     },
     store::MemoryStore,
 };
@@ -82,8 +82,15 @@ impl<'a> Bench<'a> {
     /// Registers a broker, or the next run of a known one.
     pub(super) async fn register(&mut self, name: &str) -> Registered {
         let incarnation = Incarnation::new(self.uuid());
-        let registration = self.store.register_broker(&addr(name), incarnation, LEASE).await.unwrap();
-        Registered { id: registration.broker, incarnation }
+        let mut register = Register { addr: addr(name), incarnation, replaces: None, lease: LEASE };
+        let registration = match self.store.register_broker(&register).await {
+            Err(RegisterError::Taken { by }) => {
+                register.replaces = Some(by);
+                self.store.register_broker(&register).await
+            }
+            first => first,
+        };
+        Registered { id: registration.unwrap().broker, incarnation }
     }
 
     /// Creates a queue.

@@ -10,7 +10,7 @@ use crate::{
     },
     ports::{
         AssignError, BrokerRecord, BrokerState, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-        CreateQueueError, Leadership, QueueRecord, Registration, RenewError, Renewal,
+        CreateQueueError, Leadership, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
     },
 };
 
@@ -21,21 +21,30 @@ fn lease_end(now: StoreTime, lease: Duration) -> StoreTime {
 /// Brokers.
 impl State {
     /// As [`Catalog::register_broker`](crate::ports::Catalog::register_broker).
-    pub fn register_broker(
-        &mut self,
-        now: StoreTime,
-        addr: &BrokerAddr,
-        incarnation: Incarnation,
-        lease: Duration,
-    ) -> Registration {
+    ///
+    /// # Errors
+    /// [`RegisterError::Taken`].
+    pub fn register_broker(&mut self, now: StoreTime, register: &Register) -> Result<Registration, RegisterError> {
         let next = self.brokers.last_key_value().map_or(BrokerId::new(1), |(id, _)| id.next());
-        let id = *self.broker_ids.entry(addr.clone()).or_insert(next);
-        let generation = self.brokers.get(&id).map_or(0, |known| known.generation);
-        let lease_until = lease_end(now, lease);
-        let broker =
-            Broker { addr: addr.clone(), incarnation, state: BrokerState::Up, lease_until, renewals: 0, generation };
-        self.brokers.insert(id, broker);
-        Registration { broker: id, generation, store_time: now }
+        let id = *self.broker_ids.entry(register.addr.clone()).or_insert(next);
+        let broker = self.brokers.entry(id).or_insert_with(|| Broker {
+            addr: register.addr.clone(),
+            incarnation: register.incarnation,
+            state: BrokerState::Up,
+            lease_until: now,
+            renewals: 0,
+            generation: 0,
+        });
+        if broker.incarnation != register.incarnation {
+            if register.replaces != Some(broker.incarnation) {
+                return Err(RegisterError::Taken { by: broker.incarnation });
+            }
+            broker.incarnation = register.incarnation;
+            broker.state = BrokerState::Up;
+            broker.renewals = 0;
+        }
+        broker.lease_until = lease_end(now, register.lease);
+        Ok(Registration { broker: id, generation: broker.generation, store_time: now })
     }
 
     fn registered(&mut self, broker: BrokerId, incarnation: Incarnation) -> Result<&mut Broker, RenewError> {

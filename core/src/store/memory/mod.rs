@@ -15,14 +15,12 @@ use parking_lot::Mutex;
 pub use state::State;
 
 use crate::{
-    model::{
-        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime,
-    },
+    model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
         AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
         Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError,
-        LogStats, LogTail, QueueRecord, RegisterError, Registration, RenewError, Renewal, StoreError, StoredBatch,
-        Trim, Trimmed,
+        LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, StoreError,
+        StoredBatch, Trim, Trimmed,
     },
 };
 
@@ -59,13 +57,8 @@ impl Catalog for MemoryStore {
         Ok(self.clock.now())
     }
 
-    async fn register_broker(
-        &self,
-        addr: &BrokerAddr,
-        incarnation: Incarnation,
-        lease: Duration,
-    ) -> Result<Registration, RegisterError> {
-        Ok(self.state.lock().register_broker(self.clock.now(), addr, incarnation, lease))
+    async fn register_broker(&self, register: &Register) -> Result<Registration, RegisterError> {
+        self.state.lock().register_broker(self.clock.now(), register)
     }
 
     async fn renew_broker(

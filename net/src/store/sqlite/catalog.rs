@@ -5,12 +5,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rmom_core::{
     model::{
-        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, QueueId, QueueLabel, Start, StoreTime,
+        BrokerId, ChannelId, Incarnation, ManagerId, QueueId, QueueLabel, Start, StoreTime,
         limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
     },
     ports::{
         AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-        CreateQueueError, Leadership, QueueRecord, RegisterError, Registration, RenewError, Renewal, StoreError,
+        CreateQueueError, Leadership, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        StoreError,
     },
 };
 use sqlx::{query, sqlite::SqliteRow};
@@ -104,12 +105,8 @@ impl Catalog for SqliteStore {
         Ok(self.clock.now())
     }
 
-    async fn register_broker(
-        &self,
-        addr: &BrokerAddr,
-        incarnation: Incarnation,
-        lease: Duration,
-    ) -> Result<Registration, RegisterError> {
+    async fn register_broker(&self, register: &Register) -> Result<Registration, RegisterError> {
+        let Register { addr, incarnation, replaces, lease } = register;
         let (mut tx, now) = self.begin().await?;
         let row = tx
             .row(
@@ -117,18 +114,26 @@ impl Catalog for SqliteStore {
                     "INSERT INTO broker (host, port, incarnation, state, lease_until, generation, renewals) \
                      VALUES (?1, ?2, ?3, ?4, ?5, 0, 0) \
                      ON CONFLICT (host, port) DO UPDATE SET incarnation = excluded.incarnation, \
-                     state = excluded.state, lease_until = excluded.lease_until, renewals = 0 \
+                     state = CASE broker.incarnation WHEN ?3 THEN broker.state ELSE excluded.state END, \
+                     renewals = CASE broker.incarnation WHEN ?3 THEN broker.renewals ELSE 0 END, \
+                     lease_until = excluded.lease_until WHERE broker.incarnation IN (?3, ?6) \
                      RETURNING id, generation",
                 )
                 .bind(addr.host.as_str())
                 .bind(i64::from(addr.port))
                 .bind(incarnation.uuid())
                 .bind(column::UP)
-                .bind(lease_end(now, lease)),
+                .bind(lease_end(now, *lease))
+                .bind(replaces.map(Incarnation::uuid)),
             )
             .await?;
+        let Some(row) = row else {
+            let sql = "SELECT incarnation FROM broker WHERE host = ?1 AND port = ?2";
+            let row = tx.row(query(sql).bind(addr.host.as_str()).bind(i64::from(addr.port))).await?;
+            let row = row.ok_or_else(|| StoreError::Corrupt("a broker was not entered, and is not there".into()))?;
+            return Err(RegisterError::Taken { by: Incarnation::new(column::get(&row, "incarnation")?) });
+        };
         tx.commit().await?;
-        let row = row.ok_or_else(|| StoreError::Corrupt("a broker was entered and is not there".into()))?;
         Ok(Registration {
             broker: column::broker_id(&row, "id")?,
             generation: column::unsigned(&row, "generation")?,

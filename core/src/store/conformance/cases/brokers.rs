@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     model::{BrokerId, Incarnation},
-    ports::{BrokerRecord, BrokerState, RenewError},
+    ports::{BrokerRecord, BrokerState, Register, RegisterError, RenewError},
     store::conformance::{
         Harness, START,
         support::{Bench, LEASE, Registered, addr},
@@ -26,13 +26,16 @@ pub async fn a_broker_keeps_its_id_from_run_to_run(harness: &dyn Harness) {
     let mut neighbour = addr("a");
     neighbour.port += 1;
     let run = Incarnation::new(bench.uuid());
-    let neighbour = bench.store.register_broker(&neighbour, run, LEASE).await.unwrap();
+    let register = Register { addr: neighbour, incarnation: run, replaces: None, lease: LEASE };
+    let neighbour = bench.store.register_broker(&register).await.unwrap();
     assert!(neighbour.broker != first.id && neighbour.broker != other.id);
 
     bench.reopen().await;
     let now = bench.at(500).await;
     let incarnation = Incarnation::new(bench.uuid());
-    let again = bench.store.register_broker(&addr("a"), incarnation, Duration::from_secs(7)).await.unwrap();
+    let replaces = Some(first.incarnation);
+    let register = Register { addr: addr("a"), incarnation, replaces, lease: Duration::from_secs(7) };
+    let again = bench.store.register_broker(&register).await.unwrap();
     assert_eq!((again.broker, again.store_time), (first.id, now));
     let brokers = bench.store.brokers().await.unwrap();
     assert!(brokers.is_sorted_by(|a, b| a.id < b.id));
@@ -47,6 +50,39 @@ pub async fn a_broker_keeps_its_id_from_run_to_run(harness: &dyn Harness) {
         queues: 0,
     };
     assert_eq!(record(&bench, first).await, expected);
+}
+
+/// Who knows of another run than the one that is there, or of none, is told which it is, and changes nothing.
+pub async fn a_run_takes_the_place_of_the_one_it_names(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let first = bench.register("a").await;
+    let second = bench.register("a").await;
+    let before = record(&bench, second).await;
+    bench.at(1_000).await;
+    let mut late = Register { addr: addr("a"), incarnation: first.incarnation, replaces: None, lease: LEASE };
+    let taken = Err(RegisterError::Taken { by: second.incarnation });
+    for replaces in [None, Some(first.incarnation), Some(Incarnation::new(bench.uuid()))] {
+        late.replaces = replaces;
+        assert_eq!(bench.store.register_broker(&late).await, taken, "{replaces:?}");
+    }
+    assert_eq!(record(&bench, second).await, before);
+}
+
+/// The same registration again, however late, extends the lease and undoes nothing that happened since.
+pub async fn a_registration_made_again_changes_the_lease_alone(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let broker = bench.register("a").await;
+    bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap();
+    bench.store.set_draining(broker.id, true).await.unwrap();
+    let now = bench.at(1_000).await;
+    let again = Register { addr: addr("a"), incarnation: broker.incarnation, replaces: None, lease: LEASE };
+    assert_eq!(bench.store.register_broker(&again).await.unwrap().broker, broker.id);
+    let after = record(&bench, broker).await;
+    assert_eq!((after.state, after.lease_until), (BrokerState::Draining, now.plus_millis(3_000)));
+    assert_eq!(bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap().renewals, 2);
+    bench.store.retire_broker(broker.id, broker.incarnation).await.unwrap();
+    bench.store.register_broker(&again).await.unwrap();
+    assert_eq!(record(&bench, broker).await.state, BrokerState::Stopped);
 }
 
 /// A renewal sets the end of the lease and counts itself.

@@ -62,8 +62,11 @@ pub(super) enum From {
 pub(super) enum Operation {
     /// Moves the clock to so many steps after the start.
     Clock(u64),
+    /// In place of a run that it knows, or once more.
     Register {
         host: u8,
+        replaces: Knowledge,
+        again: bool,
     },
     Renew {
         host: u8,
@@ -172,7 +175,8 @@ fn operation() -> impl Strategy<Value = Operation> {
     let from = prop_oneof![Just(From::Earliest), Just(From::Latest), (0..8_u64).prop_map(From::At)];
     prop_oneof![
         8 => (0..20_u64).prop_map(Operation::Clock),
-        2 => (0..HOSTS).prop_map(|host| Operation::Register { host }),
+        3 => (0..HOSTS, knowledge(), any::<bool>())
+            .prop_map(|(host, replaces, again)| Operation::Register { host, replaces, again }),
         3 => (host(), knowledge(), 0..8_u64).prop_map(|(host, run, lease)| Operation::Renew { host, run, lease }),
         1 => (host(), knowledge()).prop_map(|(host, run)| Operation::Retire { host, run }),
         1 => (host(), any::<bool>()).prop_map(|(host, draining)| Operation::Drain { host, draining }),

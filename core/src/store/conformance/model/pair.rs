@@ -12,7 +12,9 @@ use crate::{
         BrokerAddr, BrokerId, ChannelId, ClaimId, Epoch, Incarnation, ManagerId, Offset, ProducerId, QueueId,
         QueueLabel, Start, Topic,
     },
-    ports::{AppendBatch, Catalog, ChannelRecord, Claim, CreateChannel, CreateQueue, Log, QueueRecord, Store, Trim},
+    ports::{
+        AppendBatch, Catalog, ChannelRecord, Claim, CreateChannel, CreateQueue, Log, QueueRecord, Register, Store, Trim,
+    },
     store::{
         MemoryStore,
         conformance::{
@@ -100,7 +102,7 @@ impl<'a> Pair<'a> {
             drawn: 0,
         };
         for host in 0..HOSTS {
-            pair.apply(&Operation::Register { host }).await?;
+            pair.apply(&Operation::Register { host, replaces: Knowledge::NeverWas, again: false }).await?;
         }
         for label in 0..LABELS {
             let host = label % HOSTS;
@@ -172,7 +174,7 @@ impl<'a> Pair<'a> {
                 self.harness.set_clock(now).await;
                 same(operation, &self.model.now().await, &self.store.now().await)
             }
-            Operation::Register { host } => self.register(host).await,
+            Operation::Register { host, replaces, again } => self.register(host, replaces, again).await,
             Operation::Renew { host, run, lease: steps } => self.renew(host, run, lease(steps)).await,
             Operation::Retire { host, run } => {
                 let ((model, store), run) = (self.host_ids(host), self.run(host, run));
@@ -256,20 +258,24 @@ impl<'a> Pair<'a> {
         self.model.queue_by_id(model).await.unwrap().map(|_| (model, store))
     }
 
-    async fn register(&mut self, host: u8) -> Same {
-        let (addr, run) = (addr(&format!("host {host}")), Incarnation::new(self.uuid()));
-        let lease = lease(6);
-        let model = self.model.register_broker(&addr, run, lease).await.unwrap();
-        let store = self.store.register_broker(&addr, run, lease).await;
-        let store = store.map_err(|error| TestCaseError::fail(format!("register {host}: {error}")))?;
+    async fn register(&mut self, host: u8, replaces: Knowledge, again: bool) -> Same {
+        let new = Incarnation::new(self.uuid());
+        let earlier = self.hosts.get(usize::from(host)).and_then(|host| host.runs.last().copied());
+        let incarnation = earlier.filter(|_| again).unwrap_or(new);
+        let replaces = Some(self.run(host, replaces));
+        let register = Register { addr: addr(&format!("host {host}")), incarnation, replaces, lease: lease(6) };
+        let (model, store) = (self.model.register_broker(&register).await, self.store.register_broker(&register).await);
+        let (Ok(model), Ok(store)) = (&model, &store) else { return same("register", &model, &store) };
         same("register: time", &model.store_time, &store.store_time)?;
         if usize::from(host) == self.hosts.len() {
             let generations = (model.generation, store.generation);
-            self.hosts.push(Host { model: model.broker, store: store.broker, runs: vec![run], generations });
+            self.hosts.push(Host { model: model.broker, store: store.broker, runs: vec![incarnation], generations });
             return Ok(());
         }
         same("register: id", &model.broker, &self.model_broker(store.broker))?;
-        self.hosts[usize::from(host)].runs.push(run);
+        if incarnation == new {
+            self.hosts[usize::from(host)].runs.push(new);
+        }
         self.generations(host, (model.generation, store.generation))
     }
 
