@@ -75,7 +75,7 @@ fn there_are_no_more_queues_than_the_limit() {
     assert_eq!(state.create_queue(&create_queue(MAX_QUEUES - 1)).as_ref(), Ok(&last));
     let taken = CreateQueue { request: Uuid::max(), ..create_queue(0) };
     assert_eq!(state.create_queue(&taken), Err(CreateQueueError::Exists));
-    assert!(state.delete_queue(last.id));
+    assert!(state.delete_queue(StoreTime::default(), last.id));
     assert!(state.create_queue(&create_queue(MAX_QUEUES)).is_ok());
 }
 

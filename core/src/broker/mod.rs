@@ -173,6 +173,7 @@ impl Broker {
         let create = CreateQueue { label: label.clone(), assignee: Some(broker), request: inner.entropy.uuid() };
         let record = inner.write(inner.store.create_queue(&create)).await?.map_err(|error| match error {
             CreateQueueError::Exists => BrokerError::QueueExists(label.clone()),
+            CreateQueueError::DeletedSince => BrokerError::QueueNotFound(label.clone()),
             CreateQueueError::TooMany => BrokerError::LimitReached(error.to_string()),
             CreateQueueError::NoSuchBroker(_) => BrokerError::Fenced,
             CreateQueueError::Store(error) => error.into(),

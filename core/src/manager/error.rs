@@ -108,6 +108,7 @@ impl ManagerError {
     pub(super) fn from_create_queue(error: CreateQueueError, label: &QueueLabel) -> Self {
         match error {
             CreateQueueError::Exists => Self::QueueExists(label.clone()),
+            CreateQueueError::DeletedSince => Self::QueueNotFound(label.clone()),
             CreateQueueError::TooMany => Self::LimitReached(error.to_string()),
             CreateQueueError::NoSuchBroker(_) => Self::NoBroker,
             CreateQueueError::Store(error) => Self::Store(error),

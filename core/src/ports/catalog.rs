@@ -90,6 +90,10 @@ pub struct QueueRecord {
     pub assignment: u64,
 }
 
+/// How long a store remembers by which request a queue was created that was deleted since: longer than any request is made
+/// again.
+pub const REQUEST_MEMORY: Duration = Duration::from_secs(600);
+
 /// A queue to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateQueue {
@@ -97,7 +101,8 @@ pub struct CreateQueue {
     pub label: QueueLabel,
     /// Who is to host it; none: whoever the next reconciliation picks.
     pub assignee: Option<BrokerId>,
-    /// Names this request: the same request again, after an unknown outcome, finds its own queue.
+    /// Names this request: the same request again, after an unknown outcome, finds its own queue, or that it was deleted
+    /// meanwhile (for [`REQUEST_MEMORY`]).
     pub request: Uuid,
 }
 
@@ -173,6 +178,9 @@ pub enum CreateQueueError {
     /// A live queue has the label.
     #[error("a queue with this label exists")]
     Exists,
+    /// This very request created a queue before, which was deleted since.
+    #[error("the queue was created by this request before, and deleted since")]
+    DeletedSince,
     /// There are [`MAX_QUEUES`] already.
     #[error("there are {MAX_QUEUES} queues already, which is the limit")]
     TooMany,

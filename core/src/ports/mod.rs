@@ -15,7 +15,8 @@ mod world;
 
 pub use catalog::{
     AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-    CreateQueueError, Leadership, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+    CreateQueueError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration, RenewError,
+    Renewal,
 };
 pub use control::{BrokerControl, ControlError, QueueDescription, SubscriberDescription};
 pub use error::StoreError;

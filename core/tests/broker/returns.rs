@@ -79,12 +79,12 @@ async fn a_task_that_ends_does_not_make_its_successor_accuse_the_store() {
 async fn who_means_the_new_queue_is_not_taken_for_one_who_means_the_old() {
     let world = World::new();
     let one = world.broker(1).await;
-    for open in [true, false] {
+    for (open, request) in [(true, 9), (false, 10)] {
         let old = one.create_queue(&label("q")).await.unwrap();
         let broker = world.store.queue_by_id(old).await.unwrap().unwrap().assignee.unwrap().0;
         // The broker has not heard of it.
         assert!(world.store.delete_queue(old).await.unwrap());
-        let create = CreateQueue { label: label("q"), assignee: Some(broker), request: Uuid::from_u128(9) };
+        let create = CreateQueue { label: label("q"), assignee: Some(broker), request: Uuid::from_u128(request) };
         let queue = world.store.create_queue(&create).await.unwrap().id;
         if open {
             let meant = PushRequest { queue: Some(queue), ..push("1") };

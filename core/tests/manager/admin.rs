@@ -94,6 +94,27 @@ async fn a_follower_probes_before_it_places() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_queue_that_was_deleted_before_its_creator_knew_stays_deleted() {
+    let world = World::new();
+    world.broker(1, LONG).await;
+    let (manager, _task) = world.manager(|_| {});
+    world.store.set(Some(Fault::LoseAnswers(1)));
+    let creating = tokio::spawn({
+        let manager = manager.clone();
+        async move { manager.create_queue(&label("q")).await }
+    });
+    let created = loop {
+        sleep(Duration::from_millis(1)).await;
+        if let Some(queue) = world.store.queue(&label("q")).await.unwrap() {
+            break queue;
+        }
+    };
+    assert!(world.store.delete_queue(created.id).await.unwrap());
+    assert_eq!(creating.await.unwrap(), Err(ManagerError::QueueNotFound(label("q"))));
+    assert_eq!(manager.queues().await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_creation_of_unknown_outcome_is_repeated_as_the_same_request() {
     for fault in [Fault::LoseAnswers(2), Fault::LoseRequests(2)] {
         let world = World::new();

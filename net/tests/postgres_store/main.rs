@@ -27,7 +27,7 @@ CREATE TABLE manual_clock (now bigint NOT NULL);
 INSERT INTO manual_clock VALUES (0);
 CREATE OR REPLACE FUNCTION rmom_now() RETURNS bigint LANGUAGE sql VOLATILE AS 'SELECT now FROM manual_clock'";
 const EMPTY: &str = "
-TRUNCATE broker, queue, log, log_state, batch, channel, producer RESTART IDENTITY;
+TRUNCATE broker, queue, deleted_request, log, log_state, batch, channel, producer RESTART IDENTITY;
 UPDATE leader SET manager = NULL, term = 0, lease_until = 0";
 
 struct PostgresHarness {

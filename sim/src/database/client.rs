@@ -183,7 +183,7 @@ impl Catalog for RemoteStore {
             let rows = [(Row::Queue(queue), Change), (Row::Log(queue), Change)];
             rows.into_iter().chain(label).chain(assignee(state, queue)).collect()
         };
-        self.transaction(rows, move |disk, _| disk.delete_queue(queue)).await
+        self.transaction(rows, move |disk, now| disk.delete_queue(now, queue)).await
     }
 
     async fn create_channel(&self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {

@@ -81,8 +81,8 @@ impl Disk {
         self.record(Event::Assigned { queue_id: queue.get(), broker_id: to.get() });
     }
 
-    pub(super) fn delete_queue(&mut self, queue: QueueId) -> bool {
-        let deleted = self.state.delete_queue(queue);
+    pub(super) fn delete_queue(&mut self, now: StoreTime, queue: QueueId) -> bool {
+        let deleted = self.state.delete_queue(now, queue);
         if deleted {
             self.record(Event::QueueTombstoned { queue_id: queue.get() });
         }

@@ -107,6 +107,7 @@ macro_rules! conformance_tests {
                 a_deleted_queue_is_not_claimed;
             deletion:
                 a_deleted_queue_refuses_all_writes,
+                a_request_made_again_does_not_resurrect_its_queue,
                 a_queue_that_never_was_refuses_all_writes,
                 created_again_a_queue_is_new,
                 a_purge_removes_deleted_queues_only,

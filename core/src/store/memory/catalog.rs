@@ -10,7 +10,8 @@ use crate::{
     },
     ports::{
         AssignError, BrokerRecord, BrokerState, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-        CreateQueueError, Leadership, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        CreateQueueError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration, RenewError,
+        Renewal,
     },
 };
 
@@ -143,6 +144,9 @@ impl State {
             mark!(CreateFoundItself if own);
             return self.record(id).filter(|_| own).ok_or(CreateQueueError::Exists);
         }
+        if self.deleted_requests.contains_key(&create.request) {
+            return Err(CreateQueueError::DeletedSince);
+        }
         if self.queues.len() >= MAX_QUEUES {
             return Err(CreateQueueError::TooMany);
         }
@@ -214,8 +218,10 @@ impl State {
     }
 
     /// As [`Catalog::delete_queue`](crate::ports::Catalog::delete_queue).
-    pub fn delete_queue(&mut self, queue: QueueId) -> bool {
+    pub fn delete_queue(&mut self, now: StoreTime, queue: QueueId) -> bool {
         let Some(gone) = self.queues.remove(&queue) else { return false };
+        self.deleted_requests.retain(|_, deleted_at| lease_end(*deleted_at, REQUEST_MEMORY) >= now);
+        self.deleted_requests.insert(gone.request, now);
         self.queue_ids.remove(&gone.label);
         for channel in &gone.channels {
             self.channels.remove(channel);

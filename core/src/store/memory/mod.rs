@@ -107,7 +107,7 @@ impl Catalog for MemoryStore {
     }
 
     async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError> {
-        Ok(self.state.lock().delete_queue(queue))
+        Ok(self.state.lock().delete_queue(self.clock.now(), queue))
     }
 
     async fn create_channel(&self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {

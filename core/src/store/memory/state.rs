@@ -22,6 +22,8 @@ pub struct State {
     /// Live queues only.
     pub(super) queues: BTreeMap<QueueId, Queue>,
     pub(super) queue_ids: BTreeMap<QueueLabel, QueueId>,
+    /// The requests by which queues were created that were deleted since, and when they were.
+    pub(super) deleted_requests: BTreeMap<Uuid, StoreTime>,
     /// The newest id given out.
     pub(super) last_queue: QueueId,
     /// Channels of live queues only.

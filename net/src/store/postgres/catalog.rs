@@ -13,8 +13,8 @@ use rmom_core::{
     },
     ports::{
         AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-        CreateQueueError, Leadership, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        StoreError,
+        CreateQueueError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration, RenewError,
+        Renewal, StoreError,
     },
 };
 use sqlx::{
@@ -287,6 +287,12 @@ impl Catalog for PostgresStore {
                 return Err(StoreError::Unavailable("queues of this label come and go".into()).into());
             }
         };
+        // In a statement of its own: the queue whose deletion the insertion waited for may have been this request's.
+        let sql = "SELECT 1 FROM deleted_request WHERE request = $1";
+        if tx.row(query(sql).bind(create.request)).await?.is_some() {
+            tx.rollback().await?;
+            return Err(CreateQueueError::DeletedSince);
+        }
         let id = column::queue_id(&created, "id")?;
         tx.rows(
             query(
@@ -359,7 +365,17 @@ impl Catalog for PostgresStore {
             tx.rollback().await?;
             return Ok(false);
         };
-        tx.rows(query("UPDATE queue SET deleted = true WHERE id = $1").bind(queue.as_i64())).await?;
+        tx.rows(
+            query(
+                "WITH t AS MATERIALIZED (SELECT rmom_now() AS now), \
+                 o AS (DELETE FROM deleted_request USING t WHERE deleted_at < now - $2), \
+                 d AS (UPDATE queue SET deleted = true WHERE id = $1 RETURNING request) \
+                 INSERT INTO deleted_request (request, deleted_at) SELECT request, now FROM d, t",
+            )
+            .bind(queue.as_i64())
+            .bind(millis(REQUEST_MEMORY)),
+        )
+        .await?;
         // Waits for appends under way; none lands afterwards.
         tx.rows(query("UPDATE log SET deleted = true WHERE queue_id = $1").bind(queue.as_i64())).await?;
         tx.rows(query("DELETE FROM channel WHERE queue_id = $1").bind(queue.as_i64())).await?;

@@ -32,11 +32,18 @@ type Statement = Query<'static, Postgres, PgArguments>;
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(
         "postgres",
-        &[(
-            1,
-            "initial",
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0001_initial.sql")),
-        )],
+        &[
+            (
+                1,
+                "initial",
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0001_initial.sql")),
+            ),
+            (
+                2,
+                "deleted requests",
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0002_deleted_requests.sql")),
+            ),
+        ],
     )
 });
 

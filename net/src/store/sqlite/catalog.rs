@@ -10,8 +10,8 @@ use rmom_core::{
     },
     ports::{
         AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-        CreateQueueError, Leadership, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        StoreError,
+        CreateQueueError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration, RenewError,
+        Renewal, StoreError,
     },
 };
 use sqlx::{query, sqlite::SqliteRow};
@@ -232,6 +232,11 @@ impl Catalog for SqliteStore {
             tx.rollback().await?;
             return record.filter(|_| own).ok_or(CreateQueueError::Exists);
         }
+        let sql = "SELECT 1 FROM deleted_request WHERE request = ?1";
+        if tx.row(query(sql).bind(create.request)).await?.is_some() {
+            tx.rollback().await?;
+            return Err(CreateQueueError::DeletedSince);
+        }
         let queues = count(&mut tx, query("SELECT count(*) AS n FROM queue WHERE deleted = 0")).await?;
         if queues >= MAX_QUEUES as u64 {
             tx.rollback().await?;
@@ -316,12 +321,16 @@ impl Catalog for SqliteStore {
     }
 
     async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError> {
-        let (mut tx, _) = self.begin().await?;
+        let (mut tx, now) = self.begin().await?;
         let Some(found) = queue_in(&mut tx, queue).await? else {
             tx.rollback().await?;
             return Ok(false);
         };
         tx.rows(query("UPDATE queue SET deleted = 1 WHERE id = ?1").bind(queue.as_i64())).await?;
+        let oldest = now.as_i64() - i64::try_from(REQUEST_MEMORY.as_millis()).unwrap_or(i64::MAX);
+        tx.rows(query("DELETE FROM deleted_request WHERE deleted_at < ?1").bind(oldest)).await?;
+        let sql = "INSERT INTO deleted_request (request, deleted_at) SELECT request, ?2 FROM queue WHERE id = ?1";
+        tx.rows(query(sql).bind(queue.as_i64()).bind(now.as_i64())).await?;
         tx.rows(query("UPDATE log SET deleted = 1 WHERE queue_id = ?1").bind(queue.as_i64())).await?;
         tx.rows(query("DELETE FROM channel WHERE queue_id = ?1").bind(queue.as_i64())).await?;
         bump(&mut tx, found.assignee.map(|(broker, _)| broker)).await?;

@@ -31,7 +31,14 @@ use super::{
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(
         "sqlite",
-        &[(1, "initial", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0001_initial.sql")))],
+        &[
+            (1, "initial", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0001_initial.sql"))),
+            (
+                2,
+                "deleted requests",
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0002_deleted_requests.sql")),
+            ),
+        ],
     )
 });
 

@@ -6,6 +6,7 @@ use crate::{
     model::{ChannelId, Offset, ProducerId, QueueId, Start, Topic},
     ports::{
         Appended, ClaimError, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, LogError, LogTail,
+        REQUEST_MEMORY,
     },
     store::conformance::{
         Harness, START,
@@ -47,6 +48,24 @@ pub async fn a_deleted_queue_refuses_all_writes(harness: &dyn Harness) {
         bench.reopen().await;
     }
     assert!(!bench.store.delete_queue(QueueId::new(1_000)).await.unwrap());
+}
+
+/// A request that is made again after its queue was deleted creates nothing, nor later, when others deleted theirs.
+pub async fn a_request_made_again_does_not_resurrect_its_queue(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let create = CreateQueue { label: label("q"), assignee: None, request: bench.uuid() };
+    let queue = bench.store.create_queue(&create).await.unwrap().id;
+    assert!(bench.store.delete_queue(queue).await.unwrap());
+    assert_eq!(bench.store.create_queue(&create).await, Err(CreateQueueError::DeletedSince));
+    let memory = u64::try_from(REQUEST_MEMORY.as_millis()).unwrap();
+    bench.at(memory).await;
+    let other = bench.create("q", None).await;
+    assert_eq!(bench.store.create_queue(&create).await, Err(CreateQueueError::Exists));
+    assert!(bench.store.delete_queue(other).await.unwrap());
+    bench.store.purge_deleted(10).await.unwrap();
+    bench.reopen().await;
+    assert_eq!(bench.store.create_queue(&create).await, Err(CreateQueueError::DeletedSince));
+    assert_eq!(bench.store.queues().await.unwrap(), []);
 }
 
 /// A queue that never was is as good as deleted.

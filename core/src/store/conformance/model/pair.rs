@@ -303,8 +303,7 @@ impl<'a> Pair<'a> {
 
     async fn create(&mut self, label: u8, assignee: Option<u8>, again: bool) -> Same {
         let request = match self.requests.get(&label) {
-            // Again only while what it made lives: after that, whether it is known still is the store's own choice.
-            Some(&made) if again && self.model.queue(&queue_label(label)).await.unwrap().is_some() => made,
+            Some(&made) if again => made,
             _ => self.uuid(),
         };
         let (for_model, for_store) = assignee.map(|host| self.host_ids(host)).unzip();
