@@ -338,6 +338,12 @@ impl Broker {
             inner.refresh().await?;
             handle = inner.hosted(&channel.label).await?;
             epoch = handle.served(inner.settings.activation_timeout).await?;
+            // Nor does the assignment say when another process of this broker has claimed the queue.
+            if beyond(handle.shared.tail.end(), epoch)
+                && inner.read(inner.store.tail(handle.shared.id)).await?.epoch > epoch
+            {
+                return Err(BrokerError::Fenced);
+            }
         }
         if handle.shared.id > channel.queue {
             return Err(BrokerError::ChannelNotFound(request.channel));

@@ -48,6 +48,8 @@ pub enum ClaimError {
 /// The end of a log, as a new owner reads it, in a statement of its own after the claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogTail {
+    /// The latest epoch; [`Epoch::ZERO`] if nobody has claimed the queue.
+    pub epoch: Epoch,
     /// The offset of the newest message ever stored: the greater of the last batch's end and `trimmed_through`.
     pub end: Offset,
     /// First offset of the last batch still stored; [`Offset::ZERO`] if there is none.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rmom_core::{
     broker::{BrokerError, ProducerStamp, PushRequest},
-    model::{ChannelId, ProducerKey, Sequence, Start, Topic},
+    model::{ChannelId, Epoch, Position, ProducerKey, Sequence, Start, Topic},
     ports::{Catalog as _, CreateChannel, CreateQueue},
 };
 use uuid::Uuid;
@@ -101,5 +101,22 @@ async fn who_means_the_new_queue_is_not_taken_for_one_who_means_the_old() {
         let meant = PushRequest { queue: Some(never), ..push("1") };
         assert_eq!(one.push(meant).await.unwrap_err(), BrokerError::QueueReplaced { queue: never });
         one.delete_queue(&label("q")).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_process_does_not_refuse_what_it_cannot_know() {
+    let world = World::new();
+    let old = world.broker(1).await;
+    let queue = old.create_queue(&label("q")).await.unwrap();
+    let (id, topic, start) = (ChannelId::new(Uuid::from_u128(7)), Topic::NONE, Start::Earliest);
+    world.store.create_channel(&CreateChannel { id, queue, topic, start }).await.unwrap();
+    // Under the same host and port, so that the assignment is the same, too. The old one's lease is still current.
+    let new = world.broker(1).await;
+    let offset = new.push(push("1")).await.unwrap().offset.unwrap();
+    for epoch in [Epoch::ZERO, Epoch::new(2)] {
+        let position = Some(Position { queue, epoch, offset });
+        world.subscribe(&new, id, position).await.unwrap();
+        assert_eq!(world.subscribe(&old, id, position).await.map(drop).unwrap_err(), BrokerError::Fenced);
     }
 }

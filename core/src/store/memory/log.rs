@@ -56,6 +56,7 @@ impl State {
         let Some(log) = self.logs.get(&queue) else { return LogTail::default() };
         let last = log.batches.last_key_value().map(|(_, batch)| &batch.header);
         LogTail {
+            epoch: log.epoch,
             end: log.end(),
             last_first: last.map_or(Offset::ZERO, |last| last.first),
             last_epoch: last.map_or(Epoch::ZERO, |last| last.epoch),

@@ -139,10 +139,10 @@ pub(super) async fn end(session: &mut Tx<'_>, queue: QueueId) -> Result<LogTail,
     let row = session
         .row(
             query(
-                "SELECT s.trimmed_through, s.producers, s.producers_through, \
+                "SELECT l.epoch, s.trimmed_through, s.producers, s.producers_through, \
                  coalesce(b.first_offset, 0) AS first_offset, coalesce(b.last_offset, 0) AS last_offset, \
-                 coalesce(b.epoch, 0) AS epoch, coalesce(b.stored_at, 0) AS stored_at \
-                 FROM log_state s LEFT JOIN LATERAL (SELECT first_offset, last_offset, epoch, stored_at FROM batch \
+                 coalesce(b.epoch, 0) AS last_epoch, coalesce(b.stored_at, 0) AS stored_at \
+                 FROM log_state s JOIN log l ON l.queue_id = s.queue_id LEFT JOIN LATERAL (SELECT first_offset, last_offset, epoch, stored_at FROM batch \
                  WHERE batch.queue_id = s.queue_id ORDER BY first_offset DESC LIMIT 1) b ON true \
                  WHERE s.queue_id = $1",
             )
@@ -156,9 +156,10 @@ pub(super) async fn end(session: &mut Tx<'_>, queue: QueueId) -> Result<LogTail,
         None => None,
     };
     Ok(LogTail {
+        epoch: column::epoch(&row, "epoch")?,
         end: column::offset(&row, "last_offset")?.max(trimmed_through),
         last_first: column::offset(&row, "first_offset")?,
-        last_epoch: column::epoch(&row, "epoch")?,
+        last_epoch: column::epoch(&row, "last_epoch")?,
         last_stored_at: column::time(&row, "stored_at")?,
         trimmed_through,
         producers,

@@ -227,10 +227,10 @@ impl Log for SqliteStore {
         let row = session
             .row(
                 query(
-                    "SELECT s.trimmed_through, s.producers, s.producers_through, \
+                    "SELECT l.epoch, s.trimmed_through, s.producers, s.producers_through, \
                      coalesce(b.first_offset, 0) AS first_offset, coalesce(b.last_offset, 0) AS last_offset, \
-                     coalesce(b.epoch, 0) AS epoch, coalesce(b.stored_at, 0) AS stored_at \
-                     FROM log_state s LEFT JOIN batch b ON b.queue_id = s.queue_id AND b.first_offset = \
+                     coalesce(b.epoch, 0) AS last_epoch, coalesce(b.stored_at, 0) AS stored_at \
+                     FROM log_state s JOIN log l ON l.queue_id = s.queue_id LEFT JOIN batch b ON b.queue_id = s.queue_id AND b.first_offset = \
                      (SELECT max(first_offset) FROM batch WHERE queue_id = ?1) WHERE s.queue_id = ?1",
                 )
                 .bind(queue.as_i64()),
@@ -253,9 +253,10 @@ impl Log for SqliteStore {
             Ok((ProducerId::new(column::get(row, "producer_id")?), column::unsigned(row, "incarnation")?))
         };
         Ok(LogTail {
+            epoch: column::epoch(&row, "epoch")?,
             end: column::offset(&row, "last_offset")?.max(trimmed_through),
             last_first: column::offset(&row, "first_offset")?,
-            last_epoch: column::epoch(&row, "epoch")?,
+            last_epoch: column::epoch(&row, "last_epoch")?,
             last_stored_at: column::time(&row, "stored_at")?,
             trimmed_through,
             producers,

@@ -32,6 +32,7 @@ pub async fn every_claim_creates_the_next_epoch(harness: &dyn Harness) {
     let second = bench.claim(broker, queue).await.unwrap();
     assert_eq!((second.epoch, second.store_time), (Epoch::new(2), now));
     bench.reopen().await;
+    assert_eq!(bench.store.tail(queue).await.unwrap().epoch, Epoch::new(2));
     assert_eq!(bench.claim(broker, queue).await.unwrap().epoch, Epoch::new(3));
     assert_eq!(bench.claim(broker, other).await.unwrap().epoch, Epoch::new(1));
 }
