@@ -6,7 +6,7 @@ use std::time::Duration;
 use rmom_core::{
     broker::{BrokerError, ProducerStamp, PushRequest},
     model::{ChannelId, ProducerKey, Sequence, Start, Topic},
-    ports::{Catalog as _, CreateChannel, CreateQueue},
+    ports::{Catalog as _, CreateChannel, CreateQueue, Log as _},
 };
 use uuid::Uuid;
 
@@ -73,6 +73,27 @@ async fn a_task_that_ends_does_not_make_its_successor_accuse_the_store() {
     world.sleep(Duration::from_secs(2)).await;
     one.push(push("2")).await.unwrap();
     assert_eq!(world.log("q").await, expect(1..=2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_deleted_behind_a_claim_is_no_loss() {
+    let world = World::new();
+    let one = world.broker(1).await;
+    let queue = one.create_queue(&label("q")).await.unwrap();
+    one.push(push("1")).await.unwrap();
+    world.store.next_append(Fault::LoseBefore);
+    world.store.asking_tail_time(Duration::from_millis(500));
+    let pushing = tokio::spawn({
+        let one = one.clone();
+        async move { one.push(push("2")).await }
+    });
+    // It was claimed by now, and nothing is left of it when the broker reads its log.
+    world.sleep(Duration::from_millis(250)).await;
+    assert!(world.store.delete_queue(queue).await.unwrap());
+    world.store.purge_deleted(10).await.unwrap();
+    pushing.await.unwrap().expect_err("it is nowhere");
+    world.settle().await;
+    assert_eq!(one.push(push("3")).await.unwrap_err(), BrokerError::QueueNotFound(label("q")));
 }
 
 #[tokio::test(start_paused = true)]

@@ -121,7 +121,7 @@ impl Actor {
         }
         log.epoch = epoch;
         let tail = self.read_tail().await?;
-        self.check_confirmed(&tail, epoch)?;
+        self.check_confirmed(&tail, epoch).await?;
         let encoded = &sealed.encoded;
         let fate = if tail.end == log.end {
             Fate::Absent
