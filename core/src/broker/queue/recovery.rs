@@ -65,6 +65,7 @@ impl Actor {
                         }
                         Fate::Absent if Instant::now() >= recovery.deadline => {
                             // The store lets the queue be claimed, and nothing be appended.
+                            mark!(RecoveryRefused);
                             let reason = format!("every append failed, the last one with: {cause}");
                             self.refuse_batch(log, sealed, StoreError::Unavailable(reason));
                             return Ok(None);
