@@ -56,7 +56,9 @@ impl Actor {
         let next = loop {
             match self.look(claim, log, &sealed, sent_under).await {
                 Ok((tail, fate)) => {
-                    self.set_phase(Phase::Serving(log.epoch));
+                    if !matches!(fate, Fate::Superseded) {
+                        self.set_phase(Phase::Serving(log.epoch));
+                    }
                     match fate {
                         Fate::Stored => {
                             mark!(RecoveredStored);
