@@ -88,6 +88,7 @@ marks! {
     RecoveryLostQueue: "recovery: the queue had another owner, or was deleted",
     RecoverySawAnotherOwner: "recovery: given up, there had been another owner since, and the queue was activated again",
     RecoveryRetried: "recovery: tried again, the store had failed",
+    RecoveryRefused: "recovery: given up, claims succeeded and appends did not, and pushers were told that nothing is stored",
     RecoveryTimedOut: "recovery: given up, pushers were told that the outcome is unknown",
     StoreClockBehind: "append: the store's clock was behind the queue's last message",
     StoreClockSetBack: "append: showed that the store's clock had been set back",

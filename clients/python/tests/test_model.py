@@ -8,10 +8,11 @@ import grpc
 import pytest
 
 import rmom
+from rmom import _effects as fx
 from rmom._check import check_label, check_topic, new_message
 from rmom._grpc import DETAILS_KEY, ERROR_INFO_URL, error_of
 from rmom._proto import status_pb2
-from rmom._rest import refusal, segment
+from rmom._rest import Managers, refusal, segment
 from rmom._settings import Settings, Tls, parse_managers
 
 
@@ -143,3 +144,25 @@ def test_a_brokers_code_is_read_from_the_details_of_a_status() -> None:
         error = error_of("b:1", _Failed(grpc.StatusCode.INTERNAL, metadata))
         # "INTERNAL" is a defect of rmom; a broken connection must not look like one.
         assert (error.code, error.retryable, error.outcome_unknown) == ("TRANSPORT", True, True)
+
+
+def test_who_asks_again_is_not_stuck_with_a_manager_that_is_unwell() -> None:
+    managers = Managers(Settings(parse_managers(["http://m1", "http://m2"], None)))
+
+    def delete() -> list[str]:
+        """Who is asked; the first manager does not reach the store."""
+        program = managers.call("DELETE", "/v1/queues/q", None, 1.0)
+        asked: list[str] = []
+        try:
+            effect = next(program)
+            while True:
+                assert isinstance(effect, fx.Http)
+                asked.append(effect.manager.authority)
+                effect = program.send(fx.Answer(503 if effect.manager.authority == "m1:80" else 204, b""))
+        except StopIteration:
+            return [*asked, "done"]
+        except rmom.Refused as error:
+            return [*asked, error.code]
+
+    assert delete() == ["m1:80", "NO_BROKER"]
+    assert delete() == ["m2:80", "done"]

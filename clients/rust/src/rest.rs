@@ -103,7 +103,8 @@ impl Managers {
     }
 
     /// A call whose answer does not matter beyond success. Tries one manager after the other, each for at most `timeout`,
-    /// until one answers; a call that changes something is not made again once it may have been read.
+    /// until one answers; a call that changes something is not made again once it may have been read. The next call begins with
+    /// another one then: who makes it again must not be stuck with a manager that cannot reach the store.
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -127,6 +128,9 @@ impl Managers {
                     let next =
                         matches!(error, Error::Protocol { .. }) || status.is_server_error() && method == Method::GET;
                     if !next {
+                        if status.is_server_error() {
+                            self.pass_over(index);
+                        }
                         return Err(error);
                     }
                     failure = Some(error);
@@ -136,12 +140,18 @@ impl Managers {
                     let may_ask_again = method == Method::GET || !error.outcome_unknown();
                     failure = Some(error);
                     if !may_ask_again {
+                        self.pass_over(index);
                         break;
                     }
                 }
             }
         }
         Err(failure.expect("the builder sees to it that there is a manager"))
+    }
+
+    /// The next call is for the manager after this one.
+    fn pass_over(&self, index: usize) {
+        self.preferred.store((index + 1) % self.all.len(), Ordering::Relaxed);
     }
 
     async fn ask(

@@ -48,6 +48,7 @@ pub(super) struct Faulty {
     looks_fail: AtomicBool,
     claim_time: Mutex<Duration>,
     tail_time: Mutex<Duration>,
+    asking_tail_time: Mutex<Duration>,
     trim_time: Mutex<Duration>,
     channel_time: Mutex<Duration>,
     lose_renewal: AtomicBool,
@@ -66,6 +67,7 @@ impl Faulty {
             looks_fail: AtomicBool::new(false),
             claim_time: Mutex::default(),
             tail_time: Mutex::default(),
+            asking_tail_time: Mutex::default(),
             trim_time: Mutex::default(),
             channel_time: Mutex::default(),
             lose_renewal: AtomicBool::new(false),
@@ -108,6 +110,11 @@ impl Faulty {
     /// How long the ends of logs are under way from now on. They say how it was before.
     pub(super) fn tail_time(&self, time: Duration) {
         *self.tail_time.lock() = time;
+    }
+
+    /// How long questions for the ends of logs are under way from now on.
+    pub(super) fn asking_tail_time(&self, time: Duration) {
+        *self.asking_tail_time.lock() = time;
     }
 
     /// How long trims take from now on.
@@ -224,7 +231,8 @@ pass! {
     }
 
     async fn tail(&self, queue: QueueId) -> Result<LogTail, StoreError> {
-        let time = *self.tail_time.lock();
+        let (asking, time) = (*self.asking_tail_time.lock(), *self.tail_time.lock());
+        tokio::time::sleep(asking).await;
         let tail = self.store().await?.tail(queue).await;
         tokio::time::sleep(time).await;
         tail

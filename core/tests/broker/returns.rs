@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rmom_core::{
     broker::{BrokerError, ProducerStamp, PushRequest},
-    model::{ChannelId, Epoch, Position, ProducerKey, Sequence, Start, Topic},
-    ports::{Catalog as _, CreateChannel, CreateQueue},
+    model::{ChannelId, Epoch, Offset, Position, ProducerKey, Sequence, Start, Topic},
+    ports::{Catalog as _, CreateChannel, CreateQueue, Log as _},
 };
 use uuid::Uuid;
 
@@ -73,6 +73,51 @@ async fn a_task_that_ends_does_not_make_its_successor_accuse_the_store() {
     world.sleep(Duration::from_secs(2)).await;
     one.push(push("2")).await.unwrap();
     assert_eq!(world.log("q").await, expect(1..=2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_from_another_owner_waits_for_the_recovery() {
+    let world = World::new();
+    let (one, two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    world.store.next_append(Fault::LoseBefore);
+    world.store.claims_fail(true);
+    let pushing = tokio::spawn({
+        let one = one.clone();
+        async move { one.push(push("lost")).await }
+    });
+    // By now the attempts to claim are far apart, so that the other owns the queue between two of them.
+    world.sleep(Duration::from_secs(4)).await;
+    world.store.claims_fail(false);
+    world.assign("q", 2).await.unwrap();
+    two.push(push("1")).await.unwrap();
+    let elsewhere = world.subscribe(&two, channel, None).await.unwrap();
+    let position = Position { queue: elsewhere.queue(), epoch: elsewhere.epoch(), offset: Offset::new(1) };
+    world.assign("q", 1).await.unwrap();
+    world.subscribe(&one, channel, Some(position)).await.unwrap();
+    pushing.await.unwrap().expect_err("somebody else owned the queue");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_is_deleted_behind_a_claim_is_no_loss() {
+    let world = World::new();
+    let one = world.broker(1).await;
+    let queue = one.create_queue(&label("q")).await.unwrap();
+    one.push(push("1")).await.unwrap();
+    world.store.next_append(Fault::LoseBefore);
+    world.store.asking_tail_time(Duration::from_millis(500));
+    let pushing = tokio::spawn({
+        let one = one.clone();
+        async move { one.push(push("2")).await }
+    });
+    // It was claimed by now, and nothing is left of it when the broker reads its log.
+    world.sleep(Duration::from_millis(250)).await;
+    assert!(world.store.delete_queue(queue).await.unwrap());
+    world.store.purge_deleted(10).await.unwrap();
+    pushing.await.unwrap().expect_err("it is nowhere");
+    world.settle().await;
+    assert_eq!(one.push(push("3")).await.unwrap_err(), BrokerError::QueueNotFound(label("q")));
 }
 
 #[tokio::test(start_paused = true)]

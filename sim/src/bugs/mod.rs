@@ -16,6 +16,8 @@
 //! find = "…"                         # occurs once in the file
 //! replace = "…"
 //! ```
+//!
+//! Rules whose violation no promise could show are in [`UNSEEN`].
 
 mod table;
 mod workshop;
@@ -31,6 +33,9 @@ use crate::check::Promise;
 
 pub use table::markdown;
 pub use workshop::{Fate, Sweep, Trial, Workshop};
+
+/// The rules of which no mistake is planted, and the tests that look after them: for the docs.
+pub const UNSEEN: &str = include_str!("../../bugs/unseen.md");
 
 /// Where the bugs are, below the workspace.
 const CATALOGUE: &str = "sim/bugs";
@@ -238,6 +243,27 @@ mod tests {
         ] {
             assert!(bugs.iter().any(|bug| bug.rule.starts_with("10, ") && bug.rule.contains(mistake)), "{mistake}");
         }
+    }
+
+    #[test]
+    fn what_is_not_planted_is_tested() {
+        let words: Vec<_> = UNSEEN.split('`').collect();
+        // What is quoted comes in the odd places: the names of tests, and then their file.
+        let mut tests = Vec::new();
+        let mut files = 0;
+        for quoted in words.iter().skip(1).step_by(2) {
+            if !quoted.contains('/') {
+                tests.push(format!("fn {quoted}("));
+                continue;
+            }
+            let source = fs::read_to_string(root().join(quoted)).unwrap_or_else(|error| panic!("{quoted}: {error}"));
+            assert!(!tests.is_empty(), "no test of {quoted} is named");
+            for test in tests.drain(..) {
+                assert!(source.contains(&test), "{quoted} has no {test}");
+            }
+            files += 1;
+        }
+        assert!(tests.is_empty() && files >= 10, "{files} files, and no file has {tests:?}");
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) struct Index<'a> {
     pub(super) channels: BTreeMap<Uuid, Channel<'a>>,
     /// The hosts of the brokers, by id.
     pub(super) brokers: BTreeMap<u64, &'a str>,
+    /// When brokers registered, by id, and under which incarnations; in order.
+    pub(super) registrations: BTreeMap<u64, Vec<(At, &'a str)>>,
     /// By number of the operators' call.
     pub(super) calls: BTreeMap<u64, Call<'a>>,
     /// Each time an older state of the database was restored.
@@ -140,6 +142,7 @@ impl<'a> Index<'a> {
             readers: Vec::new(),
             channels: BTreeMap::new(),
             brokers: BTreeMap::new(),
+            registrations: BTreeMap::new(),
             calls: BTreeMap::new(),
             went_back: Vec::new(),
         };
@@ -255,8 +258,9 @@ impl<'a> Index<'a> {
 
     fn take_database(&mut self, at: At, event: &'a Event) {
         match event {
-            Event::Registered { broker, broker_id, .. } => {
+            Event::Registered { broker, broker_id, incarnation } => {
                 self.brokers.insert(*broker_id, broker);
+                self.registrations.entry(*broker_id).or_default().push((at, incarnation));
             }
             Event::QueueAdded { queue_id, label } => {
                 self.queue_mut(at, *queue_id).label = Some(folded(label));

@@ -2,18 +2,19 @@
 
 use super::{
     Promise, Violation,
-    index::{Body, Call, CallKind, Index, Outcome, Push, Queue, Reader, brief, folded},
+    index::{At, Body, Call, CallKind, Index, Outcome, Push, Queue, Reader, brief, folded},
 };
 use crate::history::{Event, Record};
 
 /// Every push and every call has an outcome in the end, every failure a code. What failed for certain is not stored. Nobody is
-/// told of a loss or a delete that there was not. Health says what is.
+/// told of a loss or a delete that there was not, nor of a queue that existed or is served, unless it is. Health says what is.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     if index.finished() {
         violations.extend(index.pushes.iter().filter_map(|(&number, push)| unanswered(index, number, push)));
         violations.extend(index.calls.values().filter_map(|call| unanswered_call(index, call)));
     }
+    violations.extend(index.calls.values().filter_map(|call| wrongly_created(index, call)));
     violations.extend(index.bodies.iter().filter_map(|(text, body)| stored_all_the_same(index, text, body)));
     violations.extend(index.pushes.iter().filter_map(|(&number, push)| misinformed(index, number, push)));
     violations.extend(index.readers.iter().filter_map(|reader| without_reason(index, reader)));
@@ -39,6 +40,41 @@ fn unanswered_call(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
         CallKind::DeleteChannel(channel) => format!("to delete channel {channel}"),
     };
     Some(index.violation(Promise::NothingSilent, format!("the call {asked} never had an answer"), [call.at, done]))
+}
+
+/// The creation of a queue was acknowledged before a broker served it, or refused because it had succeeded.
+fn wrongly_created(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
+    let CallKind::CreateQueue(label) = call.what else { return None };
+    let answered = call.outcome?;
+    let what = match &index.history[answered].event {
+        Event::QueueCreated { queue_id, .. } => {
+            let claims = &index.queues.get(queue_id)?.claims;
+            let served = claims.first().is_some_and(|claim| claim.at < answered);
+            (!served && index.went_back.is_empty()).then_some("was acknowledged before any broker had claimed it")?
+        }
+        Event::AdminFailed { code, .. } if code == "QUEUE_EXISTS" => {
+            let is_of_label = |queue: &&Queue<'_>| queue.label.as_deref() == Some(folded(label).as_str());
+            // Of those that there are now, one was there before, or somebody else may have created it.
+            let existed =
+                index.queues.values().filter(is_of_label).any(|queue| {
+                    queue.born < call.at && queue.tombstoned.is_none_or(|tombstoned| tombstoned > call.at)
+                });
+            let others = index.calls.values().any(|other| {
+                let same = matches!(other.what, CallKind::CreateQueue(of) if folded(of) == folded(label));
+                let unknown = |at: At| matches!(index.history[at].event, Event::AdminFailed { unknown: true, .. });
+                same && other.at != call.at
+                    && other.at < answered
+                    && other.outcome.is_none_or(|at| at > call.at || unknown(at))
+            });
+            (!existed && !others).then_some("was refused with QUEUE_EXISTS, although there was none")?
+        }
+        _ => return None,
+    };
+    Some(index.violation(
+        Promise::NothingSilent,
+        format!("the creation of queue {label:?} {what}"),
+        [call.at, answered],
+    ))
 }
 
 /// A message is stored, and every attempt at it until then was told that it was not.
@@ -151,6 +187,49 @@ mod tests {
         let op = run.next_op();
         run.record("operator", Event::QueueDeleting { op, label: LABEL.into() });
         assert_eq!(guilty(run.finish(), NothingSilent), r#"the call to delete queue "orders" never had an answer"#);
+    }
+
+    #[test]
+    fn a_queue_is_said_to_exist_because_it_was_just_created() {
+        let creating = |run: &mut Run| {
+            let op = run.next_op();
+            run.record("operator", Event::QueueCreating { op, label: "Bills".into() });
+            op
+        };
+        let refused = |op, unknown| Event::AdminFailed { op, code: "QUEUE_EXISTS".into(), unknown };
+        let added = || Event::QueueAdded { queue_id: 7, label: "bills".into() };
+
+        let mut run = Run::new();
+        let op = creating(&mut run);
+        run.record("database", added());
+        run.record("operator", refused(op, false));
+        assert_eq!(
+            guilty(&run, NothingSilent),
+            r#"the creation of queue "Bills" was refused with QUEUE_EXISTS, although there was none"#
+        );
+        // It was there before.
+        let mut run = Run::new();
+        run.record("database", added());
+        let op = creating(&mut run);
+        run.record("operator", refused(op, false));
+        innocent(&run);
+        // An earlier call may have created it late.
+        let mut run = Run::new();
+        let (first, second) = (creating(&mut run), creating(&mut run));
+        run.record("operator", Event::AdminFailed { op: first, code: "OUTCOME_UNKNOWN".into(), unknown: true });
+        run.record("database", added());
+        run.record("operator", refused(second, false));
+        innocent(&run);
+    }
+
+    #[test]
+    fn a_queue_is_said_to_be_served_before_it_is() {
+        let mut run = Run::new();
+        let op = run.next_op();
+        run.record("operator", Event::QueueCreating { op, label: "bills".into() });
+        run.record("database", Event::QueueAdded { queue_id: 7, label: "bills".into() });
+        run.record("operator", Event::QueueCreated { op, label: "bills".into(), queue_id: 7 });
+        assert!(guilty(&run, NothingSilent).ends_with("was acknowledged before any broker had claimed it"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{
     index::{At, Claim, Index, Queue, Reader, ReaderKind, brief},
 };
 
-/// Claims count epochs up, one by one, each by the broker to which the queue is assigned. Nothing is stored under another epoch
+/// Claims count epochs up, one by one, each by the broker to which the queue is assigned, and by its latest run. Nothing is stored under another epoch
 /// than the latest, nor by another broker than the one that claimed it. A broker from which a queue was taken delivers nothing
 /// of what its successors store, and ends its streams.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
@@ -46,9 +46,28 @@ fn claims(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
             let what = format!("{host} claimed {}, which is assigned to {assignee}", index.queue_name(id));
             violations.push(index.violation(Promise::OneWriter, what, [at, claim.at]));
         }
+        if !again {
+            violations.extend(by_the_replaced(index, id, claim));
+        }
         last = Some(claim);
     }
     violations
+}
+
+/// A claim by a run of a broker after which another one had registered.
+fn by_the_replaced(index: &Index<'_>, id: u64, claim: &Claim<'_>) -> Option<Violation> {
+    let registrations = index.registrations.get(&claim.broker_id)?;
+    let (at, latest) = *registrations[..registrations.partition_point(|&(at, _)| at < claim.at)].last()?;
+    if latest == claim.incarnation || index.lost_between(at, claim.at) {
+        return None;
+    }
+    let host = host(index, claim.broker_id);
+    let what = format!(
+        "a run of {host} claimed {} under epoch {}, although another one had registered in its place",
+        index.queue_name(id),
+        claim.epoch,
+    );
+    Some(index.violation(Promise::OneWriter, what, [at, claim.at]))
 }
 
 fn host(index: &Index<'_>, broker: u64) -> String {
@@ -231,6 +250,24 @@ mod tests {
         innocent(&run);
         claim(&mut run, 2, 2);
         assert!(guilty(&run, OneWriter).ends_with("which is assigned to broker-1"));
+    }
+
+    #[test]
+    fn a_run_that_was_replaced_claims() {
+        let mut run = Run::new();
+        let registered = |incarnation: &str| Event::Registered {
+            broker: "broker-1".into(),
+            broker_id: 1,
+            incarnation: incarnation.into(),
+        };
+        run.record("database", registered("run-1"));
+        innocent(run.clone().take_over(1));
+        // Made again, a claim creates nothing.
+        run.take_over(1).record("database", registered("later"));
+        claim(&mut run, 2, 1);
+        innocent(&run);
+        claim(&mut run, 3, 1);
+        assert!(guilty(&run, OneWriter).ends_with("although another one had registered in its place"));
     }
 
     #[test]

@@ -245,7 +245,7 @@ impl Log for RemoteStore {
         let (group, host) = (group.to_vec(), self.host.clone());
         let queues: Vec<QueueId> = group.iter().map(|batch| batch.queue).collect();
         let rows = move |_: &State| queues.iter().map(|&queue| (Row::Log(queue), Share)).collect();
-        self.statement(rows, move |disk, now| disk.append(now, &group, &host)).await?
+        self.call(Kind::Append, Box::new(rows), move |disk, now| disk.append(now, &group, &host)).await?
     }
 
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {

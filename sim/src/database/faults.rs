@@ -54,6 +54,10 @@ impl Faults {
         self.has(DatabaseFault::AbortWrites) && self.writes.fetch_add(1, Relaxed).is_multiple_of(2)
     }
 
+    pub(super) fn aborts_appends(&self) -> bool {
+        self.has(DatabaseFault::AbortAppends)
+    }
+
     /// Waits until connections are to be ended.
     pub(super) async fn refused(&self) {
         self.until(|active| active.contains(&DatabaseFault::Refuse)).await;

@@ -86,7 +86,7 @@ impl Session {
             let call = self.database.0.calls.take(number).ok_or(io::ErrorKind::InvalidData)?;
             let next = match call.kind {
                 Kind::Read => self.read(call).await,
-                Kind::Statement | Kind::Transaction => self.write(call, &mut io).await?,
+                Kind::Statement | Kind::Append | Kind::Transaction => self.write(call, &mut io).await?,
             };
             match next {
                 Next::Answer(frame) => send(&mut io, frame).await?,
@@ -108,7 +108,7 @@ impl Session {
 
     async fn write(&self, call: Call, io: &mut BoxIo) -> io::Result<Next> {
         let faults = &self.database.0.faults;
-        let aborted = faults.aborts_write();
+        let aborted = faults.aborts_write() || (call.kind == Kind::Append && faults.aborts_appends());
         // Slowness is in the statement, which a timeout can end, or in the commit, which nothing can.
         let (slow_statement, slow_commit) = self.split(faults.slowness());
         let (locked, now) = match timeout(STATEMENT_TIMEOUT, self.lock(&call.rows, slow_statement)).await {
@@ -116,7 +116,7 @@ impl Session {
             Ok(Err(failure)) => return Ok(Next::Answer(Frame::Failed(failure))),
             Err(_) => return Ok(Next::Answer(Frame::Failed(Failure::StatementTimeout))),
         };
-        if aborted && (call.kind == Kind::Statement || self.toss()) {
+        if aborted && (call.kind != Kind::Transaction || self.toss()) {
             return Ok(Next::Close);
         }
         if call.kind == Kind::Transaction {

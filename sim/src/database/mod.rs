@@ -25,7 +25,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rmom_core::{
     model::{QueueLabel, StoreTime},
-    ports::{Clock as _, QueueRecord},
+    ports::{BrokerRecord, Clock as _, QueueRecord},
     store::memory::State,
 };
 
@@ -110,6 +110,12 @@ impl Database {
     #[must_use]
     pub fn queue(&self, label: &QueueLabel) -> Option<QueueRecord> {
         self.0.disk.lock().state().queue(label)
+    }
+
+    /// Every broker that ever registered, without the network.
+    #[must_use]
+    pub fn brokers(&self) -> Vec<BrokerRecord> {
+        self.0.disk.lock().state().brokers()
     }
 
     /// All that is stored, as evidence: queues, channels, and the database's time.

@@ -117,7 +117,7 @@ impl Session<'_> {
     async fn exchange(&mut self, kind: Kind, number: u64) -> Result<(), StoreError> {
         let Some(io) = &mut self.io else { return Err(StoreError::Unavailable("the connection is closed".into())) };
         // A statement commits by itself; a transaction does not before it is told to.
-        let mut may_commit = kind == Kind::Statement;
+        let mut may_commit = matches!(kind, Kind::Statement | Kind::Append);
         let conversation = async {
             send(io, Frame::Run(number)).await?;
             loop {

@@ -19,6 +19,8 @@ pub(super) enum Kind {
     Read,
     /// One statement that commits by itself: it is carried out even if its client has gone.
     Statement,
+    /// A statement that stores messages.
+    Append,
     /// A transaction: rolled back unless its client says `Commit`.
     Transaction,
 }

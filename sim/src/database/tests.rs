@@ -255,6 +255,19 @@ fn every_other_write_is_aborted() {
 }
 
 #[test]
+fn appends_are_aborted_and_claims_are_not() {
+    simulate(4, |database| async move {
+        let mut owner = Owner::new(&database).await;
+        database.fault(DatabaseFault::AbortAppends);
+        for _ in 0..3 {
+            assert!(matches!(owner.append().await, Err(StoreError::Unknown(_))));
+            owner.rival().claim().await.unwrap();
+        }
+        assert_eq!(owner.stored(), 0);
+    });
+}
+
+#[test]
 fn a_claim_waits_for_a_stalled_append() {
     simulate(5, |database| async move {
         let mut owner = Owner::new(&database).await;

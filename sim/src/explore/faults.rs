@@ -97,6 +97,7 @@ impl fmt::Display for Mishap {
                 DatabaseFault::LoseReplies => "the database loses answers",
                 DatabaseFault::AbortWrites => "the database aborts every other write",
                 DatabaseFault::StallWrites => "writes stand still in the database",
+                DatabaseFault::AbortAppends => "the database aborts every append",
             }),
         }
     }

@@ -2,12 +2,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    slice,
     time::Duration,
 };
 
 use super::stage::Stage;
 use crate::{
-    Cluster,
+    Cluster, DATABASE_HOST,
     history::Event,
     scenario::{Action, DatabaseFault, Host, Scenario, Step},
 };
@@ -112,6 +113,11 @@ impl Fate {
                 self.take_down(cluster, step, &host, true);
                 self.stage.with(|state| state.lost.insert(host));
             }
+            Action::CutOff(host) => {
+                let host = host.to_string();
+                cluster.cut(&host, DATABASE_HOST);
+                self.stage.with(|state| state.lost.insert(host));
+            }
             Action::Cut { between, and } => self.each(between, and, |a, b| cluster.cut(a, b)),
             Action::CutOneway { from, to } => self.each(from, to, |a, b| cluster.cut_oneway(a, b)),
             Action::Hold { between, and } => self.each(between, and, |a, b| cluster.hold(a, b)),
@@ -125,6 +131,10 @@ impl Fate {
             Action::ClockJump { host, millis } => cluster.set_clock(&host.to_string(), *millis),
             Action::Database(fault) => cluster.database().fault(*fault),
             Action::Drain(host) => self.count_drain(*host, 1),
+            Action::DrainForGood(host) => {
+                self.count_drain(*host, 1);
+                self.stage.with(|state| state.relieved.insert(host.to_string()));
+            }
             Action::RecreateQueue(queue) => self.stage.with(|state| {
                 let queue = &mut state.queues[usize::from(queue - 1)];
                 queue.unwanted += 1;
@@ -185,7 +195,7 @@ impl Fate {
             Action::Twin(host) => self.stop_twin(cluster, step, *host),
             // For good.
             Action::ClockJump { .. } | Action::DeleteChannel(_) => {}
-            Action::Lose(_) => {
+            Action::Lose(_) | Action::CutOff(_) | Action::DrainForGood(_) => {
                 // Nor does it end for the record, where it is seen to last.
                 self.active.insert(step);
                 return;
@@ -256,6 +266,7 @@ impl Fate {
                 | Action::PowerLoss(Host::Database)
                 | Action::Freeze(Host::Database)
                 | Action::Database(DatabaseFault::Refuse) => (&[Host::Database], &self.hosts),
+                Action::CutOff(host) => (slice::from_ref(host), &[Host::Database]),
                 Action::Cut { between, and } | Action::Hold { between, and } => (between, and),
                 Action::CutOneway { from, to } => (from, to),
                 _ => continue,
@@ -292,7 +303,10 @@ impl Fate {
         // That some of each kind are left is what the promises ask for.
         let left = |kind: fn(&Host) -> bool| {
             let of_kind = self.hosts.iter().filter(|host| kind(host));
-            self.stage.with(|state| of_kind.filter(|host| !state.lost.contains(&host.to_string())).count())
+            self.stage.with(|state| {
+                let is_gone = |host: &str| state.lost.contains(host) || state.relieved.contains(host);
+                of_kind.filter(|host| !is_gone(&host.to_string())).count()
+            })
         };
         let one = |host: Host| if self.hosts.contains(&host) { vec![host] } else { Vec::new() };
         let groups = |one: &[Host], other: &[Host]| {
@@ -312,14 +326,26 @@ impl Fate {
             | Action::ClockJump { host, .. }
             | Action::Drain(host @ Host::Broker(_))
             | Action::Twin(host @ Host::Broker(_)) => one(*host),
-            Action::Lose(host @ Host::Broker(_)) if left(|host| matches!(host, Host::Broker(_))) > 1 => one(*host),
-            Action::Lose(host @ Host::Manager(_)) if left(|host| matches!(host, Host::Manager(_))) > 1 => one(*host),
+            Action::Lose(host @ Host::Broker(_))
+            | Action::CutOff(host @ Host::Broker(_))
+            | Action::DrainForGood(host @ Host::Broker(_))
+                if left(|host| matches!(host, Host::Broker(_))) > 1 =>
+            {
+                one(*host)
+            }
+            Action::Lose(host @ Host::Manager(_)) | Action::CutOff(host @ Host::Manager(_))
+                if left(|host| matches!(host, Host::Manager(_))) > 1 =>
+            {
+                one(*host)
+            }
             Action::Cut { between, and } | Action::Hold { between, and } | Action::Slow { between, and, .. } => {
                 groups(between, and)
             }
             Action::CutOneway { from, to } => groups(from, to),
             Action::Database(_) => one(Host::Database),
-            Action::Lose(_) | Action::Drain(_) | Action::Twin(_) => Vec::new(),
+            Action::Lose(_) | Action::CutOff(_) | Action::DrainForGood(_) | Action::Drain(_) | Action::Twin(_) => {
+                Vec::new()
+            }
             Action::RecreateQueue(number) | Action::ChurnChannels { queue: number, .. } => queue(*number),
             Action::StallConsumer(number) | Action::LeaveConsumer(number) | Action::DeleteChannel(number) => {
                 one(Host::Consumer(*number))

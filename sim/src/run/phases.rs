@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rmom_core::ports::{BrokerRecord, BrokerState};
+
 use super::{
     Hand, actors,
     settings::{self, Bounds},
@@ -73,13 +75,15 @@ fn parts(
     let managers = (1..=usize::from(topology.managers.max(1))).map(manager_host);
     let brokers = (1..=usize::from(topology.brokers.max(1))).map(broker_host);
     let hosts: Vec<String> = managers.chain(brokers).collect();
-    let converged =
-        run_until(cluster, bounds.convergence, || stage.with(|state| unfinished(state, &pending, &hosts).is_none()))?;
+    let database = cluster.database().clone();
+    let unfinished =
+        || stage.with(|state| unfinished(state, &pending, &hosts)).or_else(|| burdened(&database.brokers()));
+    let converged = run_until(cluster, bounds.convergence, || unfinished().is_none())?;
     if converged {
         stage.history.record("fate", Event::Converged);
         stage.with(|state| state.converged = true);
     } else {
-        let pending = stage.with(|state| unfinished(state, &pending, &hosts)).unwrap_or_default();
+        let pending = unfinished().unwrap_or_default();
         stage.history.record("fate", Event::TimeUp { pending });
     }
 
@@ -110,6 +114,12 @@ fn unfinished(state: &State, pending: &[u64], hosts: &[String]) -> Option<String
     }
     let unprobed = state.queues.iter().find(|queue| queue.id.is_none_or(|id| !state.probed.contains(&id)));
     unprobed.map(|queue| format!("no message went through {}", queue.label))
+}
+
+/// A broker that is drained, and that the managers have not relieved of its queues.
+fn burdened(brokers: &[BrokerRecord]) -> Option<String> {
+    let is_burdened = |broker: &&BrokerRecord| broker.state == BrokerState::Draining && broker.queues > 0;
+    brokers.iter().find(is_burdened).map(|broker| format!("{} is drained, and still has queues", broker.addr.host))
 }
 
 /// True if every consumer has all.

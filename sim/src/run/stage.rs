@@ -72,8 +72,10 @@ pub(super) struct State {
     pub(super) examined: bool,
     /// Hosts whose way to the database is blocked, with the simulated time in milliseconds since when.
     pub(super) cut_off: BTreeMap<String, u64>,
-    /// Hosts that do not come back.
+    /// Hosts that do not come back, or never reach the database again.
     pub(super) lost: BTreeSet<String>,
+    /// Brokers that are drained for good.
+    pub(super) relieved: BTreeSet<String>,
 }
 
 /// A queue, as the operator is to have it.

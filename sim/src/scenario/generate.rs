@@ -17,11 +17,10 @@ const STEPS: (usize, usize) = (6, 16);
 const ABSENCE: u64 = 2_500;
 /// How long that may last which stops everything, once there was much of it.
 const SHORT: u64 = 500;
-/// How many of a hundred seeds have a theme beside.
-const THEMES: u32 = 35;
-
+/// One of so many seeds has a theme beside; they take turns, so that any thousand seeds have as many of each.
+const THEMES: u64 = 2;
 /// How many of a hundred seeds lose hosts for good.
-const LOSSES: u32 = 20;
+const LOSSES: u32 = 30;
 
 /// A sort of step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +96,8 @@ impl Scenario {
             .unwrap_or(0);
         let steps = draw.steps(&topology, &workload, lasts);
         let mut scenario = Self { about: String::new(), seed, topology, workload, steps };
-        if draw.chance(THEMES) {
-            let theme = draw.one_of(&Theme::ALL);
-            theme.add_to(&mut scenario, &mut draw);
+        if seed.is_multiple_of(THEMES) {
+            Theme::of(seed / THEMES).add_to(&mut scenario, &mut draw);
         }
         if draw.chance(LOSSES) {
             let losses = draw.losses(&scenario);
@@ -237,9 +235,12 @@ impl Draw {
         steps
     }
 
-    /// Hosts that do not come back. Often they go as the last thing that happens, when nothing else moves their queues.
+    /// Hosts that do not come back, or are of no use any more. Often they go as the last thing that happens, when nothing else
+    /// moves their queues.
     fn losses(&mut self, Scenario { topology, steps, .. }: &Scenario) -> Vec<Step> {
+        let mut action = self.one_of::<fn(Host) -> Action>(&[Action::Lose, Action::CutOff, Action::DrainForGood]);
         let lost = if self.chance(20) {
+            action = self.one_of::<fn(Host) -> Action>(&[Action::Lose, Action::CutOff]);
             vec![self.manager(topology)]
         } else if self.chance(40) {
             let survivor = self.broker(topology);
@@ -249,7 +250,7 @@ impl Draw {
         };
         let end = steps.iter().map(|step| step.at_millis + step.for_millis).max().unwrap_or(0);
         let at_millis = if self.chance(60) { end } else { self.between(300, end.max(300)) };
-        lost.into_iter().map(|host| Step { at_millis, for_millis: 0, action: Action::Lose(host) }).collect()
+        lost.into_iter().map(|host| Step { at_millis, for_millis: 0, action: action(host) }).collect()
     }
 
     /// The sorts of this seed.

@@ -168,6 +168,9 @@ pub enum Action {
     PowerLoss(Host),
     /// The broker or manager loses its power and does not come back. It is spared if it is the last of its kind.
     Lose(Host),
+    /// The broker or manager does not reach the database any more, and all else goes on. It stays so; it is spared if it is the
+    /// last of its kind.
+    CutOff(Host),
     /// Nothing gets from one group to the other, nor back. What is sent meanwhile is lost.
     Cut {
         /// One side.
@@ -211,6 +214,8 @@ pub enum Action {
     Database(DatabaseFault),
     /// The broker is drained; undrained in the end.
     Drain(Host),
+    /// The broker is drained for good: its queues have to go elsewhere. It is spared if it is the last one.
+    DrainForGood(Host),
     /// A queue is deleted, and created again in the end.
     RecreateQueue(u8),
     /// Channels are created on a queue and deleted in the end.
@@ -250,6 +255,8 @@ pub enum DatabaseFault {
     AbortWrites,
     /// Writes stand still between taking their locks and the commit.
     StallWrites,
+    /// It ends the connection of every append before the commit, and does all else.
+    AbortAppends,
 }
 
 impl fmt::Display for Host {
@@ -316,6 +323,7 @@ impl fmt::Display for Action {
             Self::Crash(host) => write!(f, "{host} crashes"),
             Self::PowerLoss(host) => write!(f, "{host} loses its power"),
             Self::Lose(host) => write!(f, "{host} is lost for good"),
+            Self::CutOff(host) => write!(f, "{host} is cut off from the database for good"),
             Self::Cut { between, and } => {
                 write!(f, "{} and {} are cut off from each other", group(between), group(and))
             }
@@ -330,6 +338,7 @@ impl fmt::Display for Action {
             Self::ClockJump { host, millis } => write!(f, "the clock of {host} jumps by {millis} ms"),
             Self::Database(fault) => fault.fmt(f),
             Self::Drain(host) => write!(f, "{host} is drained"),
+            Self::DrainForGood(host) => write!(f, "{host} is drained for good"),
             Self::RecreateQueue(queue) => write!(f, "queue {queue} is deleted, to be created again"),
             Self::ChurnChannels { queue, count } => write!(f, "{count} channels come and go on queue {queue}"),
             Self::StallConsumer(number) => write!(f, "consumer-{number} takes nothing"),
@@ -349,6 +358,7 @@ impl fmt::Display for DatabaseFault {
             Self::LoseReplies => f.write_str("the database loses its answers"),
             Self::AbortWrites => f.write_str("the database aborts every other write"),
             Self::StallWrites => f.write_str("writes stand still in the database"),
+            Self::AbortAppends => f.write_str("the database aborts every append"),
         }
     }
 }

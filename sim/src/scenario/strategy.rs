@@ -140,6 +140,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => number.prop_map(Action::DeleteChannel),
         1 => broker().prop_map(Action::Twin),
         1 => broker().prop_map(Action::Lose),
+        1 => broker().prop_map(Action::CutOff),
+        1 => broker().prop_map(Action::DrainForGood),
     ]
 }
 
@@ -163,11 +165,12 @@ fn group() -> impl Strategy<Value = Vec<Host>> {
 }
 
 fn database_fault() -> impl Strategy<Value = DatabaseFault> {
-    use DatabaseFault::{AbortWrites, Full, LoseReplies, Refuse, Slow, StallWrites};
+    use DatabaseFault::{AbortAppends, AbortWrites, Full, LoseReplies, Refuse, Slow, StallWrites};
     prop_oneof![
         Just(LoseReplies),
         Just(AbortWrites),
         Just(StallWrites),
+        Just(AbortAppends),
         Just(Refuse),
         Just(Full),
         (10..800_u64).prop_map(|millis| Slow { millis }),

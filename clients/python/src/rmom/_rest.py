@@ -42,7 +42,8 @@ class Managers:
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float
     ) -> Program[tuple[str, bytes]]:
         """Tries one manager after the other, each for at most ``timeout``, until one answers; a call that changes
-        something is not made again once it may have been read. Returns who answered, and what."""
+        something is not made again once it may have been read. The next call begins with another one then: who makes it
+        again must not be stuck with a manager that cannot reach the store. Returns who answered, and what."""
         managers = self.settings.managers
         failure: MoMError | None = None
         first = self._preferred
@@ -55,6 +56,7 @@ class Managers:
                 log.debug("manager %s did not answer: %s", manager.authority, error)
                 failure = error
                 if method != "GET" and error.outcome_unknown:
+                    self._preferred = (index + 1) % len(managers)
                     break
                 continue
             if 200 <= answer.status < 300:
@@ -62,7 +64,10 @@ class Managers:
                 return manager.authority, answer.body
             failure = refusal(manager.authority, path, answer.status, answer.body)
             # A manager that cannot reach the store knows less than the next one may.
-            if answer.status < 500 or method != "GET":
+            if answer.status < 500:
+                break
+            if method != "GET":
+                self._preferred = (index + 1) % len(managers)
                 break
         assert failure is not None, "the settings see to it that there is a manager"
         raise failure

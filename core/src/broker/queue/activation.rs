@@ -77,7 +77,7 @@ impl Actor {
         let epoch = self.claim(claim).await?;
         // A statement of its own: what it sees includes all that was appended before the claim got its lock.
         let tail = self.read_tail().await?;
-        self.check_confirmed(&tail, epoch)?;
+        self.check_confirmed(&tail, epoch).await?;
         let producers = self.read_producers(&tail).await?;
         let end = tail.end;
         mark!(ActivatedWithMessages if tail.last_first > Offset::ZERO);
@@ -139,13 +139,17 @@ impl Actor {
     }
 
     /// The log must not end before what was acknowledged or delivered here.
-    pub(super) fn check_confirmed(&self, tail: &LogTail, epoch: Epoch) -> Result<(), Failure> {
+    pub(super) async fn check_confirmed(&self, tail: &LogTail, epoch: Epoch) -> Result<(), Failure> {
         let (confirmed_epoch, confirmed) = self.shared.confirmed.get();
-        if tail.end < confirmed || epoch <= confirmed_epoch {
-            let error = BrokerError::StoreWentBack { end: tail.end, epoch, confirmed };
-            return Err(Failure::Refused(Refusal::Halt(error)));
+        if tail.end >= confirmed && epoch > confirmed_epoch {
+            return Ok(());
         }
-        Ok(())
+        let queue = self.shared.id;
+        if self.context.within(self.context.store.queue_by_id(queue)).await?.is_none() {
+            // It was deleted after the claim. Nothing may be left of it, and nothing is lost.
+            return Err(Failure::Refused(Refusal::Lost(BrokerError::QueueReplaced { queue })));
+        }
+        Err(Failure::Refused(Refusal::Halt(BrokerError::StoreWentBack { end: tail.end, epoch, confirmed })))
     }
 
     /// The last sequence of each producer: the snapshot, and the headers of the batches after it.

@@ -229,7 +229,8 @@ impl Handle {
     pub(super) fn verify(&self) {
         // First of all nobody is to rely on what is known of it; the other way round this could undo the activation.
         self.shared.view.send_if_modified(|view| {
-            let serving = matches!(view.phase, Phase::Serving(_));
+            // A recovery knows the epoch before the one that it is about to claim.
+            let serving = matches!(view.phase, Phase::Serving(_) | Phase::Recovering(_));
             if serving {
                 view.phase = Phase::Activating;
             }

@@ -56,7 +56,9 @@ impl Actor {
         let next = loop {
             match self.look(claim, log, &sealed, sent_under).await {
                 Ok((tail, fate)) => {
-                    self.set_phase(Phase::Serving(log.epoch));
+                    if !matches!(fate, Fate::Superseded) {
+                        self.set_phase(Phase::Serving(log.epoch));
+                    }
                     match fate {
                         Fate::Stored => {
                             mark!(RecoveredStored);
@@ -65,6 +67,7 @@ impl Actor {
                         }
                         Fate::Absent if Instant::now() >= recovery.deadline => {
                             // The store lets the queue be claimed, and nothing be appended.
+                            mark!(RecoveryRefused);
                             let reason = format!("every append failed, the last one with: {cause}");
                             self.refuse_batch(log, sealed, StoreError::Unavailable(reason));
                             return Ok(None);
@@ -121,7 +124,7 @@ impl Actor {
         }
         log.epoch = epoch;
         let tail = self.read_tail().await?;
-        self.check_confirmed(&tail, epoch)?;
+        self.check_confirmed(&tail, epoch).await?;
         let encoded = &sealed.encoded;
         let fate = if tail.end == log.end {
             Fate::Absent

@@ -70,10 +70,11 @@ fn document(trials: &[Trial], sweep: Sweep) -> String {
     format!(
         "# Planted bugs\n\n\
          What `rmom-sim bugs` printed at commit {}: each of the mistakes in `sim/bugs` was made in a copy of the sources, and\n\
-         at most {} were swept until one failed.\n\n{}",
+         at most {} were swept until one failed.\n\n{}\n{}",
         commit(),
         plural(sweep.seeds, "seed"),
-        bugs::markdown(trials)
+        bugs::markdown(trials),
+        bugs::UNSEEN,
     )
 }
 

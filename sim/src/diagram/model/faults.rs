@@ -102,11 +102,12 @@ fn kind(action: &Action) -> FaultKind {
     match action {
         Action::Crash(_) | Action::PowerLoss(_) | Action::Lose(_) => FaultKind::Down,
         Action::Freeze(_) => FaultKind::Frozen,
-        Action::Cut { .. } | Action::CutOneway { .. } => FaultKind::Cut,
+        Action::Cut { .. } | Action::CutOneway { .. } | Action::CutOff(_) => FaultKind::Cut,
         Action::Hold { .. } | Action::Slow { .. } => FaultKind::Slow,
         Action::Database(_) => FaultKind::Database,
         Action::ClockJump { .. }
         | Action::Drain(_)
+        | Action::DrainForGood(_)
         | Action::RecreateQueue(_)
         | Action::ChurnChannels { .. }
         | Action::StallConsumer(_)
@@ -125,6 +126,7 @@ fn felt_by(host: &str, action: &Action) -> String {
         Action::Crash(_) => "down: crashed".into(),
         Action::PowerLoss(_) => "down: no power".into(),
         Action::Lose(_) => "lost for good".into(),
+        Action::CutOff(_) => "cut off from the database for good".into(),
         Action::Freeze(_) => "stands still".into(),
         Action::Cut { between, and } => format!("cut off from {}", others(between, and)),
         Action::CutOneway { from, to } if among(from) => format!("does not reach {}", names(to)),
@@ -132,6 +134,7 @@ fn felt_by(host: &str, action: &Action) -> String {
         Action::Hold { between, and } => format!("traffic waits: {}", others(between, and)),
         Action::Slow { between, and, latency_millis } => format!("{latency_millis} ms to {}", others(between, and)),
         Action::Drain(_) => "drained".into(),
+        Action::DrainForGood(_) => "drained for good".into(),
         Action::StallConsumer(_) => "takes nothing".into(),
         Action::LeaveConsumer(_) => "has left".into(),
         Action::DeleteChannel(_) => "its channel is to be deleted".into(),

@@ -95,19 +95,19 @@ fn failed(op: u64, error: &Error) -> Event {
 async fn create_queue(me: &Me, admin: &Admin, index: usize) {
     let label = me.stage.with(|state| state.queues[index].label.clone());
     let op = me.stage.call(&me.host, |op| Event::QueueCreating { op, label: label.clone() });
-    let (id, failure) = match admin.create_queue(&spelled(&label, op)).await {
-        Ok(queue) => (Some(queue.id), None),
-        Err(error) => {
-            // An earlier attempt, or this one all the same, may have created it.
-            let found = admin.queue(&label).await.ok().map(|queue| queue.id);
-            (found.filter(|id| me.stage.with(|state| !state.queues[index].deleted.contains(id))), Some(error))
+    let error = match admin.create_queue(&spelled(&label, op)).await {
+        Ok(queue) => {
+            me.stage.with(|state| state.queues[index].id = Some(queue.id));
+            return me.stage.answered(&me.host, op, Event::QueueCreated { op, label, queue_id: queue.id });
         }
+        Err(error) => error,
     };
-    if let Some(queue_id) = id {
-        me.stage.with(|state| state.queues[index].id = Some(queue_id));
-        me.stage.answered(&me.host, op, Event::QueueCreated { op, label, queue_id });
-    } else if let Some(error) = failure {
-        me.stage.answered(&me.host, op, failed(op, &error));
+    me.stage.answered(&me.host, op, failed(op, &error));
+    // An earlier attempt, or this one all the same, may have created it.
+    let found = admin.queue(&label).await.ok().map(|queue| queue.id);
+    let found = found.filter(|id| me.stage.with(|state| !state.queues[index].deleted.contains(id)));
+    me.stage.with(|state| state.queues[index].id = found);
+    if found.is_none() {
         sleep(RETRY).await;
     }
 }

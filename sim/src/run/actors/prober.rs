@@ -49,7 +49,8 @@ async fn probe_and_mark(me: Me, client: Client) {
     }
 }
 
-/// Sends a message through each queue to a subscriber of its own, until one came through.
+/// Sends two messages, one with a producer and one without, through each queue to a subscriber of its own, until both came
+/// through.
 async fn probe_queues(me: &Me, client: &Client) {
     let queues = me.stage.with(|state| state.queues.clone());
     for queue in queues {
@@ -70,17 +71,17 @@ async fn probe(me: &Me, client: &Client, label: &str) -> bool {
     let Some((channel, _, start)) = create_channel(me, client, label, 0, Start::Latest).await else { return false };
     let mut observer = Observer::new(me, &format!("probe-{channel}"));
     let Ok(mut stream) = observer.open(me, channel, None, start).await else { return false };
-    let body = format!("probe-{}", me.stage.next_op());
-    if !push(me, label, &body, 0).await {
+    let (body, plain) = (format!("probe-{}", me.stage.next_op()), format!("probe-{}", me.stage.next_op()));
+    if !push(me, label, &body, 0).await || !push_plain(me, label, &plain).await {
         stream.end(me, "LEFT".to_owned());
         return false;
     }
-    loop {
+    let mut missing = BTreeSet::from([body, plain]);
+    while !missing.is_empty() {
         match stream.next(me).await {
-            Ok(found) if found == body => break,
-            Ok(_) => {}
+            Ok(found) => missing.remove(&found),
             Err(_) => return false,
-        }
+        };
     }
     stream.end(me, "LEFT".to_owned());
     me.stage.with(|state| state.channels.remove(&channel));
@@ -104,6 +105,26 @@ async fn push(me: &Me, label: &str, body: &str, topic_number: u64) -> bool {
         match attempt(me, &mut line, label, message).await {
             Ok(_) => return true,
             Err(error) if matches!(error.code.as_str(), "QUEUE_REPLACED" | "QUEUE_NOT_FOUND") => return false,
+            Err(_) => sleep(RETRY).await,
+        }
+    }
+}
+
+/// Pushes one message as the original's clients do, until it is acknowledged or may be stored.
+async fn push_plain(me: &Me, label: &str, body: &str) -> bool {
+    let mut line = Line::new(me, label);
+    loop {
+        let message = Message {
+            topic: topic(0),
+            body: body.to_owned(),
+            producer: None,
+            sequence: 1,
+            ttl_millis: None,
+            queue_id: None,
+        };
+        match attempt(me, &mut line, label, message).await {
+            Ok(_) => return true,
+            Err(error) if error.unknown => return false,
             Err(_) => sleep(RETRY).await,
         }
     }

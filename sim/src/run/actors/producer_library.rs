@@ -25,6 +25,8 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
             *progress
         });
         let name = format!("p{number}.{}", progress.life);
+        // What it pushes after it was opened again is something else, whatever sequences it is given.
+        let prefix = format!("{name}.{}", progress.opened);
         let builder = client.producer(spelled(&label, progress.opened));
         let builder = if named { builder.named(&name) } else { builder };
         let producer = match timeout(OPEN, builder.open()).await {
@@ -42,7 +44,7 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
         }
         // Opened again half-way.
         let until = if named && progress.opened == 1 { plan.pushes.div_ceil(2) } else { plan.pushes };
-        let gone = push(&me, &plan, number, &label, &name, &producer, until).await;
+        let gone = push(&me, &plan, number, &label, [&name, &prefix], &producer, until).await;
         if gone {
             begin_anew(&me, number);
             sleep(RETRY).await;
@@ -88,13 +90,14 @@ fn begin_anew(me: &Me, number: u8) {
     });
 }
 
-/// Pushes through one producer, until so many were pushed in all. True if it stopped and cannot go on.
+/// Pushes through one producer, until so many were pushed in all. True if it stopped and cannot go on. Every body begins with
+/// `prefix`.
 async fn push(
     me: &Me,
     plan: &ProducerPlan,
     number: u8,
     label: &str,
-    name: &str,
+    [name, prefix]: [&str; 2],
     producer: &Producer,
     until: u32,
 ) -> bool {
@@ -111,7 +114,7 @@ async fn push(
         }
         sequence += 1;
         let topic = topic(if plan.topics == 0 { 0 } else { sequence % u64::from(plan.topics) + 1 });
-        let body = body(name, sequence, plan.body_bytes);
+        let body = body(prefix, sequence, plan.body_bytes);
         let mut message = NewMessage::new(body.clone()).topic(spelled(&topic, sequence / 3));
         if let Some(millis) = plan.ttl_millis {
             message = message.ttl(Duration::from_millis(millis.max(1)));
