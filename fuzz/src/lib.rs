@@ -7,4 +7,10 @@ pub mod log_frames;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 1] = [("log_frames", log_frames::run)];
+pub const TARGETS: &[Target] = &[("log_frames", log_frames::run)];
+
+/// The name and the content of each seed of a target.
+pub type Seeds = fn() -> Vec<(&'static str, Vec<u8>)>;
+
+/// Targets whose seeds are generated.
+pub const SEEDS: &[(&str, Seeds)] = &[("log_frames", log_frames::seeds::seeds)];
