@@ -21,7 +21,7 @@ pub(super) struct Damaged {
 }
 
 /// Damages a batch as the input says, if it says anything.
-pub(super) fn damage(input: &mut Unstructured<'_>, whole: StoredBatch) -> Result<Damaged> {
+pub(super) fn damage(input: &mut Unstructured<'_>, whole: &StoredBatch) -> Result<Damaged> {
     let mut stored = whole.clone();
     let mut resealed = false;
     let acts = usize::from(input.arbitrary::<u8>()?) % (MAX_ACTS + 1);

@@ -97,7 +97,7 @@ fn round_trip(input: &mut Unstructured<'_>) -> Result<()> {
 fn damaged(input: &mut Unstructured<'_>) -> Result<()> {
     let pushed = Pushed::arbitrary(input)?;
     let encoded = pushed.encode();
-    let Damaged { stored, newer, bytes_differ, resealed } = damage(input, pushed::stored(&encoded))?;
+    let Damaged { stored, newer, bytes_differ, resealed } = damage(input, &pushed::stored(&encoded))?;
     match read(input, &stored)? {
         Err(text) => {
             assert!(!text.is_empty());
