@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, stderr};
 
-use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::format::FmtSpan};
 
 use crate::config::{LogConfig, LogFormat};
 
@@ -13,7 +13,7 @@ const VARIABLE: &str = "RUST_LOG";
 /// and the log says so.
 pub fn start(config: &LogConfig) {
     let from_environment = std::env::var(VARIABLE).ok().filter(|text| !text.trim().is_empty());
-    let (filter, complaint) = match from_environment.as_deref().map(EnvFilter::try_new) {
+    let (filter, complaint) = match from_environment.as_deref().map(filter) {
         Some(Ok(filter)) => (filter, None),
         Some(Err(error)) => (configured(config), Some(error)),
         None => (configured(config), None),
@@ -33,6 +33,27 @@ pub fn start(config: &LogConfig) {
     }
 }
 
+/// Reads what is to be logged, in `RUST_LOG`'s syntax. Spaces around commas are taken out first: the parser counts bytes
+/// wrongly behind them, misreads what follows, and can panic.
+///
+/// # Errors
+/// It cannot be read.
+pub fn filter(text: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(text.split(',').map(str::trim).collect::<Vec<_>>().join(","))
+}
+
 fn configured(config: &LogConfig) -> EnvFilter {
-    EnvFilter::try_new(&config.level).unwrap_or_else(|_| EnvFilter::new("info"))
+    filter(&config.level).unwrap_or_else(|_| EnvFilter::new("info"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter;
+
+    #[test]
+    fn spaces_change_nothing() {
+        assert_eq!(filter("warn,a=debug").unwrap().to_string(), filter(" warn, a=debug ").unwrap().to_string());
+        // tracing-subscriber by itself panics at this.
+        assert!(filter(" -\u{fffd}=\u{fffd}").is_err());
+    }
 }

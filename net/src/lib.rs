@@ -13,8 +13,6 @@ pub mod clock;
 pub mod entropy;
 pub mod grpc;
 pub mod metrics;
-#[cfg(test)]
-mod pipes;
 pub mod rest;
 pub mod serve;
 pub mod store;

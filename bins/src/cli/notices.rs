@@ -12,12 +12,13 @@ use tracing::{
     field::{Field, Visit},
 };
 use tracing_subscriber::{
-    EnvFilter, Layer,
+    Layer,
     layer::{Context, SubscriberExt as _},
     util::SubscriberInitExt as _,
 };
 
 use super::output::tell;
+use crate::logging::filter;
 
 /// While a connection is down, this is how often the terminal hears of it.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -27,7 +28,7 @@ pub(super) fn start() {
     let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
     let registry = tracing_subscriber::registry();
     // A second start, as in tests, changes nothing.
-    let _ = match asked.map(EnvFilter::try_new) {
+    let _ = match asked.as_deref().map(filter) {
         Some(Ok(filter)) => registry
             .with(
                 tracing_subscriber::fmt::layer()

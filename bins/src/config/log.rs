@@ -54,7 +54,7 @@ impl LogConfig {
             format: section.value_or("format", defaults.format),
             level: section.value_or("level", defaults.level),
         };
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&config.level) {
+        if let Err(error) = crate::logging::filter(&config.level) {
             section.problem("level", format!("{error}; wanted something like info, or warn,rmom_core=debug"));
         }
         section.finish();

@@ -161,6 +161,9 @@ fn parse_yaml(file: &Path, text: &str) -> Result<Map<String, Value>, ConfigError
     // By way of YAML's own value, which refuses a key that is there twice.
     let mut yaml: serde_norway::Value = serde_norway::from_str(text).map_err(|error| syntax(error.to_string()))?;
     yaml.apply_merge().map_err(|error| syntax(error.to_string()))?;
+    let mut endless = Vec::new();
+    endless_in_yaml("", &yaml, &mut endless);
+    refuse_endless(file, endless)?;
     match serde_json::to_value(yaml).map_err(|error| syntax(error.to_string()))? {
         Value::Object(map) => Ok(map),
         Value::Null => Ok(Map::new()),
@@ -170,11 +173,65 @@ fn parse_yaml(file: &Path, text: &str) -> Result<Map<String, Value>, ConfigError
 
 fn parse_toml(file: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
     let syntax = |reason: String| ConfigError::Syntax { file: file.to_owned(), reason };
-    let table: toml::Table = toml::from_str(text).map_err(|error| syntax(error.to_string().trim_end().to_owned()))?;
+    let table: toml::Table = toml::from_str(text).map_err(|error| syntax(toml_reason(text, &error)))?;
+    let mut endless = Vec::new();
+    endless_in_toml("", &table, &mut endless);
+    refuse_endless(file, endless)?;
     match serde_json::to_value(table).map_err(|error| syntax(error.to_string()))? {
         Value::Object(map) => Ok(map),
         _ => Ok(Map::new()),
     }
+}
+
+/// Where and why, without the line itself, which may hold a password.
+fn toml_reason(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let (line, column) =
+        (before.matches('\n').count() + 1, before.chars().rev().take_while(|&c| c != '\n').count() + 1);
+    format!("{} at line {line} column {column}", error.message())
+}
+
+fn below(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Numbers that JSON does not have (`.nan`, `.inf`), which it would take for settings that are not there.
+fn endless_in_yaml(path: &str, value: &serde_norway::Value, found: &mut Vec<String>) {
+    match value {
+        serde_norway::Value::Number(number) if number.is_nan() || number.is_infinite() => found.push(path.to_owned()),
+        serde_norway::Value::Sequence(items) => items.iter().for_each(|item| endless_in_yaml(path, item, found)),
+        serde_norway::Value::Mapping(map) => {
+            for (key, value) in map {
+                endless_in_yaml(&below(path, key.as_str().unwrap_or("?")), value, found);
+            }
+        }
+        serde_norway::Value::Tagged(tagged) => endless_in_yaml(path, &tagged.value, found),
+        _ => {}
+    }
+}
+
+/// As [`endless_in_yaml`]: `nan`, `inf`.
+fn endless_in_toml(path: &str, table: &toml::Table, found: &mut Vec<String>) {
+    for (key, value) in table {
+        let path = below(path, key);
+        let mut values = vec![value];
+        while let Some(value) = values.pop() {
+            match value {
+                toml::Value::Float(number) if !number.is_finite() => found.push(path.clone()),
+                toml::Value::Array(items) => values.extend(items),
+                toml::Value::Table(table) => endless_in_toml(&path, table, found),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn refuse_endless(file: &Path, places: Vec<String>) -> Result<(), ConfigError> {
+    if places.is_empty() {
+        return Ok(());
+    }
+    let problem = |place| Problem { place, reason: "found a number that is infinite or none at all".to_owned() };
+    Err(ConfigError::Settings { file: file.to_owned(), problems: places.into_iter().map(problem).collect() })
 }
 
 /// Makes each `RMOM_` variable override the setting that it names.

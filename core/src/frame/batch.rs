@@ -72,10 +72,7 @@ impl Batch {
         }
         runs(header.format, &header.index, header.first, header.last)?;
         let messages = decoded.lengths.len();
-        if messages == 0 || header.first == Offset::ZERO || header.last < header.first {
-            return Err(FrameError::Inconsistent("the batch is empty"));
-        }
-        if header.last.next().since(header.first) != messages as u64 {
+        if index::count(header.first, header.last)? != messages as u64 {
             return Err(FrameError::Inconsistent("the index has another number of messages than the batch"));
         }
         let starts = builder::starts(&decoded.lengths)

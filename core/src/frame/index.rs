@@ -71,6 +71,18 @@ impl Run {
     }
 }
 
+/// How many messages a batch has that begins and ends at these offsets.
+pub(super) fn count(first: Offset, last: Offset) -> Result<u64, FrameError> {
+    if first == Offset::ZERO || last < first {
+        return Err(FrameError::Inconsistent("the batch is empty"));
+    }
+    // The next message has to find an offset.
+    if last.get() == i64::MAX as u64 {
+        return Err(FrameError::Inconsistent("the batch ends at the last offset there is"));
+    }
+    Ok(last.next().since(first))
+}
+
 pub(super) fn decode(format: u16, index: &[u8]) -> Result<BatchIndex, FrameError> {
     if format > FORMAT {
         return Err(FrameError::Newer { found: format });
@@ -84,6 +96,7 @@ pub(super) fn decode(format: u16, index: &[u8]) -> Result<BatchIndex, FrameError
 /// [`FrameError`] if the index is damaged or newer than this binary.
 pub fn runs(format: u16, index: &[u8], first: Offset, last: Offset) -> Result<Vec<Run>, FrameError> {
     let index = decode(format, index)?;
+    count(first, last)?;
     let mut offset = first;
     let mut runs = Vec::with_capacity(index.producers.len());
     for run in &index.producers {

@@ -142,6 +142,10 @@ fn damage_is_an_error() {
     let mut longer = good.clone();
     longer.header.last = longer.header.last.next();
     assert!(matches!(Batch::decode(&longer), Err(FrameError::Inconsistent(_))));
+
+    let mut beyond = good.clone();
+    beyond.header.last = Offset::new(i64::MAX as u64);
+    assert!(matches!(Batch::decode(&beyond), Err(FrameError::Inconsistent(_))));
 }
 
 fn any_message() -> impl Strategy<Value = NewMessage> {

@@ -197,8 +197,8 @@ mod tests {
     use super::*;
     use crate::{
         grpc::to_status,
-        pipes::Pipes,
         serve::{ServeSettings, ServeStats, serve},
+        testing::Pipes,
     };
     use rmom_core::{broker::BrokerError, model::Code};
 

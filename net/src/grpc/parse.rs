@@ -5,7 +5,7 @@ use std::time::Duration;
 use rmom_core::{
     broker::{BrokerError, Header, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun, SubscribeRequest},
     model::{
-        ChannelId, Epoch, Offset, Position, ProducerId, ProducerKey, QueueId, QueueLabel, Sequence, Topic,
+        ChannelId, Epoch, IdError, Offset, Position, ProducerId, ProducerKey, QueueId, QueueLabel, Sequence, Topic,
         limits::MAX_BATCH_MESSAGES,
     },
 };
@@ -22,6 +22,10 @@ fn queue_id(raw: u64) -> Result<Option<QueueId>, BrokerError> {
     Ok(if raw == 0 { None } else { Some(QueueId::parse(raw)?) })
 }
 
+fn sequence(field: &'static str, raw: u64) -> Result<Sequence, BrokerError> {
+    Ok(Sequence::parse(raw).map_err(|_| IdError::TooLarge { field, found: raw })?)
+}
+
 fn headers(raw: Vec<wire::Header>) -> Vec<Header> {
     raw.into_iter().map(|header| Header { name: header.name, value: header.value }).collect()
 }
@@ -33,7 +37,7 @@ fn ttl(raw: u64) -> Option<Duration> {
 fn stamp(raw: &wire::ProducerStamp) -> Result<ProducerStamp, BrokerError> {
     Ok(ProducerStamp {
         key: ProducerKey { id: ProducerId::from_slice(&raw.id)?, incarnation: raw.incarnation },
-        lowest_unacknowledged: Sequence::parse(raw.lowest_unacknowledged)?,
+        lowest_unacknowledged: sequence("lowest_unacknowledged", raw.lowest_unacknowledged)?,
     })
 }
 
@@ -79,11 +83,11 @@ pub(super) fn push_run(raw: wire::PushStreamMessages) -> Result<PushRun, BrokerE
         return invalid("first_sequence", "it is 1 or more");
     }
     // Neither the last sequence nor the one after it may leave the range of a counter.
-    Sequence::parse(raw.first_sequence.saturating_add(raw.messages.len() as u64))?;
-    let lowest = Sequence::parse(raw.lowest_unacknowledged)?;
+    sequence("first_sequence", raw.first_sequence.saturating_add(raw.messages.len() as u64))?;
+    let lowest = sequence("lowest_unacknowledged", raw.lowest_unacknowledged)?;
     let messages = raw.messages.into_iter().map(push_message).collect::<Result<_, BrokerError>>()?;
     Ok(PushRun {
-        first: Sequence::parse(raw.first_sequence)?,
+        first: sequence("first_sequence", raw.first_sequence)?,
         messages,
         lowest_unacknowledged: (lowest != Sequence::ZERO).then_some(lowest),
     })

@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::pipes::Pipes;
+use crate::testing::Pipes;
 
 const AT: &str = "server:1";
 /// Longer than anything here takes, on the paused clock; a test that waits for it fails.

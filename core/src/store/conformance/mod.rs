@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 pub use clock::ManualClock;
-pub use model::matches_the_model;
+pub use model::{matches_the_model, matches_the_model_on};
 
 use crate::{model::StoreTime, ports::Store};
 

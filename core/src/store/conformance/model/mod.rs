@@ -1,5 +1,6 @@
 //! Random operations, compared with the model.
 
+mod bytes;
 mod operation;
 mod pair;
 
@@ -41,6 +42,17 @@ pub fn matches_the_model<H: Harness>(harness: impl Future<Output = H>, cases: u3
     if let Err(failure) = result {
         panic!("{SEED}={seed} {CASES}={cases}: {failure}");
     }
+}
+
+/// Applies the operations that `bytes` say, and looks at everything, also after the store was opened anew: for fuzzing.
+/// Whatever the bytes, they are operations; the first few of them count, if there are many.
+///
+/// # Errors
+/// The first difference.
+pub async fn matches_the_model_on(harness: &dyn Harness, bytes: &[u8]) -> Result<(), String> {
+    let mut operations = bytes::operations(bytes);
+    operations.extend([Operation::LookAtEverything, Operation::Reopen]);
+    compare(harness, operations).await.map_err(|error| error.to_string())
 }
 
 async fn compare(harness: &dyn Harness, operations: Vec<Operation>) -> Result<(), TestCaseError> {

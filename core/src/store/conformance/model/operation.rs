@@ -10,7 +10,7 @@ pub(super) const LABELS: u8 = 3;
 pub(super) const IDS: u8 = 3;
 /// How long the clock's step is: expiries and leases fall on steps, so that their boundaries are met.
 pub(super) const STEP_MILLIS: u64 = 500;
-const LONGEST_SEQUENCE: usize = 60;
+pub(super) const LONGEST_SEQUENCE: usize = 60;
 
 /// A queue by how many were created after it, be it deleted or not; beyond the first, one that never was.
 pub(super) type Nth = u8;

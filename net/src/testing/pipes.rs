@@ -15,16 +15,22 @@ const PIPE_BYTES: usize = 64 << 10;
 
 /// Pipes by name; clones share them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pipes(Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<DuplexStream>>>>);
+pub struct Pipes(Arc<Mutex<BTreeMap<String, mpsc::UnboundedSender<DuplexStream>>>>);
 
 impl Pipes {
-    pub(crate) fn listen(&self, authority: &str) -> Box<dyn Listener> {
+    /// Listens at a name; a later call for the same name takes it over.
+    #[must_use]
+    pub fn listen(&self, authority: &str) -> Box<dyn Listener> {
         let (connect, accept) = mpsc::unbounded_channel();
         self.0.lock().insert(authority.to_owned(), connect);
         Box::new(PipeListener { accept, authority: authority.to_owned() })
     }
 
-    pub(crate) fn dial(&self, authority: &str) -> io::Result<DuplexStream> {
+    /// Connects to a name.
+    ///
+    /// # Errors
+    /// Nobody listens there.
+    pub fn dial(&self, authority: &str) -> io::Result<DuplexStream> {
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let (near, far) = duplex(PIPE_BYTES);
         self.0.lock().get(authority).ok_or_else(refused)?.send(far).map_err(|_| refused())?;

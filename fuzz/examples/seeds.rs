@@ -1,0 +1,14 @@
+//! Writes the seeds that targets make of themselves to `corpus/`: cargo run -p rmom-fuzz --example seeds.
+
+use std::{fs, io, path::Path};
+
+fn main() -> io::Result<()> {
+    for (target, seeds) in rmom_fuzz::SEEDS {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+        fs::create_dir_all(&folder)?;
+        for (name, seed) in seeds() {
+            fs::write(folder.join(name), seed)?;
+        }
+    }
+    Ok(())
+}

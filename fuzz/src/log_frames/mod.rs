@@ -1,0 +1,171 @@
+//! Batches as they come from the store: what was encoded decodes to the same, damage is an error, and of arbitrary bytes
+//! none make a panic or a message that nobody pushed.
+
+mod damage;
+mod pushed;
+pub mod seeds;
+
+use arbitrary::{Result, Unstructured};
+use bytes::{Buf as _, Bytes};
+use rmom_core::{
+    frame::{Batch, runs},
+    model::{Epoch, Offset, StoreTime, Topic},
+    ports::{BatchHeader, StoredBatch},
+};
+
+use self::{
+    damage::{Damaged, damage},
+    pushed::Pushed,
+};
+
+/// When every batch here is stored.
+const STORED_AT: StoreTime = StoreTime::from_millis(1_000_000);
+/// The epoch it is stored under.
+const EPOCH: Epoch = Epoch::new(3);
+/// Most questions about one batch.
+const MAX_QUESTIONS: usize = 8;
+
+/// One input: a byte says of which kind.
+///
+/// # Panics
+/// If it found something.
+pub fn run(data: &[u8]) {
+    let mut input = Unstructured::new(data);
+    let done = match input.arbitrary::<u8>().map(|kind| kind % 3) {
+        Ok(0) => round_trip(&mut input),
+        Ok(1) => damaged(&mut input),
+        _ => raw(&mut input),
+    };
+    // An input that is too short stops early; what it did until then counts.
+    let _ = done;
+}
+
+/// What a subscriber wants to know of a batch.
+struct Question {
+    after: Offset,
+    topic: Topic,
+    now: StoreTime,
+}
+
+impl Question {
+    fn ask(input: &mut Unstructured<'_>, first: Offset) -> Result<Self> {
+        let around_first = first.get().saturating_sub(2).saturating_add(u64::from(input.arbitrary::<u8>()? % 40));
+        let after = Offset::new(around_first.min(i64::MAX as u64));
+        let topic = pushed::topic(input)?;
+        let now = match input.arbitrary::<u8>()? {
+            // The latest reading that a clock can give.
+            255 => StoreTime::from_millis(StoreTime::NEVER.millis() - 1),
+            steps => STORED_AT.plus_millis(u64::from(steps)),
+        };
+        Ok(Self { after, topic, now })
+    }
+}
+
+/// What is pushed is what is read, by the batch as it was built and by the one that was decoded.
+fn round_trip(input: &mut Unstructured<'_>) -> Result<()> {
+    let pushed = Pushed::arbitrary(input)?;
+    let encoded = pushed.encode();
+    assert_eq!(encoded.frames, pushed.frames(|_| true), "a frame is the message as prost encodes it");
+    assert_eq!(encoded.runs, pushed.runs());
+    let stored = pushed::stored(&encoded);
+    assert_eq!(runs(stored.header.format, &stored.header.index, encoded.first, encoded.last), Ok(pushed.runs()));
+    let decoded = Batch::decode(&stored).expect("what was encoded can be decoded");
+    let built = encoded.stored(EPOCH, STORED_AT);
+    for batch in [&built, &decoded] {
+        assert_eq!((batch.first(), batch.last(), batch.messages()), (pushed.first, pushed.last(), pushed.count()));
+        assert_eq!((batch.epoch(), batch.stored_at()), (EPOCH, STORED_AT));
+        assert_eq!(batch.expires_at(), pushed.expires_at());
+        assert_eq!(batch.frame_bytes(), stored.frames.len());
+    }
+    for _ in 0..MAX_QUESTIONS {
+        if input.is_empty() {
+            break;
+        }
+        let Question { after, topic, now } = Question::ask(input, pushed.first)?;
+        let expected = pushed.frames(|message| message.is_for(after, &topic, now));
+        for batch in [&built, &decoded] {
+            let chunk = batch.chunk(after, &topic, now);
+            assert_eq!(chunk.frames, expected, "after {after}, topic {topic}, at {now}");
+            assert_eq!(chunk.messages, whole_frames(&chunk.frames));
+            assert_eq!(chunk.through, pushed.last());
+        }
+    }
+    Ok(())
+}
+
+/// A batch that is not what it was: an error that says so, or the messages that were pushed.
+fn damaged(input: &mut Unstructured<'_>) -> Result<()> {
+    let pushed = Pushed::arbitrary(input)?;
+    let encoded = pushed.encode();
+    let Damaged { stored, newer, bytes_differ, resealed } = damage(input, &pushed::stored(&encoded))?;
+    match read(input, &stored)? {
+        Err(text) => {
+            assert!(!text.is_empty());
+            assert!(!newer || text.contains("newer"), "{text}");
+        }
+        Ok(()) if newer => panic!("a newer format was read"),
+        // Whoever can make a checksum can make a message.
+        Ok(()) if resealed => {}
+        Ok(()) => {
+            assert!(!bytes_differ, "damaged bytes were read");
+            assert_eq!(stored.frames, pushed.frames(|_| true));
+        }
+    }
+    Ok(())
+}
+
+/// Arbitrary bytes in place of all that a batch consists of.
+fn raw(input: &mut Unstructured<'_>) -> Result<()> {
+    let offset = |raw: u64| Offset::new(raw >> 1);
+    let (first, last) = (offset(input.arbitrary()?), offset(input.arbitrary()?));
+    let (format, right_checksum, length) = (input.arbitrary()?, input.arbitrary::<bool>()?, input.arbitrary::<u16>()?);
+    let index = Bytes::copy_from_slice(input.bytes(usize::from(length).min(input.len()))?);
+    let frames = Bytes::copy_from_slice(input.bytes(input.len() / 2)?);
+    let checksum = if right_checksum { pushed::checksum(&index, &frames) } else { input.arbitrary()? };
+    let header =
+        BatchHeader { first, last, epoch: EPOCH, stored_at: STORED_AT, expires_at: StoreTime::NEVER, format, index };
+    let _ = read(input, &StoredBatch { header, frames, checksum })?;
+    Ok(())
+}
+
+/// Reads a batch that nobody vouches for. Whatever it gives is whole frames that are there, in their order.
+fn read(input: &mut Unstructured<'_>, stored: &StoredBatch) -> Result<Result<(), String>> {
+    let header = &stored.header;
+    let producers = runs(header.format, &header.index, header.first, header.last);
+    let batch = match Batch::decode(stored) {
+        Err(error) => return Ok(Err(error.to_string())),
+        Ok(batch) => batch,
+    };
+    let producers = producers.expect("a batch that can be read has producers");
+    assert_eq!(producers.iter().map(|run| run.count).sum::<u64>(), batch.messages());
+    assert_eq!(whole_frames(&stored.frames), batch.messages());
+    for _ in 0..MAX_QUESTIONS {
+        if input.is_empty() {
+            break;
+        }
+        let Question { after, topic, now } = Question::ask(input, batch.first())?;
+        let chunk = batch.chunk(after, &topic, now);
+        assert_eq!(chunk.messages, whole_frames(&chunk.frames));
+        assert!(chunk.messages <= batch.last().since(after).min(batch.messages()));
+        assert_eq!(chunk.through, batch.last());
+        let mut there = frames_of(&stored.frames).into_iter();
+        assert!(frames_of(&chunk.frames).iter().all(|frame| there.any(|other| other == *frame)));
+    }
+    Ok(Ok(()))
+}
+
+fn whole_frames(frames: &Bytes) -> u64 {
+    frames_of(frames).len() as u64
+}
+
+/// Takes frames apart as a gRPC client does.
+fn frames_of(frames: &Bytes) -> Vec<Bytes> {
+    let mut rest = frames.clone();
+    let mut all = Vec::new();
+    while rest.has_remaining() {
+        assert_eq!(rest.get_u8(), 0, "no frame is compressed");
+        let length = rest.get_u32() as usize;
+        all.push(rest.split_to(length));
+    }
+    all
+}
