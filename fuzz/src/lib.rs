@@ -15,8 +15,11 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: [Target; 3] =
     [("log_frames", log_frames::run), ("ordering", ordering::run), ("ttl_recovery", ttl_recovery::run)];
 
-/// Inputs that are written down as steps: by target, the names of their files in `corpus/` and what is in them.
+/// Inputs of a target: the names of their files in `corpus/`, and what is in them.
+pub type Seeds = (&'static str, Vec<(&'static str, Vec<u8>)>);
+
+/// Inputs that are written down as steps.
 #[must_use]
-pub fn seeds() -> [(&'static str, Vec<(&'static str, Vec<u8>)>); 2] {
+pub fn seeds() -> [Seeds; 2] {
     [("ordering", ordering::seeds()), ("ttl_recovery", ttl_recovery::seeds())]
 }

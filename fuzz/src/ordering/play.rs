@@ -55,7 +55,7 @@ pub(crate) fn label(number: u8) -> QueueLabel {
 const NOBODYS: Writer = Writer { queue: None, producer: NOBODY, incarnation: 0 };
 
 impl Play {
-    /// Two brokers, a queue and a channel.
+    /// Two brokers, a queue that the first serves, and a channel.
     pub(crate) async fn new(seed: u8) -> Self {
         let world = World::new(seed, |settings| {
             settings.message_ttl = None;
@@ -78,6 +78,8 @@ impl Play {
         play.world.pass(Duration::from_millis(1)).await;
         play.step(Step::Create { label: 0, host: 0 });
         play.step(Step::Channel { label: 0, topic: 0, start: 0 });
+        play.step(Step::Tell { to: 0 });
+        play.world.pass(Duration::from_millis(1)).await;
         play
     }
 
@@ -90,7 +92,9 @@ impl Play {
         for news in news {
             match news {
                 News::Pushed { attempt, answer } => self.pushed(attempt, answer),
-                News::Opened { answer } => self.opened(answer),
+                News::Opened { answer: Ok(opened) } => self.opened(opened),
+                // It may ask again.
+                News::Opened { answer: Err(_) } => {}
                 News::Subscribed { reader, asked, answer } => {
                     self.readers[usize::from(reader)].subscribed(asked, answer, &self.channels, &self.model);
                 }
@@ -126,8 +130,8 @@ impl Play {
         promise!(2, !lost, "nothing was lost, but a push was told: {error}");
     }
 
-    fn opened(&mut self, answer: Result<OpenedProducer, BrokerError>) {
-        let Ok(OpenedProducer { queue, incarnation, last_sequence }) = answer else { return };
+    fn opened(&mut self, opened: OpenedProducer) {
+        let OpenedProducer { queue, incarnation, last_sequence } = opened;
         let (queue, last) = (queue.get(), last_sequence.get());
         self.model.opened(queue, NAMED, incarnation, last);
         let Some((&label, _)) = self.queues.iter().find(|&(_, &newest)| newest == queue) else { return };

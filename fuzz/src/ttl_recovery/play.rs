@@ -62,7 +62,7 @@ fn stamp() -> ProducerStamp {
 }
 
 impl Play {
-    /// Two brokers, a queue and a channel. By an odd seed messages that name no lifetime live for 20 ms, else for ever.
+    /// Two brokers, a queue that the first serves, and a channel. By an odd seed messages that name no lifetime live for 20 ms, else for ever.
     pub(crate) async fn new(seed: u8) -> Self {
         let mut world = World::new(seed, |settings| {
             settings.message_ttl = (seed % 2 == 1).then_some(Duration::from_millis(20));
@@ -77,7 +77,7 @@ impl Play {
         let channel = ChannelId::new(world.chance.uuid());
         let create = CreateChannel { id: channel, queue, topic: Topic::NONE, start: Start::Earliest };
         world.database.transact(|state, _| state.create_channel(&create)).expect("the queue is there");
-        Self {
+        let mut play = Self {
             world,
             model: Model::default(),
             jumps: Jumps::new(),
@@ -87,7 +87,10 @@ impl Play {
             bodies: Vec::new(),
             readers: (0..CONSUMERS.into()).map(Reader::new).collect(),
             pending: 0,
-        }
+        };
+        play.step(Step::Move { host: 0, told: 1 });
+        play.world.pass(Duration::from_millis(1)).await;
+        play
     }
 
     /// Looks at what was committed and answered since the last time.

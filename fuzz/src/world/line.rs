@@ -220,7 +220,10 @@ calls!(Catalog {
     Write lead(manager: ManagerId, lease: Duration) -> Leadership, StoreError =
         move |db| Ok(db.transact(|state, now| state.lead(now, manager, lease)));
     Write resign(manager: ManagerId) -> (), StoreError =
-        move |db| Ok(db.transact(|state, now| state.resign(now, manager)));
+        move |db| {
+            db.transact(|state, now| state.resign(now, manager));
+            Ok(())
+        };
 });
 
 calls!(Log {
