@@ -5,6 +5,7 @@ use std::time::Duration;
 use rmom_core::{
     broker::Broker,
     model::{Offset, QueueId},
+    store::memory::State,
 };
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     readers::Reader,
     steps::{HOSTS, NOBODY},
 };
-use crate::world::decode;
+use crate::world::{Process, decode};
 
 /// The host of the broker that serves everything in the end.
 const LAST: u8 = HOSTS;
@@ -26,13 +27,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const GLANCE: Duration = Duration::from_millis(500);
 
 impl Play {
-    /// Compares everything with the model.
-    pub(crate) async fn end(mut self) {
+    /// Compares everything with the model; returns what is stored in the end.
+    pub(crate) async fn end(mut self) -> State {
         for process in self.world.processes() {
             process.line.repair();
         }
         self.answers().await;
-        let broker = self.world.start(LAST).broker;
+        let process = self.world.start(LAST);
+        let broker = process.broker.clone();
         for _ in 0..3 {
             self.world.pass(Duration::from_millis(1)).await;
         }
@@ -42,12 +44,14 @@ impl Play {
             let served = broker.rebuild_queue(&label(number)).await;
             promise!(10, served.is_ok(), "{} is served by its new owner: {served:?}", label(number));
         }
+        self.sent_away().await;
         self.complete(&broker).await;
-        self.consume(&broker).await;
+        self.consume(&process).await;
         self.read_back();
         self.model.settle();
-        self.world.crash_all();
-        self.world.bury().await;
+        // Who holds on to a process keeps it from being looked at.
+        self.readers.clear();
+        self.world.end().await
     }
 
     /// Waits until everything pushed has an answer.
@@ -56,6 +60,25 @@ impl Play {
         self.look();
         while self.model.pending > 0 {
             promise!(10, waited < PATIENCE, "{} pushes have no answer", self.model.pending);
+            self.world.pass(GLANCE).await;
+            waited += GLANCE;
+            self.look();
+        }
+    }
+
+    /// Whoever served a queue before notices that it does not any more, although nobody pushes there, and its subscribers
+    /// are told; at the latest when its lease runs out.
+    async fn sent_away(&mut self) {
+        let mut waited = Duration::ZERO;
+        loop {
+            for reader in &mut self.readers {
+                while reader.take(&self.channels, &mut self.model) {}
+                reader.leave_the_dead();
+            }
+            if !self.readers.iter().any(Reader::is_open) {
+                return;
+            }
+            promise!(6, waited <= self.world.settings().lease + GLANCE, "a replaced broker keeps its subscribers");
             self.world.pass(GLANCE).await;
             waited += GLANCE;
             self.look();
@@ -86,15 +109,15 @@ impl Play {
     }
 
     /// Consumers wait for what they have not had, until a last message of each topic is pushed.
-    async fn consume(&mut self, broker: &Broker) {
+    async fn consume(&mut self, process: &Process) {
         let kept: Vec<Option<usize>> = self.readers.iter().map(|reader| reader.channel).collect();
         for channel in 0..self.channels.len() {
             self.readers.push(Reader::default());
-            self.attach(self.readers.len() - 1, channel, broker);
+            self.attach(self.readers.len() - 1, channel, process);
         }
         for (reader, channel) in kept.into_iter().enumerate() {
             if let Some(channel) = channel {
-                self.attach(reader, channel, broker);
+                self.attach(reader, channel, process);
             }
         }
         self.world.pass(Duration::from_millis(1)).await;
@@ -105,7 +128,7 @@ impl Play {
         }
         for (number, _) in self.living() {
             let how = How { back: 0, ahead: 0, count: 6, lowest: 1, way: 1 };
-            self.push(NOBODY, number, broker, &how);
+            self.push(NOBODY, number, &process.broker, &how);
         }
         self.answers().await;
         for reader in &mut self.readers {
@@ -123,10 +146,10 @@ impl Play {
         }
     }
 
-    fn attach(&mut self, reader: usize, channel: usize, broker: &Broker) {
+    fn attach(&mut self, reader: usize, channel: usize, process: &Process) {
         let number = u8::try_from(reader).expect("there are few");
         let of = (channel, &self.channels[channel]);
-        self.readers[reader].subscribe(number, of, 0, broker.clone(), &self.inbox, &self.model);
+        self.readers[reader].subscribe(number, of, 0, process, &self.inbox, &self.model);
     }
 
     /// What the store holds is what was committed.

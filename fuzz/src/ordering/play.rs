@@ -162,11 +162,11 @@ impl Play {
                 }
             }
             Step::Subscribe { consumer, channel, to, from } => {
-                let Some(Process { broker, .. }) = self.process(to) else { return };
+                let Some(process) = self.process(to) else { return };
                 let channel = usize::from(channel) % self.channels.len();
                 let reader = &mut self.readers[usize::from(consumer)];
                 let of = (channel, &self.channels[channel]);
-                reader.subscribe(consumer, of, from, broker, &self.inbox, &self.model);
+                reader.subscribe(consumer, of, from, &process, &self.inbox, &self.model);
             }
             Step::Take { consumer, chunks } => {
                 let reader = &mut self.readers[usize::from(consumer)];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use rmom_core::{
-    broker::{Broker, BrokerError, SubscribeRequest, Subscription},
+    broker::{BrokerError, SubscribeRequest, Subscription},
     model::{ChannelId, Code, Coded as _, Epoch, Offset, Position, QueueId},
 };
 
@@ -12,7 +12,7 @@ use super::{
     model::Model,
     play::{Inbox, News},
 };
-use crate::world::decode;
+use crate::world::{Process, decode};
 
 /// A channel, as it was created.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub(crate) struct Reader {
     /// What it goes on from.
     position: Option<Position>,
     subscription: Option<Subscription>,
+    /// Whom it asked last.
+    to: Option<Process>,
     /// The number of its last subscription; answers to earlier ones are too late.
     asked: usize,
     /// What anybody knew of the queue's end when it was asked for.
@@ -59,7 +61,7 @@ impl Reader {
         number: u8,
         (at, channel): (usize, &Channel),
         from: u8,
-        to: Broker,
+        to: &Process,
         inbox: &Inbox,
         model: &Model,
     ) {
@@ -78,9 +80,10 @@ impl Reader {
         self.asked += 1;
         self.known = known;
         let request = SubscribeRequest { channel: channel.id, position: self.position, peer: String::new() };
-        let (inbox, asked) = (Arc::clone(inbox), self.asked);
+        let (inbox, asked, broker) = (Arc::clone(inbox), self.asked, to.broker.clone());
+        self.to = Some(to.clone());
         tokio::spawn(async move {
-            let answer = to.subscribe(request).await;
+            let answer = broker.subscribe(request).await;
             inbox.lock().push(News::Subscribed { reader: number, asked, answer });
         });
     }
@@ -189,6 +192,13 @@ impl Reader {
 
     pub(crate) fn is_open(&self) -> bool {
         self.subscription.is_some()
+    }
+
+    /// The connection breaks if what it led to is gone.
+    pub(crate) fn leave_the_dead(&mut self) {
+        if self.to.as_ref().is_some_and(Process::is_gone) {
+            self.leave();
+        }
     }
 
     /// The connection breaks.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rmom_core::model::Offset;
+use rmom_core::{model::Offset, store::memory::State};
 
 use super::{
     model::Body,
@@ -25,8 +25,8 @@ const GLANCE: Duration = Duration::from_millis(500);
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 impl Play {
-    /// Compares everything with the model.
-    pub(crate) async fn end(mut self) {
+    /// Compares everything with the model; returns what is stored in the end.
+    pub(crate) async fn end(mut self) -> State {
         for process in self.world.processes() {
             process.line.repair();
         }
@@ -44,8 +44,9 @@ impl Play {
         self.recovered(&process).await;
         self.goes_on(&process).await;
         self.leaves().await;
-        self.world.crash_all();
-        self.world.bury().await;
+        // Who holds on to a process keeps it from being looked at.
+        self.readers.clear();
+        self.world.end().await
     }
 
     /// Waits until everything pushed has an answer.

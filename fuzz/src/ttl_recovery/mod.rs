@@ -17,6 +17,8 @@ mod steps;
 pub(crate) use seeds::seeds;
 pub use steps::Case;
 
+use rmom_core::store::memory::State;
+
 use self::{play::Play, steps::Step};
 use crate::world;
 
@@ -26,6 +28,11 @@ impl Case {
     /// # Panics
     /// If a promise is broken.
     pub fn run(&self) {
+        self.play();
+    }
+
+    /// Plays it, and returns what is stored in the end.
+    fn play(&self) -> State {
         world::run(async {
             let mut play = Play::new(self.seed).await;
             for &step in &self.steps {
@@ -35,8 +42,8 @@ impl Case {
                     play.world.pass(steps::time(time)).await;
                 }
             }
-            play.end().await;
-        });
+            play.end().await
+        })
     }
 }
 
@@ -46,4 +53,17 @@ impl Case {
 /// If a promise is broken.
 pub fn run(data: &[u8]) {
     world::decoded(data, Case::run);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_input_gives_the_same_run() {
+        for (name, bytes) in seeds() {
+            let stored = || world::decoded(&bytes, Case::play);
+            assert_eq!(stored(), stored(), "{name}");
+        }
+    }
 }

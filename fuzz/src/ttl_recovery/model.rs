@@ -32,7 +32,7 @@ impl Body {
 }
 
 /// A message that was stored.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Stored {
     pub(crate) body: Body,
     pub(crate) batch: u64,
@@ -42,6 +42,14 @@ pub(crate) struct Stored {
     committed: Instant,
     /// It has left the store.
     pub(crate) trimmed: bool,
+}
+
+impl std::fmt::Debug for Stored {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { body, batch, expires_at, trimmed, .. } = self;
+        let age = self.committed.elapsed();
+        write!(f, "{body} in the batch of {batch}, {age:?} old, expires at {expires_at}, trimmed: {trimmed}")
+    }
 }
 
 /// See the module.

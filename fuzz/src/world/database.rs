@@ -137,6 +137,11 @@ impl Database {
         std::mem::take(&mut self.inner.lock().commits)
     }
 
+    /// All that is stored.
+    pub(crate) fn state(&self) -> State {
+        self.inner.lock().state.clone()
+    }
+
     /// Decides who is to host a queue, as a manager does.
     pub(crate) fn assign(&self, label: &QueueLabel, to: BrokerId) {
         self.transact(|state, _| {

@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
 use arbitrary::{Arbitrary, Unstructured};
 
+use rmom_core::store::memory::State;
 use rmom_core::{
     broker::{Broker, BrokerExit, BrokerSettings},
     model::{BrokerAddr, BrokerId, QueueLabel},
@@ -36,6 +37,13 @@ pub(crate) struct Process {
     task: Arc<JoinHandle<BrokerExit>>,
 }
 
+impl Process {
+    /// It ended, in whatever way.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
 /// See the module.
 pub(crate) struct World {
     pub(crate) database: Arc<Database>,
@@ -50,9 +58,9 @@ pub(crate) struct World {
 }
 
 /// Runs a whole input, in time that passes when nobody has anything to do.
-pub(crate) fn run(whole: impl Future<Output = ()>) {
+pub(crate) fn run<T>(whole: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("a runtime needs nothing that could be missing").block_on(whole);
+    runtime.expect("a runtime needs nothing that could be missing").block_on(whole)
 }
 
 fn addr(host: u8) -> BrokerAddr {
@@ -108,6 +116,23 @@ impl World {
         }
     }
 
+    /// Kills everything, and returns what is stored.
+    ///
+    /// # Panics
+    /// If a task of a broker did.
+    pub(crate) async fn end(mut self) -> State {
+        self.crash_all();
+        for Process { task, .. } in self.gone.drain(..) {
+            let Some(task) = Arc::into_inner(task) else { continue };
+            if let Err(error) = task.await
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+        self.database.state()
+    }
+
     /// Kills everything.
     pub(crate) fn crash_all(&mut self) {
         self.gone.extend(self.replaced.take());
@@ -134,22 +159,10 @@ impl World {
     pub(crate) async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
-
-    /// Panics if a task of a broker did; call it after [`World::crash_all`].
-    pub(crate) async fn bury(&mut self) {
-        for Process { task, .. } in self.gone.drain(..) {
-            let Some(task) = Arc::into_inner(task) else { continue };
-            if let Err(error) = task.await
-                && error.is_panic()
-            {
-                std::panic::resume_unwind(error.into_panic());
-            }
-        }
-    }
 }
 
 /// Runs the case that some bytes say; if it fails, what it says is printed, too.
-pub(crate) fn decoded<C: for<'a> Arbitrary<'a> + Debug>(data: &[u8], run: impl FnOnce(&C)) {
+pub(crate) fn decoded<C: for<'a> Arbitrary<'a> + Debug, T>(data: &[u8], run: impl FnOnce(&C) -> T) -> Option<T> {
     struct Tell<'a, C: Debug>(&'a C);
     impl<C: Debug> Drop for Tell<'_, C> {
         #[allow(clippy::print_stderr)] // This is for whoever reads why a test failed.
@@ -159,7 +172,7 @@ pub(crate) fn decoded<C: for<'a> Arbitrary<'a> + Debug>(data: &[u8], run: impl F
             }
         }
     }
-    let Ok(case) = C::arbitrary_take_rest(Unstructured::new(data)) else { return };
+    let Ok(case) = C::arbitrary_take_rest(Unstructured::new(data)) else { return None };
     let case = Tell(&case);
-    run(case.0);
+    Some(run(case.0))
 }
