@@ -16,7 +16,7 @@ use crate::world::Call;
 const INSTANT: Step = Pass { time: 1 };
 const SECOND: Step = Pass { time: 4 };
 const SECONDS: Step = Pass { time: 6 };
-const MINUTE: Step = Pass { time: 7 };
+const LONG: Step = Pass { time: 7 };
 
 /// Faults by their numbers in `steps::fault`.
 const UNAVAILABLE: u8 = 1;
@@ -287,7 +287,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             &[
                 run(0, 0, 2),
                 Open { label: 0, to: 0 },
-                MINUTE,
+                LONG,
                 run(NAMED, 0, 2),
                 Stop { host: 0 },
                 Move { label: 0, host: 1, told: 1 },

@@ -73,7 +73,7 @@ case! {
 }
 
 /// How long things take, in milliseconds.
-pub(crate) const TIMES: [u64; 8] = [0, 1, 20, 300, 1_000, 2_500, 6_000, 61_000];
+pub(crate) const TIMES: [u64; 8] = [0, 1, 20, 300, 1_000, 2_500, 6_000, 12_000];
 
 /// A time by its number.
 pub(crate) fn time(number: u8) -> Duration {

@@ -68,6 +68,8 @@ impl Play {
             settings.message_ttl = (seed % 2 == 1).then_some(Duration::from_millis(20));
             settings.queue_buffer_messages = 6;
             settings.max_batch_messages = 4;
+            // Clocks are read seldom, and a minute costs little.
+            settings.lease = Duration::from_secs(9);
         });
         world.start(0);
         world.start(1);

@@ -48,7 +48,7 @@ case! {
 }
 
 /// How long things take, in milliseconds.
-pub(crate) const TIMES: [u64; 8] = [1, 2, 7, 10, 40, 300, 1_000, 8_000];
+pub(crate) const TIMES: [u64; 8] = [1, 2, 7, 10, 40, 300, 1_000, 12_000];
 
 /// How long messages live, in milliseconds; 0: as long as the broker's settings say.
 pub(crate) const LIVES: [u64; 8] = [0, 1, 2, 9, 10, 50, 1_000, 20_000];
