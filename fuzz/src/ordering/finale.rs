@@ -29,9 +29,7 @@ const GLANCE: Duration = Duration::from_millis(500);
 impl Play {
     /// Compares everything with the model; returns what is stored in the end.
     pub(crate) async fn end(mut self) -> State {
-        for process in self.world.processes() {
-            process.line.repair();
-        }
+        self.world.repair();
         self.answers().await;
         let process = self.world.start(LAST);
         let broker = process.broker.clone();

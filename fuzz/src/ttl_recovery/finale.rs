@@ -27,9 +27,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 impl Play {
     /// Compares everything with the model; returns what is stored in the end.
     pub(crate) async fn end(mut self) -> State {
-        for process in self.world.processes() {
-            process.line.repair();
-        }
+        self.world.repair();
         self.answers().await;
         self.world.crash_all();
         let process = self.world.start(LAST);
@@ -72,7 +70,7 @@ impl Play {
         }
         let now = self.world.database.now();
         let reader = self.readers.last_mut().expect("it was just added");
-        let given = reader.take(&self.model, &self.jumps, &self.world.database);
+        let given = reader.take(&mut self.model, &self.jumps, &self.world.database);
         let given: Vec<u64> = given.into_keys().collect();
         let alive = self.model.log.iter().filter(|(_, stored)| !stored.trimmed && stored.expires_at > now);
         let alive: Vec<u64> = alive.map(|(&offset, _)| offset).collect();

@@ -58,6 +58,8 @@ pub(crate) struct Model {
     /// By offset.
     pub(crate) log: BTreeMap<u64, Stored>,
     numbers: BTreeMap<u64, u64>,
+    /// The newest offset that anybody was told of.
+    known: u64,
     last_stored_at: StoreTime,
 }
 
@@ -72,8 +74,15 @@ impl Model {
         self.numbers.last_key_value().map_or(0, |(&number, _)| number)
     }
 
-    pub(crate) fn is_stored(&self, number: u64) -> bool {
-        self.numbers.contains_key(&number)
+    pub(crate) fn known(&self) -> u64 {
+        self.known
+    }
+
+    /// A message was acknowledged.
+    pub(crate) fn acknowledged(&mut self, number: u64) {
+        let offset = self.numbers.get(&number);
+        let Some(&offset) = offset else { panic!("promise 1 is broken: {number} is acknowledged, not stored") };
+        self.known = offset.max(self.known);
     }
 
     /// Something was committed.
@@ -118,7 +127,7 @@ impl Model {
     /// A subscriber was `given` something, and with it came from `after` to `through`: what of it was alive was given, what
     /// was not was not.
     pub(crate) fn passed(
-        &self,
+        &mut self,
         (after, through): (u64, u64),
         given: &BTreeMap<u64, Delivered>,
         now: StoreTime,
@@ -133,6 +142,7 @@ impl Model {
                 (after + 1..=through).contains(&offset),
                 "{offset} was delivered between {after} and {through}"
             );
+            self.known = offset.max(self.known);
             let late = readings.late(jumps);
             let bound = plus(stored.expires_at, late);
             promise!(7, now < bound, "{offset} was delivered at {now}, up to {late} ms are allowed: {stored:?}");

@@ -41,14 +41,14 @@ impl Reader {
         from: u8,
         (queue, channel): (QueueId, ChannelId),
         to: Process,
-        end: u64,
+        known: u64,
         inbox: &Inbox,
     ) {
         match from {
             0 => {}
             1 => self.position = None,
             _ => {
-                let offset = Offset::new(end * u64::from(from - 2) / 3);
+                let offset = Offset::new(known * u64::from(from - 2) / 3);
                 self.position = Some(Position { queue, epoch: Epoch::ZERO, offset });
             }
         }
@@ -78,7 +78,7 @@ impl Reader {
     }
 
     /// Takes what there is.
-    pub(crate) fn take(&mut self, model: &Model, jumps: &Jumps, database: &Database) -> BTreeMap<u64, Delivered> {
+    pub(crate) fn take(&mut self, model: &mut Model, jumps: &Jumps, database: &Database) -> BTreeMap<u64, Delivered> {
         let mut given = BTreeMap::new();
         let Some(open) = &mut self.open else { return given };
         let (queue, epoch) = (open.queue(), open.epoch());

@@ -53,7 +53,7 @@ pub(crate) struct World {
     running: BTreeMap<u8, Process>,
     /// The last one that lost its host to another and was not stopped.
     pub(crate) replaced: Option<Process>,
-    /// Those that crashed, to see whether they did so by themselves.
+    /// Those that crashed, and those that nobody asks any more.
     gone: Vec<Process>,
 }
 
@@ -103,9 +103,11 @@ impl World {
         self.running.get(&host)
     }
 
-    /// Every broker that runs.
-    pub(crate) fn processes(&self) -> impl Iterator<Item = &Process> {
-        self.running.values().chain(&self.replaced)
+    /// Faults stop, also for those that nobody asks any more.
+    pub(crate) fn repair(&self) {
+        for process in self.running.values().chain(&self.replaced).chain(&self.gone) {
+            process.line.repair();
+        }
     }
 
     /// Kills what runs on a host.
