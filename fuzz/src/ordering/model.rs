@@ -12,7 +12,7 @@ use crate::world::{Commit, decode};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Stored,
-    /// Nothing of it was stored, unless it had been before.
+    /// Its last message was not stored, unless it had been before. What was ahead of that can be, in an earlier batch.
     Refused,
     Unknown,
 }
@@ -208,8 +208,9 @@ impl Model {
     pub(crate) fn settle(&self) {
         let told: BTreeSet<Body> = self.attempts.iter().flat_map(Attempt::bodies).collect();
         for body in told {
-            let mut outcomes = self.attempts.iter().filter(|sent| sent.has(body)).map(|sent| sent.outcome);
-            let refused = outcomes.all(|outcome| outcome == Some(Outcome::Refused));
+            let is_last = |sent: &Attempt| body.sequence == sent.first + sent.count - 1;
+            let mut sent = self.attempts.iter().filter(|sent| sent.has(body));
+            let refused = sent.all(|sent| sent.outcome == Some(Outcome::Refused) && is_last(sent));
             promise!(11, !refused || !self.places.contains_key(&body), "{body} was refused, and is stored");
         }
     }
