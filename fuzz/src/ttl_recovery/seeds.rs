@@ -31,7 +31,7 @@ const fn run(to: u8, count: u8, lives: u8, others: u8) -> Step {
 
 /// The inputs, by name.
 pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let lists: [(&str, &[Step]); 18] = [
+    let lists: [(&str, &[Step]); 19] = [
         (
             "at-the-boundary",
             &[run(0, 1, LIVES_10, LIVES_10), run(0, 2, LIVES_2, LIVES_10), ONE, Pass { time: 2 }, ONE, JOIN, ONE, TAKE],
@@ -224,6 +224,21 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 ONE,
                 run(1, 2, LIVES_1000, LIVES_50),
                 SECOND,
+            ],
+        ),
+        (
+            "a-trim-is-abandoned",
+            &[
+                run(0, 2, LIVES_50, LIVES_1000),
+                Befall { to: 0, call: Call::Trim as u8, fault: 5, time: 6 },
+                SECOND,
+                SECOND,
+                Befall { to: 0, call: Call::Append as u8, fault: 2, time: 0 },
+                run(0, 2, LIVES_50, LIVES_20000),
+                SECOND,
+                JOIN,
+                ONE,
+                TAKE,
             ],
         ),
         (
