@@ -232,7 +232,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 run(0, 2, LIVES_50, LIVES_1000),
                 Befall { to: 0, call: Call::Trim as u8, fault: 5, time: 6 },
                 SECOND,
-                SECOND,
+                Pass { time: 5 },
                 Befall { to: 0, call: Call::Append as u8, fault: 2, time: 0 },
                 run(0, 2, LIVES_50, LIVES_20000),
                 SECOND,
