@@ -31,7 +31,7 @@ const fn run(to: u8, count: u8, lives: u8, others: u8) -> Step {
 
 /// The inputs, by name.
 pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let lists: [(&str, &[Step]); 19] = [
+    let lists: [(&str, &[Step]); 20] = [
         (
             "at-the-boundary",
             &[run(0, 1, LIVES_10, LIVES_10), run(0, 2, LIVES_2, LIVES_10), ONE, Pass { time: 2 }, ONE, JOIN, ONE, TAKE],
@@ -238,6 +238,31 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 SECOND,
                 JOIN,
                 ONE,
+                TAKE,
+            ],
+        ),
+        (
+            "asked-before-it-was-set-back",
+            &[
+                Befall { to: 0, call: Call::Claim as u8, fault: 6, time: 5 },
+                Move { host: 0, told: 1 },
+                SECOND,
+                SECOND,
+                Pass { time: 5 },
+                Pass { time: 5 },
+                Pass { time: 5 },
+                Pass { time: 4 },
+                Pass { time: 4 },
+                TEN,
+                run(0, 1, LIVES_50, LIVES_50),
+                Befall { to: 0, call: Call::Lease as u8, fault: 6, time: 4 },
+                TEN,
+                Clock { jump: 6 },
+                ONE,
+                Move { host: 0, told: 1 },
+                Pass { time: 4 },
+                JOIN,
+                Pass { time: 4 },
                 TAKE,
             ],
         ),
