@@ -51,8 +51,9 @@ pub(super) struct StoreClock {
 struct Readings {
     /// What the store's clock showed, and when that was known here.
     last: Option<(StoreTime, Instant)>,
-    /// When the estimate was last found to be ahead: what was asked for before tells an earlier time.
-    lowered_at: Option<Instant>,
+    /// What was asked for before this may tell of a time before the clock was set back. It is when the reading was asked for
+    /// that the estimate goes by, or when the estimate was last found to be ahead.
+    asked_since: Option<Instant>,
 }
 
 impl Readings {
@@ -70,9 +71,11 @@ impl StoreClock {
         let mut readings = self.readings.lock();
         let now = Instant::now();
         if store_time < readings.at_least() {
-            readings.lowered_at = Some(now);
-        } else if readings.lowered_at.is_some_and(|lowered_at| asked_at < lowered_at) {
+            readings.asked_since = Some(now);
+        } else if readings.asked_since.is_some_and(|since| asked_at < since) {
             return;
+        } else {
+            readings.asked_since = Some(asked_at);
         }
         readings.last = Some((store_time, now));
     }
@@ -84,7 +87,7 @@ impl StoreClock {
         if stored_at < when_sent && stored_at < readings.at_least() {
             mark!(StoreClockSetBack);
             let now = Instant::now();
-            *readings = Readings { last: Some((stored_at, now)), lowered_at: Some(now) };
+            *readings = Readings { last: Some((stored_at, now)), asked_since: Some(now) };
         }
     }
 
@@ -118,6 +121,21 @@ mod tests {
         clock.read(Instant::now(), StoreTime::from_millis(100));
         tokio::time::advance(Duration::from_millis(7)).await;
         assert_eq!(clock.at_least(), StoreTime::from_millis(107));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_was_overtaken_says_nothing() {
+        let millis = StoreTime::from_millis;
+        let clock = StoreClock::default();
+        // It took 100 ms to come.
+        clock.read(Instant::now(), millis(100));
+        let overtaken = Instant::now();
+        tokio::time::advance(Duration::from_millis(5)).await;
+        // The clock showed 200, and was set back by 50: that is later than the estimate all the same.
+        clock.read(Instant::now(), millis(155));
+        tokio::time::advance(Duration::from_millis(5)).await;
+        clock.read(overtaken, millis(200));
+        assert_eq!(clock.at_least(), millis(160));
     }
 
     #[tokio::test(start_paused = true)]

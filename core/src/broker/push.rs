@@ -61,7 +61,8 @@ impl PushSession {
     }
 
     /// Accepts a run; waits while buffers are full. The future it returns resolves when the run is durable, or with the
-    /// error that ends the stream; it need not be polled for the run to be stored.
+    /// error that ends the stream; it need not be polled for the run to be stored. Of a run that fails its beginning may be
+    /// stored, if it did not fit one batch; pushed again, that is found to be a duplicate.
     ///
     /// # Errors
     /// The run was not accepted, and none of it will be stored.

@@ -46,9 +46,15 @@ pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             "deleted-and-born-again",
             [&BATCH[..], &[DELETE, 0, CREATE, 2, 1, 0], &NEXT_EPOCH, &[PURGE, 3], &BATCH].concat(),
         ),
-        ("moves", [&[ASSIGN, 0, 0, 1], &NEXT_EPOCH[..], &BATCH, &[RETIRE, 1, 0, REGISTER, 1], &NEXT_EPOCH].concat()),
+        (
+            "moves",
+            [&[ASSIGN, 0, 0, 1], &NEXT_EPOCH[..], &BATCH, &[RETIRE, 1, 0, REGISTER, 1, 0, 0], &NEXT_EPOCH].concat(),
+        ),
         ("channels", vec![CREATE_CHANNEL, 0, 0, 1, 1, CREATE_CHANNEL, 1, 1, 0, 5, DELETE_CHANNEL, 0, REOPEN]),
-        ("brokers", vec![RENEW, 0, 0, 4, DRAIN, 0, 1, CLOCK, 5, RENEW, 0, 0, 4, RENEW, 1, 6, 4, REGISTER, 1, LOOK]),
+        (
+            "brokers",
+            vec![RENEW, 0, 0, 4, DRAIN, 0, 1, CLOCK, 5, RENEW, 0, 0, 4, RENEW, 1, 6, 4, REGISTER, 1, 0, 0, LOOK],
+        ),
         ("leaders", vec![LEAD, 0, 3, LEAD, 1, 3, CLOCK, 3, LEAD, 1, 3, RESIGN, 1, LEAD, 2, 3, REOPEN]),
         (
             "producers",

@@ -78,7 +78,7 @@ impl Bytes<'_> {
     fn operation(&mut self) -> Operation {
         match self.below(21) {
             0 => Operation::Clock(self.number(20)),
-            1 => Operation::Register { host: self.below(HOSTS) },
+            1 => Operation::Register { host: self.below(HOSTS), replaces: self.knowledge(), again: self.flag() },
             2 => Operation::Renew { host: self.host(), run: self.knowledge(), lease: self.number(8) },
             3 => Operation::Retire { host: self.host(), run: self.knowledge() },
             4 => Operation::Drain { host: self.host(), draining: self.flag() },

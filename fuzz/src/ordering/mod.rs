@@ -1,0 +1,69 @@
+//! Order, and what belongs to it: arbitrary interleavings of pushes, retries, lost answers, moves of queues between brokers,
+//! crashes, deletions and subscriptions, compared with promises 2 to 6 (and 8 to 11, where they are in reach).
+//!
+//! `steps` is what an input can say, `play` does it with production's brokers, `model` is the oracle for what is stored and
+//! answered, `readers` for what is delivered, and `finale` ends each run: faults stop, a fresh broker takes over, and
+//! everything is completed and read back.
+
+mod body;
+mod finale;
+mod model;
+mod play;
+mod producers;
+mod readers;
+mod seeds;
+mod steps;
+
+pub(crate) use seeds::seeds;
+pub use steps::Case;
+
+use rmom_core::store::memory::State;
+
+use self::{play::Play, steps::Step};
+use crate::world;
+
+impl Case {
+    /// Plays it.
+    ///
+    /// # Panics
+    /// If a promise is broken.
+    pub fn run(&self) {
+        self.play();
+    }
+
+    /// Plays it, and returns what is stored in the end.
+    fn play(&self) -> State {
+        world::run(async {
+            let mut play = Play::new(self.seed).await;
+            for &step in &self.steps {
+                play.look();
+                play.step(step);
+                if let Step::Pass { time } = step {
+                    play.world.pass(steps::time(time)).await;
+                }
+            }
+            play.end().await
+        })
+    }
+}
+
+/// One input.
+///
+/// # Panics
+/// If a promise is broken.
+pub fn run(data: &[u8]) {
+    world::decoded(data, Case::run);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_input_gives_the_same_run() {
+        for (name, bytes) in seeds() {
+            let stored = || world::decoded(&bytes, Case::play);
+            assert_eq!(stored(), stored(), "{name}");
+        }
+    }
+}

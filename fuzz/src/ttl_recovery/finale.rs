@@ -1,0 +1,109 @@
+//! Faults stop, and a fresh broker has to find what is alive, and nothing else.
+
+use std::time::Duration;
+
+use rmom_core::{model::Offset, store::memory::State};
+
+use super::{
+    model::Body,
+    play::{Play, label},
+    readers::Reader,
+    steps::{CONSUMERS, HOSTS},
+};
+
+/// The host of the broker that serves the queue in the end.
+const LAST: u8 = HOSTS;
+
+/// How long a push may go without an answer once faults have stopped: the recovery's and the activation's time, and some
+/// calls of the store.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often somebody looks meanwhile.
+const GLANCE: Duration = Duration::from_millis(500);
+
+/// A broker that expects nothing to expire looks again after so long, in case the store's clock was set forward.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+impl Play {
+    /// Compares everything with the model; returns what is stored in the end.
+    pub(crate) async fn end(mut self) -> State {
+        self.world.repair();
+        self.answers().await;
+        self.world.crash_all();
+        let process = self.world.start(LAST);
+        for _ in 0..3 {
+            self.world.pass(Duration::from_millis(1)).await;
+        }
+        promise!(10, process.broker.heartbeat().is_ok(), "a broker registers at once");
+        self.world.assign(&label(), LAST);
+        let served = process.broker.rebuild_queue(&label()).await;
+        promise!(10, served.is_ok(), "the queue is served by its new owner: {served:?}");
+        self.look();
+        self.recovered(&process).await;
+        self.goes_on(&process).await;
+        self.leaves().await;
+        // Who holds on to a process keeps it from being looked at.
+        self.readers.clear();
+        self.world.end().await
+    }
+
+    /// Waits until everything pushed has an answer.
+    async fn answers(&mut self) {
+        let mut waited = Duration::ZERO;
+        self.look();
+        while self.pending > 0 {
+            promise!(10, waited < PATIENCE, "{} pushes have no answer", self.pending);
+            self.world.pass(GLANCE).await;
+            waited += GLANCE;
+            self.look();
+        }
+    }
+
+    /// A new subscriber is given what is alive in this very millisecond.
+    async fn recovered(&mut self, process: &crate::world::Process) {
+        let mut reader = Reader::new(CONSUMERS.into());
+        reader.subscribe(1, (self.queue, self.channel), process.clone(), 0, &self.inbox);
+        self.readers.push(reader);
+        while !self.readers.last().is_some_and(Reader::is_open) {
+            tokio::task::yield_now().await;
+            self.look();
+        }
+        let now = self.world.database.now();
+        let reader = self.readers.last_mut().expect("it was just added");
+        let given = reader.take(&mut self.model, &self.jumps, &self.world.database);
+        let given: Vec<u64> = given.into_keys().collect();
+        let alive = self.model.log.iter().filter(|(_, stored)| !stored.trimmed && stored.expires_at > now);
+        let alive: Vec<u64> = alive.map(|(&offset, _)| offset).collect();
+        promise!(7, given == alive, "{given:?} were recovered at {now}, alive are {alive:?} of {:?}", self.model.log);
+    }
+
+    /// Offsets go on after all that ever were, and a retry is one, also of what has expired.
+    async fn goes_on(&mut self, process: &crate::world::Process) {
+        let number = self.bodies.len() as u64 + 1;
+        self.bodies.push(Body { number, lives: 10 });
+        self.push(1, number, 1, &process.broker);
+        self.answers().await;
+        promise!(10, self.model.newest() == number, "{number} is pushed, without faults, and not stored");
+    }
+
+    /// What has expired leaves the store.
+    async fn leaves(&mut self) {
+        let interval = self.world.settings().trim_interval;
+        let mut bound = 2 * interval;
+        if self.jumps.any() {
+            bound += LONGEST_SLEEP;
+        }
+        self.world.pass(bound + Duration::from_millis(10)).await;
+        self.look();
+        let now = self.world.database.now();
+        let stored = self.world.database.transact(|state, _| state.headers(self.queue, Offset::ZERO, u32::MAX));
+        let long_ago = now.millis() - u64::try_from(bound.as_millis()).expect("it is short");
+        for (nth, header) in stored.iter().enumerate() {
+            // The last one holds the end of the log until all before it are gone.
+            let holds = nth > 0 && nth + 1 == stored.len();
+            promise!(7, holds || header.expires_at.millis() > long_ago, "{header:?} is still stored at {now}");
+            let first = header.first.get();
+            promise!(1, self.model.log.get(&first).is_some_and(|stored| !stored.trimmed), "{first} came back");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! A few brokers over one store, in paused time: what the targets play with that drive a broker's logic. Production's
+//! brokers, unchanged; only what they ask of the world is answered here. One thread, no socket, no file; the same input
+//! gives the same run.
+
+#[macro_use]
+mod promise;
+#[macro_use]
+mod steps;
+mod chance;
+mod database;
+mod frames;
+mod line;
+
+use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
+
+use arbitrary::{Arbitrary, Unstructured};
+
+use rmom_core::store::memory::State;
+use rmom_core::{
+    broker::{Broker, BrokerExit, BrokerSettings},
+    model::{BrokerAddr, BrokerId, QueueLabel},
+};
+use tokio::task::JoinHandle;
+
+pub(crate) use self::{
+    chance::Chance,
+    database::{Commit, Database},
+    frames::{Delivered, decode},
+    line::{Call, Fault, Line, Reading},
+};
+
+/// A broker process.
+#[derive(Clone)]
+pub(crate) struct Process {
+    pub(crate) broker: Broker,
+    pub(crate) line: Arc<Line>,
+    task: Arc<JoinHandle<BrokerExit>>,
+}
+
+impl Process {
+    /// It ended, in whatever way.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+/// See the module.
+pub(crate) struct World {
+    pub(crate) database: Arc<Database>,
+    pub(crate) chance: Arc<Chance>,
+    settings: BrokerSettings,
+    /// The process that was started last on each host.
+    running: BTreeMap<u8, Process>,
+    /// The last one that lost its host to another and was not stopped.
+    pub(crate) replaced: Option<Process>,
+    /// Those that crashed, and those that nobody asks any more.
+    gone: Vec<Process>,
+}
+
+/// Runs a whole input, in time that passes when nobody has anything to do.
+pub(crate) fn run<T>(whole: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime needs nothing that could be missing").block_on(whole)
+}
+
+fn addr(host: u8) -> BrokerAddr {
+    BrokerAddr { host: "broker".into(), port: u16::from(host) + 1 }
+}
+
+impl World {
+    /// A store and no broker yet; `change` is for the settings of all.
+    pub(crate) fn new(seed: u8, change: impl FnOnce(&mut BrokerSettings)) -> Self {
+        let mut settings = BrokerSettings::new(addr(0));
+        change(&mut settings);
+        Self {
+            database: Arc::new(Database::new()),
+            chance: Arc::new(Chance::new(seed)),
+            settings,
+            running: BTreeMap::new(),
+            replaced: None,
+            gone: Vec::new(),
+        }
+    }
+
+    pub(crate) fn settings(&self) -> &BrokerSettings {
+        &self.settings
+    }
+
+    /// Starts a broker on a host. If there is one, it is not told.
+    pub(crate) fn start(&mut self, host: u8) -> Process {
+        let line = Line::new(self.database.clone());
+        let settings = BrokerSettings { addr: addr(host), ..self.settings.clone() };
+        let (broker, task) = Broker::spawn(settings, line.clone(), self.chance.clone());
+        let process = Process { broker, line, task: Arc::new(task) };
+        if let Some(old) = self.running.insert(host, process.clone()) {
+            self.gone.extend(self.replaced.replace(old));
+        }
+        process
+    }
+
+    /// The broker on a host, if one runs.
+    pub(crate) fn on(&self, host: u8) -> Option<&Process> {
+        self.running.get(&host)
+    }
+
+    /// Faults stop, also for those that nobody asks any more.
+    pub(crate) fn repair(&self) {
+        for process in self.running.values().chain(&self.replaced).chain(&self.gone) {
+            process.line.repair();
+        }
+    }
+
+    /// Kills what runs on a host.
+    pub(crate) fn crash(&mut self, host: u8) {
+        if let Some(process) = self.running.remove(&host) {
+            process.task.abort();
+            self.gone.push(process);
+        }
+    }
+
+    /// Kills everything, and returns what is stored.
+    ///
+    /// # Panics
+    /// If a task of a broker did.
+    pub(crate) async fn end(mut self) -> State {
+        self.crash_all();
+        for Process { task, .. } in self.gone.drain(..) {
+            let Some(task) = Arc::into_inner(task) else { continue };
+            if let Err(error) = task.await
+                && error.is_panic()
+            {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+        self.database.state()
+    }
+
+    /// Kills everything.
+    pub(crate) fn crash_all(&mut self) {
+        self.gone.extend(self.replaced.take());
+        self.gone.extend(std::mem::take(&mut self.running).into_values());
+        for process in &self.gone {
+            process.task.abort();
+        }
+    }
+
+    /// Decides which host is to serve a queue, as a manager does.
+    pub(crate) fn assign(&self, label: &QueueLabel, host: u8) {
+        if let Some(broker) = self.id_of(host) {
+            self.database.assign(label, broker);
+        }
+    }
+
+    /// The id of a host's broker, if one ever registered.
+    pub(crate) fn id_of(&self, host: u8) -> Option<BrokerId> {
+        let known = self.database.transact(|state, _| state.brokers());
+        known.into_iter().find(|broker| broker.addr == addr(host)).map(|broker| broker.id)
+    }
+
+    /// Lets time pass, after everybody did what there was to do.
+    pub(crate) async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// Runs the case that some bytes say; if it fails, what it says is printed, too.
+pub(crate) fn decoded<C: for<'a> Arbitrary<'a> + Debug, T>(data: &[u8], run: impl FnOnce(&C) -> T) -> Option<T> {
+    struct Tell<'a, C: Debug>(&'a C);
+    impl<C: Debug> Drop for Tell<'_, C> {
+        #[allow(clippy::print_stderr)] // This is for whoever reads why a test failed.
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                eprintln!("the input that failed:\n{:?}", self.0);
+            }
+        }
+    }
+    let Ok(case) = C::arbitrary_take_rest(Unstructured::new(data)) else { return None };
+    let case = Tell(&case);
+    Some(run(case.0))
+}
