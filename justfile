@@ -50,6 +50,10 @@ fmt:
 deny:
     cargo deny check licenses bans sources
 
+# rmom beside what people use instead, into docs/benchmarks.md: for a quiet machine, and about an hour.
+bench-peers *ARGS:
+    python3 bins/bench/side_by_side.py {{ARGS}}
+
 # A broker on this laptop.
 dev *ARGS:
     cargo run --release -- dev {{ARGS}}

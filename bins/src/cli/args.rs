@@ -4,6 +4,8 @@ use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::bench::args::BenchArgs;
+
 /// Where `rmom dev` puts its manager, and where commands look for one.
 pub const DEFAULT_MANAGER: &str = "http://127.0.0.1:8082";
 
@@ -68,6 +70,8 @@ pub enum Command {
     Push(PushArgs),
     /// Print the messages of a queue or channel as they come.
     Subscribe(SubscribeArgs),
+    /// Measure a cluster: pushes, deliveries, latency, failover, idle cost.
+    Bench(BenchArgs),
     /// Crash and restart brokers of a running `rmom dev`, to watch a failover.
     #[command(subcommand, after_help = "Example:\n  rmom dev-broker crash 1")]
     DevBroker(DevBrokerCommand),
@@ -304,7 +308,7 @@ impl FromStr for From {
 }
 
 /// `10` and `10s` are seconds; also `250ms`, `15m`, `12h`, `7d`.
-fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     let error = "wanted a time such as 250ms, 10s, 15m, 12h or 7d";
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

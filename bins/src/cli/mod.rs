@@ -2,6 +2,7 @@
 
 mod admin;
 pub mod args;
+mod bench;
 mod dev;
 mod error;
 mod input;
@@ -48,10 +49,13 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         return sim::run(&args);
     }
     notices::start();
+    if let Command::Bench(args) = command {
+        return Box::pin(bench::run(&manager, &tls, args, json)).await;
+    }
     let session = Session::new(&manager, &tls, |builder| builder)?;
     let printer = || Printer { out: Out::new(), json };
     match command {
-        Command::Dev(_) | Command::Sim { .. } => Ok(()),
+        Command::Dev(_) | Command::Sim { .. } | Command::Bench(_) => Ok(()),
         Command::Queue(command) => admin::queue(&session, &mut printer(), command).await,
         Command::Channel(command) => admin::channel(&session, &mut printer(), command).await,
         Command::Broker(command) => admin::broker(&session, &mut printer(), command).await,

@@ -26,6 +26,7 @@ const POST_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_PROBLEM_BYTES: usize = 64 << 10;
 
 /// The cluster that was named on the command line.
+#[derive(Clone)]
 pub(super) struct Session {
     pub(super) client: Client,
     managers: Vec<String>,

@@ -1,5 +1,6 @@
 //! The programs as their users start them: real processes, real sockets, standard input and output.
 
+mod bench;
 mod check_config;
 mod command_line;
 mod dev;

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use rmom_core::{
     model::{Offset, ProducerId, QueueId, StoreTime},
     ports::{
@@ -15,7 +16,13 @@ use rmom_core::{
         StoredBatch, Trim, Trimmed,
     },
 };
-use sqlx::{postgres::PgRow, query};
+use sqlx::{
+    Encode, Postgres, Type,
+    encode::IsNull,
+    error::BoxDynError,
+    postgres::{PgArgumentBuffer, PgRow, PgTypeInfo},
+    query,
+};
 use uuid::Uuid;
 
 use super::{PostgresStore, backend::PostgresBackend};
@@ -106,19 +113,45 @@ fn appended(group: &[AppendBatch], rows: &[PgRow]) -> Result<Vec<Appended>, Stor
 /// Byte strings one after the other, and where each begins (from 1) and how long it is.
 #[derive(Default)]
 struct Joined {
-    bytes: Vec<u8>,
+    bytes: Parts,
     at: Vec<i32>,
     length: Vec<i32>,
 }
 
 impl Joined {
-    fn push(&mut self, part: &[u8]) -> Result<(), StoreError> {
+    fn push(&mut self, part: &Bytes) -> Result<(), StoreError> {
         // PostgreSQL itself takes no more than 1 GiB.
         let too_large = |_| StoreError::Refused("a group of more than 2 GiB cannot be stored".into());
-        self.at.push(i32::try_from(self.bytes.len() + 1).map_err(too_large)?);
+        self.at.push(i32::try_from(self.bytes.total + 1).map_err(too_large)?);
         self.length.push(i32::try_from(part.len()).map_err(too_large)?);
-        self.bytes.extend_from_slice(part);
+        self.bytes.total += part.len();
+        self.bytes.parts.push(part.clone());
         Ok(())
+    }
+}
+
+/// One `bytea` of many parts. They are copied from where they lie into the message to the server, and nowhere before.
+#[derive(Default)]
+struct Parts {
+    parts: Vec<Bytes>,
+    total: usize,
+}
+
+impl Type<Postgres> for Parts {
+    fn type_info() -> PgTypeInfo {
+        <[u8] as Type<Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Parts {
+    fn encode_by_ref(&self, buf: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buf.reserve(self.total);
+        self.parts.iter().for_each(|part| buf.extend_from_slice(part));
+        Ok(IsNull::No)
+    }
+
+    fn size_hint(&self) -> usize {
+        self.total
     }
 }
 

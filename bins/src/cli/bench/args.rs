@@ -1,0 +1,317 @@
+//! The command line of `rmom bench`.
+
+use std::{str::FromStr, time::Duration};
+
+use clap::{Args, Subcommand, ValueEnum, value_parser};
+
+use super::payload::HEADER_BYTES;
+use crate::cli::args::parse_duration;
+
+/// Longest run, so that nobody waits for ever, and no message expires before it is checked.
+const MAX_DURATION: Duration = Duration::from_secs(30 * 60);
+/// Largest message content that can be asked for: a MiB below what brokers take.
+const MAX_SIZE: usize = 3 << 20;
+
+/// `rmom bench`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rmom bench push --embedded
+  rmom bench latency --postgres postgres://user:password@127.0.0.1/postgres --rate 2000
+  rmom --manager http://10.0.0.1:8082 bench subscribe --subscribers 10
+
+Every message is decoded, and checked against what was pushed: one that is missing, doubled or out of
+order ends the run with exit code 1. The queues of a run are deleted at its end.")]
+pub struct BenchArgs {
+    /// Against what.
+    #[command(flatten)]
+    pub target: TargetArgs,
+    /// What to measure.
+    #[command(subcommand)]
+    pub what: What,
+}
+
+/// A cluster of the run's own, instead of one that runs already.
+#[derive(Clone, Debug, Default, Args)]
+pub struct TargetArgs {
+    /// Measure a cluster of its own, as `rmom dev` runs it: one process, with SQLite in a temporary folder.
+    #[arg(long, global = true, conflicts_with = "postgres", help_heading = "Cluster")]
+    pub embedded: bool,
+    /// Measure a cluster of its own, a process for the manager and one for each broker, in a database that is made for the run on this server.
+    #[arg(long, global = true, value_name = "URL", help_heading = "Cluster")]
+    pub postgres: Option<String>,
+    /// Brokers of a cluster of its own [default: 1; 3 for failover].
+    #[arg(long, global = true, value_name = "N", value_parser = value_parser!(u16).range(1..=16), help_heading = "Cluster")]
+    pub brokers: Option<u16>,
+}
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// How many messages a second are stored, and how long each push waits for that.
+    #[command(after_help = "\
+Examples:
+  rmom bench push --embedded
+  rmom bench push --embedded --mode unary --in-flight 1
+  rmom bench push --embedded --queues 100 --size 100-1000 --topics 5")]
+    Push(PushBench),
+    /// How many messages a second reach subscribers, while they are pushed or from the store.
+    #[command(after_help = "\
+Examples:
+  rmom bench subscribe --embedded --subscribers 10
+  rmom bench subscribe --embedded --subscribers 10 --topics 5
+  rmom bench subscribe --embedded --backlog 1000000")]
+    Subscribe(SubscribeBench),
+    /// How long a message takes from its due time to the application that receives it, at a fixed rate.
+    #[command(after_help = "\
+Example:
+  rmom bench latency --embedded --rate 2000 --duration 30s
+
+Open loop: the time counts from when a message was due, also if it could not be sent then.")]
+    Latency(LatencyBench),
+    /// How long a subscriber waits when the broker of its queue is killed; a cluster that runs already is asked to move the queue instead.
+    #[command(after_help = "\
+Example:
+  rmom bench failover --embedded --backlog 100000 --rounds 5")]
+    Failover(FailoverBench),
+    /// What queues, channels and subscribers cost that do nothing.
+    #[command(after_help = "\
+Example:
+  rmom bench idle --embedded --queues 1000 --subscribers 1000")]
+    Idle(IdleBench),
+}
+
+/// For how long.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct TimeArgs {
+    /// How long to measure.
+    #[arg(long, value_name = "TIME", value_parser = parse_run_time, default_value = "10s")]
+    pub duration: Duration,
+    /// How long to run before that.
+    #[arg(long, value_name = "TIME", value_parser = parse_run_time, default_value = "2s")]
+    pub warm_up: Duration,
+}
+
+/// What is pushed.
+#[derive(Clone, Debug, Args)]
+pub struct MessageArgs {
+    /// Bytes of content: 100, any of a range (50-2000), or any of a list (100,100,100,5000-9000).
+    #[arg(long, value_name = "SIZES", default_value = "100")]
+    pub size: Sizes,
+    /// Give the messages so many topics in turn; 0: none.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u32).range(0..=10_000))]
+    pub topics: u32,
+    /// Producers of each queue.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub producers: u32,
+    /// Messages of each producer that wait for their acknowledgement at once [default: 256 unary calls, or as many as the client library allows].
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub in_flight: Option<u32>,
+}
+
+/// How to push.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// A stream for each producer, by the client library.
+    #[default]
+    Stream,
+    /// A call for each message, as the original's clients do.
+    Unary,
+}
+
+/// `rmom bench push`
+#[derive(Clone, Debug, Args)]
+pub struct PushBench {
+    #[command(flatten)]
+    pub time: TimeArgs,
+    #[command(flatten)]
+    pub messages: MessageArgs,
+    /// How to push.
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: Mode,
+    /// Queues.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub queues: u32,
+}
+
+/// `rmom bench subscribe`
+#[derive(Clone, Debug, Args)]
+pub struct SubscribeBench {
+    #[command(flatten)]
+    pub time: TimeArgs,
+    #[command(flatten)]
+    pub messages: MessageArgs,
+    /// Subscribers, each with a channel of its own; with --topics each for one topic.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub subscribers: u32,
+    /// Store so many messages first, then let the subscribers catch up, with nothing being pushed.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=100_000_000))]
+    pub backlog: Option<u64>,
+}
+
+/// `rmom bench latency`
+#[derive(Clone, Debug, Args)]
+pub struct LatencyBench {
+    #[command(flatten)]
+    pub time: TimeArgs,
+    /// Bytes of content, as for push.
+    #[arg(long, value_name = "SIZES", default_value = "100")]
+    pub size: Sizes,
+    /// Messages a second.
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+    /// Subscribers, each of which receives every message.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000))]
+    pub subscribers: u32,
+}
+
+/// `rmom bench failover`
+#[derive(Clone, Debug, Args)]
+pub struct FailoverBench {
+    /// Live messages in the queue.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = value_parser!(u64).range(0..=100_000_000))]
+    pub backlog: u64,
+    /// Bytes of content, as for push.
+    #[arg(long, value_name = "SIZES", default_value = "100")]
+    pub size: Sizes,
+    /// Messages a second while the broker dies.
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = value_parser!(u32).range(1..=100_000))]
+    pub rate: u32,
+    /// How often.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+}
+
+/// `rmom bench idle`
+#[derive(Clone, Debug, Args)]
+pub struct IdleBench {
+    #[command(flatten)]
+    pub time: TimeArgs,
+    /// Queues.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=100_000))]
+    pub queues: u32,
+    /// Channels of each queue.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000))]
+    pub channels: u32,
+    /// Subscribers, spread over the channels.
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u32).range(0..=1_000_000))]
+    pub subscribers: u32,
+    /// Connections that they share, with each broker.
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u32).range(1..=10_000))]
+    pub connections: u32,
+}
+
+fn parse_run_time(text: &str) -> Result<Duration, &'static str> {
+    match parse_duration(text)? {
+        time if time <= MAX_DURATION => Ok(time),
+        _ => Err("a run takes 30 minutes at most"),
+    }
+}
+
+/// Sizes of contents: each range is as likely as the others, and each size of a range as likely as the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    ranges: Vec<(usize, usize)>,
+    text: String,
+}
+
+impl Sizes {
+    /// The size that `random` stands for.
+    pub fn pick(&self, random: u64) -> usize {
+        let count = self.ranges.len() as u64;
+        let (min, max) = self.ranges[(random % count) as usize];
+        let width = (max - min) as u64 + 1;
+        min + (random / count % width) as usize
+    }
+
+    /// The largest.
+    pub fn max(&self) -> usize {
+        self.ranges.iter().map(|&(_, max)| max).max().unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for Sizes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl FromStr for Sizes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse_size = |text: &str| match text.trim().parse::<usize>() {
+            Ok(size) if (HEADER_BYTES..=MAX_SIZE).contains(&size) => Ok(size),
+            Ok(_) => Err(format!(
+                "a size is {HEADER_BYTES} to {MAX_SIZE} bytes: the first {HEADER_BYTES} say which message it is"
+            )),
+            Err(_) => Err("wanted sizes in bytes such as 100, 50-2000 or 100,100,5000-9000".to_owned()),
+        };
+        let parse_range = |part: &str| {
+            let (min, max) = part.split_once('-').unwrap_or((part, part));
+            match (parse_size(min)?, parse_size(max)?) {
+                (min, max) if min <= max => Ok((min, max)),
+                _ => Err(format!("{part}: the smaller size comes first")),
+            }
+        };
+        let ranges = text.split(',').map(parse_range).collect::<Result<_, String>>()?;
+        Ok(Self { ranges, text: text.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
+    fn parse(line: &str) -> Result<BenchArgs, clap::Error> {
+        match Cli::try_parse_from(line.split(' '))?.command {
+            Command::Bench(args) => Ok(args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn runs_have_sensible_defaults() {
+        let args = parse("rmom bench push --embedded").unwrap();
+        let What::Push(push) = args.what else { panic!("{args:?}") };
+        assert!(args.target.embedded && args.target.postgres.is_none() && args.target.brokers.is_none());
+        assert_eq!((push.time.duration, push.time.warm_up), (Duration::from_secs(10), Duration::from_secs(2)));
+        assert_eq!((push.mode, push.queues, push.messages.producers), (Mode::Stream, 1, 1));
+        assert_eq!((push.messages.in_flight, push.messages.topics, push.messages.size.max()), (None, 0, 100));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for line in [
+            "rmom bench",
+            "rmom bench everything",
+            "rmom bench push --embedded --postgres postgres://h/d",
+            "rmom bench push --size 19",
+            "rmom bench push --size 200-100",
+            "rmom bench push --duration 31m",
+            "rmom bench push --duration 0s",
+            "rmom bench push --mode both",
+            "rmom bench push --in-flight 0",
+            "rmom bench subscribe --subscribers 0",
+            "rmom bench latency --rate 0",
+            "rmom bench failover --rounds 0",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_numbers_ranges_and_lists() {
+        let sizes: Sizes = "100,200-299,1000".parse().unwrap();
+        let picked: Vec<usize> = (0..3_000).map(|random| sizes.pick(random)).collect();
+        let of = |range: std::ops::RangeInclusive<usize>| picked.iter().filter(|size| range.contains(size)).count();
+        assert_eq!([of(100..=100), of(200..=299), of(1_000..=1_000)], [1_000; 3]);
+        assert_eq!((of(200..=200), of(299..=299), sizes.max()), (10, 10, 1_000));
+        for text in ["", "x", "100-", "-100", "100,,200", "9999999"] {
+            assert!(text.parse::<Sizes>().is_err(), "{text:?}");
+        }
+    }
+}

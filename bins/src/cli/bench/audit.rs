@@ -1,0 +1,98 @@
+//! Reading back what a run stored.
+
+use std::{future::Future, sync::atomic::Ordering::Relaxed};
+
+use rmom_client::{Consumer, Start, Uuid};
+use tokio::time::timeout;
+
+use super::{
+    env::{Counter, Env, PATIENCE, Task, broken, join},
+    payload::{Checker, Header},
+};
+use crate::cli::{error::CliError, session::Session};
+
+/// Queues that are read at once.
+const AT_ONCE: usize = 8;
+
+/// One queue, and how many messages each of its producers stored.
+pub(super) struct Stored {
+    pub(super) queue: String,
+    pub(super) first_producer: u32,
+    pub(super) made: Vec<u64>,
+}
+
+/// Reads every queue from its beginning: each message has to be there once, and each producer's in order.
+pub(super) async fn read_back(env: &Env, mut queues: Vec<Stored>) -> Result<(), CliError> {
+    env.tell("checking what is stored");
+    let read = Counter::default();
+    let all = async {
+        while !queues.is_empty() {
+            let some = queues.split_off(queues.len().saturating_sub(AT_ONCE));
+            let task = |stored| {
+                let (session, read) = (env.session.clone(), Counter::clone(&read));
+                Task::spawn(async move { read_queue(&session, &stored, &read).await })
+            };
+            join(some.into_iter().map(task).collect()).await?;
+        }
+        Ok(())
+    };
+    env.watch("checking what is stored", &read, all).await
+}
+
+async fn read_queue(session: &Session, stored: &Stored, read: &Counter) -> Result<(), CliError> {
+    let total = ends_where_it_should(session, stored).await?;
+    let channel = session.client.admin().create_channel(&stored.queue, None, Start::Earliest).await;
+    let channel = channel.map_err(|error| session.explain(&error))?.id;
+    let producers = u32::try_from(stored.made.len()).unwrap_or(u32::MAX);
+    let mut checker = Checker::new(stored.first_producer, producers, 0, 1);
+    receive(session, channel, &mut checker, total, |_| {
+        read.fetch_add(1, Relaxed);
+    })
+    .await
+    .map(drop)
+}
+
+/// Fails if the queue has more messages than were pushed, or fewer; returns how many.
+pub(super) async fn ends_where_it_should(session: &Session, stored: &Stored) -> Result<u64, CliError> {
+    let total = stored.made.iter().sum();
+    let queue = session.client.admin().queue(&stored.queue).await.map_err(|error| session.explain(&error))?;
+    match queue.live {
+        Some(live) if live.last_offset != total => {
+            let end = live.last_offset;
+            Err(CliError::refused(format_args!("{total} messages were pushed, and the queue ends at {end}")))
+        }
+        _ => Ok(total),
+    }
+}
+
+/// Receives until so many messages have come.
+pub(super) async fn receive(
+    session: &Session,
+    channel: Uuid,
+    checker: &mut Checker,
+    total: u64,
+    mut seen: impl FnMut(Header),
+) -> Result<Consumer, CliError> {
+    let mut consumer = session.client.subscribe(channel).build();
+    while checker.received() < total {
+        seen(next(session, &mut consumer, checker).await?);
+    }
+    Ok(consumer)
+}
+
+/// Receives one message that is due, and checks it.
+pub(super) async fn next(
+    session: &Session,
+    consumer: &mut Consumer,
+    checker: &mut Checker,
+) -> Result<Header, CliError> {
+    let message = within_patience(consumer.next(), checker.received()).await?;
+    let message = message.map_err(|error| session.explain(&error))?;
+    checker.check(&message.content).map_err(|error| broken("a subscriber", &error))
+}
+
+/// Fails if what is due does not come.
+pub(super) async fn within_patience<T>(work: impl Future<Output = T>, received: u64) -> Result<T, CliError> {
+    let late = |_| CliError::refused(format_args!("LOST: nothing came for {PATIENCE:?} after {received} messages"));
+    timeout(PATIENCE, work).await.map_err(late)
+}

@@ -1,0 +1,203 @@
+//! Producers of a run.
+
+use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed};
+
+use futures_util::FutureExt as _;
+use rmom_client::{Delivery, Error};
+use rmom_proto::messages::{Push, message_stream_client::MessageStreamClient};
+use tonic::transport::{Channel, Endpoint};
+
+use super::{
+    args::{MessageArgs, Mode},
+    clock::{Clock, Micros, Times},
+    env::{Counter, Env, TTL, Task, message, topic},
+    payload::Source,
+};
+use crate::cli::{error::CliError, session::Session};
+
+/// Bytes that a stream may have in flight if their number is given in messages.
+const MAX_BYTES_IN_FLIGHT: usize = 256 << 20;
+/// Unary calls at once, unless told otherwise.
+const UNARY_IN_FLIGHT: u32 = 256;
+/// The time of each so-manieth message is taken, at most: looking at the clock more often would slow a producer down.
+const MAX_STRIDE: u64 = 64;
+/// As many messages in flight are looked at, at least.
+const LOOKS_IN_FLIGHT: u64 = 16;
+
+/// When a producer is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stop {
+    /// At the end of the run.
+    Time,
+    /// After so many messages.
+    Count(u64),
+}
+
+/// What one producer did.
+pub(super) struct Pushed {
+    /// Messages, all of which are stored.
+    pub(super) made: u64,
+    /// Those that were acknowledged while it was measured.
+    pub(super) measured: u64,
+    /// Bytes of their contents.
+    pub(super) measured_bytes: u64,
+    /// How long acknowledgements took.
+    pub(super) times: Times,
+}
+
+/// What one producer does.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) queue: String,
+    pub(super) messages: MessageArgs,
+    pub(super) clock: Clock,
+    pub(super) stop: Stop,
+    /// What is acknowledged, for progress.
+    pub(super) stored: Counter,
+}
+
+impl Plan {
+    /// `now` may be a little late.
+    fn is_done(&self, now: Micros, made: u64) -> bool {
+        match self.stop {
+            Stop::Time => now >= self.clock.end,
+            Stop::Count(count) => made >= count,
+        }
+    }
+}
+
+/// How many producers, as a check sees them, a queue has: concurrent unary calls keep no order among themselves.
+pub(super) fn lanes(messages: &MessageArgs, mode: Mode) -> u32 {
+    match mode {
+        Mode::Stream => messages.producers,
+        Mode::Unary => messages.producers * messages.in_flight.unwrap_or(UNARY_IN_FLIGHT),
+    }
+}
+
+/// Starts the producers of one queue; their numbers start at `first`.
+pub(super) async fn start(env: &Env, plan: &Plan, mode: Mode, first: u32) -> Result<Vec<Task<Pushed>>, CliError> {
+    let mut tasks = Vec::new();
+    match mode {
+        Mode::Stream => {
+            for producer in first..first + plan.messages.producers {
+                let (session, plan) = (env.session.clone(), plan.clone());
+                tasks.push(Task::spawn(async move { push_stream(&session, plan, producer).await }));
+            }
+        }
+        Mode::Unary => {
+            let in_flight = plan.messages.in_flight.unwrap_or(UNARY_IN_FLIGHT);
+            let endpoint = env.endpoint(&plan.queue).await?;
+            for producer in 0..plan.messages.producers {
+                let client = MessageStreamClient::new(connect(&endpoint).await?);
+                for lane in 0..in_flight {
+                    let (client, plan) = (client.clone(), plan.clone());
+                    let number = first + producer * in_flight + lane;
+                    tasks.push(Task::spawn(async move { push_unary(client, plan, number).await }));
+                }
+            }
+        }
+    }
+    Ok(tasks)
+}
+
+/// A connection of its own, without the client library.
+pub(super) async fn connect(endpoint: &Endpoint) -> Result<Channel, CliError> {
+    let error = |error| CliError::unavailable(format_args!("cannot connect to {:?}: {error}", endpoint.uri()));
+    endpoint.connect().await.map_err(error)
+}
+
+/// Sends as fast as the client library takes messages.
+async fn push_stream(session: &Session, plan: Plan, producer: u32) -> Result<Pushed, CliError> {
+    let explain = |error: &Error| session.explain(error).at(format_args!("producer {producer}"));
+    let mut builder = session.client.producer(&plan.queue);
+    let mut stride = MAX_STRIDE;
+    if let Some(in_flight) = plan.messages.in_flight {
+        builder = builder.max_in_flight(in_flight as usize, MAX_BYTES_IN_FLIGHT);
+        stride = (u64::from(in_flight) / LOOKS_IN_FLIGHT).clamp(1, MAX_STRIDE);
+    }
+    let sender = builder.open().await.map_err(|error| explain(&error))?;
+    let mut source = Source::new(producer, &plan.messages.size);
+    let mut account = Account::new(&plan);
+    let mut waiting: VecDeque<(Micros, u64, u64, Delivery)> = VecDeque::new();
+    let (mut now, mut bytes) = (plan.clock.now(), 0);
+    while !plan.is_done(now, source.made()) {
+        if source.made().is_multiple_of(stride) {
+            now = plan.clock.now();
+            while let Some((sent, number, bytes, delivery)) = waiting.front_mut()
+                && let Some(stored) = delivery.now_or_never()
+            {
+                stored.map_err(|error| explain(&error))?;
+                account.stored(now, *sent, *number + 1, *bytes);
+                waiting.pop_front();
+            }
+        }
+        let (content, number) = source.next(Micros::default());
+        bytes += content.len() as u64;
+        let sent = sender.send(message(content, number, plan.messages.topics)).await;
+        let delivery = sent.map_err(|error| explain(&error))?;
+        if source.made().is_multiple_of(stride) {
+            waiting.push_back((plan.clock.now(), number, bytes, delivery));
+        }
+    }
+    // Whatever nobody looked at is stored, too, or this fails.
+    sender.close().await.map_err(|error| explain(&error))?;
+    account.settle(source.made());
+    Ok(account.pushed)
+}
+
+/// Pushes one message after the other.
+async fn push_unary(mut client: MessageStreamClient<Channel>, plan: Plan, producer: u32) -> Result<Pushed, CliError> {
+    let mut source = Source::new(producer, &plan.messages.size);
+    let mut account = Account::new(&plan);
+    let mut bytes = 0;
+    loop {
+        let sent = plan.clock.now();
+        if plan.is_done(sent, source.made()) {
+            return Ok(account.pushed);
+        }
+        let (content, number) = source.next(Micros::default());
+        bytes += content.len() as u64;
+        let topic = match plan.messages.topics {
+            0 => String::new(),
+            topics => topic(number % u64::from(topics)),
+        };
+        let ttl_millis = TTL.as_secs() * 1_000;
+        let push = Push { content, topic, queue_label: plan.queue.clone(), ttl_millis, ..Push::default() };
+        if let Err(status) = client.push_to_queue(push).await {
+            return Err(CliError::refused(format_args!("producer {producer}: {}", status.message())));
+        }
+        account.stored(plan.clock.now(), sent, number + 1, bytes);
+    }
+}
+
+/// Keeps count of what is stored.
+struct Account {
+    clock: Clock,
+    progress: Counter,
+    stored: u64,
+    bytes: u64,
+    pushed: Pushed,
+}
+
+impl Account {
+    fn new(plan: &Plan) -> Self {
+        let pushed = Pushed { made: 0, measured: 0, measured_bytes: 0, times: Times::new() };
+        Self { clock: plan.clock, progress: Counter::clone(&plan.stored), stored: 0, bytes: 0, pushed }
+    }
+
+    /// The first `count` messages are stored, whose contents have `bytes` bytes; the last of them was sent at `sent`.
+    fn stored(&mut self, now: Micros, sent: Micros, count: u64, bytes: u64) {
+        if self.clock.is_measured(now) {
+            self.pushed.measured += count - self.stored;
+            self.pushed.measured_bytes += bytes - self.bytes;
+            self.pushed.times.record(now.since(sent));
+        }
+        self.bytes = bytes;
+        self.settle(count);
+    }
+
+    fn settle(&mut self, count: u64) {
+        self.progress.fetch_add(count - self.stored, Relaxed);
+        (self.stored, self.pushed.made) = (count, count);
+    }
+}
