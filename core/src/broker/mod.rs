@@ -334,6 +334,7 @@ impl Broker {
             // Either the store went back, or the queue has another owner and this broker does not know yet.
             mark!(PositionAhead);
             inner.lookups.take()?;
+            inner.not_replaced().await?;
             inner.refresh().await?;
             handle = inner.hosted(&channel.label).await?;
             epoch = handle.served(inner.settings.activation_timeout).await?;
@@ -421,6 +422,14 @@ impl Inner {
 
     fn context(&self) -> Result<Arc<Context>, BrokerError> {
         Ok(self.ready()?.context)
+    }
+
+    /// Fails if another process registered as this broker, which the lease is told at its next renewal.
+    async fn not_replaced(&self) -> Result<(), BrokerError> {
+        let Registered { broker, context } = self.ready()?;
+        let brokers = self.read(self.store.brokers()).await?;
+        let replaced = brokers.iter().any(|known| known.id == broker && known.incarnation != context.incarnation);
+        if replaced { Err(BrokerError::Fenced) } else { Ok(()) }
     }
 
     async fn refresh(&self) -> Result<(), BrokerError> {
