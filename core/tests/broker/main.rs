@@ -407,6 +407,21 @@ async fn a_position_ahead_is_no_loss_while_the_store_cannot_be_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_position_ahead_is_no_loss_to_a_broker_that_was_replaced() {
+    let world = World::new();
+    let one = world.broker(1).await;
+    let queue = one.create_queue(&label("q")).await.unwrap();
+    let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    // Another process on its host and port, of which it will hear at the next renewal of its lease.
+    let twin = world.broker(1).await;
+    twin.push(push("1")).await.unwrap();
+    let ahead = Position { queue, epoch: Epoch::new(2), offset: Offset::new(1) };
+    assert_eq!(world.subscribe(&one, channel, Some(ahead)).await.unwrap_err(), BrokerError::Fenced);
+    let mut subscription = world.subscribe(&twin, channel, None).await.unwrap();
+    assert_eq!(take(&mut subscription, 1).await, expect(1..=1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn positions_are_checked() {
     let world = World::new();
     let broker = world.broker(1).await;

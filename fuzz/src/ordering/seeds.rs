@@ -55,7 +55,7 @@ const fn befall(to: u8, call: Call, fault: u8, time: u8) -> Step {
 
 /// The inputs, by name.
 pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
-    let lists: [(&str, &[Step]); 27] = [
+    let lists: [(&str, &[Step]); 28] = [
         (
             "pushed-and-read",
             &[join(0, 0), run(0, 0, 3), run(NOBODY, 0, 2), INSTANT, take(0), run(0, 0, 1), INSTANT, take(0)],
@@ -159,6 +159,22 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 SECOND,
                 run(1, 3, 1),
                 INSTANT,
+            ],
+        ),
+        (
+            "asks-the-twin",
+            &[
+                run(0, 0, 1),
+                INSTANT,
+                Start { host: 0 },
+                INSTANT,
+                join(0, 0),
+                run(0, 0, 1),
+                INSTANT,
+                take(0),
+                resume(0, 3),
+                INSTANT,
+                take(0),
             ],
         ),
         (

@@ -18,11 +18,6 @@ impl Jumps {
         self.0.push((Instant::now(), ahead));
     }
 
-    /// The clock was set at least once.
-    pub(crate) fn any(&self) -> bool {
-        self.0.len() > 1
-    }
-
     /// What was in force at some time since `from`.
     fn since(&self, from: Instant) -> impl Iterator<Item = i64> {
         // In the instant in which it is set both are.

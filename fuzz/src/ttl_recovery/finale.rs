@@ -21,9 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often somebody looks meanwhile.
 const GLANCE: Duration = Duration::from_millis(500);
 
-/// A broker that expects nothing to expire looks again after so long, in case the store's clock was set forward.
-const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-
 impl Play {
     /// Compares everything with the model; returns what is stored in the end.
     pub(crate) async fn end(mut self) -> State {
@@ -88,11 +85,8 @@ impl Play {
 
     /// What has expired leaves the store.
     async fn leaves(&mut self) {
-        let interval = self.world.settings().trim_interval;
-        let mut bound = 2 * interval;
-        if self.jumps.any() {
-            bound += LONGEST_SLEEP;
-        }
+        // The broker read the clock since it was last set.
+        let bound = 2 * self.world.settings().trim_interval;
         self.world.pass(bound + Duration::from_millis(10)).await;
         self.look();
         let now = self.world.database.now();
