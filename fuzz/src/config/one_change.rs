@@ -49,8 +49,7 @@ impl Value {
             Self::Nan if program == Program::Broker => ".nan".to_owned(),
             Self::Nan => "nan".to_owned(),
             Self::Bool => "true".to_owned(),
-            // JSON's escapes are those of both.
-            Self::Text(text) => serde_json::Value::from(text.as_str()).to_string().replace('\u{7f}', "\\u007f"),
+            Self::Text(text) => quoted(text),
             Self::List => "[]".to_owned(),
         }
     }
@@ -66,6 +65,19 @@ impl Value {
             _ => Some(true),
         }
     }
+}
+
+/// In quotes, with escapes that both know.
+fn quoted(text: &str) -> String {
+    let escaped = text.chars().fold(String::new(), |mut escaped, c| {
+        if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') {
+            escaped.push(c);
+        } else {
+            let _ = write!(escaped, "\\U{:08x}", u32::from(c));
+        }
+        escaped
+    });
+    format!("\"{escaped}\"")
 }
 
 /// Tries a configuration with one setting of the input's choice, in the file or in the environment, or misspelt.

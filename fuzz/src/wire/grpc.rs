@@ -236,6 +236,8 @@ fn run(input: &mut Unstructured<'_>, doubtful: &mut Wrong) -> Result<wire::PushS
         headers: values::headers(input)?,
         ttl_millis: number(input)?,
     };
+    // Too many of them is enough to ask for, without being large.
+    let message = if count > MAX_BATCH_MESSAGES { wire::PushMessage::default() } else { message };
     message_limits(&message.headers, message.ttl_millis, message.encoded_len(), doubtful);
     doubtful.note("messages", count == 0);
     doubtful.counter("lowest_unacknowledged", lowest_unacknowledged);
