@@ -186,6 +186,10 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf, CliError> {
 /// A server of the same build, found beside this program; it logs where it listens.
 async fn start_server(binary: &str, name: &str, folder: &Path, config: &Path) -> Result<(Server, String), CliError> {
     let program = env::current_exe().map_err(CliError::unavailable)?.with_file_name(binary);
+    if !program.is_file() {
+        return Err(CliError::unavailable(format_args!("there is no {}", program.display()))
+            .hint("A cluster on PostgreSQL takes all programs; build them with: cargo build --release"));
+    }
     let mut command = Command::new(program);
     command.arg(config).args(["--log-format", "json"]);
     let runs = format!("{binary} runs");

@@ -33,6 +33,8 @@ type Tx<'a> = Session<'a, PostgresBackend>;
 /// Decides what becomes of each batch, and stores those that it should. Parameters 1 to 13 are arrays of one length, the
 /// last two are all indexes and all frames, one after the other.
 ///
+/// What is inserted is cut out of the parameters behind the sort, which would otherwise copy all frames once more.
+///
 /// The answer has two kinds of rows, so that nothing has to be joined (without statistics the planner compares each with
 /// each): the fate of each batch whose queue has a log, and the queues of those that were stored.
 const APPEND: &str = "
@@ -68,7 +70,7 @@ ins AS (
              ELSE stored_at + lifetime END,
         frames_bytes, checksum, format,
         substring($14::bytea FROM index_at FOR index_bytes), substring($15::bytea FROM frames_at FOR frames_bytes)
-    FROM f WHERE fate = 0 ORDER BY queue_id
+    FROM (SELECT * FROM f WHERE fate = 0 ORDER BY queue_id) f
     ON CONFLICT DO NOTHING RETURNING queue_id
 )
 SELECT queue_id, fate::bigint AS fate, current AS epoch, stored_at FROM f
