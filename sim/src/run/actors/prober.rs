@@ -72,7 +72,9 @@ async fn probe(me: &Me, client: &Client, label: &str) -> bool {
     let mut observer = Observer::new(me, &format!("probe-{channel}"));
     let Ok(mut stream) = observer.open(me, channel, None, start).await else { return false };
     let (body, plain) = (format!("probe-{}", me.stage.next_op()), format!("probe-{}", me.stage.next_op()));
-    if !push(me, label, &body, 0).await || !push_plain(me, label, &plain).await {
+    // One line for both: finding the broker takes a second when the first manager is lost, and there are several queues.
+    let mut line = Line::new(me, label);
+    if !push(me, &mut line, label, &body, 0).await || !push_plain(me, &mut line, label, &plain).await {
         stream.end(me, "LEFT".to_owned());
         return false;
     }
@@ -89,8 +91,7 @@ async fn probe(me: &Me, client: &Client, label: &str) -> bool {
 }
 
 /// Pushes one message under a producer of its own, until it is acknowledged.
-async fn push(me: &Me, label: &str, body: &str, topic_number: u64) -> bool {
-    let mut line = Line::new(me, label);
+async fn push(me: &Me, line: &mut Line, label: &str, body: &str, topic_number: u64) -> bool {
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{body}", me.stage.scenario.seed).as_bytes());
     let stamp = ProducerStamp { id: id.as_bytes().to_vec().into(), incarnation: 0, lowest_unacknowledged: 1 };
     loop {
@@ -102,7 +103,7 @@ async fn push(me: &Me, label: &str, body: &str, topic_number: u64) -> bool {
             ttl_millis: None,
             queue_id: None,
         };
-        match attempt(me, &mut line, label, message).await {
+        match attempt(me, line, label, message).await {
             Ok(_) => return true,
             Err(error) if matches!(error.code.as_str(), "QUEUE_REPLACED" | "QUEUE_NOT_FOUND") => return false,
             Err(_) => sleep(RETRY).await,
@@ -111,8 +112,7 @@ async fn push(me: &Me, label: &str, body: &str, topic_number: u64) -> bool {
 }
 
 /// Pushes one message as the original's clients do, until it is acknowledged or may be stored.
-async fn push_plain(me: &Me, label: &str, body: &str) -> bool {
-    let mut line = Line::new(me, label);
+async fn push_plain(me: &Me, line: &mut Line, label: &str, body: &str) -> bool {
     loop {
         let message = Message {
             topic: topic(0),
@@ -122,7 +122,7 @@ async fn push_plain(me: &Me, label: &str, body: &str) -> bool {
             ttl_millis: None,
             queue_id: None,
         };
-        match attempt(me, &mut line, label, message).await {
+        match attempt(me, line, label, message).await {
             Ok(_) => return true,
             Err(error) if error.unknown => return false,
             Err(_) => sleep(RETRY).await,
@@ -144,10 +144,10 @@ async fn mark_queues(me: &Me) {
             .filter(|plan| me.stage.label(plan.queue) == queue.label)
             .map(|plan| plan.topic.unwrap_or(0))
             .collect();
-        let mut all = true;
+        let (mut all, mut line) = (true, Line::new(me, &queue.label));
         for topic in topics {
             let body = format!("{MARKER}{number}-{topic}-{}", me.stage.next_op());
-            all &= push(me, &queue.label, &body, u64::from(topic)).await;
+            all &= push(me, &mut line, &queue.label, &body, u64::from(topic)).await;
         }
         if all {
             me.stage.with(|state| state.marked.insert(id));
