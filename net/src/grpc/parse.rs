@@ -26,6 +26,12 @@ fn sequence(field: &'static str, raw: u64) -> Result<Sequence, BrokerError> {
     Ok(Sequence::parse(raw).map_err(|_| IdError::TooLarge { field, found: raw })?)
 }
 
+/// The first of `count` sequences: neither the last of them nor the one after it may leave the range of a counter.
+fn first_of(field: &'static str, count: usize, raw: u64) -> Result<Sequence, BrokerError> {
+    sequence(field, raw.saturating_add(count as u64))?;
+    sequence(field, raw)
+}
+
 fn headers(raw: Vec<wire::Header>) -> Vec<Header> {
     raw.into_iter().map(|header| Header { name: header.name, value: header.value }).collect()
 }
@@ -46,7 +52,7 @@ pub(super) fn push(raw: wire::Push) -> Result<PushRequest, BrokerError> {
         None if raw.sequence != 0 => return invalid("sequence", "it takes a producer; leave both out, or give both"),
         None => None,
         Some(_) if raw.sequence == 0 => return invalid("sequence", "with a producer it is 1 or more"),
-        Some(producer) => Some((stamp(producer)?, Sequence::parse(raw.sequence)?)),
+        Some(producer) => Some((stamp(producer)?, first_of("sequence", 1, raw.sequence)?)),
     };
     Ok(PushRequest {
         label: QueueLabel::parse(&raw.queue_label)?,
@@ -82,12 +88,11 @@ pub(super) fn push_run(raw: wire::PushStreamMessages) -> Result<PushRun, BrokerE
     if raw.first_sequence == 0 {
         return invalid("first_sequence", "it is 1 or more");
     }
-    // Neither the last sequence nor the one after it may leave the range of a counter.
-    sequence("first_sequence", raw.first_sequence.saturating_add(raw.messages.len() as u64))?;
+    let first = first_of("first_sequence", raw.messages.len(), raw.first_sequence)?;
     let lowest = sequence("lowest_unacknowledged", raw.lowest_unacknowledged)?;
     let messages = raw.messages.into_iter().map(push_message).collect::<Result<_, BrokerError>>()?;
     Ok(PushRun {
-        first: sequence("first_sequence", raw.first_sequence)?,
+        first,
         messages,
         lowest_unacknowledged: (lowest != Sequence::ZERO).then_some(lowest),
     })
@@ -175,6 +180,8 @@ mod tests {
             (error(|raw| raw.sequence = 0), "sequence: with a producer it is 1 or more"),
             (error(|raw| raw.producer = None), "sequence: it takes a producer"),
             (error(|raw| raw.sequence = u64::MAX), "sequence is 18446744073709551615; the limit is"),
+            // There has to be one after it; said before anybody looks for the queue.
+            (error(|raw| raw.sequence = i64::MAX as u64), "sequence is 9223372036854775808; the limit is"),
             (error(|raw| raw.queue_id = u64::MAX), "queue_id is 18446744073709551615; the limit is"),
             (
                 error(|raw| raw.producer.as_mut().unwrap().id = Bytes::from_static(b"short")),
