@@ -54,6 +54,14 @@ deny:
 bench-peers *ARGS:
     python3 bins/bench/side_by_side.py {{ARGS}}
 
+# The micro-benchmarks of the hot paths, or those whose names have FILTER in them.
+bench-micro *FILTER:
+    cargo bench -p rmom-core -p rmom-net -- {{FILTER}}
+
+# The same of two commits, in turn: of OLD, and of NEW or the working tree.
+bench-compare OLD NEW="." *FILTER:
+    scripts/compare {{OLD}} {{NEW}} {{FILTER}}
+
 # A broker on this laptop.
 dev *ARGS:
     cargo run --release -- dev {{ARGS}}

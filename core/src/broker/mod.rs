@@ -17,6 +17,8 @@ mod queue;
 mod settings;
 mod subscription;
 mod tail;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 use std::{
     collections::BTreeMap,

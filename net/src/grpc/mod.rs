@@ -23,3 +23,14 @@ pub use push_stream::{MAX_PENDING_RUNS, OPEN_TIMEOUT};
 pub use router::{BrokerService, REQUEST_SLACK_BYTES, broker_router};
 pub use status::{DOMAIN, ErrorInfo, error_info, grpc_code, stable_code, to_status};
 pub use subscribe::{EPOCH_HEADER, MAX_SUBSCRIBE_REQUEST_BYTES, QUEUE_ID_HEADER};
+
+/// Reads a run of a push stream into the core's types, as the service does. For benchmarks.
+///
+/// # Errors
+/// Which field is wrong, and what would be right.
+#[cfg(feature = "testing")]
+pub fn parse_run(
+    run: rmom_proto::messages::PushStreamMessages,
+) -> Result<rmom_core::broker::PushRun, rmom_core::broker::BrokerError> {
+    parse::push_run(run)
+}

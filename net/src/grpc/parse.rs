@@ -91,11 +91,7 @@ pub(super) fn push_run(raw: wire::PushStreamMessages) -> Result<PushRun, BrokerE
     let first = first_of("first_sequence", raw.messages.len(), raw.first_sequence)?;
     let lowest = sequence("lowest_unacknowledged", raw.lowest_unacknowledged)?;
     let messages = raw.messages.into_iter().map(push_message).collect::<Result<_, BrokerError>>()?;
-    Ok(PushRun {
-        first,
-        messages,
-        lowest_unacknowledged: (lowest != Sequence::ZERO).then_some(lowest),
-    })
+    Ok(PushRun { first, messages, lowest_unacknowledged: (lowest != Sequence::ZERO).then_some(lowest) })
 }
 
 fn push_message(raw: wire::PushMessage) -> Result<NewMessage, BrokerError> {
