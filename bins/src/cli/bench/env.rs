@@ -92,7 +92,7 @@ impl Env {
     pub(super) async fn endpoint(&self, queue: &str) -> Result<Endpoint, CliError> {
         if self.tls {
             return Err(CliError::usage(
-                "unary calls, and subscribers that share connections, are measured without TLS",
+                "unary calls, --resend, and subscribers that share connections are measured without TLS",
             ));
         }
         let queue = self.client().admin().queue(queue).await.map_err(|error| self.explain(&error))?;
