@@ -1,32 +1,24 @@
 """Keeps the cores awake while something is measured, by work that gives way to everything else."""
 
 import contextlib
-import os
 import subprocess
-import sys
+import time
 
-# Of no weight beside any other process: SCHED_IDLE. It ends with whoever started it, however that ended.
-BUSY = """
-import os
-os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-parent = {parent}
-while os.getppid() == parent:
-    for _ in range(100_000):
-        pass
-"""
+# Seconds in which it shows whether the system allows it.
+TRIAL = 0.5
 
 
 @contextlib.contextmanager
-def cores(keep):
-    """A busy loop for each core, if `keep`; all of them end with the block."""
-    loops = []
-    try:
-        if keep:
-            code = BUSY.format(parent=os.getpid())
-            loops.extend(subprocess.Popen([sys.executable, "-S", "-c", code]) for _ in range(os.cpu_count() or 1))
+def cores(program, keep):
+    """A busy loop for each core, if `keep`. They end with the block, and with this process, however that ends."""
+    if not keep:
         yield
-    finally:
-        for loop in loops:
-            loop.kill()
-        for loop in loops:
-            loop.wait()
+        return
+    with subprocess.Popen(["chrt", "--idle", "0", str(program), "keep-awake"]) as loops:
+        try:
+            time.sleep(TRIAL)
+            if loops.poll() is not None:
+                raise SystemExit("the cores cannot be kept awake here; try --let-cores-sleep")
+            yield
+        finally:
+            loops.kill()

@@ -27,7 +27,7 @@ import awake
 import report
 import systems
 from results import Results, figure
-from scenarios import SCENARIOS, WARM_UP, Bench
+from scenarios import RELEASE, SCENARIOS, WARM_UP, Bench
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Seconds that a run may take beyond those that it measures.
@@ -173,7 +173,7 @@ def run(args):
                 server.start()
             results = Results(about(args, servers))
             progress = Progress(commands, args.rounds, args.seconds)
-            with awake.cores(not args.let_cores_sleep):
+            with awake.cores(RELEASE / "rmom-side-by-side", not args.let_cores_sleep):
                 for number in range(1, args.rounds + 1):
                     results.rounds.append(one_round(number, commands, results.failures, progress))
                     results.keep(args.keep)
