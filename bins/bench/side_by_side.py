@@ -75,6 +75,8 @@ def measure(command):
             "cores": sum(one["cpu_seconds"] for one in brokers) / result["measured_seconds"],
         }
     found = {"figures": figures, "took": time.monotonic() - began}
+    if stderr.strip():
+        found["said"] = stderr.strip()
     if own or "bench" not in result:
         found["cpu"] = sum(b[0] - a[0] for a, b in zip(before, after)) + sum(one["cpu_seconds"] for one in own)
         found["peak"] = sum(b[1] for b in after) + sum(one["peak_resident_bytes"] for one in own)
@@ -117,6 +119,8 @@ class Progress:
         rest = sum(self.takes[key] for key in keys[keys.index((name, system)) + 1 :])
         left = rest + (self.rounds - number) * sum(self.takes.values())
         self.say(f"round {number}, {name}, {system}: {shown}; {_minutes(left)} left")
+        if "said" in result:
+            self.say(f"… which said: {result['said']}")
 
 
 def _minutes(seconds):
