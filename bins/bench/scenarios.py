@@ -267,7 +267,7 @@ SCENARIOS = {
         "A retry storm: every push sent three times, stored once, 100 bytes",
         [Figure(STORED, "stored a second", True)],
         variants(
-            {f"sent {word}": rmom("push", "--resend", times) for word, times in [("three times", 3), ("once", 1)]}
+            {f"sent {word}": rmom("push", "--resend", times) for word, times in [("once", 1), ("three times", 3)]}
         ),
     ),
 }

@@ -184,7 +184,7 @@ def run(args):
         except KeyboardInterrupt:
             if not results or not results.rounds:
                 raise SystemExit("interrupted") from None
-            print(f"interrupted; {len(results.rounds)} rounds are in {args.keep}", file=sys.stderr)
+            print(f"interrupted; {len(results.rounds)} rounds are kept: --from {args.keep}", file=sys.stderr)
         finally:
             for server in reversed(servers):
                 server.stop()
@@ -230,7 +230,8 @@ def main():
     results = Results.load(args.kept) if args.kept else run(args)
     text = report.markdown(results)
     print(text)
-    if not args.no_write:
+    is_whole = args.kept or len(results.rounds) == args.rounds
+    if is_whole and not args.no_write:
         report.write(ROOT / "docs", text, results)
     if results.failures:
         raise SystemExit(f"{len(results.failures)} runs failed")
