@@ -2,8 +2,7 @@
 //! runs this and `rmom bench` in turn.
 //!
 //! Each protocol is spoken by hand, with no library between the load and the socket: no client that people use is faster.
-//! Only gRPC is tonic's, as it is rmom's.
-//! Every message that is delivered is decoded and checked.
+//! Only gRPC is tonic's, as it is rmom's. Every message that is delivered is decoded and checked.
 
 mod awake;
 mod disk;
@@ -84,7 +83,7 @@ struct Target {
     /// Bytes of a message.
     #[arg(long, default_value_t = 100)]
     size: usize,
-    /// Messages that wait for their acknowledgement at once; for batches, messages of a batch [default: 1000; nats-core: 20000].
+    /// Messages that wait for their acknowledgement at once; for batches, messages of a batch [default: 1000; nats-core: 2000].
     #[arg(long)]
     in_flight: Option<u64>,
     /// Messages a second; 0: as many as it takes.
