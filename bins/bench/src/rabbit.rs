@@ -1,4 +1,4 @@
-//! RabbitMQ: AMQP 0-9-1, a quorum queue, publisher confirms.
+//! RabbitMQ: AMQP 0-9-1, a quorum queue for each subscriber, publisher confirms once all of them have a message.
 
 use std::{
     io::{Read as _, Write as _},
@@ -7,7 +7,8 @@ use std::{
 
 use crate::load::{self, Error, Figures, Load, Push, Receive};
 
-const QUEUE: &[u8] = b"side-by-side";
+/// Hands every message to every queue.
+const EXCHANGE: &[u8] = b"side-by-side";
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 const BODY: u8 = 3;
@@ -17,6 +18,8 @@ const FRAME_END: u8 = 0xce;
 const FRAME_BYTES: usize = 8;
 /// Largest frame that is agreed on.
 const MAX_FRAME_BYTES: u32 = 128 << 10;
+/// The bit of a declaration.
+const DURABLE: u8 = 0b10;
 /// Messages that a consumer may have without having acknowledged them.
 const PREFETCH: u16 = 2_000;
 /// It acknowledges so many at once.
@@ -32,8 +35,14 @@ const OPEN: Method = (10, 40);
 const OPEN_OK: Method = (10, 41);
 const CHANNEL_OPEN: Method = (20, 10);
 const CHANNEL_OPEN_OK: Method = (20, 11);
+const EXCHANGE_DECLARE: Method = (40, 10);
+const EXCHANGE_DECLARE_OK: Method = (40, 11);
+const EXCHANGE_DELETE: Method = (40, 20);
+const EXCHANGE_DELETE_OK: Method = (40, 21);
 const DECLARE: Method = (50, 10);
 const DECLARE_OK: Method = (50, 11);
+const BIND: Method = (50, 20);
+const BIND_OK: Method = (50, 21);
 const DELETE: Method = (50, 40);
 const DELETE_OK: Method = (50, 41);
 const QOS: Method = (60, 10);
@@ -48,24 +57,32 @@ const CONFIRM_OK: Method = (85, 11);
 
 pub(crate) fn run(at: &str, load: &Load) -> Result<Figures, Error> {
     let mut admin = Connection::open(at)?;
-    let delete = Arguments::new().short(0).name(QUEUE).byte(0);
-    admin.call(DELETE, &delete, DELETE_OK)?;
-    let quorum = Arguments::new().name(b"x-queue-type").byte(b'S').long_text(b"quorum").0;
-    let declare = Arguments::new().short(0).name(QUEUE).byte(0b10).long_text(&quorum);
-    admin.call(DECLARE, &declare, DECLARE_OK)?;
-    let receive = if load.deliver {
+    // With what a run that broke off has bound to it.
+    let delete_exchange = Arguments::new().short(0).name(EXCHANGE).byte(0);
+    admin.call(EXCHANGE_DELETE, &delete_exchange, EXCHANGE_DELETE_OK)?;
+    let fanout = Arguments::new().short(0).name(EXCHANGE).name(b"fanout").byte(DURABLE).long_text(b"");
+    admin.call(EXCHANGE_DECLARE, &fanout, EXCHANGE_DECLARE_OK)?;
+    // There is a queue also if nobody reads it.
+    let queues: Vec<String> = (0..load.subscribers.max(1)).map(|number| format!("side-by-side-{number}")).collect();
+    for queue in &queues {
+        admin.delete(queue)?;
+        admin.declare(queue)?;
+    }
+    let mut receivers = Vec::new();
+    for queue in queues.iter().take(load.subscribers as usize) {
         let mut receiver = Connection::open(at)?;
         receiver.call(QOS, &Arguments::new().long(0).short(PREFETCH).byte(0), QOS_OK)?;
-        let consume = Arguments::new().short(0).name(QUEUE).name(b"").byte(0).long_text(b"");
+        let consume = Arguments::new().short(0).name(queue.as_bytes()).name(b"").byte(0).long_text(b"");
         receiver.call(CONSUME, &consume, CONSUME_OK)?;
-        Some((receiver.stream, Box::new(Receiver::default()) as Box<dyn Receive>))
-    } else {
-        None
-    };
+        receivers.push((receiver.stream, Box::new(Receiver::default()) as Box<dyn Receive>));
+    }
     let mut pusher = Connection::open(at)?;
     pusher.call(CONFIRM, &Arguments::new().byte(0), CONFIRM_OK)?;
-    let figures = load::run(load, (pusher.stream, Box::new(Pusher::default())), receive)?;
-    admin.call(DELETE, &delete, DELETE_OK)?;
+    let figures = load::run(load, (pusher.stream, Box::new(Pusher::default())), receivers)?;
+    for queue in &queues {
+        admin.delete(queue)?;
+    }
+    admin.call(EXCHANGE_DELETE, &delete_exchange, EXCHANGE_DELETE_OK)?;
     Ok(figures)
 }
 
@@ -183,6 +200,20 @@ impl Connection {
         Ok(self.stream.write_all(&out)?)
     }
 
+    /// A quorum queue that gets whatever comes to the exchange.
+    fn declare(&mut self, queue: &str) -> Result<(), Error> {
+        let quorum = Arguments::new().name(b"x-queue-type").byte(b'S').long_text(b"quorum").0;
+        let declare = Arguments::new().short(0).name(queue.as_bytes()).byte(DURABLE).long_text(&quorum);
+        self.call(DECLARE, &declare, DECLARE_OK)?;
+        let bind = Arguments::new().short(0).name(queue.as_bytes()).name(EXCHANGE).name(b"").byte(0).long_text(b"");
+        self.call(BIND, &bind, BIND_OK)
+    }
+
+    /// Also one that there is not.
+    fn delete(&mut self, queue: &str) -> Result<(), Error> {
+        self.call(DELETE, &Arguments::new().short(0).name(queue.as_bytes()).byte(0), DELETE_OK)
+    }
+
     fn call(&mut self, method: Method, arguments: &Arguments, answer: Method) -> Result<(), Error> {
         self.send(method, arguments)?;
         self.wait_for(answer)
@@ -222,7 +253,7 @@ struct Pusher {
 impl Push for Pusher {
     /// Persistent.
     fn push(&mut self, out: &mut Vec<u8>, content: &[u8]) {
-        put_method(out, 1, PUBLISH, &Arguments::new().short(0).name(b"").name(QUEUE).byte(0));
+        put_method(out, 1, PUBLISH, &Arguments::new().short(0).name(EXCHANGE).name(b"").byte(0));
         let header = Arguments::new().short(60).short(0).long_long(content.len() as u64).short(0x1000).byte(2);
         put_frame(out, HEADER, 1, &[&header.0]);
         for part in content.chunks(MAX_FRAME_BYTES as usize - FRAME_BYTES) {
@@ -326,7 +357,7 @@ mod tests {
     #[test]
     fn what_is_pushed_is_received() {
         let mut frames = Vec::new();
-        let deliver = Arguments::new().name(b"consumer").long_long(1).byte(0).name(b"").name(QUEUE);
+        let deliver = Arguments::new().name(b"consumer").long_long(1).byte(0).name(EXCHANGE).name(b"");
         put_method(&mut frames, 1, DELIVER, &deliver);
         let mut pushed = Vec::new();
         Pusher::default().push(&mut pushed, b"content");

@@ -16,14 +16,13 @@ pub(crate) fn run(at: &str, load: &Load) -> Result<Figures, Error> {
     if reply[..count].first() != Some(&b':') {
         return Err(Error::Protocol(String::from_utf8_lossy(&reply[..count]).into_owned()));
     }
-    let receive = if load.deliver {
+    let mut receivers = Vec::new();
+    for _ in 0..load.subscribers {
         let mut stream = connect(at)?;
         stream.write_all(&read_after(b"0"))?;
-        Some((stream, Box::new(Receiver) as Box<dyn Receive>))
-    } else {
-        None
-    };
-    load::run(load, (stream, Box::new(Pusher)), receive)
+        receivers.push((stream, Box::new(Receiver) as Box<dyn Receive>));
+    }
+    load::run(load, (stream, Box::new(Pusher)), receivers)
 }
 
 fn connect(at: &str) -> Result<TcpStream, Error> {

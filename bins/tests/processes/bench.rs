@@ -40,6 +40,18 @@ fn push_by_unary_calls() {
     assert!(report["figures"]["acknowledged_after_ms"]["p99"].as_f64() > Some(0.0), "{report}");
 }
 
+/// What is sent three times is stored once, which the run checks by reading back; the broker counts the other two.
+#[test]
+fn push_in_a_retry_storm() {
+    let report = bench(&format!("push {SHORT} --resend 3 --producers 2 --topics 2 --size 20-300"));
+    let stored = report["figures"]["stored_and_read_back"].as_u64().unwrap();
+    assert!(stored > 0, "{report}");
+    assert_eq!(report["figures"]["duplicates_the_broker_counted"], stored * 2, "{report}");
+    positive(&report, "stored_per_second");
+    let report = bench(&format!("push {SHORT} --resend 1 --in-flight 100"));
+    assert_eq!(report["figures"]["duplicates_the_broker_counted"], 0, "{report}");
+}
+
 #[test]
 fn subscribe_while_pushing() {
     let report = bench(&format!("subscribe {SHORT} --subscribers 3 --topics 2 --producers 2"));

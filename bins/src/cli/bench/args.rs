@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 
 use super::payload::HEADER_BYTES;
-use crate::cli::args::parse_duration;
+use crate::cli::{args::parse_duration, error::CliError};
 
 /// Longest run, so that nobody waits for ever, and no message expires before it is checked.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 60);
@@ -53,7 +53,12 @@ pub enum What {
 Examples:
   rmom bench push --embedded
   rmom bench push --embedded --mode unary --in-flight 1
-  rmom bench push --embedded --queues 100 --size 100-1000 --topics 5")]
+  rmom bench push --embedded --queues 100 --size 100-1000 --topics 5
+  rmom bench push --embedded --resend 3
+
+With --resend N every request is sent N times, one copy right behind the other, over a stream without the client
+library: all copies have to be told from the first, and counted, and nothing may be stored twice. Compare with
+--resend 1, which pushes in the same way, once.")]
     Push(PushBench),
     /// How many messages a second reach subscribers, while they are pushed or from the store.
     #[command(after_help = "\
@@ -132,6 +137,22 @@ pub struct PushBench {
     /// Queues.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
     pub queues: u32,
+    /// A producer's retries: send every message so many times, to be stored once; streams only.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=100))]
+    pub resend: Option<u32>,
+}
+
+impl PushBench {
+    /// Whether the arguments make sense together.
+    pub(super) fn check(&self) -> Result<(), CliError> {
+        match (self.mode, self.resend) {
+            (Mode::Unary, Some(_)) => {
+                Err(CliError::usage("--resend is for streams: a unary call that was acknowledged is not sent again")
+                    .hint("Leave out --mode unary."))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// `rmom bench subscribe`
@@ -295,12 +316,27 @@ mod tests {
             "rmom bench push --duration 0s",
             "rmom bench push --mode both",
             "rmom bench push --in-flight 0",
+            "rmom bench push --resend 0",
+            "rmom bench push --resend 101",
+            "rmom bench subscribe --resend 3",
             "rmom bench subscribe --subscribers 0",
             "rmom bench latency --rate 0",
             "rmom bench failover --rounds 0",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn only_streams_are_sent_again() {
+        let check = |line| match parse(line).unwrap().what {
+            What::Push(push) => push.check().map_err(|error| error.to_string()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(check("rmom bench push --resend 3"), Ok(()));
+        assert_eq!(check("rmom bench push --mode unary"), Ok(()));
+        let refused = check("rmom bench push --resend 3 --mode unary").unwrap_err();
+        assert!(refused.contains("--resend is for streams"), "{refused}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::atomic::Ordering::Relaxed};
 
-use rmom_client::{Consumer, Start, Uuid};
+use rmom_client::{Channel, Consumer, Start, Uuid};
 use tokio::time::timeout;
 
 use super::{
@@ -22,15 +22,19 @@ pub(super) struct Stored {
 }
 
 /// Reads every queue from its beginning: each message has to be there once, and each producer's in order.
-pub(super) async fn read_back(env: &Env, mut queues: Vec<Stored>) -> Result<(), CliError> {
+pub(super) async fn read_back(env: &Env, queues: Vec<Stored>) -> Result<(), CliError> {
     env.tell("checking what is stored");
+    let admin = env.client().admin();
+    let create = |number: u32| admin.create_channel(&queues[number as usize].queue, None, Start::Earliest);
+    let channels = env.for_each(queues.len() as u32, create).await?;
+    let mut queues: Vec<_> = queues.into_iter().zip(channels).collect();
     let read = Counter::default();
     let all = async {
         while !queues.is_empty() {
             let some = queues.split_off(queues.len().saturating_sub(AT_ONCE));
-            let task = |stored| {
+            let task = |(stored, channel): (Stored, Channel)| {
                 let (session, read) = (env.session.clone(), Counter::clone(&read));
-                Task::spawn(async move { read_queue(&session, &stored, &read).await })
+                Task::spawn(async move { read_queue(&session, &stored, channel.id, &read).await })
             };
             join(some.into_iter().map(task).collect()).await?;
         }
@@ -39,10 +43,8 @@ pub(super) async fn read_back(env: &Env, mut queues: Vec<Stored>) -> Result<(), 
     env.watch("checking what is stored", &read, all).await
 }
 
-async fn read_queue(session: &Session, stored: &Stored, read: &Counter) -> Result<(), CliError> {
+async fn read_queue(session: &Session, stored: &Stored, channel: Uuid, read: &Counter) -> Result<(), CliError> {
     let total = ends_where_it_should(session, stored).await?;
-    let channel = session.client.admin().create_channel(&stored.queue, None, Start::Earliest).await;
-    let channel = channel.map_err(|error| session.explain(&error))?.id;
     let producers = u32::try_from(stored.made.len()).unwrap_or(u32::MAX);
     let mut checker = Checker::new(stored.first_producer, producers, 0, 1);
     receive(session, channel, &mut checker, total, |_| {

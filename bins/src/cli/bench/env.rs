@@ -7,7 +7,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -35,6 +35,8 @@ use crate::service::authority;
 const ADMIN_CALLS: usize = 32;
 /// How long the end of a run may take to delete its queues.
 const CLEAN_UP: Duration = Duration::from_secs(30);
+/// How long a cluster that is too busy is left alone.
+pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// How often progress is shown.
 const PROGRESS: Duration = Duration::from_millis(250);
 /// How long nothing may come that is due, until it counts as lost.
@@ -92,7 +94,7 @@ impl Env {
     pub(super) async fn endpoint(&self, queue: &str) -> Result<Endpoint, CliError> {
         if self.tls {
             return Err(CliError::usage(
-                "unary calls, and subscribers that share connections, are measured without TLS",
+                "unary calls, --resend, and subscribers that share connections are measured without TLS",
             ));
         }
         let queue = self.client().admin().queue(queue).await.map_err(|error| self.explain(&error))?;
@@ -111,9 +113,16 @@ impl Env {
             let (admin, label) = (admin.clone(), label.clone());
             let created = &created;
             async move {
-                let result = admin.create_queue(&label).await;
+                // One that was created by a call whose answer was lost is as good.
+                let create = || async {
+                    match admin.create_queue(&label).await {
+                        Err(error) if error.code() != "QUEUE_EXISTS" => Err(error),
+                        _ => Ok(()),
+                    }
+                };
+                let result = self.patiently(create).await;
                 self.tell_count("creating queues", created.fetch_add(1, Relaxed) + 1);
-                result.map(drop)
+                result
             }
         };
         let done = stream::iter(labels.iter().map(create)).buffer_unordered(ADMIN_CALLS).try_collect::<Vec<()>>();
@@ -127,8 +136,23 @@ impl Env {
         number: u32,
         work: impl Fn(u32) -> F,
     ) -> Result<Vec<T>, CliError> {
-        let done = stream::iter((0..number).map(work)).buffered(ADMIN_CALLS).try_collect();
+        let work = &work;
+        let calls = (0..number).map(|number| self.patiently(move || work(number)));
+        let done = stream::iter(calls).buffered(ADMIN_CALLS).try_collect();
         done.await.map_err(|error| self.explain(&error))
+    }
+
+    /// Calls again while a cluster that was started here is too busy to answer in time: it will. Somebody else's may not.
+    async fn patiently<T, F: Future<Output = Result<T, Error>>>(&self, call: impl Fn() -> F) -> Result<T, Error> {
+        let started = Instant::now();
+        loop {
+            match call().await {
+                Err(error) if error.is_retryable() && self.own.is_some() && started.elapsed() < PATIENCE => {
+                    sleep(BUSY_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {

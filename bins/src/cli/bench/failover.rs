@@ -35,8 +35,8 @@ pub(super) async fn run(env: &mut Env, args: &FailoverBench) -> Result<Report, C
         fill(env, args, &queue).await?;
     }
     let started = Instant::now();
-    let channel = env.client().admin().create_channel(&queue, None, Start::Latest).await;
-    let channel = channel.map_err(|error| env.explain(&error))?.id;
+    let admin = env.client().admin();
+    let channel = env.for_each(1, |_| admin.create_channel(&queue, None, Start::Latest)).await?.remove(0).id;
     let stop = CancellationToken::new();
     let pushing = Task::spawn(push(env.session.clone(), queue.clone(), args.clone(), stop.clone()));
     let (delivered, deliveries) = watch::channel(Delivered { count: 0, connections: 0, since: started });

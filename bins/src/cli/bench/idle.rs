@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, time::Instant};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use rmom_client::Start;
 use rmom_proto::messages::{Message, SubscriptionRequest, message_stream_client::MessageStreamClient};
-use tonic::{Streaming, transport::Channel};
+use tokio::time::sleep;
+use tonic::{Code, Streaming, transport::Channel};
 
 use super::{
     args::{IdleBench, Sizes},
     audit::within_patience,
     clock::{Clock, Micros},
-    env::{Env, broken, message},
+    env::{BUSY_PAUSE, Env, PATIENCE, broken, message},
     payload::{Checker, Source},
     report::Report,
     usage::Usage,
@@ -46,10 +47,19 @@ pub(super) async fn run(env: &Env, args: &IdleBench) -> Result<Report, CliError>
         let pool = &connections[&queue_of(channel)];
         let mut client = MessageStreamClient::new(pool[number as usize % pool.len()].clone());
         async move {
-            let opened = client.subscribe_to_channel(request).await;
-            let explain =
-                |status: tonic::Status| CliError::unavailable(format_args!("cannot subscribe: {}", status.message()));
-            opened.map(|response| (queue_of(channel), response.into_inner())).map_err(explain)
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                match client.subscribe_to_channel(request.clone()).await {
+                    Ok(response) => return Ok((queue_of(channel), response.into_inner())),
+                    // A broker looks only so many channels up in a second.
+                    Err(status) if status.code() == Code::ResourceExhausted && Instant::now() < deadline => {
+                        sleep(BUSY_PAUSE).await;
+                    }
+                    Err(status) => {
+                        return Err(CliError::unavailable(format_args!("cannot subscribe: {}", status.message())));
+                    }
+                }
+            }
         }
     };
     let subscriptions = stream::iter((0..args.subscribers).map(open)).buffer_unordered(OPENED_AT_ONCE);

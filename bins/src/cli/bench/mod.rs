@@ -15,6 +15,7 @@ mod process;
 mod push;
 mod pusher;
 mod report;
+mod resend;
 mod subscribe;
 mod usage;
 
@@ -29,6 +30,9 @@ use crate::service::Signals;
 const FAILOVER_BROKERS: u16 = 3;
 
 pub(super) async fn run(managers: &[String], tls: &TlsArgs, args: BenchArgs, json: bool) -> Result<(), CliError> {
+    if let What::Push(push) = &args.what {
+        push.check()?;
+    }
     let mut signals = Signals::new()?;
     let brokers = if matches!(args.what, What::Failover(_)) { FAILOVER_BROKERS } else { 1 };
     // Whoever interrupts this is heard below: what is started has to be stopped.

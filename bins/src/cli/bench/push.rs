@@ -19,7 +19,10 @@ pub(super) async fn run(env: &Env, args: &PushBench) -> Result<Report, CliError>
     for (queue, first) in queues.iter().zip((0..).step_by(per_queue as usize)) {
         let (queue, messages) = (queue.clone(), args.messages.clone());
         let plan = Plan { queue, messages, clock, stop: Stop::Time, stored: Counter::clone(&stored) };
-        tasks.extend(pusher::start(env, &plan, args.mode, first).await?);
+        tasks.extend(match args.resend {
+            Some(times) => pusher::start_resending(env, &plan, first, times).await?,
+            None => pusher::start(env, &plan, args.mode, first).await?,
+        });
     }
     let costs = async { Ok(env.costs(&clock).await) };
     let work = async { tokio::try_join!(join(tasks), costs) };
@@ -37,7 +40,14 @@ pub(super) async fn run(env: &Env, args: &PushBench) -> Result<Report, CliError>
     report.setting("in flight", args.messages.in_flight.map_or_else(|| "default".to_owned(), |n| n.to_string()));
     report.setting("bytes", &args.messages.size);
     report.setting("topics", args.messages.topics);
+    if let Some(times) = args.resend {
+        report.setting("every message sent", format_args!("{times} times, without the client library"));
+    }
     add(&mut report, &pushed);
+    if args.resend.is_some() {
+        let duplicates = pushed.iter().map(|pushed| pushed.duplicates).sum();
+        report.count("duplicates the broker counted", duplicates);
+    }
     report.costs(costs);
     Ok(report)
 }

@@ -12,6 +12,7 @@ use super::{
     clock::{Clock, Micros, Times},
     env::{Counter, Env, TTL, Task, message, topic},
     payload::Source,
+    resend,
 };
 use crate::cli::{error::CliError, session::Session};
 
@@ -43,6 +44,8 @@ pub(super) struct Pushed {
     pub(super) measured_bytes: u64,
     /// How long acknowledgements took.
     pub(super) times: Times,
+    /// Messages that were sent again, as the broker counted them.
+    pub(super) duplicates: u64,
 }
 
 /// What one producer does.
@@ -58,7 +61,7 @@ pub(super) struct Plan {
 
 impl Plan {
     /// `now` may be a little late.
-    fn is_done(&self, now: Micros, made: u64) -> bool {
+    pub(super) fn is_done(&self, now: Micros, made: u64) -> bool {
         match self.stop {
             Stop::Time => now >= self.clock.end,
             Stop::Count(count) => made >= count,
@@ -98,6 +101,21 @@ pub(super) async fn start(env: &Env, plan: &Plan, mode: Mode, first: u32) -> Res
         }
     }
     Ok(tasks)
+}
+
+/// Starts producers as [`start`] does, without the client library; they send everything `times` times.
+pub(super) async fn start_resending(
+    env: &Env,
+    plan: &Plan,
+    first: u32,
+    times: u32,
+) -> Result<Vec<Task<Pushed>>, CliError> {
+    let endpoint = env.endpoint(&plan.queue).await?;
+    let task = |producer| {
+        let (endpoint, plan) = (endpoint.clone(), plan.clone());
+        Task::spawn(async move { resend::push(&endpoint, plan, producer, times).await })
+    };
+    Ok((first..first + plan.messages.producers).map(task).collect())
 }
 
 /// A connection of its own, without the client library.
@@ -157,10 +175,7 @@ async fn push_unary(mut client: MessageStreamClient<Channel>, plan: Plan, produc
         }
         let (content, number) = source.next(Micros::default());
         bytes += content.len() as u64;
-        let topic = match plan.messages.topics {
-            0 => String::new(),
-            topics => topic(number % u64::from(topics)),
-        };
+        let topic = topic_of(number, plan.messages.topics);
         let ttl_millis = TTL.as_secs() * 1_000;
         let push = Push { content, topic, queue_label: plan.queue.clone(), ttl_millis, ..Push::default() };
         if let Err(status) = client.push_to_queue(push).await {
@@ -170,23 +185,28 @@ async fn push_unary(mut client: MessageStreamClient<Channel>, plan: Plan, produc
     }
 }
 
+/// The topic of a message, empty if there are none.
+pub(super) fn topic_of(number: u64, topics: u32) -> String {
+    number.checked_rem(u64::from(topics)).map(topic).unwrap_or_default()
+}
+
 /// Keeps count of what is stored.
-struct Account {
+pub(super) struct Account {
     clock: Clock,
     progress: Counter,
     stored: u64,
     bytes: u64,
-    pushed: Pushed,
+    pub(super) pushed: Pushed,
 }
 
 impl Account {
-    fn new(plan: &Plan) -> Self {
-        let pushed = Pushed { made: 0, measured: 0, measured_bytes: 0, times: Times::new() };
+    pub(super) fn new(plan: &Plan) -> Self {
+        let pushed = Pushed { made: 0, measured: 0, measured_bytes: 0, times: Times::new(), duplicates: 0 };
         Self { clock: plan.clock, progress: Counter::clone(&plan.stored), stored: 0, bytes: 0, pushed }
     }
 
     /// The first `count` messages are stored, whose contents have `bytes` bytes; the last of them was sent at `sent`.
-    fn stored(&mut self, now: Micros, sent: Micros, count: u64, bytes: u64) {
+    pub(super) fn stored(&mut self, now: Micros, sent: Micros, count: u64, bytes: u64) {
         if self.clock.is_measured(now) {
             self.pushed.measured += count - self.stored;
             self.pushed.measured_bytes += bytes - self.bytes;

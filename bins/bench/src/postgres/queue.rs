@@ -1,4 +1,4 @@
-//! PostgreSQL without a broker.
+//! A queue as people build it by hand: a row and a transaction for each message, SKIP LOCKED.
 
 use std::{
     collections::BTreeSet,
@@ -12,18 +12,8 @@ use std::{
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _, query};
 use tokio::runtime::Runtime;
 
+use super::prepared;
 use crate::load::{Clock, Error, Figures, Load, content, header};
-
-/// As rmom's table of batches.
-const BATCHES: &str = "
-DROP TABLE IF EXISTS side_by_side_batch;
-CREATE TABLE side_by_side_batch (queue_id bigint NOT NULL, first_offset bigint NOT NULL, last_offset bigint NOT NULL,
-    expires_at bigint NOT NULL, message_index bytea NOT NULL, frames bytea NOT NULL, PRIMARY KEY (queue_id, first_offset));
-ALTER TABLE side_by_side_batch ALTER frames SET STORAGE EXTERNAL, ALTER message_index SET STORAGE MAIN";
-/// What rmom's index has for each message, about.
-const INDEX_BYTES_PER_MESSAGE: usize = 2;
-/// What rmom's frames have for each message beside its content: id, lengths, offset.
-const FRAME_BYTES_PER_MESSAGE: usize = 52;
 
 /// As people build it.
 const QUEUE: &str = "
@@ -36,44 +26,8 @@ const TAKEN_AT_ONCE: i64 = 100;
 const MAX_INSERTERS: u64 = 32;
 const IDLE_PAUSE: Duration = Duration::from_millis(1);
 
-/// A row for each batch of `in_flight` messages, one after the other.
-pub(crate) fn batches(url: &str, load: &Load) -> Result<Figures, Error> {
-    Runtime::new()?.block_on(async {
-        let mut connection = prepared(url, BATCHES).await?;
-        let insert = "INSERT INTO side_by_side_batch VALUES (1, $1, $2, $3, $4, $5)";
-        let mut figures = Figures::new(load);
-        let clock = Clock::start(*load);
-        let mut next = 1;
-        while !clock.is_over() {
-            let sent = clock.now();
-            let last = next + load.in_flight - 1;
-            let mut frames = Vec::with_capacity(load.in_flight as usize * (load.size + FRAME_BYTES_PER_MESSAGE));
-            for number in next..=last {
-                frames.extend_from_slice(&content(number, sent, load.size));
-                frames.resize(frames.len() + FRAME_BYTES_PER_MESSAGE, b'x');
-            }
-            let index = vec![0_u8; load.in_flight as usize * INDEX_BYTES_PER_MESSAGE];
-            let statement = query(insert).bind(next as i64).bind(last as i64).bind(i64::MAX).bind(index).bind(frames);
-            statement.execute(&mut connection).await?;
-            next = last + 1;
-            let now = clock.now();
-            if clock.is_measured(now) {
-                figures.stored += load.in_flight;
-                figures.acknowledged_after.saturating_record(now - sent);
-            }
-        }
-        let sum = "SELECT sum(last_offset - first_offset + 1)::bigint FROM side_by_side_batch";
-        let stored: i64 = connection.fetch_one(sum).await?.try_get(0)?;
-        if stored as u64 != next - 1 {
-            return Err(Error::Broken { wanted: next - 1, found: stored as u64 });
-        }
-        connection.execute("DROP TABLE side_by_side_batch").await?;
-        Ok(figures)
-    })
-}
-
 /// A row for each message, in a transaction of its own, over as many connections as messages are in flight.
-pub(crate) fn queue(url: &str, load: &Load) -> Result<Figures, Error> {
+pub(crate) fn run(url: &str, load: &Load) -> Result<Figures, Error> {
     Runtime::new()?.block_on(async {
         let mut connection = prepared(url, QUEUE).await?;
         let clock = Clock::start(*load);
@@ -82,21 +36,20 @@ pub(crate) fn queue(url: &str, load: &Load) -> Result<Figures, Error> {
             .map(|_| tokio::spawn(insert(url.to_owned(), clock, *load, Arc::clone(&next))))
             .collect();
         let done = Arc::new(AtomicBool::new(false));
-        let taking = load.deliver.then(|| tokio::spawn(take(url.to_owned(), clock, *load, Arc::clone(&done))));
+        let taking =
+            (load.subscribers > 0).then(|| tokio::spawn(take(url.to_owned(), clock, *load, Arc::clone(&done))));
         let mut figures = Figures::new(load);
         let mut inserted = 0;
         for inserter in inserters {
             let (count, some) = inserter.await.map_err(|error| Error::Other(error.to_string()))??;
             inserted += count;
-            figures.stored += some.stored;
-            figures.acknowledged_after.add(some.acknowledged_after).map_err(|error| Error::Other(error.to_string()))?;
+            figures.add(&some)?;
         }
         done.store(true, Relaxed);
         let left: i64 = match taking {
             Some(taking) => {
                 let (taken, some) = taking.await.map_err(|error| Error::Other(error.to_string()))??;
-                figures.delivered = some.delivered;
-                figures.received_after = some.received_after;
+                figures.add(&some)?;
                 taken as i64
             }
             None => connection.fetch_one("SELECT count(*) FROM side_by_side_queue").await?.try_get(0)?,
@@ -107,13 +60,6 @@ pub(crate) fn queue(url: &str, load: &Load) -> Result<Figures, Error> {
         connection.execute("DROP TABLE side_by_side_queue").await?;
         Ok(figures)
     })
-}
-
-async fn prepared(url: &str, schema: &'static str) -> Result<PgConnection, Error> {
-    let mut connection = PgConnection::connect(url).await?;
-    connection.execute(schema).await?;
-    connection.execute("CHECKPOINT").await?;
-    Ok(connection)
 }
 
 async fn insert(url: String, clock: Clock, load: Load, next: Arc<AtomicU64>) -> Result<(u64, Figures), Error> {

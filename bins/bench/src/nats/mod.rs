@@ -1,4 +1,6 @@
-//! NATS JetStream.
+//! NATS JetStream, and the words that it has in common with core NATS.
+
+pub(crate) mod core;
 
 use std::{
     io::{Read as _, Write as _},
@@ -25,19 +27,19 @@ pub(crate) fn run(at: &str, load: &Load) -> Result<Figures, Error> {
         "max_msgs": -1, "max_bytes": -1, "max_age": 0, "max_consumers": -1, "max_msg_size": -1,
     });
     admin.done(&format!("$JS.API.STREAM.CREATE.{STREAM}"), &stream)?;
-    let receive = if load.deliver {
-        let receiver = Connection::open(at, DELIVERY)?;
+    let mut receivers = Vec::new();
+    for number in 0..load.subscribers {
+        let inbox = format!("{DELIVERY}.{number}");
+        let receiver = Connection::open(at, &inbox)?;
         let consumer = json!({ "stream_name": STREAM, "config": {
-            "deliver_subject": DELIVERY, "deliver_policy": "all", "ack_policy": "none", "replay_policy": "instant",
+            "deliver_subject": inbox, "deliver_policy": "all", "ack_policy": "none", "replay_policy": "instant",
             "mem_storage": true, "num_replicas": 1,
         } });
         admin.done(&format!("$JS.API.CONSUMER.CREATE.{STREAM}"), &consumer)?;
-        Some((receiver.stream, Box::new(Receiver) as Box<dyn Receive>))
-    } else {
-        None
-    };
+        receivers.push((receiver.stream, Box::new(Receiver) as Box<dyn Receive>));
+    }
     let pusher = Connection::open(at, INBOX)?;
-    let figures = load::run(load, (pusher.stream, Box::new(Pusher)), receive)?;
+    let figures = load::run(load, (pusher.stream, Box::new(Pusher)), receivers)?;
     admin.done(&format!("$JS.API.STREAM.DELETE.{STREAM}"), &json!({}))?;
     Ok(figures)
 }
@@ -45,11 +47,11 @@ pub(crate) fn run(at: &str, load: &Load) -> Result<Figures, Error> {
 /// A connection that listens to one subject.
 struct Connection {
     stream: TcpStream,
-    inbox: &'static str,
+    inbox: String,
 }
 
 impl Connection {
-    fn open(at: &str, inbox: &'static str) -> Result<Self, Error> {
+    fn open(at: &str, inbox: &str) -> Result<Self, Error> {
         let mut stream = TcpStream::connect(at)?;
         stream.set_nodelay(true)?;
         let connect = json!({ "verbose": false, "pedantic": false, "lang": "by hand", "version": "0", "protocol": 1, "headers": true });
@@ -58,7 +60,7 @@ impl Connection {
         while !input.windows(6).any(|some| some == b"PONG\r\n") {
             fill(&mut stream, &mut input)?;
         }
-        Ok(Self { stream, inbox })
+        Ok(Self { stream, inbox: inbox.to_owned() })
     }
 
     /// What the server answers to a request.
@@ -134,13 +136,18 @@ fn messages(input: &[u8], out: &mut Vec<u8>, seen: &mut dyn FnMut(&[u8]) -> Resu
     }
 }
 
+/// Writes a message; `reply` is where its acknowledgement goes, if it has one.
+fn publish(out: &mut Vec<u8>, reply: &str, content: &[u8]) {
+    let _ = write!(out, "PUB {SUBJECT} {reply} {}\r\n", content.len());
+    out.extend_from_slice(content);
+    out.extend_from_slice(b"\r\n");
+}
+
 struct Pusher;
 
 impl Push for Pusher {
     fn push(&mut self, out: &mut Vec<u8>, content: &[u8]) {
-        let _ = write!(out, "PUB {SUBJECT} {INBOX} {}\r\n", content.len());
-        out.extend_from_slice(content);
-        out.extend_from_slice(b"\r\n");
+        publish(out, INBOX, content);
     }
 
     /// `{"stream":"…","seq":…}`
