@@ -70,6 +70,8 @@ fn parts(
     hand.heal();
 
     stage.enter(Phase::Healed);
+    let healed_at = u64::try_from(cluster.elapsed().as_millis()).ok();
+    stage.with(|state| state.healed_at = healed_at);
     let pending: Vec<u64> = stage.with(|state| state.open_pushes.keys().copied().collect());
     let topology = &stage.scenario.topology;
     let managers = (1..=usize::from(topology.managers.max(1))).map(manager_host);

@@ -66,7 +66,9 @@ pub(super) struct State {
     pub(super) done: BTreeSet<u8>,
     /// The faults are over, and everything is in order again.
     pub(super) converged: bool,
-    /// Managers and brokers that said since the faults ended that they are well.
+    /// When the faults ended, in milliseconds of simulated time.
+    pub(super) healed_at: Option<u64>,
+    /// Managers and brokers that said so long after the faults ended that they are well that they will stay well.
     pub(super) well: BTreeSet<String>,
     /// Everybody was asked since convergence how they are.
     pub(super) examined: bool,

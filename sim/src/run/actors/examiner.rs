@@ -66,7 +66,8 @@ pub(super) async fn look_after(me: Me) {
     }
 }
 
-/// Asks one of them; whether there was an answer, or never will be one. Who cannot reach the database for longer than `grace` is not well.
+/// Asks one of them; whether there was an answer, or never will be one. Who cannot reach the database is well for `grace` at
+/// most: so long, what is said of being well may rest on what the faults had left.
 async fn ask(me: &Me, host: &str, grace: Duration, question: impl Future<Output = Option<bool>>) -> bool {
     let cut_off = || me.stage.with(|state| state.cut_off.get(host).copied());
     let (before, calm) = (cut_off(), me.stage.with(|state| state.converged));
@@ -74,10 +75,10 @@ async fn ask(me: &Me, host: &str, grace: Duration, question: impl Future<Output 
     let Ok(Some(healthy)) = timeout(ANSWER, question).await else {
         return me.stage.with(|state| state.lost.contains(host));
     };
-    if healthy && me.stage.phase() == Some(Phase::Healed) {
+    let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+    if healthy && me.stage.with(|state| state.healed_at).is_some_and(|healed_at| asked > healed_at + grace) {
         me.stage.with(|state| state.well.insert(host.to_owned()));
     }
-    let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
     let expected = match before {
         // It may have been mended meanwhile, or mended and broken again.
         Some(since) if cut_off() == Some(since) && asked > since + grace => Some(false),
