@@ -14,7 +14,7 @@ use crate::{
         BrokerConfig, ConfigError, DEFAULT_FILE, Loaded, LogConfig, LogFormat, ManagerConfig, process_environment,
     },
     logging,
-    service::{Exit, block_on, run_broker, run_manager},
+    service::{Exit, Threads, block_on, run_broker, run_manager},
 };
 
 macro_rules! after_help {
@@ -123,7 +123,7 @@ fn start<C, F: Future<Output = Exit>>(
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    match block_on(run(config)) {
+    match block_on(Threads::Server, run(config)) {
         Ok(exit) => exit,
         Err(error) => {
             complain(error);

@@ -22,13 +22,13 @@ use self::{
     output::{Out, tell},
     session::Session,
 };
-use crate::service::block_on;
+use crate::service::{Threads, block_on};
 
 /// Does what the command line says; returns the exit code.
 #[must_use]
 pub fn run() -> u8 {
     let cli = Cli::parse();
-    let result = block_on(dispatch(cli)).unwrap_or_else(|error| Err(CliError::unavailable(error)));
+    let result = block_on(Threads::Client, dispatch(cli)).unwrap_or_else(|error| Err(CliError::unavailable(error)));
     match result {
         Ok(()) => 0,
         Err(error) => {

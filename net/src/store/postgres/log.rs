@@ -2,10 +2,10 @@
 //!
 //! An append is one statement that commits by itself. It locks the fencing rows of its queues in order of id, so that a
 //! claim, which changes that row, waits for it, and it for the claim; what it then reads of those rows is what the claim
-//! left. `MATERIALIZED … ORDER BY` keeps that order whatever the planner thinks. Everything else it reads is as of its
-//! beginning, which is enough: only the owner of an epoch appends and trims, and it appends one batch at a time.
+//! left. A subquery with `ORDER BY … FOR SHARE` keeps that order whatever the planner thinks. Everything else it reads is as
+//! of its beginning, which is enough: only the owner of an epoch appends and trims, and it appends one batch at a time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,86 +30,81 @@ use crate::store::{MAX_PURGED_QUEUES, MAX_READ_BATCHES, check_group, column, poo
 
 type Tx<'a> = Session<'a, PostgresBackend>;
 
-/// Decides what becomes of each batch, and stores those that it should. Parameters 1 to 13 are arrays of one length, the
-/// last two are all indexes and all frames, one after the other.
+/// Stores the batches that may be stored, and answers with those. Parameters 1 to 13 are arrays of one length, the last two
+/// are all indexes and all frames, one after the other.
 ///
-/// What is inserted is cut out of the parameters behind the sort, which would otherwise copy all frames once more.
-///
-/// The answer has two kinds of rows, so that nothing has to be joined (without statistics the planner compares each with
-/// each): the fate of each batch whose queue has a log, and the queues of those that were stored.
+/// What is inserted is cut out of the parameters behind the sort, which would otherwise copy all frames once more. It says
+/// nothing about the others, since that would cost each append as much again as the rest of it: [`REFUSED`] does.
 const APPEND: &str = "
-WITH t AS MATERIALIZED (SELECT rmom_now() AS now),
-lk AS MATERIALIZED (
-    SELECT u.*, l.epoch AS current, l.deleted
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
-                $8::bigint[], $9::bigint[], $10::int[], $11::int[], $12::int[], $13::int[])
-         AS u (queue_id, epoch, first_offset, last_offset, previous, not_before, lifetime,
-               checksum, format, index_at, index_bytes, frames_at, frames_bytes)
-    JOIN log l ON l.queue_id = u.queue_id ORDER BY u.queue_id FOR SHARE OF l
-),
-f AS MATERIALIZED (
-    SELECT lk.*, greatest(t.now, lk.not_before, b.stored_at) AS stored_at,
-        CASE WHEN lk.deleted THEN 1
-             WHEN lk.current <> lk.epoch OR lk.current = 0 THEN 2
-             WHEN lk.first_offset <= greatest(s.trimmed_through, b.last_offset) THEN 3
-             WHEN s.trimmed_through < lk.first_offset - 1
-                  AND (b.first_offset, b.last_offset) IS DISTINCT FROM (lk.previous, lk.first_offset - 1) THEN 4
-             ELSE 0 END AS fate
-    FROM lk CROSS JOIN t
+INSERT INTO batch (queue_id, first_offset, last_offset, epoch, stored_at, expires_at, bytes, checksum, format,
+                   message_index, frames)
+SELECT queue_id, first_offset, last_offset, epoch, stored_at,
+    CASE WHEN lifetime IS NULL OR lifetime > 9223372036854775807 - stored_at THEN 9223372036854775807
+         ELSE stored_at + lifetime END,
+    frames_bytes, checksum, format,
+    substring($14::bytea FROM index_at FOR index_bytes), substring($15::bytea FROM frames_at FOR frames_bytes)
+FROM (
+    SELECT lk.*, greatest(rmom_now(), lk.not_before, b.stored_at) AS stored_at
+    FROM (
+        SELECT u.*, l.epoch AS current, l.deleted
+        FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[],
+                    $8::bigint[], $9::bigint[], $10::int[], $11::int[], $12::int[], $13::int[])
+             AS u (queue_id, epoch, first_offset, last_offset, previous, not_before, lifetime,
+                   checksum, format, index_at, index_bytes, frames_at, frames_bytes)
+        JOIN log l ON l.queue_id = u.queue_id ORDER BY u.queue_id FOR SHARE OF l
+    ) lk
     LEFT JOIN LATERAL (SELECT trimmed_through FROM log_state WHERE log_state.queue_id = lk.queue_id LIMIT 1) s ON true
     LEFT JOIN LATERAL (
         SELECT first_offset, last_offset, stored_at FROM batch WHERE batch.queue_id = lk.queue_id
         ORDER BY first_offset DESC LIMIT 1
     ) b ON true
-),
-ins AS (
-    INSERT INTO batch (queue_id, first_offset, last_offset, epoch, stored_at, expires_at, bytes, checksum, format,
-                       message_index, frames)
-    SELECT queue_id, first_offset, last_offset, epoch, stored_at,
-        CASE WHEN lifetime IS NULL OR lifetime > 9223372036854775807 - stored_at THEN 9223372036854775807
-             ELSE stored_at + lifetime END,
-        frames_bytes, checksum, format,
-        substring($14::bytea FROM index_at FOR index_bytes), substring($15::bytea FROM frames_at FOR frames_bytes)
-    FROM (SELECT * FROM f WHERE fate = 0 ORDER BY queue_id) f
-    ON CONFLICT DO NOTHING RETURNING queue_id
-)
-SELECT queue_id, fate::bigint AS fate, current AS epoch, stored_at FROM f
-UNION ALL SELECT queue_id, -1, 0, 0 FROM ins";
+    WHERE NOT lk.deleted AND lk.current = lk.epoch AND lk.current <> 0
+      AND lk.first_offset > greatest(s.trimmed_through, b.last_offset)
+      AND (s.trimmed_through >= lk.first_offset - 1
+           OR (b.first_offset, b.last_offset) IS NOT DISTINCT FROM (lk.previous, lk.first_offset - 1))
+) f
+ON CONFLICT DO NOTHING RETURNING queue_id, stored_at";
 
-const INSERTED: i64 = -1;
-const STORED: i64 = 0;
+/// Why batches were not stored. What it finds has become true by now, and nothing of it becomes untrue later: epochs only
+/// grow, and a batch that is there does not go away. A batch that could be stored by now was in conflict with something.
+const REFUSED: &str = "
+SELECT u.queue_id, l.epoch,
+    CASE WHEN l.deleted THEN 1
+         WHEN l.epoch <> u.epoch OR l.epoch = 0 THEN 2
+         WHEN u.first_offset > greatest(s.trimmed_through, b.last_offset) AND s.trimmed_through < u.first_offset - 1
+              AND (b.first_offset, b.last_offset) IS DISTINCT FROM (u.previous, u.first_offset - 1) THEN 4
+         ELSE 3 END::bigint AS fate
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS u (queue_id, epoch, first_offset, previous)
+JOIN log l ON l.queue_id = u.queue_id
+LEFT JOIN log_state s ON s.queue_id = u.queue_id
+LEFT JOIN LATERAL (
+    SELECT first_offset, last_offset FROM batch WHERE batch.queue_id = u.queue_id ORDER BY first_offset DESC LIMIT 1
+) b ON true";
+
 const DELETED: i64 = 1;
 const FENCED: i64 = 2;
 const CONFLICT: i64 = 3;
 const WENT_BACK: i64 = 4;
 
-/// What became of each batch of a group, from the rows that [`APPEND`] answered.
-fn appended(group: &[AppendBatch], rows: &[PgRow]) -> Result<Vec<Appended>, StoreError> {
-    let mut fates = BTreeMap::new();
-    let mut inserted = BTreeSet::new();
-    for row in rows {
-        let queue = column::queue_id(row, "queue_id")?;
-        let fate = match column::get::<_, i64>(row, "fate")? {
-            INSERTED => {
-                inserted.insert(queue);
-                continue;
-            }
-            STORED => Appended::Stored { stored_at: column::time(row, "stored_at")? },
+type Fates = BTreeMap<QueueId, Appended>;
+
+fn stored(rows: &[PgRow]) -> Result<Fates, StoreError> {
+    let stored =
+        |row| Ok((column::queue_id(row, "queue_id")?, Appended::Stored { stored_at: column::time(row, "stored_at")? }));
+    rows.iter().map(stored).collect()
+}
+
+fn refused(rows: &[PgRow]) -> Result<Fates, StoreError> {
+    let fate = |row| {
+        Ok(match column::get::<_, i64>(row, "fate")? {
             DELETED => Appended::Deleted,
             FENCED => Appended::Fenced { epoch: column::epoch(row, "epoch")? },
             CONFLICT => Appended::Conflict,
             WENT_BACK => Appended::WentBack,
             other => return Err(StoreError::Corrupt(format!("column fate holds {other}"))),
-        };
-        fates.insert(queue, fate);
-    }
-    let fate = |batch: &AppendBatch| match fates.get(&batch.queue) {
-        None => Appended::Deleted,
-        // The primary key had the last word.
-        Some(Appended::Stored { .. }) if !inserted.contains(&batch.queue) => Appended::Conflict,
-        Some(fate) => *fate,
+        })
     };
-    Ok(group.iter().map(fate).collect())
+    rows.iter().map(|row| Ok((column::queue_id(row, "queue_id")?, fate(row)?))).collect()
 }
 
 /// Byte strings one after the other, and where each begins (from 1) and how long it is.
@@ -356,9 +351,22 @@ impl Log for PostgresStore {
             .bind(indexes.bytes)
             .bind(frames.bytes);
         let mut session = self.pool.write().await?;
-        let rows = session.rows(statement).await?;
+        let mut fates = stored(&session.rows(statement).await?)?;
+        let left: Vec<&AppendBatch> = group.iter().filter(|batch| !fates.contains_key(&batch.queue)).collect();
+        if !left.is_empty() {
+            let numbers = |of: fn(&AppendBatch) -> i64| left.iter().map(|batch| of(batch)).collect::<Vec<_>>();
+            let statement = query(REFUSED)
+                .bind(numbers(|batch| batch.queue.as_i64()))
+                .bind(numbers(|batch| batch.epoch.as_i64()))
+                .bind(numbers(|batch| batch.first.as_i64()))
+                .bind(numbers(|batch| batch.previous.as_i64()));
+            // What is stored is stored, and this says nothing of it.
+            let rows = session.rows(statement).await.map_err(|error| StoreError::Unknown(error.to_string()))?;
+            fates.append(&mut refused(&rows)?);
+        }
         session.done();
-        appended(group, &rows)
+        // Whose fencing row is gone was deleted, and purged.
+        Ok(group.iter().map(|batch| fates.get(&batch.queue).copied().unwrap_or(Appended::Deleted)).collect())
     }
 
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {
