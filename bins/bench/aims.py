@@ -1,4 +1,4 @@
-"""What issue 5 asks for, and how far it is reached: computed from what was measured, round by round.
+"""What rmom aims at, and how far it is reached: computed from what was measured, round by round.
 
 Each check compares runs of the same round, so that what the machine did meanwhile is in both.
 """
@@ -109,7 +109,7 @@ QUEUES, SUBSCRIBERS = "10,000 queues of one channel", "10,000 subscribers"
 PERCENT = {"unit": "%"}
 AT_MOST = {"at_least": False}
 
-# Line by line as the issue has it.
+# In the order of the report.
 AIMS = {
     "durable stream push, one producer, 100 bytes": [
         Check("15 × RabbitMQ quorum", to("push-100", RABBIT, STORED), 15),

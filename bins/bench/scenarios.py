@@ -15,6 +15,8 @@ WARM_UP = 1
 WARM_UP_OF_MANY, SECONDS_OF_MANY = 4, 6
 # Messages in flight of each of them: a million in all.
 IN_FLIGHT_OF_MANY = 1000
+# What the Rust client has in flight, unless told otherwise.
+CLIENTS_IN_FLIGHT = 16_384
 # An idle system is measured for longer than others, to have something to see.
 IDLE_SECONDS = 10
 
@@ -178,7 +180,9 @@ SCENARIOS = {
         100,
         lambda sizes: {
             **_original("--in-flight", 256, *sizes),
-            **_limit(STREAM, lambda bench: bench.on(bench.tonic, "tonic-stream", *sizes)),
+            **_limit(
+                STREAM, lambda bench: bench.on(bench.tonic, "tonic-stream", "--in-flight", CLIENTS_IN_FLIGHT, *sizes)
+            ),
         },
     ),
     "push-1k": _pushes(1024, lambda _: {}),
