@@ -93,10 +93,9 @@ def markdown(results):
 def circumstances(results):
     """Settings, and what went wrong."""
     about = results.about
-    awake = "kept awake by work that gives way to any other" if about["cores_kept_awake"] else "left to sleep when idle"
     lines = [
         f"{len(results.rounds)} rounds on {about['date']}, each run {about['seconds']:g} s after {WARM_UP} s of warm-up, "
-        f"on {about['machine']}; cores {awake}.",
+        f"on {about['machine']}.",
         "",
         *(f"- {server}: {settings}." for server, settings in about["servers"].items()),
         "",

@@ -23,11 +23,10 @@ import sys
 import tempfile
 import time
 
-import awake
 import report
 import systems
 from results import Results, figure
-from scenarios import RELEASE, SCENARIOS, WARM_UP, Bench
+from scenarios import SCENARIOS, WARM_UP, Bench
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Seconds that a run may take beyond those that it measures.
@@ -150,7 +149,6 @@ def about(args, servers):
         "seconds": args.seconds,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}",
         "date": datetime.datetime.now(tz=datetime.timezone.utc).strftime("%Y-%m-%d"),
-        "cores_kept_awake": not args.let_cores_sleep,
         "servers": {f"{server.name} {server.version()}": server.settings for server in servers},
     }
 
@@ -177,10 +175,9 @@ def run(args):
                 server.start()
             results = Results(about(args, servers))
             progress = Progress(commands, args.rounds, args.seconds)
-            with awake.cores(RELEASE / "rmom-side-by-side", not args.let_cores_sleep):
-                for number in range(1, args.rounds + 1):
-                    results.rounds.append(one_round(number, commands, results.failures, progress))
-                    results.keep(args.keep)
+            for number in range(1, args.rounds + 1):
+                results.rounds.append(one_round(number, commands, results.failures, progress))
+                results.keep(args.keep)
         except KeyboardInterrupt:
             if not results or not results.rounds:
                 raise SystemExit("interrupted") from None
@@ -218,9 +215,6 @@ def main():
     parser.add_argument("--only", help=f"scenarios, separated by commas, of {', '.join(SCENARIOS)}")
     parser.add_argument("--no-build", action="store_true", help="use target/release as it is")
     parser.add_argument("--no-write", action="store_true", help="print, and leave docs/ alone")
-    parser.add_argument(
-        "--let-cores-sleep", action="store_true", help="do without the busy loops that keep the cores awake"
-    )
     parser.add_argument(
         "--keep", metavar="FILE", default=ROOT / "target" / "side-by-side.json", help="where each round is kept"
     )

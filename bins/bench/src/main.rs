@@ -4,7 +4,6 @@
 //! Each protocol is spoken by hand, with no library between the load and the socket: no client that people use is faster.
 //! Only gRPC is tonic's, as it is rmom's. Every message that is delivered is decoded and checked.
 
-mod awake;
 mod disk;
 mod grpc;
 mod load;
@@ -71,8 +70,6 @@ enum Command {
         #[arg(long, value_name = "URL")]
         database: String,
     },
-    /// Keeps all cores from sleeping, until it is killed or whoever started it is gone; start it under chrt --idle 0.
-    KeepAwake,
 }
 
 /// What to do with it.
@@ -152,7 +149,6 @@ fn run(command: &Command) -> Result<Option<Figures>, Error> {
         Command::TonicDeliver(target) => grpc::deliver::run(&target.at, &target.load_of(IN_FLIGHT, true)),
         Command::ServeTonic { at } => return grpc::serve::tonic(at).map(|()| None),
         Command::ServeOriginal { at, database } => return grpc::serve::original(at, database).map(|()| None),
-        Command::KeepAwake => return awake::run().map(|()| None),
     };
     figures.map(Some)
 }
