@@ -123,7 +123,7 @@ fn start<C, F: Future<Output = Exit>>(
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    match block_on(Threads::Server, run(config)) {
+    match block_on(Threads::LeaveOne, run(config)) {
         Ok(exit) => exit,
         Err(error) => {
             complain(error);

@@ -28,7 +28,11 @@ use crate::service::{Threads, block_on};
 #[must_use]
 pub fn run() -> u8 {
     let cli = Cli::parse();
-    let result = block_on(Threads::Client, dispatch(cli)).unwrap_or_else(|error| Err(CliError::unavailable(error)));
+    let threads = match &cli.command {
+        Command::Bench(args) => args.threads(),
+        _ => Threads::PerCore,
+    };
+    let result = block_on(threads, dispatch(cli)).unwrap_or_else(|error| Err(CliError::unavailable(error)));
     match result {
         Ok(()) => 0,
         Err(error) => {

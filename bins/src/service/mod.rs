@@ -53,21 +53,27 @@ pub(crate) fn port_of(authority: &str) -> u16 {
     authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
 }
 
-/// What the threads of a runtime are for.
+/// How many threads a runtime has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
     /// One for each core.
-    Client,
-    /// One less than there are cores, and at least one, unless `TOKIO_WORKER_THREADS` says otherwise. The kernel and, on small
-    /// machines, the database need a core as well, and a push crosses from thread to thread less often: with one thread on two
-    /// cores it takes a tenth less time and a third less CPU than with two, and rates do not suffer (docs/benchmarks.md).
-    Server,
+    PerCore,
+    /// One less than there are cores, and at least one: for servers, and for whatever loads a server that runs beside it. The
+    /// kernel and, on small machines, the database need a core as well, and a push crosses from thread to thread less often:
+    /// with one thread on two cores it takes a tenth less time and a third less of a broker's CPU than with two.
+    LeaveOne,
+    /// So many.
+    Exactly(NonZero<usize>),
 }
 
 impl Threads {
-    /// How many, if it is not left to tokio.
-    fn count(self, cores: usize) -> Option<usize> {
-        (self == Self::Server).then(|| cores.saturating_sub(1).max(1))
+    /// How many, if it is not left to tokio; `TOKIO_WORKER_THREADS` is stronger than what was not asked for by number.
+    fn count(self, cores: usize, is_set: bool) -> Option<usize> {
+        match self {
+            Self::Exactly(count) => Some(count.get()),
+            Self::LeaveOne if !is_set => Some(cores.saturating_sub(1).max(1)),
+            Self::LeaveOne | Self::PerCore => None,
+        }
     }
 }
 
@@ -78,9 +84,7 @@ impl Threads {
 pub fn block_on<T>(threads: Threads, future: impl Future<Output = T>) -> Result<T, StartError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    if let Some(count) = threads.count(cores)
-        && env::var_os("TOKIO_WORKER_THREADS").is_none()
-    {
+    if let Some(count) = threads.count(cores, env::var_os("TOKIO_WORKER_THREADS").is_some()) {
         builder.worker_threads(count);
     }
     let runtime = builder.enable_all().build().map_err(StartError::System)?;
@@ -116,9 +120,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_leaves_a_core_to_others() {
-        let counts = [1, 2, 3, 16].map(|cores| Threads::Server.count(cores));
+    fn a_core_is_left_to_others_unless_somebody_says_how_many_threads() {
+        let counts = [1, 2, 3, 16].map(|cores| Threads::LeaveOne.count(cores, false));
         assert_eq!(counts, [Some(1), Some(1), Some(2), Some(15)]);
-        assert_eq!(Threads::Client.count(16), None);
+        assert_eq!(Threads::LeaveOne.count(16, true), None);
+        assert_eq!(Threads::PerCore.count(16, false), None);
+        assert_eq!(Threads::Exactly(NonZero::new(3).unwrap()).count(16, true), Some(3));
     }
 }

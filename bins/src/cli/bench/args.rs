@@ -1,11 +1,14 @@
 //! The command line of `rmom bench`.
 
-use std::{str::FromStr, time::Duration};
+use std::{num::NonZero, str::FromStr, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 
 use super::payload::HEADER_BYTES;
-use crate::cli::{args::parse_duration, error::CliError};
+use crate::{
+    cli::{args::parse_duration, error::CliError},
+    service::Threads,
+};
 
 /// Longest run, so that nobody waits for ever, and no message expires before it is checked.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 60);
@@ -26,9 +29,23 @@ pub struct BenchArgs {
     /// Against what.
     #[command(flatten)]
     pub target: TargetArgs,
+    /// Threads of the load itself [default: one for each core; for push and latency one less, which leaves a core to the servers on the same machine].
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<NonZero<usize>>,
     /// What to measure.
     #[command(subcommand)]
     pub what: What,
+}
+
+impl BenchArgs {
+    /// Producers spend their time waiting, and with more threads than that they wait for a core. Subscribers decode.
+    pub(in crate::cli) fn threads(&self) -> Threads {
+        match (self.threads, &self.what) {
+            (Some(count), _) => Threads::Exactly(count),
+            (None, What::Push(_) | What::Latency(_)) => Threads::LeaveOne,
+            (None, What::Subscribe(_) | What::Failover(_) | What::Idle(_)) => Threads::PerCore,
+        }
+    }
 }
 
 /// A cluster of the run's own, instead of one that runs already.

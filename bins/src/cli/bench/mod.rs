@@ -19,6 +19,8 @@ mod resend;
 mod subscribe;
 mod usage;
 
+use tokio::runtime::Handle;
+
 use self::{
     args::{BenchArgs, What},
     env::Env,
@@ -37,7 +39,8 @@ pub(super) async fn run(managers: &[String], tls: &TlsArgs, args: BenchArgs, jso
     let brokers = if matches!(args.what, What::Failover(_)) { FAILOVER_BROKERS } else { 1 };
     // Whoever interrupts this is heard below: what is started has to be stopped.
     let mut env = Box::pin(Env::start(&args.target, brokers, managers, tls)).await?;
-    let target = env.own.as_ref().map(cluster::OwnCluster::settings).unwrap_or_default();
+    let mut target = env.own.as_ref().map(cluster::OwnCluster::settings).unwrap_or_default();
+    target.push(("threads of the load", Handle::current().metrics().num_workers().to_string()));
     let measured = tokio::select! {
         biased;
         _ = signals.next() => Err(CliError::interrupted()),
