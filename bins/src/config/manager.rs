@@ -407,6 +407,12 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_below_a_setting_does_not_set_it() {
+        let error = parse("", None, &[("RMOM_DATABASE__URL__X", "sqlite:x.db")]).unwrap_err();
+        assert!(error.contains("databases.rmom_manager.url: missing"), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let table = [
             (

@@ -160,12 +160,9 @@ impl<'r> Section<'r> {
         self.reader.overrides.borrow().contains_key(&self.path_of(key))
     }
 
-    /// True if `key` is set and not taken yet.
+    /// True if `key`, which is no section, is set and not taken yet.
     pub(super) fn has(&self, key: &str) -> bool {
-        let path = self.path_of(key);
-        let below = format!("{path}.");
-        self.map.get(key).is_some_and(|value| !value.is_null())
-            || self.reader.overrides.borrow().keys().any(|name| *name == path || name.starts_with(&below))
+        self.map.get(key).is_some_and(|value| !value.is_null()) || self.is_overridden(key)
     }
 
     /// The section `key`; an absent one is empty.
