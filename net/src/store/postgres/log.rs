@@ -34,7 +34,7 @@ type Tx<'a> = Session<'a, PostgresBackend>;
 /// are all indexes and all frames, one after the other.
 ///
 /// What is inserted is cut out of the parameters behind the sort, which would otherwise copy all frames once more. It says
-/// nothing about the others, since that would cost each append as much again as the rest of it: [`REFUSED`] does.
+/// nothing about the others, which would make every append a fifth dearer: [`REFUSED`] does.
 const APPEND: &str = "
 INSERT INTO batch (queue_id, first_offset, last_offset, epoch, stored_at, expires_at, bytes, checksum, format,
                    message_index, frames)
