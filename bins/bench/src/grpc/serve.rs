@@ -7,14 +7,14 @@ use rmom_net::serve::{
 };
 use rmom_proto::messages::message_stream_server::{MessageStreamServer, SERVICE_NAME};
 use sqlx::{Executor as _, PgPool, postgres::PgPoolOptions};
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::net::TcpListener;
 use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
 };
 
 use super::{deliver, service::Methods};
-use crate::load::Error;
+use crate::load::{Error, runtime};
 
 /// As the original's, but for a reference to a table of queues.
 const MESSAGES: &str = "
@@ -27,12 +27,12 @@ const CONNECTIONS: (u32, u32) = (2, 20);
 
 /// tonic, and nothing behind it.
 pub(crate) fn tonic(at: &str) -> Result<(), Error> {
-    Runtime::new()?.block_on(serve(at, Methods::new(None)))
+    runtime()?.block_on(serve(at, Methods::new(None)))
 }
 
 /// The original's shape: a unary call and a transaction for each message.
 pub(crate) fn original(at: &str, url: &str) -> Result<(), Error> {
-    Runtime::new()?.block_on(async {
+    runtime()?.block_on(async {
         let (min, max) = CONNECTIONS;
         let pool: PgPool = PgPoolOptions::new().min_connections(min).max_connections(max).connect(url).await?;
         pool.execute(MESSAGES).await?;

@@ -5,18 +5,18 @@ use std::collections::VecDeque;
 use rmom_proto::messages::{
     PushMessage, PushStreamMessages, PushStreamOpen, PushStreamRequest, push_stream_request::Request,
 };
-use tokio::{runtime::Runtime, sync::mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{QUEUE, connect, stream_endpoint, ttl_millis};
-use crate::load::{Clock, Error, Figures, Load, content};
+use crate::load::{Clock, Error, Figures, Load, content, runtime};
 
 /// Messages of a request, if so many may be in flight.
 const MESSAGES_OF_A_REQUEST: u64 = 100;
 
 /// One producer; it encodes with prost.
 pub(crate) fn run(at: &str, load: &Load) -> Result<Figures, Error> {
-    Runtime::new()?.block_on(async {
+    runtime()?.block_on(async {
         let some = load.in_flight.min(MESSAGES_OF_A_REQUEST);
         let most = load.in_flight / some;
         let (requests, receiver) = mpsc::channel(most as usize + 1);

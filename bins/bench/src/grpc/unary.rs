@@ -6,15 +6,15 @@ use std::sync::{
 };
 
 use rmom_proto::messages::{Push, message_stream_client::MessageStreamClient};
-use tokio::{runtime::Runtime, task::JoinSet};
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use super::{QUEUE, connect, endpoint, ttl_millis};
-use crate::load::{Clock, Error, Figures, Load, content, lock};
+use crate::load::{Clock, Error, Figures, Load, content, lock, runtime};
 
 /// As `rmom bench push --mode unary`: `in_flight` tasks over one connection, each with one call after the other.
 pub(crate) fn run(at: &str, load: &Load) -> Result<Figures, Error> {
-    Runtime::new()?.block_on(async {
+    runtime()?.block_on(async {
         let client = connect(&endpoint(at)?).await?;
         let run = Arc::new(Run {
             clock: Clock::start(*load),

@@ -13,6 +13,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
 
 pub(crate) use self::{
     push::{Credits, send_all},
@@ -37,6 +38,13 @@ pub(crate) enum Error {
     Broken { wanted: u64, found: u64 },
     #[error("{0}")]
     Other(String),
+}
+
+/// A runtime with one thread less than there are cores, at least one, as rmom's servers have it, and `rmom bench` for pushes:
+/// what is compared must not differ in that.
+pub(crate) fn runtime() -> Result<Runtime, Error> {
+    let threads = thread::available_parallelism()?.get().saturating_sub(1).max(1);
+    Ok(Builder::new_multi_thread().worker_threads(threads).enable_all().build()?)
 }
 
 /// What to do.

@@ -10,10 +10,9 @@ use std::{
 };
 
 use sqlx::{Connection as _, Executor as _, PgConnection, Row as _, query};
-use tokio::runtime::Runtime;
 
 use super::prepared;
-use crate::load::{Clock, Error, Figures, Load, content, header};
+use crate::load::{Clock, Error, Figures, Load, content, header, runtime};
 
 /// As people build it.
 const QUEUE: &str = "
@@ -28,7 +27,7 @@ const IDLE_PAUSE: Duration = Duration::from_millis(1);
 
 /// A row for each message, in a transaction of its own, over as many connections as messages are in flight.
 pub(crate) fn run(url: &str, load: &Load) -> Result<Figures, Error> {
-    Runtime::new()?.block_on(async {
+    runtime()?.block_on(async {
         let mut connection = prepared(url, QUEUE).await?;
         let clock = Clock::start(*load);
         let next = Arc::new(AtomicU64::new(0));
