@@ -7,10 +7,7 @@ use prost::Message as _;
 use rmom_proto::messages as wire;
 use uuid::Uuid;
 
-use crate::{
-    Error,
-    names::{NO_TOPIC, check_topic},
-};
+use crate::{Error, names::check_topic};
 
 /// Most headers of one message.
 pub const MAX_HEADERS: usize = 64;
@@ -128,24 +125,6 @@ impl Message {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&Bytes> {
         self.headers.iter().find(|header| header.name == name).map(|header| &header.value)
-    }
-
-    /// What is wrong is said in words.
-    pub(crate) fn from_wire(message: wire::Message) -> Result<Self, String> {
-        if message.offset == 0 {
-            return Err("a message without an offset".to_owned());
-        }
-        let Ok(id) = Uuid::parse_str(&message.id) else {
-            return Err(format!("a message whose id is no UUID: {:?}", message.id));
-        };
-        Ok(Self {
-            id,
-            offset: message.offset,
-            content: message.content,
-            topic: Some(message.topic).filter(|topic| !topic.is_empty() && topic != NO_TOPIC),
-            headers: message.headers.into_iter().map(|h| Header { name: h.name, value: h.value }).collect(),
-            ttl: (message.ttl_millis > 0).then(|| Duration::from_millis(message.ttl_millis)),
-        })
     }
 }
 

@@ -1,6 +1,8 @@
 //! Consumers: every message of a channel once, in order, whatever breaks.
 
+mod decode;
 mod position;
+mod stream;
 
 use std::{
     collections::BTreeMap,
@@ -13,11 +15,13 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, Stream};
-use rmom_proto::messages::{Message as WireMessage, SubscriptionRequest, message_stream_client::MessageStreamClient};
+use http::HeaderMap;
+use rmom_proto::messages::SubscriptionRequest;
 use tokio::time::{Instant, sleep};
-use tonic::{Streaming, metadata::MetadataMap};
 use tracing::{info, warn};
 use uuid::Uuid;
+
+use stream::{Ended, Messages};
 
 pub use position::{ParsePositionError, Position};
 
@@ -118,7 +122,7 @@ struct Seeker {
 /// A connection that delivers.
 struct Subscription {
     authority: String,
-    messages: Streaming<WireMessage>,
+    messages: Messages,
     queue_id: u64,
     epoch: u64,
     since: Instant,
@@ -233,28 +237,28 @@ impl Stream for Consumer {
 
 impl Subscription {
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Error>> {
-        Poll::Ready(match ready!(Pin::new(&mut self.messages).poll_next(cx)) {
-            Some(Ok(message)) => {
+        let ended = match ready!(self.messages.poll_message(cx)) {
+            Ok(message) => {
                 self.any = true;
-                Message::from_wire(message)
-                    .map_err(|reason| Error::Protocol { authority: self.authority.clone(), reason })
+                return Poll::Ready(Ok(message));
             }
-            Some(Err(status)) => Err(match Error::from_status(&self.authority, &status) {
-                // The decoder's: the broker's own errors have codes. The same message would come again.
-                Error::Call { status: tonic::Code::OutOfRange, message, .. } => Error::Refused {
-                    by: "this client".to_owned(),
-                    code: "MESSAGE_TOO_LARGE".to_owned(),
-                    message,
-                    details: BTreeMap::new(),
-                },
-                error => error,
-            }),
-            None => Err(Error::Call {
-                authority: self.authority.clone(),
-                status: tonic::Code::Unavailable,
-                message: "the broker ended the stream".to_owned(),
-            }),
-        })
+            Err(ended) => ended,
+        };
+        let authority = self.authority.clone();
+        Poll::Ready(Err(match ended {
+            Ended::Failed(status) => Error::from_status(&authority, &status),
+            Ended::Well => Error::Call { authority, status: tonic::Code::Unavailable, message: ended.to_string() },
+            // The same message would come again.
+            Ended::TooLarge { .. } => Error::Refused {
+                by: "this client".to_owned(),
+                code: "MESSAGE_TOO_LARGE".to_owned(),
+                message: ended.to_string(),
+                details: BTreeMap::new(),
+            },
+            Ended::CutOff | Ended::Compressed(_) | Ended::Malformed(_) => {
+                Error::Protocol { authority, reason: ended.to_string() }
+            }
+        }))
     }
 }
 
@@ -299,19 +303,19 @@ impl Seeker {
     async fn subscribe(&mut self, position: Option<Position>) -> Result<Subscription, Error> {
         let authority = self.route.find(&self.client).await?;
         let settings = self.client.settings();
-        let mut client = MessageStreamClient::new(self.client.dialer().channel(&authority)?)
-            .max_decoding_message_size(settings.max_message_bytes.saturating_add(DECODING_SLACK_BYTES));
         let request = SubscriptionRequest { channel_id: self.channel.to_string(), position: position.map(Into::into) };
+        let max_message_bytes = settings.max_message_bytes.saturating_add(DECODING_SLACK_BYTES);
         let after = settings.open_timeout;
-        let response = match tokio::time::timeout(after, client.subscribe_to_channel(request)).await {
-            Ok(Ok(response)) => response,
+        let opening = stream::subscribe(self.client.dialer().channel(&authority)?, &request, max_message_bytes);
+        let (headers, messages) = match tokio::time::timeout(after, opening).await {
+            Ok(Ok(opened)) => opened,
             Ok(Err(status)) => return Err(Error::from_status(&authority, &status)),
             Err(_) => {
                 let what = format!("subscribing at {authority}");
                 return Err(Error::DeadlineExceeded { what, after, sent: false });
             }
         };
-        let header = |name| number(response.metadata(), name);
+        let header = |name| number(&headers, name);
         let (Some(queue_id), Some(epoch)) = (header("rmom-queue-id"), header("rmom-epoch")) else {
             let reason = "a subscription without the headers rmom-queue-id and rmom-epoch".to_owned();
             return Err(Error::Protocol { authority, reason });
@@ -324,11 +328,10 @@ impl Seeker {
                 details: [("queue_id".to_owned(), queue_id.to_string())].into(),
             });
         }
-        let messages = response.into_inner();
         Ok(Subscription { authority, messages, queue_id, epoch, since: Instant::now(), any: false })
     }
 }
 
-fn number(headers: &MetadataMap, name: &str) -> Option<u64> {
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.parse().ok()
 }
