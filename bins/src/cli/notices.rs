@@ -13,7 +13,9 @@ use tracing::{
 };
 use tracing_subscriber::{
     Layer,
+    filter::Targets,
     layer::{Context, SubscriberExt as _},
+    registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
 
@@ -22,6 +24,9 @@ use crate::logging::filter;
 
 /// While a connection is down, this is how often the terminal hears of it.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Whose events are looked at: the client library's.
+const TARGET: &str = "rmom_client";
 
 /// With `RUST_LOG` everything it asks for; otherwise lost connections, in a line each.
 pub(super) fn start() {
@@ -39,10 +44,15 @@ pub(super) fn start() {
             .try_init(),
         Some(Err(error)) => {
             tell(format_args!("rmom: RUST_LOG cannot be read: {error}"));
-            registry.with(Notices::default()).try_init()
+            registry.with(notices()).try_init()
         }
-        None => registry.with(Notices::default()).try_init(),
+        None => registry.with(notices()).try_init(),
     };
+}
+
+/// Without a filter every span of the HTTP libraries would be kept as well, which took a third of a producer's time.
+fn notices<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
+    Notices::default().with_filter(Targets::new().with_target(TARGET, Level::WARN))
 }
 
 #[derive(Default)]
@@ -69,10 +79,6 @@ impl Visit for Retry {
 
 impl<S: Subscriber> Layer<S> for Notices {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let metadata = event.metadata();
-        if *metadata.level() != Level::WARN || !metadata.target().starts_with("rmom_client") {
-            return;
-        }
         let mut retry = Retry::default();
         event.record(&mut retry);
         // What ends a command is told by the command; only what is tried again would go unnoticed.
@@ -84,5 +90,23 @@ impl<S: Subscriber> Layer<S> for Notices {
             drop(told);
             tell(format_args!("rmom: connecting again: {error}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::level_filters::LevelFilter;
+
+    use super::*;
+
+    #[test]
+    fn what_nobody_is_told_is_not_even_made() {
+        let subscriber = tracing_subscriber::registry().with(notices());
+        assert_eq!(subscriber.max_level_hint(), Some(LevelFilter::WARN));
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(tracing::enabled!(target: "rmom_client::producer", Level::WARN));
+            assert!(!tracing::enabled!(target: "h2::client", Level::WARN));
+            assert!(tracing::trace_span!(target: "rmom_client", "a span").is_disabled());
+        });
     }
 }

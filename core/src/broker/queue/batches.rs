@@ -11,6 +11,11 @@ use crate::{
     model::{MessageId, Offset, ProducerId, ProducerKey, Sequence, limits::MAX_BATCH_BYTES},
 };
 
+/// A batch that has as many frame bytes ends with the push that filled it. Larger ones cost the store less a message, but hold
+/// everything that producers have in flight, who then wait for it, as the store waits for them: what is in flight has to be
+/// in several batches for producers, broker, and store to work at the same time. 512 KiB delivers as much, 4 MiB a third less.
+const ENOUGH_BYTES: usize = 256 << 10;
+
 /// Somebody who waits for a batch.
 pub(super) struct Waiter {
     pub(super) pushed: Pushed,
@@ -23,6 +28,8 @@ pub(super) struct Waiter {
 pub(super) struct Filling {
     builder: BatchBuilder,
     waiters: Vec<Waiter>,
+    /// What comes next goes into another one.
+    is_closed: bool,
 }
 
 /// A batch on its way to the store.
@@ -56,20 +63,27 @@ impl Batches {
     /// Encodes an accepted message into the last batch, or a new one, and returns its offset.
     pub(super) fn add(&mut self, key: ProducerKey, sequence: Sequence, id: MessageId, message: &NewMessage) -> Offset {
         let full = self.filling.back().is_none_or(|batch| {
-            batch.builder.len() >= self.max_messages
+            batch.is_closed
+                || batch.builder.len() >= self.max_messages
                 || batch.builder.frame_bytes() + encoded_len(message) > MAX_BATCH_BYTES
         });
         if full {
-            self.filling.push_back(Filling { builder: BatchBuilder::new(self.next), waiters: Vec::new() });
+            self.filling.push_back(Filling {
+                builder: BatchBuilder::new(self.next),
+                waiters: Vec::new(),
+                is_closed: false,
+            });
         }
         let last = self.filling.back_mut().expect("there is one, or it was just added");
         self.next = self.next.next();
         last.builder.push(key, sequence, id, message)
     }
 
-    /// Makes somebody wait for the last batch.
+    /// Makes somebody wait for the last batch, whose messages were the last ones of a run.
     pub(super) fn wait(&mut self, waiter: Waiter) {
-        self.filling.back_mut().expect("a message was just added").waiters.push(waiter);
+        let batch = self.filling.back_mut().expect("a message was just added");
+        batch.waiters.push(waiter);
+        batch.is_closed = batch.builder.frame_bytes() >= ENOUGH_BYTES;
     }
 
     /// Makes somebody wait for the batch that has a producer's message; gives the waiter back if none has it.
@@ -110,5 +124,56 @@ pub(super) fn offset_of(runs: &[Run], id: ProducerId, sequence: Sequence) -> Opt
 pub(super) fn answer(waiters: Vec<Waiter>, result: Result<(), &BrokerError>) {
     for waiter in waiters {
         let _ = waiter.reply.send(result.map(|()| waiter.pushed).map_err(Clone::clone));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn key() -> ProducerKey {
+        ProducerKey { id: ProducerId::new(Uuid::nil()), incarnation: 0 }
+    }
+
+    /// Adds a run of so many messages of so many bytes each.
+    fn add(batches: &mut Batches, messages: u64, bytes: usize) {
+        let message = NewMessage { content: vec![0; bytes].into(), ..NewMessage::default() };
+        for _ in 0..messages {
+            let sequence = Sequence::new(batches.next().get());
+            batches.add(key(), sequence, MessageId::new(Uuid::nil()), &message);
+        }
+        let pushed = Pushed { key: key(), through: Sequence::ZERO, offset: None, duplicates: 0 };
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        batches.wait(Waiter { pushed, reply: oneshot::channel().0, _permit: permit });
+    }
+
+    /// Messages and waiters of each batch.
+    fn sealed(mut batches: Batches) -> Vec<(u64, usize)> {
+        std::iter::from_fn(|| batches.seal()).map(|batch| (batch.encoded.messages(), batch.waiters.len())).collect()
+    }
+
+    #[test]
+    fn a_batch_ends_with_the_push_that_fills_it() {
+        let mut batches = Batches::new(Offset::ZERO, 1_000);
+        for _ in 0..5 {
+            add(&mut batches, 10, ENOUGH_BYTES / 20);
+        }
+        add(&mut batches, 1, 0);
+        assert_eq!(sealed(batches), [(20, 2), (20, 2), (11, 2)]);
+    }
+
+    #[test]
+    fn a_push_that_is_larger_is_divided_at_the_limits_only() {
+        let mut batches = Batches::new(Offset::ZERO, 1_000);
+        add(&mut batches, 900, 1_000);
+        add(&mut batches, 1, 0);
+        add(&mut batches, 1_005, 0);
+        assert!(900 * 1_000 > ENOUGH_BYTES);
+        assert_eq!(sealed(batches), [(900, 1), (1_000, 1), (6, 1)]);
     }
 }
