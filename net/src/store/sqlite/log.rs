@@ -21,10 +21,9 @@ struct Fence {
     epoch: Epoch,
     deleted: bool,
     trimmed_through: Offset,
-    /// First and last offset and time of the last batch; zero if there is none.
+    /// First and last offset of the last batch; zero if there is none.
     last_first: Offset,
     last: Offset,
-    last_stored_at: StoreTime,
 }
 
 impl Fence {
@@ -33,8 +32,7 @@ impl Fence {
             .row(
                 query(
                     "SELECT l.epoch, l.deleted, s.trimmed_through, coalesce(b.first_offset, 0) AS first_offset, \
-                     coalesce(b.last_offset, 0) AS last_offset, coalesce(b.stored_at, 0) AS stored_at \
-                     FROM log l JOIN log_state s ON s.queue_id = l.queue_id LEFT JOIN batch b ON \
+                     coalesce(b.last_offset, 0) AS last_offset FROM log l JOIN log_state s ON s.queue_id = l.queue_id LEFT JOIN batch b ON \
                      b.queue_id = l.queue_id AND b.first_offset = \
                      (SELECT max(first_offset) FROM batch WHERE queue_id = ?1) \
                      WHERE l.queue_id = ?1",
@@ -49,26 +47,28 @@ impl Fence {
                 trimmed_through: column::offset(&row, "trimmed_through")?,
                 last_first: column::offset(&row, "first_offset")?,
                 last: column::offset(&row, "last_offset")?,
-                last_stored_at: column::time(&row, "stored_at")?,
             })
         })
         .transpose()
     }
 
-    /// What is to become of a batch; none: it is to be stored.
-    fn refuses(&self, batch: &AppendBatch) -> Option<Appended> {
+    /// Why a batch was not stored.
+    fn refuses(&self, batch: &AppendBatch) -> Result<Appended, StoreError> {
         if self.deleted {
-            return Some(Appended::Deleted);
+            return Ok(Appended::Deleted);
         }
         if self.epoch != batch.epoch || self.epoch == Epoch::ZERO {
-            return Some(Appended::Fenced { epoch: self.epoch });
+            return Ok(Appended::Fenced { epoch: self.epoch });
         }
         if batch.first <= self.last.max(self.trimmed_through) {
-            return Some(Appended::Conflict);
+            return Ok(Appended::Conflict);
         }
         let before = Offset::new(batch.first.get() - 1);
         let follows = self.last_first == batch.previous && self.last == before;
-        (!follows && self.trimmed_through < before).then_some(Appended::WentBack)
+        if follows || self.trimmed_through >= before {
+            return Err(StoreError::Corrupt(format!("a batch of queue {} could not be entered", batch.queue)));
+        }
+        Ok(Appended::WentBack)
     }
 }
 
@@ -91,31 +91,57 @@ fn header(row: &SqliteRow) -> Result<BatchHeader, StoreError> {
     })
 }
 
-async fn insert(tx: &mut Tx<'_>, batch: &AppendBatch, stored_at: StoreTime) -> Result<(), StoreError> {
-    let expires_at = batch.lifetime_millis.map_or(StoreTime::NEVER, |millis| stored_at.plus_millis(millis));
-    let body = tx
-        .row(query("INSERT INTO body (frames) VALUES (?1) RETURNING id").bind(&*batch.frames))
-        .await?
-        .ok_or_else(|| StoreError::Corrupt("frames were entered and are not there".into()))?;
-    tx.rows(
-        query(
-            "INSERT INTO batch (queue_id, first_offset, last_offset, epoch, format, stored_at, expires_at, bytes, \
-             checksum, body, message_index) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+/// Stores a batch if [`Fence::refuses`] has nothing against it, and then answers with its time. Two statements that go to
+/// SQLite's thread together, since each way there and back takes longer than most statements do.
+macro_rules! store {
+    ($before:literal, $after:literal) => {
+        concat!(
+            $before,
+            "INSERT INTO body (frames) SELECT ?1 FROM log l JOIN log_state s ON s.queue_id = l.queue_id \
+             LEFT JOIN batch b ON b.queue_id = l.queue_id AND b.first_offset = \
+             (SELECT max(first_offset) FROM batch WHERE queue_id = ?2) \
+             WHERE l.queue_id = ?2 AND l.deleted = 0 AND l.epoch = ?3 AND l.epoch <> 0 \
+             AND ?4 > max(s.trimmed_through, coalesce(b.last_offset, 0)) AND (s.trimmed_through >= ?4 - 1 \
+             OR (coalesce(b.first_offset, 0) = ?5 AND coalesce(b.last_offset, 0) = ?4 - 1)); \
+             INSERT INTO batch (queue_id, first_offset, last_offset, epoch, format, stored_at, expires_at, bytes, \
+             checksum, body, message_index) \
+             SELECT ?2, ?4, ?6, ?3, ?7, t.stored_at, \
+             CASE WHEN ?8 IS NULL OR ?8 > 9223372036854775807 - t.stored_at THEN 9223372036854775807 \
+             ELSE t.stored_at + ?8 END, ?9, ?10, last_insert_rowid(), ?11 \
+             FROM (SELECT max(?12, coalesce((SELECT stored_at FROM batch WHERE queue_id = ?2 \
+             ORDER BY first_offset DESC LIMIT 1), 0)) AS stored_at) t WHERE changes() = 1 RETURNING stored_at",
+            $after
         )
+    };
+}
+
+/// Within a transaction.
+const STORE: &str = store!("", "");
+/// As a transaction of its own, which commits also if there is nothing to store.
+const STORE_ALONE: &str = store!("BEGIN IMMEDIATE; ", "; COMMIT");
+
+/// None: it was not stored.
+async fn store(
+    session: &mut Tx<'_>,
+    sql: &'static str,
+    batch: &AppendBatch,
+    now: StoreTime,
+) -> Result<Option<Appended>, StoreError> {
+    let statement = query(sql)
+        .bind(&*batch.frames)
         .bind(batch.queue.as_i64())
-        .bind(batch.first.as_i64())
-        .bind(batch.last.as_i64())
         .bind(batch.epoch.as_i64())
+        .bind(batch.first.as_i64())
+        .bind(batch.previous.as_i64())
+        .bind(batch.last.as_i64())
         .bind(i64::from(batch.format))
-        .bind(stored_at.as_i64())
-        .bind(expires_at.as_i64())
+        .bind(batch.lifetime_millis.map(|millis| i64::try_from(millis).unwrap_or(i64::MAX)))
         .bind(i64::try_from(batch.frames.len()).unwrap_or(i64::MAX))
         .bind(i64::from(batch.checksum))
-        .bind(column::get::<_, i64>(&body, "id")?)
-        .bind(&*batch.index),
-    )
-    .await?;
-    Ok(())
+        .bind(&*batch.index)
+        .bind(now.max(batch.not_before).as_i64());
+    let row = session.row(statement).await?;
+    row.map(|row| Ok(Appended::Stored { stored_at: column::time(&row, "stored_at")? })).transpose()
 }
 
 /// Removes up to `limit` expired batches of one queue, oldest first. Returns what went, and the end of the last of them.
@@ -317,19 +343,21 @@ impl Log for SqliteStore {
 
     async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {
         check_group(group)?;
+        if let [batch] = group {
+            // Nobody else has a transaction meanwhile, so this is the time of this one.
+            let mut session = self.writer.write().await?;
+            if let Some(stored) = store(&mut session, STORE_ALONE, batch, self.clock.now()).await? {
+                session.done();
+                return Ok(vec![stored]);
+            }
+            session.done();
+        }
         let (mut tx, now) = self.begin().await?;
         let mut answers = Vec::with_capacity(group.len());
         for batch in group {
-            let answer = match Fence::read(&mut tx, batch.queue).await? {
-                None => Appended::Deleted,
-                Some(fence) => match fence.refuses(batch) {
-                    Some(refused) => refused,
-                    None => {
-                        let stored_at = now.max(batch.not_before).max(fence.last_stored_at);
-                        insert(&mut tx, batch, stored_at).await?;
-                        Appended::Stored { stored_at }
-                    }
-                },
+            let answer = match store(&mut tx, STORE, batch, now).await? {
+                Some(stored) => stored,
+                None => Fence::read(&mut tx, batch.queue).await?.map_or(Ok(Appended::Deleted), |f| f.refuses(batch))?,
             };
             answers.push(answer);
         }
