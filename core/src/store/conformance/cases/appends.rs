@@ -53,7 +53,7 @@ pub async fn what_was_appended_is_read_back(harness: &dyn Harness) {
     assert_eq!(writer.try_append(first.clone()).await, Appended::Stored { stored_at: now });
     let second = AppendBatch { index: Bytes::new(), lifetime_millis: Some(0), ..writer.batch(1) };
     assert_eq!(writer.try_append(second.clone()).await, Appended::Stored { stored_at: now });
-    let third = writer.batch(2);
+    let third = AppendBatch { lifetime_millis: Some(u64::MAX), ..writer.batch(2) };
     assert_eq!(writer.try_append(third.clone()).await, Appended::Stored { stored_at: now });
     let century = now.plus_millis(u64::try_from(MAX_TTL.as_millis()).unwrap());
     let expected =
