@@ -50,7 +50,7 @@ pub(super) fn start() {
     };
 }
 
-/// Without a filter every span of the HTTP libraries would be kept as well, which took a third of a producer's time.
+/// Without a filter every span of the HTTP libraries would be kept as well, which took a third of the CPU of unary pushes.
 fn notices<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
     Notices::default().with_filter(Targets::new().with_target(TARGET, Level::WARN))
 }

@@ -13,7 +13,7 @@ use crate::{
 
 /// A batch that has as many frame bytes ends with the push that filled it. Larger ones cost the store less a message, but hold
 /// everything that producers have in flight, who then wait for it, as the store waits for them: what is in flight has to be
-/// in several batches for producers, broker, and store to work at the same time. 512 KiB delivers as much, 4 MiB a third less.
+/// in several batches for producers, broker, and store to work at the same time. 512 KiB delivers as much, 4 MiB a quarter less.
 const ENOUGH_BYTES: usize = 256 << 10;
 
 /// Somebody who waits for a batch.

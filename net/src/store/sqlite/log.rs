@@ -32,7 +32,8 @@ impl Fence {
             .row(
                 query(
                     "SELECT l.epoch, l.deleted, s.trimmed_through, coalesce(b.first_offset, 0) AS first_offset, \
-                     coalesce(b.last_offset, 0) AS last_offset FROM log l JOIN log_state s ON s.queue_id = l.queue_id LEFT JOIN batch b ON \
+                     coalesce(b.last_offset, 0) AS last_offset \
+                     FROM log l JOIN log_state s ON s.queue_id = l.queue_id LEFT JOIN batch b ON \
                      b.queue_id = l.queue_id AND b.first_offset = \
                      (SELECT max(first_offset) FROM batch WHERE queue_id = ?1) \
                      WHERE l.queue_id = ?1",
