@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use rmom_core::{
-    broker::BrokerSettings,
+    broker::{BrokerSettings, Tuning},
     model::{BrokerAddr, limits},
 };
 use serde::Serialize;
@@ -164,6 +164,7 @@ impl BrokerConfig {
             max_subscriptions: self.max_subscriptions,
             max_store_reads: self.max_store_reads,
             max_lookups_per_second: self.max_lookups_per_second,
+            tuning: Tuning::default(),
             addr: BrokerAddr { host: self.external_host.clone(), port: external_port },
         }
     }

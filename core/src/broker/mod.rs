@@ -38,7 +38,7 @@ pub use api::{
 };
 use parking_lot::RwLock;
 pub use push::PushSession;
-pub use settings::BrokerSettings;
+pub use settings::{BrokerSettings, Tuning};
 pub use subscription::Subscription;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;

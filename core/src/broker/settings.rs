@@ -39,6 +39,42 @@ pub struct BrokerSettings {
     pub max_store_reads: usize,
     /// Looking up unknown queues and channels in the store: at most so many a second.
     pub max_lookups_per_second: u32,
+    /// What no operator has to know.
+    pub tuning: Tuning,
+}
+
+/// The sizes of a broker's steps. They are no configuration: the defaults are right for all, and only simulations change
+/// them, in order to meet in a short run what else takes days.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// The producers are saved after so many batches, which bounds what an activation has to read.
+    pub snapshot_every: u64,
+    /// Batches that one call of the store removes, so that none takes long.
+    pub trim_batches: u32,
+    /// Headers of batches that one call of the store reads.
+    pub header_page: u32,
+    /// Trimming looks again at least so often, in case the store's clock runs faster than ours.
+    pub longest_sleep: Duration,
+    /// A batch that has as many frame bytes ends with the push that filled it. Larger ones cost the store less a message, but
+    /// hold everything that producers have in flight, who then wait for it, as the store waits for them: what is in flight has
+    /// to be in several batches for producers, broker, and store to work at the same time. 512 KiB delivers as much, 4 MiB a
+    /// quarter less.
+    pub enough_bytes: usize,
+    /// Bytes that a subscriber reads from the store at a time when it is behind the cache.
+    pub page_bytes: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            snapshot_every: 1_000,
+            trim_batches: 1_000,
+            header_page: 1_000,
+            longest_sleep: Duration::from_secs(60),
+            enough_bytes: 256 << 10,
+            page_bytes: 1 << 20,
+        }
+    }
 }
 
 impl BrokerSettings {
@@ -62,6 +98,7 @@ impl BrokerSettings {
             max_subscriptions: 20_000,
             max_store_reads: 4,
             max_lookups_per_second: 1_000,
+            tuning: Tuning::default(),
         }
     }
 }

@@ -25,9 +25,6 @@ use crate::{
     ports::StoreError,
 };
 
-/// Bytes that a subscriber reads from the store at a time when it is behind the cache.
-const PAGE_BYTES: usize = 1 << 20;
-
 /// A subscription. Dropping it ends it.
 pub struct Subscription {
     context: Arc<Context>,
@@ -196,7 +193,8 @@ impl Subscription {
         let _permit = self.reads.acquire().await.map_err(|_| BrokerError::ShuttingDown)?;
         count(&self.shared.counters.store_reads, 1);
         mark!(FellBackToStore);
-        let stored = self.context.within(self.context.store.read(self.shared.id, self.after, PAGE_BYTES)).await?;
+        let page = self.context.settings.tuning.page_bytes;
+        let stored = self.context.within(self.context.store.read(self.shared.id, self.after, page)).await?;
         // What lies beyond is durable, too, but nobody here knows it yet: an append whose answer is on its way, or lost, or
         // another owner's. A client with such a position would come back to a broker that ends before it.
         mark!(StoreAheadOfBroker if stored.iter().any(|batch| batch.header.last > end));

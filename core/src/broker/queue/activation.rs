@@ -15,9 +15,6 @@ use crate::{
 /// First and longest wait between attempts to reach a store that fails.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// Batch headers read at a time.
-const HEADERS: u32 = 1_000;
-
 /// Why a queue cannot be served here.
 #[derive(Debug)]
 pub(super) enum Refusal {
@@ -99,7 +96,7 @@ impl Actor {
             batches_since_snapshot: 0,
             next_expiry: stats.next_expiry,
             producers,
-            batches: Batches::new(end, self.context.settings.max_batch_messages),
+            batches: Batches::new(end, &self.context.settings),
             openings: Vec::new(),
         })
     }
@@ -160,7 +157,8 @@ impl Actor {
         let mut producers = Producers::restore(snapshot, tail.incarnations.clone()).map_err(corrupt)?;
         let mut after = tail.producers.as_ref().map_or(Offset::ZERO, |(through, _)| *through);
         loop {
-            let headers = self.context.within(self.context.store.headers(self.shared.id, after, HEADERS)).await?;
+            let page = self.context.settings.tuning.header_page;
+            let headers = self.context.within(self.context.store.headers(self.shared.id, after, page)).await?;
             let Some(last) = headers.last() else { return Ok(producers) };
             after = last.last;
             mark!(HeadersRead);

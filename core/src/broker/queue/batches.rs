@@ -6,15 +6,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{Pushed, recovery::Recovery};
 use crate::{
-    broker::{BrokerError, NewMessage},
+    broker::{BrokerError, BrokerSettings, NewMessage},
     frame::{BatchBuilder, Encoded, Run, encoded_len},
     model::{MessageId, Offset, ProducerId, ProducerKey, Sequence, limits::MAX_BATCH_BYTES},
 };
-
-/// A batch that has as many frame bytes ends with the push that filled it. Larger ones cost the store less a message, but hold
-/// everything that producers have in flight, who then wait for it, as the store waits for them: what is in flight has to be
-/// in several batches for producers, broker, and store to work at the same time. 512 KiB delivers as much, 4 MiB a quarter less.
-const ENOUGH_BYTES: usize = 256 << 10;
 
 /// Somebody who waits for a batch.
 pub(super) struct Waiter {
@@ -47,12 +42,19 @@ pub(super) struct Batches {
     next: Offset,
     /// Most messages of a batch.
     max_messages: usize,
+    /// See [`Tuning::enough_bytes`](crate::broker::Tuning).
+    enough_bytes: usize,
 }
 
 impl Batches {
     /// Nothing accepted yet; the first message gets the offset after `end`.
-    pub(super) fn new(end: Offset, max_messages: usize) -> Self {
-        Self { filling: VecDeque::new(), next: end.next(), max_messages }
+    pub(super) fn new(end: Offset, settings: &BrokerSettings) -> Self {
+        Self {
+            filling: VecDeque::new(),
+            next: end.next(),
+            max_messages: settings.max_batch_messages,
+            enough_bytes: settings.tuning.enough_bytes,
+        }
     }
 
     /// The offset that the next accepted message gets.
@@ -83,7 +85,7 @@ impl Batches {
     pub(super) fn wait(&mut self, waiter: Waiter) {
         let batch = self.filling.back_mut().expect("a message was just added");
         batch.waiters.push(waiter);
-        batch.is_closed = batch.builder.frame_bytes() >= ENOUGH_BYTES;
+        batch.is_closed = batch.builder.frame_bytes() >= self.enough_bytes;
     }
 
     /// Makes somebody wait for the batch that has a producer's message; gives the waiter back if none has it.
@@ -135,6 +137,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::{broker::Tuning, model::BrokerAddr};
+
+    /// Batches of a queue that is empty, of at most 1,000 messages each.
+    fn batches() -> Batches {
+        let settings = BrokerSettings::new(BrokerAddr { host: "broker".into(), port: 1 });
+        Batches::new(Offset::ZERO, &BrokerSettings { max_batch_messages: 1_000, ..settings })
+    }
 
     fn key() -> ProducerKey {
         ProducerKey { id: ProducerId::new(Uuid::nil()), incarnation: 0 }
@@ -159,9 +168,9 @@ mod tests {
 
     #[test]
     fn a_batch_ends_with_the_push_that_fills_it() {
-        let mut batches = Batches::new(Offset::ZERO, 1_000);
+        let mut batches = batches();
         for _ in 0..5 {
-            add(&mut batches, 10, ENOUGH_BYTES / 20);
+            add(&mut batches, 10, Tuning::default().enough_bytes / 20);
         }
         add(&mut batches, 1, 0);
         assert_eq!(sealed(batches), [(20, 2), (20, 2), (11, 2)]);
@@ -169,11 +178,11 @@ mod tests {
 
     #[test]
     fn a_push_that_is_larger_is_divided_at_the_limits_only() {
-        let mut batches = Batches::new(Offset::ZERO, 1_000);
+        let mut batches = batches();
         add(&mut batches, 900, 1_000);
         add(&mut batches, 1, 0);
         add(&mut batches, 1_005, 0);
-        const { assert!(900 * 1_000 > ENOUGH_BYTES) };
+        assert!(900 * 1_000 > Tuning::default().enough_bytes);
         assert_eq!(sealed(batches), [(900, 1), (1_000, 1), (6, 1)]);
     }
 }

@@ -14,15 +14,6 @@ use crate::{
     ports::{LogError, StoreError, Trim, Trimmed},
 };
 
-/// Batches removed by one call of the store, so that none takes long.
-const BATCHES: u32 = 1_000;
-
-/// The producers are saved after so many batches, which bounds what an activation has to read.
-const SNAPSHOT_EVERY: u64 = 1_000;
-
-/// Wakes up at least so often, in case the store's clock runs faster than ours.
-const LONGEST_SLEEP: std::time::Duration = std::time::Duration::from_secs(60);
-
 type Call = Pin<Box<dyn Future<Output = Result<Trimmed, LogError>> + Send>>;
 
 /// The trimming of one queue: at most one call of the store at a time, beside the appends.
@@ -58,10 +49,10 @@ impl Trimming {
             // The call is fenced, which is what they wait for.
             return self.not_before;
         }
-        if log.batches_since_snapshot >= SNAPSHOT_EVERY {
+        if log.batches_since_snapshot >= context.settings.tuning.snapshot_every {
             return self.next;
         }
-        let wait = log.next_expiry.since(context.clock.at_least()).min(LONGEST_SLEEP);
+        let wait = log.next_expiry.since(context.clock.at_least()).min(context.settings.tuning.longest_sleep);
         self.next.max(Instant::now() + wait)
     }
 
@@ -94,7 +85,7 @@ impl Trimming {
                 depth.bytes = depth.bytes.saturating_sub(trimmed.bytes);
                 depth.oldest = trimmed.oldest.or((log.end > through).then_some(log.last_stored_at));
                 drop(depth);
-                if trimmed.batches == u64::from(BATCHES) {
+                if trimmed.batches == u64::from(context.settings.tuning.trim_batches) {
                     self.next = Instant::now();
                 }
                 Ok(())
@@ -125,7 +116,8 @@ fn start(context: &Arc<Context>, shared: &Shared, log: &mut Log) -> (Call, Offse
     let through = log.end;
     let now = context.clock.at_least();
     let producers = log.producers.snapshot(through, now, context.settings.producer_retention);
-    let trim = Trim { queue: shared.id, epoch: log.epoch, producers, through, limit: BATCHES };
+    let limit = context.settings.tuning.trim_batches;
+    let trim = Trim { queue: shared.id, epoch: log.epoch, producers, through, limit };
     let context = context.clone();
     let call = Box::pin(async move {
         let timeout = context.settings.store_timeout;
