@@ -12,4 +12,5 @@ pub mod frame;
 pub mod manager;
 pub mod model;
 pub mod ports;
+pub mod repeat;
 pub mod store;

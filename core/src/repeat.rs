@@ -1,0 +1,125 @@
+//! Logging a thing that keeps happening: once, and then at growing intervals.
+//!
+//! A fault that lasts would else write a line for each attempt, and the log would say little and hide the rest.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+/// The first interval in which nothing more is said.
+pub const FIRST_SILENCE: Duration = Duration::from_secs(10);
+/// The longest; it is also how long a thing must not have happened to be news again.
+pub const LONGEST_SILENCE: Duration = Duration::from_secs(600);
+
+/// Decides when to say again what was said before. One for each kind of thing; it takes a few bytes and never grows.
+///
+/// ```ignore
+/// if let Some(times) = self.refusals.happened() {
+///     tracing::warn!(times, "connection refused: max_connections");
+/// }
+/// ```
+#[derive(Debug, Default)]
+pub struct Repeat {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Times that it happened since it was last said.
+    unsaid: u64,
+    said: Option<Said>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    last_happened: Instant,
+    at: Instant,
+    silence: Duration,
+}
+
+impl Repeat {
+    /// The thing happened. If it is to be said now: how often it happened since it was last said, this time included.
+    pub fn happened(&self) -> Option<u64> {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        state.unsaid += 1;
+        let silence = match &mut state.said {
+            Some(said) => {
+                let quiet = now.duration_since(said.last_happened);
+                said.last_happened = now;
+                if quiet >= LONGEST_SILENCE {
+                    FIRST_SILENCE
+                } else if now.duration_since(said.at) < said.silence {
+                    return None;
+                } else {
+                    (said.silence * 2).min(LONGEST_SILENCE)
+                }
+            }
+            None => FIRST_SILENCE,
+        };
+        state.said = Some(Said { last_happened: now, at: now, silence });
+        Some(std::mem::take(&mut state.unsaid))
+    }
+
+    /// It is over: the next time is news. True if it had been said, so that its end is worth a line too.
+    pub fn over(&self) -> bool {
+        let mut state = self.state.lock();
+        state.unsaid = 0;
+        state.said.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_said_once_and_then_at_growing_intervals() {
+        let repeat = Repeat::default();
+        let begun = Instant::now();
+        let mut said = Vec::new();
+        for _ in 0..3_600 {
+            if let Some(times) = repeat.happened() {
+                said.push((begun.elapsed().as_secs(), times));
+            }
+            advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(
+            said,
+            [
+                (0, 1),
+                (10, 10),
+                (30, 20),
+                (70, 40),
+                (150, 80),
+                (310, 160),
+                (630, 320),
+                (1_230, 600),
+                (1_830, 600),
+                (2_430, 600),
+                (3_030, 600)
+            ]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_its_end_or_a_long_quiet_time_it_is_news() {
+        let repeat = Repeat::default();
+        assert_eq!(repeat.happened(), Some(1));
+        assert_eq!(repeat.happened(), None);
+        assert!(repeat.over());
+        assert!(!repeat.over());
+        assert_eq!(repeat.happened(), Some(1));
+        advance(FIRST_SILENCE).await;
+        assert_eq!(repeat.happened(), Some(1));
+        advance(FIRST_SILENCE).await;
+        assert_eq!(repeat.happened(), None);
+        advance(LONGEST_SILENCE).await;
+        assert_eq!(repeat.happened(), Some(2));
+        advance(FIRST_SILENCE).await;
+        assert_eq!(repeat.happened(), Some(1), "the intervals begin anew");
+    }
+}
