@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -28,6 +28,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
+
+use crate::metrics::Lane;
 
 /// Connections at once, unless set otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
@@ -82,9 +84,20 @@ pub struct ServeStats {
     accepted: AtomicU64,
     refused: AtomicU64,
     accept_errors: AtomicU64,
+    store: OnceLock<Vec<Arc<Lane>>>,
 }
 
 impl ServeStats {
+    /// From now on its metrics tell how long calls of this process' store wait; once.
+    pub fn watch_store(&self, lanes: &[Arc<Lane>]) {
+        let _ = self.store.set(lanes.to_vec());
+    }
+
+    /// Those that [`ServeStats::watch_store`] was given.
+    pub fn store(&self) -> &[Arc<Lane>] {
+        self.store.get().map_or(&[], Vec::as_slice)
+    }
+
     /// Connections now.
     pub fn open(&self) -> usize {
         self.open.load(Relaxed)

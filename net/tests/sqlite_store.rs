@@ -285,3 +285,34 @@ async fn damaged_content_is_called_corrupt() {
     let error = store.queues().await.unwrap_err();
     assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("label")), "{error:?}");
 }
+
+/// There is one connection that writes; a lease waits for the write that runs, and one more.
+#[tokio::test]
+async fn a_lease_does_not_wait_for_the_writes_that_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    let owner = claimed(SqliteOptions::new(folder.path().join("rmom.db"))).await;
+    let store = Arc::new(owner.store);
+    let (broker, run) = (store.brokers().await.unwrap()[0].id, Incarnation::new(Uuid::from_u128(1)));
+    let done = Arc::new(AtomicU32::new(0));
+    let mut writes = tokio::task::JoinSet::new();
+    for n in 0..200 {
+        let (store, done) = (Arc::clone(&store), Arc::clone(&done));
+        writes.spawn(async move {
+            let label = QueueLabel::parse(&format!("queue-{n}")).unwrap();
+            let create = CreateQueue { label, assignee: None, request: Uuid::from_u128(100 + n) };
+            store.create_queue(&create).await.unwrap();
+            done.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+    let waiting = || store.lanes().iter().find(|lane| lane.name() == "writes").unwrap().waiting();
+    while waiting() < 150 {
+        tokio::task::yield_now().await;
+    }
+    let before = done.load(Ordering::SeqCst);
+    store.renew_broker(broker, run, std::time::Duration::from_secs(3)).await.unwrap();
+    let passed = done.load(Ordering::SeqCst) - before;
+    assert!(passed <= 3, "{passed} writes went before the lease");
+    while let Some(written) = writes.join_next().await {
+        written.unwrap();
+    }
+}

@@ -43,7 +43,7 @@ async fn start_and_run(config: BrokerConfig) -> Result<Exit, StartError> {
             tracing::info!(signal, "stopped while waiting for the database");
             return Ok(Exit::Ok);
         }
-        store = store::open(&config.database, Duration::from_millis(config.store_timeout_millis), &ready) => store?,
+        store = store::open(&config.database, Duration::from_millis(config.store_timeout_millis), &ready, &stats) => store?,
     };
     let (broker, core) = Broker::spawn(settings, store, Arc::new(OsEntropy));
     node.set_core(core);

@@ -43,7 +43,7 @@ async fn start_and_run(config: ManagerConfig) -> Result<Exit, StartError> {
             tracing::info!(signal, "stopped while waiting for the database");
             return Ok(Exit::Ok);
         }
-        store = store::open(database, Duration::from_millis(config.store_timeout_millis), &ready) => store?,
+        store = store::open(database, Duration::from_millis(config.store_timeout_millis), &ready, &stats) => store?,
     };
     let control = Arc::new(GrpcControl::new(transports.connect));
     let (manager, core) = Manager::spawn(config.settings(), store, control, Arc::new(OsEntropy));

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rmom_core::ports::Store;
 use rmom_net::{
     clock::SystemClock,
+    serve::ServeStats,
     store::{OpenError, PostgresOptions, PostgresStore, SqliteOptions, SqliteStore},
 };
 use tokio::time::sleep;
@@ -23,10 +24,11 @@ pub(super) async fn open(
     config: &DatabaseConfig,
     call_timeout: Duration,
     ready: &Ready,
+    stats: &ServeStats,
 ) -> Result<Arc<dyn Store>, OpenError> {
     let mut pause = BACKOFF.0;
     loop {
-        match attempt(config, call_timeout).await {
+        match attempt(config, call_timeout, stats).await {
             Ok(store) => return Ok(store),
             Err(error @ OpenError::Unreachable { .. }) => {
                 tracing::warn!(%error, retry_in = ?pause, "waiting for the database");
@@ -39,11 +41,17 @@ pub(super) async fn open(
     }
 }
 
-async fn attempt(config: &DatabaseConfig, call_timeout: Duration) -> Result<Arc<dyn Store>, OpenError> {
+async fn attempt(
+    config: &DatabaseConfig,
+    call_timeout: Duration,
+    stats: &ServeStats,
+) -> Result<Arc<dyn Store>, OpenError> {
     match &config.url {
         DatabaseUrl::Sqlite(file) => {
             let options = SqliteOptions { migrate: config.migrate, call_timeout, ..SqliteOptions::new(file) };
-            Ok(Arc::new(SqliteStore::open(options, Arc::new(SystemClock)).await?))
+            let store = SqliteStore::open(options, Arc::new(SystemClock)).await?;
+            stats.watch_store(store.lanes());
+            Ok(Arc::new(store))
         }
         DatabaseUrl::Postgres(url) => {
             let defaults = PostgresOptions::new(url.reveal());
@@ -65,7 +73,9 @@ async fn attempt(config: &DatabaseConfig, call_timeout: Duration) -> Result<Arc<
                 idle_in_transaction_timeout: call_timeout,
                 ..defaults
             };
-            Ok(Arc::new(PostgresStore::connect(options).await?))
+            let store = PostgresStore::connect(options).await?;
+            stats.watch_store(store.lanes());
+            Ok(Arc::new(store))
         }
     }
 }

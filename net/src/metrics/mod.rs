@@ -4,8 +4,10 @@
 
 mod broker;
 mod manager;
+mod store;
 mod text;
 
 pub use broker::{MAX_LISTED_SUBSCRIBERS, broker};
 pub use manager::{manager, manager_metrics};
+pub use store::{Lane, Wait};
 pub use text::{Kind, TEXT_FORMAT, Text};

@@ -87,6 +87,7 @@ pub(super) fn serving(text: &mut Text, connections: &ServeStats) {
     text.single(Kind::Counter, "rmom_connections_refused_total", help, connections.refused());
     let help = "Failures to accept a connection.";
     text.single(Kind::Counter, "rmom_accept_errors_total", help, connections.accept_errors());
+    super::store::store(text, connections.store());
 }
 
 fn escape(page: &mut String, text: &str) {

@@ -8,11 +8,13 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rmom_core::ports::StoreError;
-use sqlx::{Connection, Database, Executor, IntoArguments, query::Query};
+use sqlx::{AssertSqlSafe, Connection, Database, Executor, IntoArguments, query::Query};
 use tokio::{
-    sync::{Semaphore, SemaphorePermit},
+    sync::{AcquireError, Semaphore, SemaphorePermit},
     time::{Instant, error::Elapsed, timeout_at},
 };
+
+use crate::metrics::Lane;
 
 /// A connection that rested for longer is tried before it is used, so that a server's restart costs no unknown write.
 const TRY_AFTER: Duration = Duration::from_millis(500);
@@ -65,11 +67,25 @@ struct Resting<B: Backend> {
     since: Instant,
 }
 
+/// What is counted of a pool's lanes.
+pub(super) struct Lanes {
+    /// Whose callers wait for nobody but each other, and one more.
+    pub(super) first: Arc<Lane>,
+    /// Everybody else's.
+    pub(super) second: Arc<Lane>,
+}
+
 /// The pool.
+///
+/// Whoever finds all connections busy waits in one of two lanes. The first lane waits for a connection. The second waits at the
+/// turnstile, which lets one caller at a time join the first. So a caller of the first lane, which is there for leases, waits
+/// for one caller of the second at most, however many there are.
 pub(super) struct Pool<B: Backend> {
     backend: Arc<B>,
     limits: PoolLimits,
     permits: Semaphore,
+    turnstile: Semaphore,
+    lanes: Lanes,
     /// The one that rested last is used next.
     resting: Mutex<Vec<Resting<B>>>,
 }
@@ -82,19 +98,24 @@ impl<B: Backend> fmt::Debug for Pool<B> {
 
 impl<B: Backend> Pool<B> {
     /// An empty pool.
-    pub(super) fn new(backend: Arc<B>, limits: PoolLimits) -> Self {
+    pub(super) fn new(backend: Arc<B>, limits: PoolLimits, lanes: Lanes) -> Self {
         let permits = Semaphore::new(limits.max_connections.max(1));
-        Self { backend, limits, permits, resting: Mutex::new(Vec::new()) }
+        Self { backend, limits, permits, turnstile: Semaphore::new(1), lanes, resting: Mutex::new(Vec::new()) }
     }
 
     /// Takes a connection for reads outside a transaction.
     pub(super) async fn read(&self) -> Result<Session<'_, B>, StoreError> {
-        self.session(false).await
+        self.session(false, false).await
     }
 
     /// Takes a connection for one write outside a transaction.
     pub(super) async fn write(&self) -> Result<Session<'_, B>, StoreError> {
-        self.session(true).await
+        self.session(true, false).await
+    }
+
+    /// As [`Pool::write`], in the first lane.
+    pub(super) async fn write_first(&self) -> Result<Session<'_, B>, StoreError> {
+        self.session(true, true).await
     }
 
     /// Closes all resting connections.
@@ -103,9 +124,9 @@ impl<B: Backend> Pool<B> {
         drop(dropped);
     }
 
-    async fn session(&self, may_commit: bool) -> Result<Session<'_, B>, StoreError> {
+    async fn session(&self, may_commit: bool, first: bool) -> Result<Session<'_, B>, StoreError> {
         let deadline = Instant::now() + self.limits.call_timeout;
-        let permit = timeout_at(deadline, self.permits.acquire())
+        let permit = timeout_at(deadline, self.permit(first))
             .await
             .map_err(|_| {
                 StoreError::Unavailable(format!(
@@ -116,6 +137,18 @@ impl<B: Backend> Pool<B> {
             .map_err(|_| StoreError::Unavailable("the store is closed".into()))?;
         let conn = self.connection(deadline).await?;
         Ok(Session { pool: self, conn: Some(conn), _permit: permit, deadline, may_commit })
+    }
+
+    async fn permit(&self, first: bool) -> Result<SemaphorePermit<'_>, AcquireError> {
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let lane = if first { &self.lanes.first } else { &self.lanes.second };
+        let wait = lane.wait();
+        let _turn = if first { None } else { Some(self.turnstile.acquire().await?) };
+        let permit = self.permits.acquire().await?;
+        wait.ended();
+        Ok(permit)
     }
 
     async fn connection(&self, deadline: Instant) -> Result<Conn<B>, StoreError> {
@@ -200,6 +233,18 @@ where
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {
         self.may_commit = true;
         self.command("COMMIT").await?;
+        self.done();
+        Ok(())
+    }
+
+    /// Carries out statements without parameters and commits, in one message: whatever they lock is locked while the server
+    /// works, and never while it waits for a client. Gives the connection back.
+    pub(super) async fn commit_with(mut self, statements: &str) -> Result<(), StoreError> {
+        self.may_commit = true;
+        // Our own text; what varies in it are numbers.
+        let sql = AssertSqlSafe(format!("{statements}; COMMIT"));
+        let answer = timeout_at(self.deadline, sqlx::raw_sql(sql).execute(connection::<B>(&mut self.conn))).await;
+        self.judge(answer)?;
         self.done();
         Ok(())
     }

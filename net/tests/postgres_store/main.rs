@@ -1,6 +1,7 @@
 //! The PostgreSQL store: the conformance suite, and what is PostgreSQL's own.
 
 mod faults;
+mod leases;
 mod opening;
 mod stress;
 mod support;

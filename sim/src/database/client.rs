@@ -25,7 +25,7 @@ use super::{
         Mode::{self, Change, Share},
         Row, RowsOf,
     },
-    pool::Pool,
+    pool::{LEASE_CONNECTIONS, MAX_CONNECTIONS, Pool},
     rpc::{Call, Kind},
 };
 
@@ -33,6 +33,8 @@ use super::{
 pub(crate) struct RemoteStore {
     database: Database,
     pool: Pool,
+    /// For leases alone.
+    leases: Pool,
     /// The host's name, for the minutes.
     host: String,
 }
@@ -46,7 +48,7 @@ impl fmt::Debug for RemoteStore {
 impl RemoteStore {
     /// No connection yet.
     pub(crate) fn new(database: Database, host: String) -> Self {
-        Self { database, pool: Pool::new(), host }
+        Self { database, pool: Pool::new(MAX_CONNECTIONS), leases: Pool::new(LEASE_CONNECTIONS), host }
     }
 
     #[cfg(test)]
@@ -61,10 +63,20 @@ impl RemoteStore {
         rows: RowsOf,
         run: impl FnOnce(&mut Disk, StoreTime) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.call_over(&self.pool, kind, rows, run).await
+    }
+
+    async fn call_over<T: Send + 'static>(
+        &self,
+        pool: &Pool,
+        kind: Kind,
+        rows: RowsOf,
+        run: impl FnOnce(&mut Disk, StoreTime) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
         let answer = Arc::new(Mutex::new(None));
         let place = answer.clone();
         let run = Box::new(move |disk: &mut Disk, now: StoreTime| *place.lock() = Some(run(disk, now)));
-        self.pool.call(&self.database.0.calls, Call { kind, rows, run }).await?;
+        pool.call(&self.database.0.calls, Call { kind, rows, run }).await?;
         let answer = answer.lock().take();
         Ok(answer.expect("the database says that it is done after it is"))
     }
@@ -84,6 +96,16 @@ impl RemoteStore {
         run: impl FnOnce(&mut Disk, StoreTime) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         self.call(Kind::Statement, Box::new(rows), run).await
+    }
+
+    /// A write of a lease.
+    async fn lease<T: Send + 'static>(
+        &self,
+        kind: Kind,
+        rows: impl Fn(&State) -> Vec<(Row, Mode)> + Send + Sync + 'static,
+        run: impl FnOnce(&mut Disk, StoreTime) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.call_over(&self.leases, kind, Box::new(rows), run).await
     }
 
     /// A transaction that writes.
@@ -114,7 +136,7 @@ impl Catalog for RemoteStore {
             let known = state.brokers().into_iter().find(|broker| broker.addr == host);
             known.map(|broker| (Row::Broker(broker.id), Change)).into_iter().collect()
         };
-        self.statement(rows, move |disk, now| disk.register_broker(now, &register)).await?
+        self.lease(Kind::Statement, rows, move |disk, now| disk.register_broker(now, &register)).await?
     }
 
     async fn renew_broker(
@@ -124,12 +146,16 @@ impl Catalog for RemoteStore {
         lease: Duration,
     ) -> Result<Renewal, RenewError> {
         let rows = move |_: &State| vec![(Row::Broker(broker), Change)];
-        self.statement(rows, move |disk, now| disk.state_mut().renew_broker(now, broker, incarnation, lease)).await?
+        self.lease(Kind::Statement, rows, move |disk, now| {
+            disk.state_mut().renew_broker(now, broker, incarnation, lease)
+        })
+        .await?
     }
 
     async fn retire_broker(&self, broker: BrokerId, incarnation: Incarnation) -> Result<(), RenewError> {
         let rows = move |_: &State| vec![(Row::Broker(broker), Change)];
-        self.statement(rows, move |disk, now| disk.state_mut().retire_broker(now, broker, incarnation)).await?
+        self.lease(Kind::Statement, rows, move |disk, now| disk.state_mut().retire_broker(now, broker, incarnation))
+            .await?
     }
 
     async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<bool, StoreError> {
@@ -210,12 +236,12 @@ impl Catalog for RemoteStore {
 
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {
         let rows = |_: &State| vec![(Row::Leader, Change)];
-        self.transaction(rows, move |disk, now| disk.state_mut().lead(now, manager, lease)).await
+        self.lease(Kind::Transaction, rows, move |disk, now| disk.state_mut().lead(now, manager, lease)).await
     }
 
     async fn resign(&self, manager: ManagerId) -> Result<(), StoreError> {
         let rows = |_: &State| vec![(Row::Leader, Change)];
-        self.statement(rows, move |disk, now| disk.state_mut().resign(now, manager)).await
+        self.lease(Kind::Statement, rows, move |disk, now| disk.state_mut().resign(now, manager)).await
     }
 }
 
@@ -223,9 +249,7 @@ impl Catalog for RemoteStore {
 impl Log for RemoteStore {
     async fn claim(&self, claim: &Claim) -> Result<Claimed, ClaimError> {
         let claim = *claim;
-        let rows = move |_: &State| {
-            vec![(Row::Queue(claim.queue), Share), (Row::Log(claim.queue), Change), (Row::Broker(claim.broker), Share)]
-        };
+        let rows = move |_: &State| vec![(Row::Queue(claim.queue), Share), (Row::Log(claim.queue), Change)];
         self.transaction(rows, move |disk, now| disk.claim(now, &claim)).await?
     }
 

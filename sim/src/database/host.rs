@@ -8,8 +8,9 @@
 //! locks as they are once it has them, nobody sees work before its commit, and here all statements of a transaction come
 //! just before it. What other courses add is that a statement reads, somebody else commits, and only then it commits. That
 //! changes nothing by which our writes decide: it lies in rows that they lock (`client.rs` names them, after production's
-//! SQL), or, for appends and trims, in batches that only the owner of the epoch changes, one write at a time. It can shift
-//! two answers that promise nothing more exact: where a channel with the start "latest" begins while somebody pushes, and
+//! SQL), or, for appends and trims, in batches that only the owner of the epoch changes, one write at a time. A claim reads
+//! the broker's run without a lock: one that registers after that, and before the claim commits, fences it with its own claim. It
+//! can shift two answers that promise nothing more exact: where a channel with the start "latest" begins while somebody pushes, and
 //! the limits on how many queues and channels there are.
 
 use std::{io, time::Duration};

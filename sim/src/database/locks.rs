@@ -34,7 +34,8 @@ pub(super) enum Row {
     LogState(QueueId),
     /// The managers' leader lease.
     Leader,
-    /// A broker: its lease and generation. Last, and for the shortest time, since renewals wait for it.
+    /// A broker: its lease and generation. Last, and for the shortest time, since renewals wait for it; production locks it in
+    /// the message that commits.
     Broker(BrokerId),
 }
 

@@ -17,7 +17,9 @@ use super::{
 use crate::SimNet;
 
 // As in `PostgresOptions::new`.
-const MAX_CONNECTIONS: usize = 8;
+pub(super) const MAX_CONNECTIONS: usize = 8;
+/// Those that only leases use; as in production's PostgreSQL store.
+pub(super) const LEASE_CONNECTIONS: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that rested for longer is tried before it is used, so that a restart costs no unknown write.
@@ -31,14 +33,16 @@ struct Resting {
 
 /// The connections of one process.
 pub(super) struct Pool {
+    connections: usize,
     permits: Semaphore,
     /// The one that rested last is used next.
     resting: Mutex<Vec<Resting>>,
 }
 
 impl Pool {
-    pub(super) fn new() -> Self {
-        Self { permits: Semaphore::new(MAX_CONNECTIONS), resting: Mutex::default() }
+    /// So many connections at once, none yet.
+    pub(super) fn new(connections: usize) -> Self {
+        Self { connections, permits: Semaphore::new(connections), resting: Mutex::default() }
     }
 
     /// Has the database carry out a call.
@@ -56,7 +60,7 @@ impl Pool {
     }
 
     async fn session(&self, deadline: Instant) -> Result<Session<'_>, StoreError> {
-        let busy = || StoreError::Unavailable(format!("all {MAX_CONNECTIONS} connections were busy"));
+        let busy = || StoreError::Unavailable(format!("all {} connections were busy", self.connections));
         let permit = timeout_at(deadline, self.permits.acquire()).await.map_err(|_| busy())?.map_err(|_| busy())?;
         let io = self.connection(deadline).await?;
         Ok(Session { pool: self, io: Some(io), _permit: permit, deadline })

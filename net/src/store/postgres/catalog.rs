@@ -1,7 +1,9 @@
 //! Brokers, queues, channels and leadership in PostgreSQL.
 //!
 //! Rows are locked in one order everywhere: queue, log, log_state, channel, brokers by id. The brokers come last, because
-//! a broker's row is also what its lease renewals wait for.
+//! a broker's row is also what its lease renewals wait for, and are locked by the message that commits ([`bump_and_commit`]):
+//! no client that is slow, or was stopped, holds a lease up. Nothing shares such a row: PostgreSQL lets new sharers join
+//! those that are there, past a renewal that waits.
 
 use std::time::Duration;
 
@@ -80,18 +82,22 @@ fn millis(lease: Duration) -> i64 {
     i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Bumps the generations of some brokers, in order of id; returns how many there are.
-async fn bump(tx: &mut Tx<'_>, brokers: Vec<i64>) -> Result<usize, StoreError> {
-    let rows = tx
-        .rows(
-            query(
-                "WITH l AS MATERIALIZED (SELECT id FROM broker WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE) \
-                 UPDATE broker b SET generation = generation + 1 FROM l WHERE b.id = l.id RETURNING b.id",
-            )
-            .bind(brokers),
-        )
-        .await?;
-    Ok(rows.len())
+/// Bumps the generations of some brokers, in order of id, and commits, all in one message to the server.
+async fn bump_and_commit(tx: Tx<'_>, brokers: impl IntoIterator<Item = i64>) -> Result<(), StoreError> {
+    let brokers: Vec<String> = brokers.into_iter().map(|broker| broker.to_string()).collect();
+    if brokers.is_empty() {
+        return tx.commit().await;
+    }
+    let brokers = brokers.join(", ");
+    tx.commit_with(&format!(
+        "WITH l AS MATERIALIZED (SELECT id FROM broker WHERE id IN ({brokers}) ORDER BY id FOR NO KEY UPDATE) \
+         UPDATE broker b SET generation = generation + 1 FROM l WHERE b.id = l.id"
+    ))
+    .await
+}
+
+async fn is_registered(tx: &mut Tx<'_>, broker: BrokerId) -> Result<bool, StoreError> {
+    Ok(tx.row(query("SELECT 1 FROM broker WHERE id = $1").bind(broker.as_i64())).await?.is_some())
 }
 
 async fn queue_in(tx: &mut Tx<'_>, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
@@ -131,7 +137,7 @@ impl Catalog for PostgresStore {
     async fn register_broker(&self, register: &Register) -> Result<Registration, RegisterError> {
         let Register { addr, incarnation, replaces, lease } = register;
         let row = self
-            .change(
+            .change_lease(
                 query(
                     "WITH t AS MATERIALIZED (SELECT rmom_now() AS now) \
                      INSERT INTO broker (host, port, incarnation, state, lease_until, generation, renewals) \
@@ -171,7 +177,7 @@ impl Catalog for PostgresStore {
         lease: Duration,
     ) -> Result<Renewal, RenewError> {
         let row = self
-            .change(
+            .change_lease(
                 query(
                     "UPDATE broker SET lease_until = rmom_now() + $3, renewals = renewals + 1 \
                      WHERE id = $1 AND incarnation = $2 RETURNING generation, renewals, state, lease_until - $3 AS now",
@@ -192,7 +198,7 @@ impl Catalog for PostgresStore {
 
     async fn retire_broker(&self, broker: BrokerId, incarnation: Incarnation) -> Result<(), RenewError> {
         let row = self
-            .change(
+            .change_lease(
                 query(
                     "UPDATE broker SET state = $3, lease_until = rmom_now() WHERE id = $1 AND incarnation = $2 \
                      RETURNING id",
@@ -303,13 +309,13 @@ impl Catalog for PostgresStore {
         )
         .await?;
         if let Some(broker) = create.assignee
-            && bump(&mut tx, vec![broker.as_i64()]).await? == 0
+            && !is_registered(&mut tx, broker).await?
         {
             tx.rollback().await?;
             return Err(CreateQueueError::NoSuchBroker(broker));
         }
         let record = queue_in(&mut tx, id).await?;
-        tx.commit().await?;
+        bump_and_commit(tx, create.assignee.map(BrokerId::as_i64)).await?;
         Ok(record.ok_or_else(|| StoreError::Corrupt("a queue was entered and is not there".into()))?)
     }
 
@@ -341,21 +347,18 @@ impl Catalog for PostgresStore {
             tx.rollback().await?;
             return Err(AssignError::Changed);
         };
+        if !is_registered(&mut tx, to).await? {
+            tx.rollback().await?;
+            return Err(AssignError::NoSuchBroker(to));
+        }
         tx.rows(
             query("UPDATE queue SET assignee = $2, assignment = assignment + 1 WHERE id = $1")
                 .bind(queue.as_i64())
                 .bind(to.as_i64()),
         )
         .await?;
-        let mut brokers = vec![to.as_i64()];
-        brokers.extend(from.filter(|&from| from != to.as_i64()));
-        let wanted = brokers.len();
-        if bump(&mut tx, brokers).await? < wanted {
-            tx.rollback().await?;
-            return Err(AssignError::NoSuchBroker(to));
-        }
         let record = queue_in(&mut tx, queue).await?;
-        tx.commit().await?;
+        bump_and_commit(tx, [to.as_i64()].into_iter().chain(from)).await?;
         record.ok_or(AssignError::Changed)
     }
 
@@ -379,8 +382,7 @@ impl Catalog for PostgresStore {
         // Waits for appends under way; none lands afterwards.
         tx.rows(query("UPDATE log SET deleted = true WHERE queue_id = $1").bind(queue.as_i64())).await?;
         tx.rows(query("DELETE FROM channel WHERE queue_id = $1").bind(queue.as_i64())).await?;
-        bump(&mut tx, assignee.into_iter().collect()).await?;
-        tx.commit().await?;
+        bump_and_commit(tx, assignee).await?;
         Ok(true)
     }
 
@@ -459,13 +461,13 @@ impl Catalog for PostgresStore {
             tx.rollback().await?;
             return Ok(false);
         };
-        bump(&mut tx, column::get::<_, Option<i64>>(&row, "assignee")?.into_iter().collect()).await?;
-        tx.commit().await?;
+        let assignee: Option<i64> = column::get(&row, "assignee")?;
+        bump_and_commit(tx, assignee).await?;
         Ok(true)
     }
 
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = self.begin_lease().await?;
         // The row is locked first, so that whoever waited reads the clock afterwards.
         tx.rows(query("SELECT id FROM leader FOR UPDATE")).await?;
         let row = tx
@@ -493,7 +495,7 @@ impl Catalog for PostgresStore {
 
     async fn resign(&self, manager: ManagerId) -> Result<(), StoreError> {
         let statement = query("UPDATE leader SET lease_until = rmom_now() WHERE manager = $1");
-        self.change(statement.bind(manager.uuid())).await.map(drop)
+        self.change_lease(statement.bind(manager.uuid())).await.map(drop)
     }
 }
 

@@ -272,53 +272,50 @@ pub(super) async fn end(session: &mut Tx<'_>, queue: QueueId) -> Result<LogTail,
 impl Log for PostgresStore {
     async fn claim(&self, claim: &Claim) -> Result<Claimed, ClaimError> {
         let mut tx = self.begin().await?;
-        let queue = tx
-            .row(query("SELECT assignee FROM queue WHERE id = $1 AND NOT deleted FOR SHARE").bind(claim.queue.as_i64()))
-            .await?;
-        let Some(queue) = queue else {
-            tx.rollback().await?;
-            return Err(ClaimError::Deleted);
-        };
-        // Waits for appends under way.
-        let log = tx
+        // The assignment first, which then stands; then the log, for which appends under way are waited for.
+        let row = tx
             .row(
                 query(
-                    "SELECT epoch, claim, rmom_now() AS now FROM log WHERE queue_id = $1 AND NOT deleted \
-                     FOR NO KEY UPDATE",
+                    "SELECT q.assignee, l.epoch, l.claim, l.now FROM \
+                     (SELECT id, assignee FROM queue WHERE id = $1 AND NOT deleted FOR SHARE) q, \
+                     LATERAL (SELECT epoch, claim, rmom_now() AS now FROM log WHERE queue_id = q.id AND NOT deleted \
+                     FOR NO KEY UPDATE) l",
                 )
                 .bind(claim.queue.as_i64()),
             )
             .await?;
-        let Some(log) = log else {
+        let Some(row) = row else {
             tx.rollback().await?;
             return Err(ClaimError::Deleted);
         };
-        let (epoch, store_time) = (column::epoch(&log, "epoch")?, column::time(&log, "now")?);
+        let (epoch, store_time) = (column::epoch(&row, "epoch")?, column::time(&row, "now")?);
         // Made again, a claim that is still the latest answers as before, whatever has been assigned since.
-        if column::get::<_, Option<Uuid>>(&log, "claim")? == Some(claim.claim.uuid()) {
+        if column::get::<_, Option<Uuid>>(&row, "claim")? == Some(claim.claim.uuid()) {
             tx.rollback().await?;
             return Ok(Claimed { epoch, store_time });
         }
-        tx.rows(
-            query("UPDATE log SET epoch = $2, claim = $3 WHERE queue_id = $1")
+        // The broker's row, which its lease renewals wait for, is read and not locked. That is enough, because this statement
+        // begins once the log's row is locked. Another run of the broker is registered before it claims. Either this
+        // sees it, and the claim fails; or it was registered later, its claim has yet to come, waits for the log's row, and
+        // fences whatever this one creates.
+        let updated = tx
+            .row(
+                query(
+                    "UPDATE log SET epoch = $2, claim = $3 WHERE queue_id = $1 \
+                     AND EXISTS (SELECT 1 FROM broker WHERE id = $4 AND incarnation = $5) RETURNING epoch",
+                )
                 .bind(claim.queue.as_i64())
                 .bind(epoch.next().as_i64())
-                .bind(claim.claim.uuid()),
-        )
-        .await?;
-        // Last and shortest, since the broker's lease renewals wait for it.
-        let broker = tx
-            .row(
-                query("SELECT 1 FROM broker WHERE id = $1 AND incarnation = $2 FOR SHARE")
-                    .bind(claim.broker.as_i64())
-                    .bind(claim.incarnation.uuid()),
+                .bind(claim.claim.uuid())
+                .bind(claim.broker.as_i64())
+                .bind(claim.incarnation.uuid()),
             )
             .await?;
-        if broker.is_none() {
+        if updated.is_none() {
             tx.rollback().await?;
             return Err(ClaimError::Replaced);
         }
-        if column::get::<_, Option<i64>>(&queue, "assignee")? != Some(claim.broker.as_i64()) {
+        if column::get::<_, Option<i64>>(&row, "assignee")? != Some(claim.broker.as_i64()) {
             tx.rollback().await?;
             return Err(ClaimError::NotAssignee);
         }

@@ -24,8 +24,9 @@ use self::backend::{PostgresBackend, Server, SessionTimeouts};
 use super::{
     OpenError,
     migrate::Schema,
-    pool::{Pool, PoolLimits, Session},
+    pool::{Lanes, Pool, PoolLimits, Session},
 };
+use crate::metrics::Lane;
 
 type Statement = Query<'static, Postgres, PgArguments>;
 
@@ -51,6 +52,8 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
 const OLDEST_SERVER: i64 = 130_000;
 /// How long a migration may take, waiting for another process that migrates included.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// Connections that only leases use, beyond `max_connections`: one for whoever renews, one in case that it hangs.
+const LEASE_CONNECTIONS: usize = 2;
 /// How often connecting is tried again while the server starts or stops, within `connect_timeout`.
 const RETRY_CONNECT: Duration = Duration::from_millis(100);
 
@@ -69,7 +72,7 @@ pub struct PostgresOptions {
     pub allow_unsafe_durability: bool,
     /// Connections that are kept, however long they rest. Default: 2.
     pub min_connections: usize,
-    /// Most connections at once, appends and everything else together. Default: 8.
+    /// Most connections at once for all but leases, which have two of their own. Default: 8.
     pub max_connections: usize,
     /// Deadline of opening a connection. Default: 2 s.
     pub connect_timeout: Duration,
@@ -116,6 +119,10 @@ impl PostgresOptions {
 #[derive(Debug)]
 pub struct PostgresStore {
     pool: Pool<PostgresBackend>,
+    /// For the leases of brokers and of the leading manager alone: whatever occupies the other connections, for however long,
+    /// does not look like the death of their holder.
+    leases: Pool<PostgresBackend>,
+    lanes: Vec<Arc<Lane>>,
 }
 
 impl PostgresStore {
@@ -148,7 +155,21 @@ impl PostgresStore {
             idle_timeout: options.idle_timeout,
             call_timeout: options.call_timeout,
         };
-        Ok(Self { pool: Pool::new(Arc::new(backend), limits) })
+        let backend = Arc::new(backend);
+        let (work, leases) = (Lane::new("work"), Lane::new("leases"));
+        let lanes = |lane: &Arc<Lane>| Lanes { first: Arc::clone(lane), second: Arc::clone(lane) };
+        let lease_limits = PoolLimits { min_connections: 1, max_connections: LEASE_CONNECTIONS, ..limits };
+        Ok(Self {
+            pool: Pool::new(Arc::clone(&backend), limits, lanes(&work)),
+            leases: Pool::new(backend, lease_limits, lanes(&leases)),
+            lanes: vec![work, leases],
+        })
+    }
+
+    /// How long calls wait for a connection: those of leases, and all others.
+    #[must_use]
+    pub fn lanes(&self) -> &[Arc<Lane>] {
+        &self.lanes
     }
 
     /// One statement that reads.
@@ -165,6 +186,21 @@ impl PostgresStore {
         let row = session.row(statement).await?;
         session.done();
         Ok(row)
+    }
+
+    /// As [`PostgresStore::change`], for a lease.
+    async fn change_lease(&self, statement: Statement) -> Result<Option<PgRow>, StoreError> {
+        let mut session = self.leases.write().await?;
+        let row = session.row(statement).await?;
+        session.done();
+        Ok(row)
+    }
+
+    /// A transaction that writes, for a lease.
+    async fn begin_lease(&self) -> Result<Session<'_, PostgresBackend>, StoreError> {
+        let mut tx = self.leases.write().await?;
+        tx.begin().await?;
+        Ok(tx)
     }
 
     /// A transaction that writes.

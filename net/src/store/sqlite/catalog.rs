@@ -107,7 +107,7 @@ impl Catalog for SqliteStore {
 
     async fn register_broker(&self, register: &Register) -> Result<Registration, RegisterError> {
         let Register { addr, incarnation, replaces, lease } = register;
-        let (mut tx, now) = self.begin().await?;
+        let (mut tx, now) = self.begin_lease().await?;
         let row = tx
             .row(
                 query(
@@ -147,7 +147,7 @@ impl Catalog for SqliteStore {
         incarnation: Incarnation,
         lease: Duration,
     ) -> Result<Renewal, RenewError> {
-        let (mut tx, now) = self.begin().await?;
+        let (mut tx, now) = self.begin_lease().await?;
         let row = tx
             .row(
                 query(
@@ -170,7 +170,7 @@ impl Catalog for SqliteStore {
     }
 
     async fn retire_broker(&self, broker: BrokerId, incarnation: Incarnation) -> Result<(), RenewError> {
-        let (mut tx, now) = self.begin().await?;
+        let (mut tx, now) = self.begin_lease().await?;
         let row = tx
             .row(
                 query("UPDATE broker SET state = ?3, lease_until = ?4 WHERE id = ?1 AND incarnation = ?2 RETURNING id")
@@ -410,7 +410,7 @@ impl Catalog for SqliteStore {
     }
 
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {
-        let (mut tx, now) = self.begin().await?;
+        let (mut tx, now) = self.begin_lease().await?;
         tx.rows(
             query(
                 "UPDATE leader SET term = iif(manager = ?1, term, term + 1), manager = ?1, lease_until = ?2 \
@@ -432,7 +432,7 @@ impl Catalog for SqliteStore {
     }
 
     async fn resign(&self, manager: ManagerId) -> Result<(), StoreError> {
-        let (mut tx, now) = self.begin().await?;
+        let (mut tx, now) = self.begin_lease().await?;
         tx.rows(query("UPDATE leader SET lease_until = ?2 WHERE manager = ?1").bind(manager.uuid()).bind(now.as_i64()))
             .await?;
         tx.commit().await

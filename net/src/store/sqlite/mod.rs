@@ -25,8 +25,9 @@ use self::backend::SqliteBackend;
 use super::{
     OpenError,
     migrate::Schema,
-    pool::{Pool, PoolLimits, Session},
+    pool::{Lanes, Pool, PoolLimits, Session},
 };
+use crate::metrics::Lane;
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(
@@ -68,7 +69,9 @@ impl SqliteOptions {
 /// Catalog and logs in one SQLite file.
 #[derive(Debug)]
 pub struct SqliteStore {
+    /// One connection. Leases wait for one write that runs, and one more, however many there are.
     writer: Pool<SqliteBackend>,
+    lanes: Vec<Arc<Lane>>,
     readers: Pool<SqliteBackend>,
     clock: Arc<dyn Clock>,
     /// Keeps other processes out for as long as it is open. The last field, so that it is dropped last.
@@ -98,12 +101,30 @@ impl SqliteStore {
             Prepare::Schema(error) => error,
         })?;
         conn.close().await.map_err(|e| open_error(&options.file, &e))?;
+        let (reads, writes, leases) = (Lane::new("reads"), Lane::new("writes"), Lane::new("leases"));
+        let one = PoolLimits { min_connections: 1, max_connections: 1, ..limits };
+        let writing_lanes = Lanes { first: Arc::clone(&leases), second: Arc::clone(&writes) };
+        let reading_lanes = Lanes { first: Arc::clone(&reads), second: Arc::clone(&reads) };
         Ok(Self {
-            writer: Pool::new(Arc::new(writing), PoolLimits { min_connections: 1, max_connections: 1, ..limits }),
-            readers: Pool::new(Arc::new(SqliteBackend::new(&options, true)), limits),
+            writer: Pool::new(Arc::new(writing), one, writing_lanes),
+            readers: Pool::new(Arc::new(SqliteBackend::new(&options, true)), limits, reading_lanes),
+            lanes: vec![reads, writes, leases],
             clock,
             _lock: lock,
         })
+    }
+
+    /// How long calls wait for a connection: those of leases, other writes, and reads.
+    #[must_use]
+    pub fn lanes(&self) -> &[Arc<Lane>] {
+        &self.lanes
+    }
+
+    /// As [`SqliteStore::begin`], for a lease.
+    async fn begin_lease(&self) -> Result<(Session<'_, SqliteBackend>, StoreTime), StoreError> {
+        let mut tx = self.writer.write_first().await?;
+        tx.begin().await?;
+        Ok((tx, self.clock.now()))
     }
 
     /// A transaction that writes. There is one at a time, and none of them goes back before the clock's reading here.

@@ -1,0 +1,135 @@
+//! How long callers of the store wait for a connection.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::text::{Kind, Text};
+
+/// Callers that wait for the same connections, and what became of their waits.
+#[derive(Debug)]
+pub struct Lane {
+    name: &'static str,
+    waits: AtomicU64,
+    waited_micros: AtomicU64,
+    given_up: AtomicU64,
+    waiting: AtomicU64,
+}
+
+impl Lane {
+    /// Nobody has waited.
+    #[must_use]
+    pub fn new(name: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            waits: AtomicU64::new(0),
+            waited_micros: AtomicU64::new(0),
+            given_up: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+        })
+    }
+
+    /// Somebody begins to wait. Dropped before [`Wait::ended`], the wait was given up.
+    #[must_use]
+    pub fn wait(self: &Arc<Self>) -> Wait {
+        self.waiting.fetch_add(1, Relaxed);
+        Wait { lane: Arc::clone(self), since: Instant::now(), ended: false }
+    }
+
+    /// What the metrics call it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// How often somebody had to wait, until now.
+    #[must_use]
+    pub fn waits(&self) -> u64 {
+        self.waits.load(Relaxed)
+    }
+
+    /// How long they waited, all together.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        Duration::from_micros(self.waited_micros.load(Relaxed))
+    }
+
+    /// How many of them gave up: at their deadline, or because nobody wanted the answer any more.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        self.given_up.load(Relaxed)
+    }
+
+    /// How many wait now.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Relaxed)
+    }
+}
+
+/// One wait.
+#[derive(Debug)]
+pub struct Wait {
+    lane: Arc<Lane>,
+    since: Instant,
+    ended: bool,
+}
+
+impl Wait {
+    /// There is a connection.
+    pub fn ended(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        let waited = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.lane.waiting.fetch_sub(1, Relaxed);
+        self.lane.waits.fetch_add(1, Relaxed);
+        self.lane.waited_micros.fetch_add(waited, Relaxed);
+        self.lane.given_up.fetch_add(u64::from(!self.ended), Relaxed);
+    }
+}
+
+/// Adds what is counted of a process' connections to the database; the same for brokers and managers.
+pub(super) fn store(text: &mut Text, lanes: &[Arc<Lane>]) {
+    let each = |of: fn(&Lane) -> String| lanes.iter().map(move |lane| ([("lane", lane.name().to_owned())], of(lane)));
+    let help = "Calls of the database that wait for a connection now.";
+    text.metric(Kind::Gauge, "rmom_store_waiting", help, each(|lane| lane.waiting().to_string()));
+    let help = "Calls of the database that had to wait for a connection.";
+    text.metric(Kind::Counter, "rmom_store_waits_total", help, each(|lane| lane.waits().to_string()));
+    let help = "How long calls of the database waited for a connection, all together.";
+    let seconds = each(|lane| lane.waited().as_secs_f64().to_string());
+    text.metric(Kind::Counter, "rmom_store_wait_seconds_total", help, seconds);
+    let help = "Calls of the database that gave up waiting for a connection.";
+    text.metric(Kind::Counter, "rmom_store_waits_given_up_total", help, each(|lane| lane.given_up().to_string()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_are_counted_whether_they_end_or_are_given_up() {
+        let lane = Lane::new("work");
+        let (first, second) = (lane.wait(), lane.wait());
+        assert_eq!((lane.waiting(), lane.waits()), (2, 0));
+        tokio::time::advance(Duration::from_millis(1_500)).await;
+        first.ended();
+        drop(second);
+        assert_eq!((lane.waiting(), lane.waits(), lane.given_up()), (0, 2, 1));
+        assert_eq!(lane.waited(), Duration::from_secs(3));
+        let mut text = Text::new();
+        store(&mut text, &[lane]);
+        let page = text.finish();
+        assert!(page.contains("rmom_store_wait_seconds_total{lane=\"work\"} 3\n"), "{page}");
+        assert!(page.contains("rmom_store_waits_given_up_total{lane=\"work\"} 1\n"), "{page}");
+    }
+}

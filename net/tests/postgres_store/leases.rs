@@ -1,0 +1,116 @@
+//! Nothing that goes on in the database looks like the death of a broker or of the leading manager.
+
+use std::{sync::Arc, time::Duration};
+
+use rmom_core::{
+    model::{BrokerAddr, Incarnation, ManagerId},
+    ports::{Catalog, ClaimError, Register, StoreError},
+};
+use rmom_net::{
+    store::{PostgresOptions, PostgresStore},
+    testing::Fault,
+};
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use super::support::{Bench, LEASE, Owner};
+
+/// How long a broker waits for the answer to a renewal: a third of its lease.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+async fn renew(owner: &Owner) {
+    let renewal = timeout(PATIENCE, owner.store.renew_broker(owner.broker, owner.incarnation, LEASE)).await;
+    renewal.expect("the renewal was held up").unwrap();
+}
+
+fn given_up(store: &PostgresStore, lane: &str) -> u64 {
+    store.lanes().iter().filter(|found| found.name() == lane).map(|lane| lane.given_up()).sum()
+}
+
+#[tokio::test]
+async fn leases_go_on_while_every_other_connection_is_busy() {
+    let bench = Bench::start().await;
+    let options = PostgresOptions { max_connections: 3, call_timeout: Duration::from_millis(1_500), ..bench.direct() };
+    let owner = Arc::new(bench.owner(options).await);
+    let mut stuck = bench.database.connect().await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM log FOR UPDATE").execute(&mut stuck).await.unwrap();
+    // Each waits for the row until the server gives up, and there are many more of them than connections.
+    let mut claims = Vec::new();
+    for _ in 0..40 {
+        let owner = Arc::clone(&owner);
+        claims.push(tokio::spawn(async move { owner.claim().await }));
+    }
+    bench.until_somebody_waits().await;
+    let (manager, began) = (ManagerId::new(Uuid::from_u128(9)), Instant::now());
+    while began.elapsed() < Duration::from_secs(2) {
+        renew(&owner).await;
+        timeout(PATIENCE, owner.store.lead(manager, LEASE)).await.expect("the lead was held up").unwrap();
+        sleep(Duration::from_millis(300)).await;
+    }
+    timeout(PATIENCE, owner.store.resign(manager)).await.expect("the resignation was held up").unwrap();
+    let retired = timeout(PATIENCE, owner.store.retire_broker(owner.broker, owner.incarnation)).await;
+    retired.expect("the retirement was held up").unwrap();
+    for claim in claims {
+        let error = claim.await.unwrap().unwrap_err();
+        assert!(matches!(error, ClaimError::Store(StoreError::Unavailable(_))), "{error:?}");
+    }
+    assert!(given_up(&owner.store, "work") > 10, "the other connections were not busy");
+    assert_eq!(given_up(&owner.store, "leases"), 0);
+}
+
+#[tokio::test]
+async fn a_renewal_does_not_wait_for_a_claim() {
+    let bench = Bench::start().await;
+    let claimant = bench.owner(bench.proxied()).await;
+    let owner = bench.owner(bench.direct()).await;
+    // The claim has all its locks, and its client is not heard of.
+    bench.proxy.when(b"COMMIT\0", Fault::Stall);
+    let claiming = tokio::spawn(async move { claimant.claim().await });
+    while bench.proxy.is_waiting() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    renew(&owner).await;
+    bench.proxy.heal();
+    claiming.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_renewal_does_not_wait_for_a_client_that_stalls() {
+    let bench = Bench::start().await;
+    let stalls = bench.owner(bench.proxied()).await;
+    let owner = bench.owner(bench.direct()).await;
+    let found = owner.store.queue_by_id(owner.queue).await.unwrap().unwrap();
+    bench.proxy.when(b"COMMIT\0", Fault::Stall);
+    let assigning =
+        tokio::spawn(async move { stalls.store.assign_queue(found.id, found.assignment, stalls.broker).await });
+    while bench.proxy.is_waiting() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    renew(&owner).await;
+    bench.proxy.heal();
+    let assigned = assigning.await.unwrap().unwrap();
+    assert_eq!(owner.store.queue_by_id(owner.queue).await.unwrap(), Some(assigned));
+}
+
+/// The claim reads the broker's row, which it does not lock, after the log's row is its own.
+#[tokio::test]
+async fn a_claim_that_waited_sees_the_run_that_registered_meanwhile() {
+    let bench = Bench::start().await;
+    let owner = Arc::new(bench.owner(bench.direct()).await);
+    let mut appender = bench.database.connect().await;
+    sqlx::raw_sql("BEGIN; SELECT * FROM log FOR SHARE").execute(&mut appender).await.unwrap();
+    let claiming = tokio::spawn({
+        let owner = Arc::clone(&owner);
+        async move { owner.claim().await }
+    });
+    bench.until_somebody_waits().await;
+    let twin = Register {
+        addr: BrokerAddr { host: "localhost".into(), port: 1 },
+        incarnation: Incarnation::new(Uuid::from_u128(2)),
+        replaces: Some(owner.incarnation),
+        lease: LEASE,
+    };
+    owner.store.register_broker(&twin).await.unwrap();
+    sqlx::raw_sql("COMMIT").execute(&mut appender).await.unwrap();
+    assert_eq!(claiming.await.unwrap(), Err(ClaimError::Replaced));
+}
