@@ -1,11 +1,13 @@
 //! Where the store is.
 
 use std::{
+    borrow::Cow,
     fmt,
     fmt::Write as _,
     path::{Path, PathBuf},
 };
 
+use rmom_net::store::{OpenError, PostgresOptions};
 use serde::{Serialize, Serializer};
 
 use super::{Secret, beside, tree::Section};
@@ -24,15 +26,19 @@ impl DatabaseUrl {
     ///
     /// # Errors
     /// What would be right; never the URL itself, since it may hold a password.
-    pub fn parse(url: &str) -> Result<Self, &'static str> {
+    pub fn parse(url: &str) -> Result<Self, Cow<'static, str>> {
         if let Some(path) = url.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() { Err("wanted sqlite:PATH") } else { Ok(Self::Sqlite(path.into())) };
+            return if path.is_empty() { Err("wanted sqlite:PATH".into()) } else { Ok(Self::Sqlite(path.into())) };
         }
         let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
         match rest {
-            Some(rest) if !rest.is_empty() => Ok(Self::Postgres(Secret::new(url))),
-            _ => Err("wanted postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH"),
+            Some(rest) if !rest.is_empty() => match PostgresOptions::check_url(url) {
+                Ok(()) => Ok(Self::Postgres(Secret::new(url))),
+                Err(OpenError::BadUrl { reason }) => Err(reason.into()),
+                Err(other) => Err(other.to_string().into()),
+            },
+            _ => Err("wanted postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH".into()),
         }
     }
 
@@ -215,6 +221,17 @@ mod tests {
     fn other_urls_are_refused() {
         for url in ["", "mysql://x", "postgres://", "sqlite:", "/tmp/x.db"] {
             assert!(DatabaseUrl::parse(url).is_err(), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn what_would_choose_among_servers_is_refused() {
+        for (url, says) in [
+            ("postgres://u:p@a,b/d", "several hosts are not supported"),
+            ("postgres://h/d?target_session_attrs=read-write", "target_session_attrs is not supported"),
+        ] {
+            let reason = DatabaseUrl::parse(url).unwrap_err();
+            assert!(reason.contains(says) && !reason.contains("u:p"), "{reason}");
         }
     }
 

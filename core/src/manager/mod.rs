@@ -226,7 +226,7 @@ impl Manager {
         self.admin(|by| self.inner.set_draining(broker, draining, by)).await
     }
 
-    /// Succeeds if the store answers: this manager can do its work.
+    /// Succeeds if the store answers and can be written: this manager can do its work.
     ///
     /// # Errors
     /// The store's; [`ManagerError::ShuttingDown`] if the manager stops or has ended.
@@ -237,7 +237,7 @@ impl Manager {
         }
         let by = self.inner.store_deadline();
         self.inner.store.read(by, self.inner.store.raw().now()).await?;
-        Ok(())
+        Ok(self.inner.leadership.can_write(self.inner.settings.lease)?)
     }
 
     /// True until the manager's task ends, for whatever reason.

@@ -141,3 +141,28 @@ async fn a_defect_in_a_part_ends_the_whole() {
     assert!(task.await.unwrap_err().is_panic());
     assert!(!manager.is_running());
 }
+
+/// It leads or follows, the store answers what is asked, and nothing can be written: it says so, and when that passes.
+#[tokio::test(start_paused = true)]
+async fn a_manager_that_cannot_write_is_not_ready() {
+    let world = World::new();
+    let (first, _task) = world.manager(|_| {});
+    until_leading(&first).await;
+    let (second, _task) = world.manager(|_| {});
+    sleep(A_WHILE).await;
+    let settings = ManagerSettings::default();
+    world.store.set(Some(Fault::ReadOnly));
+    for manager in [&first, &second] {
+        assert_eq!(manager.ready().await, Ok(()), "one failure may pass");
+    }
+    sleep(settings.lease * 2).await;
+    for manager in [&first, &second] {
+        let error = manager.ready().await.unwrap_err().to_string();
+        assert!(error.contains("nothing could be written for") && error.contains("read-only"), "{error}");
+    }
+    world.store.set(None);
+    sleep(settings.lease).await;
+    for manager in [&first, &second] {
+        assert_eq!(manager.ready().await, Ok(()));
+    }
+}

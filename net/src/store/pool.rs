@@ -75,6 +75,14 @@ pub(super) struct Lanes {
     pub(super) second: Arc<Lane>,
 }
 
+/// The connections that are not in use.
+struct Rest<B: Backend> {
+    /// The one that rested last is used next.
+    conns: Vec<Resting<B>>,
+    /// How often all were closed. Those that were in use at the time go as well, when they come back.
+    cleared: u64,
+}
+
 /// The pool.
 ///
 /// Whoever finds all connections busy waits in one of two lanes. The first lane waits for a connection. The second waits at the
@@ -86,8 +94,7 @@ pub(super) struct Pool<B: Backend> {
     permits: Semaphore,
     turnstile: Semaphore,
     lanes: Lanes,
-    /// The one that rested last is used next.
-    resting: Mutex<Vec<Resting<B>>>,
+    resting: Mutex<Rest<B>>,
 }
 
 impl<B: Backend> fmt::Debug for Pool<B> {
@@ -100,7 +107,14 @@ impl<B: Backend> Pool<B> {
     /// An empty pool.
     pub(super) fn new(backend: Arc<B>, limits: PoolLimits, lanes: Lanes) -> Self {
         let permits = Semaphore::new(limits.max_connections.max(1));
-        Self { backend, limits, permits, turnstile: Semaphore::new(1), lanes, resting: Mutex::new(Vec::new()) }
+        Self {
+            backend,
+            limits,
+            permits,
+            turnstile: Semaphore::new(1),
+            lanes,
+            resting: Mutex::new(Rest { conns: Vec::new(), cleared: 0 }),
+        }
     }
 
     /// Takes a connection for reads outside a transaction.
@@ -118,9 +132,12 @@ impl<B: Backend> Pool<B> {
         self.session(true, true).await
     }
 
-    /// Closes all resting connections.
+    /// Closes all connections: those that rest at once, those in use after it.
     pub(super) fn clear(&self) {
-        let dropped = std::mem::take(&mut *self.resting.lock());
+        let mut resting = self.resting.lock();
+        resting.cleared += 1;
+        let dropped = std::mem::take(&mut resting.conns);
+        drop(resting);
         drop(dropped);
     }
 
@@ -135,8 +152,8 @@ impl<B: Backend> Pool<B> {
                 ))
             })?
             .map_err(|_| StoreError::Unavailable("the store is closed".into()))?;
-        let conn = self.connection(deadline).await?;
-        Ok(Session { pool: self, conn: Some(conn), _permit: permit, deadline, may_commit })
+        let (conn, cleared) = self.connection(deadline).await?;
+        Ok(Session { pool: self, conn: Some(conn), cleared, _permit: permit, deadline, may_commit })
     }
 
     async fn permit(&self, first: bool) -> Result<SemaphorePermit<'_>, AcquireError> {
@@ -151,25 +168,36 @@ impl<B: Backend> Pool<B> {
         Ok(permit)
     }
 
-    async fn connection(&self, deadline: Instant) -> Result<Conn<B>, StoreError> {
-        loop {
-            let Some(mut resting) = self.resting.lock().pop() else { break };
+    /// A connection, and how often all had been closed when it was had.
+    async fn connection(&self, deadline: Instant) -> Result<(Conn<B>, u64), StoreError> {
+        let cleared = loop {
+            let (resting, cleared) = {
+                let mut rest = self.resting.lock();
+                (rest.conns.pop(), rest.cleared)
+            };
+            let Some(mut resting) = resting else { break cleared };
             if resting.since.elapsed() < TRY_AFTER {
-                return Ok(resting.conn);
+                return Ok((resting.conn, cleared));
             }
             match timeout_at(deadline, resting.conn.ping()).await {
-                Ok(Ok(())) => return Ok(resting.conn),
+                Ok(Ok(())) => return Ok((resting.conn, cleared)),
                 Ok(Err(_)) => self.clear(),
                 Err(_) => {
                     self.clear();
                     return Err(StoreError::Unavailable(format!("no answer within {:?}", self.limits.call_timeout)));
                 }
             }
-        }
+        };
         let until = deadline.min(Instant::now() + self.limits.connect_timeout);
         match timeout_at(until, self.backend.connect()).await {
-            Ok(Ok(conn)) => Ok(conn),
-            Ok(Err(error)) => Err(self.backend.classify(&error, false).error),
+            Ok(Ok(conn)) => Ok((conn, cleared)),
+            Ok(Err(error)) => {
+                // It answers, and is not the server that it should be: those that are open may lead to the same one.
+                if matches!(error, sqlx::Error::Configuration(_)) {
+                    self.clear();
+                }
+                Err(self.backend.classify(&error, false).error)
+            }
             Err(_) => Err(StoreError::Unavailable(format!(
                 "no connection within {:?}",
                 self.limits.connect_timeout.min(self.limits.call_timeout)
@@ -177,15 +205,21 @@ impl<B: Backend> Pool<B> {
         }
     }
 
-    fn rest(&self, conn: Conn<B>) {
+    fn rest(&self, conn: Conn<B>, cleared: u64) {
         let now = Instant::now();
-        let mut resting = self.resting.lock();
+        let mut rest = self.resting.lock();
+        if rest.cleared != cleared {
+            drop(rest);
+            drop(conn);
+            return;
+        }
+        let resting = &mut rest.conns;
         resting.push(Resting { conn, since: now });
         // The oldest are in front.
         let spare = resting.len().saturating_sub(self.limits.min_connections);
         let expired = resting.iter().take(spare).take_while(|r| now - r.since > self.limits.idle_timeout).count();
         let expired: Vec<_> = resting.drain(..expired).collect();
-        drop(resting);
+        drop(rest);
         drop(expired);
     }
 }
@@ -195,6 +229,8 @@ impl<B: Backend> Pool<B> {
 pub(super) struct Session<'a, B: Backend> {
     pool: &'a Pool<B>,
     conn: Option<Conn<B>>,
+    /// As in [`Rest::cleared`], when the connection was had.
+    cleared: u64,
     _permit: SemaphorePermit<'a>,
     deadline: Instant,
     may_commit: bool,
@@ -259,7 +295,7 @@ where
     /// Gives the connection back: its last statement succeeded, and no transaction is open.
     pub(super) fn done(mut self) {
         if let Some(conn) = self.conn.take() {
-            self.pool.rest(conn);
+            self.pool.rest(conn, self.cleared);
         }
     }
 

@@ -32,12 +32,15 @@ const POLL: Duration = Duration::from_millis(10);
 /// Below the ports that systems give to outgoing connections, so that a port is still free after a restart.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// Makes the database, if it is not there, and runs the server. When standard input ends (this process ended, however
+/// Makes the database, if it is not there (as a copy of the primary's, if there is one), and runs the server. When standard input ends (this process ended, however
 /// it did) or says so, stops it, and removes the folder unless told to keep it.
 const WATCHER: &str = r#"
 trap '' INT TERM HUP
 folder=$1 bin=$2; shift 2
-if [ ! -d "$folder/data" ]; then
+if [ -f "$folder/primary" ] && [ ! -d "$folder/data" ]; then
+    "$bin/pg_basebackup" --dbname "$(cat "$folder/primary")" --pgdata "$folder/data" --checkpoint=fast --no-sync \
+        --write-recovery-conf || exit 1
+elif [ ! -d "$folder/data" ]; then
     "$bin/initdb" --pgdata "$folder/data" --pwfile "$folder/password" --username rmom --auth=scram-sha-256 \
         --encoding=UTF8 --locale=C --no-sync || exit 1
 fi
@@ -125,6 +128,19 @@ impl PgServer {
     /// # Panics
     /// As [`PgServer::start`].
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
+        Self::start_as(settings, None)
+    }
+
+    /// Starts a hot standby of this server, which follows it: it answers reads, and is behind.
+    ///
+    /// # Panics
+    /// If this is not a private server; as [`PgServer::start`].
+    pub fn start_standby(&self, settings: &[(&str, &str)]) -> Self {
+        let _ = self.private();
+        Self::start_as(settings, Some(self))
+    }
+
+    fn start_as(settings: &[(&str, &str)], primary: Option<&Self>) -> Self {
         let bin = find_binaries();
         let user = unprivileged_user();
         let folder = tempfile::Builder::new().prefix("rmom-postgres-").tempdir().expect("a temporary folder");
@@ -132,7 +148,7 @@ impl PgServer {
         if let Some((uid, gid)) = user {
             chown(folder.path(), Some(uid), Some(gid)).expect("root may give a folder away");
         }
-        let password = random_word();
+        let password = primary.map_or_else(random_word, |primary| primary.password.clone());
         let private = Private {
             bin,
             folder,
@@ -141,7 +157,10 @@ impl PgServer {
             settings: settings.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
             watcher: Mutex::new(None),
         };
-        private.write_password(&password);
+        private.write("password", &password);
+        if let Some(primary) = primary {
+            private.write("primary", &primary.url("postgres"));
+        }
         private.run();
         Self { place: Place::Private(Box::new(private)), password, created: AtomicU32::new(0) }
     }
@@ -238,11 +257,11 @@ impl Private {
         self.folder.path().join("data")
     }
 
-    fn write_password(&self, password: &str) {
-        let password_file = self.folder.path().join("password");
-        fs::write(&password_file, password).expect("own folder");
+    fn write(&self, name: &str, content: &str) {
+        let file = self.folder.path().join(name);
+        fs::write(&file, content).expect("own folder");
         if let Some((uid, gid)) = self.user {
-            chown(&password_file, Some(uid), Some(gid)).expect("root may give a file away");
+            chown(&file, Some(uid), Some(gid)).expect("root may give a file away");
         }
     }
 

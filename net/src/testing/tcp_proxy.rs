@@ -43,7 +43,7 @@ pub struct TcpProxy {
 
 #[derive(Debug)]
 struct Shared {
-    server: String,
+    server: Mutex<String>,
     stalled: watch::Sender<bool>,
     refusing: AtomicBool,
     rule: Mutex<Option<(Vec<u8>, Fault)>>,
@@ -61,7 +61,7 @@ impl TcpProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
-            server: server.into(),
+            server: Mutex::new(server.into()),
             stalled: watch::Sender::new(false),
             refusing: AtomicBool::new(false),
             rule: Mutex::new(None),
@@ -80,6 +80,11 @@ impl TcpProxy {
     /// How many connections there have been.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// From now on new connections lead to another server, as those to a name do whose address changed.
+    pub fn lead_to(&self, server: impl Into<String>) {
+        *self.shared.server.lock() = server.into();
     }
 
     /// Once: does this to the next request that holds `pattern`; an empty pattern is in every request.
@@ -145,7 +150,8 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let broken = shared.open.lock().clone();
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let Ok(server) = TcpStream::connect(&shared.server).await else { return };
+            let server = shared.server.lock().clone();
+            let Ok(server) = TcpStream::connect(server).await else { return };
             let (client_reader, client_writer) = client.into_split();
             let (server_reader, server_writer) = server.into_split();
             let deaf = AtomicBool::new(false);

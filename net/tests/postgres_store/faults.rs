@@ -329,25 +329,6 @@ async fn what_the_server_forbids_is_refused() {
     assert!(matches!(&error, StoreError::Refused(text) if text.contains("42P01")), "{error:?}");
     bench.database.execute("ALTER TABLE batch_moved RENAME TO batch").await;
     owner.stored().await;
-    // Read-only from now on, for sessions that begin now.
-    let name = bench.database.name();
-    bench
-        .database
-        .execute(&format!(
-            "ALTER DATABASE {name} SET default_transaction_read_only = on; \
-             SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rmom' \
-             AND datname = current_database()"
-        ))
-        .await;
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let error = loop {
-        match owner.append().await.unwrap_err() {
-            // The terminated sessions.
-            StoreError::Unknown(_) | StoreError::Unavailable(_) => assert!(Instant::now() < deadline),
-            other => break other,
-        }
-    };
-    assert!(matches!(&error, StoreError::Refused(text) if text.contains("25006")), "{error:?}");
 }
 
 /// The server says "disk full" as it would if the file system had no room: nothing is stored, and once there is room the

@@ -3,6 +3,7 @@
 mod faults;
 mod leases;
 mod opening;
+mod standby;
 mod stress;
 mod support;
 

@@ -22,7 +22,7 @@ pub(crate) const LEASE: Duration = Duration::from_secs(3);
 
 /// A broker with a store of its own, and its queue.
 pub(crate) struct Owner {
-    pub(crate) store: PostgresStore,
+    pub(crate) store: Arc<PostgresStore>,
     pub(crate) broker: BrokerId,
     pub(crate) incarnation: Incarnation,
     pub(crate) queue: QueueId,
@@ -58,7 +58,7 @@ impl Bench {
 
     /// A broker that claimed a queue.
     pub(crate) async fn owner(&self, options: PostgresOptions) -> Owner {
-        let store = PostgresStore::connect(options).await.unwrap();
+        let store = Arc::new(PostgresStore::connect(options).await.unwrap());
         let addr = BrokerAddr { host: "localhost".into(), port: 1 };
         let incarnation = Incarnation::new(Uuid::from_u128(1));
         let register = Register { addr, incarnation, replaces: None, lease: LEASE };

@@ -28,6 +28,8 @@ pub enum Fault {
     LoseRequests(u32),
     /// Administrative writes are refused for lack of room.
     Full,
+    /// Reads are answered; nothing can be written, the leases included.
+    ReadOnly,
     /// Each makes the caller panic.
     Panics,
 }
@@ -92,9 +94,14 @@ impl FaultyStore {
                 Err(lost())
             }
             Some(Fault::Full) => Err(StoreError::Refused("no room".to_owned())),
+            Some(Fault::ReadOnly) => Err(read_only()),
             _ => Ok((store, Fate::Done)),
         }
     }
+}
+
+fn read_only() -> StoreError {
+    StoreError::Unavailable("the database is read-only".to_owned())
 }
 
 fn lost() -> StoreError {
@@ -104,12 +111,20 @@ fn lost() -> StoreError {
 macro_rules! through {
     ($trait:ident {
         read { $(fn $read:ident($($read_arg:ident: $read_type:ty),*) -> $read_result:ty;)* }
+        lease { $(fn $lease:ident($($lease_arg:ident: $lease_type:ty),*) -> $lease_result:ty;)* }
         write { $(fn $write:ident($($arg:ident: $type:ty),*) -> $result:ty;)* }
     }) => {
         #[async_trait]
         impl $trait for FaultyStore {
             $(async fn $read(&self, $($read_arg: $read_type),*) -> $read_result {
                 self.reach().await?.$read($($read_arg),*).await
+            })*
+            $(async fn $lease(&self, $($lease_arg: $lease_type),*) -> $lease_result {
+                let store = self.reach().await?;
+                if self.fault() == Some(Fault::ReadOnly) {
+                    return Err(read_only().into());
+                }
+                store.$lease($($lease_arg),*).await
             })*
             $(async fn $write(&self, $($arg: $type),*) -> $result {
                 let (store, fate) = self.reach_to_write().await?;
@@ -134,6 +149,8 @@ through! {
             fn assigned_queues(broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError>;
             fn channel(channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError>;
             fn channels(queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError>;
+        }
+        lease {
             fn register_broker(register: &Register) -> Result<Registration, RegisterError>;
             fn renew_broker(broker: BrokerId, i: Incarnation, lease: Duration) -> Result<Renewal, RenewError>;
             fn retire_broker(broker: BrokerId, i: Incarnation) -> Result<(), RenewError>;
@@ -164,6 +181,7 @@ through! {
             fn open_producer(queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;
             fn purge_deleted(limit: u32) -> Result<u64, StoreError>;
         }
+        lease {}
         write {}
     }
 }

@@ -21,6 +21,9 @@ pub(super) struct PostgresBackend {
     pub(super) allow_unsafe_durability: bool,
 }
 
+/// `read_only_sql_transaction`: on a standby, and where transactions are read-only. It is definite: nothing was stored.
+const READ_ONLY: &str = "25006";
+
 /// What the server itself enforces, so that a broker that stopped cannot block a claim.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SessionTimeouts {
@@ -60,7 +63,21 @@ impl Server {
             _ => None,
         }
     }
+
+    /// Why nothing can be written through this session, if so. What is read through it may be old as well.
+    pub(super) fn read_only(&self) -> Option<&'static str> {
+        match (self.in_recovery, self.read_only.as_str()) {
+            (true, _) => Some("the server is a standby; connect to the primary"),
+            (_, "on") => Some("transactions are read-only there (default_transaction_read_only=on)"),
+            _ => None,
+        }
+    }
 }
+
+/// A connection led to a server that is not the primary, or not for now: the name will lead to it again.
+#[derive(Debug, thiserror::Error)]
+#[error("the database cannot be written: {0}")]
+struct NotThePrimary(&'static str);
 
 impl PostgresBackend {
     /// Opens a connection and pins what appends rely on: see DESIGN of the append in `log.rs`.
@@ -110,6 +127,10 @@ impl Backend for PostgresBackend {
 
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         let (conn, server) = self.establish(self.timeouts).await?;
+        // A standby lags behind: what it does not hold yet looks as if it had never been stored, or were trimmed.
+        if let Some(reason) = server.read_only() {
+            return Err(sqlx::Error::Configuration(Box::new(NotThePrimary(reason))));
+        }
         match server.unsafe_setting() {
             Some(setting) if !self.allow_unsafe_durability => Err(sqlx::Error::Configuration(
                 format!("the server runs with {setting}, so that a crash would undo what was confirmed").into(),
@@ -122,6 +143,10 @@ impl Backend for PostgresBackend {
         let reason = error.to_string();
         let Some(database) = postgres_error(error) else {
             let error = match error {
+                // The way to the database is changing over to another server.
+                sqlx::Error::Configuration(why) if why.is::<NotThePrimary>() => {
+                    StoreError::Unavailable(why.to_string())
+                }
                 sqlx::Error::Configuration(_) => StoreError::Refused(reason),
                 // The driver could not read an answer: of a read, that is what is stored.
                 sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } if !may_commit => StoreError::Corrupt(reason),
@@ -139,17 +164,18 @@ impl Backend for PostgresBackend {
             StoreError::Unknown(reason)
         } else {
             match code {
-                // Full, read-only, not allowed, not there: somebody has to act.
-                "53100" | "25006" | "42501" | "42P01" | "42703" | "42883" | "3D000" | "3F000" | "0LP01" => {
+                // Full, not allowed, not there: somebody has to act.
+                "53100" | "42501" | "42P01" | "42703" | "42883" | "3D000" | "3F000" | "0LP01" => {
                     StoreError::Refused(reason)
                 }
                 "XX001" | "XX002" => StoreError::Corrupt(reason),
                 _ if code.starts_with("28") => StoreError::Refused(reason),
-                // Deadlock, lock and statement timeouts, too many connections, shutting down, starting up …
+                // Deadlock, lock and statement timeouts, too many connections, shutting down, starting up, read-only …
                 _ => StoreError::Unavailable(reason),
             }
         };
-        Failure { error, connection_lost: fatal }
+        // Whoever may not write speaks to a server that is the primary no longer, and so do the others.
+        Failure { error, connection_lost: fatal || code == READ_ONLY }
     }
 }
 

@@ -5,9 +5,9 @@
 mod backend;
 mod catalog;
 mod log;
+mod url;
 
 use std::{
-    str::FromStr,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -97,6 +97,14 @@ impl std::fmt::Debug for PostgresOptions {
 }
 
 impl PostgresOptions {
+    /// Checks a URL without connecting. The text says what would be right, and never holds the URL.
+    ///
+    /// # Errors
+    /// [`OpenError::BadUrl`].
+    pub fn check_url(url: &str) -> Result<(), OpenError> {
+        url::parse(url).map(drop)
+    }
+
     /// The defaults, for this database.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
@@ -131,9 +139,7 @@ impl PostgresStore {
     /// # Errors
     /// [`OpenError`]. `Unreachable` may pass; all others need somebody to act.
     pub async fn connect(options: PostgresOptions) -> Result<Self, OpenError> {
-        let connect = PgConnectOptions::from_str(&options.url)
-            .map_err(|error| OpenError::BadUrl { reason: error.to_string() })?
-            .disable_statement_logging();
+        let connect = url::parse(&options.url)?.disable_statement_logging();
         let connect = match connect.get_application_name() {
             Some(_) => connect,
             None => connect.application_name("rmom"),
@@ -270,12 +276,8 @@ fn check(server: &Server, at: &str, allow_unsafe_durability: bool) -> Result<(),
         let reason = format!("its encoding is {}; create it with: createdb --encoding=UTF8", server.encoding);
         return Err(OpenError::Unsuitable { at, reason });
     }
-    if server.in_recovery {
-        return Err(OpenError::ReadOnly { at, reason: "the server is a standby; connect to the primary".into() });
-    }
-    if server.read_only == "on" {
-        let reason = "transactions are read-only there (default_transaction_read_only=on)".into();
-        return Err(OpenError::ReadOnly { at, reason });
+    if let Some(reason) = server.read_only() {
+        return Err(OpenError::ReadOnly { at, reason: reason.into() });
     }
     match server.unsafe_setting() {
         Some(setting) if !allow_unsafe_durability => Err(OpenError::UnsafeDurability { at, setting: setting.into() }),
