@@ -163,6 +163,7 @@ marks! {
     BrokerBack: "probe: a broker that had counted as dead answered again",
     MovedFromDead: "assignment: moved from a dead broker",
     MovedFromDraining: "assignment: moved from a broker that was drained",
+    MovedToLevel: "assignment: moved to level the brokers",
     AssignLostRace: "assignment: somebody else had changed it; two managers reconciled the same queue",
     AssignFailed: "assignment: the store failed, and the next cycle had to see",
     NoLiveBroker: "assignment: no live broker took queues",

@@ -1,12 +1,12 @@
 //! `rmom queue`, `rmom channel`, `rmom broker`.
 
-use rmom_client::{Broker, Channel, Error, LiveQueue, Queue, Start, Uuid};
+use rmom_client::{Broker, Channel, Error, LiveQueue, MovedQueue, Place, Queue, Start, Uuid};
 use serde_json::{Value, json};
 
 use super::{
     args::{BrokerCommand, ChannelCommand, From, QueueCommand},
     error::CliError,
-    output::{Out, bytes, count, duration},
+    output::{Out, bytes, count, duration, plural},
     session::Session,
 };
 
@@ -187,7 +187,48 @@ pub(super) async fn broker(session: &Session, printer: &mut Printer, command: Br
             admin.undrain(id).await.map_err(explain)?;
             printer.print(|| json!({ "undrained": id }), |out| out.line(format!("broker {id} takes queues again")))
         }
+        BrokerCommand::Rebalance => rebalance(session, printer).await,
     }
+}
+
+/// A few queues at a time, until the brokers are level.
+async fn rebalance(session: &Session, printer: &mut Printer) -> Result<(), CliError> {
+    let admin = session.client.admin();
+    let mut moved = Vec::new();
+    loop {
+        let step = admin.rebalance().await.map_err(|error| session.explain(&error))?;
+        if !printer.json {
+            for queue in &step.moved {
+                let (from, to) = (at(&queue.from), at(&queue.to));
+                let served = if queue.served { "" } else { " (not served there yet)" };
+                printer.out.line(format!("moved {} from {from} to {to}{served}", queue.label))?;
+            }
+            printer.out.flush()?;
+        }
+        let stuck = step.moved.iter().filter(|queue| !queue.served).count() as u64;
+        let done = step.left == 0 || step.moved.is_empty();
+        moved.extend(step.moved);
+        if stuck > 0 && !done {
+            let message = format!("{} moved, and not served at the new broker in time", plural(stuck, "queue"));
+            return Err(CliError::unavailable(message).hint("See how the brokers are with: rmom broker list"));
+        }
+        if done {
+            break;
+        }
+    }
+    let row = |queue: &MovedQueue| json!({ "label": queue.label, "from": at(&queue.from), "to": at(&queue.to) });
+    printer.print(
+        || json!({ "moved": moved.iter().map(row).collect::<Vec<_>>() }),
+        |out| match moved.len() as u64 {
+            0 => out.line("the brokers are level; nothing was moved"),
+            count => out.line(format!("the brokers are level; {} moved", plural(count, "queue"))),
+        },
+    )
+}
+
+/// A broker's host and port.
+fn at(place: &Place) -> String {
+    crate::service::authority(&place.host, place.port)
 }
 
 fn parse_id(text: &str) -> Result<Uuid, CliError> {

@@ -187,6 +187,13 @@ pub enum BrokerCommand {
         /// Its id, as `rmom broker list` shows it.
         id: u64,
     },
+    /// Move queues from brokers with many to brokers with few, now.
+    #[command(after_help = "\
+Example:
+  rmom broker rebalance
+
+The leading manager does this by itself, gently, unless its configuration says rebalance = false.")]
+    Rebalance,
     /// Let a drained broker take queues again.
     #[command(after_help = "Example:\n  rmom broker undrain 2")]
     Undrain {

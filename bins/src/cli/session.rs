@@ -153,6 +153,7 @@ fn hint(code: &str) -> Option<&'static str> {
         "QUEUE_NOT_FOUND" => "See what there is with: rmom queue list. Create it with: rmom queue create LABEL",
         "CHANNEL_NOT_FOUND" => "See what there is with: rmom channel list",
         "BROKER_NOT_FOUND" | "NO_BROKER" | "NOT_HOSTED" => "See how the brokers are with: rmom broker list",
+        "UNSETTLED" => "See which broker does not answer with: rmom broker list",
         "QUEUE_REPLACED" => {
             "The queue was deleted meanwhile. If there is a new one of that label, subscribe or push to it anew."
         }

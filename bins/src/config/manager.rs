@@ -61,6 +61,10 @@ pub struct ManagerConfig {
     pub store_timeout_millis: u64,
     /// Most administrative operations at once.
     pub max_admin_calls: u32,
+    /// Queues are moved from brokers with many to brokers with few.
+    pub rebalance: bool,
+    /// For how long all brokers have to be well before any queue is moved for that.
+    pub rebalance_after_secs: u64,
     /// How long a stop in good order may take.
     pub shutdown_timeout_secs: u64,
     /// Brokers to probe from the start. Others register themselves, so this may be empty.
@@ -190,6 +194,8 @@ impl ManagerConfig {
             admin_timeout_millis: root.number("admin_timeout_millis", millis(defaults.admin_deadline), 100..=600_000),
             store_timeout_millis,
             max_admin_calls: root.number("max_admin_calls", defaults.max_admin_calls, 1..=100_000),
+            rebalance: root.value_or("rebalance", defaults.rebalance),
+            rebalance_after_secs: root.number("rebalance_after_secs", defaults.rebalance_after.as_secs(), 0..=86_400),
             shutdown_timeout_secs: root.number("shutdown_timeout_secs", 10, 1..=600),
             moms,
             tls: TlsConfig::read(root.section("tls"), file),
@@ -215,6 +221,8 @@ impl ManagerConfig {
             admin_deadline: millis(self.admin_timeout_millis),
             create_deadline: millis(self.create_timeout_millis),
             max_admin_calls: self.max_admin_calls,
+            rebalance: self.rebalance,
+            rebalance_after: Duration::from_secs(self.rebalance_after_secs),
             ..ManagerSettings::default()
         }
     }

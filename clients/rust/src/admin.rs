@@ -116,6 +116,37 @@ pub struct Broker {
     pub queues: u64,
 }
 
+/// What [`Admin::rebalance`] did.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Rebalanced {
+    /// The queues that were assigned elsewhere.
+    pub moved: Vec<MovedQueue>,
+    /// How many are left to move until the brokers are level.
+    pub left: u64,
+}
+
+/// A queue that was assigned to another broker.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct MovedQueue {
+    /// Its label.
+    pub label: String,
+    /// Where it was.
+    pub from: Place,
+    /// Where it is to be.
+    pub to: Place,
+    /// The new broker said that it serves it. False: not in time; it may still come.
+    pub served: bool,
+}
+
+/// Where a broker is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Place {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+}
+
 #[derive(Deserialize)]
 struct Queues {
     queues: Vec<Queue>,
@@ -269,6 +300,14 @@ impl Admin {
     /// `BROKER_NOT_FOUND` and others.
     pub async fn undrain(&self, broker: u64) -> Result<(), Error> {
         self.done(Method::POST, &format!("/v1/brokers/{broker}/undrain")).await
+    }
+
+    /// Moves some queues from brokers with many to brokers with few, now. Call it again while [`Rebalanced::left`] is not 0.
+    ///
+    /// # Errors
+    /// `UNSETTLED` while a broker does not answer or queues are on their way elsewhere; and others.
+    pub async fn rebalance(&self) -> Result<Rebalanced, Error> {
+        self.json(Method::POST, "/v1/brokers/rebalance", None).await
     }
 
     async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<Value>) -> Result<T, Error> {

@@ -45,6 +45,10 @@ async fn calls_and_answers_are_the_managers() {
     assert_eq!(soon(admin.brokers()).await.unwrap()[0].queues, 2);
     answer(&world, "POST /v1/brokers/1/drain ", 204, "");
     soon(admin.drain(1)).await.unwrap();
+    let moved = r#"{"label":"q","from":{"host":"b1","port":5},"to":{"host":"b2","port":6},"served":true}"#;
+    answer(&world, "POST /v1/brokers/rebalance ", 200, &format!(r#"{{"moved":[{moved}],"left":3}}"#));
+    let done = soon(admin.rebalance()).await.unwrap();
+    assert_eq!((done.left, done.moved[0].to.host.as_str()), (3, "b2"));
     answer(&world, "DELETE /v1/queues/gone ", 404, r#"{"code":"QUEUE_NOT_FOUND","detail":"there is no queue gone"}"#);
     let error = soon(admin.delete_queue("gone")).await.unwrap_err();
     assert_eq!((error.code(), error.outcome_unknown()), ("QUEUE_NOT_FOUND", false));

@@ -44,6 +44,9 @@ pub enum ManagerError {
         /// How long this manager waited.
         deadline: Duration,
     },
+    /// Something is the matter that has to be over first.
+    #[error("not now: {0}; try again when `rmom broker list` shows all brokers alive")]
+    Unsettled(&'static str),
     /// A named limit on the number of queues or channels.
     #[error("{0}")]
     LimitReached(String),
@@ -84,6 +87,7 @@ impl Coded for ManagerError {
             Self::BrokerNotFound(_) => Code::BrokerNotFound,
             Self::NoBroker | Self::NoBrokerFor { .. } => Code::NoBroker,
             Self::NotServedYet { .. } => Code::NotHosted,
+            Self::Unsettled(_) => Code::Unsettled,
             Self::LimitReached(_) => Code::LimitReached,
             Self::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
             Self::Store(error) => error.code(),

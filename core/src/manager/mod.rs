@@ -11,6 +11,7 @@ mod leadership;
 mod nudge;
 mod placement;
 mod probes;
+mod rebalance;
 mod reconcile;
 mod registry;
 mod settings;
@@ -31,6 +32,7 @@ use tracing::{info, warn};
 
 pub use admin::{NotDescribed, PlacedChannel, PlacedQueue, QueueDetails};
 pub use error::ManagerError;
+pub use rebalance::{MovedQueue, Rebalanced};
 pub use settings::ManagerSettings;
 pub use status::{BrokerView, CycleStatus, ManagerCounters, ManagerStatus, ProbeView, RegisteredBroker};
 
@@ -224,6 +226,15 @@ impl Manager {
     /// [`ManagerError::BrokerNotFound`].
     pub async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<(), ManagerError> {
         self.admin(|by| self.inner.set_draining(broker, draining, by)).await
+    }
+
+    /// Moves some queues from brokers with many to brokers with few, now, even if settings say that none are moved.
+    ///
+    /// # Errors
+    /// [`ManagerError::Unsettled`] while queues are on their way elsewhere or a broker does not answer;
+    /// [`ManagerError::NoBroker`].
+    pub async fn rebalance(&self) -> Result<Rebalanced, ManagerError> {
+        self.admin(|by| self.inner.rebalance(by)).await
     }
 
     /// Succeeds if the store answers and can be written: this manager can do its work.

@@ -18,6 +18,7 @@ use super::{
     Inner,
     nudge::Nudge,
     placement::{Candidate, fewest_queues},
+    rebalance::Rebalancer,
     registry::Registry,
     status::CycleStatus,
 };
@@ -40,6 +41,8 @@ pub(super) enum Why {
     Unassigned,
     /// Its broker is being drained.
     Draining,
+    /// Its broker has more queues than another.
+    Uneven,
 }
 
 /// A queue to be assigned to another broker.
@@ -121,6 +124,7 @@ impl Inner {
     /// Runs the loop. Never ends.
     pub(super) async fn run_cycles(&self) {
         let mut said = Said::default();
+        let mut rebalancer = Rebalancer::default();
         loop {
             let started = Instant::now();
             let mut cycle = CycleStatus {
@@ -132,7 +136,7 @@ impl Inner {
                 stranded: 0,
                 error: None,
             };
-            let result = self.cycle(&mut cycle, &mut said).await;
+            let result = self.cycle(&mut cycle, &mut said, &mut rebalancer).await;
             cycle.duration = started.elapsed();
             cycle.error = result.as_ref().err().map(ToString::to_string);
             self.counters.update(|counters| {
@@ -155,10 +159,16 @@ impl Inner {
     }
 
     /// One turn: look at the brokers and, as the leader, probe them and bring the assignments into line.
-    async fn cycle(&self, cycle: &mut CycleStatus, said: &mut Said) -> Result<(), StoreError> {
+    async fn cycle(
+        &self,
+        cycle: &mut CycleStatus,
+        said: &mut Said,
+        rebalancer: &mut Rebalancer,
+    ) -> Result<(), StoreError> {
         let registry = Arc::new(Registry::read(&self.store, self.store_deadline()).await?);
         *self.registry.lock() = Some(Arc::clone(&registry));
         if !cycle.led {
+            rebalancer.disturb();
             return Ok(());
         }
         self.report_unregistered(&registry, said);
@@ -175,12 +185,17 @@ impl Inner {
             mark!(LeadLapsed);
             return Ok(());
         }
+        if plan.moves.is_empty() && plan.stranded == 0 {
+            self.rebalance_step(rebalancer, &registry, &alive, &queues).await?;
+        } else {
+            rebalancer.disturb();
+        }
         self.carry_out(plan.moves).await?;
         self.purge().await
     }
 
     /// Probes every registered broker that may be alive, and for the operator's sake those listed that never registered.
-    async fn probe_round(&self, registry: &Registry) -> BTreeSet<BrokerId> {
+    pub(super) async fn probe_round(&self, registry: &Registry) -> BTreeSet<BrokerId> {
         let probed = registry.brokers.iter().filter(|broker| broker.state != BrokerState::Stopped);
         let registered = probed.filter(|broker| !registry.is_gone(broker)).map(|broker| {
             // Once the lease has run out the broker itself refuses heartbeats. It is asked all the same, once, in case
@@ -243,6 +258,7 @@ impl Inner {
             Why::Dead => counters.failovers += 1,
             Why::Stopped | Why::Draining => counters.handovers += 1,
             Why::Unassigned => counters.placed += 1,
+            Why::Uneven => counters.rebalanced += 1,
         });
         self.nudges.send(Nudge::Rebuild(to, label));
         from.filter(|_| why == Why::Draining)
@@ -322,7 +338,7 @@ mod tests {
     #[test]
     fn what_is_well_stays() {
         let brokers = [broker(1, Up), broker(2, Up)];
-        // Not even an uneven load moves anything.
+        // An uneven load is no emergency: see `rebalance`.
         let queues = [queue(1, Some(1)), queue(2, Some(1)), queue(3, Some(1))];
         assert_eq!(plan(&queues, &brokers, &alive(&[1, 2])), Plan::default());
     }

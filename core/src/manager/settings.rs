@@ -45,6 +45,15 @@ pub struct ManagerSettings {
     pub max_concurrent_nudges: usize,
     /// Most such calls that wait for their turn; more are dropped, and the brokers find out by themselves.
     pub max_pending_nudges: usize,
+    /// Queues are moved from brokers with many to brokers with few (`rebalance`).
+    pub rebalance: bool,
+    /// For how long the brokers have to be the same, all of them alive, before queues are moved to level them
+    /// (`rebalance_after_secs`).
+    pub rebalance_after: Duration,
+    /// By how many queues two brokers may differ without any being moved; at least a tenth of the average is tolerated.
+    pub rebalance_tolerance: u64,
+    /// Most queues that a cycle moves to level the brokers.
+    pub rebalance_moves_per_cycle: usize,
     /// How many batches of deleted queues the leader removes per cycle.
     pub purge_batches_per_cycle: u32,
 }
@@ -68,6 +77,10 @@ impl Default for ManagerSettings {
             max_concurrent_moves: 8,
             max_concurrent_nudges: 32,
             max_pending_nudges: 4_096,
+            rebalance: true,
+            rebalance_after: Duration::from_secs(30),
+            rebalance_tolerance: 2,
+            rebalance_moves_per_cycle: 8,
             purge_batches_per_cycle: 1_000,
         }
     }

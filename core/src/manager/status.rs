@@ -72,6 +72,8 @@ pub struct ManagerCounters {
     pub failovers: u64,
     /// Queues assigned elsewhere because their broker stopped in good order or drains.
     pub handovers: u64,
+    /// Queues assigned elsewhere because their broker had more of them than others.
+    pub rebalanced: u64,
     /// Queues assigned that had no broker.
     pub placed: u64,
     /// Assignments that another manager was quicker to make.

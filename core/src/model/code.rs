@@ -73,6 +73,8 @@ codes! {
     NoBroker = "NO_BROKER",
     /// No such broker.
     BrokerNotFound = "BROKER_NOT_FOUND",
+    /// Something is the matter with the cluster that has to be over first; try again later.
+    Unsettled = "UNSETTLED",
     /// The process is stopping.
     ShuttingDown = "SHUTTING_DOWN",
     /// A buffer limit is reached; try again later.
@@ -97,6 +99,7 @@ impl Code {
                 | Self::StoreRefused
                 | Self::OutcomeUnknown
                 | Self::NoBroker
+                | Self::Unsettled
                 | Self::ShuttingDown
                 | Self::Overloaded
                 | Self::DeadlineExceeded

@@ -2,6 +2,7 @@
 
 mod admin;
 mod leading;
+mod levelling;
 mod moving;
 
 use std::time::Duration;

@@ -65,6 +65,7 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         | Code::LeaseExpired
         | Code::StoreUnavailable
         | Code::NoBroker
+        | Code::Unsettled
         | Code::ShuttingDown => tonic::Code::Unavailable,
         Code::SequenceGap => tonic::Code::Aborted,
         Code::OffsetOutOfRange => tonic::Code::OutOfRange,

@@ -32,6 +32,9 @@ const COUNTERS: &[Counter] = &[
         counters.failovers
     }),
     ("rmom_manager_handovers_total", "Queues assigned elsewhere in good order.", |counters| counters.handovers),
+    ("rmom_manager_rebalanced_total", "Queues assigned elsewhere to level the brokers.", |counters| {
+        counters.rebalanced
+    }),
     ("rmom_manager_placed_total", "Queues assigned that had no broker.", |counters| counters.placed),
     ("rmom_manager_lost_races_total", "Assignments that another manager was quicker to make.", |counters| {
         counters.lost_races

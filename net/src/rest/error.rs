@@ -164,6 +164,7 @@ fn status_of(code: Code) -> StatusCode {
         Code::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::NotHosted
         | Code::NoBroker
+        | Code::Unsettled
         | Code::LeaseExpired
         | Code::StoreUnavailable
         | Code::StoreRefused

@@ -4,7 +4,7 @@ use rmom_core::model::Code;
 
 use super::{
     Promise, Violation,
-    index::{Index, Push, Reader, brief},
+    index::{Index, Push, Queue, Reader, brief},
 };
 use crate::history::Event;
 
@@ -25,9 +25,23 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         ));
     }
     violations.extend(in_order_late(index));
+    violations.extend(index.queues.iter().filter_map(|(&id, queue)| restless(index, id, queue)));
     violations.extend(index.pushes.iter().filter_map(|(&number, push)| answered_late(index, number, push)));
     violations.extend(index.readers.iter().filter_map(|reader| gave_up(index, reader)));
     violations
+}
+
+/// How often a queue may be assigned once nothing fails any more: away from a broker that was dead, from another one that was
+/// still starting, from a broker that was drained, and to level them.
+const ASSIGNMENTS: usize = 4;
+
+/// A queue that is sent from broker to broker, although nothing is the matter.
+fn restless(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Option<Violation> {
+    let healed = index.milestones.healed?;
+    let after: Vec<_> = queue.assignments.iter().map(|&(at, _)| at).filter(|&at| at > healed).collect();
+    let last = *after.last().filter(|_| after.len() > ASSIGNMENTS)?;
+    let what = format!("queue {id} was assigned {} times after all faults were over", after.len());
+    Some(index.violation(Promise::Convergence, what, [healed, last]))
 }
 
 /// Within what time after `micros` things have to be done.
@@ -113,6 +127,19 @@ mod tests {
         innocent(Run::new().phase(Phase::Healed).push("a"));
         guilty(Run::new().phase(Phase::Healed).push("a").phase(Phase::Drain), Convergence);
         guilty(Run::new().phase(Phase::Healed).wait(6_000).push("a"), Convergence);
+    }
+
+    #[test]
+    fn a_queue_finds_no_rest() {
+        let mut run = Run::new();
+        run.take_over(2).phase(Phase::Healed);
+        for broker in [1, 2, 1, 2] {
+            run.take_over(broker);
+        }
+        run.record("fate", Event::Converged);
+        innocent(&run);
+        run.take_over(1);
+        assert_eq!(guilty(&run, Convergence), "queue 1 was assigned 5 times after all faults were over");
     }
 
     #[test]

@@ -84,6 +84,11 @@ fn parts(
     if converged {
         stage.history.record("fate", Event::Converged);
         stage.with(|state| state.converged = true);
+        let uneven = || stage.with(|state| uneven(state, &database.brokers()));
+        if !run_until(cluster, bounds.level, || uneven().is_none())? {
+            let pending = uneven().unwrap_or_default();
+            stage.history.record("fate", Event::TimeUp { pending });
+        }
     } else {
         let pending = unfinished().unwrap_or_default();
         stage.history.record("fate", Event::TimeUp { pending });
@@ -122,6 +127,17 @@ fn unfinished(state: &State, pending: &[u64], hosts: &[String]) -> Option<String
 fn burdened(brokers: &[BrokerRecord]) -> Option<String> {
     let is_burdened = |broker: &&BrokerRecord| broker.state == BrokerState::Draining && broker.queues > 0;
     brokers.iter().find(is_burdened).map(|broker| format!("{} is drained, and still has queues", broker.addr.host))
+}
+
+/// Two brokers that take queues, of which one has too many more than the other.
+fn uneven(state: &State, brokers: &[BrokerRecord]) -> Option<String> {
+    let takes = |broker: &&BrokerRecord| broker.state == BrokerState::Up && !state.lost.contains(&broker.addr.host);
+    let most = brokers.iter().filter(takes).max_by_key(|broker| broker.queues)?;
+    let fewest = brokers.iter().filter(takes).min_by_key(|broker| broker.queues)?;
+    (most.queues > fewest.queues + settings::manager().rebalance_tolerance).then(|| {
+        let (full, empty) = (&most.addr.host, &fewest.addr.host);
+        format!("{full} has {} queues, and {empty} has {}", most.queues, fewest.queues)
+    })
 }
 
 /// True if every consumer has all.

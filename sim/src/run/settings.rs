@@ -58,6 +58,8 @@ pub(super) fn manager() -> ManagerSettings {
         admin_deadline: Duration::from_secs(3),
         create_deadline: Duration::from_secs(4),
         nudge_deadline: Duration::from_secs(1),
+        rebalance_after: Duration::from_secs(1),
+        rebalance_tolerance: 1,
         ..ManagerSettings::default()
     }
 }
@@ -84,6 +86,8 @@ pub(super) struct Bounds {
     pub(super) clock: Duration,
     /// Within what time after the last fault everything is in order.
     pub(super) convergence: Duration,
+    /// Within what time after that the brokers are level again.
+    pub(super) level: Duration,
     /// Within what time after its expiry a message has to be gone from the store.
     pub(super) trim: Duration,
 }
@@ -104,6 +108,8 @@ impl Bounds {
             expiry: broker.store_timeout + SLACK,
             clock: broker.lease + SLACK,
             convergence: failover + broker.recovery_timeout + client,
+            // Twice: a step that was not served in time is followed by a pause as long as before the first.
+            level: (manager.rebalance_after + manager.cycle * 3 + manager.nudge_deadline + claim) * 2,
             trim: broker.trim_interval * 2 + broker.store_timeout * 2 + failover,
         }
     }

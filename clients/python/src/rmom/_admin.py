@@ -91,6 +91,10 @@ def set_draining(managers: Managers, broker: int, draining: bool) -> Program[Non
     return _done(managers, "POST", f"/v1/brokers/{broker}/{'drain' if draining else 'undrain'}")
 
 
+def rebalance(managers: Managers) -> Program[int]:
+    return _json(managers, "POST", "/v1/brokers/rebalance", None, lambda answer: int(answer["left"]))
+
+
 def parse_channel_id(channel_id: uuid.UUID | str) -> uuid.UUID:
     """Channels are named by UUIDs."""
     try:

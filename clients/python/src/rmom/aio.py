@@ -142,6 +142,11 @@ class Admin:
         """Takes back :meth:`drain`."""
         await run_async(_admin.set_draining(self._managers, broker, False), self._perform)
 
+    async def rebalance(self) -> int:
+        """Moves some queues from brokers with many to brokers with few, now. Call it again while it returns more than
+        0: that many queues are left to move."""
+        return await run_async(_admin.rebalance(self._managers), self._perform)
+
 
 class Delivery(Pending):
     """The fate of one message; awaited, its :class:`rmom.Receipt`. The message is pushed whether or not anybody waits."""

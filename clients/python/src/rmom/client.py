@@ -155,3 +155,8 @@ class Admin:
     def undrain(self, broker: int) -> None:
         """Takes back :meth:`drain`."""
         run(_admin.set_draining(self._managers, broker, False), self._perform)
+
+    def rebalance(self) -> int:
+        """Moves some queues from brokers with many to brokers with few, now. Call it again while it returns more than
+        0: that many queues are left to move."""
+        return run(_admin.rebalance(self._managers), self._perform)

@@ -96,6 +96,7 @@ async fn routes_and_methods() {
             ("POST", "/queues", 405, "METHOD_NOT_ALLOWED", "POST"),
             ("PUT", "/queues/q", 405, "METHOD_NOT_ALLOWED", "PUT"),
             ("PATCH", "/v1/queues/q", 405, "METHOD_NOT_ALLOWED", "PATCH"),
+            ("GET", "/v1/brokers/rebalance", 405, "METHOD_NOT_ALLOWED", "GET"),
             ("GET", "/v1/brokers/1/drain", 405, "METHOD_NOT_ALLOWED", "GET"),
             ("BREW", "/channels", 405, "METHOD_NOT_ALLOWED", "BREW"),
         ],

@@ -169,6 +169,25 @@ async fn our_routes_for_brokers_and_status() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn brokers_are_made_level() {
+    let bench = Bench::start().await;
+    for label in ["a", "b", "c"] {
+        bench.ask("POST", &format!("/queues/{label}")).await;
+    }
+    let level = json!({ "moved": [], "left": 0 });
+    assert_eq!(bench.ask("POST", "/v1/brokers/rebalance").await.body, level);
+    bench.world.broker(2, LONG).await;
+    let moved = json!({
+        "label": "c", "served": true,
+        "from": { "host": "broker-1", "port": 50_051 }, "to": { "host": "broker-2", "port": 50_052 },
+    });
+    assert_eq!(bench.ask("POST", "/v1/brokers/rebalance").await.body, json!({ "moved": [moved], "left": 0 }));
+    bench.world.brokers.set(&addr(2), Behaviour::Hangs);
+    let refused = bench.ask("POST", "/v1/brokers/rebalance").await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "UNSETTLED"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn health() {
     let bench = Bench::start().await;
     a_while().await;

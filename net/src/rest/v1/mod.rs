@@ -31,6 +31,7 @@ pub(super) fn routes() -> Vec<RouteEntry> {
         ("/v1/channels", get(channels)),
         ("/v1/channels/{id}", get(channel).delete(delete_channel)),
         ("/v1/brokers", get(brokers)),
+        ("/v1/brokers/rebalance", post(rebalance)),
         ("/v1/brokers/{id}/drain", post(drain)),
         ("/v1/brokers/{id}/undrain", post(undrain)),
         ("/v1/status", get(status)),
@@ -135,6 +136,10 @@ async fn brokers(State(api): State<Api>) -> Result<impl IntoResponse, RestError>
     let brokers = api.manager.brokers().await?;
     let brokers: Vec<_> = brokers.iter().map(views::Broker::from).collect();
     Ok(Json(json!({ "brokers": brokers })))
+}
+
+async fn rebalance(State(api): State<Api>) -> Result<impl IntoResponse, RestError> {
+    Ok(Json(views::Rebalanced::from(&api.manager.rebalance().await?)))
 }
 
 async fn drain(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, RestError> {

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use rmom_core::{
     manager::{
-        BrokerView, CycleStatus, ManagerCounters, ManagerStatus, PlacedChannel, PlacedQueue, ProbeView, QueueDetails,
+        BrokerView, CycleStatus, ManagerCounters, ManagerStatus, MovedQueue, PlacedChannel, PlacedQueue, ProbeView,
+        QueueDetails,
     },
     model::{BrokerAddr, BrokerId, ChannelId, Epoch, Incarnation, ManagerId, Offset, QueueId},
     ports::{BrokerState, ChannelRecord, QueueDescription, QueueRecord, SubscriberDescription},
@@ -201,6 +202,34 @@ impl From<&ProbeView> for Probe {
     }
 }
 
+/// What a call to rebalance did.
+#[derive(Serialize)]
+pub(super) struct Rebalanced {
+    moved: Vec<Moved>,
+    left: usize,
+}
+
+#[derive(Serialize)]
+struct Moved {
+    label: String,
+    from: BrokerAddr,
+    to: BrokerAddr,
+    served: bool,
+}
+
+impl From<&rmom_core::manager::Rebalanced> for Rebalanced {
+    fn from(done: &rmom_core::manager::Rebalanced) -> Self {
+        Self { moved: done.moved.iter().map(Moved::from).collect(), left: done.left }
+    }
+}
+
+impl From<&MovedQueue> for Moved {
+    fn from(moved: &MovedQueue) -> Self {
+        let MovedQueue { label, from, to, served } = moved;
+        Self { label: label.to_string(), from: from.clone(), to: to.clone(), served: *served }
+    }
+}
+
 /// The manager that answers.
 #[derive(Serialize)]
 pub(super) struct Status {
@@ -237,6 +266,7 @@ struct Counters {
     probes_failed: u64,
     failovers: u64,
     handovers: u64,
+    rebalanced: u64,
     placed: u64,
     lost_races: u64,
     nudges_failed: u64,
@@ -288,6 +318,7 @@ impl From<&ManagerCounters> for Counters {
             probes_failed: counters.probes_failed,
             failovers: counters.failovers,
             handovers: counters.handovers,
+            rebalanced: counters.rebalanced,
             placed: counters.placed,
             lost_races: counters.lost_races,
             nudges_failed: counters.nudges_failed,
