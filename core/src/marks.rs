@@ -154,6 +154,7 @@ marks! {
 
     // Managers.
     LeadTakenOver: "leadership: taken over from another manager",
+    LeadFromTheFuture: "leadership: a lease from before the clock was set back was taken over",
     LeadKept: "leadership: kept",
     LeadLost: "leadership: lost to another manager",
     LeadLapsed: "leadership: ran out during a cycle, which stopped",

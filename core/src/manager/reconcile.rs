@@ -312,6 +312,7 @@ mod tests {
             incarnation: Incarnation::new(Uuid::nil()),
             state,
             lease_until: StoreTime::NEVER,
+            lease: std::time::Duration::ZERO,
             queues: 0,
         }
     }

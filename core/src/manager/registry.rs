@@ -35,7 +35,7 @@ impl Registry {
 
     /// True while the broker's lease has not run out on the store's clock.
     pub(super) fn lease_current(&self, broker: &BrokerRecord) -> bool {
-        broker.state != BrokerState::Stopped && broker.lease_until > self.now
+        broker.state != BrokerState::Stopped && broker.is_leased(self.now)
     }
 
     /// True if nothing depends on whether the broker is alive, and it has not been for long. It says so itself if it comes
@@ -109,5 +109,32 @@ impl Inner {
             failures_in_a_row: record.failures_in_a_row,
             last_error: record.last_error,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::Incarnation;
+
+    #[test]
+    fn a_lease_from_before_the_clock_was_set_back_is_not_current() {
+        let now = StoreTime::from_millis(1_000_000);
+        let current = |lease_until: StoreTime, state| {
+            let addr = BrokerAddr { host: "b".to_owned(), port: 1 };
+            let (incarnation, lease) = (Incarnation::new(Uuid::nil()), Duration::from_secs(3));
+            let broker = BrokerRecord { id: BrokerId::new(1), addr, incarnation, state, lease_until, lease, queues: 1 };
+            Registry { now, brokers: Vec::new() }.lease_current(&broker)
+        };
+        let ahead = |millis| current(now.plus_millis(millis), BrokerState::Up);
+        assert_eq!([0, 1, 3_000].map(ahead), [false, true, true]);
+        // Renewed after the clock was read, before the brokers were.
+        assert!(ahead(5_000));
+        assert_eq!([6_001, 36_000_000].map(ahead), [false, false]);
+        assert!(!current(now.plus_millis(1), BrokerState::Stopped));
     }
 }

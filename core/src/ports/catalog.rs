@@ -73,8 +73,20 @@ pub struct BrokerRecord {
     pub state: BrokerState,
     /// When its lease runs out, on the store's clock.
     pub lease_until: StoreTime,
+    /// How long that lease is.
+    pub lease: Duration,
     /// How many live queues are assigned to it.
     pub queues: u64,
+}
+
+impl BrokerRecord {
+    /// True while its lease has not run out. One that lies further ahead than a lease that was given just now, and as much
+    /// again for what the store took to answer, is from before the store's clock was set back: it says nothing.
+    #[must_use]
+    pub fn is_leased(&self, now: StoreTime) -> bool {
+        let twice = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX).saturating_mul(2);
+        self.lease_until > now && self.lease_until <= now.plus_millis(twice)
+    }
 }
 
 /// A live queue as the catalog knows it.
@@ -294,9 +306,10 @@ pub trait Catalog: Send + Sync + 'static {
     /// Deletes a channel and bumps the generation of its queue's assignee. False if there is none.
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError>;
 
-    /// Takes or extends the managers' leader lease, if it is free, run out, or this manager's own; says who holds it.
+    /// Takes or extends the managers' leader lease, if it is free, run out, or this manager's own, or if it was given at a
+    /// time that is still to come, which is before the store's clock was set back; says who holds it.
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError>;
 
-    /// Gives the leader lease up, if this manager holds it.
+    /// Gives the leader lease up, if this manager holds it: the next one takes it, whatever the store's clock shows.
     async fn resign(&self, manager: ManagerId) -> Result<(), StoreError>;
 }

@@ -1,5 +1,7 @@
 //! Columns as the model's types. What does not fit was damaged or written by a later version.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rmom_core::{
     model::{BrokerAddr, BrokerId, Epoch, Offset, QueueId, QueueLabel, StoreTime, Topic},
@@ -57,6 +59,8 @@ counters! {
     broker_id -> BrokerId = BrokerId::new;
     /// A time.
     time -> StoreTime = StoreTime::from_millis;
+    /// A length of time.
+    duration -> Duration = Duration::from_millis;
 }
 
 /// A time that may be null.

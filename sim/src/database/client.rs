@@ -241,7 +241,7 @@ impl Catalog for RemoteStore {
 
     async fn resign(&self, manager: ManagerId) -> Result<(), StoreError> {
         let rows = |_: &State| vec![(Row::Leader, Change)];
-        self.lease(Kind::Statement, rows, move |disk, now| disk.state_mut().resign(now, manager)).await
+        self.lease(Kind::Statement, rows, move |disk, _| disk.state_mut().resign(manager)).await
     }
 }
 

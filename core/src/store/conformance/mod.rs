@@ -88,6 +88,7 @@ macro_rules! conformance_tests {
                 a_replaced_run_neither_renews_nor_retires,
                 retiring_ends_the_lease_at_once,
                 draining_is_set_cleared_and_told,
+                a_broker_is_not_leased_because_the_clock_was_set_back,
                 brokers_are_listed_with_their_live_queues;
             channels:
                 a_channel_is_found_and_listed,
@@ -118,6 +119,7 @@ macro_rules! conformance_tests {
                 a_leader_stays_while_it_renews,
                 a_leader_that_comes_back_first_goes_on,
                 a_leader_that_resigns_is_succeeded_at_once,
+                a_lease_does_not_outlast_a_clock_that_is_set_back,
                 rival_managers_agree_on_the_leader;
             queues:
                 a_label_names_one_live_queue,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::state::{Broker, Channel, Leader, Queue, QueueLog, State};
+use super::state::{Broker, Channel, Queue, QueueLog, State};
 use crate::{
     model::{
         BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, QueueId, QueueLabel, Start, StoreTime,
@@ -33,6 +33,7 @@ impl State {
             incarnation: register.incarnation,
             state: BrokerState::Up,
             lease_until: now,
+            lease: register.lease,
             renewals: 0,
             generation: 0,
         });
@@ -45,6 +46,7 @@ impl State {
             broker.renewals = 0;
         }
         broker.lease_until = lease_end(now, register.lease);
+        broker.lease = register.lease;
         Ok(Registration { broker: id, generation: broker.generation, store_time: now })
     }
 
@@ -65,6 +67,7 @@ impl State {
     ) -> Result<Renewal, RenewError> {
         let broker = self.registered(broker, incarnation)?;
         broker.lease_until = lease_end(now, lease);
+        broker.lease = lease;
         broker.renewals += 1;
         Ok(Renewal {
             generation: broker.generation,
@@ -108,6 +111,7 @@ impl State {
             incarnation: broker.incarnation,
             state: broker.state,
             lease_until: broker.lease_until,
+            lease: broker.lease,
             queues: self.queues.values().filter(|queue| queue.assignee == Some(id)).count() as u64,
         };
         self.brokers.iter().map(record).collect()
@@ -304,21 +308,25 @@ impl State {
 impl State {
     /// As [`Catalog::lead`](crate::ports::Catalog::lead).
     pub fn lead(&mut self, now: StoreTime, manager: ManagerId, lease: Duration) -> Leadership {
-        let leader = self.leader.get_or_insert(Leader { manager, term: 1, lease_until: now });
-        if leader.manager != manager && leader.lease_until <= now {
-            leader.manager = manager;
-            leader.term += 1;
-        }
-        if leader.manager == manager {
+        let leader = &mut self.leader;
+        let holder = leader.manager.filter(|_| leader.lease_until > now && leader.begun() <= now);
+        let leads = holder.or(leader.manager.filter(|held| *held == manager)).unwrap_or(manager);
+        mark!(LeadFromTheFuture if leader.manager.is_some_and(|held| held != leads) && leader.begun() > now);
+        leader.term += u64::from(leader.manager != Some(leads));
+        leader.manager = Some(leads);
+        if leads == manager {
             leader.lease_until = lease_end(now, lease);
+            leader.lease = lease;
         }
-        Leadership { leader: leader.manager, term: leader.term, store_time: now }
+        Leadership { leader: leads, term: leader.term, store_time: now }
     }
 
     /// As [`Catalog::resign`](crate::ports::Catalog::resign).
-    pub fn resign(&mut self, now: StoreTime, manager: ManagerId) {
-        if let Some(leader) = self.leader.as_mut().filter(|leader| leader.manager == manager) {
-            leader.lease_until = now;
+    pub fn resign(&mut self, manager: ManagerId) {
+        let leader = &mut self.leader;
+        if leader.manager == Some(manager) {
+            leader.manager = None;
+            leader.lease_until = StoreTime::default();
         }
     }
 }

@@ -131,7 +131,7 @@ impl Catalog for MemoryStore {
     }
 
     async fn resign(&self, manager: ManagerId) -> Result<(), StoreError> {
-        self.state.lock().resign(self.clock.now(), manager);
+        self.state.lock().resign(manager);
         Ok(())
     }
 }

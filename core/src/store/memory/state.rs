@@ -1,6 +1,9 @@
 //! What a store holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use uuid::Uuid;
@@ -28,7 +31,7 @@ pub struct State {
     pub(super) last_queue: QueueId,
     /// Channels of live queues only.
     pub(super) channels: BTreeMap<ChannelId, Channel>,
-    pub(super) leader: Option<Leader>,
+    pub(super) leader: Leader,
     /// The log of each live queue, and of each deleted one until it is purged. A queue without one was deleted.
     pub(super) logs: BTreeMap<QueueId, QueueLog>,
 }
@@ -39,6 +42,8 @@ pub(super) struct Broker {
     pub(super) incarnation: Incarnation,
     pub(super) state: BrokerState,
     pub(super) lease_until: StoreTime,
+    /// How long that lease is.
+    pub(super) lease: Duration,
     pub(super) renewals: u64,
     pub(super) generation: u64,
 }
@@ -60,11 +65,22 @@ pub(super) struct Channel {
     pub(super) start: Offset,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Leader {
-    pub(super) manager: ManagerId,
+    /// None before the first, and after one that resigned.
+    pub(super) manager: Option<ManagerId>,
     pub(super) term: u64,
     pub(super) lease_until: StoreTime,
+    /// How long that lease is.
+    pub(super) lease: Duration,
+}
+
+impl Leader {
+    /// When the lease was given; later than now, if the clock was set back since.
+    pub(super) fn begun(&self) -> StoreTime {
+        let lease = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX);
+        StoreTime::from_millis(self.lease_until.millis().saturating_sub(lease))
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

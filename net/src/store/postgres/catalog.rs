@@ -140,13 +140,13 @@ impl Catalog for PostgresStore {
             .change_lease(
                 query(
                     "WITH t AS MATERIALIZED (SELECT rmom_now() AS now) \
-                     INSERT INTO broker (host, port, incarnation, state, lease_until, generation, renewals) \
-                     SELECT $1, $2, $3, $4, now + $5, 0, 0 FROM t \
+                     INSERT INTO broker (host, port, incarnation, state, lease_until, lease, generation, renewals) \
+                     SELECT $1, $2, $3, $4, now + $5, $5, 0, 0 FROM t \
                      ON CONFLICT (host, port) DO UPDATE SET incarnation = excluded.incarnation, \
                      state = CASE broker.incarnation WHEN $3 THEN broker.state ELSE excluded.state END, \
                      renewals = CASE broker.incarnation WHEN $3 THEN broker.renewals ELSE 0 END, \
-                     lease_until = excluded.lease_until WHERE broker.incarnation IN ($3, $6) \
-                     RETURNING id, generation, lease_until - $5 AS now",
+                     lease_until = excluded.lease_until, lease = excluded.lease \
+                     WHERE broker.incarnation IN ($3, $6) RETURNING id, generation, lease_until - $5 AS now",
                 )
                 .bind(addr.host.as_str())
                 .bind(i64::from(addr.port))
@@ -179,7 +179,7 @@ impl Catalog for PostgresStore {
         let row = self
             .change_lease(
                 query(
-                    "UPDATE broker SET lease_until = rmom_now() + $3, renewals = renewals + 1 \
+                    "UPDATE broker SET lease_until = rmom_now() + $3, lease = $3, renewals = renewals + 1 \
                      WHERE id = $1 AND incarnation = $2 RETURNING generation, renewals, state, lease_until - $3 AS now",
                 )
                 .bind(broker.as_i64())
@@ -228,7 +228,7 @@ impl Catalog for PostgresStore {
     async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {
         let rows = self
             .select(query(
-                "SELECT b.id, b.host, b.port, b.incarnation, b.state, b.lease_until, \
+                "SELECT b.id, b.host, b.port, b.incarnation, b.state, b.lease_until, b.lease, \
                  (SELECT count(*) FROM queue q WHERE q.assignee = b.id AND NOT q.deleted) AS queues \
                  FROM broker b ORDER BY b.id",
             ))
@@ -240,6 +240,7 @@ impl Catalog for PostgresStore {
                 incarnation: Incarnation::new(column::get(row, "incarnation")?),
                 state: column::state(row, "state")?,
                 lease_until: column::time(row, "lease_until")?,
+                lease: column::duration(row, "lease")?,
                 queues: column::unsigned(row, "queues")?,
             })
         };
@@ -475,8 +476,8 @@ impl Catalog for PostgresStore {
                 query(
                     "WITH t AS MATERIALIZED (SELECT rmom_now() AS now), u AS ( \
                      UPDATE leader SET term = CASE WHEN manager = $1 THEN term ELSE term + 1 END, \
-                     manager = $1, lease_until = now + $2 FROM t \
-                     WHERE manager IS NULL OR manager = $1 OR lease_until <= now RETURNING manager, term) \
+                     manager = $1, lease_until = now + $2, lease = $2 FROM t \
+                     WHERE manager IS NULL OR manager = $1 OR lease_until <= now OR lease_until - lease > now RETURNING manager, term) \
                      SELECT coalesce(u.manager, leader.manager) AS manager, coalesce(u.term, leader.term) AS term, now \
                      FROM leader CROSS JOIN t LEFT JOIN u ON true",
                 )
@@ -494,7 +495,7 @@ impl Catalog for PostgresStore {
     }
 
     async fn resign(&self, manager: ManagerId) -> Result<(), StoreError> {
-        let statement = query("UPDATE leader SET lease_until = rmom_now() WHERE manager = $1");
+        let statement = query("UPDATE leader SET manager = NULL, lease_until = 0 WHERE manager = $1");
         self.change_lease(statement.bind(manager.uuid())).await.map(drop)
     }
 }

@@ -44,6 +44,11 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
                 "deleted requests",
                 include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0002_deleted_requests.sql")),
             ),
+            (
+                4,
+                "lease lengths",
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0004_lease_lengths.sql")),
+            ),
         ],
     )
 });

@@ -96,6 +96,10 @@ fn lease_end(now: StoreTime, lease: Duration) -> i64 {
     now.plus_millis(u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)).as_i64()
 }
 
+fn millis(lease: Duration) -> i64 {
+    i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)
+}
+
 #[async_trait]
 impl Catalog for SqliteStore {
     async fn now(&self) -> Result<StoreTime, StoreError> {
@@ -111,20 +115,21 @@ impl Catalog for SqliteStore {
         let row = tx
             .row(
                 query(
-                    "INSERT INTO broker (host, port, incarnation, state, lease_until, generation, renewals) \
-                     VALUES (?1, ?2, ?3, ?4, ?5, 0, 0) \
+                    "INSERT INTO broker (host, port, incarnation, state, lease_until, lease, generation, renewals) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?7, 0, 0) \
                      ON CONFLICT (host, port) DO UPDATE SET incarnation = excluded.incarnation, \
                      state = CASE broker.incarnation WHEN ?3 THEN broker.state ELSE excluded.state END, \
                      renewals = CASE broker.incarnation WHEN ?3 THEN broker.renewals ELSE 0 END, \
-                     lease_until = excluded.lease_until WHERE broker.incarnation IN (?3, ?6) \
-                     RETURNING id, generation",
+                     lease_until = excluded.lease_until, lease = excluded.lease \
+                     WHERE broker.incarnation IN (?3, ?6) RETURNING id, generation",
                 )
                 .bind(addr.host.as_str())
                 .bind(i64::from(addr.port))
                 .bind(incarnation.uuid())
                 .bind(column::UP)
                 .bind(lease_end(now, *lease))
-                .bind(replaces.map(Incarnation::uuid)),
+                .bind(replaces.map(Incarnation::uuid))
+                .bind(millis(*lease)),
             )
             .await?;
         let Some(row) = row else {
@@ -151,12 +156,13 @@ impl Catalog for SqliteStore {
         let row = tx
             .row(
                 query(
-                    "UPDATE broker SET lease_until = ?3, renewals = renewals + 1 WHERE id = ?1 AND incarnation = ?2 \
-                     RETURNING generation, renewals, state",
+                    "UPDATE broker SET lease_until = ?3, lease = ?4, renewals = renewals + 1 \
+                     WHERE id = ?1 AND incarnation = ?2 RETURNING generation, renewals, state",
                 )
                 .bind(broker.as_i64())
                 .bind(incarnation.uuid())
-                .bind(lease_end(now, lease)),
+                .bind(lease_end(now, lease))
+                .bind(millis(lease)),
             )
             .await?;
         tx.commit().await?;
@@ -202,7 +208,7 @@ impl Catalog for SqliteStore {
         let mut session = self.readers.read().await?;
         let rows = session
             .rows(query(
-                "SELECT b.id, b.host, b.port, b.incarnation, b.state, b.lease_until, \
+                "SELECT b.id, b.host, b.port, b.incarnation, b.state, b.lease_until, b.lease, \
                  (SELECT count(*) FROM queue q WHERE q.assignee = b.id AND q.deleted = 0) AS queues \
                  FROM broker b ORDER BY b.id",
             ))
@@ -215,6 +221,7 @@ impl Catalog for SqliteStore {
                 incarnation: Incarnation::new(column::get(row, "incarnation")?),
                 state: column::state(row, "state")?,
                 lease_until: column::time(row, "lease_until")?,
+                lease: column::duration(row, "lease")?,
                 queues: column::unsigned(row, "queues")?,
             })
         };
@@ -413,12 +420,13 @@ impl Catalog for SqliteStore {
         let (mut tx, now) = self.begin_lease().await?;
         tx.rows(
             query(
-                "UPDATE leader SET term = iif(manager = ?1, term, term + 1), manager = ?1, lease_until = ?2 \
-                 WHERE manager IS NULL OR manager = ?1 OR lease_until <= ?3",
+                "UPDATE leader SET term = iif(manager = ?1, term, term + 1), manager = ?1, lease_until = ?2, lease = ?4 \
+                 WHERE manager IS NULL OR manager = ?1 OR lease_until <= ?3 OR lease_until - lease > ?3",
             )
             .bind(manager.uuid())
             .bind(lease_end(now, lease))
-            .bind(now.as_i64()),
+            .bind(now.as_i64())
+            .bind(millis(lease)),
         )
         .await?;
         let row = tx.row(query("SELECT manager, term FROM leader")).await?;
@@ -432,8 +440,8 @@ impl Catalog for SqliteStore {
     }
 
     async fn resign(&self, manager: ManagerId) -> Result<(), StoreError> {
-        let (mut tx, now) = self.begin_lease().await?;
-        tx.rows(query("UPDATE leader SET lease_until = ?2 WHERE manager = ?1").bind(manager.uuid()).bind(now.as_i64()))
+        let (mut tx, _) = self.begin_lease().await?;
+        tx.rows(query("UPDATE leader SET manager = NULL, lease_until = 0 WHERE manager = ?1").bind(manager.uuid()))
             .await?;
         tx.commit().await
     }

@@ -47,6 +47,7 @@ pub async fn a_broker_keeps_its_id_from_run_to_run(harness: &dyn Harness) {
         incarnation,
         state: BrokerState::Up,
         lease_until: now.plus_millis(7_000),
+        lease: Duration::from_secs(7),
         queues: 0,
     };
     assert_eq!(record(&bench, first).await, expected);
@@ -168,4 +169,19 @@ pub async fn brokers_are_listed_with_their_live_queues(harness: &dyn Harness) {
     bench.store.assign_queue(moved, 1, b.id).await.unwrap();
     bench.store.delete_queue(deleted).await.unwrap();
     assert_eq!((record(&bench, a).await.queues, record(&bench, b).await.queues), (1, 1));
+}
+
+/// A lease from before the clock was set back says nothing; one that was renewed since does.
+pub async fn a_broker_is_not_leased_because_the_clock_was_set_back(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    bench.at(10 * 3_600_000).await;
+    let (dead, alive) = (bench.register("dead").await, bench.register("alive").await);
+    bench.store.renew_broker(dead.id, dead.incarnation, LEASE).await.unwrap();
+    let now = bench.at(0).await;
+    bench.store.renew_broker(alive.id, alive.incarnation, LEASE).await.unwrap();
+    for (broker, leased) in [(dead, false), (alive, true)] {
+        let found = record(&bench, broker).await;
+        assert_eq!((found.lease, found.is_leased(now)), (LEASE, leased), "{found:?}");
+    }
+    assert!(!record(&bench, alive).await.is_leased(now.plus_millis(3_000)));
 }

@@ -66,6 +66,37 @@ pub async fn a_leader_that_resigns_is_succeeded_at_once(harness: &dyn Harness) {
     assert!(leader == a && third > second);
 }
 
+/// The clock was hours ahead and is set right: whether the leader resigned, died or lives, somebody leads at once.
+pub async fn a_lease_does_not_outlast_a_clock_that_is_set_back(harness: &dyn Harness) {
+    const AHEAD: u64 = 10 * 3_600_000;
+    for fate in ["resigned", "dead", "alive"] {
+        let mut bench = Bench::start(harness).await;
+        let (a, b) = (ManagerId::new(bench.uuid()), ManagerId::new(bench.uuid()));
+        bench.at(AHEAD).await;
+        assert_eq!(lead(&bench, a).await, (a, 1));
+        if fate == "resigned" {
+            bench.store.resign(a).await.unwrap();
+        }
+        bench.at(0).await;
+        bench.reopen().await;
+        if fate == "alive" {
+            // Who comes first leads: here the leader renews, and its lease is one like any other.
+            assert_eq!(lead(&bench, a).await, (a, 1));
+            assert_eq!(lead(&bench, b).await, (a, 1));
+            bench.at(2_999).await;
+            assert_eq!(lead(&bench, b).await, (a, 1));
+            bench.at(3_000).await;
+        }
+        assert_eq!(lead(&bench, b).await, (b, 2), "{fate}");
+        assert_eq!(lead(&bench, a).await, (b, 2), "{fate}");
+        // A longer lease than the others' is one from the past all the same.
+        let now = bench.at(3_100_000).await;
+        let long = bench.store.lead(a, LEASE * 100).await.unwrap();
+        assert_eq!(long, Leadership { leader: a, term: 3, store_time: now });
+        assert_eq!(lead(&bench, b).await, (a, 3));
+    }
+}
+
 /// Of managers that reach for a free lease, one gets it, and all are told the same.
 pub async fn rival_managers_agree_on_the_leader(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
