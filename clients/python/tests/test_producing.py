@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 
 import rmom
+from rmom import _effects as fx
 from rmom._effects import run
 from rmom._outbox import Outbox, Pending, message_id
 from rmom._producing import Producing
@@ -100,6 +102,30 @@ def test_a_lost_acknowledgement_is_resent_with_the_same_sequences_and_stored_onc
         "run 2..3 lowest 2",
     ]
     assert [one.duplicate for one in app.receipts()] == [False, True, True]
+
+
+def test_what_the_broker_may_have_forgotten_is_not_sent_again_after_a_sleep() -> None:
+    world = World()
+    world.pushes.append(Script(runs=0, store=True, end=gone()))
+    app = Application(world)
+    perform, opened = world.perform, []
+
+    def sleep_once(effect: fx.Effect[Any]) -> Any:
+        result = perform(effect)
+        if isinstance(effect, fx.OpenPush):
+            opened.append(effect)
+            if len(opened) == 2:
+                # The lid is closed for longer than brokers remember producers.
+                world.now += 70 * 60
+                world._last.clear()
+                world._last[effect.request.producer.id] = 0
+        return result
+
+    world.perform = sleep_once  # type: ignore[method-assign]
+    app.push("stored", "behind it")
+    app.run()
+    assert [error.outcome_unknown for error in app.errors()] == [True, True]
+    assert world.contents == ["stored", "behind it"]
 
 
 def test_what_comes_after_a_failure_keeps_its_place_behind_what_failed() -> None:

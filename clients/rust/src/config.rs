@@ -9,6 +9,7 @@ use crate::{
     Client, Connector, Error, TcpConnector,
     connect::Dialer,
     rest::{Manager, Managers},
+    uptime::{self, Moments},
 };
 
 /// Default for the largest message as it is delivered: what brokers have by default.
@@ -23,6 +24,7 @@ pub type Entropy = Arc<dyn Fn() -> u128 + Send + Sync>;
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) entropy: Entropy,
+    pub(crate) moments: Moments,
     /// One administrative call.
     pub(crate) request_timeout: Duration,
     /// One question where a queue or channel is.
@@ -41,6 +43,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             entropy: Arc::new(os_entropy),
+            moments: Moments::new(Arc::new(uptime::of_this_machine)),
             request_timeout: Duration::from_secs(15),
             lookup_timeout: Duration::from_secs(2),
             open_timeout: Duration::from_secs(10),
@@ -128,6 +131,13 @@ impl ClientBuilder {
     /// Where randomness comes from, for ids and jitter. Default: the operating system.
     pub fn entropy(mut self, entropy: impl Fn() -> u128 + Send + Sync + 'static) -> Self {
         self.settings.entropy = Arc::new(entropy);
+        self
+    }
+
+    /// How long the machine has been on, time that it was suspended included: a message whose time was up while the machine
+    /// slept is not sent again. Only differences count. Default: the operating system's clock.
+    pub fn uptime(mut self, uptime: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
+        self.settings.moments = Moments::new(Arc::new(uptime));
         self
     }
 

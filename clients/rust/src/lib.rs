@@ -68,6 +68,7 @@ mod names;
 mod producer;
 mod rest;
 mod route;
+mod uptime;
 
 pub use tokio_rustls::rustls;
 pub use uuid::Uuid;

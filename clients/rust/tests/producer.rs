@@ -183,6 +183,39 @@ async fn what_is_given_up_never_shares_a_sequence_with_another_message() {
     soon(producer.flush()).await.unwrap();
 }
 
+/// The lid was closed for longer than brokers remember producers; tokio's clock saw nothing of that.
+#[tokio::test(start_paused = true)]
+async fn what_the_broker_may_have_forgotten_is_not_sent_again_after_a_sleep() {
+    // While a producer waits for an acknowledgement, and while it opens the next stream.
+    for streams_before_it in [1, 2] {
+        let world = World::new();
+        world.script_pushes([PushScript::Silence { runs: 1, store_last: true }]);
+        let uptime = {
+            let (world, started) = (world.clone(), tokio::time::Instant::now());
+            move || {
+                let mut state = world.state();
+                let streams = state.seen.iter().filter(|seen| seen.contains("open")).count();
+                let asleep = streams >= streams_before_it && started.elapsed() > Duration::from_secs(1);
+                if asleep {
+                    state.producers.clear();
+                }
+                Duration::from_secs(if asleep { 70 * 60 } else { 0 })
+            }
+        };
+        let client = world.builder().ack_timeout(Duration::from_secs(5)).uptime(uptime).build().unwrap();
+        let producer = client.producer("orders").open().await.unwrap();
+        soon(producer.push("a")).await.unwrap();
+        let deliveries = [producer.send("stored").await.unwrap(), producer.send("behind it").await.unwrap()];
+        for delivery in deliveries {
+            let error = soon(delivery).await.unwrap_err();
+            assert_eq!((error.code(), error.outcome_unknown()), ("DELIVERY_TIMEOUT", true), "{streams_before_it}");
+        }
+        // The producer goes on, under another identity.
+        assert_eq!(soon(producer.push("b")).await.unwrap().sequence, 1);
+        assert_eq!(world.contents(), ["a", "stored", "behind it", "b"], "{streams_before_it}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_was_never_sent_is_known_not_to_be_stored() {
     let world = World::new();

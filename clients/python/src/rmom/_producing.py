@@ -257,6 +257,10 @@ class Producing:
                 if fresh is None:
                     return
                 self._window.append(fresh)
+            deadline = self._deadline()
+            if deadline is not None and deadline <= self._settings.clock():
+                # After a sleep, maybe: a broker may have forgotten it, and would store it a second time.
+                return
             run = self._window[progress.runs_out]
             messages = wire.PushStreamMessages(
                 first_sequence=following, messages=run.wire_messages(), lowest_unacknowledged=self._front

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Callable
 from urllib.parse import urlsplit
 
+from . import _clock
 from .errors import ConfigError, authority
 
 #: Default for the largest message as it is delivered: what brokers have by default.
@@ -57,8 +57,8 @@ class Settings:
     #: The waits between attempts: jittered, doubling from the first to the second.
     retry_backoff: tuple[float, float] = (0.02, 1.0)
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
-    #: Time that never goes back, in seconds.
-    clock: Callable[[], float] = time.monotonic
+    #: Time that never goes back, and goes on while the machine sleeps, in seconds.
+    clock: Callable[[], float] = _clock.now
     #: Where ids and jitter come from.
     random: random.Random = field(default_factory=random.SystemRandom)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any, Callable
 
@@ -12,6 +11,7 @@ import grpc
 import grpc.aio
 import httpx
 
+from . import _clock
 from . import _effects as fx
 from ._consuming import QUEUE_ID_HEADER
 from ._grpc import (
@@ -87,7 +87,7 @@ class Waiting:
 
 async def sleep_until(at: float) -> None:
     """Until the clock shows this."""
-    await asyncio.sleep(max(0.0, at - time.monotonic()))
+    await asyncio.sleep(max(0.0, at - _clock.now()))
 
 
 class _Line:
@@ -153,12 +153,12 @@ class ProducerHands:
     async def _open_push(self, effect: fx.OpenPush) -> fx.PushLine:
         line = self._line = _Line(self._waiting.channel(effect.authority), effect, self._events)
         try:
-            deadline = time.monotonic() + effect.timeout
+            deadline = _clock.now() + effect.timeout
             while True:
                 ack = await self._next(line, deadline)
                 if ack is not None:
                     break
-                if time.monotonic() >= deadline:
+                if _clock.now() >= deadline:
                     what = f"opening a stream of pushes at {effect.authority}"
                     raise DeadlineExceeded(what, effect.timeout, sent=False)
             failure = bad_opening(effect.authority, ack)
@@ -175,7 +175,7 @@ class ProducerHands:
 
     async def _next(self, line: fx.PushLine, until: float | None) -> wire.PushAck | None:
         while True:
-            timeout = None if until is None else max(0.0, until - time.monotonic())
+            timeout = None if until is None else max(0.0, until - _clock.now())
             try:
                 event = self._events.get_nowait()
             except asyncio.QueueEmpty:

@@ -15,6 +15,7 @@ from typing import Any, Callable
 import grpc
 import httpx
 
+from . import _clock
 from . import _effects as fx
 from ._consuming import QUEUE_ID_HEADER
 from ._grpc import (
@@ -68,12 +69,12 @@ class Blocking:
 
     def http(self, effect: fx.Http) -> fx.Answer:
         """One request, within its time."""
-        deadline = time.monotonic() + effect.timeout
+        deadline = _clock.now() + effect.timeout
         with http_failures(effect), self._http.stream(**http_request(effect, self.settings)) as response:
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
-                if time.monotonic() > deadline:
+                if _clock.now() > deadline:
                     raise httpx.ReadTimeout("the answer does not end")
                 if len(body) > MAX_ANSWER_BYTES:
                     raise ProtocolViolation(effect.manager.authority, f"an answer beyond {MAX_ANSWER_BYTES} bytes")
@@ -180,17 +181,17 @@ class ProducerHands:
         return self._DO[type(effect)](self, effect)
 
     def _sleep(self, effect: fx.SleepUntil) -> None:
-        time.sleep(max(0.0, effect.at - time.monotonic()))
+        time.sleep(max(0.0, effect.at - _clock.now()))
 
     def _open_push(self, effect: fx.OpenPush) -> fx.PushLine:
         line = _Line(self._blocking.channel(effect.authority), effect, self._events)
         try:
-            deadline = time.monotonic() + effect.timeout
+            deadline = _clock.now() + effect.timeout
             while True:
                 ack = self._next(line, deadline)
                 if ack is not None:
                     break
-                if time.monotonic() >= deadline:
+                if _clock.now() >= deadline:
                     what = f"opening a stream of pushes at {effect.authority}"
                     raise DeadlineExceeded(what, effect.timeout, sent=False)
             failure = bad_opening(effect.authority, ack)
@@ -208,7 +209,7 @@ class ProducerHands:
     def _next(self, line: fx.PushLine, until: float | None) -> wire.PushAck | None:
         while True:
             try:
-                event = self._events.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+                event = self._events.get(timeout=None if until is None else max(0.0, until - _clock.now()))
             except queue.Empty:
                 return None
             if event is None:
@@ -278,7 +279,7 @@ class ConsumerHands:
         return self._DO[type(effect)](self, effect)
 
     def _sleep(self, effect: fx.SleepUntil) -> None:
-        self._stopped.wait(max(0.0, effect.at - time.monotonic()))
+        self._stopped.wait(max(0.0, effect.at - _clock.now()))
 
     def _subscribe(self, effect: fx.Subscribe) -> fx.Subscription:
         channel = self._blocking.channel(effect.authority)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-import time
 from typing import Any
 
+from . import _clock
 from ._check import check_label, check_producer_name, new_message
 from ._effects import run
 from ._outbox import Outbox, Pending
@@ -166,11 +166,11 @@ _delivering: dict[threading.Thread, Outbox] = {}
 @atexit.register
 def _deliver_at_exit() -> None:
     """The program ends, and with it the threads: what was accepted gets a last chance."""
-    deadline = time.monotonic() + EXIT_TIMEOUT
+    deadline = _clock.now() + EXIT_TIMEOUT
     for outbox in list(_delivering.values()):
         outbox.end()
     for thread, outbox in list(_delivering.items()):
-        thread.join(max(0.0, deadline - time.monotonic()))
+        thread.join(max(0.0, deadline - _clock.now()))
         if outbox.resolved < outbox.accepted:
             undelivered = outbox.accepted - outbox.resolved
             log.error("the program ends with %d undelivered messages; close producers to wait for them", undelivered)

@@ -166,8 +166,18 @@ impl Driver {
 
     /// When the oldest message is given up.
     fn deadline(&self) -> Option<Instant> {
+        self.age().map(|age| Instant::now() + self.delivery_timeout.saturating_sub(age))
+    }
+
+    /// How long ago the oldest message was accepted, time that the machine was asleep included.
+    fn age(&self) -> Option<Duration> {
         let since = self.window.front().map(|run| run.since).or_else(|| self.queue.waiting_since());
-        since.map(|since| since + self.delivery_timeout)
+        since.map(|since| self.client.settings().moments.since(since))
+    }
+
+    /// The oldest message's time is up. A broker may have forgotten it, and would store it a second time.
+    fn is_overdue(&self) -> bool {
+        self.age().is_some_and(|age| age >= self.delivery_timeout)
     }
 
     fn unacknowledged(&self) -> u64 {
@@ -257,6 +267,9 @@ impl Driver {
             if progress.runs_out == self.window.len() {
                 let Some(run) = self.queue.take() else { return true };
                 self.window.push_back(run);
+            }
+            if self.is_overdue() {
+                return false;
             }
             let run = &self.window[progress.runs_out];
             if !stream.send(run.clone(), next, self.front) {

@@ -88,7 +88,11 @@ impl ProducerBuilder {
             Some(name) => self.open_named(name, &mut route).await?,
         };
         let limit = tokio::sync::Semaphore::MAX_PERMITS;
-        let queue = Arc::new(Queue::new(self.max_messages.min(limit), self.max_bytes.min(u32::MAX as usize)));
+        let queue = Arc::new(Queue::new(
+            self.max_messages.min(limit),
+            self.max_bytes.min(u32::MAX as usize),
+            self.client.settings().moments.clone(),
+        ));
         let max_message_bytes = self.client.settings().max_message_bytes;
         tokio::spawn(Driver::new(self, queue.clone(), route, start).run());
         Ok(Producer { handle: Arc::new(Handle { queue, max_message_bytes, stored_before: start.stored_before }) })

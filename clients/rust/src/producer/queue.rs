@@ -7,13 +7,13 @@ use std::{
 };
 
 use rmom_proto::messages::PushMessage;
-use tokio::{
-    sync::{Notify, Semaphore, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::tickets::{Delivery, Tickets};
-use crate::{Error, NewMessage};
+use crate::{
+    Error, NewMessage,
+    uptime::{Moment, Moments},
+};
 
 /// Most messages of one request.
 pub(crate) const MAX_BATCH_MESSAGES: usize = 1_000;
@@ -37,7 +37,7 @@ pub(crate) struct Run {
     pub(crate) range: Range<usize>,
     pub(crate) tickets: Arc<Tickets>,
     /// When the first message of the payload was accepted.
-    pub(crate) since: Instant,
+    pub(crate) since: Moment,
 }
 
 impl Run {
@@ -57,7 +57,7 @@ struct Filling {
     payload: Payload,
     bytes: usize,
     tickets: Arc<Tickets>,
-    since: Instant,
+    since: Moment,
 }
 
 impl Filling {
@@ -90,6 +90,7 @@ pub(crate) struct Queue {
     places: Semaphore,
     room: Semaphore,
     room_bytes: usize,
+    moments: Moments,
     /// Tells the producer's task that there is something to send, or that the application is done.
     pub(crate) wake: Notify,
     /// How many messages have an outcome.
@@ -97,12 +98,13 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    pub(crate) fn new(max_messages: usize, max_bytes: usize) -> Self {
+    pub(crate) fn new(max_messages: usize, max_bytes: usize, moments: Moments) -> Self {
         Self {
             state: Mutex::default(),
             places: Semaphore::new(max_messages),
             room: Semaphore::new(max_bytes),
             room_bytes: max_bytes,
+            moments,
             wake: Notify::new(),
             resolved: watch::Sender::new(0),
         }
@@ -131,7 +133,7 @@ impl Queue {
                     payload: Payload::default(),
                     bytes: 0,
                     tickets: Arc::default(),
-                    since: Instant::now(),
+                    since: self.moments.now(),
                 });
             }
             state.accepted += 1;
@@ -160,7 +162,7 @@ impl Queue {
     }
 
     /// When the oldest message that waits to be sent was accepted.
-    pub(crate) fn waiting_since(&self) -> Option<Instant> {
+    pub(crate) fn waiting_since(&self) -> Option<Moment> {
         self.lock().waiting.front().map(|batch| batch.since)
     }
 
