@@ -168,7 +168,7 @@ pub(super) async fn broker(session: &Session, printer: &mut Printer, command: Br
                         [
                             broker.id.map_or_else(|| "-".to_owned(), |id| id.to_string()),
                             place(&Some(broker.host.clone()), Some(broker.port)),
-                            broker.state.clone(),
+                            if broker.gone { "gone" } else { &broker.state }.to_owned(),
                             if broker.live { "yes" } else { "no" }.to_owned(),
                             broker.queues.to_string(),
                         ]
@@ -186,6 +186,10 @@ pub(super) async fn broker(session: &Session, printer: &mut Printer, command: Br
         BrokerCommand::Undrain { id } => {
             admin.undrain(id).await.map_err(explain)?;
             printer.print(|| json!({ "undrained": id }), |out| out.line(format!("broker {id} takes queues again")))
+        }
+        BrokerCommand::Forget { id, force } => {
+            admin.forget(id, force).await.map_err(explain)?;
+            printer.print(|| json!({ "forgotten": id }), |out| out.line(format!("forgot broker {id}")))
         }
         BrokerCommand::Rebalance => rebalance(session, printer).await,
     }
@@ -288,6 +292,6 @@ fn channel_json(channel: &Channel) -> Value {
 fn broker_json(broker: &Broker) -> Value {
     json!({
         "id": broker.id, "host": broker.host, "port": broker.port, "state": broker.state, "live": broker.live,
-        "queues": broker.queues,
+        "queues": broker.queues, "gone": broker.gone,
     })
 }

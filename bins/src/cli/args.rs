@@ -187,6 +187,15 @@ pub enum BrokerCommand {
         /// Its id, as `rmom broker list` shows it.
         id: u64,
     },
+    /// Remove a broker that is gone for good; if it comes back it is a new one.
+    #[command(after_help = "Example:\n  rmom broker forget 4")]
+    Forget {
+        /// Its id.
+        id: u64,
+        /// Do not wait until it has been gone for a minute; a broker that is alive stays all the same.
+        #[arg(long)]
+        force: bool,
+    },
     /// Move queues from brokers with many to brokers with few, now.
     #[command(after_help = "\
 Example:

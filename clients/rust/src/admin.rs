@@ -114,6 +114,9 @@ pub struct Broker {
     pub live: bool,
     /// How many queues are assigned to it.
     pub queues: u64,
+    /// It has not been alive for long, and has no queues: it can be [forgotten](Admin::forget).
+    #[serde(default)]
+    pub gone: bool,
 }
 
 /// What [`Admin::rebalance`] did.
@@ -300,6 +303,15 @@ impl Admin {
     /// `BROKER_NOT_FOUND` and others.
     pub async fn undrain(&self, broker: u64) -> Result<(), Error> {
         self.done(Method::POST, &format!("/v1/brokers/{broker}/undrain")).await
+    }
+
+    /// Removes a broker that is gone for good; with `force` also one that died within the last minute. A broker whose lease
+    /// runs is never removed.
+    ///
+    /// # Errors
+    /// `BROKER_NOT_FOUND`, `BROKER_IN_USE` and others.
+    pub async fn forget(&self, broker: u64, force: bool) -> Result<(), Error> {
+        self.done(Method::DELETE, &format!("/v1/brokers/{broker}?force={force}")).await
     }
 
     /// Moves some queues from brokers with many to brokers with few, now. Call it again while [`Rebalanced::left`] is not 0.

@@ -45,6 +45,8 @@ async fn calls_and_answers_are_the_managers() {
     assert_eq!(soon(admin.brokers()).await.unwrap()[0].queues, 2);
     answer(&world, "POST /v1/brokers/1/drain ", 204, "");
     soon(admin.drain(1)).await.unwrap();
+    answer(&world, "DELETE /v1/brokers/1?force=true ", 204, "");
+    soon(admin.forget(1, true)).await.unwrap();
     let moved = r#"{"label":"q","from":{"host":"b1","port":5},"to":{"host":"b2","port":6},"served":true}"#;
     answer(&world, "POST /v1/brokers/rebalance ", 200, &format!(r#"{{"moved":[{moved}],"left":3}}"#));
     let done = soon(admin.rebalance()).await.unwrap();

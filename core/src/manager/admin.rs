@@ -1,7 +1,7 @@
 //! Administrative operations. Each decides in one transaction of the store; a call of a broker that follows only hurries
 //! it up. Every manager, leading or not, carries them out.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info};
@@ -17,9 +17,13 @@ use super::{
 use crate::{
     model::{BrokerAddr, BrokerId, ChannelId, QueueId, QueueLabel, Start, Topic},
     ports::{
-        BrokerState, ChannelRecord, ControlError, CreateChannel, CreateQueue, QueueDescription, QueueRecord, StoreError,
+        BrokerState, ChannelRecord, ControlError, CreateChannel, CreateQueue, ForgetError, QueueDescription,
+        QueueRecord, StoreError,
     },
 };
+
+/// For how long a broker's lease has to be over before it can be forgotten without force.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
 
 /// A queue and the live broker that is to host it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,6 +270,23 @@ impl Inner {
         }
         info!(broker = %id, draining, "changed whether a broker takes queues");
         // Ours, if this manager leads; otherwise the leader's next cycle sees it.
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Removes a broker that is gone for good.
+    pub(super) async fn forget_broker(&self, id: BrokerId, force: bool, by: Instant) -> Result<(), ManagerError> {
+        let gone_for = if force { Duration::ZERO } else { FORGET_AFTER };
+        let forgotten = self.store.write_until_known(by, || self.store.raw().forget_broker(id, gone_for)).await;
+        let forgotten = forgotten.map_err(|error| match error {
+            ForgetError::Alive => ManagerError::BrokerAlive { broker: id, gone_for },
+            ForgetError::HasQueues(queues) => ManagerError::BrokerHasQueues { broker: id, queues },
+            ForgetError::Store(error) => ManagerError::Store(error),
+        })?;
+        if !forgotten.value && !forgotten.repeated {
+            return Err(ManagerError::BrokerNotFound(id));
+        }
+        info!(broker = %id, "forgot a broker");
         self.wake.notify_one();
         Ok(())
     }

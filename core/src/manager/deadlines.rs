@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::ports::{AssignError, CreateChannelError, CreateQueueError, Store, StoreError};
+use crate::ports::{AssignError, CreateChannelError, CreateQueueError, ForgetError, Store, StoreError};
 
 /// Pause before a write of unknown outcome is made again, and between looks at what is not ready yet.
 pub(super) const RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -33,7 +33,7 @@ macro_rules! store_failure {
     )*};
 }
 
-store_failure! { AssignError CreateChannelError CreateQueueError }
+store_failure! { AssignError CreateChannelError CreateQueueError ForgetError }
 
 /// A store whose every call ends at a deadline: the caller's or the store's own, whichever is earlier.
 #[derive(Clone)]

@@ -22,6 +22,28 @@ pub enum ManagerError {
     /// No broker ever registered under this id.
     #[error("broker_id: there is no broker {0}")]
     BrokerNotFound(BrokerId),
+    /// A broker that is to be forgotten may be alive.
+    #[error(
+        "broker_id: broker {broker} is alive, or was within the last {gone_for:?}; stop it, and try again when it has been \
+         gone for so long"
+    )]
+    BrokerAlive {
+        /// The broker.
+        broker: BrokerId,
+        /// How long it has to be gone.
+        gone_for: Duration,
+    },
+    /// A broker that is to be forgotten has queues.
+    #[error(
+        "broker_id: {queues} queues are assigned to broker {broker}; they are moved as soon as another broker takes \
+         queues; try again then"
+    )]
+    BrokerHasQueues {
+        /// The broker.
+        broker: BrokerId,
+        /// How many.
+        queues: u64,
+    },
     /// There is no live broker that could host a new queue.
     #[error("no broker is available; start one, or try again when one is back")]
     NoBroker,
@@ -85,6 +107,7 @@ impl Coded for ManagerError {
             Self::QueueExists(_) => Code::QueueExists,
             Self::ChannelNotFound(_) => Code::ChannelNotFound,
             Self::BrokerNotFound(_) => Code::BrokerNotFound,
+            Self::BrokerAlive { .. } | Self::BrokerHasQueues { .. } => Code::BrokerInUse,
             Self::NoBroker | Self::NoBrokerFor { .. } => Code::NoBroker,
             Self::NotServedYet { .. } => Code::NotHosted,
             Self::Unsettled(_) => Code::Unsettled,

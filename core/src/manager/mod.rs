@@ -212,7 +212,7 @@ impl Manager {
         self.admin(|by| self.inner.delete_channel(id, by)).await
     }
 
-    /// All brokers that ever registered, and those that the operator listed, by address.
+    /// All brokers that registered and were not forgotten, and those that the operator listed, by address.
     ///
     /// # Errors
     /// The store's.
@@ -226,6 +226,15 @@ impl Manager {
     /// [`ManagerError::BrokerNotFound`].
     pub async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<(), ManagerError> {
         self.admin(|by| self.inner.set_draining(broker, draining, by)).await
+    }
+
+    /// Removes a broker that is gone for good: its lease has been over for a minute (with `force`: is over), and no queue is
+    /// assigned to it. If it comes back it is a new one.
+    ///
+    /// # Errors
+    /// [`ManagerError::BrokerNotFound`], [`ManagerError::BrokerAlive`], [`ManagerError::BrokerHasQueues`].
+    pub async fn forget_broker(&self, broker: BrokerId, force: bool) -> Result<(), ManagerError> {
+        self.admin(|by| self.inner.forget_broker(broker, force, by)).await
     }
 
     /// Moves some queues from brokers with many to brokers with few, now, even if settings say that none are moved.

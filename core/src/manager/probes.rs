@@ -1,6 +1,10 @@
 //! Life probes: which brokers answer.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
@@ -87,7 +91,12 @@ impl Probes {
         alive
     }
 
-    /// What is known of a broker, if it was ever probed.
+    /// Forgets what it knows of brokers that are not in question any more.
+    pub(super) fn keep(&self, known: &BTreeSet<&BrokerAddr>) {
+        self.records.lock().retain(|addr, _| known.contains(addr));
+    }
+
+    /// What is known of a broker, if it was probed.
     pub(super) fn of(&self, addr: &BrokerAddr) -> Option<ProbeRecord> {
         self.records.lock().get(addr).cloned()
     }

@@ -167,6 +167,8 @@ impl Inner {
     ) -> Result<(), StoreError> {
         let registry = Arc::new(Registry::read(&self.store, self.store_deadline()).await?);
         *self.registry.lock() = Some(Arc::clone(&registry));
+        let registered = registry.brokers.iter().map(|broker| &broker.addr);
+        self.probes.keep(&registered.chain(&self.settings.moms).collect());
         if !cycle.led {
             rebalancer.disturb();
             return Ok(());

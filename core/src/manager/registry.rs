@@ -18,7 +18,7 @@ use crate::{
 /// never used again would otherwise make every round of probes longer.
 const GONE_AFTER_MILLIS: u64 = 10 * 60 * 1_000;
 
-/// The brokers that ever registered, at a moment of the store's.
+/// The brokers that registered and were not forgotten, at a moment of the store's.
 #[derive(Debug)]
 pub(super) struct Registry {
     now: StoreTime,
@@ -79,6 +79,7 @@ impl Inner {
                     queues: broker.queues,
                 }),
                 live: self.is_live(registry, broker),
+                gone: registry.is_gone(broker) && !self.is_live(registry, broker),
                 probe: self.probe_view(&broker.addr),
             })
             .collect();
@@ -87,6 +88,7 @@ impl Inner {
             configured: true,
             registered: None,
             live: false,
+            gone: false,
             probe: self.probe_view(addr),
         }));
         views.sort_by(|a, b| a.addr.cmp(&b.addr));

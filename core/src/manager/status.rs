@@ -101,6 +101,8 @@ pub struct BrokerView {
     pub registered: Option<RegisteredBroker>,
     /// Counts as live: probes say so or, where none were made lately, its lease does.
     pub live: bool,
+    /// It has not been alive for long, and nothing depends on it: it can be forgotten.
+    pub gone: bool,
     /// What this manager's probes said, if it made any.
     pub probe: Option<ProbeView>,
 }

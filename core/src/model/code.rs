@@ -73,6 +73,8 @@ codes! {
     NoBroker = "NO_BROKER",
     /// No such broker.
     BrokerNotFound = "BROKER_NOT_FOUND",
+    /// The broker is alive, or has queues: it cannot be forgotten.
+    BrokerInUse = "BROKER_IN_USE",
     /// Something is the matter with the cluster that has to be over first; try again later.
     Unsettled = "UNSETTLED",
     /// The process is stopping.

@@ -218,6 +218,20 @@ pub enum AssignError {
     Store(#[from] StoreError),
 }
 
+/// Why a broker was not forgotten.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ForgetError {
+    /// Its lease runs, or ended too short a time ago.
+    #[error("the broker's lease runs, or ended just now")]
+    Alive,
+    /// Queues are assigned to it.
+    #[error("{0} queues are assigned to the broker")]
+    HasQueues(u64),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Why a channel was not created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CreateChannelError {
@@ -268,7 +282,11 @@ pub trait Catalog: Send + Sync + 'static {
     /// Sets or clears [`BrokerState::Draining`] (a stopped broker stays stopped); false if there is no such broker.
     async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<bool, StoreError>;
 
-    /// All brokers that ever registered, by id.
+    /// Removes a broker whose lease has been over for `gone_for` at least and to which no queue is assigned. If it comes
+    /// back it registers as a new one, under another id. False if there is no such broker.
+    async fn forget_broker(&self, broker: BrokerId, gone_for: Duration) -> Result<bool, ForgetError>;
+
+    /// All brokers that registered and were not forgotten, by id.
     async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError>;
 
     /// Creates a queue with an empty log, and bumps the assignee's generation.

@@ -15,8 +15,8 @@ mod world;
 
 pub use catalog::{
     AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-    CreateQueueError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration, RenewError,
-    Renewal,
+    CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration,
+    RenewError, Renewal,
 };
 pub use control::{BrokerControl, ControlError, QueueDescription, SubscriberDescription};
 pub use error::StoreError;

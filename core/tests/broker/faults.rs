@@ -14,9 +14,9 @@ use rmom_core::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
         AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
-        Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError,
-        LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, StoreError,
-        StoredBatch, Trim, Trimmed,
+        Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
+        LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        StoreError, StoredBatch, Trim, Trimmed,
     },
     store::{MemoryStore, memory::State},
 };
@@ -174,6 +174,7 @@ pass! {
         fn register_broker(register: &Register) -> Result<Registration, RegisterError>;
         fn retire_broker(broker: BrokerId, run: Incarnation) -> Result<(), RenewError>;
         fn set_draining(broker: BrokerId, draining: bool) -> Result<bool, StoreError>;
+        fn forget_broker(broker: BrokerId, gone_for: Duration) -> Result<bool, ForgetError>;
         fn brokers() -> Result<Vec<BrokerRecord>, StoreError>;
         fn create_queue(create: &CreateQueue) -> Result<QueueRecord, CreateQueueError>;
         fn queue(label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError>;

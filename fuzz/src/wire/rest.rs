@@ -18,7 +18,7 @@ use super::{
 const MAX_REQUESTS: usize = 6;
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"];
 /// The routes; `L` stands for a label, `T` for a topic, `C` for a channel's id, `B` for a broker's.
-const ROUTES: [&str; 22] = [
+const ROUTES: [&str; 23] = [
     "/queues",
     "/queues/",
     "/queues/L",
@@ -33,6 +33,7 @@ const ROUTES: [&str; 22] = [
     "/v1/channels",
     "/v1/channels/C",
     "/v1/brokers",
+    "/v1/brokers/B",
     "/v1/brokers/rebalance",
     "/v1/brokers/B/drain",
     "/v1/brokers/B/undrain",

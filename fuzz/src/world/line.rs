@@ -15,9 +15,9 @@ use rmom_core::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
         AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
-        Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError, LogStats,
-        LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, StoreError, StoredBatch,
-        Trim, Trimmed,
+        Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
+        LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -195,6 +195,8 @@ calls!(Catalog {
         move |db| db.transact(|state, now| state.retire_broker(now, broker, run));
     Write set_draining(broker: BrokerId, draining: bool) -> bool, StoreError =
         move |db| Ok(db.transact(|state, _| state.set_draining(broker, draining)));
+    Write forget_broker(broker: BrokerId, gone_for: Duration) -> bool, ForgetError =
+        move |db| db.transact(|state, now| state.forget_broker(now, broker, gone_for));
     Look brokers() -> Vec<BrokerRecord>, StoreError = move |db| Ok(db.transact(|state, _| state.brokers()));
     Write create_queue(create: &CreateQueue) -> QueueRecord, CreateQueueError =
         move |db| db.transact(|state, _| state.create_queue(&create));

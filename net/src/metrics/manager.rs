@@ -82,6 +82,10 @@ pub fn manager(status: &ManagerStatus, connections: &ServeStats) -> String {
 
     let broker = |view: &BrokerView| [("broker", view.addr.to_string())];
     let brokers = &status.brokers;
+    // Of brokers that are gone only the number is told; their addresses may never be used again.
+    let gone = brokers.iter().filter(|view| view.gone).count();
+    text.single(gauge, "rmom_manager_brokers_gone", "Brokers that are long gone; see rmom broker forget.", gone);
+    let brokers: Vec<_> = brokers.iter().filter(|view| !view.gone).collect();
     let live = brokers.iter().map(|view| (broker(view), flag(view.live)));
     text.metric(gauge, "rmom_manager_broker_live", "1 while the broker counts as live.", live);
     let queues = brokers.iter().filter_map(|view| Some((broker(view), view.registered.as_ref()?.queues)));
@@ -108,6 +112,7 @@ mod tests {
             configured: true,
             registered: None,
             live,
+            gone: host == "gone",
             probe,
         };
         let probe = ProbeView { last_success_age: None, failures_in_a_row: 3, last_error: None };
@@ -118,7 +123,7 @@ mod tests {
             leading: led,
             leader: None,
             term: 4,
-            brokers: vec![view("b1", true, None), view("::1", false, Some(probe))],
+            brokers: vec![view("b1", true, None), view("::1", false, Some(probe)), view("gone", false, None)],
             last_cycle: Some(CycleStatus {
                 duration: Duration::from_millis(20),
                 age: Duration::from_secs(2),
@@ -149,6 +154,7 @@ mod tests {
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }
+        assert!(page.contains("rmom_manager_brokers_gone 1") && !page.contains("gone:50051"), "{page}");
         assert!(!page.contains("rmom_manager_broker_queues"), "no broker registered");
     }
 

@@ -160,6 +160,7 @@ fn status_of(code: Code) -> StatusCode {
         | Code::LimitReached
         | Code::SequenceGap
         | Code::ProducerFenced
+        | Code::BrokerInUse
         | Code::Fenced => StatusCode::CONFLICT,
         Code::MessageTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::NotHosted

@@ -2,9 +2,9 @@
 
 use axum::{
     body::to_bytes,
-    extract::{FromRequest, Request},
+    extract::{FromRequest, Query, Request},
 };
-use http::header;
+use http::{Uri, header};
 use percent_encoding::percent_decode_str;
 use rmom_core::model::{BrokerId, IdError, Offset, Start};
 use serde::de::DeserializeOwned;
@@ -38,6 +38,12 @@ pub(super) fn broker_id(raw: &str) -> Result<BrokerId, RestError> {
         reason: format!("it has to be a number, not {:?}", raw.chars().take(64).collect::<String>()),
     })?;
     Ok(BrokerId::parse(number)?)
+}
+
+/// What stands behind the question mark.
+pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, RestError> {
+    let query = Query::try_from_uri(uri);
+    query.map(|Query(query)| query).map_err(|error| RestError::Field { field: "query", reason: error.body_text() })
 }
 
 /// A body of JSON.

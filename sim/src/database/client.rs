@@ -11,9 +11,9 @@ use rmom_core::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
         AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
-        Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError, LogStats,
-        LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, StoreError, StoredBatch,
-        Trim, Trimmed,
+        Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
+        LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        StoreError, StoredBatch, Trim, Trimmed,
     },
     store::memory::State,
 };
@@ -161,6 +161,11 @@ impl Catalog for RemoteStore {
     async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<bool, StoreError> {
         let rows = move |_: &State| vec![(Row::Broker(broker), Change)];
         self.statement(rows, move |disk, _| disk.state_mut().set_draining(broker, draining)).await
+    }
+
+    async fn forget_broker(&self, broker: BrokerId, gone_for: Duration) -> Result<bool, ForgetError> {
+        let rows = move |_: &State| vec![(Row::Broker(broker), Change)];
+        self.statement(rows, move |disk, now| disk.state_mut().forget_broker(now, broker, gone_for)).await?
     }
 
     async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {

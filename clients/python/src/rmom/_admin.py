@@ -91,6 +91,10 @@ def set_draining(managers: Managers, broker: int, draining: bool) -> Program[Non
     return _done(managers, "POST", f"/v1/brokers/{broker}/{'drain' if draining else 'undrain'}")
 
 
+def forget(managers: Managers, broker: int, force: bool) -> Program[None]:
+    return _done(managers, "DELETE", f"/v1/brokers/{broker}?force={'true' if force else 'false'}")
+
+
 def rebalance(managers: Managers) -> Program[int]:
     return _json(managers, "POST", "/v1/brokers/rebalance", None, lambda answer: int(answer["left"]))
 
@@ -159,4 +163,5 @@ def _broker(answer: Any) -> Broker:
         state=answer["state"],
         live=bool(answer["live"]),
         queues=int(answer["queues"]),
+        gone=bool(answer.get("gone", False)),
     )

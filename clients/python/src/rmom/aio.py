@@ -142,6 +142,11 @@ class Admin:
         """Takes back :meth:`drain`."""
         await run_async(_admin.set_draining(self._managers, broker, False), self._perform)
 
+    async def forget(self, broker: int, *, force: bool = False) -> None:
+        """Removes a broker that is gone for good; with ``force`` also one that died within the last minute. A broker
+        whose lease runs is never removed."""
+        await run_async(_admin.forget(self._managers, broker, force), self._perform)
+
     async def rebalance(self) -> int:
         """Moves some queues from brokers with many to brokers with few, now. Call it again while it returns more than
         0: that many queues are left to move."""

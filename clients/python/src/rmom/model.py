@@ -188,6 +188,8 @@ class Broker:
     live: bool
     #: How many queues are assigned to it.
     queues: int
+    #: It has not been alive for long, and has no queues: it can be forgotten.
+    gone: bool = False
 
 
 #: Headers as an application gives them.

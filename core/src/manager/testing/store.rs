@@ -9,9 +9,9 @@ use crate::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
         AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
-        Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError, LogStats,
-        LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, Store, StoreError,
-        StoredBatch, Trim, Trimmed,
+        Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
+        LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, Store,
+        StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 
@@ -159,6 +159,7 @@ through! {
         }
         write {
             fn set_draining(broker: BrokerId, draining: bool) -> Result<bool, StoreError>;
+            fn forget_broker(broker: BrokerId, gone_for: Duration) -> Result<bool, ForgetError>;
             fn create_queue(create: &CreateQueue) -> Result<QueueRecord, CreateQueueError>;
             fn assign_queue(queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError>;
             fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;

@@ -89,6 +89,7 @@ macro_rules! conformance_tests {
                 retiring_ends_the_lease_at_once,
                 draining_is_set_cleared_and_told,
                 a_broker_is_not_leased_because_the_clock_was_set_back,
+                a_broker_is_forgotten_once_nothing_is_its_own,
                 brokers_are_listed_with_their_live_queues;
             channels:
                 a_channel_is_found_and_listed,

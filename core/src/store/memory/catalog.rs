@@ -10,8 +10,8 @@ use crate::{
     },
     ports::{
         AssignError, BrokerRecord, BrokerState, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-        CreateQueueError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration, RenewError,
-        Renewal,
+        CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration,
+        RenewError, Renewal,
     },
 };
 
@@ -26,8 +26,9 @@ impl State {
     /// # Errors
     /// [`RegisterError::Taken`].
     pub fn register_broker(&mut self, now: StoreTime, register: &Register) -> Result<Registration, RegisterError> {
-        let next = self.brokers.last_key_value().map_or(BrokerId::new(1), |(id, _)| id.next());
+        let next = self.last_broker.next();
         let id = *self.broker_ids.entry(register.addr.clone()).or_insert(next);
+        self.last_broker = self.last_broker.max(id);
         let broker = self.brokers.entry(id).or_insert_with(|| Broker {
             addr: register.addr.clone(),
             incarnation: register.incarnation,
@@ -100,6 +101,24 @@ impl State {
             broker.state = if draining { BrokerState::Draining } else { BrokerState::Up };
         }
         true
+    }
+
+    /// As [`Catalog::forget_broker`](crate::ports::Catalog::forget_broker).
+    ///
+    /// # Errors
+    /// [`ForgetError::Alive`], [`ForgetError::HasQueues`], in this order.
+    pub fn forget_broker(&mut self, now: StoreTime, broker: BrokerId, gone_for: Duration) -> Result<bool, ForgetError> {
+        let Some(found) = self.brokers.get(&broker) else { return Ok(false) };
+        if lease_end(found.lease_until, gone_for) > now {
+            return Err(ForgetError::Alive);
+        }
+        match self.queues.values().filter(|queue| queue.assignee == Some(broker)).count() as u64 {
+            0 => {}
+            queues => return Err(ForgetError::HasQueues(queues)),
+        }
+        self.broker_ids.remove(&found.addr);
+        self.brokers.remove(&broker);
+        Ok(true)
     }
 
     /// As [`Catalog::brokers`](crate::ports::Catalog::brokers).

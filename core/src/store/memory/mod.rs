@@ -18,9 +18,9 @@ use crate::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
         AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
-        Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Leadership, Log, LogError,
-        LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, StoreError,
-        StoredBatch, Trim, Trimmed,
+        Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
+        LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 
@@ -76,6 +76,10 @@ impl Catalog for MemoryStore {
 
     async fn set_draining(&self, broker: BrokerId, draining: bool) -> Result<bool, StoreError> {
         Ok(self.state.lock().set_draining(broker, draining))
+    }
+
+    async fn forget_broker(&self, broker: BrokerId, gone_for: Duration) -> Result<bool, ForgetError> {
+        self.state.lock().forget_broker(self.clock.now(), broker, gone_for)
     }
 
     async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {

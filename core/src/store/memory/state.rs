@@ -27,7 +27,9 @@ pub struct State {
     pub(super) queue_ids: BTreeMap<QueueLabel, QueueId>,
     /// The requests by which queues were created that were deleted since, and when they were.
     pub(super) deleted_requests: BTreeMap<Uuid, StoreTime>,
-    /// The newest id given out.
+    /// The newest id given out to a broker.
+    pub(super) last_broker: BrokerId,
+    /// The newest id given out to a queue.
     pub(super) last_queue: QueueId,
     /// Channels of live queues only.
     pub(super) channels: BTreeMap<ChannelId, Channel>,

@@ -74,6 +74,10 @@ async fn names_and_ids() {
             ("POST", "/v1/brokers/-1/undrain", 400, "INVALID_ARGUMENT", "broker_id"),
             ("POST", "/v1/brokers/9223372036854775808/drain", 400, "INVALID_ARGUMENT", "broker_id"),
             ("POST", "/v1/brokers/99999999999999999999/drain", 400, "INVALID_ARGUMENT", "broker_id"),
+            ("DELETE", "/v1/brokers/nonsense", 400, "INVALID_ARGUMENT", "broker_id"),
+            ("DELETE", "/v1/brokers/99", 404, "BROKER_NOT_FOUND", "no broker 99"),
+            ("DELETE", "/v1/brokers/1?force=true", 409, "BROKER_IN_USE", "alive"),
+            ("DELETE", "/v1/brokers/1?force=maybe", 400, "INVALID_ARGUMENT", "query"),
             ("POST", "/v1/brokers/99/drain", 404, "BROKER_NOT_FOUND", "no broker 99"),
         ],
     )

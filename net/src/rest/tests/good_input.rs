@@ -188,6 +188,24 @@ async fn brokers_are_made_level() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_broker_that_is_gone_is_forgotten() {
+    let bench = Bench::start().await;
+    bench.world.broker(2, Duration::from_secs(1)).await;
+    bench.world.brokers.set(&addr(2), Behaviour::Absent);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let early = bench.ask("DELETE", "/v1/brokers/2").await;
+    assert_eq!((early.status.as_u16(), early.code()), (409, "BROKER_IN_USE"));
+    assert!(early.detail().contains("60s"), "{early:?}");
+    let gone = async || bench.ask("GET", "/v1/brokers").await.body["brokers"][1]["gone"].clone();
+    assert_eq!(gone().await, json!(false));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(gone().await, json!(true));
+    assert_eq!(bench.ask("DELETE", "/v1/brokers/2").await.status, 204);
+    assert_eq!(bench.ask("DELETE", "/v1/brokers/2").await.status, 404);
+    assert_eq!(bench.ask("GET", "/v1/brokers").await.body["brokers"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn health() {
     let bench = Bench::start().await;
     a_while().await;

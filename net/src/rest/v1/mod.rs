@@ -6,9 +6,9 @@ use axum::{
     Json,
     extract::{Path, State},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{delete, get, post},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, StatusCode, Uri, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rmom_core::model::{ChannelId, QueueLabel, Start, Topic};
 use serde::Deserialize;
@@ -31,6 +31,7 @@ pub(super) fn routes() -> Vec<RouteEntry> {
         ("/v1/channels", get(channels)),
         ("/v1/channels/{id}", get(channel).delete(delete_channel)),
         ("/v1/brokers", get(brokers)),
+        ("/v1/brokers/{id}", delete(forget)),
         ("/v1/brokers/rebalance", post(rebalance)),
         ("/v1/brokers/{id}/drain", post(drain)),
         ("/v1/brokers/{id}/undrain", post(undrain)),
@@ -136,6 +137,20 @@ async fn brokers(State(api): State<Api>) -> Result<impl IntoResponse, RestError>
     let brokers = api.manager.brokers().await?;
     let brokers: Vec<_> = brokers.iter().map(views::Broker::from).collect();
     Ok(Json(json!({ "brokers": brokers })))
+}
+
+/// How sure the operator is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Force {
+    #[serde(default)]
+    force: bool,
+}
+
+async fn forget(State(api): State<Api>, Path(id): Path<String>, uri: Uri) -> Result<StatusCode, RestError> {
+    let force: Force = request::query(&uri)?;
+    api.manager.forget_broker(request::broker_id(&id)?, force.force).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn rebalance(State(api): State<Api>) -> Result<impl IntoResponse, RestError> {

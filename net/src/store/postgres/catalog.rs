@@ -15,8 +15,8 @@ use rmom_core::{
     },
     ports::{
         AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-        CreateQueueError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration, RenewError,
-        Renewal, StoreError,
+        CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration,
+        RenewError, Renewal, StoreError,
     },
 };
 use sqlx::{
@@ -39,7 +39,7 @@ type Tx<'a> = Session<'a, PostgresBackend>;
 macro_rules! select_queue {
     ($rest:literal) => {
         concat!(
-            "SELECT q.id, q.label, q.assignee, q.assignment, b.host, b.port \
+            "SELECT q.id, q.label, b.id AS assignee, q.assignment, b.host, b.port \
              FROM queue q LEFT JOIN broker b ON b.id = q.assignee WHERE NOT q.deleted",
             $rest
         )
@@ -49,7 +49,7 @@ macro_rules! select_queue {
 macro_rules! select_channel {
     ($rest:literal) => {
         concat!(
-            "SELECT c.id, c.queue_id, c.topic, c.start_offset, q.label, q.assignee, b.host, b.port \
+            "SELECT c.id, c.queue_id, c.topic, c.start_offset, q.label, b.id AS assignee, b.host, b.port \
              FROM channel c JOIN queue q ON q.id = c.queue_id LEFT JOIN broker b ON b.id = q.assignee \
              WHERE NOT q.deleted",
             $rest
@@ -223,6 +223,42 @@ impl Catalog for PostgresStore {
             )
             .await?;
         Ok(row.is_some())
+    }
+
+    async fn forget_broker(&self, broker: BrokerId, gone_for: Duration) -> Result<bool, ForgetError> {
+        // A renewal that is quicker changes the row, which is then looked at again. A queue that is assigned in this
+        // very moment has an assignee that is not there: it counts as assigned to nobody (`select_queue`).
+        let gone = self
+            .change(
+                query(
+                    "WITH t AS MATERIALIZED (SELECT rmom_now() AS now) \
+                     DELETE FROM broker b USING t WHERE b.id = $1 AND b.lease_until <= t.now - $2 \
+                     AND NOT EXISTS (SELECT FROM queue q WHERE q.assignee = b.id AND NOT q.deleted) RETURNING b.id",
+                )
+                .bind(broker.as_i64())
+                .bind(millis(gone_for)),
+            )
+            .await?;
+        if gone.is_some() {
+            return Ok(true);
+        }
+        let rows = self
+            .select(
+                query(
+                    "SELECT lease_until <= rmom_now() - $2 AS over, \
+                     (SELECT count(*) FROM queue q WHERE q.assignee = b.id AND NOT q.deleted) AS queues \
+                     FROM broker b WHERE b.id = $1",
+                )
+                .bind(broker.as_i64())
+                .bind(millis(gone_for)),
+            )
+            .await?;
+        let Some(row) = rows.first() else { return Ok(false) };
+        Err(if column::get(row, "over")? {
+            ForgetError::HasQueues(column::unsigned(row, "queues")?)
+        } else {
+            ForgetError::Alive
+        })
     }
 
     async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {

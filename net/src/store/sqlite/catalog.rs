@@ -10,8 +10,8 @@ use rmom_core::{
     },
     ports::{
         AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-        CreateQueueError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration, RenewError,
-        Renewal, StoreError,
+        CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration,
+        RenewError, Renewal, StoreError,
     },
 };
 use sqlx::{query, sqlite::SqliteRow};
@@ -202,6 +202,35 @@ impl Catalog for SqliteStore {
             .await?;
         tx.commit().await?;
         Ok(row.is_some())
+    }
+
+    async fn forget_broker(&self, broker: BrokerId, gone_for: Duration) -> Result<bool, ForgetError> {
+        let (mut tx, now) = self.begin().await?;
+        let found = tx
+            .row(
+                query(
+                    "SELECT lease_until, (SELECT count(*) FROM queue q WHERE q.assignee = b.id AND q.deleted = 0) AS queues \
+                     FROM broker b WHERE b.id = ?1",
+                )
+                .bind(broker.as_i64()),
+            )
+            .await?;
+        let Some(row) = found else {
+            tx.rollback().await?;
+            return Ok(false);
+        };
+        let refused = match column::unsigned(&row, "queues")? {
+            _ if lease_end(column::time(&row, "lease_until")?, gone_for) > now.as_i64() => Some(ForgetError::Alive),
+            0 => None,
+            queues => Some(ForgetError::HasQueues(queues)),
+        };
+        if let Some(refused) = refused {
+            tx.rollback().await?;
+            return Err(refused);
+        }
+        tx.rows(query("DELETE FROM broker WHERE id = ?1").bind(broker.as_i64())).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {

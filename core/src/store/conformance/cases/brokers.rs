@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     model::{BrokerId, Incarnation},
-    ports::{BrokerRecord, BrokerState, Register, RegisterError, RenewError},
+    ports::{AssignError, BrokerRecord, BrokerState, ForgetError, Register, RegisterError, RenewError},
     store::conformance::{
         Harness, START,
         support::{Bench, LEASE, Registered, addr},
@@ -155,6 +155,39 @@ pub async fn draining_is_set_cleared_and_told(harness: &dyn Harness) {
         assert_eq!(record(&bench, broker).await.state, BrokerState::Stopped);
     }
     assert!(!bench.store.set_draining(BrokerId::new(other.id.get() + 1_000), true).await.unwrap());
+}
+
+/// A broker can be removed when its lease has been over for long enough and no queue is its own. It comes back as a new one.
+pub async fn a_broker_is_forgotten_once_nothing_is_its_own(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (a, b) = (bench.register("a").await, bench.register("b").await);
+    let queue = bench.create("q", Some(a.id)).await;
+    let long = Duration::from_secs(60);
+    let forget = async |bench: &Bench<'_>, gone_for| bench.store.forget_broker(a.id, gone_for).await;
+    // While its lease runs nothing helps, and then not before it has been over for as long as was said.
+    assert_eq!(forget(&bench, Duration::ZERO).await, Err(ForgetError::Alive));
+    bench.at(3_000 + 59_999).await;
+    assert_eq!(forget(&bench, long).await, Err(ForgetError::Alive));
+    bench.at(3_000 + 60_000).await;
+    assert_eq!(forget(&bench, long).await, Err(ForgetError::HasQueues(1)));
+    bench.store.assign_queue(queue, 1, b.id).await.unwrap();
+    let deleted = bench.create("deleted", Some(a.id)).await;
+    bench.store.delete_queue(deleted).await.unwrap();
+    assert_eq!(forget(&bench, long).await, Ok(true));
+    assert_eq!(forget(&bench, long).await, Ok(false));
+    assert_eq!(bench.store.brokers().await.unwrap().into_iter().map(|broker| broker.id).collect::<Vec<_>>(), [b.id]);
+    // The run that it was is told, and can claim nothing; no queue can be assigned to it.
+    assert_eq!(bench.store.renew_broker(a.id, a.incarnation, LEASE).await, Err(RenewError::Replaced));
+    assert_eq!(bench.store.assign_queue(queue, 2, a.id).await, Err(AssignError::NoSuchBroker(a.id)));
+    assert!(!bench.store.set_draining(a.id, true).await.unwrap());
+    // Its id is not used again, be it the newest.
+    assert_eq!(bench.store.forget_broker(b.id, long).await, Err(ForgetError::HasQueues(1)));
+    bench.store.delete_queue(queue).await.unwrap();
+    assert_eq!(bench.store.forget_broker(b.id, long).await, Ok(true));
+    bench.reopen().await;
+    let again = bench.register("b").await;
+    assert!(again.id != b.id && again.id != a.id);
+    assert_eq!(record(&bench, again).await.state, BrokerState::Up);
 }
 
 /// A broker's record says how many live queues it is to host.

@@ -81,6 +81,11 @@ pub(super) enum Operation {
         host: u8,
         draining: bool,
     },
+    /// A lease that has been over for so many steps.
+    Forget {
+        host: u8,
+        gone_for: u64,
+    },
     Create {
         label: u8,
         assignee: Option<u8>,
@@ -180,6 +185,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         3 => (host(), knowledge(), 0..8_u64).prop_map(|(host, run, lease)| Operation::Renew { host, run, lease }),
         1 => (host(), knowledge()).prop_map(|(host, run)| Operation::Retire { host, run }),
         1 => (host(), any::<bool>()).prop_map(|(host, draining)| Operation::Drain { host, draining }),
+        1 => (host(), 0..4_u64).prop_map(|(host, gone_for)| Operation::Forget { host, gone_for }),
         4 => (0..LABELS, option::of(host()), any::<bool>())
             .prop_map(|(label, assignee, again)| Operation::Create { label, assignee, again }),
         4 => (queue(), knowledge(), host())

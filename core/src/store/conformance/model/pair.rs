@@ -186,6 +186,15 @@ impl<'a> Pair<'a> {
                 let model = self.model.set_draining(model, draining).await;
                 same(operation, &model, &self.store.set_draining(store, draining).await)
             }
+            Operation::Forget { host, gone_for: steps } => {
+                let (model, store) = self.host_ids(host);
+                let model = self.model.forget_broker(model, lease(steps)).await;
+                if model == Ok(true) {
+                    let known = &mut self.hosts[usize::from(host)];
+                    (known.model, known.store) = (BrokerId::new(UNKNOWN), BrokerId::new(UNKNOWN));
+                }
+                same(operation, &model, &self.store.forget_broker(store, lease(steps)).await)
+            }
             Operation::Create { label, assignee, again } => self.create(label, assignee, again).await,
             Operation::Assign { queue, assignment, to } => {
                 let (model, store) = self.queue_ids(queue);
@@ -271,6 +280,12 @@ impl<'a> Pair<'a> {
             let generations = (model.generation, store.generation);
             self.hosts.push(Host { model: model.broker, store: store.broker, runs: vec![incarnation], generations });
             return Ok(());
+        }
+        let known = &mut self.hosts[usize::from(host)];
+        if known.model == BrokerId::new(UNKNOWN) {
+            // It was forgotten, and is a new one.
+            (known.model, known.store) = (model.broker, store.broker);
+            known.generations = (model.generation, store.generation);
         }
         same("register: id", &model.broker, &self.model_broker(store.broker))?;
         if incarnation == new {
