@@ -222,7 +222,7 @@ calls!(Catalog {
         move |db| Ok(db.transact(|state, now| state.lead(now, manager, lease)));
     Write resign(manager: ManagerId) -> (), StoreError =
         move |db| {
-            db.transact(|state, now| state.resign(now, manager));
+            db.transact(|state, _| state.resign(manager));
             Ok(())
         };
 });
