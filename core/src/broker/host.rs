@@ -2,12 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::{
         Arc,
-        atomic::{
-            AtomicU64,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -21,37 +19,27 @@ use tokio::{
 use super::{
     BrokerError, BrokerExit, Inner,
     committer::Committer,
-    count,
-    queue::{Actor, Confirmed, Context, Handle, STOP_GRACE, Subscriber},
+    keeping::{News, keep_lease, watch_lease},
+    look::{Found, Look, Seen},
+    queue::{Actor, Confirmed, Context, Handle, STOP_GRACE},
 };
 use crate::{
-    model::{BrokerId, Incarnation, QueueId},
-    ports::{QueueRecord, Register, RegisterError, RenewError, StoreError},
+    model::{BrokerId, Incarnation, QueueId, limits::MAX_LOOKED_UP},
+    ports::{QueueRecord, Register, RegisterError, StoreError},
 };
 
 /// Requests to look at the store that wait at once; further ones wait to be taken.
 pub(super) const REFRESHES: usize = 256;
 
-/// How soon a failed look at the store is repeated.
+/// How soon a failed look at the store is repeated. After one that succeeded the broker rests for as long as it took, up to
+/// this: looks that are asked for one after the other take half of its time at most.
 const RETRY: Duration = Duration::from_millis(200);
-
-/// Queues with subscriptions up to which their channels are read one queue at a time.
-const QUEUES_BY_ONE: usize = 16;
 
 /// Who this broker is.
 #[derive(Clone)]
 pub(super) struct Registered {
     pub(super) broker: BrokerId,
     pub(super) context: Arc<Context>,
-}
-
-/// What the lease's task learnt from the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct News {
-    /// Something changed that this broker should look at.
-    generation: u64,
-    /// How often the store was found to have gone back.
-    went_back: u64,
 }
 
 /// Tells whoever asked for a look at the store whether there was one.
@@ -61,18 +49,27 @@ pub(super) type RefreshReply = oneshot::Sender<Result<(), StoreError>>;
 pub(super) struct Host {
     inner: Arc<Inner>,
     refreshes: mpsc::Receiver<RefreshReply>,
-    /// The committer and the keeper of the lease: they run beside the rest and die with it.
+    /// The committer and the keepers of the lease: they run beside the rest and die with it.
     helpers: JoinSet<BrokerExit>,
     /// One task per hosted queue; what it returns is why it ended. A queue that left and came back can have two for a
     /// while.
     queues: JoinSet<(Handle, BrokerError)>,
-    /// Of each queue that was ever hosted here.
+    /// Of each queue that was ever hosted here, until a look finds that it was deleted.
     confirmed: BTreeMap<QueueId, Confirmed>,
+    /// Each look asks for some of those that are not hosted here now: the ones behind this.
+    asked_through: QueueId,
 }
 
 impl Host {
     pub(super) fn new(inner: Arc<Inner>, refreshes: mpsc::Receiver<RefreshReply>) -> Self {
-        Self { inner, refreshes, helpers: JoinSet::new(), queues: JoinSet::new(), confirmed: BTreeMap::new() }
+        Self {
+            inner,
+            refreshes,
+            helpers: JoinSet::new(),
+            queues: JoinSet::new(),
+            confirmed: BTreeMap::new(),
+            asked_through: QueueId::default(),
+        }
     }
 
     pub(super) async fn run(mut self) -> BrokerExit {
@@ -120,15 +117,20 @@ impl Host {
             BrokerExit::Stopped
         });
         self.helpers.spawn(renewing);
+        self.helpers.spawn(watch_lease(self.inner.clone()));
         let mut seen = News::default();
         let mut next_refresh = Some(Instant::now());
         let mut waiting = Vec::new();
+        // One look at a time, which holds up nothing.
+        let mut look: Option<Look> = None;
+        let mut rest_until = Instant::now();
         loop {
-            let lease_until = self.inner.lease.until();
+            let due = next_refresh.filter(|_| look.is_none()).map(|at| at.max(rest_until));
             tokio::select! {
                 biased;
                 Some(ended) = self.helpers.join_next() => return ended.unwrap_or_else(resume),
                 Some(ended) = self.queues.join_next(), if !self.queues.is_empty() => {
+                    mark!(LookedBeside if look.is_some());
                     let (handle, why) = ended.unwrap_or_else(resume);
                     self.queue_ended(&handle, &why);
                     // It may still be ours: look, but not in a tight loop.
@@ -137,40 +139,41 @@ impl Host {
                 Ok(()) = learnt.changed() => {
                     let now = *learnt.borrow_and_update();
                     mark!(NewsByPolling if now.generation != seen.generation);
+                    mark!(LookedBeside if look.is_some());
                     if now.went_back != seen.went_back {
                         self.verify_all();
                     }
                     seen = now;
                     next_refresh = Some(Instant::now());
                 }
-                Some(reply) = self.refreshes.recv() => {
-                    waiting.push(reply);
-                    while let Ok(reply) = self.refreshes.try_recv() {
-                        waiting.push(reply);
+                saw = async { look.as_mut().expect("guarded").seen().await }, if look.is_some() => match saw {
+                    Ok(Seen::Queues(found)) => {
+                        self.apply(&context, found);
+                        look.as_mut().expect("it just answered").go_on();
                     }
-                    next_refresh = Some(Instant::now());
-                    self.look(&context, &mut next_refresh, &mut waiting).await;
-                }
-                () = sleep_until(next_refresh) => self.look(&context, &mut next_refresh, &mut waiting).await,
-                // It may have been renewed since the timer was set.
-                () = sleep_until(lease_until) => if !self.inner.lease.is_current() {
-                    self.lease_ran_out();
+                    Ok(Seen::Channels) => {
+                        let done = look.take().expect("it just answered");
+                        rest_until = Instant::now() + done.began.elapsed().min(RETRY);
+                        answer(done.replies, &Ok(()));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot read the assigned queues; trying again");
+                        rest_until = Instant::now() + RETRY;
+                        next_refresh.get_or_insert(rest_until);
+                        answer(look.take().expect("it just answered").replies, &Err(error));
+                    }
                 },
+                // What is asked for during a look waits for the next.
+                Some(reply) = self.refreshes.recv(), if look.is_none() && waiting.len() < REFRESHES => {
+                    waiting.push(reply);
+                    next_refresh = Some(Instant::now());
+                }
+                () = sleep_until(due) => {
+                    next_refresh = None;
+                    let remembered = self.remembered();
+                    look = Some(Look::begin(&self.inner, &context, remembered, std::mem::take(&mut waiting)));
+                }
             }
-        }
-    }
-
-    async fn look(&mut self, context: &Arc<Context>, next: &mut Option<Instant>, waiting: &mut Vec<RefreshReply>) {
-        let refreshed = self.refresh(context).await;
-        match &refreshed {
-            Ok(()) => *next = None,
-            Err(error) => {
-                tracing::warn!(%error, "cannot read the assigned queues; trying again");
-                *next = Some(Instant::now() + RETRY);
-            }
-        }
-        for reply in waiting.drain(..) {
-            let _ = reply.send(refreshed.clone());
         }
     }
 
@@ -201,18 +204,30 @@ impl Host {
         }
     }
 
+    /// Some queues that are remembered and not hosted here; look by look it is the turn of each.
+    fn remembered(&mut self) -> BTreeSet<QueueId> {
+        let hosted: BTreeSet<QueueId> = self.inner.queues.read().values().map(|handle| handle.shared.id).collect();
+        let behind = self.confirmed.range((Bound::Excluded(self.asked_through), Bound::Unbounded));
+        let left = behind.map(|(&id, _)| id).filter(|id| !hosted.contains(id));
+        let some: BTreeSet<QueueId> = left.take(MAX_LOOKED_UP).collect();
+        self.asked_through = some.last().copied().filter(|_| some.len() == MAX_LOOKED_UP).unwrap_or_default();
+        some
+    }
+
     /// Takes what is assigned to this broker, and lets go of what is not.
-    async fn refresh(&mut self, context: &Arc<Context>) -> Result<(), StoreError> {
-        let assigned = context.within(self.inner.store.assigned_queues(context.broker)).await?;
-        let ids: BTreeSet<QueueId> = assigned.iter().map(|record| record.id).collect();
+    fn apply(&mut self, context: &Arc<Context>, found: Found) {
+        let ids: BTreeSet<QueueId> = found.assigned.iter().map(|record| record.id).collect();
         let gone: Vec<_> = {
             let hosted = self.inner.queues.read();
             hosted.values().filter(|handle| !ids.contains(&handle.shared.id)).cloned().collect()
         };
         for handle in gone {
-            let why = match context.within(self.inner.store.queue_by_id(handle.shared.id)).await? {
-                None => BrokerError::QueueReplaced { queue: handle.shared.id },
-                Some(record) => BrokerError::NotHosted { assignee: record.assignee.map(|(_, addr)| addr) },
+            let queue = handle.shared.id;
+            let why = match found.elsewhere.get(&queue) {
+                None => BrokerError::QueueReplaced { queue },
+                Some(record) => {
+                    BrokerError::NotHosted { assignee: record.assignee.as_ref().map(|(_, addr)| addr.clone()) }
+                }
             };
             mark!(LetGoDeleted if matches!(why, BrokerError::QueueReplaced { .. }), else LetGoMoved);
             // Nobody is to find it any more; the task ends when it gets round to it.
@@ -220,10 +235,12 @@ impl Host {
             handle.shared.evict(&why);
             handle.stop(&why);
         }
-        for record in assigned {
+        for deleted in found.asked.iter().filter(|id| !found.elsewhere.contains_key(id)) {
+            self.confirmed.remove(deleted);
+        }
+        for record in found.assigned {
             self.host(context, record);
         }
-        self.end_orphans(context).await
     }
 
     fn host(&mut self, context: &Arc<Context>, record: QueueRecord) {
@@ -241,33 +258,6 @@ impl Host {
         self.queues.spawn(async move { (handle, actor.run().await) });
     }
 
-    /// Ends subscriptions whose channel was deleted.
-    async fn end_orphans(&self, context: &Context) -> Result<(), StoreError> {
-        self.inner.channel_looks.fetch_add(1, SeqCst);
-        // Before the channels are read: of one that is created meanwhile what is read knows nothing.
-        let subscribed: Vec<(QueueId, Vec<Arc<Subscriber>>)> = {
-            let hosted = self.inner.queues.read();
-            let subscribers = |handle: &Handle| handle.shared.subscribers.lock().values().cloned().collect::<Vec<_>>();
-            let all = hosted.values().map(|handle| (handle.shared.id, subscribers(handle)));
-            all.filter(|(_, subscribers)| !subscribers.is_empty()).collect()
-        };
-        let mut channels = BTreeSet::new();
-        if subscribed.len() > QUEUES_BY_ONE {
-            channels.extend(context.within(self.inner.store.channels(None)).await?.into_iter().map(|c| c.id));
-        } else {
-            for (queue, _) in &subscribed {
-                let of_queue = context.within(self.inner.store.channels(Some(*queue))).await?;
-                channels.extend(of_queue.into_iter().map(|channel| channel.id));
-            }
-        }
-        for subscriber in subscribed.into_iter().flat_map(|(_, subscribers)| subscribers) {
-            if !channels.contains(&subscriber.channel) {
-                subscriber.ended.send_replace(Some(BrokerError::ChannelNotFound(subscriber.channel)));
-            }
-        }
-        Ok(())
-    }
-
     fn queue_ended(&mut self, ended: &Handle, why: &BrokerError) {
         let mut hosted = self.inner.queues.write();
         match hosted.get(&ended.shared.label) {
@@ -280,17 +270,6 @@ impl Host {
         }
         if matches!(why, BrokerError::QueueReplaced { .. }) {
             self.confirmed.remove(&ended.shared.id);
-        }
-    }
-
-    /// Streams end, so that their clients find the queue's next owner; what is stored meanwhile is for the fence to say.
-    fn lease_ran_out(&self) {
-        tracing::error!("the lease ran out: the store does not answer, or this process was paused");
-        mark!(LeaseRanOutPushing if self.inner.pending.available_permits() < self.inner.settings.max_pending_bytes,
-            else LeaseRanOutIdle);
-        self.inner.lease.end();
-        for handle in self.inner.queues.read().values() {
-            handle.shared.evict(&BrokerError::LeaseExpired);
         }
     }
 
@@ -328,70 +307,9 @@ impl Host {
     }
 }
 
-/// Renews the lease; ends only when another run took this broker's place.
-async fn keep_lease(
-    inner: Arc<Inner>,
-    broker: BrokerId,
-    incarnation: Incarnation,
-    news: watch::Sender<News>,
-) -> BrokerExit {
-    let lease = inner.settings.lease;
-    let (interval, retry) = (lease / 3, lease / 15);
-    // One answer that is lost must not cost the lease.
-    let timeout = inner.settings.store_timeout.min(interval);
-    let mut renewals = 0;
-    let mut generation = news.borrow().generation;
-    let mut wait = interval;
-    // What goes on failing is said once.
-    let mut failing = false;
-    loop {
-        tokio::time::sleep(wait).await;
-        let asked_at = Instant::now();
-        let attempt = inner.store.renew_broker(broker, incarnation, lease);
-        let error = match tokio::time::timeout(timeout, attempt).await {
-            Ok(Ok(renewal)) => {
-                let lapsed = !inner.lease.is_current();
-                if std::mem::take(&mut failing) {
-                    tracing::info!(lapsed, "the store answers again: the lease is renewed");
-                }
-                mark!(LeaseCameBackUnchanged if lapsed && renewal.generation == generation);
-                mark!(LeaseCameBackChanged if lapsed && renewal.generation != generation);
-                inner.clock.read(asked_at, renewal.store_time);
-                inner.lease.renewed(asked_at, lease);
-                inner.draining.store(renewal.draining, Relaxed);
-                let went_back = renewal.renewals <= renewals || renewal.generation < generation;
-                if went_back {
-                    tracing::error!(
-                        found = renewal.renewals,
-                        expected = renewals + 1,
-                        "the store went back: an older copy was restored, or it lost data"
-                    );
-                }
-                if went_back || lapsed || renewal.generation != generation {
-                    news.send_modify(|news| {
-                        news.generation = renewal.generation;
-                        news.went_back += u64::from(went_back);
-                    });
-                }
-                (renewals, generation) = (renewal.renewals, renewal.generation);
-                wait = interval;
-                continue;
-            }
-            Ok(Err(RenewError::Replaced)) => {
-                tracing::error!(addr = %inner.settings.addr, "another process registered under this broker's host and port");
-                return BrokerExit::Replaced;
-            }
-            Ok(Err(RenewError::Store(error))) => error.to_string(),
-            Err(_) => format!("no answer within {timeout:?}"),
-        };
-        count(&inner.failed_renewals, 1);
-        mark!(RenewalFailed);
-        if std::mem::replace(&mut failing, true) {
-            tracing::debug!(error, "cannot renew the lease; trying again");
-        } else {
-            tracing::warn!(error, "cannot renew the lease; trying again until the store answers");
-        }
-        wait = retry;
+fn answer(replies: Vec<RefreshReply>, looked: &Result<(), StoreError>) {
+    for reply in replies {
+        let _ = reply.send(looked.clone());
     }
 }
 

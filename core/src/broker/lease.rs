@@ -6,37 +6,45 @@
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::model::StoreTime;
 
 /// Until when this broker may serve, on the monotonic clock.
 #[derive(Debug, Default)]
-pub(super) struct Lease {
-    until: Mutex<Option<Instant>>,
-}
+pub(super) struct Lease(watch::Sender<Option<Instant>>);
 
 impl Lease {
     /// Extends the lease: `asked_at` is when the request left, so that the answer's way costs us, not others.
     pub(super) fn renewed(&self, asked_at: Instant, lease: Duration) {
         let until = asked_at + lease;
-        let mut current = self.until.lock();
-        if current.is_none_or(|current| current < until) {
-            *current = Some(until);
-        }
+        self.0.send_if_modified(|current| {
+            let later = current.is_none_or(|current| current < until);
+            if later {
+                *current = Some(until);
+            }
+            later
+        });
     }
 
     /// Ends it: another run took this broker's place, or the broker stops.
     pub(super) fn end(&self) {
-        *self.until.lock() = None;
+        self.0.send_replace(None);
     }
 
-    pub(super) fn until(&self) -> Option<Instant> {
-        *self.until.lock()
+    /// Ends it if its time is over, in one step: a renewal that comes at that instant is either seen or comes after. True if
+    /// this ended it.
+    pub(super) fn run_out(&self) -> bool {
+        self.0.send_if_modified(|current| current.take_if(|until| *until <= Instant::now()).is_some())
+    }
+
+    /// Tells of every change.
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Instant>> {
+        self.0.subscribe()
     }
 
     pub(super) fn is_current(&self) -> bool {
-        self.until().is_some_and(|until| Instant::now() < until)
+        self.0.borrow().is_some_and(|until| Instant::now() < until)
     }
 }
 
@@ -112,6 +120,21 @@ mod tests {
         assert!(lease.is_current());
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!lease.is_current());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_was_renewed_does_not_run_out() {
+        let lease = Lease::default();
+        assert!(!lease.run_out(), "there is none");
+        lease.renewed(Instant::now(), Duration::from_secs(1));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        // Whoever saw it run out comes after the renewal.
+        assert!(!lease.is_current());
+        lease.renewed(Instant::now(), Duration::from_secs(1));
+        assert!(!lease.run_out() && lease.is_current());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(lease.run_out() && !lease.is_current());
+        assert!(!lease.run_out(), "it ends once");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
 //! A broker: hosts queues, stores what is pushed before it says so, and delivers it.
 //!
 //! - [`Broker`] is the handle; everything the outside asks goes through it (requests and errors are in `api`).
-//! - `host` registers the broker, keeps its lease and runs a task for each queue that the store assigns to it.
+//! - `host` registers the broker and runs a task for each queue that the store assigns to it; `look` reads which those are,
+//!   `keeping` keeps the lease, beside it.
 //! - `queue` is that task: claims, accepts pushes (`producers` finds the duplicates), sends batches, recovers, trims.
 //! - `committer` joins the batches of all queues into appends.
 //! - `tail` is the cache that subscriptions read, `subscription` the reading.
@@ -9,7 +10,9 @@
 mod api;
 mod committer;
 mod host;
+mod keeping;
 mod lease;
+mod look;
 mod lookups;
 mod producers;
 mod push;

@@ -9,7 +9,6 @@ use tracing::{debug, info};
 use super::{
     Inner, ManagerError,
     deadlines::RETRY_DELAY,
-    nudge::Nudge,
     placement::{Candidate, fewest_queues},
     registry::Registry,
     status::BrokerView,
@@ -169,7 +168,7 @@ impl Inner {
         }
         info!(queue = %label, id = %queue.id, "deleted a queue");
         if let Some((_, addr)) = queue.assignee {
-            self.nudges.send(Nudge::Refresh(addr));
+            self.nudges.refresh(addr);
         }
         Ok(())
     }
@@ -254,7 +253,7 @@ impl Inner {
         }
         debug!(channel = %id, queue = %channel.label, "deleted a channel");
         if let Some((_, addr)) = channel.assignee {
-            self.nudges.send(Nudge::Refresh(addr));
+            self.nudges.refresh(addr);
         }
         Ok(())
     }

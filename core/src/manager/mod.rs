@@ -11,6 +11,7 @@ mod leadership;
 mod nudge;
 mod placement;
 mod probes;
+mod purge;
 mod rebalance;
 mod reconcile;
 mod registry;
@@ -354,6 +355,10 @@ async fn run(inner: Arc<Inner>, nudger: nudge::Nudger) -> ManagerExit {
     tasks.spawn({
         let inner = Arc::clone(&inner);
         async move { inner.run_cycles().await }
+    });
+    tasks.spawn({
+        let inner = Arc::clone(&inner);
+        async move { inner.run_purges().await }
     });
     tasks.spawn(nudger.run());
     tokio::select! {

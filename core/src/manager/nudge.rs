@@ -9,28 +9,20 @@ use tracing::debug;
 
 use super::{ManagerSettings, status::Counters};
 use crate::{
-    model::{BrokerAddr, QueueLabel},
+    model::BrokerAddr,
     ports::{BrokerControl, ControlError},
 };
 
-/// One call to be made.
-pub(super) enum Nudge {
-    /// A queue was assigned to this broker.
-    Rebuild(BrokerAddr, QueueLabel),
-    /// Something of this broker's was deleted or assigned to another.
-    Refresh(BrokerAddr),
-}
-
 /// Where nudges are handed in.
 pub(super) struct Nudges {
-    pending: mpsc::Sender<Nudge>,
+    pending: mpsc::Sender<BrokerAddr>,
     counters: Arc<Counters>,
 }
 
 impl Nudges {
-    /// Hands a nudge in, or drops it if too many are waiting.
-    pub(super) fn send(&self, nudge: Nudge) {
-        if self.pending.try_send(nudge).is_err() {
+    /// Has a broker look at the store, where something of its own was changed; unless too many wait for that.
+    pub(super) fn refresh(&self, broker: BrokerAddr) {
+        if self.pending.try_send(broker).is_err() {
             self.counters.update(|counters| counters.nudges_dropped += 1);
         }
     }
@@ -38,7 +30,7 @@ impl Nudges {
 
 /// Makes the calls.
 pub(super) struct Nudger {
-    pending: mpsc::Receiver<Nudge>,
+    pending: mpsc::Receiver<BrokerAddr>,
     control: Arc<dyn BrokerControl>,
     counters: Arc<Counters>,
     deadline: Duration,
@@ -67,8 +59,8 @@ impl Nudger {
         let Self { pending, control, counters, deadline, concurrency } = &mut self;
         let (control, counters, deadline) = (&*control, &*counters, *deadline);
         stream::poll_fn(|context| pending.poll_recv(context))
-            .for_each_concurrent(*concurrency, |nudge| async move {
-                if let Err(error) = call(&**control, &nudge, deadline).await {
+            .for_each_concurrent(*concurrency, |broker| async move {
+                if let Err(error) = call(&**control, &broker, deadline).await {
                     counters.update(|counters| counters.nudges_failed += 1);
                     mark!(NudgeFailed);
                     debug!(%error, "a broker could not be hurried up; it will find out by itself");
@@ -78,13 +70,7 @@ impl Nudger {
     }
 }
 
-async fn call(control: &dyn BrokerControl, nudge: &Nudge, deadline: Duration) -> Result<(), ControlError> {
-    let (Nudge::Rebuild(addr, _) | Nudge::Refresh(addr)) = nudge;
-    let answer = timeout(deadline, async {
-        match nudge {
-            Nudge::Rebuild(addr, label) => control.rebuild(addr, label, deadline).await,
-            Nudge::Refresh(addr) => control.refresh(addr, deadline).await,
-        }
-    });
-    answer.await.unwrap_or_else(|_| Err(ControlError::DeadlineExceeded { addr: addr.clone(), deadline }))
+async fn call(control: &dyn BrokerControl, broker: &BrokerAddr, deadline: Duration) -> Result<(), ControlError> {
+    let late = |_| Err(ControlError::DeadlineExceeded { addr: broker.clone(), deadline });
+    timeout(deadline, control.refresh(broker, deadline)).await.unwrap_or_else(late)
 }

@@ -20,7 +20,6 @@ use tracing::{debug, info, warn};
 
 use super::{
     Inner, ManagerError,
-    nudge::Nudge,
     reconcile::{Move, Why, plan},
     registry::Registry,
 };
@@ -243,7 +242,7 @@ impl Inner {
         }
         let relieved: BTreeSet<_> = assigned.iter().filter_map(|planned| planned.from.clone()).collect();
         for addr in relieved {
-            self.nudges.send(Nudge::Refresh(addr));
+            self.nudges.refresh(addr);
         }
         Ok(assigned)
     }
@@ -252,7 +251,7 @@ impl Inner {
     pub(super) async fn rebalance(&self, by: Instant) -> Result<Rebalanced, ManagerError> {
         let registry = Registry::read(&self.store, by).await?;
         let alive = self.probe_round(&registry).await;
-        let queues = self.store.read(by, self.store.raw().queues()).await?;
+        let queues = self.all_queues().await?;
         let lives = lives(&registry, &alive).ok_or(ManagerError::Unsettled("a broker does not answer"))?;
         let urgent = plan(&queues, &registry.brokers, &alive);
         if urgent.starved {

@@ -3,32 +3,30 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use super::{
     Inner,
-    nudge::Nudge,
     placement::{Candidate, fewest_queues},
     rebalance::Rebalancer,
     registry::Registry,
     status::CycleStatus,
 };
 use crate::{
-    model::{BrokerAddr, BrokerId, QueueId, QueueLabel},
-    ports::{AssignError, BrokerRecord, BrokerState, QueueRecord, StoreError},
+    model::{BrokerAddr, BrokerId, QueueId, QueueLabel, limits::MAX_ASSIGNED_QUEUES},
+    ports::{Assign, Assigned, BrokerRecord, BrokerState, QueueRecord, StoreError},
 };
 
 /// The shortest cycle, whatever is configured, so that the loop never spins.
-const MIN_CYCLE: Duration = Duration::from_millis(10);
+pub(super) const MIN_CYCLE: Duration = Duration::from_millis(10);
+
+/// Queues read by one call of the store, each with a deadline of its own.
+const QUEUES_PER_PAGE: u32 = 5_000;
 
 /// Why a queue is assigned; the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,6 +110,14 @@ pub(super) fn plan(queues: &[QueueRecord], brokers: &[BrokerRecord], alive: &BTr
     plan
 }
 
+/// Whether a cycle did all that there was to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    Done,
+    /// More queues are to be moved than one cycle moves.
+    More,
+}
+
 /// What the loop remembers, so that it says everything once.
 #[derive(Default)]
 struct Said {
@@ -137,6 +143,7 @@ impl Inner {
                 error: None,
             };
             let result = self.cycle(&mut cycle, &mut said, &mut rebalancer).await;
+            let more = result == Ok(Progress::More);
             cycle.duration = started.elapsed();
             cycle.error = result.as_ref().err().map(ToString::to_string);
             self.counters.update(|counters| {
@@ -145,11 +152,15 @@ impl Inner {
             });
             match result {
                 Err(error) if !said.store_failed => warn!(%error, "a cycle was cut short; trying again"),
-                Ok(()) if said.store_failed => info!("cycles run through again"),
+                Ok(_) if said.store_failed => info!("cycles run through again"),
                 _ => {}
             }
             said.store_failed = cycle.error.is_some();
             *self.last_cycle.lock() = Some((Instant::now(), cycle));
+            if more {
+                // The brokers are probed again before the rest is moved: another may have died meanwhile.
+                continue;
+            }
             tokio::select! {
                 biased;
                 () = self.wake.notified() => {}
@@ -164,19 +175,19 @@ impl Inner {
         cycle: &mut CycleStatus,
         said: &mut Said,
         rebalancer: &mut Rebalancer,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Progress, StoreError> {
         let registry = Arc::new(Registry::read(&self.store, self.store_deadline()).await?);
         *self.registry.lock() = Some(Arc::clone(&registry));
         let registered = registry.brokers.iter().map(|broker| &broker.addr);
         self.probes.keep(&registered.chain(&self.settings.moms).collect());
         if !cycle.led {
             rebalancer.disturb();
-            return Ok(());
+            return Ok(Progress::Done);
         }
         self.report_unregistered(&registry, said);
         let alive = self.probe_round(&registry).await;
         // After the probes, so that what was created or moved meanwhile is seen.
-        let queues = self.store.read(self.store_deadline(), self.store.raw().queues()).await?;
+        let queues = self.all_queues().await?;
         let plan = plan(&queues, &registry.brokers, &alive);
         cycle.live_brokers = alive.len();
         cycle.queues = queues.len();
@@ -185,15 +196,29 @@ impl Inner {
         if !self.leadership.is_leading() {
             // The probes may be as old as the lease that ran out meanwhile: leave it to who leads now.
             mark!(LeadLapsed);
-            return Ok(());
+            return Ok(Progress::Done);
         }
         if plan.moves.is_empty() && plan.stranded == 0 {
             self.rebalance_step(rebalancer, &registry, &alive, &queues).await?;
         } else {
             rebalancer.disturb();
         }
-        self.carry_out(plan.moves).await?;
-        self.purge().await
+        self.carry_out(plan.moves).await
+    }
+
+    /// All live queues, page by page: no call takes longer for their number.
+    pub(super) async fn all_queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
+        let mut queues: Vec<QueueRecord> = Vec::new();
+        loop {
+            let after = queues.last().map_or(QueueId::ZERO, |queue| queue.id);
+            let page = self.store.raw().queues_after(after, QUEUES_PER_PAGE);
+            let page = self.store.read(self.store_deadline(), page).await?;
+            let is_last = page.len() < QUEUES_PER_PAGE as usize;
+            queues.extend(page);
+            if is_last {
+                return Ok(queues);
+            }
+        }
     }
 
     /// Probes every registered broker that may be alive, and for the operator's sake those listed that never registered.
@@ -210,71 +235,67 @@ impl Inner {
         answered.into_iter().flatten().collect()
     }
 
-    async fn carry_out(&self, moves: Vec<Move>) -> Result<(), StoreError> {
-        let failed = AtomicBool::new(false);
-        let mut results = stream::iter(moves)
-            .map(|planned| async {
-                if failed.load(Ordering::Relaxed) {
-                    return None;
+    /// Makes the moves, many at once, but no more than one cycle does.
+    async fn carry_out(&self, moves: Vec<Move>) -> Result<Progress, StoreError> {
+        let (moves, left) = moves.split_at(moves.len().min(self.settings.max_moves_per_cycle.max(1)));
+        for some in moves.chunks(MAX_ASSIGNED_QUEUES) {
+            if !self.leadership.is_leading() {
+                mark!(LeadLapsed);
+                return Ok(Progress::Done);
+            }
+            self.assign(some.to_vec()).await?;
+        }
+        mark!(MovesLeft if !left.is_empty());
+        Ok(if left.is_empty() { Progress::Done } else { Progress::More })
+    }
+
+    async fn assign(&self, mut moves: Vec<Move>) -> Result<(), StoreError> {
+        moves.sort_by_key(|planned| planned.queue);
+        let assign = |planned: &Move| Assign { queue: planned.queue, expected: planned.expected, to: planned.to.0 };
+        let group: Vec<Assign> = moves.iter().map(assign).collect();
+        let assigned = self.store.write(self.store_deadline(), self.store.raw().assign_queues(&group)).await;
+        // The next cycle finds out how far this one came.
+        mark!(AssignFailed if assigned.is_err());
+        let (mut made, mut concerned) = (BTreeMap::new(), BTreeSet::new());
+        for (planned, assigned) in moves.into_iter().zip(assigned?) {
+            match assigned {
+                Assigned::Done(_) => {
+                    self.moved(&planned, &mut concerned);
+                    let Move { label, from, to: (_, to), why, .. } = planned;
+                    made.entry((why, from, to)).or_insert_with(Vec::new).push(label);
                 }
-                let assign = self.store.raw().assign_queue(planned.queue, planned.expected, planned.to.0);
-                let result = self.store.write(self.store_deadline(), assign).await;
-                Some((planned, result))
-            })
-            .buffer_unordered(self.settings.max_concurrent_moves.max(1));
-        let mut first_error = None;
-        let mut relieved = BTreeSet::new();
-        while let Some(done) = results.next().await {
-            match done {
-                Some((planned, Ok(_))) => relieved.extend(self.moved(planned)),
-                Some((planned, Err(AssignError::Changed))) => {
+                Assigned::Changed => {
                     mark!(AssignLostRace);
                     debug!(queue = %planned.label, "somebody else assigned the queue meanwhile, or deleted it");
                     self.counters.update(|counters| counters.lost_races += 1);
                 }
-                Some((planned, Err(error @ AssignError::NoSuchBroker(_)))) => {
-                    warn!(queue = %planned.label, %error, "the queue was not assigned");
+                Assigned::NoSuchBroker => {
+                    warn!(queue = %planned.label, broker = %planned.to.1, "the queue was not assigned: the broker is not registered");
                 }
-                // The next cycle finds out how far this one came.
-                Some((_, Err(AssignError::Store(error)))) => {
-                    mark!(AssignFailed);
-                    failed.store(true, Ordering::Relaxed);
-                    first_error.get_or_insert(error);
-                }
-                None => {}
             }
         }
-        for addr in relieved {
-            self.nudges.send(Nudge::Refresh(addr));
+        for ((why, from, to), labels) in made {
+            let from = from.as_ref().map(tracing::field::display);
+            info!(queues = labels.len(), first = %labels[0], from, %to, ?why, "assigned queues");
         }
-        first_error.map_or(Ok(()), Err)
+        for addr in concerned {
+            self.nudges.refresh(addr);
+        }
+        Ok(())
     }
 
-    /// Notes that a queue was assigned; returns the broker that still serves it and should be told.
-    fn moved(&self, planned: Move) -> Option<BrokerAddr> {
-        let Move { label, from, to: (_, to), why, .. } = planned;
-        mark!(MovedFromDead if why == Why::Dead);
-        mark!(MovedFromDraining if why == Why::Draining);
-        info!(queue = %label, from = from.as_ref().map(tracing::field::display), %to, ?why, "assigned a queue");
-        self.counters.update(|counters| match why {
+    /// Counts a move, and names the brokers that should hear of it: who hosts the queue from now on, and who still does.
+    fn moved(&self, planned: &Move, concerned: &mut BTreeSet<BrokerAddr>) {
+        mark!(MovedFromDead if planned.why == Why::Dead);
+        mark!(MovedFromDraining if planned.why == Why::Draining);
+        self.counters.update(|counters| match planned.why {
             Why::Dead => counters.failovers += 1,
             Why::Stopped | Why::Draining => counters.handovers += 1,
             Why::Unassigned => counters.placed += 1,
             Why::Uneven => counters.rebalanced += 1,
         });
-        self.nudges.send(Nudge::Rebuild(to, label));
-        from.filter(|_| why == Why::Draining)
-    }
-
-    async fn purge(&self) -> Result<(), StoreError> {
-        let purge = self.store.raw().purge_deleted(self.settings.purge_batches_per_cycle);
-        let purged = self.store.write(self.store_deadline(), purge).await?;
-        if purged > 0 {
-            mark!(Purged);
-            debug!(batches = purged, "removed batches of deleted queues");
-            self.counters.update(|counters| counters.purged_batches += purged);
-        }
-        Ok(())
+        concerned.insert(planned.to.1.clone());
+        concerned.extend(planned.from.clone().filter(|_| planned.why == Why::Draining));
     }
 
     fn report_unregistered(&self, registry: &Registry, said: &mut Said) {

@@ -8,7 +8,8 @@ use crate::model::BrokerAddr;
 ///
 /// From them follows how long a queue is without a broker after its broker died: at most
 /// `cycle + (life_probe_max_retries + 1) * probe_deadline + life_probe_max_retries * life_probe_retry_delay`, then what
-/// the store takes for a few statements and the new broker for its claim. A dead process on a live machine refuses
+/// the store takes for a few statements per [`MAX_ASSIGNED_QUEUES`](crate::model::limits::MAX_ASSIGNED_QUEUES) queues, and
+/// the new broker for its claims. A dead process on a live machine refuses
 /// probes at once, which leaves out the deadlines. If the leading manager died too, `lease * 4 / 3` comes on top.
 #[derive(Clone, Debug)]
 pub struct ManagerSettings {
@@ -39,8 +40,8 @@ pub struct ManagerSettings {
     pub max_admin_calls: u32,
     /// Most life probes at once.
     pub max_concurrent_probes: usize,
-    /// Most assignments under way at once.
-    pub max_concurrent_moves: usize,
+    /// Most queues that the leader moves before it probes the brokers again.
+    pub max_moves_per_cycle: usize,
     /// Most calls at once that hurry a broker up.
     pub max_concurrent_nudges: usize,
     /// Most such calls that wait for their turn; more are dropped, and the brokers find out by themselves.
@@ -54,8 +55,8 @@ pub struct ManagerSettings {
     pub rebalance_tolerance: u64,
     /// Most queues that a cycle moves to level the brokers.
     pub rebalance_moves_per_cycle: usize,
-    /// How many batches of deleted queues the leader removes per cycle.
-    pub purge_batches_per_cycle: u32,
+    /// Most batches of deleted queues that the leader removes in one step.
+    pub purge_batches: u32,
 }
 
 impl Default for ManagerSettings {
@@ -74,14 +75,14 @@ impl Default for ManagerSettings {
             describe_deadline: Duration::from_secs(1),
             max_admin_calls: 256,
             max_concurrent_probes: 64,
-            max_concurrent_moves: 8,
+            max_moves_per_cycle: 5_000,
             max_concurrent_nudges: 32,
             max_pending_nudges: 4_096,
             rebalance: true,
             rebalance_after: Duration::from_secs(30),
             rebalance_tolerance: 2,
             rebalance_moves_per_cycle: 8,
-            purge_batches_per_cycle: 1_000,
+            purge_batches: 1_000,
         }
     }
 }

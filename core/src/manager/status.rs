@@ -84,6 +84,8 @@ pub struct ManagerCounters {
     pub nudges_dropped: u64,
     /// Batches of deleted queues that were removed.
     pub purged_batches: u64,
+    /// Attempts to remove such batches that the store failed.
+    pub purges_failed: u64,
     /// Administrative operations that were begun.
     pub admin_calls: u64,
     /// Administrative operations that failed.

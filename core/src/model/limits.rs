@@ -20,6 +20,10 @@ pub const MAX_GROUP_QUEUES: usize = 1_024;
 pub const MAX_GROUP_BYTES: usize = 16_777_216;
 /// Most queues in a cluster.
 pub const MAX_QUEUES: usize = 100_000;
+/// Most queues that one call of the store assigns.
+pub const MAX_ASSIGNED_QUEUES: usize = 100;
+/// Most ids that one call of the store looks up.
+pub const MAX_LOOKED_UP: usize = 1_000;
 /// Most channels of one queue.
 pub const MAX_CHANNELS_PER_QUEUE: usize = 100_000;
 /// Longest lifetime of a message: a hundred years, so that no sum of times overflows.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::model::{
     BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, Offset, QueueId, QueueLabel, Start, StoreTime, Topic,
-    limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
+    limits::{MAX_ASSIGNED_QUEUES, MAX_CHANNELS_PER_QUEUE, MAX_LOOKED_UP, MAX_QUEUES},
 };
 
 /// A run of a broker, to be entered.
@@ -204,6 +204,28 @@ pub enum CreateQueueError {
     Store(#[from] StoreError),
 }
 
+/// A queue to be assigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assign {
+    /// Which.
+    pub queue: QueueId,
+    /// The number of the assignment that this one follows.
+    pub expected: u64,
+    /// Who is to host it.
+    pub to: BrokerId,
+}
+
+/// What became of one assignment of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Assigned {
+    /// It was made.
+    Done(QueueRecord),
+    /// Somebody else assigned the queue meanwhile, or it was deleted: read it again.
+    Changed,
+    /// The assignee is no registered broker.
+    NoSuchBroker,
+}
+
 /// Why a queue was not assigned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssignError {
@@ -257,6 +279,33 @@ pub enum CreateChannelError {
     Store(#[from] StoreError),
 }
 
+/// Refuses a group that breaks the rules of [`Catalog::assign_queues`].
+///
+/// # Errors
+/// [`StoreError::Refused`].
+pub fn check_assignments(group: &[Assign]) -> Result<(), StoreError> {
+    if group.len() > MAX_ASSIGNED_QUEUES {
+        let (found, limit) = (group.len(), MAX_ASSIGNED_QUEUES);
+        return Err(StoreError::Refused(format!("{found} assignments at once are more than {limit}")));
+    }
+    if !group.is_sorted_by(|a, b| a.queue < b.queue) {
+        return Err(StoreError::Refused("the assignments of a group are not in order of queue id".into()));
+    }
+    Ok(())
+}
+
+/// Refuses to look up more than [`MAX_LOOKED_UP`] ids, or ids out of order.
+///
+/// # Errors
+/// [`StoreError::Refused`].
+pub fn check_lookup<T: Ord>(ids: &[T]) -> Result<(), StoreError> {
+    if ids.len() > MAX_LOOKED_UP || !ids.is_sorted_by(|a, b| a < b) {
+        let text = format!("a look-up asks for {MAX_LOOKED_UP} ids at most, in order, each once");
+        return Err(StoreError::Refused(text));
+    }
+    Ok(())
+}
+
 /// Brokers, queues, channels and leadership. Every write is one transaction, and may be made again after an unknown
 /// outcome: it finds what it did the first time.
 #[async_trait]
@@ -296,17 +345,36 @@ pub trait Catalog: Send + Sync + 'static {
     async fn queue(&self, label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError>;
 
     /// A live queue by its id.
-    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError>;
+    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+        Ok(self.queues_by_ids(&[queue]).await?.pop())
+    }
+
+    /// Those of these queues that are live, by id. Asks for [`MAX_LOOKED_UP`] at most, in order of id, each once.
+    async fn queues_by_ids(&self, queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError>;
 
     /// All live queues, by label.
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError>;
+
+    /// The live queues behind an id, by id, `limit` at most: all of them, page by page.
+    async fn queues_after(&self, after: QueueId, limit: u32) -> Result<Vec<QueueRecord>, StoreError>;
 
     /// The live queues assigned to a broker, by id.
     async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError>;
 
     /// Assigns a queue if its assignment is still number `expected`, and bumps the generations of both brokers.
     /// Confers nothing on the assignee but the right to claim.
-    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError>;
+    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
+        match self.assign_queues(&[Assign { queue, expected, to }]).await?.pop() {
+            Some(Assigned::Done(record)) => Ok(record),
+            Some(Assigned::NoSuchBroker) => Err(AssignError::NoSuchBroker(to)),
+            Some(Assigned::Changed) | None => Err(AssignError::Changed),
+        }
+    }
+
+    /// Assigns queues, each by itself as [`Catalog::assign_queue`] does: the answers are in the order of the group, which is
+    /// in order of queue id, names each queue once, and [`MAX_ASSIGNED_QUEUES`] at most. One transaction: after
+    /// [`StoreError::Unknown`] either all that could be made were, or none. Each broker that it concerns is bumped once.
+    async fn assign_queues(&self, group: &[Assign]) -> Result<Vec<Assigned>, StoreError>;
 
     /// Turns a queue into a tombstone: no claim and no append succeeds any more; its channels go with it; the assignee's
     /// generation is bumped. False if no live queue has the id.
@@ -320,6 +388,9 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// The channels of one live queue, or of all, by id.
     async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError>;
+
+    /// Those of these channels that exist, by id. Asks for [`MAX_LOOKED_UP`] at most, in order of id, each once.
+    async fn known_channels(&self, channels: &[ChannelId]) -> Result<Vec<ChannelId>, StoreError>;
 
     /// Deletes a channel and bumps the generation of its queue's assignee. False if there is none.
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError>;

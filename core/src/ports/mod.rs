@@ -14,9 +14,9 @@ mod log;
 mod world;
 
 pub use catalog::{
-    AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-    CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration,
-    RenewError, Renewal,
+    Assign, AssignError, Assigned, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel,
+    CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register,
+    RegisterError, Registration, RenewError, Renewal, check_assignments, check_lookup,
 };
 pub use control::{BrokerControl, ControlError, QueueDescription, SubscriberDescription};
 pub use error::StoreError;

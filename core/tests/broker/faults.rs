@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rmom_core::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
-        AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
+        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
         Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
         LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
         StoreError, StoredBatch, Trim, Trimmed,
@@ -51,6 +51,9 @@ pub(super) struct Faulty {
     asking_tail_time: Mutex<Duration>,
     trim_time: Mutex<Duration>,
     channel_time: Mutex<Duration>,
+    look_time: Mutex<Duration>,
+    asked_for_channels: Mutex<Vec<ChannelId>>,
+    asked_for_queues: Mutex<Vec<Vec<QueueId>>>,
     lose_renewal: AtomicBool,
     landed_late: Arc<AtomicU64>,
 }
@@ -70,6 +73,9 @@ impl Faulty {
             asking_tail_time: Mutex::default(),
             trim_time: Mutex::default(),
             channel_time: Mutex::default(),
+            look_time: Mutex::default(),
+            asked_for_channels: Mutex::default(),
+            asked_for_queues: Mutex::default(),
             lose_renewal: AtomicBool::new(false),
             landed_late: Arc::default(),
         })
@@ -100,6 +106,21 @@ impl Faulty {
     /// The next renewal of a lease gets no answer.
     pub(super) fn lose_renewal(&self) {
         self.lose_renewal.store(true, SeqCst);
+    }
+
+    /// How long a look at what is assigned takes from now on.
+    pub(super) fn look_time(&self, time: Duration) {
+        *self.look_time.lock() = time;
+    }
+
+    /// The channels that brokers asked for since this was last asked.
+    pub(super) fn asked_for_channels(&self) -> Vec<ChannelId> {
+        std::mem::take(&mut self.asked_for_channels.lock())
+    }
+
+    /// The queues that brokers asked for by id since this was last asked, call by call.
+    pub(super) fn asked_for_queues(&self) -> Vec<Vec<QueueId>> {
+        std::mem::take(&mut self.asked_for_queues.lock())
     }
 
     /// How long claims are under way from now on, before they are carried out.
@@ -178,9 +199,9 @@ pass! {
         fn brokers() -> Result<Vec<BrokerRecord>, StoreError>;
         fn create_queue(create: &CreateQueue) -> Result<QueueRecord, CreateQueueError>;
         fn queue(label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError>;
-        fn queue_by_id(queue: QueueId) -> Result<Option<QueueRecord>, StoreError>;
         fn queues() -> Result<Vec<QueueRecord>, StoreError>;
-        fn assign_queue(queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError>;
+        fn queues_after(after: QueueId, limit: u32) -> Result<Vec<QueueRecord>, StoreError>;
+        fn assign_queues(group: &[Assign]) -> Result<Vec<Assigned>, StoreError>;
         fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;
         fn create_channel(create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
         fn delete_channel(channel: ChannelId) -> Result<bool, StoreError>;
@@ -192,6 +213,8 @@ pass! {
         if self.looks_fail.load(SeqCst) {
             return Err(StoreError::Unavailable("no look at what is assigned".into()));
         }
+        let time = *self.look_time.lock();
+        tokio::time::sleep(time).await;
         self.store().await?.assigned_queues(broker).await
     }
 
@@ -203,6 +226,17 @@ pass! {
     async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError> {
         let answer = self.store().await?.channels(queue).await;
         self.answer_of_channels(answer).await
+    }
+
+    async fn known_channels(&self, channels: &[ChannelId]) -> Result<Vec<ChannelId>, StoreError> {
+        self.asked_for_channels.lock().extend(channels);
+        let answer = self.store().await?.known_channels(channels).await;
+        self.answer_of_channels(answer).await
+    }
+
+    async fn queues_by_ids(&self, queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError> {
+        self.asked_for_queues.lock().push(queues.to_vec());
+        self.store().await?.queues_by_ids(queues).await
     }
 
     async fn renew_broker(&self, broker: BrokerId, run: Incarnation, lease: Duration) -> Result<Renewal, RenewError> {

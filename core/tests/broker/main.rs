@@ -2,6 +2,7 @@
 
 mod clocks;
 mod faults;
+mod looks;
 mod returns;
 mod world;
 

@@ -410,7 +410,7 @@ async fn the_leader_removes_what_deleted_queues_left_behind() {
         };
         world.store.append(&[batch]).await.unwrap();
     }
-    let (manager, _task) = world.manager(|settings| settings.purge_batches_per_cycle = 2);
+    let (manager, _task) = world.manager(|settings| settings.purge_batches = 2);
     manager.delete_queue(&label("q")).await.unwrap();
     until("all batches are gone", A_WHILE * 2, async || manager.status().counters.purged_batches == 3).await;
 }

@@ -38,8 +38,8 @@ async fn a_dead_process_is_noticed_within_a_cycle_and_its_retries() {
     let bound = Duration::from_millis(1_000 + 3 * 33 + 100);
     until("the queue is elsewhere", bound, async || assignee(&world, "q").await != Some(addr(1))).await;
     sleep(Duration::from_millis(100)).await;
-    let rebuilt = Call::Rebuild(assignee(&world, "q").await.unwrap(), label("q"));
-    assert!(world.brokers.take_calls().contains(&rebuilt), "the new broker was not hurried up");
+    let refreshed = Call::Refresh(assignee(&world, "q").await.unwrap());
+    assert!(world.brokers.take_calls().contains(&refreshed), "the new broker was not hurried up");
     let status = manager.status();
     assert_eq!((status.counters.failovers, status.counters.handovers), (1, 0));
     assert!(status.counters.probes_failed >= 4);
@@ -299,4 +299,74 @@ async fn two_managers_that_both_lead_move_a_queue_once() {
     sleep(A_WHILE).await;
     assert_eq!(assignments(&world, "q").await, 2);
     assert_eq!(a.status().counters.failovers + b.status().counters.failovers, 1);
+}
+
+/// So many queues on broker 1.
+async fn many_queues(world: &World, queues: u128) {
+    let first = three_brokers(world).await;
+    for n in 1..queues {
+        let create =
+            CreateQueue { label: label(&format!("q{n}")), assignee: Some(first), request: Uuid::from_u128(100 + n) };
+        world.store.create_queue(&create).await.unwrap();
+    }
+}
+
+async fn queues_by_broker(world: &World) -> Vec<u64> {
+    world.store.brokers().await.unwrap().iter().map(|broker| broker.queues).collect()
+}
+
+/// A broker with 1,000 queues dies and, while they are moved, one of those that they are moved to.
+#[tokio::test(start_paused = true)]
+async fn a_second_death_is_noticed_while_the_queues_of_the_first_are_moved() {
+    let world = World::new();
+    many_queues(&world, 1_000).await;
+    let (manager, _task) = world.manager(|settings| settings.max_moves_per_cycle = 100);
+    until_leading(&manager).await;
+    sleep(A_WHILE).await;
+    // Each call of the store takes so long that all of it takes ten seconds.
+    world.store.set_latency(Duration::from_millis(200));
+    world.brokers.set(&addr(1), Behaviour::Absent);
+    until("some have moved", A_WHILE * 10, async || queues_by_broker(&world).await[1] > 0).await;
+    world.brokers.set(&addr(2), Behaviour::Absent);
+    // At most the moves of one cycle go on as if nothing had happened.
+    sleep(Duration::from_secs(3)).await;
+    let at_two = queues_by_broker(&world).await[1];
+    assert!(at_two <= 150, "{at_two} queues were moved to a broker that was dead");
+    until("all are at broker 3", A_WHILE * 20, async || queues_by_broker(&world).await == [0, 0, 1_000]).await;
+}
+
+/// Many queues take little longer than one: a few calls of the store per hundred, and a call for each broker.
+#[tokio::test(start_paused = true)]
+async fn queues_are_moved_many_at_once() {
+    let world = World::new();
+    many_queues(&world, 1_000).await;
+    let (manager, _task) = world.manager(|_| {});
+    until_leading(&manager).await;
+    sleep(A_WHILE).await;
+    world.store.set_latency(Duration::from_millis(20));
+    world.brokers.take_calls();
+    world.brokers.set(&addr(1), Behaviour::Absent);
+    let bound = Duration::from_millis(1_000 + 3 * 33 + 10 * 20 + 200);
+    until("all have moved", bound, async || queues_by_broker(&world).await == [0, 500, 500]).await;
+    sleep(A_WHILE).await;
+    let refreshes = world.brokers.take_calls().into_iter().filter(|call| matches!(call, Call::Refresh(_))).count();
+    assert!(refreshes <= 20, "{refreshes} calls to hurry two brokers up");
+    assert_eq!(manager.status().counters.failovers, 1_000);
+}
+
+/// What deleted queues left behind takes the store longer than it may: the cycles go on as if it were not there.
+#[tokio::test(start_paused = true)]
+async fn a_purge_that_fails_holds_up_no_failover() {
+    let world = World::new();
+    three_brokers(&world).await;
+    let (manager, _task) = world.manager(|_| {});
+    until_leading(&manager).await;
+    world.store.purges_hang(true);
+    sleep(Duration::from_secs(10)).await;
+    let status = manager.status();
+    assert!(status.counters.purges_failed >= 2, "{:?}", status.counters);
+    assert_eq!(status.counters.cycles_failed, 0);
+    world.brokers.set(&addr(1), Behaviour::Absent);
+    let bound = Duration::from_millis(1_000 + 3 * 33 + 100);
+    until("the queue is elsewhere", bound, async || assignee(&world, "q").await != Some(addr(1))).await;
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rmom_core::{
     model::{BrokerId, Epoch, Offset, QueueId, QueueLabel, StoreTime},
-    ports::{AppendBatch, Appended, Claim, ClaimError, Claimed, LogError, StoreError, Trim, Trimmed},
+    ports::{AppendBatch, Appended, Assign, Claim, ClaimError, Claimed, LogError, StoreError, Trim, Trimmed},
     store::memory::State,
 };
 use tokio::time::Instant;
@@ -147,7 +147,8 @@ impl Database {
         self.transact(|state, _| {
             if let Some(record) = state.queue(label) {
                 // A broker that never registered gets nothing.
-                let _ = state.assign_queue(record.id, record.assignment, to);
+                let assign = Assign { queue: record.id, expected: record.assignment, to };
+                let _ = state.assign_queues(&[assign]);
             }
         });
     }

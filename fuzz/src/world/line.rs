@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rmom_core::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
-        AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
+        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
         Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
         LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
         StoreError, StoredBatch, Trim, Trimmed,
@@ -202,13 +202,15 @@ calls!(Catalog {
         move |db| db.transact(|state, _| state.create_queue(&create));
     Look queue(label: &QueueLabel) -> Option<QueueRecord>, StoreError =
         move |db| Ok(db.transact(|state, _| state.queue(&label)));
-    Look queue_by_id(queue: QueueId) -> Option<QueueRecord>, StoreError =
-        move |db| Ok(db.transact(|state, _| state.queue_by_id(queue)));
+    Look queues_by_ids(queues: &[QueueId]) -> Vec<QueueRecord>, StoreError =
+        move |db| Ok(db.transact(|state, _| queues.iter().filter_map(|&queue| state.queue_by_id(queue)).collect()));
+    Look queues_after(after: QueueId, limit: u32) -> Vec<QueueRecord>, StoreError =
+        move |db| Ok(db.transact(|state, _| state.queues_after(after, limit)));
     Look queues() -> Vec<QueueRecord>, StoreError = move |db| Ok(db.transact(|state, _| state.queues()));
     Look assigned_queues(broker: BrokerId) -> Vec<QueueRecord>, StoreError =
         move |db| Ok(db.transact(|state, _| state.assigned_queues(broker)));
-    Write assign_queue(queue: QueueId, expected: u64, to: BrokerId) -> QueueRecord, AssignError =
-        move |db| db.transact(|state, _| state.assign_queue(queue, expected, to));
+    Write assign_queues(group: &[Assign]) -> Vec<Assigned>, StoreError =
+        move |db| db.transact(|state, _| state.assign_queues(&group));
     Write delete_queue(queue: QueueId) -> bool, StoreError = move |db| Ok(db.delete_queue(queue));
     Write create_channel(create: &CreateChannel) -> ChannelRecord, CreateChannelError =
         move |db| db.transact(|state, _| state.create_channel(&create));
@@ -216,6 +218,8 @@ calls!(Catalog {
         move |db| Ok(db.transact(|state, _| state.channel(channel)));
     Look channels(queue: Option<QueueId>) -> Vec<ChannelRecord>, StoreError =
         move |db| Ok(db.transact(|state, _| state.channels(queue)));
+    Look known_channels(channels: &[ChannelId]) -> Vec<ChannelId>, StoreError =
+        move |db| Ok(db.transact(|state, _| channels.into_iter().filter(|&id| state.channel(id).is_some()).collect()));
     Write delete_channel(channel: ChannelId) -> bool, StoreError =
         move |db| Ok(db.transact(|state, _| state.delete_channel(channel)));
     Write lead(manager: ManagerId, lease: Duration) -> Leadership, StoreError =

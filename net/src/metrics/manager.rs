@@ -46,6 +46,9 @@ const COUNTERS: &[Counter] = &[
     ("rmom_manager_purged_batches_total", "Batches of deleted queues that were removed.", |counters| {
         counters.purged_batches
     }),
+    ("rmom_manager_purges_failed_total", "Attempts to remove batches of deleted queues that failed.", |counters| {
+        counters.purges_failed
+    }),
     ("rmom_manager_admin_calls_total", "Administrative operations begun.", |counters| counters.admin_calls),
     ("rmom_manager_admin_failures_total", "Administrative operations that failed.", |counters| counters.admin_failures),
 ];

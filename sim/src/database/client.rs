@@ -3,17 +3,17 @@
 //! Which rows a call locks, and whether it is a statement or a transaction, is taken from production's SQL
 //! (`net/src/store/postgres`).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rmom_core::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
-        AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
+        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
         Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
         LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        StoreError, StoredBatch, Trim, Trimmed,
+        StoreError, StoredBatch, Trim, Trimmed, check_lookup,
     },
     store::memory::State,
 };
@@ -186,8 +186,14 @@ impl Catalog for RemoteStore {
         self.read(move |state, _| state.queue(&label)).await
     }
 
-    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
-        self.read(move |state, _| state.queue_by_id(queue)).await
+    async fn queues_by_ids(&self, queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError> {
+        check_lookup(queues)?;
+        let queues = queues.to_vec();
+        self.read(move |state, _| queues.iter().filter_map(|&queue| state.queue_by_id(queue)).collect()).await
+    }
+
+    async fn queues_after(&self, after: QueueId, limit: u32) -> Result<Vec<QueueRecord>, StoreError> {
+        self.read(move |state, _| state.queues_after(after, limit)).await
     }
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
@@ -198,13 +204,16 @@ impl Catalog for RemoteStore {
         self.read(move |state, _| state.assigned_queues(broker)).await
     }
 
-    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
+    async fn assign_queues(&self, group: &[Assign]) -> Result<Vec<Assigned>, StoreError> {
+        let (group, concerned) = (group.to_vec(), group.to_vec());
         let rows = move |state: &State| {
-            let mut rows = vec![(Row::Queue(queue), Change), (Row::Broker(to), Change)];
-            rows.extend(assignee(state, queue).filter(|(row, _)| *row != Row::Broker(to)));
-            rows
+            let queues = concerned.iter().map(|assign| (Row::Queue(assign.queue), Change));
+            let from = concerned.iter().filter_map(|assign| assignee(state, assign.queue));
+            let to = concerned.iter().map(|assign| (Row::Broker(assign.to), Change));
+            let rows: BTreeSet<_> = queues.chain(from).chain(to).collect();
+            rows.into_iter().collect()
         };
-        self.transaction(rows, move |disk, _| disk.assign_queue(queue, expected, to)).await?
+        self.transaction(rows, move |disk, _| disk.assign_queues(&group)).await?
     }
 
     async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError> {
@@ -229,6 +238,13 @@ impl Catalog for RemoteStore {
 
     async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError> {
         self.read(move |state, _| state.channels(queue)).await
+    }
+
+    async fn known_channels(&self, channels: &[ChannelId]) -> Result<Vec<ChannelId>, StoreError> {
+        check_lookup(channels)?;
+        let channels = channels.to_vec();
+        let known = move |state: &State, _| channels.into_iter().filter(|&id| state.channel(id).is_some()).collect();
+        self.read(known).await
     }
 
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {

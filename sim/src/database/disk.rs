@@ -3,7 +3,7 @@
 use rmom_core::{
     model::{BrokerId, Offset, QueueId, StoreTime},
     ports::{
-        AppendBatch, Appended, AssignError, Claim, ClaimError, Claimed, CreateQueue, CreateQueueError, LogError,
+        AppendBatch, Appended, Assign, Assigned, Claim, ClaimError, Claimed, CreateQueue, CreateQueueError, LogError,
         QueueRecord, Register, RegisterError, Registration, StoreError, Trim, Trimmed,
     },
     store::memory::State,
@@ -66,15 +66,14 @@ impl Disk {
         Ok(record)
     }
 
-    pub(super) fn assign_queue(
-        &mut self,
-        queue: QueueId,
-        expected: u64,
-        to: BrokerId,
-    ) -> Result<QueueRecord, AssignError> {
-        let record = self.state.assign_queue(queue, expected, to)?;
-        self.record_assignment(queue, to);
-        Ok(record)
+    pub(super) fn assign_queues(&mut self, group: &[Assign]) -> Result<Vec<Assigned>, StoreError> {
+        let assigned = self.state.assign_queues(group)?;
+        for (assign, assigned) in group.iter().zip(&assigned) {
+            if matches!(assigned, Assigned::Done(_)) {
+                self.record_assignment(assign.queue, assign.to);
+            }
+        }
+        Ok(assigned)
     }
 
     fn record_assignment(&self, queue: QueueId, to: BrokerId) {

@@ -60,6 +60,8 @@ pub(super) fn manager() -> ManagerSettings {
         nudge_deadline: Duration::from_secs(1),
         rebalance_after: Duration::from_secs(1),
         rebalance_tolerance: 1,
+        // Fewer than there are queues.
+        max_moves_per_cycle: 2,
         ..ManagerSettings::default()
     }
 }

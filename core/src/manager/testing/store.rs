@@ -1,6 +1,12 @@
 //! A store that fails as it is told to.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -8,7 +14,7 @@ use parking_lot::Mutex;
 use crate::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
-        AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
+        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
         Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
         LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, Store,
         StoreError, StoredBatch, Trim, Trimmed,
@@ -39,6 +45,7 @@ pub struct FaultyStore {
     inner: Arc<dyn Store>,
     fault: Mutex<Option<Fault>>,
     latency: Mutex<Duration>,
+    purges_hang: AtomicBool,
 }
 
 /// What is to become of a write.
@@ -51,12 +58,22 @@ impl FaultyStore {
     /// Works as `inner` does, to begin with.
     #[must_use]
     pub fn new(inner: Arc<dyn Store>) -> Self {
-        Self { inner, fault: Mutex::new(None), latency: Mutex::new(Duration::from_micros(100)) }
+        Self {
+            inner,
+            fault: Mutex::new(None),
+            latency: Mutex::new(Duration::from_micros(100)),
+            purges_hang: AtomicBool::new(false),
+        }
     }
 
     /// How long every request takes to reach it.
     pub fn set_latency(&self, latency: Duration) {
         *self.latency.lock() = latency;
+    }
+
+    /// From now on removing what deleted queues left behind never ends.
+    pub fn purges_hang(&self, hang: bool) {
+        self.purges_hang.store(hang, SeqCst);
     }
 
     /// Fails so from now on; none: works again.
@@ -113,6 +130,7 @@ macro_rules! through {
         read { $(fn $read:ident($($read_arg:ident: $read_type:ty),*) -> $read_result:ty;)* }
         lease { $(fn $lease:ident($($lease_arg:ident: $lease_type:ty),*) -> $lease_result:ty;)* }
         write { $(fn $write:ident($($arg:ident: $type:ty),*) -> $result:ty;)* }
+        $($rest:item)*
     }) => {
         #[async_trait]
         impl $trait for FaultyStore {
@@ -134,6 +152,7 @@ macro_rules! through {
                     Fate::AnswerLost => Err(lost().into()),
                 }
             })*
+            $($rest)*
         }
     };
 }
@@ -144,7 +163,9 @@ through! {
             fn now() -> Result<StoreTime, StoreError>;
             fn brokers() -> Result<Vec<BrokerRecord>, StoreError>;
             fn queue(label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError>;
-            fn queue_by_id(queue: QueueId) -> Result<Option<QueueRecord>, StoreError>;
+            fn queues_by_ids(queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError>;
+            fn queues_after(after: QueueId, limit: u32) -> Result<Vec<QueueRecord>, StoreError>;
+            fn known_channels(channels: &[ChannelId]) -> Result<Vec<ChannelId>, StoreError>;
             fn queues() -> Result<Vec<QueueRecord>, StoreError>;
             fn assigned_queues(broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError>;
             fn channel(channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError>;
@@ -161,7 +182,7 @@ through! {
             fn set_draining(broker: BrokerId, draining: bool) -> Result<bool, StoreError>;
             fn forget_broker(broker: BrokerId, gone_for: Duration) -> Result<bool, ForgetError>;
             fn create_queue(create: &CreateQueue) -> Result<QueueRecord, CreateQueueError>;
-            fn assign_queue(queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError>;
+            fn assign_queues(group: &[Assign]) -> Result<Vec<Assigned>, StoreError>;
             fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;
             fn create_channel(create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
             fn delete_channel(channel: ChannelId) -> Result<bool, StoreError>;
@@ -180,9 +201,15 @@ through! {
             fn trim(trim: &Trim) -> Result<Trimmed, LogError>;
             fn stats(queue: QueueId, through: Offset) -> Result<LogStats, StoreError>;
             fn open_producer(queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;
-            fn purge_deleted(limit: u32) -> Result<u64, StoreError>;
         }
         lease {}
         write {}
+
+        async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {
+            if self.purges_hang.load(SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            self.reach().await?.purge_deleted(limit).await
+        }
     }
 }

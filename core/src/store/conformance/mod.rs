@@ -96,6 +96,7 @@ macro_rules! conformance_tests {
                 the_start_is_fixed_at_creation,
                 the_same_request_again_finds_its_channel,
                 an_id_names_one_channel,
+                several_channels_are_looked_up_at_once,
                 a_channel_needs_a_live_queue;
             claims:
                 every_claim_creates_the_next_epoch,
@@ -128,6 +129,10 @@ macro_rules! conformance_tests {
                 an_unknown_broker_gets_no_queue,
                 queues_are_listed_by_label,
                 an_assignment_is_compared_and_set,
+                several_queues_are_assigned_in_one_step,
+                a_malformed_group_of_assignments_is_refused,
+                several_queues_are_looked_up_at_once,
+                queues_are_read_page_by_page,
                 assigned_queues_are_listed_by_id,
                 a_change_grows_the_generation_of_those_it_concerns,
                 one_of_several_creators_makes_the_queue,

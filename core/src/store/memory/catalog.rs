@@ -1,6 +1,6 @@
 //! The catalog's transactions.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, ops::Bound, time::Duration};
 
 use super::state::{Broker, Channel, Queue, QueueLog, State};
 use crate::{
@@ -9,9 +9,9 @@ use crate::{
         limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
     },
     ports::{
-        AssignError, BrokerRecord, BrokerState, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
+        Assign, Assigned, BrokerRecord, BrokerState, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
         CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration,
-        RenewError, Renewal,
+        RenewError, Renewal, StoreError, check_assignments,
     },
 };
 
@@ -212,6 +212,13 @@ impl State {
         self.queue_ids.values().filter_map(|&id| self.record(id)).collect()
     }
 
+    /// As [`Catalog::queues_after`](crate::ports::Catalog::queues_after).
+    #[must_use]
+    pub fn queues_after(&self, after: QueueId, limit: u32) -> Vec<QueueRecord> {
+        let behind = self.queues.range((Bound::Excluded(after), Bound::Unbounded));
+        behind.take(limit as usize).filter_map(|(&id, _)| self.record(id)).collect()
+    }
+
     /// As [`Catalog::assigned_queues`](crate::ports::Catalog::assigned_queues).
     #[must_use]
     pub fn assigned_queues(&self, broker: BrokerId) -> Vec<QueueRecord> {
@@ -219,25 +226,35 @@ impl State {
         assigned.filter_map(|(&id, _)| self.record(id)).collect()
     }
 
-    /// As [`Catalog::assign_queue`](crate::ports::Catalog::assign_queue).
+    /// As [`Catalog::assign_queues`](crate::ports::Catalog::assign_queues).
     ///
     /// # Errors
-    /// [`AssignError::Changed`], [`AssignError::NoSuchBroker`], in this order.
-    pub fn assign_queue(&mut self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
+    /// [`StoreError::Refused`], for a group that breaks the rules.
+    pub fn assign_queues(&mut self, group: &[Assign]) -> Result<Vec<Assigned>, StoreError> {
+        check_assignments(group)?;
+        let mut concerned = BTreeSet::new();
+        let assigned = group.iter().map(|assign| self.assign_queue(*assign, &mut concerned)).collect();
+        for broker in concerned {
+            self.bump(Some(broker));
+        }
+        Ok(assigned)
+    }
+
+    fn assign_queue(&mut self, assign: Assign, concerned: &mut BTreeSet<BrokerId>) -> Assigned {
+        let Assign { queue, expected, to } = assign;
         let found = self.queues.get_mut(&queue).filter(|found| found.assignment == expected);
-        let found = found.ok_or(AssignError::Changed)?;
-        let addr = self.brokers.get(&to).map(|broker| broker.addr.clone()).ok_or(AssignError::NoSuchBroker(to))?;
+        let Some(found) = found else { return Assigned::Changed };
+        let Some(addr) = self.brokers.get(&to).map(|broker| broker.addr.clone()) else { return Assigned::NoSuchBroker };
         found.assignment += 1;
         let from = found.assignee.replace(to);
-        let record = QueueRecord {
+        concerned.extend(from);
+        concerned.insert(to);
+        Assigned::Done(QueueRecord {
             id: queue,
             label: found.label.clone(),
             assignee: Some((to, addr)),
             assignment: found.assignment,
-        };
-        self.bump(from);
-        self.bump(Some(to));
-        Ok(record)
+        })
     }
 
     /// As [`Catalog::delete_queue`](crate::ports::Catalog::delete_queue).

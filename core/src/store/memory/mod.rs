@@ -17,10 +17,10 @@ pub use state::State;
 use crate::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
-        AppendBatch, Appended, AssignError, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
+        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
         Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
         LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        StoreError, StoredBatch, Trim, Trimmed,
+        StoreError, StoredBatch, Trim, Trimmed, check_lookup,
     },
 };
 
@@ -94,8 +94,14 @@ impl Catalog for MemoryStore {
         Ok(self.state.lock().queue(label))
     }
 
-    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
-        Ok(self.state.lock().queue_by_id(queue))
+    async fn queues_by_ids(&self, queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError> {
+        check_lookup(queues)?;
+        let state = self.state.lock();
+        Ok(queues.iter().filter_map(|&queue| state.queue_by_id(queue)).collect())
+    }
+
+    async fn queues_after(&self, after: QueueId, limit: u32) -> Result<Vec<QueueRecord>, StoreError> {
+        Ok(self.state.lock().queues_after(after, limit))
     }
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
@@ -106,8 +112,8 @@ impl Catalog for MemoryStore {
         Ok(self.state.lock().assigned_queues(broker))
     }
 
-    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
-        self.state.lock().assign_queue(queue, expected, to)
+    async fn assign_queues(&self, group: &[Assign]) -> Result<Vec<Assigned>, StoreError> {
+        self.state.lock().assign_queues(group)
     }
 
     async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError> {
@@ -124,6 +130,12 @@ impl Catalog for MemoryStore {
 
     async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError> {
         Ok(self.state.lock().channels(queue))
+    }
+
+    async fn known_channels(&self, channels: &[ChannelId]) -> Result<Vec<ChannelId>, StoreError> {
+        check_lookup(channels)?;
+        let state = self.state.lock();
+        Ok(channels.iter().copied().filter(|&channel| state.channel(channel).is_some()).collect())
     }
 
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {

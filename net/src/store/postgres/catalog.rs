@@ -5,7 +5,10 @@
 //! no client that is slow, or was stopped, holds a lease up. Nothing shares such a row: PostgreSQL lets new sharers join
 //! those that are there, past a renewal that waits.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use rmom_core::{
@@ -14,9 +17,9 @@ use rmom_core::{
         limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
     },
     ports::{
-        AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-        CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration,
-        RenewError, Renewal, StoreError,
+        Assign, Assigned, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError,
+        CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError,
+        Registration, RenewError, Renewal, StoreError, check_assignments, check_lookup,
     },
 };
 use sqlx::{
@@ -361,9 +364,17 @@ impl Catalog for PostgresStore {
         rows.first().map(queue_record).transpose()
     }
 
-    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
-        let rows = self.select(query(select_queue!(" AND q.id = $1")).bind(queue.as_i64())).await?;
-        rows.first().map(queue_record).transpose()
+    async fn queues_by_ids(&self, queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError> {
+        check_lookup(queues)?;
+        let ids: Vec<i64> = queues.iter().map(|queue| queue.as_i64()).collect();
+        let rows = self.select(query(select_queue!(" AND q.id = ANY($1) ORDER BY q.id")).bind(ids)).await?;
+        rows.iter().map(queue_record).collect()
+    }
+
+    async fn queues_after(&self, after: QueueId, limit: u32) -> Result<Vec<QueueRecord>, StoreError> {
+        let statement = query(select_queue!(" AND q.id > $1 ORDER BY q.id LIMIT $2"));
+        let rows = self.select(statement.bind(after.as_i64()).bind(i64::from(limit))).await?;
+        rows.iter().map(queue_record).collect()
     }
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
@@ -377,26 +388,62 @@ impl Catalog for PostgresStore {
         rows.iter().map(queue_record).collect()
     }
 
-    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
+    async fn assign_queues(&self, group: &[Assign]) -> Result<Vec<Assigned>, StoreError> {
+        check_assignments(group)?;
         let mut tx = self.begin().await?;
-        let found = lock_queue(&mut tx, queue).await?.filter(|&(_, assignment)| assignment == expected);
-        let Some((from, _)) = found else {
+        let ids: Vec<i64> = group.iter().map(|assign| assign.queue.as_i64()).collect();
+        let sql = "SELECT id, label, assignee, assignment FROM queue WHERE id = ANY($1) AND NOT deleted \
+                   ORDER BY id FOR NO KEY UPDATE";
+        let rows = tx.rows(query(sql).bind(ids)).await?;
+        let queues = rows.iter().map(|row| Ok((column::queue_id(row, "id")?, row)));
+        let queues = queues.collect::<Result<BTreeMap<QueueId, &PgRow>, StoreError>>()?;
+        let targets: BTreeSet<i64> = group.iter().map(|assign| assign.to.as_i64()).collect();
+        let sql = "SELECT id, host, port FROM broker WHERE id = ANY($1)";
+        let rows = tx.rows(query(sql).bind(targets.into_iter().collect::<Vec<_>>())).await?;
+        let brokers = rows.iter().map(|row| Ok((column::broker_id(row, "id")?, column::addr(row)?)));
+        let brokers = brokers.collect::<Result<BTreeMap<_, _>, StoreError>>()?;
+
+        let (mut assigned, mut bumped) = (Vec::new(), BTreeSet::new());
+        let (mut moved, mut moved_to) = (Vec::new(), Vec::new());
+        for assign in group {
+            let Some(row) = queues.get(&assign.queue) else {
+                assigned.push(Assigned::Changed);
+                continue;
+            };
+            if column::unsigned(*row, "assignment")? != assign.expected {
+                assigned.push(Assigned::Changed);
+                continue;
+            }
+            let Some(addr) = brokers.get(&assign.to) else {
+                assigned.push(Assigned::NoSuchBroker);
+                continue;
+            };
+            moved.push(assign.queue.as_i64());
+            moved_to.push(assign.to.as_i64());
+            bumped.insert(assign.to.as_i64());
+            bumped.extend(column::get::<_, Option<i64>>(*row, "assignee")?);
+            assigned.push(Assigned::Done(QueueRecord {
+                id: assign.queue,
+                label: column::label(*row, "label")?,
+                assignee: Some((assign.to, addr.clone())),
+                assignment: assign.expected + 1,
+            }));
+        }
+        if moved.is_empty() {
             tx.rollback().await?;
-            return Err(AssignError::Changed);
-        };
-        if !is_registered(&mut tx, to).await? {
-            tx.rollback().await?;
-            return Err(AssignError::NoSuchBroker(to));
+            return Ok(assigned);
         }
         tx.rows(
-            query("UPDATE queue SET assignee = $2, assignment = assignment + 1 WHERE id = $1")
-                .bind(queue.as_i64())
-                .bind(to.as_i64()),
+            query(
+                "UPDATE queue SET assignee = u.assignee, assignment = assignment + 1 \
+                 FROM unnest($1::bigint[], $2::bigint[]) AS u (id, assignee) WHERE queue.id = u.id",
+            )
+            .bind(moved)
+            .bind(moved_to),
         )
         .await?;
-        let record = queue_in(&mut tx, queue).await?;
-        bump_and_commit(tx, [to.as_i64()].into_iter().chain(from)).await?;
-        record.ok_or(AssignError::Changed)
+        bump_and_commit(tx, bumped).await?;
+        Ok(assigned)
     }
 
     async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError> {
@@ -479,6 +526,14 @@ impl Catalog for PostgresStore {
         };
         let rows = self.select(statement).await?;
         rows.iter().map(channel_record).collect()
+    }
+
+    async fn known_channels(&self, channels: &[ChannelId]) -> Result<Vec<ChannelId>, StoreError> {
+        check_lookup(channels)?;
+        let ids: Vec<Uuid> = channels.iter().map(|channel| channel.uuid()).collect();
+        // Channels of deleted queues go with them, in one transaction.
+        let rows = self.select(query("SELECT id FROM channel WHERE id = ANY($1) ORDER BY id").bind(ids)).await?;
+        rows.iter().map(|row| Ok(ChannelId::new(column::get(row, "id")?))).collect()
     }
 
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {

@@ -1,6 +1,6 @@
 //! Brokers, queues, channels and leadership in SQLite.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use async_trait::async_trait;
 use rmom_core::{
@@ -9,9 +9,9 @@ use rmom_core::{
         limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
     },
     ports::{
-        AssignError, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-        CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration,
-        RenewError, Renewal, StoreError,
+        Assign, Assigned, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError,
+        CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError,
+        Registration, RenewError, Renewal, StoreError, check_assignments, check_lookup,
     },
 };
 use sqlx::{query, sqlite::SqliteRow};
@@ -310,11 +310,23 @@ impl Catalog for SqliteStore {
         row.as_ref().map(queue_record).transpose()
     }
 
-    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+    async fn queues_by_ids(&self, queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError> {
+        check_lookup(queues)?;
         let mut session = self.readers.read().await?;
-        let record = queue_in(&mut session, queue).await?;
+        let mut found = Vec::new();
+        for &queue in queues {
+            found.extend(queue_in(&mut session, queue).await?);
+        }
         session.done();
-        Ok(record)
+        Ok(found)
+    }
+
+    async fn queues_after(&self, after: QueueId, limit: u32) -> Result<Vec<QueueRecord>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let statement = query(select_queue!(" AND q.id > ?1 ORDER BY q.id LIMIT ?2"));
+        let rows = session.rows(statement.bind(after.as_i64()).bind(i64::from(limit))).await?;
+        session.done();
+        rows.iter().map(queue_record).collect()
     }
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
@@ -332,28 +344,40 @@ impl Catalog for SqliteStore {
         rows.iter().map(queue_record).collect()
     }
 
-    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
+    async fn assign_queues(&self, group: &[Assign]) -> Result<Vec<Assigned>, StoreError> {
+        check_assignments(group)?;
         let (mut tx, _) = self.begin().await?;
-        let found = queue_in(&mut tx, queue).await?.filter(|found| found.assignment == expected);
-        let Some(found) = found else {
-            tx.rollback().await?;
-            return Err(AssignError::Changed);
-        };
-        if !is_registered(&mut tx, to).await? {
-            tx.rollback().await?;
-            return Err(AssignError::NoSuchBroker(to));
+        let (mut assigned, mut bumped) = (Vec::new(), BTreeSet::new());
+        for assign in group {
+            let found = queue_in(&mut tx, assign.queue).await?.filter(|found| found.assignment == assign.expected);
+            let Some(found) = found else {
+                assigned.push(Assigned::Changed);
+                continue;
+            };
+            if !is_registered(&mut tx, assign.to).await? {
+                assigned.push(Assigned::NoSuchBroker);
+                continue;
+            }
+            tx.rows(
+                query("UPDATE queue SET assignee = ?2, assignment = assignment + 1 WHERE id = ?1")
+                    .bind(assign.queue.as_i64())
+                    .bind(assign.to.as_i64()),
+            )
+            .await?;
+            bumped.insert(assign.to);
+            bumped.extend(found.assignee.map(|(broker, _)| broker));
+            let record = queue_in(&mut tx, assign.queue).await?;
+            assigned.push(record.map_or(Assigned::Changed, Assigned::Done));
         }
-        tx.rows(
-            query("UPDATE queue SET assignee = ?2, assignment = assignment + 1 WHERE id = ?1")
-                .bind(queue.as_i64())
-                .bind(to.as_i64()),
-        )
-        .await?;
-        bump(&mut tx, found.assignee.map(|(broker, _)| broker)).await?;
-        bump(&mut tx, Some(to)).await?;
-        let record = queue_in(&mut tx, queue).await?;
+        if bumped.is_empty() {
+            tx.rollback().await?;
+            return Ok(assigned);
+        }
+        for broker in bumped {
+            bump(&mut tx, Some(broker)).await?;
+        }
         tx.commit().await?;
-        record.ok_or(AssignError::Changed)
+        Ok(assigned)
     }
 
     async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError> {
@@ -431,6 +455,18 @@ impl Catalog for SqliteStore {
         let rows = session.rows(statement).await?;
         session.done();
         rows.iter().map(channel_record).collect()
+    }
+
+    async fn known_channels(&self, channels: &[ChannelId]) -> Result<Vec<ChannelId>, StoreError> {
+        check_lookup(channels)?;
+        let mut session = self.readers.read().await?;
+        let mut known = Vec::new();
+        for &channel in channels {
+            let row = session.row(query("SELECT 1 FROM channel WHERE id = ?1").bind(channel.uuid())).await?;
+            known.extend(row.map(|_| channel));
+        }
+        session.done();
+        Ok(known)
     }
 
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {

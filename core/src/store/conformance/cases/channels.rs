@@ -1,8 +1,10 @@
 //! Channels: where they start, and what their ids name.
 
+use uuid::Uuid;
+
 use crate::{
     model::{ChannelId, Offset, QueueId, Start, Topic},
-    ports::{ChannelRecord, CreateChannel, CreateChannelError},
+    ports::{ChannelRecord, CreateChannel, CreateChannelError, StoreError},
     store::conformance::{
         Harness,
         support::{Bench, addr, label},
@@ -133,4 +135,25 @@ pub async fn a_channel_needs_a_live_queue(harness: &dyn Harness) {
         let created = bench.create_channel(queue, Topic::NONE, Start::Earliest).await;
         assert_eq!(created, Err(CreateChannelError::NoSuchQueue));
     }
+}
+
+/// Those that exist are told, in order; those of deleted queues do not.
+pub async fn several_channels_are_looked_up_at_once(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (queue, deleted) = (bench.create("q", None).await, bench.create("d", None).await);
+    let mut live = Vec::new();
+    for _ in 0..4 {
+        live.push(bench.create_channel(queue, Topic::NONE, Start::Earliest).await.unwrap().id);
+    }
+    let of_deleted = bench.create_channel(deleted, Topic::NONE, Start::Earliest).await.unwrap().id;
+    bench.store.delete_queue(deleted).await.unwrap();
+    let gone = live.pop().unwrap();
+    assert!(bench.store.delete_channel(gone).await.unwrap());
+    live.sort_unstable();
+    let mut asked = [live.as_slice(), &[gone, of_deleted, ChannelId::new(Uuid::from_u128(1))]].concat();
+    asked.sort_unstable();
+    assert_eq!(bench.store.known_channels(&asked).await.unwrap(), live);
+    assert_eq!(bench.store.known_channels(&[]).await, Ok(vec![]));
+    asked.reverse();
+    assert!(matches!(bench.store.known_channels(&asked).await, Err(StoreError::Refused(_))));
 }

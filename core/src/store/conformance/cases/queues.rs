@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{BrokerId, QueueId, Start, Topic},
-    ports::{AssignError, CreateQueue, CreateQueueError, QueueRecord},
+    model::{
+        BrokerId, QueueId, Start, Topic,
+        limits::{MAX_ASSIGNED_QUEUES, MAX_LOOKED_UP},
+    },
+    ports::{Assign, AssignError, Assigned, CreateQueue, CreateQueueError, QueueRecord, StoreError},
     store::conformance::{
         Harness,
         support::{Bench, LEASE, Registered, addr, label},
@@ -121,6 +124,91 @@ pub async fn assigned_queues_are_listed_by_id(harness: &dyn Harness) {
     assert_eq!(ids(bench.store.assigned_queues(a.id).await.unwrap()), own);
     assert_eq!(ids(bench.store.assigned_queues(b.id).await.unwrap()), [moved, other]);
     assert_eq!(bench.store.assigned_queues(BrokerId::new(1_000)).await.unwrap(), []);
+}
+
+/// Each of a group has its own fate, and every broker hears of it once.
+pub async fn several_queues_are_assigned_in_one_step(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (a, b, c) = (bench.register("a").await, bench.register("b").await, bench.register("c").await);
+    let mut queues = Vec::new();
+    for name in ["z", "y", "x", "w", "v"] {
+        queues.push(bench.create(name, Some(a.id)).await);
+    }
+    bench.store.delete_queue(queues[3]).await.unwrap();
+    let before = [generation(&bench, a).await, generation(&bench, b).await, generation(&bench, c).await];
+    let assign = |queue: usize, expected, to| Assign { queue: queues[queue], expected, to };
+    let nobody = BrokerId::new(1_000);
+    let group = [assign(0, 1, b.id), assign(1, 2, b.id), assign(2, 1, b.id), assign(3, 1, b.id), assign(4, 1, nobody)];
+    let assigned = bench.store.assign_queues(&group).await.unwrap();
+    let done = |name: &str, queue: usize| {
+        let assignee = Some((b.id, addr("b")));
+        Assigned::Done(QueueRecord { id: queues[queue], label: label(name), assignee, assignment: 2 })
+    };
+    let (changed, unknown) = (Assigned::Changed, Assigned::NoSuchBroker);
+    assert_eq!(assigned, [done("z", 0), changed.clone(), done("x", 2), changed.clone(), unknown]);
+    bench.reopen().await;
+    let ids = |queues: Vec<QueueRecord>| queues.into_iter().map(|queue| queue.id).collect::<Vec<_>>();
+    assert_eq!(ids(bench.store.assigned_queues(a.id).await.unwrap()), [queues[1], queues[4]]);
+    assert_eq!(ids(bench.store.assigned_queues(b.id).await.unwrap()), [queues[0], queues[2]]);
+    let now = [generation(&bench, a).await, generation(&bench, b).await, generation(&bench, c).await];
+    assert_eq!(now, [before[0] + 1, before[1] + 1, before[2]]);
+    // Made again, nothing is left to do, and nobody is told.
+    let again = bench.store.assign_queues(&group[..3]).await.unwrap();
+    assert_eq!(again[0], changed);
+    assert_eq!(bench.store.assign_queues(&[]).await, Ok(vec![]));
+    assert_eq!(generation(&bench, c).await, before[2]);
+}
+
+/// Such a group is refused before anything is done.
+pub async fn a_malformed_group_of_assignments_is_refused(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let a = bench.register("a").await;
+    let (first, second) = (bench.create("a", None).await, bench.create("b", None).await);
+    let assign = |queue| Assign { queue, expected: 0, to: a.id };
+    let long: Vec<_> = (1..=MAX_ASSIGNED_QUEUES as u64 + 1).map(|id| assign(QueueId::new(id))).collect();
+    for group in [&[assign(second), assign(first)][..], &[assign(first), assign(first)], &long] {
+        let refused = bench.store.assign_queues(group).await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    }
+    assert_eq!(bench.store.assigned_queues(a.id).await.unwrap(), []);
+}
+
+/// Those that live are found, in order, and the rest is left out.
+pub async fn several_queues_are_looked_up_at_once(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let a = bench.register("a").await;
+    let (first, second) = (bench.create("z", Some(a.id)).await, bench.create("y", None).await);
+    let (deleted, last) = (bench.create("x", None).await, bench.create("w", None).await);
+    bench.store.delete_queue(deleted).await.unwrap();
+    let ids = |queues: Vec<QueueRecord>| queues.into_iter().map(|queue| queue.id).collect::<Vec<_>>();
+    let asked = [first, second, deleted, QueueId::new(1_000)];
+    let found = bench.store.queues_by_ids(&asked).await.unwrap();
+    assert_eq!(found[0], bench.store.queue_by_id(first).await.unwrap().unwrap());
+    assert_eq!(ids(found), [first, second]);
+    assert_eq!(bench.store.queues_by_ids(&[]).await, Ok(vec![]));
+    assert!(matches!(bench.store.queues_by_ids(&[second, first]).await, Err(StoreError::Refused(_))));
+    let long: Vec<_> = (1..=MAX_LOOKED_UP as u64 + 1).map(QueueId::new).collect();
+    assert!(matches!(bench.store.queues_by_ids(&long).await, Err(StoreError::Refused(_))));
+    assert_eq!(ids(bench.store.queues_by_ids(&long[1..]).await.unwrap()).last(), Some(&last));
+}
+
+/// Page by page all live queues are read, each once.
+pub async fn queues_are_read_page_by_page(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let mut live = Vec::new();
+    for name in ["z", "y", "x", "w", "v"] {
+        live.push(bench.create(name, None).await);
+    }
+    bench.store.delete_queue(live.remove(2)).await.unwrap();
+    let (mut after, mut read) = (QueueId::default(), Vec::new());
+    loop {
+        let page = bench.store.queues_after(after, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 2);
+        after = last.id;
+        read.extend(page.into_iter().map(|queue| queue.id));
+    }
+    assert_eq!(read, live);
 }
 
 async fn generation(bench: &Bench<'_>, broker: Registered) -> u64 {

@@ -1,0 +1,116 @@
+//! Keeping the lease, in two tasks of their own that nothing else holds up: one renews it, the other sees it run out.
+
+use std::{
+    future::pending,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use super::{BrokerError, BrokerExit, Inner, count};
+use crate::{
+    model::{BrokerId, Incarnation},
+    ports::RenewError,
+};
+
+/// What the lease's task learnt from the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct News {
+    /// Something changed that this broker should look at.
+    pub(super) generation: u64,
+    /// How often the store was found to have gone back.
+    pub(super) went_back: u64,
+}
+
+/// Sees the lease run out, at the instant, whatever else this broker waits for: streams end, so that their clients find the
+/// queues' next owner. What is stored meanwhile is for the fence to say. Never ends.
+pub(super) async fn watch_lease(inner: Arc<Inner>) -> BrokerExit {
+    let mut lease = inner.lease.watch();
+    loop {
+        let until = *lease.borrow_and_update();
+        tokio::select! {
+            biased;
+            Ok(()) = lease.changed() => {}
+            () = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => pending().await,
+                }
+            } => if inner.lease.run_out() {
+                tracing::error!("the lease ran out: the store does not answer, or this process was paused");
+                mark!(LeaseRanOutPushing if inner.pending.available_permits() < inner.settings.max_pending_bytes,
+                    else LeaseRanOutIdle);
+                for handle in inner.queues.read().values() {
+                    handle.shared.evict(&BrokerError::LeaseExpired);
+                }
+            },
+        }
+    }
+}
+
+/// Renews the lease; ends only when another run took this broker's place.
+pub(super) async fn keep_lease(
+    inner: Arc<Inner>,
+    broker: BrokerId,
+    incarnation: Incarnation,
+    news: watch::Sender<News>,
+) -> BrokerExit {
+    let lease = inner.settings.lease;
+    let (interval, retry) = (lease / 3, lease / 15);
+    // One answer that is lost must not cost the lease.
+    let timeout = inner.settings.store_timeout.min(interval);
+    let mut renewals = 0;
+    let mut generation = news.borrow().generation;
+    let mut wait = interval;
+    // What goes on failing is said once.
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(wait).await;
+        let asked_at = Instant::now();
+        let attempt = inner.store.renew_broker(broker, incarnation, lease);
+        let error = match tokio::time::timeout(timeout, attempt).await {
+            Ok(Ok(renewal)) => {
+                let lapsed = !inner.lease.is_current();
+                if std::mem::take(&mut failing) {
+                    tracing::info!(lapsed, "the store answers again: the lease is renewed");
+                }
+                mark!(LeaseCameBackUnchanged if lapsed && renewal.generation == generation);
+                mark!(LeaseCameBackChanged if lapsed && renewal.generation != generation);
+                inner.clock.read(asked_at, renewal.store_time);
+                inner.lease.renewed(asked_at, lease);
+                inner.draining.store(renewal.draining, Relaxed);
+                let went_back = renewal.renewals <= renewals || renewal.generation < generation;
+                if went_back {
+                    tracing::error!(
+                        found = renewal.renewals,
+                        expected = renewals + 1,
+                        "the store went back: an older copy was restored, or it lost data"
+                    );
+                }
+                if went_back || lapsed || renewal.generation != generation {
+                    news.send_modify(|news| {
+                        news.generation = renewal.generation;
+                        news.went_back += u64::from(went_back);
+                    });
+                }
+                (renewals, generation) = (renewal.renewals, renewal.generation);
+                wait = interval;
+                continue;
+            }
+            Ok(Err(RenewError::Replaced)) => {
+                tracing::error!(addr = %inner.settings.addr, "another process registered under this broker's host and port");
+                return BrokerExit::Replaced;
+            }
+            Ok(Err(RenewError::Store(error))) => error.to_string(),
+            Err(_) => format!("no answer within {timeout:?}"),
+        };
+        count(&inner.failed_renewals, 1);
+        mark!(RenewalFailed);
+        if std::mem::replace(&mut failing, true) {
+            tracing::debug!(error, "cannot renew the lease; trying again");
+        } else {
+            tracing::warn!(error, "cannot renew the lease; trying again until the store answers");
+        }
+        wait = retry;
+    }
+}

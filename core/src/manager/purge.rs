@@ -1,0 +1,95 @@
+//! Removing what deleted queues left behind, beside the cycles, so that however much that is, nobody's death is noticed later
+//! for it.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::{debug, warn};
+
+use super::{Inner, reconcile::MIN_CYCLE};
+use crate::repeat::Repeat;
+
+/// While there is more, the leader rests for so many times as long as the last step took: the database has better things to do.
+const REST: u32 = 3;
+
+/// How much the next step removes, and when it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pace {
+    limit: u32,
+    rest: Duration,
+}
+
+impl Pace {
+    /// After a step that took so long. `removed` is none if it failed; then the next one tries less, and at last a single batch.
+    fn after(self, took: Duration, removed: Option<u64>, most: u32, cycle: Duration) -> Self {
+        let cycle = cycle.max(MIN_CYCLE);
+        match removed {
+            None => Self { limit: (self.limit / 2).max(1), rest: cycle },
+            Some(removed) if removed < u64::from(self.limit) => Self { limit: most, rest: cycle },
+            Some(_) => {
+                Self { limit: self.limit.saturating_mul(2).min(most), rest: (took * REST).clamp(MIN_CYCLE, cycle) }
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Removes what is left of deleted queues, while this manager leads. Never ends.
+    pub(super) async fn run_purges(&self) {
+        let most = self.settings.purge_batches.max(1);
+        let mut pace = Pace { limit: most, rest: self.settings.cycle };
+        let failures = Repeat::default();
+        loop {
+            let began = Instant::now();
+            if self.leadership.is_leading() {
+                let purge = self.store.raw().purge_deleted(pace.limit);
+                let purged = self.store.write(self.store_deadline(), purge).await;
+                match &purged {
+                    Ok(0) => {}
+                    Ok(batches) => {
+                        mark!(Purged);
+                        debug!(batches, "removed batches of deleted queues");
+                        self.counters.update(|counters| counters.purged_batches += batches);
+                    }
+                    Err(error) => {
+                        self.counters.update(|counters| counters.purges_failed += 1);
+                        if let Some(times) = failures.happened() {
+                            warn!(%error, times, "cannot remove what deleted queues left behind; trying again");
+                        }
+                    }
+                }
+                pace = pace.after(began.elapsed(), purged.ok(), most, self.settings.cycle);
+            }
+            sleep(pace.rest).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CYCLE: Duration = Duration::from_secs(1);
+    const TOOK: Duration = Duration::from_millis(20);
+
+    #[test]
+    fn a_step_that_fails_is_followed_by_smaller_ones_and_they_grow_again() {
+        let mut pace = Pace { limit: 8, rest: CYCLE };
+        let mut limits = Vec::new();
+        for removed in [None, None, None, None, Some(1), Some(2), Some(4), Some(8)] {
+            pace = pace.after(TOOK, removed, 8, CYCLE);
+            limits.push(pace.limit);
+        }
+        assert_eq!(limits, [4, 2, 1, 1, 2, 4, 8, 8]);
+    }
+
+    #[test]
+    fn while_there_is_more_the_database_gets_a_rest_and_no_more_than_that() {
+        let pace = Pace { limit: 8, rest: CYCLE };
+        assert_eq!(pace.after(TOOK, Some(8), 8, CYCLE).rest, TOOK * REST);
+        assert_eq!(pace.after(CYCLE * 2, Some(8), 8, CYCLE).rest, CYCLE);
+        assert_eq!(pace.after(TOOK, Some(7), 8, CYCLE).rest, CYCLE);
+        assert_eq!(pace.after(TOOK, None, 8, CYCLE).rest, CYCLE);
+        assert_eq!(pace.after(Duration::ZERO, Some(0), 8, Duration::ZERO).rest, MIN_CYCLE);
+    }
+}

@@ -1,0 +1,134 @@
+//! What a broker does while it looks at the store, and what it asks the store for.
+
+use std::time::Duration;
+
+use rmom_core::{
+    broker::BrokerError,
+    model::{ChannelId, Topic},
+    ports::Catalog as _,
+};
+use tokio::time::{Instant, timeout};
+
+use super::{label, world::World};
+
+/// A broker with so many queues, each with a channel and a subscriber.
+async fn with_subscribers(world: &World, queues: usize) -> (rmom_core::broker::Broker, Vec<ChannelId>) {
+    let broker = world.broker(1).await;
+    let mut channels = Vec::new();
+    for n in 0..queues {
+        let label = label(&format!("q{n}"));
+        broker.create_queue(&label).await.unwrap();
+        channels.push(broker.create_channel(&label, Topic::NONE).await.unwrap());
+    }
+    channels.sort_unstable();
+    (broker, channels)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lease_runs_out_at_its_instant_whatever_the_broker_waits_for() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    // Just below the deadline of one call; and somebody asks for look after look.
+    world.store.look_time(Duration::from_millis(1_900));
+    for _ in 0..3 {
+        let broker = broker.clone();
+        tokio::spawn(async move {
+            loop {
+                let _ = broker.refresh().await;
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    world.sleep(Duration::from_secs(10)).await;
+    world.store.down(true);
+    // Renewed a second ago at most.
+    let down = Instant::now();
+    let ended = timeout(Duration::from_secs(60), subscription.next()).await.expect("nobody saw the lease run out");
+    assert_eq!(ended, Err(BrokerError::LeaseExpired));
+    assert!(down.elapsed() <= Duration::from_secs(3), "it was seen after {:?}", down.elapsed());
+    assert_eq!(broker.heartbeat(), Err(BrokerError::LeaseExpired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_ends_does_not_wait_for_a_look() {
+    let world = World::new();
+    let (one, two) = (world.broker(1).await, world.broker(2).await);
+    one.create_queue(&label("q")).await.unwrap();
+    two.create_queue(&label("other")).await.unwrap();
+    world.store.look_time(Duration::from_millis(1_900));
+    let looking = tokio::spawn({
+        let one = one.clone();
+        async move { one.refresh().await }
+    });
+    world.sleep(Duration::from_millis(100)).await;
+    // The other broker claims; the next push of the first finds out, while that one looks.
+    world.assign("q", 2).await.unwrap();
+    world.store.look_time(Duration::ZERO);
+    two.rebuild_queue(&label("q")).await.unwrap();
+    assert!(one.push(super::push("1")).await.is_err());
+    world.settle().await;
+    assert_eq!(one.status().queues.len(), 0, "it is not hosted any more");
+    assert!(!looking.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_queues_that_went_are_asked_for_at_once() {
+    let world = World::new();
+    let (one, _) = with_subscribers(&world, 5).await;
+    let _two = world.broker(2).await;
+    for n in 0..4 {
+        world.assign(&format!("q{n}"), 2).await.unwrap();
+    }
+    world.store.asked_for_queues();
+    one.refresh().await.unwrap();
+    let asked = world.store.asked_for_queues();
+    assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [4], "{asked:?}");
+    assert_eq!(one.status().queues.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn channels_without_a_subscriber_here_are_not_read() {
+    let world = World::new();
+    let (broker, channels) = with_subscribers(&world, 20).await;
+    let mut subscriptions = Vec::new();
+    for &channel in &channels {
+        subscriptions.push((channel, world.subscribe(&broker, channel, None).await.unwrap()));
+    }
+    for _ in 0..50 {
+        broker.create_channel(&label("q0"), Topic::NONE).await.unwrap();
+    }
+    world.sleep(Duration::from_secs(3)).await;
+    world.store.asked_for_channels();
+    broker.refresh().await.unwrap();
+    assert_eq!(world.store.asked_for_channels(), channels);
+    let (gone, mut ends) = subscriptions.remove(7);
+    world.store.delete_channel(gone).await.unwrap();
+    broker.refresh().await.unwrap();
+    assert_eq!(ends.next().await, Err(BrokerError::ChannelNotFound(gone)));
+    for (_, subscription) in &mut subscriptions {
+        assert!(timeout(Duration::from_millis(10), subscription.next()).await.is_err(), "it was ended, too");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_was_deleted_elsewhere_is_forgotten() {
+    let world = World::new();
+    let (one, _) = with_subscribers(&world, 1).await;
+    let _two = world.broker(2).await;
+    world.assign("q0", 2).await.unwrap();
+    one.refresh().await.unwrap();
+    world.sleep(Duration::from_secs(3)).await;
+    let queue = world.store.queue(&label("q0")).await.unwrap().unwrap().id;
+    let asked_by_a_look = async || {
+        world.store.asked_for_queues();
+        one.refresh().await.unwrap();
+        world.store.asked_for_queues().concat()
+    };
+    assert_eq!(asked_by_a_look().await, [queue], "it may come back, and must not have lost anything then");
+    assert!(world.store.delete_queue(queue).await.unwrap());
+    assert_eq!(asked_by_a_look().await, [queue]);
+    assert_eq!(asked_by_a_look().await, []);
+}
