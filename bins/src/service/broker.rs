@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rmom_core::broker::{Broker, BrokerExit};
 use rmom_net::{entropy::OsEntropy, serve::ServeStats};
+use tokio::time::{Instant, sleep};
 
 use super::{
     Exit, Node, NodeEnd, Signals, StartError, Starting, Transports, authority, node::serve_settings, port_of, refuse,
@@ -13,6 +14,9 @@ use crate::config::BrokerConfig;
 
 /// What the log calls this program.
 const PROGRAM: &str = "rmom-broker";
+/// A broker that was replaced has run for at least so long when it ends. Twins that are restarted for ever move their queues to
+/// and fro no more often than that.
+const TWIN_PAUSE: Duration = Duration::from_secs(10);
 
 /// Runs a broker until it is told to stop, or cannot go on.
 pub async fn run_broker(config: BrokerConfig) -> Exit {
@@ -24,6 +28,7 @@ pub async fn run_broker(config: BrokerConfig) -> Exit {
 }
 
 async fn start_and_run(config: BrokerConfig) -> Result<Exit, StartError> {
+    let started = Instant::now();
     let mut signals = Signals::new().map_err(StartError::System)?;
     let transports = Transports::new(&config.tls)?;
     let listener = transports.listen.bind(&authority(&config.host, config.port)).await.map_err(StartError::Listen)?;
@@ -63,6 +68,12 @@ async fn start_and_run(config: BrokerConfig) -> Result<Exit, StartError> {
         NodeEnd::Core(BrokerExit::Stopped) => Exit::Ok,
         NodeEnd::Core(BrokerExit::Replaced) => {
             tracing::error!(external = %addr, "another process registered as this broker: each needs an external_host and external_port of its own");
+            // Whoever starts this program again has it put the other one out in turn: not all the time.
+            tokio::select! {
+                biased;
+                _ = signals.next() => {}
+                () = sleep(TWIN_PAUSE.saturating_sub(started.elapsed())) => {}
+            }
             Exit::Replaced
         }
         NodeEnd::Panicked(panic) => {

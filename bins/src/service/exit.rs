@@ -9,7 +9,7 @@ pub enum Exit {
     Ok,
     /// Wrong arguments or configuration. Starting it again will not help.
     Usage,
-    /// The address is taken, or the database cannot be used as it is (wrong password, newer schema).
+    /// The address is taken, or the database cannot be used as it is (newer schema, a server that is too old).
     Unavailable,
     /// A defect of rmom.
     Internal,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rmom_core::ports::Store;
+use rmom_core::{ports::Store, repeat::Repeat};
 use rmom_net::{
     clock::SystemClock,
     serve::ServeStats,
@@ -16,10 +16,10 @@ use crate::config::{DatabaseConfig, DatabaseUrl};
 /// First and longest pause between attempts to reach the database.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// Opens the store; waits while nobody answers there, and says so in the log and at `/readyz`.
+/// Opens the store; waits while it cannot be used for now, and says so in the log and at `/readyz`.
 ///
 /// # Errors
-/// Those that waiting does not cure: a wrong password, a newer schema, a file in use.
+/// Those that waiting does not cure: a newer schema, a server that is too old, a file in use.
 pub(super) async fn open(
     config: &DatabaseConfig,
     call_timeout: Duration,
@@ -27,12 +27,26 @@ pub(super) async fn open(
     stats: &ServeStats,
 ) -> Result<Arc<dyn Store>, OpenError> {
     let mut pause = BACKOFF.0;
+    let (waiting, mut said) = (Repeat::default(), String::new());
     loop {
         match attempt(config, call_timeout, stats).await {
-            Ok(store) => return Ok(store),
-            Err(error @ OpenError::Unreachable { .. }) => {
-                tracing::warn!(%error, retry_in = ?pause, "waiting for the database");
-                ready.waiting_for(error.to_string());
+            Ok(store) => {
+                if waiting.over() {
+                    tracing::info!("the database can be used now");
+                }
+                return Ok(store);
+            }
+            Err(error) if error.may_pass() => {
+                let error = error.to_string();
+                if error != said {
+                    // Another reason is news.
+                    waiting.over();
+                    said.clone_from(&error);
+                }
+                if let Some(times) = waiting.happened() {
+                    tracing::warn!(error, times, "waiting for the database; it is tried again every second");
+                }
+                ready.waiting_for(error);
                 sleep(pause).await;
                 pause = (pause * 2).min(BACKOFF.1);
             }

@@ -75,13 +75,58 @@ fn what_waiting_does_not_cure_ends_with_69() {
     let database = database();
     let directory = tempfile::tempdir().unwrap();
     let config = directory.path().join("b.yaml");
-    let url = database.url().replace(database.name(), "no_such_database");
-    std::fs::write(&config, format!("port: 0\ndatabase: {{url: \"{url}\"}}\n")).unwrap();
-    let mut command = command(program("rmom-broker"));
-    command.arg(&config);
-    let mut broker = Process::spawn("broker", directory.path(), command);
-    assert_eq!(broker.wait(), Some(69));
-    assert!(broker.stderr().contains("there is no database"), "{}", broker.stderr());
+    std::fs::write(&config, format!("port: 0\ndatabase: {{url: \"{}\"}}\n", database.url())).unwrap();
+    let broker = || {
+        let mut command = command(program("rmom-broker"));
+        command.arg(&config);
+        Process::spawn("broker", directory.path(), command)
+    };
+    let mut first = broker();
+    first.wait_for_log("rmom-broker runs");
+    assert_eq!(first.stop(), Some(0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let later = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                 VALUES (9999, 'later', true, '\\x00', 0)";
+    runtime.block_on(database.execute(later));
+    let mut second = broker();
+    assert_eq!(second.wait(), Some(69));
+    assert!(second.stderr().contains("run the newer program"), "{}", second.stderr());
+}
+
+/// What is wrong with the database at start, and passes without a change to the program's configuration.
+#[test]
+fn what_may_pass_is_waited_for_and_said_once() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let primary = PgServer::start();
+    let standby = primary.start_standby(&[]);
+    let wrong_password = format!("postgres://rmom:later@{}/postgres", primary.authority());
+    let cases: [(&str, String, &str, &PgServer, &str); 3] = [
+        ("away", primary.url("to_come"), "there is no database", &primary, "CREATE DATABASE to_come"),
+        // Before the standby would follow the change of the password.
+        ("standby", standby.url("postgres"), "is a standby", &standby, "SELECT pg_promote()"),
+        ("password", wrong_password, "does not accept user", &primary, "ALTER USER rmom PASSWORD 'later'"),
+    ];
+    for (name, url, says, server, cure) in cases {
+        let config = directory.path().join(format!("{name}.toml"));
+        let text = format!("[default]\nport = 0\n[default.databases.rmom_manager]\nurl = \"{url}\"\n");
+        std::fs::write(&config, text).unwrap();
+        let mut command = command(program("rmom-manager"));
+        command.arg(&config);
+        let mut manager = Process::spawn(name, directory.path(), command);
+        let line = manager.wait_for_log("rmom-manager starts");
+        let address = line.split("listening=").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+        manager.wait_for_log("waiting for the database");
+        let (status, reason) = get(&address, "/readyz").unwrap();
+        assert!(status == 503 && reason.contains(says), "{name}: {status} {reason}");
+        // Some more attempts.
+        std::thread::sleep(Duration::from_secs(1));
+        runtime.block_on(server.execute(cure));
+        eventually("it is ready", || (get(&address, "/readyz")?.0 == 200).then_some(()));
+        let warnings = manager.stderr().matches("waiting for the database").count();
+        assert_eq!(warnings, 1, "{name}: {}", manager.stderr());
+        assert_eq!(manager.stop(), Some(0), "{name}");
+    }
 }
 
 #[test]

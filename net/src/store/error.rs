@@ -119,6 +119,17 @@ pub enum OpenError {
         /// What is wrong, and what would be right.
         reason: String,
     },
+    /// A migration waits for others that use its tables, and would hold up all that comes after it.
+    #[error(
+        "the schema of the database at {at} could not be brought up to date for now: {reason}; a backup (pg_dump) or a long \
+         transaction may be under way there: end it, or wait for it"
+    )]
+    MigrationBusy {
+        /// Which database.
+        at: String,
+        /// What the database said.
+        reason: String,
+    },
     /// Anything else that the database said.
     #[error("the database at {at} failed: {reason}")]
     Failed {
@@ -127,4 +138,29 @@ pub enum OpenError {
         /// What it said.
         reason: String,
     },
+}
+
+impl OpenError {
+    /// True if it may pass without a change to this program's configuration: the server starts, is promoted, is set up or is
+    /// told the password, somebody else migrates.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::WrongPassword { .. }
+            | Self::NoSuchDatabase { .. }
+            | Self::ReadOnly { .. }
+            | Self::OlderSchema { .. }
+            | Self::MigrationBusy { .. } => true,
+            Self::BadUrl { .. }
+            | Self::NewerSchema { .. }
+            | Self::ChangedSchema { .. }
+            | Self::MigrationFailed { .. }
+            | Self::UnsafeDurability { .. }
+            | Self::InUse { .. }
+            | Self::File { .. }
+            | Self::Unsuitable { .. }
+            | Self::Failed { .. } => false,
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Brings a database's schema up to the version that this program knows.
 
+use futures_util::future::BoxFuture;
 use sqlx::{
     SqlSafeStr,
-    migrate::{AppliedMigration, Migrate, Migration, MigrationType, Migrator},
+    error::DatabaseError,
+    migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator},
 };
 
 use super::OpenError;
@@ -36,17 +38,27 @@ impl Schema {
     }
 
     /// Checks the version, and applies what is missing if `apply` is set; under a lock, so that of several processes one
-    /// does it. `exists`: whether the table of applied migrations is there.
-    pub(super) async fn bring_up<C: Migrate>(
+    /// does it. `exists`: whether the table of applied migrations is there. `hurry` has what is
+    /// applied give up soon where others use the tables; the lock is waited for with patience.
+    pub(super) async fn bring_up<C, H>(
         &self,
         conn: &mut C,
         at: &str,
         exists: bool,
         apply: bool,
-    ) -> Result<(), OpenError> {
-        let failed = |error: sqlx::migrate::MigrateError| OpenError::MigrationFailed {
-            at: at.to_owned(),
-            reason: error.to_string(),
+        hurry: H,
+    ) -> Result<(), OpenError>
+    where
+        C: Migrate,
+        H: for<'c> FnOnce(&'c mut C) -> BoxFuture<'c, Result<(), sqlx::Error>>,
+    {
+        let failed = |error: MigrateError| {
+            let (at, reason) = (at.to_owned(), error.to_string());
+            if is_busy(&error) {
+                OpenError::MigrationBusy { at, reason }
+            } else {
+                OpenError::MigrationFailed { at, reason }
+            }
         };
         if !apply {
             let applied = if exists { conn.list_applied_migrations(TABLE).await.map_err(failed)? } else { Vec::new() };
@@ -63,6 +75,7 @@ impl Schema {
         let applied = conn.list_applied_migrations(TABLE).await.map_err(failed)?;
         if !self.check(&applied, at)? {
             tracing::info!(database = at, from = version(&applied), to = self.known(), "migrating the schema");
+            hurry(conn).await.map_err(|error| failed(MigrateError::Execute(error)))?;
             self.migrator.run_direct(None, conn, false).await.map_err(failed)?;
         }
         conn.unlock().await.map_err(failed)
@@ -85,6 +98,12 @@ impl Schema {
         }
         Ok(true)
     }
+}
+
+/// A lock was not to be had in time (`lock_not_available`).
+fn is_busy(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else { return false };
+    error.as_database_error().and_then(DatabaseError::code).is_some_and(|code| code == "55P03")
 }
 
 fn version(applied: &[AppliedMigration]) -> i64 {

@@ -128,3 +128,33 @@ async fn an_encoding_that_does_not_hold_every_label() {
     assert!(matches!(error, OpenError::Unsuitable { .. }), "{error:?}");
     assert!(text.contains("LATIN1") && text.contains("--encoding=UTF8"), "{text}");
 }
+
+/// A backup reads the tables for an hour; meanwhile a newer program starts. It gives up soon, so that what queues behind it goes
+/// on, and can be started again.
+#[tokio::test]
+async fn a_migration_does_not_hold_up_appends_behind_a_backup() {
+    let bench = Bench::start().await;
+    let mut owner = bench.owner(bench.direct()).await;
+    owner.stored().await;
+    // The tables as an earlier version has them.
+    bench
+        .database
+        .execute(
+            "ALTER TABLE leader DROP COLUMN lease; ALTER TABLE broker DROP COLUMN lease; \
+             DELETE FROM _sqlx_migrations WHERE version = 4",
+        )
+        .await;
+    let mut backup = bench.database.connect().await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE leader, broker, batch IN ACCESS SHARE MODE").execute(&mut backup).await.unwrap();
+    let upgrade = tokio::spawn(PostgresStore::connect(bench.direct()));
+    bench.until_somebody_waits().await;
+    // What others write waits behind the change, for less than they can.
+    let mut other = bench.database.connect().await;
+    sqlx::raw_sql("SET lock_timeout = '1s'; UPDATE leader SET term = term").execute(&mut other).await.unwrap();
+    let error = upgrade.await.unwrap().expect_err("the backup is under way");
+    assert!(matches!(error, OpenError::MigrationBusy { .. }) && error.may_pass(), "{error:?}");
+    assert!(error.to_string().contains("pg_dump"), "{error}");
+    sqlx::raw_sql("COMMIT").execute(&mut backup).await.unwrap();
+    PostgresStore::connect(bench.direct()).await.unwrap();
+    owner.stored().await;
+}

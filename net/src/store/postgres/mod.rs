@@ -12,9 +12,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use rmom_core::ports::StoreError;
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, Postgres, Row,
+    ConnectOptions, Connection, Executor, PgConnection, Postgres, Row,
     postgres::{PgArguments, PgConnectOptions, PgRow},
     query::Query,
 };
@@ -59,6 +60,12 @@ const OLDEST_SERVER: i64 = 130_000;
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 /// Connections that only leases use, beyond `max_connections`: one for whoever renews, one in case that it hangs.
 const LEASE_CONNECTIONS: usize = 2;
+/// A change of a table waits for everybody who uses it, such as a backup, and all that comes later waits behind the change,
+/// appends included. So it waits for less than they can, and is tried again later.
+fn hurry(conn: &mut PgConnection) -> BoxFuture<'_, Result<(), sqlx::Error>> {
+    Box::pin(async move { conn.execute("SET lock_timeout = '500ms'").await.map(drop) })
+}
+
 /// How often connecting is tried again while the server starts or stops, within `connect_timeout`.
 const RETRY_CONNECT: Duration = Duration::from_millis(100);
 
@@ -142,7 +149,7 @@ impl PostgresStore {
     /// Connects, checks that the server does, and brings the schema up to date.
     ///
     /// # Errors
-    /// [`OpenError`]. `Unreachable` may pass; all others need somebody to act.
+    /// [`OpenError`]; [`OpenError::may_pass`] tells which may pass.
     pub async fn connect(options: PostgresOptions) -> Result<Self, OpenError> {
         let connect = url::parse(&options.url)?.disable_statement_logging();
         let connect = match connect.get_application_name() {
@@ -255,7 +262,7 @@ async fn prepare(backend: &PostgresBackend, options: &PostgresOptions) -> Result
     check(&server, &at, options.allow_unsafe_durability)?;
     let failed = |error: sqlx::Error| OpenError::Failed { at: at.clone(), reason: error.to_string() };
     let exists = table_exists(&mut conn).await.map_err(failed)?;
-    match timeout(MIGRATION_TIMEOUT, SCHEMA.bring_up(&mut conn, &at, exists, options.migrate)).await {
+    match timeout(MIGRATION_TIMEOUT, SCHEMA.bring_up(&mut conn, &at, exists, options.migrate, hurry)).await {
         Ok(done) => done?,
         Err(_) => {
             let reason = format!("not done within {MIGRATION_TIMEOUT:?}");
@@ -312,12 +319,17 @@ fn connect_error(options: &PgConnectOptions, error: &sqlx::Error) -> OpenError {
     };
     let reason = database.message().to_owned();
     match database.code() {
-        "28P01" | "28000" => OpenError::WrongPassword { at, user: options.get_username().to_owned(), reason },
+        code if code.starts_with("28") => {
+            OpenError::WrongPassword { at, user: options.get_username().to_owned(), reason }
+        }
         "3D000" => OpenError::NoSuchDatabase {
             at,
             database: options.get_database().unwrap_or_else(|| options.get_username()).to_owned(),
         },
-        "57P03" | "57P01" | "53300" => OpenError::Unreachable { at, reason },
+        // Shutting down, starting up, out of something, or a connection that broke.
+        code if ["57P", "53", "08"].iter().any(|class| code.starts_with(class)) => {
+            OpenError::Unreachable { at, reason }
+        }
         _ => OpenError::Failed { at, reason },
     }
 }

@@ -158,7 +158,7 @@ async fn prepare(conn: &mut SqliteConnection, at: &str, migrate: bool) -> Result
     // A database that cannot be written says so here, and not at the first push.
     sqlx::query("BEGIN IMMEDIATE").execute(&mut *conn).await?;
     sqlx::query("ROLLBACK").execute(&mut *conn).await?;
-    SCHEMA.bring_up(conn, at, exists, migrate).await.map_err(Prepare::Schema)
+    SCHEMA.bring_up(conn, at, exists, migrate, |_| Box::pin(std::future::ready(Ok(())))).await.map_err(Prepare::Schema)
 }
 
 /// Takes the lock file beside the database.
