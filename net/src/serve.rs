@@ -1,6 +1,9 @@
 //! HTTP/1.1 and HTTP/2 on one port, over any transport.
 
+mod activity;
+mod admission;
 mod opening;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +17,10 @@ use std::{
     time::Duration,
 };
 
+pub use admission::{
+    HTTP2_LARGEST_WINDOW_BYTES, HTTP2_SMALLEST_WINDOW_BYTES, HTTP2_STREAM_WINDOW_BYTES, RESERVED_CONNECTIONS,
+    RESERVED_CONNECTIONS_PER_PEER,
+};
 use axum::{Router, body::Body};
 use http::Request;
 use hyper::{body::Incoming, service::service_fn};
@@ -21,18 +28,30 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+pub use reserve::{RESERVED_IDLE_TIMEOUT, RESERVED_OPENING_TIMEOUT};
 use rmom_core::ports::{BoxIo, Listener};
 use tokio::{
+    sync::Semaphore,
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use self::{
+    activity::{Activity, Lasting},
+    admission::{Admission, Limit, Slot},
+};
 use crate::metrics::Lane;
 
 /// Connections at once, unless set otherwise.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
+/// Connections at once from one address, unless set otherwise.
+pub const DEFAULT_MAX_CONNECTIONS_PER_PEER: usize = 4_096;
+/// What all clients together may send before it is read, unless set otherwise.
+pub const DEFAULT_MAX_RECEIVE_BYTES: usize = 256 << 20;
+/// How long an HTTP/2 connection without requests stays open, unless set otherwise.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long requests in flight may take to finish after shutdown was asked for, unless set otherwise.
 pub const DEFAULT_SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a new connection may take to say which HTTP it speaks.
@@ -45,16 +64,13 @@ pub const HTTP1_MAX_HEAD_BYTES: usize = 64 << 10;
 pub const HTTP1_MAX_HEADERS: usize = 100;
 /// Largest header list of an HTTP/2 request, in bytes.
 pub const HTTP2_MAX_HEADER_LIST_BYTES: u32 = 32 << 10;
-/// How often an HTTP/2 peer is asked whether it is there, also while idle.
-pub const HTTP2_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// How long it may take to answer before the connection is closed.
-pub const HTTP2_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often an HTTP/2 peer is asked whether it is there, also while idle, unless set otherwise. A client that is gone costs
+/// the server little, and one that is stopped in a debugger for a while should not lose its connection.
+pub const DEFAULT_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// How long it may take to answer before the connection is closed, unless set otherwise.
+pub const DEFAULT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests at once on one HTTP/2 connection.
 pub const HTTP2_MAX_STREAMS: u32 = 1_024;
-/// What a client may send on a stream before it is read: a push of the largest size, or many small ones.
-pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 4 << 20;
-/// What a client may send on a connection before it is read.
-pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Largest frame that a client may send.
 pub const HTTP2_MAX_FRAME_BYTES: u32 = 64 << 10;
 /// What a stream holds ready to be sent, beyond one chunk of its body.
@@ -65,15 +81,34 @@ pub const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Dur
 /// What can be set on a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeSettings {
-    /// Connections at once; one more is closed as soon as it is accepted.
+    /// Connections at once; beyond it there is a reserve of [`RESERVED_CONNECTIONS`] for managers, health and metrics.
     pub max_connections: usize,
+    /// Connections at once from one address (for IPv6: one /64 network); 0: no limit of its own.
+    pub max_connections_per_peer: usize,
+    /// What all clients together may send before it is read, beyond [`HTTP2_SMALLEST_WINDOW_BYTES`] for each connection. The
+    /// more connections are open, the less a new one gets of it.
+    pub max_receive_bytes: usize,
+    /// An HTTP/2 connection without requests for so long is closed in order; its client opens another when it needs one.
+    pub idle_timeout: Duration,
+    /// How often an HTTP/2 peer is asked whether it is there.
+    pub keepalive_interval: Duration,
+    /// How long it may take to answer.
+    pub keepalive_timeout: Duration,
     /// How long requests in flight may take to finish after shutdown was asked for; then they are cut off.
     pub shutdown_deadline: Duration,
 }
 
 impl Default for ServeSettings {
     fn default() -> Self {
-        Self { max_connections: DEFAULT_MAX_CONNECTIONS, shutdown_deadline: DEFAULT_SHUTDOWN_DEADLINE }
+        Self {
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_connections_per_peer: DEFAULT_MAX_CONNECTIONS_PER_PEER,
+            max_receive_bytes: DEFAULT_MAX_RECEIVE_BYTES,
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            keepalive_interval: DEFAULT_KEEPALIVE_INTERVAL,
+            keepalive_timeout: DEFAULT_KEEPALIVE_TIMEOUT,
+            shutdown_deadline: DEFAULT_SHUTDOWN_DEADLINE,
+        }
     }
 }
 
@@ -81,8 +116,13 @@ impl Default for ServeSettings {
 #[derive(Debug, Default)]
 pub struct ServeStats {
     open: AtomicUsize,
+    reserved: AtomicUsize,
+    limit: AtomicUsize,
+    windows: AtomicUsize,
     accepted: AtomicU64,
-    refused: AtomicU64,
+    refused: [AtomicU64; 2],
+    turned_away: [AtomicU64; 2],
+    closed_idle: AtomicU64,
     accept_errors: AtomicU64,
     store: OnceLock<Vec<Arc<Lane>>>,
 }
@@ -98,9 +138,30 @@ impl ServeStats {
         self.store.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Connections now.
+    /// Connections now, those in the reserve included.
     pub fn open(&self) -> usize {
         self.open.load(Relaxed)
+    }
+
+    /// Connections in the reserve now.
+    pub fn reserved(&self) -> usize {
+        self.reserved.load(Relaxed)
+    }
+
+    /// [`ServeSettings::max_connections`], once the server runs.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Relaxed)
+    }
+
+    /// True while new connections get a place in the reserve at best.
+    pub fn exhausted(&self) -> bool {
+        let limit = self.limit();
+        limit > 0 && self.open() - self.reserved().min(self.open()) >= limit
+    }
+
+    /// What clients may send at this moment before it is read, over all connections.
+    pub fn windows(&self) -> usize {
+        self.windows.load(Relaxed)
     }
 
     /// Connections accepted, those refused for their number included.
@@ -108,9 +169,23 @@ impl ServeStats {
         self.accepted.load(Relaxed)
     }
 
-    /// Connections closed at once because of [`ServeSettings::max_connections`].
+    /// Connections closed at once because there were too many, also in the reserve.
     pub fn refused(&self) -> u64 {
-        self.refused.load(Relaxed)
+        self.refused.iter().map(|count| count.load(Relaxed)).sum()
+    }
+
+    /// What was refused beyond each limit: its setting, connections closed at once, and requests turned away on connections in
+    /// the reserve.
+    pub fn refusals(&self) -> [(&'static str, u64, u64); 2] {
+        [Limit::All, Limit::Peer].map(|limit| {
+            let at = limit as usize;
+            (limit.setting(), self.refused[at].load(Relaxed), self.turned_away[at].load(Relaxed))
+        })
+    }
+
+    /// Connections closed since they had no requests.
+    pub fn closed_idle(&self) -> u64 {
+        self.closed_idle.load(Relaxed)
     }
 
     /// Failures of the listener.
@@ -120,8 +195,13 @@ impl ServeStats {
 }
 
 /// The other end of the connection that a request came in on; an extension of every request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer(pub Arc<str>);
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Its address and port, or what the transport calls it.
+    pub name: Arc<str>,
+    /// Requests of this connection that may wait before they are read.
+    pub waits: Arc<Semaphore>,
+}
 
 /// Serves until `shutdown` is cancelled, then stops accepting, lets requests in flight finish, and returns.
 ///
@@ -134,6 +214,7 @@ pub async fn serve(
     stats: Arc<ServeStats>,
     shutdown: CancellationToken,
 ) {
+    let admission = Admission::new(settings, stats.clone());
     let mut connections = JoinSet::new();
     let mut backoff = ACCEPT_BACKOFF.0;
     loop {
@@ -150,17 +231,11 @@ pub async fn serve(
             Ok((io, peer)) => {
                 backoff = ACCEPT_BACKOFF.0;
                 stats.accepted.fetch_add(1, Relaxed);
-                if connections.len() >= settings.max_connections {
-                    stats.refused.fetch_add(1, Relaxed);
-                    tracing::warn!(peer, limit = settings.max_connections, "connection refused: max_connections");
-                    continue;
-                }
-                let open = Open::new(stats.clone());
-                let connection = serve_connection(io, Peer(peer.into()), router.clone(), shutdown.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(open);
-                });
+                let Some(slot) = admission.admit(&peer) else { continue };
+                let peer = Peer { name: peer.into(), waits: Arc::new(Semaphore::new(slot.waiting_streams())) };
+                let connection = Connection { io, peer, slot, router: router.clone(), settings, stats: stats.clone() };
+                let shutdown = shutdown.clone();
+                connections.spawn(async move { connection.run(&shutdown).await });
             }
             // The connection's own failure: it is gone, and the next is no worse for it.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
@@ -193,47 +268,75 @@ fn report(done: Result<(), JoinError>) {
     }
 }
 
-/// Counts a connection for as long as it lives.
-struct Open(Arc<ServeStats>);
-
-impl Open {
-    fn new(stats: Arc<ServeStats>) -> Self {
-        stats.open.fetch_add(1, Relaxed);
-        Self(stats)
-    }
+/// An accepted connection.
+struct Connection {
+    io: BoxIo,
+    peer: Peer,
+    slot: Slot,
+    router: Router,
+    settings: ServeSettings,
+    stats: Arc<ServeStats>,
 }
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
-    }
-}
-
-async fn serve_connection(io: BoxIo, peer: Peer, router: Router, shutdown: CancellationToken) {
-    let builder = builder();
-    let name = peer.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(peer.clone());
-        let response = router.clone().call(request.map(Body::new));
-        async move { Ok::<_, Infallible>(response.await.unwrap_or_else(|never| match never {})) }
-    });
-    let io = TokioIo::new(opening::Opening::new(io, OPENING_TIMEOUT));
-    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-    let result = tokio::select! {
-        biased;
-        () = shutdown.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+impl Connection {
+    async fn run(self, shutdown: &CancellationToken) {
+        let Self { io, peer, slot, router, settings, stats } = self;
+        let builder = builder(&settings, &slot);
+        let (opening, idle) = match slot.beyond {
+            None => (OPENING_TIMEOUT, settings.idle_timeout),
+            Some(_) => (RESERVED_OPENING_TIMEOUT, RESERVED_IDLE_TIMEOUT.min(settings.idle_timeout)),
+        };
+        let (name, beyond) = (peer.name.clone(), slot.beyond);
+        let activity = Activity::new();
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let busy = activity.request();
+            let response = match beyond.filter(|_| !reserve::may(request.uri().path())) {
+                Some(limit) => {
+                    stats.turned_away[limit as usize].fetch_add(1, Relaxed);
+                    // Its client is to come back on a new connection, which may find a place that is free by then.
+                    activity.close();
+                    Err(reserve::refusal(limit, request.headers()))
+                }
+                None => {
+                    request.extensions_mut().insert(peer.clone());
+                    Ok(router.clone().call(request.map(Body::new)))
+                }
+            };
+            async move {
+                let response = match response {
+                    Ok(response) => response.await.unwrap_or_else(|never| match never {}),
+                    Err(refusal) => refusal,
+                };
+                Ok::<_, Infallible>(response.map(|body| Lasting::new(body, busy)))
+            }
+        });
+        let io = TokioIo::new(opening::Opening::new(io, opening));
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        let result = tokio::select! {
+            biased;
+            result = connection.as_mut() => result,
+            () = shutdown.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = activity.closing() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = activity.idle(idle) => {
+                stats.closed_idle.fetch_add(1, Relaxed);
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            // The other end's doing, as a rule: it went away or spoke no HTTP.
+            tracing::debug!(peer = %name, error, "connection ended");
         }
-        result = connection.as_mut() => result,
-    };
-    if let Err(error) = result {
-        // The other end's doing, as a rule: it went away or spoke no HTTP.
-        tracing::debug!(peer = %name.0, error, "connection ended");
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+fn builder(settings: &ServeSettings, slot: &Slot) -> auto::Builder<TokioExecutor> {
     // HTTP/2 runs each request as a task of its own, which ends when its connection does.
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // The `Date` header reads the wall clock, which a simulation does not control; no client of ours reads it.
@@ -248,11 +351,11 @@ fn builder() -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .auto_date_header(false)
-        .keep_alive_interval(HTTP2_KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(HTTP2_KEEPALIVE_TIMEOUT)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout)
         .max_concurrent_streams(HTTP2_MAX_STREAMS)
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(slot.stream_window())
+        .initial_connection_window_size(slot.window)
         .max_frame_size(HTTP2_MAX_FRAME_BYTES)
         .max_send_buf_size(HTTP2_SEND_BUFFER_BYTES)
         .max_header_list_size(HTTP2_MAX_HEADER_LIST_BYTES);

@@ -1,6 +1,6 @@
 //! What runs on the hosts: brokers and managers, wired as in production.
 
-use std::{cell::RefCell, fmt::Debug, future::pending, rc::Rc, sync::Arc};
+use std::{cell::RefCell, fmt::Debug, future::pending, rc::Rc, sync::Arc, time::Duration};
 
 use axum::Router;
 use rmom_core::{
@@ -12,7 +12,10 @@ use rmom_core::{
 use rmom_net::{
     grpc::{BrokerService, GrpcControl, broker_router},
     rest::{self, RestSettings},
-    serve::{ServeSettings, ServeStats, serve},
+    serve::{
+        DEFAULT_IDLE_TIMEOUT, DEFAULT_MAX_CONNECTIONS, DEFAULT_MAX_CONNECTIONS_PER_PEER, DEFAULT_MAX_RECEIVE_BYTES,
+        DEFAULT_SHUTDOWN_DEADLINE, ServeSettings, ServeStats, serve,
+    },
 };
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +40,18 @@ pub fn broker_host(number: usize) -> String {
 pub fn manager_host(number: usize) -> String {
     format!("manager-{number}")
 }
+
+/// As by default, but that the network here transmits nothing twice: a connection of which a packet was lost is never well
+/// again, and has to be noticed soon.
+const SERVING: ServeSettings = ServeSettings {
+    max_connections: DEFAULT_MAX_CONNECTIONS,
+    max_connections_per_peer: DEFAULT_MAX_CONNECTIONS_PER_PEER,
+    max_receive_bytes: DEFAULT_MAX_RECEIVE_BYTES,
+    idle_timeout: DEFAULT_IDLE_TIMEOUT,
+    keepalive_interval: Duration::from_secs(2),
+    keepalive_timeout: Duration::from_secs(1),
+    shutdown_deadline: DEFAULT_SHUTDOWN_DEADLINE,
+};
 
 /// Where brokers are reached.
 pub(crate) fn broker_addr(number: usize) -> BrokerAddr {
@@ -116,6 +131,6 @@ async fn run<E: Debug>(
     tokio::select! {
         biased;
         exit = core => Err(format!("the core ended by itself: {exit:?}").into()),
-        () = serve(listener, router, ServeSettings::default(), stats, shutdown) => Err("the server ended by itself".into()),
+        () = serve(listener, router, SERVING, stats, shutdown) => Err("the server ended by itself".into()),
     }
 }

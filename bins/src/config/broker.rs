@@ -9,7 +9,8 @@ use rmom_core::{
 use serde::Serialize;
 
 use super::{
-    ConfigError, DatabaseConfig, Environment, Loaded, LogConfig, TlsConfig, apply_environment, parse_yaml, read_file,
+    ConfigError, ConnectionsConfig, DatabaseConfig, Environment, Loaded, LogConfig, TlsConfig, apply_environment,
+    parse_yaml, read_file,
     tree::{Reader, Section},
 };
 
@@ -59,6 +60,9 @@ pub struct BrokerConfig {
     pub max_lookups_per_second: u32,
     /// How long a stop in good order may take.
     pub shutdown_timeout_secs: u64,
+    /// Connections.
+    #[serde(flatten)]
+    pub connections: ConnectionsConfig,
     /// Certificates.
     #[serde(skip_serializing_if = "TlsConfig::is_empty")]
     pub tls: TlsConfig,
@@ -126,6 +130,7 @@ impl BrokerConfig {
             max_store_reads: root.number("max_store_reads", 4, 1..=1_000),
             max_lookups_per_second: root.number("max_lookups_per_second", 1_000, 1..=1_000_000),
             shutdown_timeout_secs: root.number("shutdown_timeout_secs", 10, 1..=600),
+            connections: ConnectionsConfig::read(&mut root),
             tls: TlsConfig::read(root.section("tls"), file),
             log: LogConfig::read(root.section("log")),
             database,
@@ -220,8 +225,10 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_core() {
+    fn defaults_are_those_of_the_core_and_the_server() {
         let config = parse("database: {url: 'sqlite:x.db'}", &[]).unwrap().config;
+        let server = rmom_net::serve::ServeSettings::default();
+        assert_eq!(format!("{:?}", config.connections.settings(server.shutdown_deadline)), format!("{server:?}"));
         let defaults = BrokerSettings::new(BrokerAddr { host: "127.0.0.1".into(), port: DEFAULT_PORT });
         assert_eq!(format!("{:?}", config.settings(DEFAULT_PORT)), format!("{defaults:?}"));
     }

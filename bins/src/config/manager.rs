@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    ConfigError, DatabaseConfig, Environment, Loaded, LogConfig, TlsConfig, apply_environment, parse_toml, read_file,
+    ConfigError, ConnectionsConfig, DatabaseConfig, Environment, Loaded, LogConfig, TlsConfig, apply_environment,
+    parse_toml, read_file,
     tree::{Reader, Section, Setting, nearest},
 };
 
@@ -67,6 +68,9 @@ pub struct ManagerConfig {
     pub rebalance_after_secs: u64,
     /// How long a stop in good order may take.
     pub shutdown_timeout_secs: u64,
+    /// Connections.
+    #[serde(flatten)]
+    pub connections: ConnectionsConfig,
     /// Brokers to probe from the start. Others register themselves, so this may be empty.
     pub moms: Vec<BrokerAddr>,
     /// The store.
@@ -197,6 +201,7 @@ impl ManagerConfig {
             rebalance: root.value_or("rebalance", defaults.rebalance),
             rebalance_after_secs: root.number("rebalance_after_secs", defaults.rebalance_after.as_secs(), 0..=86_400),
             shutdown_timeout_secs: root.number("shutdown_timeout_secs", 10, 1..=600),
+            connections: ConnectionsConfig::read(&mut root),
             moms,
             tls: TlsConfig::read(root.section("tls"), file),
             log: LogConfig::read(root.section("log")),

@@ -6,6 +6,7 @@
 //! wanted; keys of the original's that mean nothing here are accepted with a warning.
 
 mod broker;
+mod connections;
 mod database;
 mod log;
 mod manager;
@@ -21,6 +22,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 pub use broker::BrokerConfig;
+pub use connections::ConnectionsConfig;
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use log::{LogConfig, LogFormat};
 pub use manager::{DEFAULT_FILE, ManagerConfig};

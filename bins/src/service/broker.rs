@@ -7,8 +7,7 @@ use rmom_net::{entropy::OsEntropy, serve::ServeStats};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Exit, Node, NodeEnd, Signals, StartError, Starting, Transports, authority, node::serve_settings, port_of, refuse,
-    routers, stop, store,
+    Exit, Node, NodeEnd, Signals, StartError, Starting, Transports, authority, port_of, refuse, routers, stop, store,
 };
 use crate::config::BrokerConfig;
 
@@ -39,7 +38,7 @@ async fn start_and_run(config: BrokerConfig) -> Result<Exit, StartError> {
 
     let (router, ready) = Starting::router();
     let stats = Arc::new(ServeStats::default());
-    let mut node = Node::serve(listener, serve_settings(deadline), Arc::clone(&stats), |_| router);
+    let mut node = Node::serve(listener, config.connections.settings(deadline), Arc::clone(&stats), |_| router);
     tracing::info!(listening = %local, external = %addr, database = %config.database.url.redacted(), "{PROGRAM} starts");
 
     let store = tokio::select! {

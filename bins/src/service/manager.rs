@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rmom_core::manager::{Manager, ManagerExit};
 use rmom_net::{entropy::OsEntropy, grpc::GrpcControl, rest::RestSettings, serve::ServeStats};
 
-use super::{
-    Exit, Node, NodeEnd, Signals, StartError, Starting, Transports, authority, node::serve_settings, refuse, routers,
-    stop, store,
-};
+use super::{Exit, Node, NodeEnd, Signals, StartError, Starting, Transports, authority, refuse, routers, stop, store};
 use crate::config::ManagerConfig;
 
 /// What the log calls this program.
@@ -34,7 +31,7 @@ async fn start_and_run(config: ManagerConfig) -> Result<Exit, StartError> {
 
     let (router, ready) = Starting::router();
     let stats = Arc::new(ServeStats::default());
-    let mut node = Node::serve(listener, serve_settings(deadline), Arc::clone(&stats), |_| router);
+    let mut node = Node::serve(listener, config.connections.settings(deadline), Arc::clone(&stats), |_| router);
     tracing::info!(listening = %local, database = %database.url.redacted(), "{PROGRAM} starts");
 
     let store = tokio::select! {

@@ -4,6 +4,7 @@ mod bench;
 mod check_config;
 mod command_line;
 mod dev;
+mod overload;
 mod servers;
 #[path = "../support/mod.rs"]
 mod support;

@@ -321,6 +321,7 @@ fn retryable_code(code: &str) -> bool {
             | "NO_BROKER"
             | "SHUTTING_DOWN"
             | "OVERLOADED"
+            | "TOO_MANY_CONNECTIONS"
             | "DEADLINE_EXCEEDED"
     )
 }

@@ -307,8 +307,10 @@ pub struct BrokerStatus {
     pub draining: bool,
     /// It no longer takes requests.
     pub stopping: bool,
-    /// Bytes of pushes that are accepted and not stored yet, and the limit.
+    /// Bytes of pushes that are being read, or accepted and not stored yet, and the limit.
     pub pending_bytes: (usize, usize),
+    /// Pushes that waited for room among them, and pushes that were refused for lack of it, since the start.
+    pub room_counts: (u64, u64),
     /// Lease renewals that failed since the start.
     pub failed_renewals: u64,
     /// Appends that found a later epoch, since the start: of all queues, as those it happened to are not hosted any more.

@@ -17,6 +17,7 @@ mod lookups;
 mod producers;
 mod push;
 mod queue;
+mod room;
 mod settings;
 mod subscription;
 mod tail;
@@ -41,6 +42,7 @@ pub use api::{
 };
 use parking_lot::RwLock;
 pub use push::PushSession;
+pub use room::{Held, MAX_AHEAD_BYTES, MAX_TURNS, MAX_TURNS_OF_QUEUE, PushRoom, QUEUE_SHARE, ROOM_TIMEOUT, Turn};
 pub use settings::{BrokerSettings, Tuning};
 pub use subscription::Subscription;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -51,6 +53,7 @@ use self::{
     lease::{Lease, StoreClock},
     lookups::Lookups,
     queue::{Command, Context, Handle},
+    room::Room,
     subscription::Opening,
 };
 use crate::{
@@ -94,8 +97,8 @@ struct Inner {
     refresh: mpsc::Sender<RefreshReply>,
     stop: CancellationToken,
     stopped: CancellationToken,
-    /// Bytes of pushes accepted and not stored yet.
-    pending: Arc<Semaphore>,
+    /// For pushes that are being read, or accepted and not stored yet.
+    room: Arc<Room>,
     reads: Arc<Semaphore>,
     subscriptions: Arc<Semaphore>,
     next_subscription: AtomicU64,
@@ -152,7 +155,7 @@ impl Broker {
             refresh,
             stop: CancellationToken::new(),
             stopped: CancellationToken::new(),
-            pending: Arc::new(Semaphore::new(settings.max_pending_bytes.min(Semaphore::MAX_PERMITS))),
+            room: Room::new(settings.max_pending_bytes),
             reads: Arc::new(Semaphore::new(settings.max_store_reads)),
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             next_subscription: AtomicU64::new(0),
@@ -393,13 +396,13 @@ impl Broker {
     #[must_use]
     pub fn status(&self) -> BrokerStatus {
         let inner = &self.inner;
-        let limit = inner.settings.max_pending_bytes;
         let now = inner.clock.at_least();
         BrokerStatus {
             lease_current: inner.lease.is_current(),
             draining: inner.draining.load(Relaxed),
             stopping: inner.stop.is_cancelled(),
-            pending_bytes: (limit.saturating_sub(inner.pending.available_permits()), limit),
+            pending_bytes: (inner.room.used(), inner.room.limit()),
+            room_counts: inner.room.counts(),
             failed_renewals: inner.failed_renewals.load(Relaxed),
             fenced_appends: inner
                 .registered

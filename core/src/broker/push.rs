@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{
-    Broker, BrokerError, Inner, NewMessage, OpenPush, ProducerStamp, PushReceipt, PushRequest, PushRun, RunReceipt,
+    Broker, BrokerError, Held, Inner, NewMessage, OpenPush, ProducerStamp, PushReceipt, PushRequest, PushRoom, PushRun,
+    RunReceipt,
     queue::{Command, Handle, Push, Pushed},
 };
 use crate::{
@@ -20,12 +21,24 @@ impl Broker {
     /// # Errors
     /// Nothing was stored, unless the code is `OutcomeUnknown`.
     pub async fn push(&self, push: PushRequest) -> Result<PushReceipt, BrokerError> {
+        let held = self.room().take_now_or_wait(encoded_len(&push.message)).await?;
+        self.push_held(push, held).await
+    }
+
+    /// As [`Broker::push`], for a message whose bytes were counted before it was read.
+    ///
+    /// # Errors
+    /// As [`Broker::push`].
+    pub async fn push_held(&self, push: PushRequest, mut held: Held) -> Result<PushReceipt, BrokerError> {
         let inner = &self.inner;
-        let handle = inner.queue_for_push(&push.label, push.queue).await?;
+        let handle = inner.queue_named(&push.label, push.queue).await?;
+        // Before the queue is waited for: else the pushes to one that is activated would fill the broker's room.
+        inner.room_of(&handle).share(&mut held).await?;
+        handle.served(inner.settings.activation_timeout).await?;
         if let Some((stamp, sequence)) = &push.producer {
             check_stamp(stamp, *sequence, 1)?;
         }
-        let answer = inner.submit(&handle, push.producer, vec![push.message]).await?;
+        let answer = inner.submit(&handle, push.producer, vec![push.message], held).await?;
         let pushed = answer.wait().await?;
         Ok(PushReceipt {
             queue: handle.shared.id,
@@ -35,13 +48,20 @@ impl Broker {
         })
     }
 
+    /// Where whoever reads pushes from a connection takes room for them first.
+    #[must_use]
+    pub fn room(&self) -> PushRoom {
+        PushRoom::new(self.inner.room.clone(), None)
+    }
+
     /// Opens a stream of pushes.
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`], [`BrokerError::QueueReplaced`], [`BrokerError::NotHosted`], and others that mean
     /// trying again.
     pub async fn open_push(&self, open: OpenPush) -> Result<PushSession, BrokerError> {
-        let handle = self.inner.queue_for_push(&open.label, open.queue).await?;
+        let handle = self.inner.queue_named(&open.label, open.queue).await?;
+        handle.served(self.inner.settings.activation_timeout).await?;
         Ok(PushSession { inner: self.inner.clone(), handle, producer: open.producer })
     }
 }
@@ -60,15 +80,34 @@ impl PushSession {
         self.handle.shared.id
     }
 
+    /// Where whoever reads the stream's messages takes room for them first.
+    #[must_use]
+    pub fn room(&self) -> PushRoom {
+        self.inner.room_of(&self.handle)
+    }
+
+    /// Accepts a run, as [`PushSession::submit_held`] does, once there is room for it.
+    ///
+    /// # Errors
+    /// As [`PushSession::submit_held`].
+    pub async fn submit(
+        &mut self,
+        run: PushRun,
+    ) -> Result<impl Future<Output = Result<RunReceipt, BrokerError>> + Send + 'static + use<>, BrokerError> {
+        let held = self.room().take_now_or_wait(run.messages.iter().map(encoded_len).sum()).await?;
+        self.submit_held(run, held).await
+    }
+
     /// Accepts a run; waits while buffers are full. The future it returns resolves when the run is durable, or with the
     /// error that ends the stream; it need not be polled for the run to be stored. Of a run that fails its beginning may be
     /// stored, if it did not fit one batch; pushed again, that is found to be a duplicate.
     ///
     /// # Errors
     /// The run was not accepted, and none of it will be stored.
-    pub async fn submit(
+    pub async fn submit_held(
         &mut self,
         run: PushRun,
+        held: Held,
     ) -> Result<impl Future<Output = Result<RunReceipt, BrokerError>> + Send + 'static + use<>, BrokerError> {
         let PushRun { first, messages, lowest_unacknowledged } = run;
         if messages.is_empty() {
@@ -90,7 +129,7 @@ impl PushSession {
         };
         let through = first.plus(count - 1);
         self.inner.ready()?;
-        let answer = self.inner.submit(&self.handle, producer, messages).await?;
+        let answer = self.inner.submit(&self.handle, producer, messages, held).await?;
         Ok(async move {
             let Pushed { offset, duplicates, .. } = answer.wait().await?;
             Ok(RunReceipt { through, offset, duplicates })
@@ -139,7 +178,12 @@ impl Answer {
 }
 
 impl Inner {
-    async fn queue_for_push(&self, label: &QueueLabel, queue: Option<QueueId>) -> Result<Handle, BrokerError> {
+    fn room_of(&self, handle: &Handle) -> PushRoom {
+        PushRoom::new(self.room.clone(), Some(handle.shared.share.clone()))
+    }
+
+    /// The queue that a push means, served or not.
+    async fn queue_named(&self, label: &QueueLabel, queue: Option<QueueId>) -> Result<Handle, BrokerError> {
         self.ready()?;
         let handle = match queue {
             Some(queue) => self.hosted_since(label, queue).await?,
@@ -157,23 +201,20 @@ impl Inner {
                 }
             });
         }
-        handle.served(self.settings.activation_timeout).await?;
         Ok(handle)
     }
 
-    /// Hands a run to its queue, once the broker has room for it.
+    /// Hands a run to its queue.
     async fn submit(
         &self,
         handle: &Handle,
         producer: Option<(ProducerStamp, Sequence)>,
         messages: Vec<NewMessage>,
+        mut held: Held,
     ) -> Result<Answer, BrokerError> {
-        let bytes: usize = messages.iter().map(encoded_len).sum();
-        // What is larger than the whole buffer takes all of it: the size of a message has a limit of its own.
-        let permits = u32::try_from(bytes.min(self.settings.max_pending_bytes)).unwrap_or(u32::MAX);
-        let permit = self.pending.clone().acquire_many_owned(permits).await.map_err(|_| BrokerError::ShuttingDown)?;
+        self.room_of(handle).grow(&mut held, messages.iter().map(encoded_len).sum());
         let (reply, answer) = oneshot::channel();
-        handle.send(Command::Push(Box::new(Push { producer, messages, permit, reply }))).await?;
+        handle.send(Command::Push(Box::new(Push { producer, messages, held, reply }))).await?;
         Ok(Answer { reply: answer })
     }
 }

@@ -81,6 +81,9 @@ codes! {
     ShuttingDown = "SHUTTING_DOWN",
     /// A buffer limit is reached; try again later.
     Overloaded = "OVERLOADED",
+    /// The server has too many connections, or too many from this address. This connection is closed; try again later, on a
+    /// new one.
+    TooManyConnections = "TOO_MANY_CONNECTIONS",
     /// The deadline passed before there was an answer.
     DeadlineExceeded = "DEADLINE_EXCEEDED",
     /// A defect of rmom.
@@ -104,6 +107,7 @@ impl Code {
                 | Self::Unsettled
                 | Self::ShuttingDown
                 | Self::Overloaded
+                | Self::TooManyConnections
                 | Self::DeadlineExceeded
         )
     }

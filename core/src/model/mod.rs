@@ -7,6 +7,7 @@ mod code;
 mod ids;
 pub mod limits;
 mod name;
+mod origin;
 mod position;
 mod time;
 
@@ -16,5 +17,6 @@ pub use ids::{
     ProducerId, ProducerKey, QueueId, Sequence,
 };
 pub use name::{NO_TOPIC, NameError, QueueLabel, Topic};
+pub use origin::Origin;
 pub use position::{Position, Start};
 pub use time::StoreTime;

@@ -20,8 +20,11 @@ use tonic::{
 };
 
 use super::status::stable_code;
-use crate::serve::{HTTP2_KEEPALIVE_INTERVAL, HTTP2_KEEPALIVE_TIMEOUT};
 
+/// How often a broker is asked whether its connection is alive. A failover waits for this, so it is short.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long its answer may take.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection to a broker may take.
 pub const CONTROL_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Brokers to which a connection is kept; the one not asked for longest makes room.
@@ -78,8 +81,8 @@ fn open(transport: Arc<dyn Transport>, broker: &BrokerAddr) -> Result<Channel, C
     let authority = broker.authority();
     let endpoint = Endpoint::from_shared(format!("http://{authority}"))
         .map_err(|error| ControlError::Unreachable { addr: broker.clone(), reason: error.to_string() })?
-        .http2_keep_alive_interval(HTTP2_KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(HTTP2_KEEPALIVE_TIMEOUT)
+        .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .keep_alive_while_idle(true);
     let connector = tower::service_fn(move |_| {
         let (transport, authority) = (transport.clone(), authority.clone());

@@ -2,11 +2,13 @@
 //!
 //! - `router` puts everything that a broker serves on one port.
 //! - `service` has the methods, `parse` reads their requests into the core's types, `push_stream` is the stream of pushes.
+//! - `counted` counts pushes before they are read.
 //! - `subscribe` is the one method that goes past tonic: it passes stored bytes on as they are.
 //! - `status` turns errors into statuses and back.
 //! - `control` is a client: what managers ask of brokers.
 
 mod control;
+mod counted;
 mod deadline;
 mod health;
 mod parse;
@@ -17,10 +19,12 @@ mod status;
 mod subscribe;
 
 pub use control::{CONTROL_CONNECT_TIMEOUT, GrpcControl, MAX_CONTROL_CHANNELS};
+pub use counted::MESSAGE_TIMEOUT;
 pub use deadline::MAX_UNARY_DEADLINE;
 pub use health::WATCH_INTERVAL;
 pub use push_stream::{MAX_PENDING_RUNS, OPEN_TIMEOUT};
 pub use router::{BrokerService, REQUEST_SLACK_BYTES, broker_router};
+pub(crate) use status::status;
 pub use status::{DOMAIN, ErrorInfo, error_info, grpc_code, stable_code, to_status};
 pub use subscribe::{EPOCH_HEADER, MAX_SUBSCRIBE_REQUEST_BYTES, QUEUE_ID_HEADER};
 

@@ -10,9 +10,9 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, Stream, StreamExt as _, future::BoxFuture, stream};
+use futures_util::{FutureExt, Stream, StreamExt as _, future::BoxFuture, stream};
 use rmom_core::{
-    broker::{Broker, BrokerError, PushSession, RunReceipt},
+    broker::{Broker, BrokerError, Held, PushSession, RunReceipt},
     model::{Code, Offset, QueueId, Sequence},
 };
 use rmom_proto::messages::{PushAck, PushStreamRequest, push_stream_request::Request};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::{
+    counted::Ledger,
     deadline::too_large,
     parse,
     status::{status, to_status},
@@ -45,6 +46,7 @@ enum Step {
 pub(super) fn serve<S>(
     broker: Broker,
     requests: S,
+    ledger: Option<Ledger>,
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<PushAck, Status>> + Send + 'static
 where
@@ -52,7 +54,7 @@ where
 {
     let (steps, submitted) = mpsc::channel(MAX_PENDING_RUNS);
     let reading = async move {
-        if let Err(status) = read(&broker, requests, &shutdown, &steps).await {
+        if let Err(status) = read(&broker, requests, ledger.as_ref(), &shutdown, &steps).await {
             // Nobody listens if the stream ended on an earlier error.
             let _ = steps.send(Step::Failed(status)).await;
         }
@@ -87,6 +89,7 @@ fn invalid<T>(field: &'static str, reason: &'static str) -> Result<T, Status> {
 async fn read<S>(
     broker: &Broker,
     mut requests: S,
+    ledger: Option<&Ledger>,
     shutdown: &CancellationToken,
     steps: &mpsc::Sender<Step>,
 ) -> Result<(), Status>
@@ -104,6 +107,11 @@ where
     // Without a producer sequences are for the acknowledgements only, so nobody but this stream knows what comes next.
     let mut unnumbered = open.producer.is_none().then(|| Sequence::ZERO.next());
     let mut session = broker.open_push(open).await.map_err(|error| to_status(&error))?;
+    if let Some(ledger) = ledger {
+        // The opening is answered; what follows counts for the queue too.
+        drop(ledger.take());
+        ledger.set_room(session.room());
+    }
     if steps.send(Step::Opened(session.queue())).await.is_err() {
         return Ok(());
     }
@@ -114,7 +122,8 @@ where
             () = shutdown.cancelled() => return Err(to_status(&BrokerError::ShuttingDown)),
         };
         let Some(request) = request else { return Ok(()) };
-        let receipt = submit(&mut session, request.map_err(decoding_error)?, &mut unnumbered).await?;
+        let held = ledger.and_then(Ledger::take);
+        let receipt = submit(&mut session, request.map_err(decoding_error)?, held, &mut unnumbered).await?;
         if steps.send(Step::Submitted(receipt)).await.is_err() {
             return Ok(());
         }
@@ -124,6 +133,7 @@ where
 async fn submit(
     session: &mut PushSession,
     request: PushStreamRequest,
+    held: Option<Held>,
     unnumbered: &mut Option<Sequence>,
 ) -> Result<Receipt, Status> {
     let run = match request.request {
@@ -137,7 +147,11 @@ async fn submit(
         }
         *next = next.plus(run.messages.len() as u64);
     }
-    Ok(session.submit(run).await.map_err(|error| to_status(&error))?.boxed())
+    let receipt = match held {
+        Some(held) => session.submit_held(run, held).await.map(FutureExt::boxed),
+        None => session.submit(run).await.map(FutureExt::boxed),
+    };
+    receipt.map_err(|error| to_status(&error))
 }
 
 /// A request that tonic could not decode.

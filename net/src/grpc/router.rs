@@ -23,7 +23,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Builder as Reflection;
 use tower::Service;
 
-use super::{deadline, health::BrokerHealth, service::BrokerMethods, subscribe};
+use super::{counted, deadline, health::BrokerHealth, service::BrokerMethods, subscribe};
 use crate::{
     metrics::{self, TEXT_FORMAT},
     serve::ServeStats,
@@ -48,23 +48,28 @@ pub struct BrokerService {
 /// `/healthz` (the process is alive), `/readyz` (all is well, else 503 and why) and `/metrics`.
 pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
     let methods = BrokerMethods { broker: broker.clone(), shutdown: service.shutdown.clone() };
-    let methods = MessageStreamServer::new(methods)
-        .max_decoding_message_size(service.max_message_bytes.saturating_add(REQUEST_SLACK_BYTES));
+    let largest = service.max_message_bytes.saturating_add(REQUEST_SLACK_BYTES);
+    let methods = MessageStreamServer::new(methods).max_decoding_message_size(largest);
+    let room = broker.room();
+    let count = middleware::from_fn(move |request, next| counted::layer(room.clone(), largest, request, next));
     let unary = Router::new()
-        .route_service(&format!("/{SERVICE_NAME}/{{method}}"), methods.clone())
+        .route_service(&format!("/{SERVICE_NAME}/PushToQueue"), methods.clone())
+        .layer(count.clone())
+        .merge(Router::new().route_service(&format!("/{SERVICE_NAME}/{{method}}"), methods.clone()))
         .layer(middleware::from_fn(deadline::unary));
     let router = Router::new()
         .route(&format!("/{SERVICE_NAME}/PushStream"), post_service(methods))
+        .layer(count)
         .route(&format!("/{SERVICE_NAME}/SubscribeToChannel"), post(subscribe::handle).with_state::<()>(broker.clone()))
         .merge(unary);
     let router = mount(router, HealthServer::new(BrokerHealth::new(broker.clone(), service.shutdown)));
     let described = "the descriptors are encoded by our own build";
     let router = mount(router, reflection().build_v1().expect(described));
     let router = mount(router, reflection().build_v1alpha().expect(described));
-    let connections = service.connections;
+    let (ready, connections) = (service.connections.clone(), service.connections);
     let probes = Router::new()
         .route("/healthz", get(healthz))
-        .route("/readyz", get(readyz))
+        .route("/readyz", get(move |State(broker): State<Broker>| async move { readyz(&broker, &ready) }))
         .route(
             "/metrics",
             get(move |State(broker): State<Broker>| async move { broker_metrics(&broker, &connections) }),
@@ -99,7 +104,7 @@ async fn nothing_here(request: Request) -> Response {
 }
 
 /// Why this broker is not as it should be: it takes no requests, or one of its queues is stopped.
-fn complaints(status: &BrokerStatus) -> Vec<String> {
+fn complaints(status: &BrokerStatus, connections: &ServeStats) -> Vec<String> {
     let mut complaints = Vec::new();
     if status.stopping {
         complaints.push("stopping".to_owned());
@@ -107,6 +112,10 @@ fn complaints(status: &BrokerStatus) -> Vec<String> {
     if !status.lease_current {
         let lease = "the lease is not current: the store cannot be reached, or another process took this address";
         complaints.push(lease.to_owned());
+    }
+    if connections.exhausted() {
+        let limit = connections.limit();
+        complaints.push(format!("all {limit} connections are taken (max_connections); new clients are refused"));
     }
     let halted = status.queues.iter().filter(|queue| queue.phase == QueuePhase::Halted);
     complaints.extend(
@@ -122,8 +131,8 @@ async fn healthz() -> Response {
     Json(json!({ "status": "alive" })).into_response()
 }
 
-async fn readyz(State(broker): State<Broker>) -> Response {
-    let complaints = complaints(&broker.status());
+fn readyz(broker: &Broker, connections: &ServeStats) -> Response {
+    let complaints = complaints(&broker.status(), connections);
     if complaints.is_empty() {
         return Json(json!({ "status": "ready" })).into_response();
     }

@@ -18,7 +18,7 @@ use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::{parse, push_stream, status::to_status};
+use super::{counted::Ledger, parse, push_stream, status::to_status};
 
 /// Most subscribers that a description lists: as many as fit what gRPC clients accept.
 const MAX_DESCRIBED_SUBSCRIBERS: usize = 10_000;
@@ -74,8 +74,13 @@ impl MessageStream for BrokerMethods {
     }
 
     async fn push_to_queue(&self, request: Request<Push>) -> Result<Response<PushOkResponse>, Status> {
+        let held = request.extensions().get::<Ledger>().and_then(Ledger::take);
         let push = parse::push(request.into_inner()).map_err(|error| refused(&error))?;
-        answer(self.broker.push(push).await.map(|receipt| PushOkResponse {
+        let pushed = match held {
+            Some(held) => self.broker.push_held(push, held).await,
+            None => self.broker.push(push).await,
+        };
+        answer(pushed.map(|receipt| PushOkResponse {
             id: receipt.id.to_string(),
             offset: receipt.offset.map_or(0, Offset::get),
             duplicate: receipt.duplicate,
@@ -137,7 +142,8 @@ impl MessageStream for BrokerMethods {
         request: Request<Streaming<PushStreamRequest>>,
     ) -> Result<Response<Self::PushStreamStream>, Status> {
         // The headers go out before the first request came: some clients send nothing until they see them.
-        let acks = push_stream::serve(self.broker.clone(), request.into_inner(), self.shutdown.clone());
+        let ledger = request.extensions().get::<Ledger>().cloned();
+        let acks = push_stream::serve(self.broker.clone(), request.into_inner(), ledger, self.shutdown.clone());
         Ok(Response::new(Box::pin(acks)))
     }
 

@@ -66,6 +66,7 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         | Code::StoreUnavailable
         | Code::NoBroker
         | Code::Unsettled
+        | Code::TooManyConnections
         | Code::ShuttingDown => tonic::Code::Unavailable,
         Code::SequenceGap => tonic::Code::Aborted,
         Code::OffsetOutOfRange => tonic::Code::OutOfRange,
@@ -82,7 +83,7 @@ pub fn to_status(error: &impl Coded) -> Status {
 }
 
 /// A status from its parts.
-pub(super) fn status(code: Code, message: String, details: Vec<(&'static str, Cow<'static, str>)>) -> Status {
+pub(crate) fn status(code: Code, message: String, details: Vec<(&'static str, Cow<'static, str>)>) -> Status {
     let info = ErrorInfo {
         reason: code.as_str().to_owned(),
         domain: DOMAIN.to_owned(),

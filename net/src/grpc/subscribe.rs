@@ -49,7 +49,7 @@ pub(super) async fn handle(
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    let peer = peer.map_or_else(|| Arc::from("unknown"), |Extension(Peer(peer))| peer);
+    let peer = peer.map_or_else(|| Arc::from("unknown"), |Extension(peer)| peer.name);
     let open = async {
         let request = read_request(request.into_body()).await?;
         let request = parse::subscribe(&request, peer.to_string()).map_err(|error| to_status(&error))?;

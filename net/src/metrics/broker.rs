@@ -70,8 +70,14 @@ pub fn broker(status: &BrokerStatus, connections: &ServeStats) -> String {
     text.single(gauge, "rmom_broker_draining", "1 while an operator drains it.", flag(status.draining));
     text.single(gauge, "rmom_broker_stopping", "1 once it stops.", flag(status.stopping));
     let (pending, limit) = status.pending_bytes;
-    text.single(gauge, "rmom_broker_pending_bytes", "Bytes of pushes accepted and not stored yet.", pending);
+    let help = "Bytes of pushes that are being read, or accepted and not stored yet.";
+    text.single(gauge, "rmom_broker_pending_bytes", help, pending);
     text.single(gauge, "rmom_broker_pending_bytes_limit", "Beyond it pushes wait.", limit);
+    let (waited, refused) = status.room_counts;
+    let help = "Pushes that waited for room before they were read.";
+    text.single(Kind::Counter, "rmom_broker_pushes_waited_total", help, waited);
+    let help = "Pushes refused as OVERLOADED: no room within the deadline, or too many that waited.";
+    text.single(Kind::Counter, "rmom_broker_pushes_overloaded_total", help, refused);
     let help = "Renewals of the lease that failed.";
     text.single(Kind::Counter, "rmom_broker_failed_renewals_total", help, status.failed_renewals);
     let help = "Appends that found a later epoch: this broker had been replaced.";
@@ -148,6 +154,7 @@ mod tests {
             draining: false,
             stopping: false,
             pending_bytes: (5, 64),
+            room_counts: (6, 7),
             failed_renewals: 2,
             fenced_appends: 3,
             queues: vec![QueueStatus {
@@ -172,6 +179,8 @@ mod tests {
         for line in [
             "rmom_broker_lease_current 1",
             "rmom_broker_pending_bytes 5",
+            "rmom_broker_pushes_waited_total 6",
+            "rmom_broker_pushes_overloaded_total 7",
             "rmom_broker_failed_renewals_total 2",
             "rmom_broker_fenced_appends_total 3",
             "rmom_connections 0",

@@ -171,6 +171,7 @@ fn status_of(code: Code) -> StatusCode {
         | Code::StoreRefused
         | Code::OutcomeUnknown
         | Code::ShuttingDown
+        | Code::TooManyConnections
         | Code::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
         Code::StoreWentBack | Code::StoreCorrupt | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,

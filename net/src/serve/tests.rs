@@ -4,6 +4,7 @@ use http::{Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
+use rmom_core::model::Code;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     sync::{mpsc, oneshot},
@@ -41,7 +42,7 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 fn hello() -> Router {
-    Router::new().route("/", get(|Extension(Peer(peer)): Extension<Peer>| async move { format!("hello {peer}") }))
+    Router::new().route("/", get(|Extension(peer): Extension<Peer>| async move { format!("hello {}", peer.name) }))
 }
 
 fn request() -> Request<Empty<Bytes>> {
@@ -77,21 +78,103 @@ async fn both_protocols_share_a_port_and_handlers_know_the_peer() {
     assert_eq!((server.stats.open(), server.stats.accepted()), (2, 2));
 }
 
+fn ask(path: &str) -> Request<Empty<Bytes>> {
+    Request::post(format!("http://server:1{path}"))
+        .header("content-type", "application/grpc")
+        .body(Empty::new())
+        .unwrap()
+}
+
+/// A server's router as far as it matters to the reserve.
+fn with_health() -> Router {
+    hello()
+        .route("/healthz", get(|| async { "alive" }))
+        .route("/messages.MessageStream/GetHeartbeat", axum::routing::post(|| async { "alive" }))
+}
+
 #[tokio::test(start_paused = true)]
-async fn one_connection_too_many_is_closed_and_counted() {
-    let server = start(hello(), ServeSettings { max_connections: 1, ..ServeSettings::default() });
+async fn beyond_the_limit_connections_do_what_keeps_the_cluster_alive_and_nothing_else() {
+    let server = start(with_health(), ServeSettings { max_connections: 1, ..ServeSettings::default() });
     let mut first = http2_client(server.pipes.dial(AT).unwrap()).await;
     first.send_request(request()).await.unwrap();
+    assert!(server.stats.exhausted());
 
-    let mut second = server.pipes.dial(AT).unwrap();
-    assert_eq!(second.read(&mut [0; 8]).await.unwrap(), 0, "closed without a word");
-    assert_eq!((server.stats.open(), server.stats.refused()), (1, 1));
+    // A manager that begins to lead finds a place, and keeps it.
+    let mut manager = http2_client(server.pipes.dial(AT).unwrap()).await;
+    for _ in 0..3 {
+        let answer = manager.send_request(ask("/messages.MessageStream/GetHeartbeat")).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+    let mut probe = http1_client(server.pipes.dial(AT).unwrap()).await;
+    let healthz = Request::get("/healthz").header("host", "server").body(Empty::new()).unwrap();
+    assert_eq!(probe.send_request(healthz).await.unwrap().status(), StatusCode::OK);
+    assert_eq!((server.stats.open(), server.stats.reserved(), server.stats.refused()), (3, 2, 0));
+
+    // Clients are told why, in the words of what they speak, and the connection ends.
+    let mut second = http2_client(server.pipes.dial(AT).unwrap()).await;
+    let refusal = second.send_request(ask("/messages.MessageStream/PushToQueue")).await.unwrap();
+    let status = tonic::Status::from_header_map(refusal.headers()).unwrap();
+    assert_eq!(crate::grpc::stable_code(&status), Some(Code::TooManyConnections));
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    drop(refusal);
+    until(|| server.stats.reserved() == 2).await;
+    assert!(second.is_closed());
+    let mut third = http1_client(server.pipes.dial(AT).unwrap()).await;
+    let refusal = third.send_request(request()).await.unwrap();
+    assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let body = String::from_utf8(refusal.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
+    assert!(body.contains("TOO_MANY_CONNECTIONS") && body.contains("max_connections"), "{body}");
+    until(|| server.stats.reserved() == 2).await;
+    assert_eq!(server.stats.refusals()[0], ("max_connections", 0, 2));
 
     drop(first);
+    until(|| !server.stats.exhausted()).await;
+    let mut again = http2_client(server.pipes.dial(AT).unwrap()).await;
+    check_hello(again.send_request(request()).await.unwrap(), Version::HTTP_2).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn beyond_the_reserve_connections_are_closed_and_counted() {
+    let server = start(hello(), ServeSettings { max_connections_per_peer: 1, ..ServeSettings::default() });
+    let taken: Vec<_> = (0..1 + RESERVED_CONNECTIONS_PER_PEER).map(|_| server.pipes.dial(AT).unwrap()).collect();
+    until(|| server.stats.open() == taken.len()).await;
+    let mut more = server.pipes.dial(AT).unwrap();
+    assert_eq!(more.read(&mut [0; 8]).await.unwrap(), 0, "closed without a word");
+    assert_eq!(server.stats.refusals(), [("max_connections", 0, 0), ("max_connections_per_peer", 1, 0)]);
+    // Who is silent in the reserve leaves it soon.
+    let begun = Instant::now();
+    until(|| server.stats.reserved() == 0).await;
+    assert!(begun.elapsed() <= RESERVED_OPENING_TIMEOUT + Duration::from_millis(10), "{:?}", begun.elapsed());
+    assert_eq!(server.stats.open(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_requests_is_closed_in_order_and_one_with_a_stream_is_not() {
+    let (router, mut requests) = slow();
+    let idle_timeout = Duration::from_secs(100);
+    let server = start(router.merge(with_health_only()), ServeSettings { idle_timeout, ..ServeSettings::default() });
+    let mut idle = http2_client(server.pipes.dial(AT).unwrap()).await;
+    let mut busy = http2_client(server.pipes.dial(AT).unwrap()).await;
+    let answer = tokio::spawn(busy.send_request(request()));
+    let (go, _dropped) = requests.recv().await.unwrap();
+    for _ in 0..3 {
+        sleep(idle_timeout / 2).await;
+        idle.send_request(ask("/healthz")).await.unwrap();
+    }
+    let begun = Instant::now();
+    until(|| server.stats.open() == 1).await;
+    assert!(begun.elapsed().abs_diff(idle_timeout) < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(idle.is_closed());
+    assert_eq!(server.stats.closed_idle(), 1);
+    sleep(idle_timeout * 3).await;
+    assert_eq!(server.stats.open(), 1, "a request is under way");
+    go.send(()).unwrap();
+    answer.await.unwrap().unwrap();
     until(|| server.stats.open() == 0).await;
-    let mut third = http2_client(server.pipes.dial(AT).unwrap()).await;
-    third.send_request(request()).await.unwrap();
-    assert_eq!(server.stats.refused(), 1);
+}
+
+fn with_health_only() -> Router {
+    Router::new().route("/healthz", axum::routing::post(|| async { "alive" }))
 }
 
 /// A request that a slow handler has begun: lets it answer, and tells when it is dropped.
@@ -215,7 +298,7 @@ async fn an_http2_peer_that_vanished_is_noticed() {
     until(|| server.stats.open() > 0).await;
     let begun = Instant::now();
     until(|| server.stats.open() == 0).await;
-    let limit = HTTP2_KEEPALIVE_INTERVAL + HTTP2_KEEPALIVE_TIMEOUT + Duration::from_millis(200);
+    let limit = DEFAULT_KEEPALIVE_INTERVAL + DEFAULT_KEEPALIVE_TIMEOUT + Duration::from_millis(200);
     assert!(begun.elapsed() <= limit, "{:?}", begun.elapsed());
     drop(peer);
 }

@@ -6,5 +6,6 @@ mod control;
 mod original;
 mod port;
 mod push_stream;
+mod room;
 mod subscribe;
 mod support;

@@ -2,7 +2,7 @@
 
 use axum::routing::post;
 use rmom_net::serve::{
-    HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_KEEPALIVE_INTERVAL, HTTP2_KEEPALIVE_TIMEOUT, HTTP2_MAX_FRAME_BYTES,
+    DEFAULT_KEEPALIVE_INTERVAL, DEFAULT_KEEPALIVE_TIMEOUT, HTTP2_LARGEST_WINDOW_BYTES, HTTP2_MAX_FRAME_BYTES,
     HTTP2_MAX_HEADER_LIST_BYTES, HTTP2_MAX_STREAMS, HTTP2_STREAM_WINDOW_BYTES,
 };
 use rmom_proto::messages::message_stream_server::{MessageStreamServer, SERVICE_NAME};
@@ -49,13 +49,13 @@ async fn serve(at: &str, methods: Methods) -> Result<(), Error> {
     // Beside tonic, as rmom does, since tonic would encode each message for each subscriber.
     *routes.axum_router_mut() = router.route(&format!("/{SERVICE_NAME}/SubscribeToChannel"), post(deliver::serve));
     let server = Server::builder()
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES.1)
+        .initial_connection_window_size(HTTP2_LARGEST_WINDOW_BYTES)
         .max_concurrent_streams(HTTP2_MAX_STREAMS)
         .max_frame_size(HTTP2_MAX_FRAME_BYTES)
         .http2_max_header_list_size(HTTP2_MAX_HEADER_LIST_BYTES)
-        .http2_keepalive_interval(Some(HTTP2_KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(HTTP2_KEEPALIVE_TIMEOUT))
+        .http2_keepalive_interval(Some(DEFAULT_KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(DEFAULT_KEEPALIVE_TIMEOUT))
         .add_routes(routes.prepare());
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     server.serve_with_incoming(incoming).await.map_err(|error| cannot(&error))

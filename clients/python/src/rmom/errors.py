@@ -23,6 +23,7 @@ RETRYABLE_CODES = frozenset(
         "NO_BROKER",
         "SHUTTING_DOWN",
         "OVERLOADED",
+        "TOO_MANY_CONNECTIONS",
         "DEADLINE_EXCEEDED",
     }
 )

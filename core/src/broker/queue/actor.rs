@@ -17,7 +17,7 @@ use super::{
 use crate::{
     broker::{
         BrokerError, BrokerSettings, NewMessage, ProducerStamp, committer::Committer, count, lease::StoreClock,
-        producers::Producers, tail::Tail, validate,
+        producers::Producers, room::Share, tail::Tail, validate,
     },
     model::{BrokerId, Epoch, Incarnation, Offset, ProducerId, ProducerKey, QueueId, Sequence, StoreTime},
     ports::{AppendBatch, Appended, Entropy, QueueRecord, Store, StoreError},
@@ -148,6 +148,7 @@ impl Actor {
             tail: Tail::new(context.settings.queue_buffer_messages, context.settings.queue_buffer_bytes),
             view: tokio::sync::watch::Sender::new(view),
             counters: Counters::default(),
+            share: Share::new(context.settings.max_pending_bytes),
             depth: parking_lot::Mutex::new(Depth::default()),
             subscribers: parking_lot::Mutex::default(),
             orders: watch::Sender::default(),
@@ -328,7 +329,7 @@ impl Actor {
 
     /// Dedupes, validates and accepts a run.
     fn push(&self, log: &mut Log, in_flight: Option<&mut InFlight>, push: Push) {
-        let Push { producer, mut messages, permit, reply } = push;
+        let Push { producer, mut messages, held, reply } = push;
         mark!(ProducerOfBroker if producer.is_none());
         let (stamp, first) = producer.unwrap_or_else(|| {
             // Who names no producer gets one: this broker, with offsets for sequences. They are never used again, so
@@ -359,13 +360,13 @@ impl Actor {
         let through = first.plus(total - 1);
         let mut pushed = Pushed { key, through, offset: None, duplicates: verdict.duplicates };
         if fresh.is_empty() {
-            let waiter = Waiter { pushed, reply, _permit: permit };
+            let waiter = Waiter { pushed, reply, _held: held };
             return self.answer_duplicate(log, in_flight, waiter);
         }
         mark!(DuplicateInPart if verdict.duplicates > 0);
         pushed.offset = Some(accept(log, self.shared.id, key, first.plus(verdict.duplicates), fresh));
         log.producers.accept(key, through);
-        log.batches.wait(Waiter { pushed, reply, _permit: permit });
+        log.batches.wait(Waiter { pushed, reply, _held: held });
     }
 
     /// Nothing new in a run: it shares the outcome of what it repeats.

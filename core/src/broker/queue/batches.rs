@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 
 use super::{Pushed, recovery::Recovery};
 use crate::{
-    broker::{BrokerError, BrokerSettings, NewMessage},
+    broker::{BrokerError, BrokerSettings, Held, NewMessage},
     frame::{BatchBuilder, Encoded, Run, encoded_len},
     model::{MessageId, Offset, ProducerId, ProducerKey, Sequence, limits::MAX_BATCH_BYTES},
 };
@@ -16,7 +16,7 @@ pub(super) struct Waiter {
     pub(super) pushed: Pushed,
     pub(super) reply: oneshot::Sender<Result<Pushed, BrokerError>>,
     /// Released with the waiter.
-    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _held: Held,
 }
 
 /// A batch that fills up.
@@ -131,13 +131,13 @@ pub(super) fn answer(waiters: Vec<Waiter>, result: Result<(), &BrokerError>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use tokio::sync::Semaphore;
     use uuid::Uuid;
 
     use super::*;
-    use crate::{broker::Tuning, model::BrokerAddr};
+    use crate::{
+        broker::{Tuning, room::held_for_tests},
+        model::BrokerAddr,
+    };
 
     /// Batches of a queue that is empty, of at most 1,000 messages each.
     fn batches() -> Batches {
@@ -157,8 +157,7 @@ mod tests {
             batches.add(key(), sequence, MessageId::new(Uuid::nil()), &message);
         }
         let pushed = Pushed { key: key(), through: Sequence::ZERO, offset: None, duplicates: 0 };
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        batches.wait(Waiter { pushed, reply: oneshot::channel().0, _permit: permit });
+        batches.wait(Waiter { pushed, reply: oneshot::channel().0, _held: held_for_tests() });
     }
 
     /// Messages and waiters of each batch.

@@ -17,9 +17,9 @@ use std::{
 
 pub(super) use actor::{Actor, Context, STOP_GRACE};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{BrokerError, NewMessage, ProducerStamp, QueueCounters, QueuePhase, tail::Tail};
+use super::{BrokerError, Held, NewMessage, ProducerStamp, QueueCounters, QueuePhase, room::Share, tail::Tail};
 use crate::model::{ChannelId, Epoch, Offset, ProducerId, QueueId, QueueLabel, Sequence, StoreTime, Topic};
 
 /// Commands waiting for a queue's task. Senders wait when it is full.
@@ -30,8 +30,8 @@ pub(super) struct Push {
     /// None: the broker numbers the messages.
     pub(super) producer: Option<(ProducerStamp, Sequence)>,
     pub(super) messages: Vec<NewMessage>,
-    /// The bytes it takes of the broker's push buffer, until it is answered.
-    pub(super) permit: OwnedSemaphorePermit,
+    /// What it takes of the broker's room, until it is answered.
+    pub(super) held: Held,
     pub(super) reply: oneshot::Sender<Result<Pushed, BrokerError>>,
 }
 
@@ -146,6 +146,8 @@ pub(super) struct Shared {
     pub(super) tail: Tail,
     pub(super) view: watch::Sender<View>,
     pub(super) counters: Counters,
+    /// Of the room for pushes.
+    pub(super) share: Arc<Share>,
     pub(super) depth: Mutex<Depth>,
     pub(super) subscribers: Mutex<BTreeMap<u64, Arc<Subscriber>>>,
     pub(super) orders: watch::Sender<Orders>,

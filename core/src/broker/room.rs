@@ -1,0 +1,375 @@
+//! Room for pushes: the bytes of a push are counted before they are read from its connection, and until it is answered.
+//!
+//! A broker has room for `max_pending_bytes`, and a queue for a share of it, so that a queue that is stuck does not hold up
+//! the pushes to the others. Who reads pushes
+//!
+//! 1. takes a *turn*, which bounds how many beginnings of messages lie in memory while they wait,
+//! 2. reads the beginning, which tells the message's length,
+//! 3. takes so many bytes, and gives the turn back,
+//! 4. reads the rest, and hands the message over together with what it holds of the room.
+//!
+//! Turns are never needed in the middle of a message: what has begun can always be finished. A stream of pushes names its
+//! queue when it is opened, and waits for the queue's share before it reads. A single push names its queue somewhere inside:
+//! it waits for the share afterwards, with the broker's bytes in hand, and is refused when too many wait like that.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use super::{BrokerError, count};
+
+/// How long a push waits for room; then it is refused as overloaded, and nothing of it was stored.
+pub const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+/// One queue has this part of the broker's room, and once more for single pushes that wait for it.
+pub const QUEUE_SHARE: usize = 4;
+/// Beginnings of messages that may wait for room at once, over all queues. Each takes up to a frame of HTTP/2.
+pub const MAX_TURNS: usize = 256;
+/// As many of them may be for one queue.
+pub const MAX_TURNS_OF_QUEUE: usize = 8;
+/// Bytes that may wait for room although nobody took a turn for them: they came in one piece with the end of the message
+/// before.
+pub const MAX_AHEAD_BYTES: usize = 16 << 20;
+
+/// The room of a broker.
+#[derive(Debug)]
+pub(super) struct Room {
+    bytes: Bytes,
+    turns: Arc<Semaphore>,
+    ahead: Arc<Semaphore>,
+    waited: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// A queue's share of it.
+#[derive(Debug)]
+pub(super) struct Share {
+    bytes: Bytes,
+    /// What single pushes may hold of the broker's room while they wait for `bytes`.
+    waiting: Bytes,
+    turns: Arc<Semaphore>,
+}
+
+/// So many bytes.
+#[derive(Debug)]
+struct Bytes {
+    free: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl Bytes {
+    fn new(limit: usize) -> Self {
+        let limit = limit.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        Self { free: Arc::new(Semaphore::new(limit)), limit }
+    }
+
+    /// What is larger than all there is takes all of it: the size of a message has a limit of its own.
+    fn permits(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes.min(self.limit)).unwrap_or(u32::MAX)
+    }
+
+    fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.free.clone().try_acquire_many_owned(self.permits(bytes)).ok()
+    }
+
+    async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        self.free.clone().acquire_many_owned(self.permits(bytes)).await.ok()
+    }
+}
+
+impl Room {
+    pub(super) fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: Bytes::new(limit),
+            turns: Arc::new(Semaphore::new(MAX_TURNS)),
+            ahead: Arc::new(Semaphore::new(MAX_AHEAD_BYTES)),
+            waited: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    /// Bytes taken.
+    pub(super) fn used(&self) -> usize {
+        self.bytes.limit - self.bytes.free.available_permits().min(self.bytes.limit)
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.bytes.limit
+    }
+
+    /// Pushes that waited, and pushes that were refused because they would have waited too long, or with too many.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.waited.load(Relaxed), self.refused.load(Relaxed))
+    }
+
+    fn refuse(&self, what: &'static str, limit: usize) -> BrokerError {
+        mark!(PushRefusedForRoom);
+        count(&self.refused, 1);
+        BrokerError::Overloaded { what, limit }
+    }
+
+    /// Waits for something, but not for ever.
+    async fn within<T>(&self, limit: usize, wait: impl Future<Output = Option<T>>) -> Result<T, BrokerError> {
+        count(&self.waited, 1);
+        match timeout(ROOM_TIMEOUT, wait).await {
+            Ok(Some(taken)) => Ok(taken),
+            Ok(None) => Err(BrokerError::ShuttingDown),
+            Err(_) => Err(self.refuse("bytes of pushes that are not stored yet", limit)),
+        }
+    }
+}
+
+impl Share {
+    pub(super) fn new(room: usize) -> Arc<Self> {
+        let limit = room / QUEUE_SHARE;
+        Arc::new(Self {
+            bytes: Bytes::new(limit),
+            waiting: Bytes::new(limit),
+            turns: Arc::new(Semaphore::new(MAX_TURNS_OF_QUEUE)),
+        })
+    }
+}
+
+/// Where whoever reads pushes takes room: the broker's, and the queue's if it is known.
+#[derive(Clone, Debug)]
+pub struct PushRoom {
+    room: Arc<Room>,
+    share: Option<Arc<Share>>,
+}
+
+/// The right to read the beginning of a message. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Turn {
+    _all: OwnedSemaphorePermit,
+    _of_queue: Option<OwnedSemaphorePermit>,
+}
+
+/// What a push takes of the room. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    bytes: usize,
+    of_broker: OwnedSemaphorePermit,
+    of_queue: Option<OwnedSemaphorePermit>,
+}
+
+impl PushRoom {
+    pub(super) fn new(room: Arc<Room>, share: Option<Arc<Share>>) -> Self {
+        Self { room, share }
+    }
+
+    /// True once it counts for a queue too.
+    #[must_use]
+    pub fn knows_queue(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// A turn, if there is one now.
+    #[must_use]
+    pub fn try_turn(&self) -> Option<Turn> {
+        let of_queue = match &self.share {
+            Some(share) => Some(share.turns.clone().try_acquire_owned().ok()?),
+            None => None,
+        };
+        Some(Turn { _all: self.room.turns.clone().try_acquire_owned().ok()?, _of_queue: of_queue })
+    }
+
+    /// A turn, as soon as there is one.
+    ///
+    /// # Errors
+    /// [`BrokerError::Overloaded`] after [`ROOM_TIMEOUT`].
+    pub async fn turn(self) -> Result<Turn, BrokerError> {
+        let wait = async {
+            // The queue's first: who waits for it holds nothing that other queues need.
+            let of_queue = match &self.share {
+                Some(share) => Some(share.turns.clone().acquire_owned().await.ok()?),
+                None => None,
+            };
+            Some(Turn { _all: self.room.turns.clone().acquire_owned().await.ok()?, _of_queue: of_queue })
+        };
+        self.room.within(self.room.limit(), wait).await
+    }
+
+    /// The right to keep bytes that were read without a turn.
+    ///
+    /// # Errors
+    /// [`BrokerError::Overloaded`] if too many have it.
+    pub fn keep(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BrokerError> {
+        let permits = u32::try_from(bytes.min(MAX_AHEAD_BYTES)).unwrap_or(u32::MAX);
+        let refuse = |_| self.room.refuse("bytes that were read ahead of pushes", MAX_AHEAD_BYTES);
+        self.room.ahead.clone().try_acquire_many_owned(permits).map_err(refuse)
+    }
+
+    /// So many bytes, if there is room for them now.
+    #[must_use]
+    pub fn try_take(&self, bytes: usize) -> Option<Held> {
+        let of_queue = match &self.share {
+            Some(share) => Some(share.bytes.try_take(bytes)?),
+            None => None,
+        };
+        Some(Held { bytes, of_broker: self.room.bytes.try_take(bytes)?, of_queue })
+    }
+
+    /// So many bytes, as soon as there is room for them.
+    ///
+    /// # Errors
+    /// [`BrokerError::Overloaded`] after [`ROOM_TIMEOUT`].
+    pub async fn take(self, bytes: usize) -> Result<Held, BrokerError> {
+        mark!(PushWaitedForRoom if self.share.is_none(), else StreamWaitedForRoom);
+        let wait = async {
+            let of_queue = match &self.share {
+                Some(share) => Some(share.bytes.take(bytes).await?),
+                None => None,
+            };
+            Some(Held { bytes, of_broker: self.room.bytes.take(bytes).await?, of_queue })
+        };
+        let limit = self.share.as_ref().map_or(self.room.limit(), |share| share.bytes.limit);
+        self.room.within(limit, wait).await
+    }
+
+    /// So many bytes, for a message that is in memory already.
+    pub(super) async fn take_now_or_wait(self, bytes: usize) -> Result<Held, BrokerError> {
+        match self.try_take(bytes) {
+            Some(held) => Ok(held),
+            None => self.take(bytes).await,
+        }
+    }
+
+    /// What a message takes that was not counted when it was read: of the queue's share, which is known by now. Waits for it
+    /// with the broker's bytes in hand, as few pushes as possible do.
+    pub(super) async fn share(&self, held: &mut Held) -> Result<(), BrokerError> {
+        let Some(share) = self.share.as_ref().filter(|_| held.of_queue.is_none()) else { return Ok(()) };
+        held.of_queue = Some(match share.bytes.try_take(held.bytes) {
+            Some(taken) => taken,
+            None => {
+                let what = "bytes of pushes to this queue that are not stored yet";
+                let Some(_waiting) = share.waiting.try_take(held.bytes) else {
+                    return Err(self.room.refuse(what, share.bytes.limit));
+                };
+                mark!(PushWaitedForShare);
+                self.room.within(share.bytes.limit, share.bytes.take(held.bytes)).await?
+            }
+        });
+        Ok(())
+    }
+
+    /// Counts what a message takes in memory beyond what it took on the wire, as far as there is room: to wait for it with
+    /// bytes in hand could be to wait for each other. Without it tiny messages would count for much less than they take.
+    pub(super) fn grow(&self, held: &mut Held, bytes: usize) {
+        let more = bytes.saturating_sub(held.bytes);
+        if more == 0 {
+            return;
+        }
+        let Some(of_broker) = self.room.bytes.try_take(more) else { return };
+        if let (Some(share), Some(of_queue)) = (&self.share, &mut held.of_queue) {
+            let Some(taken) = share.bytes.try_take(more) else { return };
+            of_queue.merge(taken);
+        }
+        held.of_broker.merge(of_broker);
+        held.bytes = bytes;
+    }
+}
+
+#[cfg(test)]
+pub(super) fn held_for_tests() -> Held {
+    PushRoom::new(Room::new(1), None).try_take(1).expect("the room is empty")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const LIMIT: usize = 400;
+
+    /// A broker's room, and those of two queues.
+    fn rooms() -> [PushRoom; 3] {
+        let room = Room::new(LIMIT);
+        let of_queue = || PushRoom::new(room.clone(), Some(Share::new(LIMIT)));
+        [PushRoom::new(room.clone(), None), of_queue(), of_queue()]
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_has_its_share_and_the_others_go_on() {
+        let [_, stuck, other] = rooms();
+        let held = stuck.try_take(LIMIT / QUEUE_SHARE).expect("there is room");
+        assert!(stuck.try_take(1).is_none());
+        let begun = Instant::now();
+        let refused = stuck.clone().take(1).await.unwrap_err();
+        assert_eq!(begun.elapsed(), ROOM_TIMEOUT);
+        assert_eq!(
+            refused.to_string(),
+            "bytes of pushes that are not stored yet: the limit of 100 is reached; try again later"
+        );
+        assert!(other.try_take(100).is_some());
+        drop(held);
+        assert!(stuck.try_take(100).is_some());
+        assert_eq!(stuck.room.used(), 0);
+        assert_eq!(stuck.room.counts(), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn single_pushes_wait_for_the_share_in_small_numbers() {
+        let [unknown, stuck, other] = rooms();
+        let first = stuck.try_take(100).unwrap();
+        let mut waits = unknown.try_take(100).unwrap();
+        let mut waiting = Box::pin(stuck.share(&mut waits));
+        assert!((&mut waiting).now_or_never().is_none());
+        let mut refused = unknown.try_take(1).unwrap();
+        let error = stuck.share(&mut refused).await.unwrap_err();
+        assert!(matches!(error, BrokerError::Overloaded { limit: 100, .. }), "{error}");
+        drop(refused);
+        let mut goes_on = unknown.try_take(100).unwrap();
+        other.share(&mut goes_on).await.unwrap();
+        drop(first);
+        waiting.await.unwrap();
+        drop(waits);
+        drop(goes_on);
+        assert_eq!(unknown.room.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_of_a_stuck_queue_are_few() {
+        let [unknown, stuck, other] = rooms();
+        let turns: Vec<_> = (0..MAX_TURNS_OF_QUEUE).map(|_| stuck.try_turn().unwrap()).collect();
+        assert!(stuck.try_turn().is_none());
+        assert!(other.try_turn().is_some() && unknown.try_turn().is_some());
+        assert!(stuck.clone().turn().await.is_err(), "after a while");
+        drop(turns);
+        stuck.turn().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_larger_than_all_takes_all() {
+        let [unknown, of_queue, _] = rooms();
+        let held = unknown.try_take(LIMIT * 9).unwrap();
+        assert_eq!(unknown.room.used(), LIMIT);
+        drop(held);
+        let held = of_queue.try_take(LIMIT * 9).unwrap();
+        assert!(unknown.try_take(1).is_none());
+        drop(held);
+        assert_eq!(unknown.room.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_message_takes_beyond_the_wire_is_counted_while_there_is_room() {
+        let [_, queue, _] = rooms();
+        let mut held = queue.try_take(10).unwrap();
+        queue.grow(&mut held, 60);
+        assert_eq!(queue.room.used(), 60);
+        queue.grow(&mut held, 200);
+        assert_eq!(queue.room.used(), 60, "beyond the share it is not");
+        queue.grow(&mut held, 5);
+        drop(held);
+        assert_eq!(queue.room.used(), 0);
+    }
+}

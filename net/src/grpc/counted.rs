@@ -1,0 +1,312 @@
+//! Pushes are counted before they are read: the body of `PushToQueue` or `PushStream`, which takes room at its broker for each
+//! message before it lets the message's bytes through.
+//!
+//! A gRPC message begins with its length. While there is no room nothing more is read, so that HTTP/2's flow control holds
+//! the client. What was taken is handed to the method beside the decoded message, in the same order.
+
+use std::{
+    collections::VecDeque,
+    future::Future as _,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{body::Body, extract::Request, middleware::Next, response::Response};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+use rmom_core::{
+    broker::{BrokerError, Held, PushRoom, Turn},
+    model::Code,
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, Sleep, sleep},
+};
+use tonic::Status;
+
+use super::status::{status, to_status};
+use crate::serve::Peer;
+
+/// How long the rest of a message may take to arrive once room was taken for it.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes before each gRPC message: a flag, and its length.
+const PREFIX: usize = 5;
+
+/// What a request's body and the method that reads it share; an extension of the request.
+#[derive(Clone)]
+pub(super) struct Ledger(Arc<Mutex<Entries>>);
+
+struct Entries {
+    room: PushRoom,
+    /// One for each message that was let through and not taken yet.
+    held: VecDeque<Held>,
+}
+
+impl Ledger {
+    fn new(room: PushRoom) -> Self {
+        Self(Arc::new(Mutex::new(Entries { room, held: VecDeque::with_capacity(1) })))
+    }
+
+    /// From now on messages take room here.
+    pub(super) fn set_room(&self, room: PushRoom) {
+        self.0.lock().room = room;
+    }
+
+    fn knows_queue(&self) -> bool {
+        self.0.lock().room.knows_queue()
+    }
+
+    fn room(&self) -> PushRoom {
+        self.0.lock().room.clone()
+    }
+
+    /// What the next message holds.
+    pub(super) fn take(&self) -> Option<Held> {
+        self.0.lock().held.pop_front()
+    }
+}
+
+/// Counts the messages of a request's body.
+pub(super) async fn layer(room: PushRoom, largest: usize, request: Request, next: Next) -> Response {
+    let ledger = Ledger::new(room);
+    let waits = request.extensions().get::<Peer>().map(|peer| peer.waits.clone());
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(ledger.clone());
+    next.run(Request::from_parts(parts, Body::new(Counted::new(body, ledger, waits, largest)))).await
+}
+
+enum Granted {
+    Turn(Turn),
+    Room(Held),
+}
+
+/// See the module.
+struct Counted<B> {
+    inner: B,
+    ledger: Ledger,
+    /// Of the connection: requests that may wait before they are read.
+    waits: Option<Arc<Semaphore>>,
+    wait: Option<OwnedSemaphorePermit>,
+    /// Messages beyond it are let through without room: tonic refuses them as soon as it sees their length.
+    largest: usize,
+    /// The beginning of a message's prefix, if it came in pieces.
+    prefix: ([u8; PREFIX], usize),
+    /// Bytes of the current message that are still to be let through.
+    rest: usize,
+    /// The first message was let through; in a stream it names the queue.
+    began: bool,
+    /// Read, and not let through yet.
+    chunk: Bytes,
+    turn: Option<Turn>,
+    ahead: Option<OwnedSemaphorePermit>,
+    waiting: Option<BoxFuture<'static, Result<Granted, BrokerError>>>,
+    /// When the current message has to be here, once it was waited for.
+    deadline: Option<Pin<Box<Sleep>>>,
+    deadline_set: bool,
+}
+
+impl<B> Counted<B> {
+    fn new(inner: B, ledger: Ledger, waits: Option<Arc<Semaphore>>, largest: usize) -> Self {
+        Self {
+            inner,
+            ledger,
+            waits,
+            wait: None,
+            largest,
+            prefix: ([0; PREFIX], 0),
+            rest: 0,
+            began: false,
+            chunk: Bytes::new(),
+            turn: None,
+            ahead: None,
+            waiting: None,
+            deadline: None,
+            deadline_set: false,
+        }
+    }
+
+    /// Room for a message whose prefix is complete, if there is some; else it begins to wait.
+    fn admit_message(&mut self) -> Result<bool, BrokerError> {
+        let [_, length @ ..] = self.prefix.0;
+        let length = u32::from_be_bytes(length) as usize;
+        if length <= self.largest {
+            let mut entries = self.ledger.0.lock();
+            match entries.room.try_take(length) {
+                Some(held) => entries.held.push_back(held),
+                None => {
+                    let room = entries.room.clone();
+                    drop(entries);
+                    self.begin_to_wait()?;
+                    if self.turn.is_none() && self.ahead.is_none() {
+                        self.ahead = Some(room.keep(self.chunk.len())?);
+                    }
+                    self.waiting = Some(async move { room.take(length).await.map(Granted::Room) }.boxed());
+                    return Ok(false);
+                }
+            }
+        }
+        self.begin(length);
+        Ok(true)
+    }
+
+    /// Before it waits. While requests wait unread, what was sent of them fills the connection's window, which the others need;
+    /// so only some may.
+    fn begin_to_wait(&mut self) -> Result<(), BrokerError> {
+        if let (None, Some(waits)) = (&self.wait, &self.waits) {
+            let limit = waits.available_permits();
+            let refuse = |_| BrokerError::Overloaded { what: "pushes that wait for room on one connection", limit };
+            self.wait = Some(waits.clone().try_acquire_owned().map_err(refuse)?);
+        }
+        Ok(())
+    }
+
+    /// The message whose prefix was read may be let through, and what is left of the prefix.
+    fn begin(&mut self, length: usize) {
+        self.prefix.1 = 0;
+        self.wait = None;
+        self.rest += length;
+        self.deadline_set = false;
+    }
+
+    /// How much of the chunk may be let through now.
+    fn admit(&mut self) -> Result<usize, BrokerError> {
+        let mut through = 0;
+        loop {
+            let body = self.rest.min(self.chunk.len() - through);
+            self.rest -= body;
+            through += body;
+            if through == self.chunk.len() {
+                return Ok(through);
+            }
+            // The first message of a stream names the queue, so what follows waits until it was read.
+            if self.began && through > 0 && self.prefix.1 == 0 && !self.ledger.knows_queue() {
+                return Ok(through);
+            }
+            let (prefix, filled) = &mut self.prefix;
+            let take = (PREFIX - *filled).min(self.chunk.len() - through);
+            prefix[*filled..*filled + take].copy_from_slice(&self.chunk[through..through + take]);
+            *filled += take;
+            if *filled < PREFIX {
+                return Ok(through + take);
+            }
+            self.began = true;
+            self.rest = take;
+            if !self.admit_message()? {
+                // Whoever decodes makes room for a message as soon as its prefix is complete, so that comes later too.
+                return Ok(through);
+            }
+        }
+    }
+}
+
+impl<B> HttpBody for Counted<B>
+where
+    B: HttpBody<Data = Bytes, Error = axum::Error> + Unpin,
+{
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(waiting) = &mut this.waiting {
+                let granted = ready!(waiting.as_mut().poll(cx));
+                this.waiting = None;
+                match granted {
+                    Ok(Granted::Turn(turn)) => this.turn = Some(turn),
+                    Ok(Granted::Room(held)) => {
+                        let [_, length @ ..] = this.prefix.0;
+                        this.ledger.0.lock().held.push_back(held);
+                        this.begin(u32::from_be_bytes(length) as usize);
+                    }
+                    Err(error) => return Poll::Ready(Some(Err(failed(to_status(&error))))),
+                }
+            }
+            if !this.chunk.is_empty() {
+                let through = match this.admit() {
+                    Ok(through) => through,
+                    Err(error) => return Poll::Ready(Some(Err(failed(to_status(&error))))),
+                };
+                if through == this.chunk.len() {
+                    (this.turn, this.ahead) = (None, None);
+                } else if this.waiting.is_none() && this.turn.take().is_some() {
+                    // It waits for its queue, which may take as long as an activation.
+                    match this.ledger.room().keep(this.chunk.len() - through) {
+                        Ok(ahead) => this.ahead = Some(ahead),
+                        Err(error) => return Poll::Ready(Some(Err(failed(to_status(&error))))),
+                    }
+                }
+                if through > 0 {
+                    return Poll::Ready(Some(Ok(Frame::data(this.chunk.split_to(through)))));
+                }
+                continue;
+            }
+            let between = this.rest == 0;
+            if between && this.turn.is_none() {
+                let room = this.ledger.room();
+                match room.try_turn() {
+                    Some(turn) => this.turn = Some(turn),
+                    None => {
+                        if let Err(error) = this.begin_to_wait() {
+                            return Poll::Ready(Some(Err(failed(to_status(&error)))));
+                        }
+                        this.waiting = Some(async move { room.turn().await.map(Granted::Turn) }.boxed());
+                        continue;
+                    }
+                }
+            }
+            match Pin::new(&mut this.inner).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => this.chunk = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                Poll::Ready(end) => {
+                    this.turn = None;
+                    return Poll::Ready(end);
+                }
+                Poll::Pending => {
+                    // Nothing is held for a client that says nothing.
+                    (this.turn, this.wait) = (None, None);
+                    if between {
+                        return Poll::Pending;
+                    }
+                    ready!(this.poll_deadline(cx));
+                    let late = format!("the rest of a message did not come within {MESSAGE_TIMEOUT:?}");
+                    return Poll::Ready(Some(Err(failed(status(Code::DeadlineExceeded, late, Vec::new())))));
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.chunk.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+impl<B> Counted<B> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(MESSAGE_TIMEOUT)));
+        if !self.deadline_set {
+            self.deadline_set = true;
+            deadline.as_mut().reset(Instant::now() + MESSAGE_TIMEOUT);
+        }
+        deadline.as_mut().poll(cx)
+    }
+}
+
+/// tonic finds the status in what a body fails with.
+fn failed(status: Status) -> axum::Error {
+    axum::Error::new(status)
+}
