@@ -40,6 +40,7 @@ pub use api::{
     BrokerError, BrokerStatus, Header, NewMessage, OpenPush, OpenedProducer, ProducerStamp, PushReceipt, PushRequest,
     PushRun, QueueCounters, QueuePhase, QueueStatus, RunReceipt, SubscribeRequest,
 };
+pub use lookups::{CHANNEL_LOOKUP_TIMEOUT, CHANNELS_AT_ONCE, MAX_PEERS, PEER_SHARE};
 use parking_lot::RwLock;
 pub use push::PushSession;
 pub use room::{Held, MAX_AHEAD_BYTES, MAX_TURNS, MAX_TURNS_OF_QUEUE, PushRoom, QUEUE_SHARE, ROOM_TIMEOUT, Turn};
@@ -51,7 +52,7 @@ use tokio_util::sync::CancellationToken;
 use self::{
     host::{Host, RefreshReply, Registered},
     lease::{Lease, StoreClock},
-    lookups::Lookups,
+    lookups::{Caller, Lookups},
     queue::{Command, Context, Handle},
     room::Room,
     subscription::Opening,
@@ -59,7 +60,7 @@ use self::{
 use crate::{
     frame::encoded_len,
     model::{
-        ChannelId, Epoch, Offset, ProducerId, QueueId, QueueLabel, Start, Topic,
+        ChannelId, Epoch, Offset, Origin, ProducerId, QueueId, QueueLabel, Start, Topic,
         limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_TTL},
     },
     ports::{
@@ -72,6 +73,8 @@ use crate::{
 #[derive(Clone)]
 pub struct Broker {
     inner: Arc<Inner>,
+    /// On whose behalf this handle asks.
+    caller: Option<Origin>,
 }
 
 /// Why a broker ended.
@@ -168,7 +171,17 @@ impl Broker {
             entropy,
         });
         let task = tokio::spawn(Host::new(inner.clone(), refreshes).run());
-        (Self { inner }, task)
+        (Self { inner, caller: None }, task)
+    }
+
+    /// A handle for calls that came over a connection from this peer, whose look-ups count for its address.
+    #[must_use]
+    pub fn on_behalf_of(&self, peer: &str) -> Self {
+        Self { inner: self.inner.clone(), caller: Some(Origin::of(peer)) }
+    }
+
+    fn caller(&self) -> Caller<'_> {
+        self.caller.as_ref()
     }
 
     /// Creates a queue here.
@@ -211,7 +224,7 @@ impl Broker {
     /// [`BrokerError::NotHosted`] if it is assigned elsewhere, [`BrokerError::QueueNotFound`], and what the store says.
     pub async fn rebuild_queue(&self, label: &QueueLabel) -> Result<(), BrokerError> {
         self.refresh().await?;
-        self.inner.hosted(label).await?.served(self.inner.settings.activation_timeout).await?;
+        self.inner.hosted(label, self.caller()).await?.served(self.inner.settings.activation_timeout).await?;
         Ok(())
     }
 
@@ -222,7 +235,7 @@ impl Broker {
     pub async fn create_channel(&self, label: &QueueLabel, topic: Topic) -> Result<ChannelId, BrokerError> {
         let inner = &self.inner;
         inner.ready()?;
-        let handle = inner.hosted(label).await?;
+        let handle = inner.hosted(label, self.caller()).await?;
         let id = ChannelId::new(inner.entropy.uuid());
         let create = CreateChannel { id, queue: handle.shared.id, topic, start: Start::Earliest };
         inner.write(inner.store.create_channel(&create)).await?.map_err(|error| match error {
@@ -279,7 +292,7 @@ impl Broker {
     pub async fn describe(&self, label: &QueueLabel) -> Result<QueueDescription, BrokerError> {
         let inner = &self.inner;
         inner.ready()?;
-        let handle = inner.hosted(label).await?;
+        let handle = inner.hosted(label, self.caller()).await?;
         let epoch = handle.served(inner.settings.activation_timeout).await?;
         let status = handle.status(inner.clock.at_least());
         Ok(QueueDescription {
@@ -300,7 +313,7 @@ impl Broker {
     pub async fn open_producer(&self, label: &QueueLabel, producer: ProducerId) -> Result<OpenedProducer, BrokerError> {
         let inner = &self.inner;
         inner.ready()?;
-        let handle = inner.hosted(label).await?;
+        let handle = inner.hosted(label, self.caller()).await?;
         handle.served(inner.settings.activation_timeout).await?;
         let queue = handle.shared.id;
         let incarnation = inner
@@ -329,22 +342,21 @@ impl Broker {
         let limit = inner.settings.max_subscriptions;
         let overloaded = |_| BrokerError::Overloaded { what: "subscriptions of this broker", limit };
         let slot = inner.subscriptions.clone().try_acquire_owned().map_err(overloaded)?;
-        let looks = inner.channel_looks.load(SeqCst);
-        let channel = inner.channel(request.channel).await?;
+        let (channel, looks) = inner.channel(request.channel, self.caller()).await?;
         if let Some(position) = request.position
             && position.queue != channel.queue
         {
             return Err(BrokerError::QueueReplaced { queue: position.queue });
         }
-        let mut handle = inner.hosted_since(&channel.label, channel.queue).await?;
+        let mut handle = inner.hosted_since(&channel.label, channel.queue, self.caller()).await?;
         let mut epoch = handle.served(inner.settings.activation_timeout).await?;
         let beyond = |end, epoch| request.position.is_some_and(|p| p.offset > end || p.epoch > epoch);
         if beyond(handle.shared.tail.end(), epoch) {
             // Either the store went back, or the queue has another owner and this broker does not know yet.
             mark!(PositionAhead);
-            inner.lookups.take()?;
+            inner.lookups.take(self.caller())?;
             inner.refresh().await?;
-            handle = inner.hosted(&channel.label).await?;
+            handle = inner.hosted(&channel.label, self.caller()).await?;
             epoch = handle.served(inner.settings.activation_timeout).await?;
             // Nor does the assignment say when another process of this broker has claimed the queue.
             if beyond(handle.shared.tail.end(), epoch)
@@ -387,7 +399,7 @@ impl Broker {
         let subscription = Subscription::new(context, inner.lease.clone(), inner.reads.clone(), &handle, opening);
         if inner.channel_looks.load(SeqCst) != looks {
             // The channel may have been deleted since it was read, and the look for its subscriptions did not see this one.
-            inner.channel(request.channel).await?;
+            inner.channel(request.channel, self.caller()).await?;
         }
         Ok(subscription)
     }
@@ -466,11 +478,11 @@ impl Inner {
     }
 
     /// The queue, if it is hosted here. Before it refuses, it looks at the store.
-    async fn hosted(&self, label: &QueueLabel) -> Result<Handle, BrokerError> {
+    async fn hosted(&self, label: &QueueLabel, caller: Caller<'_>) -> Result<Handle, BrokerError> {
         if let Some(handle) = self.hosted_now(label) {
             return Ok(handle);
         }
-        self.lookups.take()?;
+        self.lookups.take(caller)?;
         let record = self.read(self.store.queue(label)).await?;
         mark!(LookupNotFound if record.is_none());
         let record: QueueRecord = record.ok_or_else(|| BrokerError::QueueNotFound(label.clone()))?;
@@ -490,22 +502,32 @@ impl Inner {
     }
 
     /// As [`Inner::hosted`]. If what is hosted here is older than `queue`, it was deleted, and this broker does not know yet.
-    async fn hosted_since(&self, label: &QueueLabel, queue: QueueId) -> Result<Handle, BrokerError> {
-        let handle = self.hosted(label).await?;
+    async fn hosted_since(
+        &self,
+        label: &QueueLabel,
+        queue: QueueId,
+        caller: Caller<'_>,
+    ) -> Result<Handle, BrokerError> {
+        let handle = self.hosted(label, caller).await?;
         if handle.shared.id >= queue {
             return Ok(handle);
         }
         mark!(HostedPredecessor);
-        self.lookups.take()?;
+        self.lookups.take(caller)?;
         self.refresh().await?;
-        self.hosted(label).await
+        self.hosted(label, caller).await
     }
 
-    /// A channel, from the store: it may have been deleted, or created by a manager, at any time.
-    async fn channel(&self, channel: ChannelId) -> Result<ChannelRecord, BrokerError> {
-        self.lookups.take()?;
+    /// A channel, and how many looks had begun before it was read; from the store: it may have been deleted, or created by a manager, at any time.
+    async fn channel(&self, channel: ChannelId, caller: Caller<'_>) -> Result<(ChannelRecord, u64), BrokerError> {
+        let turn = self.lookups.channel(caller).await?;
+        let looks = self.channel_looks.load(SeqCst);
         let found = self.read(self.store.channel(channel)).await?;
+        drop(turn);
+        if found.is_none() {
+            self.lookups.missed(caller);
+        }
         mark!(SubscribedToUnknownChannel if found.is_none());
-        found.ok_or(BrokerError::ChannelNotFound(channel))
+        Ok((found.ok_or(BrokerError::ChannelNotFound(channel))?, looks))
     }
 }

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::{
     Broker, BrokerError, Held, Inner, NewMessage, OpenPush, ProducerStamp, PushReceipt, PushRequest, PushRoom, PushRun,
     RunReceipt,
+    lookups::Caller,
     queue::{Command, Handle, Push, Pushed},
 };
 use crate::{
@@ -31,7 +32,7 @@ impl Broker {
     /// As [`Broker::push`].
     pub async fn push_held(&self, push: PushRequest, mut held: Held) -> Result<PushReceipt, BrokerError> {
         let inner = &self.inner;
-        let handle = inner.queue_named(&push.label, push.queue).await?;
+        let handle = inner.queue_named(&push.label, push.queue, self.caller()).await?;
         // Before the queue is waited for: else the pushes to one that is activated would fill the broker's room.
         inner.room_of(&handle).share(&mut held).await?;
         handle.served(inner.settings.activation_timeout).await?;
@@ -60,7 +61,7 @@ impl Broker {
     /// [`BrokerError::QueueNotFound`], [`BrokerError::QueueReplaced`], [`BrokerError::NotHosted`], and others that mean
     /// trying again.
     pub async fn open_push(&self, open: OpenPush) -> Result<PushSession, BrokerError> {
-        let handle = self.inner.queue_named(&open.label, open.queue).await?;
+        let handle = self.inner.queue_named(&open.label, open.queue, self.caller()).await?;
         handle.served(self.inner.settings.activation_timeout).await?;
         Ok(PushSession { inner: self.inner.clone(), handle, producer: open.producer })
     }
@@ -183,16 +184,21 @@ impl Inner {
     }
 
     /// The queue that a push means, served or not.
-    async fn queue_named(&self, label: &QueueLabel, queue: Option<QueueId>) -> Result<Handle, BrokerError> {
+    async fn queue_named(
+        &self,
+        label: &QueueLabel,
+        queue: Option<QueueId>,
+        caller: Caller<'_>,
+    ) -> Result<Handle, BrokerError> {
         self.ready()?;
         let handle = match queue {
-            Some(queue) => self.hosted_since(label, queue).await?,
-            None => self.hosted(label).await?,
+            Some(queue) => self.hosted_since(label, queue, caller).await?,
+            None => self.hosted(label, caller).await?,
         };
         if let Some(queue) = queue
             && queue != handle.shared.id
         {
-            self.lookups.take()?;
+            self.lookups.take(caller)?;
             return Err(match self.read(self.store.queue_by_id(queue)).await? {
                 Some(record) => BrokerError::NotHosted { assignee: record.assignee.map(|(_, addr)| addr) },
                 None => {

@@ -37,7 +37,8 @@ pub struct BrokerSettings {
     pub max_subscriptions: usize,
     /// Reads of the store on behalf of subscribers at once.
     pub max_store_reads: usize,
-    /// Looking up unknown queues and channels in the store: at most so many a second.
+    /// Looking up queues that are not hosted here, and channels that do not exist: at most so many a second, and a quarter of
+    /// them for one address.
     pub max_lookups_per_second: u32,
     /// What no operator has to know.
     pub tuning: Tuning,

@@ -12,9 +12,10 @@ use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use rmom_core::{
     broker::{
-        Broker, BrokerError, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun, SubscribeRequest, Subscription,
+        Broker, BrokerError, CHANNELS_AT_ONCE, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun,
+        SubscribeRequest, Subscription,
     },
-    model::{Epoch, Offset, Position, ProducerId, ProducerKey, QueueLabel, Sequence, Topic},
+    model::{ChannelId, Code, Coded, Epoch, Offset, Position, ProducerId, ProducerKey, QueueLabel, Sequence, Topic},
     ports::{AssignError, Catalog as _, Log as _, StoreError},
 };
 use rmom_proto::messages::Message;
@@ -605,6 +606,39 @@ async fn a_queue_that_is_stuck_does_not_hold_up_its_broker() {
     world.sleep(Duration::from_secs(30)).await;
     world.assign("q", 2).await.unwrap();
     tokio::time::timeout(Duration::from_secs(1), one.refresh()).await.expect("nothing waits for the queue").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_that_comes_back_is_let_in_and_who_asks_at_random_is_not() {
+    const CROWD: usize = 20_000;
+    let world = World::new();
+    let broker = world
+        .broker_with(1, |settings| {
+            settings.max_lookups_per_second = 100;
+            settings.max_subscriptions = 2 * CROWD;
+        })
+        .await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    world.store.channel_time(Duration::from_millis(1));
+    let request = |channel| SubscribeRequest { channel, position: None, peer: "10.0.0.1:1".into() };
+    let begun = tokio::time::Instant::now();
+    let crowd = broker.on_behalf_of("10.0.0.1:1");
+    let subscriptions = futures_util::future::join_all((0..CROWD).map(|_| crowd.subscribe(request(channel))));
+    let stranger = broker.on_behalf_of("10.0.0.2:1");
+    let strange = (0..1_000).map(|n| stranger.subscribe(request(ChannelId::new(Uuid::from_u128(n)))));
+    let (subscriptions, strange) = tokio::join!(subscriptions, futures_util::future::join_all(strange));
+    assert_eq!(subscriptions.into_iter().filter(Result::is_ok).count(), CROWD);
+    // So many at once, a millisecond each, to which a timer adds up to one.
+    let bound = Duration::from_millis(2 * (CROWD + 1_000) as u64 / CHANNELS_AT_ONCE as u64);
+    assert!(begun.elapsed() <= bound, "{:?}", begun.elapsed());
+    let refused =
+        |code| strange.iter().filter(|subscribed| subscribed.as_ref().err().map(Coded::code) == Some(code)).count();
+    let (unknown, overloaded) = (refused(Code::ChannelNotFound), refused(Code::Overloaded));
+    assert_eq!(unknown + overloaded, 1_000);
+    // Of one address a quarter a second, and what was under way already.
+    let most = 25 * (begun.elapsed().as_secs() as usize + 2) + CHANNELS_AT_ONCE;
+    assert!((1..=most).contains(&unknown), "{unknown}");
 }
 
 #[tokio::test(start_paused = true)]

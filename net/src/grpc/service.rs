@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::{counted::Ledger, parse, push_stream, status::to_status};
+use crate::serve::Peer;
 
 /// Most subscribers that a description lists: as many as fit what gRPC clients accept.
 const MAX_DESCRIBED_SUBSCRIBERS: usize = 10_000;
@@ -61,6 +62,14 @@ fn describe(queue: QueueDescription) -> DescribeQueueResponse {
     }
 }
 
+/// The broker, on behalf of whoever sent a request.
+fn asked<T>(broker: &Broker, request: &Request<T>) -> Broker {
+    match request.extensions().get::<Peer>() {
+        Some(peer) => broker.on_behalf_of(&peer.name),
+        None => broker.clone(),
+    }
+}
+
 #[async_trait]
 impl MessageStream for BrokerMethods {
     type SubscribeToChannelStream = tokio_stream::Empty<Result<Message, Status>>;
@@ -74,11 +83,12 @@ impl MessageStream for BrokerMethods {
     }
 
     async fn push_to_queue(&self, request: Request<Push>) -> Result<Response<PushOkResponse>, Status> {
+        let broker = asked(&self.broker, &request);
         let held = request.extensions().get::<Ledger>().and_then(Ledger::take);
         let push = parse::push(request.into_inner()).map_err(|error| refused(&error))?;
         let pushed = match held {
-            Some(held) => self.broker.push_held(push, held).await,
-            None => self.broker.push(push).await,
+            Some(held) => broker.push_held(push, held).await,
+            None => broker.push(push).await,
         };
         answer(pushed.map(|receipt| PushOkResponse {
             id: receipt.id.to_string(),
@@ -109,7 +119,7 @@ impl MessageStream for BrokerMethods {
         request: Request<RebuildQueueRequest>,
     ) -> Result<Response<RebuildQueueOkResponse>, Status> {
         let label = label(&request.get_ref().queue_label)?;
-        answer(self.broker.rebuild_queue(&label).await.map(|()| RebuildQueueOkResponse {}))
+        answer(asked(&self.broker, &request).rebuild_queue(&label).await.map(|()| RebuildQueueOkResponse {}))
     }
 
     async fn create_channel(
@@ -118,7 +128,7 @@ impl MessageStream for BrokerMethods {
     ) -> Result<Response<CreateChannelResponse>, Status> {
         let label = label(&request.get_ref().queue_label)?;
         let topic = Topic::parse(&request.get_ref().topic).map_err(|error| refused(&BrokerError::from(error)))?;
-        let created = self.broker.create_channel(&label, topic).await;
+        let created = asked(&self.broker, &request).create_channel(&label, topic).await;
         answer(created.map(|channel| CreateChannelResponse { channel_id: channel.to_string() }))
     }
 
@@ -143,7 +153,8 @@ impl MessageStream for BrokerMethods {
     ) -> Result<Response<Self::PushStreamStream>, Status> {
         // The headers go out before the first request came: some clients send nothing until they see them.
         let ledger = request.extensions().get::<Ledger>().cloned();
-        let acks = push_stream::serve(self.broker.clone(), request.into_inner(), ledger, self.shutdown.clone());
+        let acks =
+            push_stream::serve(asked(&self.broker, &request), request.into_inner(), ledger, self.shutdown.clone());
         Ok(Response::new(Box::pin(acks)))
     }
 
@@ -154,7 +165,7 @@ impl MessageStream for BrokerMethods {
         let label = label(&request.get_ref().queue_label)?;
         let producer = ProducerId::from_slice(&request.get_ref().producer_id)
             .map_err(|error| refused(&BrokerError::from(error)))?;
-        answer(self.broker.open_producer(&label, producer).await.map(|opened| OpenProducerResponse {
+        answer(asked(&self.broker, &request).open_producer(&label, producer).await.map(|opened| OpenProducerResponse {
             incarnation: opened.incarnation,
             last_sequence: opened.last_sequence.get(),
             queue_id: opened.queue.get(),
@@ -166,7 +177,7 @@ impl MessageStream for BrokerMethods {
         request: Request<DescribeQueueRequest>,
     ) -> Result<Response<DescribeQueueResponse>, Status> {
         let label = label(&request.get_ref().queue_label)?;
-        answer(self.broker.describe(&label).await.map(describe))
+        answer(asked(&self.broker, &request).describe(&label).await.map(describe))
     }
 
     async fn refresh(&self, _: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {

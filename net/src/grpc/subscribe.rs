@@ -53,7 +53,7 @@ pub(super) async fn handle(
     let open = async {
         let request = read_request(request.into_body()).await?;
         let request = parse::subscribe(&request, peer.to_string()).map_err(|error| to_status(&error))?;
-        broker.subscribe(request).await.map_err(|error| to_status(&error))
+        broker.on_behalf_of(&peer).subscribe(request).await.map_err(|error| to_status(&error))
     };
     let opened = timeout(MAX_UNARY_DEADLINE, open).await.unwrap_or_else(|_| {
         Err(status(Code::DeadlineExceeded, format!("not subscribed within {MAX_UNARY_DEADLINE:?}"), Vec::new()))
