@@ -38,7 +38,7 @@ pub(super) async fn watch_lease(inner: Arc<Inner>) -> BrokerExit {
                 }
             } => if inner.lease.run_out() {
                 tracing::error!("the lease ran out: the store does not answer, or this process was paused");
-                mark!(LeaseRanOutPushing if inner.pending.available_permits() < inner.settings.max_pending_bytes,
+                mark!(LeaseRanOutPushing if inner.room.used() > 0,
                     else LeaseRanOutIdle);
                 for handle in inner.queues.read().values() {
                     handle.shared.evict(&BrokerError::LeaseExpired);
