@@ -72,6 +72,7 @@ marks! {
     ActivationRetried: "activation: tried again, the store had failed",
     ActivatedWithMessages: "activation: the log held messages of an earlier epoch",
     ActivatedWhenTrimmedEmpty: "activation: the log was empty, and its offsets went on",
+    TurnAwaited: "activation or trim: waited for its turn, since others of the broker's queues had theirs",
     ActivatedAgain: "activation: again, the assignment had gone away and come back",
 
     // Appends.

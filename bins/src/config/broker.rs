@@ -54,6 +54,10 @@ pub struct BrokerConfig {
     pub producer_retention_secs: u64,
     /// Most subscriptions at once.
     pub max_subscriptions: usize,
+    /// Queues that are activated at once; the others wait for their turn.
+    pub max_activations: usize,
+    /// Queues of which expired messages are removed at once.
+    pub max_trims: usize,
     /// Reads of the store on behalf of subscribers at once.
     pub max_store_reads: usize,
     /// Look-ups of unknown queues and channels in the store, per second.
@@ -127,6 +131,8 @@ impl BrokerConfig {
                 retention_floor..=limits::MAX_TTL.as_secs(),
             ),
             max_subscriptions: root.number("max_subscriptions", 20_000, 1..=10_000_000),
+            max_activations: root.number("max_activations", 4, 1..=1_000),
+            max_trims: root.number("max_trims", 2, 1..=1_000),
             max_store_reads: root.number("max_store_reads", 4, 1..=1_000),
             max_lookups_per_second: root.number("max_lookups_per_second", 1_000, 1..=1_000_000),
             shutdown_timeout_secs: root.number("shutdown_timeout_secs", 10, 1..=600),
@@ -167,6 +173,8 @@ impl BrokerConfig {
             trim_interval: millis(self.trim_interval_millis),
             producer_retention: Duration::from_secs(self.producer_retention_secs),
             max_subscriptions: self.max_subscriptions,
+            max_activations: self.max_activations,
+            max_trims: self.max_trims,
             max_store_reads: self.max_store_reads,
             max_lookups_per_second: self.max_lookups_per_second,
             tuning: Tuning::default(),

@@ -22,6 +22,7 @@ use super::{
     keeping::{News, keep_lease, watch_lease},
     look::{Found, Look, Seen},
     queue::{Actor, Confirmed, Context, Handle, STOP_GRACE},
+    turns::Turns,
 };
 use crate::{
     model::{BrokerId, Incarnation, QueueId, limits::MAX_LOOKED_UP},
@@ -108,6 +109,8 @@ impl Host {
             broker,
             incarnation,
             fenced_appends: AtomicU64::new(0),
+            activations: Turns::new(self.inner.settings.max_activations),
+            trims: Turns::new(self.inner.settings.max_trims),
         });
         self.inner.registered.send_replace(Some(Registered { broker, context: context.clone() }));
         let (news, mut learnt) = watch::channel(News { generation, went_back: 0 });

@@ -23,6 +23,7 @@ mod subscription;
 mod tail;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod turns;
 
 use std::{
     collections::BTreeMap,

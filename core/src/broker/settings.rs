@@ -35,6 +35,11 @@ pub struct BrokerSettings {
     pub producer_retention: Duration,
     /// Most subscriptions at once.
     pub max_subscriptions: usize,
+    /// Queues that are activated at once, or claimed again after an append of unknown outcome; the others wait for their turn.
+    /// Below the connections that the store has, so that the rest goes on.
+    pub max_activations: usize,
+    /// Queues of which expired messages are removed at once.
+    pub max_trims: usize,
     /// Reads of the store on behalf of subscribers at once.
     pub max_store_reads: usize,
     /// Looking up queues that are not hosted here, and channels that do not exist: at most so many a second, and a quarter of
@@ -97,6 +102,8 @@ impl BrokerSettings {
             trim_interval: Duration::from_secs(1),
             producer_retention: Duration::from_secs(3600),
             max_subscriptions: 20_000,
+            max_activations: 4,
+            max_trims: 2,
             max_store_reads: 4,
             max_lookups_per_second: 1_000,
             tuning: Tuning::default(),

@@ -52,10 +52,40 @@ pub(super) struct Faulty {
     trim_time: Mutex<Duration>,
     channel_time: Mutex<Duration>,
     look_time: Mutex<Duration>,
+    /// Claims and trims under way, and the most there were.
+    claiming: Crowd,
+    trimming: Crowd,
     asked_for_channels: Mutex<Vec<ChannelId>>,
     asked_for_queues: Mutex<Vec<Vec<QueueId>>>,
     lose_renewal: AtomicBool,
     landed_late: Arc<AtomicU64>,
+}
+
+/// How many do something, and how many did at most.
+#[derive(Default)]
+struct Crowd(Mutex<(usize, usize)>);
+
+impl Crowd {
+    fn enter(&self) -> Member<'_> {
+        let mut crowd = self.0.lock();
+        crowd.0 += 1;
+        crowd.1 = crowd.1.max(crowd.0);
+        Member(self)
+    }
+
+    fn take_most(&self) -> usize {
+        let mut crowd = self.0.lock();
+        let now = crowd.0;
+        std::mem::replace(&mut crowd.1, now)
+    }
+}
+
+struct Member<'a>(&'a Crowd);
+
+impl Drop for Member<'_> {
+    fn drop(&mut self) {
+        self.0.0.lock().0 -= 1;
+    }
 }
 
 impl Faulty {
@@ -74,6 +104,8 @@ impl Faulty {
             trim_time: Mutex::default(),
             channel_time: Mutex::default(),
             look_time: Mutex::default(),
+            claiming: Crowd::default(),
+            trimming: Crowd::default(),
             asked_for_channels: Mutex::default(),
             asked_for_queues: Mutex::default(),
             lose_renewal: AtomicBool::new(false),
@@ -106,6 +138,11 @@ impl Faulty {
     /// The next renewal of a lease gets no answer.
     pub(super) fn lose_renewal(&self) {
         self.lose_renewal.store(true, SeqCst);
+    }
+
+    /// The most claims that were under way at once since this was last asked, and the most trims.
+    pub(super) fn most_at_once(&self) -> (usize, usize) {
+        (self.claiming.take_most(), self.trimming.take_most())
     }
 
     /// How long a look at what is assigned takes from now on.
@@ -260,6 +297,7 @@ pass! {
         if self.claims_fail.load(SeqCst) {
             return Err(StoreError::Unavailable("claims are to fail".into()).into());
         }
+        let _claiming = self.claiming.enter();
         let time = *self.claim_time.lock();
         tokio::time::sleep(time).await;
         self.store().await?.claim(claim).await
@@ -274,6 +312,7 @@ pass! {
     }
 
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {
+        let _trimming = self.trimming.enter();
         let store = self.store().await?;
         let time = *self.trim_time.lock();
         tokio::time::sleep(time).await;

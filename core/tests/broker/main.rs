@@ -4,6 +4,7 @@ mod clocks;
 mod faults;
 mod looks;
 mod returns;
+mod turns;
 mod world;
 
 use std::time::Duration;

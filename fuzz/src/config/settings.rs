@@ -22,7 +22,7 @@ pub(super) type Setting = (&'static str, Takes);
 
 const HUGE: u64 = u64::MAX;
 
-const BROKER: [Setting; 24] = [
+const BROKER: [Setting; 26] = [
     ("port", Number(0, 65_535)),
     ("external_port", Number(0, 65_535)),
     ("queue_buffer_size", Number(1, 100_000_000)),
@@ -37,6 +37,8 @@ const BROKER: [Setting; 24] = [
     ("trim_interval_millis", Number(10, 3_600_000)),
     ("producer_retention_secs", Number(600, 100 * 365 * 24 * 3_600)),
     ("max_subscriptions", Number(1, 10_000_000)),
+    ("max_activations", Number(1, 1_000)),
+    ("max_trims", Number(1, 1_000)),
     ("max_store_reads", Number(1, 1_000)),
     ("max_lookups_per_second", Number(1, 1_000_000)),
     ("shutdown_timeout_secs", Number(1, 600)),

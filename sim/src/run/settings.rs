@@ -43,6 +43,9 @@ pub(super) fn broker(topology: &Topology) -> BrokerSettings {
         recovery_timeout: Duration::from_secs(6),
         activation_timeout: Duration::from_secs(3),
         trim_interval: Duration::from_millis(500),
+        // Fewer than there are queues.
+        max_activations: 2,
+        max_trims: 1,
         ..BrokerSettings::new(BrokerAddr { host: String::new(), port: 1 })
     }
 }

@@ -50,7 +50,7 @@ impl Actor {
         // What goes on failing is said once.
         let mut failing = false;
         loop {
-            match self.try_activate(claim).await {
+            match self.activate_in_turn(claim).await {
                 Ok(log) => return Ok(log),
                 Err(Failure::Refused(refusal)) => return Err(refusal),
                 Err(Failure::Store(error)) => {
@@ -68,6 +68,14 @@ impl Actor {
                 }
             }
         }
+    }
+
+    async fn activate_in_turn(&mut self, claim: ClaimId) -> Result<Log, Failure> {
+        let (context, shared) = (self.context.clone(), self.shared.clone());
+        let turn = context.activations.take(shared.asked_for.notified()).await;
+        let activated = self.try_activate(claim).await;
+        drop(turn);
+        activated
     }
 
     async fn try_activate(&mut self, claim: ClaimId) -> Result<Log, Failure> {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
     COMMANDS, Command, Confirmed, Counters, Depth, Handle, Orders, Phase, Push, Pushed, Shared, View,
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     broker::{
         BrokerError, BrokerSettings, NewMessage, ProducerStamp, committer::Committer, count, lease::StoreClock,
-        producers::Producers, room::Share, tail::Tail, validate,
+        producers::Producers, room::Share, tail::Tail, turns::Turns, validate,
     },
     model::{BrokerId, Epoch, Incarnation, Offset, ProducerId, ProducerKey, QueueId, Sequence, StoreTime},
     ports::{AppendBatch, Appended, Entropy, QueueRecord, Store, StoreError},
@@ -34,6 +34,10 @@ pub(in crate::broker) struct Context {
     pub(in crate::broker) incarnation: Incarnation,
     /// Appends that found a later epoch, of all queues.
     pub(in crate::broker) fenced_appends: AtomicU64,
+    /// Recoveries first, since pushers wait for them; of the others those whose queue somebody asked for.
+    pub(in crate::broker) activations: Turns,
+    /// Those first for which the opening of a producer waits.
+    pub(in crate::broker) trims: Turns,
 }
 
 impl Context {
@@ -152,6 +156,7 @@ impl Actor {
             depth: parking_lot::Mutex::new(Depth::default()),
             subscribers: parking_lot::Mutex::default(),
             orders: watch::Sender::default(),
+            asked_for: Notify::new(),
             confirmed,
         });
         let orders = shared.orders.subscribe();

@@ -17,7 +17,7 @@ use std::{
 
 pub(super) use actor::{Actor, Context, STOP_GRACE};
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{BrokerError, Held, NewMessage, ProducerStamp, QueueCounters, QueuePhase, room::Share, tail::Tail};
 use crate::model::{ChannelId, Epoch, Offset, ProducerId, QueueId, QueueLabel, Sequence, StoreTime, Topic};
@@ -151,6 +151,8 @@ pub(super) struct Shared {
     pub(super) depth: Mutex<Depth>,
     pub(super) subscribers: Mutex<BTreeMap<u64, Arc<Subscriber>>>,
     pub(super) orders: watch::Sender<Orders>,
+    /// Somebody waits until the queue is served: it is activated before those for which nobody does.
+    pub(super) asked_for: Notify,
     /// Shared by all tasks that this process ever ran for the queue.
     pub(super) confirmed: Confirmed,
 }
@@ -196,7 +198,10 @@ impl Handle {
     /// Why it ended or was halted; `Overloaded`-like unavailability after `timeout`.
     pub(super) async fn served(&self, timeout: Duration) -> Result<Epoch, BrokerError> {
         let mut view = self.shared.view.subscribe();
-        mark!(ActivationAwaited if matches!(view.borrow().phase, Phase::Activating));
+        if matches!(view.borrow().phase, Phase::Activating) {
+            mark!(ActivationAwaited);
+            self.shared.asked_for.notify_one();
+        }
         let wait = view.wait_for(|view| !matches!(view.phase, Phase::Activating));
         match tokio::time::timeout(timeout, wait).await {
             Ok(Ok(view)) => match &view.phase {

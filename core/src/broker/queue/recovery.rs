@@ -116,6 +116,7 @@ impl Actor {
         sealed: &Sealed,
         sent_under: Epoch,
     ) -> Result<(LogTail, Fate), Failure> {
+        let _turn = self.context.activations.take_first().await;
         let epoch = self.claim(claim).await?;
         // The next one, or this attempt's once more.
         if epoch > log.epoch.next() {

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     Shared,
@@ -22,6 +22,8 @@ pub(super) struct Trimming {
     running: Option<(Call, Offset, Instant)>,
     /// After a failure, not even openings make it try again earlier.
     not_before: Instant,
+    /// Has a call that waits for its turn come before those for which nobody waits.
+    hurry: Arc<Notify>,
 }
 
 impl Trimming {
@@ -30,7 +32,7 @@ impl Trimming {
         let interval = u64::try_from(context.settings.trim_interval.as_millis()).unwrap_or(u64::MAX);
         let jitter = std::time::Duration::from_millis(context.entropy.below(interval));
         let now = Instant::now();
-        Self { next: now + jitter, running: None, not_before: now }
+        Self { next: now + jitter, running: None, not_before: now, hurry: Arc::default() }
     }
 
     /// Abandons a call under way, whose connection goes with it: the claim that follows must not wait for a call that
@@ -67,8 +69,11 @@ impl Trimming {
             tokio::time::sleep_until(self.due(context, log)).await;
             self.next = Instant::now() + context.settings.trim_interval;
             let asked_at = Instant::now();
-            let (call, through) = start(context, shared, log);
+            let (call, through) = start(context, shared, log, self.hurry.clone());
             self.running = Some((call, through, asked_at));
+        }
+        if log.openings.iter().any(|opening| opening.proof == Proof::Missing) {
+            self.hurry.notify_one();
         }
         let (call, through, asked_at) = self.running.as_mut().expect("it runs, or was just started");
         let (result, through, asked_at) = (call.as_mut().await, *through, *asked_at);
@@ -108,8 +113,10 @@ impl Trimming {
     }
 }
 
-fn start(context: &Arc<Context>, shared: &Shared, log: &mut Log) -> (Call, Offset) {
+fn start(context: &Arc<Context>, shared: &Shared, log: &mut Log, hurry: Arc<Notify>) -> (Call, Offset) {
     log.batches_since_snapshot = 0;
+    // Somebody waits for what is not proved yet.
+    let first = log.openings.iter().any(|opening| opening.proof == Proof::Missing);
     log.prove(Proof::Missing, Proof::Asked);
     // From here on it speaks of what is appended beside the call; the answer speaks of the rest.
     log.next_expiry = StoreTime::NEVER;
@@ -120,6 +127,7 @@ fn start(context: &Arc<Context>, shared: &Shared, log: &mut Log) -> (Call, Offse
     let trim = Trim { queue: shared.id, epoch: log.epoch, producers, through, limit };
     let context = context.clone();
     let call = Box::pin(async move {
+        let _turn = if first { context.trims.take_first().await } else { context.trims.take(hurry.notified()).await };
         let timeout = context.settings.store_timeout;
         tokio::time::timeout(timeout, context.store.trim(&trim))
             .await

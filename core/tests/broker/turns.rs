@@ -1,0 +1,87 @@
+//! Many queues at once: they take turns at the store.
+
+use std::time::Duration;
+
+use rmom_core::{
+    broker::{Broker, NewMessage, PushRequest, QueuePhase},
+    model::ProducerId,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{label, message, world::World};
+
+fn named(n: usize) -> String {
+    format!("q{n}")
+}
+
+/// So many queues of broker 1, which dies.
+async fn left_behind(world: &World, queues: usize) {
+    let (broker, task) = world.spawn(1, |_| {});
+    while broker.heartbeat().is_err() {
+        world.settle().await;
+    }
+    for n in 0..queues {
+        broker.create_queue(&label(&named(n))).await.unwrap();
+    }
+    task.abort();
+    world.settle().await;
+    world.store.most_at_once();
+}
+
+fn served(broker: &Broker) -> usize {
+    broker.status().queues.iter().filter(|queue| queue.phase == QueuePhase::Serving).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn queues_that_are_taken_back_are_activated_a_few_at_a_time() {
+    let world = World::new();
+    left_behind(&world, 40).await;
+    world.store.claim_time(Duration::from_millis(500));
+    let broker = world.broker_with(1, |settings| settings.max_activations = 3).await;
+    let began = Instant::now();
+    while served(&broker) < 40 {
+        world.sleep(Duration::from_millis(100)).await;
+        broker.heartbeat().expect("taking queues back looks like death");
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+    assert_eq!(world.store.most_at_once().0, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_somebody_asks_for_is_activated_before_the_others() {
+    let world = World::new();
+    left_behind(&world, 40).await;
+    world.store.claim_time(Duration::from_millis(500));
+    let broker = world.broker_with(1, |settings| settings.max_activations = 1).await;
+    world.sleep(Duration::from_millis(100)).await;
+    let began = Instant::now();
+    let push = PushRequest { label: label(&named(39)), queue: None, producer: None, message: message("1") };
+    broker.push(push).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(2), "it was served after {:?}", began.elapsed());
+    assert!(served(&broker) < 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trims_take_turns_and_who_opens_a_producer_does_not_wait_for_all() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.max_trims = 2).await;
+    for n in 0..60 {
+        broker.create_queue(&label(&named(n))).await.unwrap();
+        let message = NewMessage { ttl: Some(Duration::from_secs(5)), ..message("1") };
+        broker.push(PushRequest { label: label(&named(n)), queue: None, producer: None, message }).await.unwrap();
+    }
+    world.store.trim_time(Duration::from_millis(400));
+    world.store.most_at_once();
+    // All have something to remove, which takes twelve seconds together.
+    world.sleep(Duration::from_secs(7)).await;
+    let began = Instant::now();
+    let producer = ProducerId::new(Uuid::from_u128(5));
+    broker.open_producer(&label(&named(59)), producer).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3), "it was opened after {:?}", began.elapsed());
+    world.sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.store.most_at_once().1, 2);
+    for n in 0..60 {
+        assert_eq!(world.log(&named(n)).await, []);
+    }
+}
