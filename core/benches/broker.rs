@@ -12,6 +12,7 @@ use rmom_core::{
     frame::Run,
     manager::testing::{SeededEntropy, addr},
     model::{ChannelId, Offset, ProducerId, ProducerKey, QueueLabel, Sequence, StoreTime, Topic},
+    ports::NeverSuspended,
     store::{
         MemoryStore,
         conformance::{ManualClock, START},
@@ -48,7 +49,7 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("it can be built");
         let broker = runtime.block_on(async {
             let store = MemoryStore::new(Arc::new(ManualClock::new(START)));
-            let (broker, _) = Broker::spawn(settings, store, Arc::new(SeededEntropy::new(1)));
+            let (broker, _) = Broker::spawn(settings, store, Arc::new(SeededEntropy::new(1)), Arc::new(NeverSuspended));
             while broker.heartbeat().is_err() {
                 tokio::task::yield_now().await;
             }

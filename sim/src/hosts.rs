@@ -7,7 +7,7 @@ use rmom_core::{
     broker::{Broker, BrokerExit, BrokerSettings},
     manager::{Manager, ManagerSettings},
     model::BrokerAddr,
-    ports::{Entropy, Transport as _},
+    ports::{Entropy, Transport as _, Uptime},
 };
 use rmom_net::{
     grpc::{BrokerService, GrpcControl, broker_router},
@@ -80,6 +80,16 @@ impl Exits {
     }
 }
 
+/// Simulated time, which goes on whatever a host's own clocks do.
+#[derive(Debug)]
+struct SimUptime;
+
+impl Uptime for SimUptime {
+    fn uptime(&self) -> Duration {
+        crate::system::elapsed()
+    }
+}
+
 /// A broker, from its start until its host crashes. `host` is where it runs.
 pub(crate) async fn run_broker(
     host: String,
@@ -90,7 +100,7 @@ pub(crate) async fn run_broker(
 ) -> turmoil::Result {
     let store = Arc::new(RemoteStore::new(database, settings.addr.host.clone()));
     let max_message_bytes = settings.max_message_bytes;
-    let (broker, core) = Broker::spawn(settings, store, entropy);
+    let (broker, core) = Broker::spawn(settings, store, entropy, Arc::new(SimUptime));
     let core = async move {
         let exit = core.await;
         if exit.as_ref().is_ok_and(|exit| *exit == BrokerExit::Replaced) {

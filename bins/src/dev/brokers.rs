@@ -7,7 +7,7 @@ use rmom_core::{
     model::BrokerAddr,
     ports::{Listener, Store, Transport as _},
 };
-use rmom_net::{entropy::OsEntropy, serve::ServeStats, transport::Tcp};
+use rmom_net::{clock::SystemUptime, entropy::OsEntropy, serve::ServeStats, transport::Tcp};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{DevError, STOP_DEADLINE, bare, reachable};
@@ -100,7 +100,8 @@ impl Keeper {
     fn run(&self, listener: Box<dyn Listener>) -> Running {
         let settings = BrokerSettings::new(self.addr.clone());
         let max_message_bytes = settings.max_message_bytes;
-        let (broker, core) = Broker::spawn(settings, Arc::clone(&self.store), Arc::new(OsEntropy));
+        let (broker, core) =
+            Broker::spawn(settings, Arc::clone(&self.store), Arc::new(OsEntropy), Arc::new(SystemUptime));
         let stats = Arc::new(ServeStats::default());
         let mut node = Node::serve(listener, serve_settings(STOP_DEADLINE), Arc::clone(&stats), |stop| {
             routers::broker(&broker, max_message_bytes, stats, stop)

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rmom_core::broker::{Broker, BrokerExit};
-use rmom_net::{entropy::OsEntropy, serve::ServeStats};
+use rmom_net::{clock::SystemUptime, entropy::OsEntropy, serve::ServeStats};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -49,7 +49,7 @@ async fn start_and_run(config: BrokerConfig) -> Result<Exit, StartError> {
         }
         store = store::open(&config.database, Duration::from_millis(config.store_timeout_millis), &ready, &stats) => store?,
     };
-    let (broker, core) = Broker::spawn(settings, store, Arc::new(OsEntropy));
+    let (broker, core) = Broker::spawn(settings, store, Arc::new(OsEntropy), Arc::new(SystemUptime));
     node.set_core(core);
     ready.serve(routers::broker(&broker, config.max_message_bytes, stats, node.stop_token()));
     tracing::info!(listening = %local, external = %addr, "{PROGRAM} runs");

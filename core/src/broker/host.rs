@@ -184,11 +184,11 @@ impl Host {
         let settings = &self.inner.settings;
         let mut register = Register { addr: settings.addr.clone(), incarnation, replaces: None, lease: settings.lease };
         loop {
-            let asked_at = Instant::now();
+            let asked_at = self.inner.moments.now();
             let attempt = self.inner.store.register_broker(&register);
             let error = match tokio::time::timeout(settings.store_timeout, attempt).await {
                 Ok(Ok(registration)) => {
-                    self.inner.clock.read(asked_at, registration.store_time);
+                    self.inner.clock.read(asked_at.at, registration.store_time);
                     self.inner.lease.renewed(asked_at, settings.lease);
                     tracing::info!(broker = %registration.broker, addr = %settings.addr, %incarnation, "registered");
                     return (registration.broker, registration.generation);

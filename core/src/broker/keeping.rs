@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 use super::{BrokerError, BrokerExit, Inner, count};
 use crate::{
@@ -33,7 +33,7 @@ pub(super) async fn watch_lease(inner: Arc<Inner>) -> BrokerExit {
             Ok(()) = lease.changed() => {}
             () = async {
                 match until {
-                    Some(until) => tokio::time::sleep_until(until).await,
+                    Some(granted) => tokio::time::sleep_until(granted.until()).await,
                     None => pending().await,
                 }
             } => if inner.lease.run_out() {
@@ -66,7 +66,7 @@ pub(super) async fn keep_lease(
     let mut failing = false;
     loop {
         tokio::time::sleep(wait).await;
-        let asked_at = Instant::now();
+        let asked_at = inner.moments.now();
         let attempt = inner.store.renew_broker(broker, incarnation, lease);
         let error = match tokio::time::timeout(timeout, attempt).await {
             Ok(Ok(renewal)) => {
@@ -76,7 +76,7 @@ pub(super) async fn keep_lease(
                 }
                 mark!(LeaseCameBackUnchanged if lapsed && renewal.generation == generation);
                 mark!(LeaseCameBackChanged if lapsed && renewal.generation != generation);
-                inner.clock.read(asked_at, renewal.store_time);
+                inner.clock.read(asked_at.at, renewal.store_time);
                 inner.lease.renewed(asked_at, lease);
                 inner.draining.store(renewal.draining, Relaxed);
                 let went_back = renewal.renewals <= renewals || renewal.generation < generation;

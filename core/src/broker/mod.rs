@@ -14,6 +14,7 @@ mod keeping;
 mod lease;
 mod look;
 mod lookups;
+mod moments;
 mod producers;
 mod push;
 mod queue;
@@ -54,6 +55,7 @@ use self::{
     host::{Host, RefreshReply, Registered},
     lease::{Lease, StoreClock},
     lookups::{Caller, Lookups},
+    moments::Moments,
     queue::{Command, Context, Handle},
     room::Room,
     subscription::Opening,
@@ -66,7 +68,7 @@ use crate::{
     },
     ports::{
         ChannelRecord, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Entropy, QueueDescription,
-        QueueRecord, Store, StoreError,
+        QueueRecord, Store, StoreError, Uptime,
     },
 };
 
@@ -92,6 +94,7 @@ struct Inner {
     settings: BrokerSettings,
     store: Arc<dyn Store>,
     entropy: Arc<dyn Entropy>,
+    moments: Moments,
     clock: Arc<StoreClock>,
     lease: Arc<Lease>,
     /// The queues hosted here, or about to be.
@@ -149,11 +152,14 @@ impl Broker {
         settings: BrokerSettings,
         store: Arc<dyn Store>,
         entropy: Arc<dyn Entropy>,
+        uptime: Arc<dyn Uptime>,
     ) -> (Self, tokio::task::JoinHandle<BrokerExit>) {
         let (refresh, refreshes) = mpsc::channel(host::REFRESHES);
+        let moments = Moments::new(uptime);
         let inner = Arc::new(Inner {
-            clock: Arc::default(),
-            lease: Arc::default(),
+            clock: Arc::new(StoreClock::new(moments.clone())),
+            lease: Arc::new(Lease::new(moments.clone())),
+            moments,
             queues: RwLock::default(),
             registered: watch::Sender::new(None),
             refresh,

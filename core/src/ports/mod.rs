@@ -24,7 +24,7 @@ pub use log::{
     AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogStats, LogTail, StoredBatch,
     Trim, Trimmed,
 };
-pub use world::{BoxIo, Clock, Entropy, Io, Listener, Transport};
+pub use world::{BoxIo, Clock, Entropy, Io, Listener, NeverSuspended, Transport, Uptime};
 
 /// Both halves of the store, as a broker or manager holds them.
 pub trait Store: Catalog + Log {}

@@ -1,6 +1,6 @@
 //! The rest of the world: byte streams, wall time and chance.
 
-use std::{fmt, io};
+use std::{fmt, io, time::Duration};
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -40,6 +40,22 @@ pub trait Listener: Send + 'static {
 pub trait Clock: Send + Sync + fmt::Debug + 'static {
     /// Now.
     fn now(&self) -> StoreTime;
+}
+
+/// Time that goes on while the machine is suspended, as tokio's clock does not.
+pub trait Uptime: Send + Sync + fmt::Debug + 'static {
+    /// How long the machine has been on. Only differences count.
+    fn uptime(&self) -> Duration;
+}
+
+/// Of a machine that is never suspended, as those in tests are not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NeverSuspended;
+
+impl Uptime for NeverSuspended {
+    fn uptime(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Chance: ids, jitter, random choice.

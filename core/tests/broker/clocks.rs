@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
-    broker::{NewMessage, PushRequest},
+    broker::{BrokerError, NewMessage, PushRequest},
     model::Topic,
 };
 
@@ -40,4 +40,26 @@ async fn a_producer_is_remembered_when_the_clock_is_set_far_forward() {
     assert_eq!(again.id, first.id);
     world.assign("q", 2).await.unwrap();
     assert!(two.push(numbered("1", 1)).await.unwrap().duplicate);
+}
+
+/// Its clock stood still meanwhile, and nobody told it: what expired is not delivered by a broker that believes in its lease.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_slept_delivers_nothing_before_it_asked_the_store() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let short = |content| NewMessage { ttl: Some(Duration::from_secs(60)), ..message(content) };
+    broker.push(PushRequest { message: short("1"), ..push("") }).await.unwrap();
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    world.suspend(Duration::from_secs(3_600));
+    assert!(matches!(subscription.next().await, Err(BrokerError::LeaseExpired)), "its lease is long over");
+    assert!(matches!(broker.heartbeat(), Err(BrokerError::LeaseExpired)));
+    // The lease is renewed, and with it comes the store's clock.
+    while broker.heartbeat().is_err() {
+        world.settle().await;
+    }
+    broker.push(PushRequest { message: short("2"), ..push("") }).await.unwrap();
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    assert_eq!(take(&mut subscription, 1).await, expect(2..=2));
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering::SeqCst},
+        atomic::{AtomicI64, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -15,7 +15,7 @@ use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
 use rmom_core::{
     broker::{Broker, BrokerError, BrokerExit, BrokerSettings, SubscribeRequest, Subscription},
     model::{BrokerAddr, ChannelId, Offset, Position, QueueLabel, StoreTime, Topic},
-    ports::{AssignError, Catalog as _, Clock, Entropy, Log as _},
+    ports::{AssignError, Catalog as _, Clock, Entropy, Log as _, Uptime},
 };
 use rmom_proto::messages::Message;
 use tokio::time::Instant;
@@ -28,6 +28,14 @@ struct TokioClock {
     started: Instant,
     /// How far it was set forward, or back if this is negative.
     ahead: AtomicI64,
+    /// How long the brokers' machine was asleep, in milliseconds.
+    asleep: AtomicU64,
+}
+
+impl Uptime for TokioClock {
+    fn uptime(&self) -> Duration {
+        self.started.elapsed() + Duration::from_millis(self.asleep.load(SeqCst))
+    }
 }
 
 impl Clock for TokioClock {
@@ -60,7 +68,8 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let clock = Arc::new(TokioClock { started: Instant::now(), ahead: AtomicI64::new(0) });
+        let clock =
+            Arc::new(TokioClock { started: Instant::now(), ahead: AtomicI64::new(0), asleep: AtomicU64::new(0) });
         let entropy = Arc::new(Seeded(Mutex::new(StdRng::seed_from_u64(1))));
         Self { store: Faulty::new(clock.clone()), clock, entropy }
     }
@@ -72,7 +81,7 @@ impl World {
     ) -> (Broker, tokio::task::JoinHandle<BrokerExit>) {
         let mut settings = BrokerSettings::new(addr(n));
         change(&mut settings);
-        Broker::spawn(settings, self.store.clone(), self.entropy.clone())
+        Broker::spawn(settings, self.store.clone(), self.entropy.clone(), self.clock.clone())
     }
 
     pub(super) async fn broker(&self, n: u16) -> Broker {
@@ -95,6 +104,12 @@ impl World {
     /// Sets the store's clock forward.
     pub(super) fn set_clock_forward(&self, by: Duration) {
         self.clock.ahead.fetch_add(i64::try_from(by.as_millis()).unwrap(), SeqCst);
+    }
+
+    /// The brokers' machine is suspended for so long: the store's clock goes on, theirs stands still.
+    pub(super) fn suspend(&self, by: Duration) {
+        self.set_clock_forward(by);
+        self.clock.asleep.fetch_add(u64::try_from(by.as_millis()).unwrap(), SeqCst);
     }
 
     /// Lets everybody do what there is to do now.

@@ -7,7 +7,7 @@ use rmom_core::{
     broker::{Broker, BrokerSettings, NewMessage, PushRequest, QueuePhase},
     manager::{Manager, ManagerSettings, testing::SeededEntropy},
     model::{BrokerAddr, ChannelId, QueueLabel, StoreTime, Topic},
-    ports::{Clock, Entropy, Store},
+    ports::{Clock, Entropy, NeverSuspended, Store},
     store::MemoryStore,
 };
 use rmom_net::{
@@ -76,7 +76,7 @@ impl Cluster {
         let mut settings = BrokerSettings::new(BrokerAddr { host: "broker".into(), port: 50_051 });
         settings.max_message_bytes = MAX_MESSAGE_BYTES;
         (settings.lease, settings.trim_interval) = (SELDOM, SELDOM);
-        let (broker, _task) = Broker::spawn(settings, store.clone(), entropy.clone());
+        let (broker, _task) = Broker::spawn(settings, store.clone(), entropy.clone(), Arc::new(NeverSuspended));
         let service = BrokerService {
             max_message_bytes: MAX_MESSAGE_BYTES,
             connections: stats[0].clone(),

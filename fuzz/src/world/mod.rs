@@ -19,6 +19,7 @@ use rmom_core::store::memory::State;
 use rmom_core::{
     broker::{Broker, BrokerExit, BrokerSettings},
     model::{BrokerAddr, BrokerId, QueueLabel},
+    ports::NeverSuspended,
 };
 use tokio::task::JoinHandle;
 
@@ -90,7 +91,7 @@ impl World {
     pub(crate) fn start(&mut self, host: u8) -> Process {
         let line = Line::new(self.database.clone());
         let settings = BrokerSettings { addr: addr(host), ..self.settings.clone() };
-        let (broker, task) = Broker::spawn(settings, line.clone(), self.chance.clone());
+        let (broker, task) = Broker::spawn(settings, line.clone(), self.chance.clone(), Arc::new(NeverSuspended));
         let process = Process { broker, line, task: Arc::new(task) };
         if let Some(old) = self.running.insert(host, process.clone()) {
             self.gone.extend(self.replaced.replace(old));

@@ -10,7 +10,7 @@ use rmom_core::{
     store::MemoryStore,
 };
 use rmom_net::{
-    clock::SystemClock,
+    clock::{SystemClock, SystemUptime},
     entropy::OsEntropy,
     grpc::{BrokerService, broker_router, grpc_code, stable_code},
     serve::{ServeSettings, ServeStats, serve},
@@ -71,7 +71,7 @@ impl Server {
         settings.max_message_bytes = MAX_MESSAGE_BYTES;
         // What is delivered comes from the cache as long as it reaches, then from the store; here it soon does not.
         settings.queue_buffer_bytes = 1 << 20;
-        let (broker, tasks) = Broker::spawn(settings, store, Arc::new(OsEntropy));
+        let (broker, tasks) = Broker::spawn(settings, store, Arc::new(OsEntropy), Arc::new(SystemUptime));
         let connections = Arc::<ServeStats>::default();
         let shutdown = CancellationToken::new();
         let service = BrokerService {
