@@ -4,8 +4,9 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -50,6 +51,7 @@ struct Shared {
     /// Breaks the connections that are open now; replaced when it did.
     open: Mutex<CancellationToken>,
     accepted: AtomicUsize,
+    delay_micros: AtomicU64,
 }
 
 impl TcpProxy {
@@ -67,6 +69,7 @@ impl TcpProxy {
             rule: Mutex::new(None),
             open: Mutex::new(CancellationToken::new()),
             accepted: AtomicUsize::new(0),
+            delay_micros: AtomicU64::new(0),
         });
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { addr, shared, acceptor }
@@ -95,6 +98,13 @@ impl TcpProxy {
     /// True if what [`TcpProxy::when`] waits for has not come.
     pub fn is_waiting(&self) -> bool {
         self.shared.rule.lock().is_some()
+    }
+
+    /// Holds every answer back for so long from now on, as a server does that is further away. The timer rounds it up to whole
+    /// milliseconds.
+    pub fn delay(&self, delay: Duration) {
+        let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
+        self.shared.delay_micros.store(micros, Ordering::SeqCst);
     }
 
     /// From now on nothing passes; what is under way arrives after [`TcpProxy::heal`].
@@ -192,6 +202,10 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Share
     loop {
         let read = from.read(&mut buffer).await.unwrap_or(0);
         shared.until_it_passes().await;
+        let delay = shared.delay_micros.load(Ordering::SeqCst);
+        if delay > 0 {
+            tokio::time::sleep(Duration::from_micros(delay)).await;
+        }
         if read == 0 || deaf.load(Ordering::SeqCst) || to.write_all(&buffer[..read]).await.is_err() {
             return;
         }

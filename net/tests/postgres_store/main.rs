@@ -2,6 +2,7 @@
 
 mod faults;
 mod leases;
+mod many_queues;
 mod opening;
 mod standby;
 mod stress;
