@@ -144,7 +144,7 @@ async fn a_newer_schema_is_refused() {
     .await;
     let (error, text) = refused(SqliteOptions::new(&file)).await;
     let at = file.display().to_string();
-    assert_eq!(error, OpenError::NewerSchema { at, found: 9999, known: 4 });
+    assert_eq!(error, OpenError::NewerSchema { at, found: 9999, known: 5 });
     assert!(text.contains("run the newer program"), "{text}");
 }
 
@@ -155,7 +155,7 @@ async fn an_older_schema_is_refused_if_migrations_are_off() {
     let off = SqliteOptions { migrate: false, ..SqliteOptions::new(&file) };
     let (error, text) = refused(off.clone()).await;
     let at = file.display().to_string();
-    assert_eq!(error, OpenError::OlderSchema { at, found: 0, known: 4, folder: "sqlite" });
+    assert_eq!(error, OpenError::OlderSchema { at, found: 0, known: 5, folder: "sqlite" });
     assert!(text.contains("sqlx migrate run --source migrations/sqlite"), "{text}");
     drop(SqliteStore::open(SqliteOptions::new(&file), clock()).await.unwrap());
     SqliteStore::open(off, clock()).await.unwrap();

@@ -28,7 +28,7 @@ pub(super) struct Printer {
 
 impl Printer {
     /// One JSON document, or what `human` writes.
-    fn print(
+    pub(super) fn print(
         &mut self,
         document: impl FnOnce() -> Value,
         human: impl FnOnce(&mut Out) -> Result<(), CliError>,
@@ -289,7 +289,7 @@ fn channel_json(channel: &Channel) -> Value {
     })
 }
 
-fn broker_json(broker: &Broker) -> Value {
+pub(super) fn broker_json(broker: &Broker) -> Value {
     json!({
         "id": broker.id, "host": broker.host, "port": broker.port, "state": broker.state, "live": broker.live,
         "queues": broker.queues, "gone": broker.gone,

@@ -54,6 +54,9 @@ pub struct TlsArgs {
 pub enum Command {
     /// Run a manager and three brokers in this process, with an embedded database.
     Dev(DevArgs),
+    /// Show how the cluster is, what is wrong, and what to do next; exit code 4 if anything is.
+    #[command(after_help = "Examples:\n  rmom status\n  rmom --json status")]
+    Status,
     /// Create, delete and look at queues.
     #[command(subcommand, after_help = "Examples:\n  rmom queue create orders\n  rmom queue show orders")]
     Queue(QueueCommand),

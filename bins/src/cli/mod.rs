@@ -11,6 +11,7 @@ mod output;
 mod push;
 mod session;
 mod sim;
+mod status;
 mod subscribe;
 
 use clap::Parser as _;
@@ -60,6 +61,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     let printer = || Printer { out: Out::new(), json };
     match command {
         Command::Dev(_) | Command::Sim { .. } | Command::Bench(_) => Ok(()),
+        Command::Status => status::show(&session, &mut printer()).await,
         Command::Queue(command) => admin::queue(&session, &mut printer(), command).await,
         Command::Channel(command) => admin::channel(&session, &mut printer(), command).await,
         Command::Broker(command) => admin::broker(&session, &mut printer(), command).await,

@@ -119,6 +119,47 @@ pub struct Broker {
     pub gone: bool,
 }
 
+/// How a cluster is, as the manager that answers knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Status {
+    /// That manager.
+    pub manager_id: Uuid,
+    /// It leads.
+    pub leading: bool,
+    /// The manager that leads; none: it does not know.
+    pub leader_id: Option<Uuid>,
+    /// How often the lead has changed hands.
+    pub term: u64,
+    /// The brokers.
+    pub brokers: Vec<Broker>,
+    /// What happened since it started.
+    pub counters: Counters,
+    /// Nothing is wrong.
+    pub healthy: bool,
+    /// What is wrong, the worst first.
+    pub problems: Vec<Problem>,
+}
+
+/// What a manager counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Counters {
+    /// Queues assigned elsewhere because their broker died.
+    pub failovers: u64,
+    /// Queues assigned elsewhere because their broker stopped in good order or drains.
+    pub handovers: u64,
+    /// Queues assigned elsewhere because their broker had more of them than others.
+    pub rebalanced: u64,
+}
+
+/// Something that is wrong with a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Problem {
+    /// What.
+    pub what: String,
+    /// What to do next.
+    pub next: String,
+}
+
 /// What [`Admin::rebalance`] did.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Rebalanced {
@@ -153,11 +194,13 @@ pub struct Place {
 #[derive(Deserialize)]
 struct Queues {
     queues: Vec<Queue>,
+    next: Option<String>,
 }
 
 #[derive(Deserialize)]
 struct Channels {
     channels: Vec<Channel>,
+    next: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -218,7 +261,16 @@ impl Admin {
     /// # Errors
     /// If no manager answers.
     pub async fn queues(&self) -> Result<Vec<Queue>, Error> {
-        Ok(self.json::<Queues>(Method::GET, "/v1/queues", None).await?.queues)
+        let mut all = Vec::new();
+        let mut next = None;
+        loop {
+            let page: Queues = self.json(Method::GET, &page("/v1/queues", next.as_deref()), None).await?;
+            all.extend(page.queues);
+            next = page.next;
+            if next.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     /// The topics of a queue's channels.
@@ -260,7 +312,7 @@ impl Admin {
     /// # Errors
     /// If no manager answers.
     pub async fn channels(&self) -> Result<Vec<Channel>, Error> {
-        Ok(self.json::<Channels>(Method::GET, "/v1/channels", None).await?.channels)
+        self.channel_pages("/v1/channels").await
     }
 
     /// The channels of a queue.
@@ -269,8 +321,20 @@ impl Admin {
     /// `QUEUE_NOT_FOUND` and others.
     pub async fn queue_channels(&self, label: &str) -> Result<Vec<Channel>, Error> {
         check_label(label)?;
-        let path = format!("/v1/queues/{}/channels", segment(label));
-        Ok(self.json::<Channels>(Method::GET, &path, None).await?.channels)
+        self.channel_pages(&format!("/v1/queues/{}/channels", segment(label))).await
+    }
+
+    async fn channel_pages(&self, path: &str) -> Result<Vec<Channel>, Error> {
+        let mut all = Vec::new();
+        let mut next = None;
+        loop {
+            let page: Channels = self.json(Method::GET, &page(path, next.as_deref()), None).await?;
+            all.extend(page.channels);
+            next = page.next;
+            if next.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     /// Deletes a channel; its subscriptions end.
@@ -279,6 +343,14 @@ impl Admin {
     /// `CHANNEL_NOT_FOUND` and others.
     pub async fn delete_channel(&self, id: Uuid) -> Result<(), Error> {
         self.done(Method::DELETE, &format!("/v1/channels/{id}")).await
+    }
+
+    /// How the cluster is, as the manager that answers knows it without asking anybody.
+    ///
+    /// # Errors
+    /// If no manager answers.
+    pub async fn status(&self) -> Result<Status, Error> {
+        self.json(Method::GET, "/v1/status", None).await
     }
 
     /// All brokers.
@@ -331,4 +403,9 @@ impl Admin {
         let timeout = self.client.settings().request_timeout;
         self.client.managers().call(method, path, None, timeout).await.map(drop)
     }
+}
+
+/// The path of a page of a list: the first, or the one behind an entry.
+fn page(path: &str, after: Option<&str>) -> String {
+    after.map_or_else(|| path.to_owned(), |after| format!("{path}?after={}", segment(after)))
 }

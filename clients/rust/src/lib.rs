@@ -73,7 +73,10 @@ mod uptime;
 pub use tokio_rustls::rustls;
 pub use uuid::Uuid;
 
-pub use admin::{Admin, Broker, Channel, LiveQueue, MovedQueue, Place, Queue, Rebalanced, Start, Subscriber};
+pub use admin::{
+    Admin, Broker, Channel, Counters, LiveQueue, MovedQueue, Place, Problem, Queue, Rebalanced, Start, Status,
+    Subscriber,
+};
 pub use client::Client;
 pub use config::{ClientBuilder, DEFAULT_MAX_MESSAGE_BYTES, Entropy, MAX_DELIVERY_TIMEOUT};
 pub use connect::{Connector, Io, TcpConnector};

@@ -29,6 +29,11 @@ async fn calls_and_answers_are_the_managers() {
     answer(&world, "GET /v1/queues ", 200, &format!(r#"{{"queues":[{{{queue}}}]}}"#));
     assert_eq!(soon(admin.queues()).await.unwrap()[0].label, "a/b");
 
+    // Lists come page by page.
+    answer(&world, "GET /v1/queues ", 200, &format!(r#"{{"queues":[{{{queue}}}],"next":"a/b"}}"#));
+    answer(&world, "GET /v1/queues?after=a%2Fb ", 200, &format!(r#"{{"queues":[{{{queue}}}],"next":null}}"#));
+    assert_eq!(soon(admin.queues()).await.unwrap().len(), 2);
+
     let channel = r#"{"id":"00000000-0000-0000-0000-000000000005","queue_id":7,"queue_label":"a/b","topic":"t","start":10,"host":null,"port":null}"#;
     answer(&world, r#"POST /v1/queues/a%2Fb/channels {"start":"latest","topic":"T"}"#, 201, channel);
     let created = soon(admin.create_channel("a/b", Some("T"), Start::Latest)).await.unwrap();
@@ -45,6 +50,14 @@ async fn calls_and_answers_are_the_managers() {
     assert_eq!(soon(admin.brokers()).await.unwrap()[0].queues, 2);
     answer(&world, "POST /v1/brokers/1/drain ", 204, "");
     soon(admin.drain(1)).await.unwrap();
+    let counters = r#"{"failovers":1,"handovers":2,"rebalanced":3,"cycles":4}"#;
+    let status = format!(
+        r#"{{"manager_id":"{id}","leading":true,"leader_id":"{id}","term":2,"brokers":[{broker}],"counters":{counters},
+        "healthy":false,"problems":[{{"what":"w","next":"n"}}]}}"#
+    );
+    answer(&world, "GET /v1/status ", 200, &status);
+    let status = soon(admin.status()).await.unwrap();
+    assert_eq!((status.counters.rebalanced, status.problems[0].next.as_str()), (3, "n"));
     answer(&world, "DELETE /v1/brokers/1?force=true ", 204, "");
     soon(admin.forget(1, true)).await.unwrap();
     let moved = r#"{"label":"q","from":{"host":"b1","port":5},"to":{"host":"b2","port":6},"served":true}"#;

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, sleep, timeout, timeout_at},
+};
 use tracing::{debug, info};
 
 use super::{
@@ -20,6 +23,39 @@ use crate::{
         QueueRecord, StoreError,
     },
 };
+
+/// How many whole lists are read at once.
+pub(super) const LISTS: usize = 2;
+/// Most queues or channels that a whole list has; who has more of them reads pages.
+pub const MAX_LISTED: usize = 100_000;
+/// How many are read from the store at once for a whole list.
+const PAGE: u32 = 1_000;
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// What is in it, in order.
+    pub items: Vec<T>,
+    /// There are more behind it.
+    pub more: bool,
+}
+
+impl<T> Page<T> {
+    /// Of what was found when one more than `limit` was asked for.
+    fn of(mut found: Vec<T>, limit: u32) -> Self {
+        let more = found.len() > limit as usize;
+        found.truncate(limit as usize);
+        Self { items: found, more }
+    }
+}
+
+fn check_listed(count: usize, what: &str) -> Result<(), ManagerError> {
+    if count < MAX_LISTED {
+        return Ok(());
+    }
+    let text = format!("there are more than {MAX_LISTED} {what}, too many for one list; read pages of /v1/{what}");
+    Err(ManagerError::LimitReached(text))
+}
 
 /// For how long a broker's lease has to be over before it can be forgotten without force.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
@@ -197,8 +233,36 @@ impl Inner {
         if description.queue == queue.id { Ok(description) } else { Err(NotDescribed::OtherQueue) }
     }
 
+    pub(super) async fn queue_page(
+        &self,
+        after: Option<QueueLabel>,
+        limit: u32,
+        by: Instant,
+    ) -> Result<Page<QueueRecord>, ManagerError> {
+        let found = self.store.read(by, self.store.raw().queue_page(after, limit.saturating_add(1))).await?;
+        Ok(Page::of(found, limit))
+    }
+
     pub(super) async fn queues(&self, by: Instant) -> Result<Vec<QueueRecord>, ManagerError> {
-        Ok(self.store.read(by, self.store.raw().queues()).await?)
+        let _turn = self.turn_to_list(by).await?;
+        let mut all: Vec<QueueRecord> = Vec::new();
+        loop {
+            let after = all.last().map(|queue| queue.label.clone());
+            let page = self.queue_page(after, PAGE, by).await?;
+            all.extend(page.items);
+            if !page.more {
+                return Ok(all);
+            }
+            check_listed(all.len(), "queues")?;
+        }
+    }
+
+    /// Whole lists are read a few at a time, since each takes memory for all that is in it.
+    async fn turn_to_list(&self, by: Instant) -> Result<SemaphorePermit<'_>, ManagerError> {
+        match timeout_at(by, self.lists.acquire()).await {
+            Ok(turn) => turn.map_err(|_| ManagerError::ShuttingDown),
+            Err(_) => Err(ManagerError::DeadlineExceeded(self.settings.admin_deadline)),
+        }
     }
 
     pub(super) async fn create_channel(
@@ -226,22 +290,65 @@ impl Inner {
         Ok(PlacedChannel { channel, addr })
     }
 
+    pub(super) async fn channel_page(
+        &self,
+        label: Option<&QueueLabel>,
+        after: Option<ChannelId>,
+        limit: u32,
+        by: Instant,
+    ) -> Result<Page<ChannelRecord>, ManagerError> {
+        let queue = self.queue_of_list(label, by).await?;
+        self.channels_after(queue, after, limit, by).await
+    }
+
+    async fn channels_after(
+        &self,
+        queue: Option<QueueId>,
+        after: Option<ChannelId>,
+        limit: u32,
+        by: Instant,
+    ) -> Result<Page<ChannelRecord>, ManagerError> {
+        let found = self.store.read(by, self.store.raw().channel_page(queue, after, limit.saturating_add(1))).await?;
+        Ok(Page::of(found, limit))
+    }
+
+    async fn queue_of_list(&self, label: Option<&QueueLabel>, by: Instant) -> Result<Option<QueueId>, ManagerError> {
+        match label {
+            Some(label) => Ok(Some(self.queue_record(label, by).await?.id)),
+            None => Ok(None),
+        }
+    }
+
     pub(super) async fn channels(
         &self,
         label: Option<&QueueLabel>,
         by: Instant,
     ) -> Result<Vec<ChannelRecord>, ManagerError> {
-        let queue = match label {
-            Some(label) => Some(self.queue_record(label, by).await?.id),
-            None => None,
-        };
-        Ok(self.store.read(by, self.store.raw().channels(queue)).await?)
+        let _turn = self.turn_to_list(by).await?;
+        let queue = self.queue_of_list(label, by).await?;
+        let mut all: Vec<ChannelRecord> = Vec::new();
+        loop {
+            let page = self.channels_after(queue, all.last().map(|channel| channel.id), PAGE, by).await?;
+            all.extend(page.items);
+            if !page.more {
+                return Ok(all);
+            }
+            check_listed(all.len(), "channels")?;
+        }
     }
 
     pub(super) async fn topics(&self, label: &QueueLabel, by: Instant) -> Result<Vec<Topic>, ManagerError> {
-        let channels = self.channels(Some(label), by).await?;
-        let topics: BTreeSet<Topic> = channels.into_iter().map(|channel| channel.topic).collect();
-        Ok(topics.into_iter().filter(|topic| *topic != Topic::NONE).collect())
+        let queue = self.queue_of_list(Some(label), by).await?;
+        let mut topics = BTreeSet::new();
+        let mut after = None;
+        loop {
+            let page = self.channels_after(queue, after, PAGE, by).await?;
+            after = page.items.last().map(|channel| channel.id);
+            topics.extend(page.items.into_iter().map(|channel| channel.topic));
+            if !page.more {
+                return Ok(topics.into_iter().filter(|topic| *topic != Topic::NONE).collect());
+            }
+        }
     }
 
     pub(super) async fn delete_channel(&self, id: ChannelId, by: Instant) -> Result<(), ManagerError> {
@@ -304,8 +411,11 @@ impl Inner {
     ) -> Result<(BrokerId, BrokerAddr), ManagerError> {
         let none = || ManagerError::NoBrokerFor { label: label.clone() };
         let (id, addr) = assignee.ok_or_else(none)?;
-        let registry = Registry::read(&self.store, by).await?;
-        let live = registry.get(id).is_some_and(|broker| self.is_live(&registry, broker));
+        let life = self.store.read(by, self.store.raw().broker_life(id)).await?;
+        let live = life.is_some_and(|life| {
+            let lease_current = life.state != BrokerState::Stopped && life.is_leased();
+            self.counts_as_live(&life.addr, life.state, lease_current)
+        });
         mark!(AssigneeNotLive if !live);
         if live { Ok((id, addr)) } else { Err(none()) }
     }

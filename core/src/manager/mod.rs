@@ -11,6 +11,7 @@ mod leadership;
 mod nudge;
 mod placement;
 mod probes;
+mod problems;
 mod purge;
 mod rebalance;
 mod reconcile;
@@ -31,8 +32,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use admin::{NotDescribed, PlacedChannel, PlacedQueue, QueueDetails};
+pub use admin::{MAX_LISTED, NotDescribed, Page, PlacedChannel, PlacedQueue, QueueDetails};
 pub use error::ManagerError;
+pub use problems::Problem;
 pub use rebalance::{MovedQueue, Rebalanced};
 pub use settings::ManagerSettings;
 pub use status::{BrokerView, CycleStatus, ManagerCounters, ManagerStatus, ProbeView, RegisteredBroker};
@@ -75,6 +77,8 @@ struct Inner {
     last_cycle: Mutex<Option<(Instant, CycleStatus)>>,
     /// Starts the next cycle at once.
     wake: Notify,
+    /// One permit per whole list that is being read.
+    lists: Semaphore,
     /// One permit per operation under way.
     calls: Semaphore,
     /// No new operations.
@@ -109,6 +113,7 @@ impl Manager {
             registry: Mutex::default(),
             last_cycle: Mutex::default(),
             wake: Notify::new(),
+            lists: Semaphore::new(admin::LISTS),
             calls: Semaphore::new(settings.max_admin_calls as usize),
             stopping: CancellationToken::new(),
             dead: CancellationToken::new(),
@@ -159,10 +164,18 @@ impl Manager {
         self.admin(|by| self.inner.describe_queue(label, by)).await
     }
 
-    /// All queues, by label.
+    /// Some queues, by label: those that come after `after`, `limit` at most.
     ///
     /// # Errors
     /// The store's.
+    pub async fn queue_page(&self, after: Option<QueueLabel>, limit: u32) -> Result<Page<QueueRecord>, ManagerError> {
+        self.admin(|by| self.inner.queue_page(after, limit, by)).await
+    }
+
+    /// All queues, by label, as they are while they are read.
+    ///
+    /// # Errors
+    /// [`ManagerError::LimitReached`] beyond [`MAX_LISTED`].
     pub async fn queues(&self) -> Result<Vec<QueueRecord>, ManagerError> {
         self.admin(|by| self.inner.queues(by)).await
     }
@@ -189,10 +202,23 @@ impl Manager {
         self.admin(|by| self.inner.placed_channel(id, by)).await
     }
 
-    /// The channels of one queue, or of all, by id.
+    /// Some channels of one queue, or of all, by id: those that come after `after`, `limit` at most.
     ///
     /// # Errors
     /// [`ManagerError::QueueNotFound`].
+    pub async fn channel_page(
+        &self,
+        label: Option<&QueueLabel>,
+        after: Option<ChannelId>,
+        limit: u32,
+    ) -> Result<Page<ChannelRecord>, ManagerError> {
+        self.admin(|by| self.inner.channel_page(label, after, limit, by)).await
+    }
+
+    /// The channels of one queue, or of all, by id, as they are while they are read.
+    ///
+    /// # Errors
+    /// [`ManagerError::QueueNotFound`], [`ManagerError::LimitReached`] beyond [`MAX_LISTED`].
     pub async fn channels(&self, label: Option<&QueueLabel>) -> Result<Vec<ChannelRecord>, ManagerError> {
         self.admin(|by| self.inner.channels(label, by)).await
     }
@@ -291,6 +317,12 @@ impl Manager {
             calls: (limit.saturating_sub(free), limit),
             counters: inner.counters.get(),
         }
+    }
+
+    /// What is wrong with the cluster, as far as is known without asking anybody, the worst first.
+    #[must_use]
+    pub fn problems(&self) -> Vec<Problem> {
+        problems::problems(&self.status(), self.inner.settings.cycle)
     }
 
     /// Stops in good order: refuses new operations, gives up the lead so that another manager takes over at once, and

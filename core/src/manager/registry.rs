@@ -52,13 +52,18 @@ impl Registry {
 impl Inner {
     /// True if a broker counts as live, as far as is known without asking it.
     pub(super) fn is_live(&self, registry: &Registry, broker: &BrokerRecord) -> bool {
-        if broker.state == BrokerState::Stopped {
+        self.counts_as_live(&broker.addr, broker.state, registry.lease_current(broker))
+    }
+
+    /// As [`Self::is_live`], of a broker that was looked up by itself.
+    pub(super) fn counts_as_live(&self, addr: &BrokerAddr, state: BrokerState, lease_current: bool) -> bool {
+        if state == BrokerState::Stopped {
             return false;
         }
         // Failed probes are quicker than the lease. A probe that succeeded bridges a jump of the store's clock.
-        match self.probes.verdict(&broker.addr, self.settings.cycle * 2) {
+        match self.probes.verdict(addr, self.settings.cycle * 2) {
             Some(false) => false,
-            _ => registry.lease_current(broker) || self.probes.answered_within(&broker.addr, self.settings.cycle),
+            _ => lease_current || self.probes.answered_within(addr, self.settings.cycle),
         }
     }
 

@@ -50,6 +50,7 @@ fn fold(field: &'static str, raw: &str) -> Result<Arc<str>, NameError> {
     if let Some((at, found)) = unprintable {
         return Err(NameError::NotPrintable { field, found, at });
     }
+    // Lower-casing is not full case folding: "ΑΣ" and "ασ" are two names, since a final sigma has a lower case of its own.
     // Lower-casing can lengthen a name ("İ" becomes three bytes), so the limit counts what is stored.
     let folded = raw.to_lowercase();
     if folded.len() > MAX_NAME_BYTES {
@@ -152,6 +153,22 @@ impl fmt::Display for Topic {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Lower-casing, not full case folding: what Unicode holds for the same only when it is folded are different names. It is
+    /// the rule of the original, and of every name that is stored; another one would make two queues of one, or one of two.
+    #[test]
+    fn names_are_lower_cased_and_no_more() {
+        let label = |raw: &str| QueueLabel::parse(raw).unwrap();
+        assert_eq!(label("ÄΣΑ"), label("äσα"));
+        // A sigma at the end of a word has a lower case of its own.
+        assert_eq!(label("ΑΣ"), label("ας"));
+        assert_ne!(label("ΑΣ"), label("ασ"));
+        assert_ne!(label("STRASSE"), label("straße"));
+        // Folding twice changes nothing: a label that was read back is the same label.
+        for raw in ["ΑΣ", "İ", "ẞ", "ǅ", "Ω"] {
+            assert_eq!(label(label(raw).as_str()), label(raw));
+        }
+    }
 
     #[test]
     fn labels_are_folded() {

@@ -84,9 +84,36 @@ impl BrokerRecord {
     /// again for what the store took to answer, is from before the store's clock was set back: it says nothing.
     #[must_use]
     pub fn is_leased(&self, now: StoreTime) -> bool {
-        let twice = u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX).saturating_mul(2);
-        self.lease_until > now && self.lease_until <= now.plus_millis(twice)
+        is_leased(self.lease_until, self.lease, now)
     }
+}
+
+/// Whether a broker lives, as far as the catalog knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerLife {
+    /// Where to reach it.
+    pub addr: BrokerAddr,
+    /// Whether it takes queues.
+    pub state: BrokerState,
+    /// When its lease runs out, on the store's clock.
+    pub lease_until: StoreTime,
+    /// How long that lease is.
+    pub lease: Duration,
+    /// The store's clock at the time.
+    pub store_time: StoreTime,
+}
+
+impl BrokerLife {
+    /// As [`BrokerRecord::is_leased`].
+    #[must_use]
+    pub fn is_leased(&self) -> bool {
+        is_leased(self.lease_until, self.lease, self.store_time)
+    }
+}
+
+fn is_leased(lease_until: StoreTime, lease: Duration, now: StoreTime) -> bool {
+    let twice = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX).saturating_mul(2);
+    lease_until > now && lease_until <= now.plus_millis(twice)
 }
 
 /// A live queue as the catalog knows it.
@@ -338,6 +365,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// All brokers that registered and were not forgotten, by id.
     async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError>;
 
+    /// Whether a broker lives; none if there is no such broker. Costs the same however many brokers and queues there are.
+    async fn broker_life(&self, broker: BrokerId) -> Result<Option<BrokerLife>, StoreError>;
+
     /// Creates a queue with an empty log, and bumps the assignee's generation.
     async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError>;
 
@@ -357,6 +387,9 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// The live queues behind an id, by id, `limit` at most: all of them, page by page.
     async fn queues_after(&self, after: QueueId, limit: u32) -> Result<Vec<QueueRecord>, StoreError>;
+
+    /// The live queues whose labels come after `after` (none: from the first on), by label, `limit` at most.
+    async fn queue_page(&self, after: Option<QueueLabel>, limit: u32) -> Result<Vec<QueueRecord>, StoreError>;
 
     /// The live queues assigned to a broker, by id.
     async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError>;
@@ -391,6 +424,15 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Those of these channels that exist, by id. Asks for [`MAX_LOOKED_UP`] at most, in order of id, each once.
     async fn known_channels(&self, channels: &[ChannelId]) -> Result<Vec<ChannelId>, StoreError>;
+
+    /// The channels of one live queue, or of all, whose ids come after `after` (none: from the first on), by id, `limit` at
+    /// most.
+    async fn channel_page(
+        &self,
+        queue: Option<QueueId>,
+        after: Option<ChannelId>,
+        limit: u32,
+    ) -> Result<Vec<ChannelRecord>, StoreError>;
 
     /// Deletes a channel and bumps the generation of its queue's assignee. False if there is none.
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError>;

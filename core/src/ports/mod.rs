@@ -14,7 +14,7 @@ mod log;
 mod world;
 
 pub use catalog::{
-    Assign, AssignError, Assigned, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel,
+    Assign, AssignError, Assigned, BrokerLife, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel,
     CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register,
     RegisterError, Registration, RenewError, Renewal, check_assignments, check_lookup,
 };

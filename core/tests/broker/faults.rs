@@ -13,10 +13,10 @@ use parking_lot::Mutex;
 use rmom_core::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
-        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
-        Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
-        LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        StoreError, StoredBatch, Trim, Trimmed,
+        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
+        ClaimError, Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError,
+        Leadership, Log, LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError,
+        Renewal, StoreError, StoredBatch, Trim, Trimmed,
     },
     store::{MemoryStore, memory::State},
 };
@@ -234,6 +234,13 @@ pass! {
         fn set_draining(broker: BrokerId, draining: bool) -> Result<bool, StoreError>;
         fn forget_broker(broker: BrokerId, gone_for: Duration) -> Result<bool, ForgetError>;
         fn brokers() -> Result<Vec<BrokerRecord>, StoreError>;
+        fn broker_life(broker: BrokerId) -> Result<Option<BrokerLife>, StoreError>;
+        fn queue_page(after: Option<QueueLabel>, limit: u32) -> Result<Vec<QueueRecord>, StoreError>;
+        fn channel_page(
+            queue: Option<QueueId>,
+            after: Option<ChannelId>,
+            limit: u32
+        ) -> Result<Vec<ChannelRecord>, StoreError>;
         fn create_queue(create: &CreateQueue) -> Result<QueueRecord, CreateQueueError>;
         fn queue(label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError>;
         fn queues() -> Result<Vec<QueueRecord>, StoreError>;

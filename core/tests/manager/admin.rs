@@ -414,3 +414,41 @@ async fn the_leader_removes_what_deleted_queues_left_behind() {
     manager.delete_queue(&label("q")).await.unwrap();
     until("all batches are gone", A_WHILE * 2, async || manager.status().counters.purged_batches == 3).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_reads_what_it_is_about_and_no_more() {
+    let world = World::new();
+    world.broker(1, LONG).await;
+    let (manager, _task) = world.manager(|settings| settings.cycle = Duration::from_secs(3_600));
+    until_leading(&manager).await;
+    manager.create_queue(&label("q")).await.unwrap();
+    let channel = manager.create_channel(&label("q"), Topic::NONE, Start::Earliest).await.unwrap().channel;
+    world.store.take_reads();
+    manager.queue(&label("q")).await.unwrap();
+    manager.channel(channel.id).await.unwrap();
+    manager.create_channel(&label("q"), Topic::NONE, Start::Earliest).await.unwrap();
+    let mut reads = world.store.take_reads();
+    // The lease of the leader is renewed meanwhile.
+    reads.retain(|name, _| *name != "lead");
+    assert_eq!(reads, [("broker_life", 3), ("channel", 1), ("queue", 2)].into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_come_in_pages() {
+    let world = World::new();
+    world.broker(1, LONG).await;
+    let (manager, _task) = world.manager(|_| {});
+    until_leading(&manager).await;
+    for name in ["a", "b", "c"] {
+        manager.create_queue(&label(name)).await.unwrap();
+        manager.create_channel(&label(name), Topic::NONE, Start::Earliest).await.unwrap();
+    }
+    let page = manager.queue_page(None, 2).await.unwrap();
+    assert_eq!((page.items.len(), page.more), (2, true));
+    let page = manager.queue_page(Some(label("b")), 1).await.unwrap();
+    assert_eq!((page.items[0].label.as_str(), page.items.len(), page.more), ("c", 1, false));
+    let all = manager.channels(None).await.unwrap();
+    let page = manager.channel_page(None, Some(all[0].id), 2).await.unwrap();
+    assert_eq!((page.items.as_slice(), page.more), (&all[1..], false));
+    assert_eq!(manager.channel_page(Some(&label("a")), None, 1).await.unwrap().items.len(), 1);
+}

@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use rmom_core::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
-        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
-        Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
-        LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
+        ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
+        Log, LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
         StoreError, StoredBatch, Trim, Trimmed,
     },
 };
@@ -198,6 +198,8 @@ calls!(Catalog {
     Write forget_broker(broker: BrokerId, gone_for: Duration) -> bool, ForgetError =
         move |db| db.transact(|state, now| state.forget_broker(now, broker, gone_for));
     Look brokers() -> Vec<BrokerRecord>, StoreError = move |db| Ok(db.transact(|state, _| state.brokers()));
+    Look broker_life(broker: BrokerId) -> Option<BrokerLife>, StoreError =
+        move |db| Ok(db.transact(|state, now| state.broker_life(now, broker)));
     Write create_queue(create: &CreateQueue) -> QueueRecord, CreateQueueError =
         move |db| db.transact(|state, _| state.create_queue(&create));
     Look queue(label: &QueueLabel) -> Option<QueueRecord>, StoreError =
@@ -207,6 +209,8 @@ calls!(Catalog {
     Look queues_after(after: QueueId, limit: u32) -> Vec<QueueRecord>, StoreError =
         move |db| Ok(db.transact(|state, _| state.queues_after(after, limit)));
     Look queues() -> Vec<QueueRecord>, StoreError = move |db| Ok(db.transact(|state, _| state.queues()));
+    Look queue_page(after: Option<QueueLabel>, limit: u32) -> Vec<QueueRecord>, StoreError =
+        move |db| Ok(db.transact(|state, _| state.queue_page(after.clone(), limit)));
     Look assigned_queues(broker: BrokerId) -> Vec<QueueRecord>, StoreError =
         move |db| Ok(db.transact(|state, _| state.assigned_queues(broker)));
     Write assign_queues(group: &[Assign]) -> Vec<Assigned>, StoreError =
@@ -216,6 +220,8 @@ calls!(Catalog {
         move |db| db.transact(|state, _| state.create_channel(&create));
     Look channel(channel: ChannelId) -> Option<ChannelRecord>, StoreError =
         move |db| Ok(db.transact(|state, _| state.channel(channel)));
+    Look channel_page(queue: Option<QueueId>, after: Option<ChannelId>, limit: u32) -> Vec<ChannelRecord>, StoreError =
+        move |db| Ok(db.transact(|state, _| state.channel_page(queue, after, limit)));
     Look channels(queue: Option<QueueId>) -> Vec<ChannelRecord>, StoreError =
         move |db| Ok(db.transact(|state, _| state.channels(queue)));
     Look known_channels(channels: &[ChannelId]) -> Vec<ChannelId>, StoreError =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Request, State},
+    extract::{Query, Request, State},
     middleware,
     response::{IntoResponse, Response},
     routing::{get, post, post_service},
@@ -16,6 +16,7 @@ use rmom_proto::{
     FILE_DESCRIPTORS,
     messages::message_stream_server::{MessageStreamServer, SERVICE_NAME},
 };
+use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, server::NamedService};
@@ -74,6 +75,7 @@ pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
             "/metrics",
             get(move |State(broker): State<Broker>| async move { broker_metrics(&broker, &connections) }),
         )
+        .route("/metrics/per-object", get(per_object))
         .with_state(broker);
     router.merge(probes).fallback(nothing_here)
 }
@@ -137,6 +139,19 @@ fn readyz(broker: &Broker, connections: &ServeStats) -> Response {
         return Json(json!({ "status": "ready" })).into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not ready", "reasons": complaints }))).into_response()
+}
+
+/// Which queues to tell of.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Listing {
+    prefix: String,
+    after: String,
+}
+
+async fn per_object(State(broker): State<Broker>, Query(listing): Query<Listing>) -> Response {
+    let page = metrics::per_object(&broker.status(), &listing.prefix.to_lowercase(), &listing.after.to_lowercase());
+    ([(CONTENT_TYPE, TEXT_FORMAT)], page).into_response()
 }
 
 fn broker_metrics(broker: &Broker, connections: &ServeStats) -> Response {

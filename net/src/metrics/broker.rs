@@ -1,14 +1,24 @@
-//! A broker's page.
+//! A broker's pages: the broker, and its queues.
+//!
+//! What a page lists is bounded, whatever is stored and however often clients come back: it is made in one go, on a thread
+//! that has other things to do.
 
-use rmom_core::broker::{BrokerStatus, QueuePhase, QueueStatus};
+use std::collections::BTreeMap;
+
+use rmom_core::{
+    broker::{BrokerStatus, QueuePhase, QueueStatus},
+    model::ChannelId,
+};
 
 use super::text::{Kind, Text, serving};
 use crate::serve::ServeStats;
 
-/// Subscribers of one queue that have a sample of their own; the rest share one, whose channel is `other`.
-pub const MAX_LISTED_SUBSCRIBERS: usize = 100;
+/// Channels of one queue that have samples of their own, those furthest behind; the rest share one, whose channel is `other`.
+pub const MAX_LISTED_CHANNELS: usize = 100;
+/// Queues that a page has samples of. A broker with more tells of them together; [`per_object`] tells of each.
+pub const MAX_LISTED_QUEUES: usize = 1_000;
 
-/// What the subscribers beyond [`MAX_LISTED_SUBSCRIBERS`] are called.
+/// What the channels beyond [`MAX_LISTED_CHANNELS`] are called.
 const OTHERS: &str = "other";
 
 type Queue = [(&'static str, String); 1];
@@ -53,6 +63,17 @@ const FIELDS: &[Field] = &[
     }),
 ];
 
+/// What all queues of the broker come to.
+type Total = (Kind, &'static str, &'static str, fn(&QueueStatus) -> u64);
+
+const TOTALS: &[Total] = &[
+    (Kind::Gauge, "rmom_broker_depth_messages", "Messages stored and not trimmed.", |queue| queue.depth_messages),
+    (Kind::Gauge, "rmom_broker_depth_bytes", "Bytes of the messages stored and not trimmed.", |queue| {
+        queue.depth_bytes
+    }),
+    (Kind::Gauge, "rmom_broker_subscribers", "Subscriptions now.", |queue| queue.subscribers.len() as u64),
+];
+
 const PHASES: [(QueuePhase, &str); 4] = [
     (QueuePhase::Activating, "activating"),
     (QueuePhase::Serving, "serving"),
@@ -85,6 +106,52 @@ pub fn broker(status: &BrokerStatus, connections: &ServeStats) -> String {
     serving(&mut text, connections);
 
     let queues = &status.queues;
+    totals(&mut text, queues);
+    if queues.len() <= MAX_LISTED_QUEUES {
+        per_queue(&mut text, &queues.iter().collect::<Vec<_>>());
+    }
+    text.finish()
+}
+
+/// A page of the broker's queues: of those whose labels begin with `prefix` and come after `after`, the first
+/// [`MAX_LISTED_QUEUES`] by label. The last line, a comment, names the label after which the next page begins, if there is one.
+#[must_use]
+pub fn per_object(status: &BrokerStatus, prefix: &str, after: &str) -> String {
+    let mut queues: Vec<_> = status.queues.iter().collect();
+    queues.retain(|queue| queue.label.as_str().starts_with(prefix) && queue.label.as_str() > after);
+    queues.sort_by(|a, b| a.label.cmp(&b.label));
+    let more = queues.len() > MAX_LISTED_QUEUES;
+    queues.truncate(MAX_LISTED_QUEUES);
+    let mut text = Text::new();
+    per_queue(&mut text, &queues);
+    let next = queues.last().filter(|_| more).map(|last| format!("# next {}\n", last.label));
+    text.finish() + &next.unwrap_or_default()
+}
+
+fn totals(text: &mut Text, queues: &[QueueStatus]) {
+    let gauge = Kind::Gauge;
+    let phases = PHASES.map(|(phase, name)| {
+        let count = queues.iter().filter(|queue| queue.phase == phase).count();
+        ([("phase", name.to_owned())], count)
+    });
+    text.metric(gauge, "rmom_broker_queues", "Queues, by what they are doing.", phases);
+    for &(kind, name, help, value) in TOTALS {
+        text.single(kind, name, help, queues.iter().fold(0_u64, |sum, queue| sum.saturating_add(value(queue))));
+    }
+    let oldest = queues.iter().map(|queue| queue.oldest_age).max().unwrap_or_default();
+    text.single(
+        gauge,
+        "rmom_broker_oldest_age_seconds",
+        "Age of the oldest message not trimmed.",
+        oldest.as_secs_f64(),
+    );
+    let behind = queues.iter().flat_map(|queue| &queue.subscribers).map(|subscriber| subscriber.lag).max();
+    let help = "Offsets between the subscriber that is furthest behind and the newest message.";
+    text.single(gauge, "rmom_broker_subscriber_lag_messages", help, behind.unwrap_or_default());
+}
+
+fn per_queue(text: &mut Text, queues: &[&QueueStatus]) {
+    let (gauge, flag) = (Kind::Gauge, u8::from);
     let phases = queues.iter().flat_map(|status| {
         let label = status.label.to_string();
         PHASES
@@ -96,37 +163,45 @@ pub fn broker(status: &BrokerStatus, connections: &ServeStats) -> String {
     for &(kind, name, help, value) in FIELDS {
         text.metric(kind, name, help, queues.iter().map(|status| (queue(status), value(status))));
     }
-    let lags = queues.iter().flat_map(subscriber_lags);
-    text.metric(gauge, "rmom_subscriber_lag_messages", "Offsets between a subscriber and the newest message.", lags);
-    text.finish()
+    let channels: Vec<_> = queues.iter().flat_map(|status| channels(status)).collect();
+    let counts = channels.iter().map(|(labels, channel)| (labels.clone(), channel.subscribers));
+    text.metric(gauge, "rmom_channel_subscribers", "Subscriptions of the channel now.", counts);
+    let help = "Offsets between the channel's subscriber that is furthest behind and the newest message.";
+    let lags = channels.into_iter().map(|(labels, channel)| (labels, channel.lag));
+    text.metric(gauge, "rmom_subscriber_lag_messages", help, lags);
 }
 
-type Subscriber = [(&'static str, String); 3];
+/// A channel's subscribers together. They are not told apart by their addresses, of which each reconnection brings a new one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Channel {
+    subscribers: u64,
+    /// Of the one that is furthest behind.
+    lag: u64,
+}
 
-/// The furthest behind have samples of their own; a channel may have several subscribers, which their peers tell apart.
-fn subscriber_lags(status: &QueueStatus) -> Vec<(Subscriber, u64)> {
-    let mut subscribers: Vec<_> = status.subscribers.iter().collect();
-    subscribers.sort_by_key(|subscriber| std::cmp::Reverse(subscriber.lag));
-    let (listed, rest) = subscribers.split_at(subscribers.len().min(MAX_LISTED_SUBSCRIBERS));
-    let labels = |channel, peer| [("queue", status.label.to_string()), ("channel", channel), ("peer", peer)];
-    let mut lags: Vec<_> = listed
-        .iter()
-        .map(|subscriber| (labels(subscriber.channel.to_string(), subscriber.peer.clone()), subscriber.lag))
-        .collect();
-    // Two subscriptions over one connection to one channel would be the same sample twice, which the format forbids.
-    lags.sort();
-    lags.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        if same {
-            kept.1 = kept.1.max(next.1);
-        }
-        same
-    });
-    if !rest.is_empty() {
-        let sum = rest.iter().fold(0, |sum: u64, subscriber| sum.saturating_add(subscriber.lag));
-        lags.push((labels(OTHERS.to_owned(), OTHERS.to_owned()), sum));
+impl Channel {
+    fn and(self, subscribers: u64, lag: u64) -> Self {
+        Self { subscribers: self.subscribers + subscribers, lag: self.lag.max(lag) }
     }
-    lags
+}
+
+/// The channels of a queue that have subscribers, those furthest behind first.
+fn channels(status: &QueueStatus) -> Vec<([(&'static str, String); 2], Channel)> {
+    let mut by_id: BTreeMap<ChannelId, Channel> = BTreeMap::new();
+    for subscriber in &status.subscribers {
+        let channel = by_id.entry(subscriber.channel).or_default();
+        *channel = channel.and(1, subscriber.lag);
+    }
+    let mut all: Vec<_> = by_id.into_iter().collect();
+    all.sort_by_key(|(_, channel)| std::cmp::Reverse(channel.lag));
+    let rest = all.split_off(all.len().min(MAX_LISTED_CHANNELS));
+    let labels = |channel: String| [("queue", status.label.to_string()), ("channel", channel)];
+    let mut listed: Vec<_> = all.into_iter().map(|(id, channel)| (labels(id.to_string()), channel)).collect();
+    if !rest.is_empty() {
+        let others = rest.iter().fold(Channel::default(), |sum, (_, one)| sum.and(one.subscribers, one.lag));
+        listed.push((labels(OTHERS.to_owned()), others));
+    }
+    listed
 }
 
 #[cfg(test)]
@@ -192,7 +267,9 @@ mod tests {
             r#"rmom_queue_depth_messages{queue="say \"hi\""} 7"#,
             r#"rmom_queue_pushed_total{queue="say \"hi\""} 12"#,
             r#"rmom_queue_store_reads_total{queue="say \"hi\""} 6"#,
-            r#"rmom_subscriber_lag_messages{queue="say \"hi\"",channel="67e55044-10b1-426f-9247-bb680e5fe0c8",peer="10.0.0.1:0"} 0"#,
+            r#"rmom_subscriber_lag_messages{queue="say \"hi\"",channel="67e55044-10b1-426f-9247-bb680e5fe0c8"} 0"#,
+            r#"rmom_channel_subscribers{queue="say \"hi\"",channel="67e55044-10b1-426f-9247-bb680e5fe0c8"} 1"#,
+            r#"rmom_broker_queues{phase="serving"} 1"#,
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }
@@ -211,24 +288,69 @@ mod tests {
     }
 
     #[test]
-    fn subscribers_are_bounded_and_none_is_lost() {
-        let lags = |subscribers| subscriber_lags(&status(subscribers).queues[0]);
-        assert_eq!(lags(0).len(), 0);
-        assert_eq!(lags(MAX_LISTED_SUBSCRIBERS).len(), MAX_LISTED_SUBSCRIBERS);
-        let many = lags(MAX_LISTED_SUBSCRIBERS + 3);
-        assert_eq!(many.len(), MAX_LISTED_SUBSCRIBERS + 1);
-        let others = many.last().unwrap();
-        assert_eq!((others.0[1].1.as_str(), others.1), (OTHERS, 3), "0 + 1 + 2");
+    fn a_reconnection_makes_no_new_series() {
+        let series = |peer: &str| {
+            let mut status = status(2);
+            status.queues[0].subscribers[1].peer = peer.into();
+            let page = broker(&status, &ServeStats::default());
+            page.lines().filter_map(|line| line.rsplit_once(' ')).map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(series("10.0.0.1:5"), series("10.0.0.2:6"));
     }
 
     #[test]
-    fn two_subscriptions_over_one_connection_are_one_sample() {
-        let mut status = status(2);
-        for subscriber in &mut status.queues[0].subscribers {
-            subscriber.peer = "same".into();
+    fn channels_are_bounded_and_none_is_lost() {
+        let of = |count: usize| {
+            let mut status = status(count);
+            for (n, subscriber) in status.queues[0].subscribers.iter_mut().enumerate() {
+                subscriber.channel = ChannelId::new(uuid::Uuid::from_u128(n as u128));
+            }
+            channels(&status.queues[0])
+        };
+        assert_eq!(of(0).len(), 0);
+        assert_eq!(of(MAX_LISTED_CHANNELS).len(), MAX_LISTED_CHANNELS);
+        let many = of(MAX_LISTED_CHANNELS + 3);
+        assert_eq!(many.len(), MAX_LISTED_CHANNELS + 1);
+        assert_eq!(many[0].1.lag, MAX_LISTED_CHANNELS as u64 + 2);
+        let (labels, others) = many.last().unwrap();
+        assert_eq!((labels[1].1.as_str(), *others), (OTHERS, Channel { subscribers: 3, lag: 2 }));
+    }
+
+    #[test]
+    fn a_page_is_bounded_and_the_rest_is_on_the_next() {
+        let mut status = status(1);
+        let one = status.queues[0].clone();
+        let queue = |n: usize| QueueStatus { label: QueueLabel::parse(&format!("q{n:05}")).unwrap(), ..one.clone() };
+        status.queues = (0..MAX_LISTED_QUEUES).map(queue).collect();
+        let page = |status: &BrokerStatus| broker(status, &ServeStats::default());
+        assert!(page(&status).contains("rmom_queue_epoch{queue=\"q00000\"}"));
+        status.queues = (0..MAX_LISTED_QUEUES * 5 / 2).rev().map(queue).collect();
+        let all = page(&status);
+        assert!(!all.contains("rmom_queue_epoch") && all.len() < 10_000, "{} bytes", all.len());
+        for line in [
+            r#"rmom_broker_queues{phase="serving"} 2500"#,
+            "rmom_broker_depth_messages 17500",
+            "rmom_broker_subscribers 2500",
+            "rmom_broker_oldest_age_seconds 1.5",
+            "rmom_broker_subscriber_lag_messages 0",
+        ] {
+            assert!(all.lines().any(|found| found == line), "{line} is not in\n{all}");
         }
-        let lags = subscriber_lags(&status.queues[0]);
-        assert_eq!(lags.len(), 1);
-        assert_eq!(lags[0].1, 1, "the one further behind");
+        let mut seen = BTreeSet::new();
+        let mut after = String::new();
+        for pages in 1.. {
+            let page = per_object(&status, "q", &after);
+            let labels = page.lines().filter_map(|line| line.strip_prefix("rmom_queue_epoch{queue=\""));
+            for label in labels {
+                assert!(seen.insert(label.to_owned()), "twice: {label}");
+            }
+            let Some(next) = page.lines().find_map(|line| line.strip_prefix("# next ")) else {
+                assert_eq!(pages, 3);
+                break;
+            };
+            after = next.to_owned();
+        }
+        assert_eq!(seen.len(), status.queues.len());
+        assert_eq!(per_object(&status, "q0001", "").matches("rmom_queue_epoch{").count(), 10);
     }
 }

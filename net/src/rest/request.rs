@@ -7,7 +7,7 @@ use axum::{
 use http::{Uri, header};
 use percent_encoding::percent_decode_str;
 use rmom_core::model::{BrokerId, IdError, Offset, Start};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{Api, error::RestError};
@@ -38,6 +38,32 @@ pub(super) fn broker_id(raw: &str) -> Result<BrokerId, RestError> {
         reason: format!("it has to be a number, not {:?}", raw.chars().take(64).collect::<String>()),
     })?;
     Ok(BrokerId::parse(number)?)
+}
+
+/// Most entries of a page; as many as there are unless the caller asks for fewer.
+const MAX_PAGE: u32 = 1_000;
+
+/// Which part of a list is asked for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listing {
+    /// The part begins behind this entry.
+    pub(super) after: Option<String>,
+    limit: Option<String>,
+}
+
+impl Listing {
+    /// How many entries at most.
+    pub(super) fn limit(&self) -> Result<u32, RestError> {
+        let Some(raw) = &self.limit else { return Ok(MAX_PAGE) };
+        raw.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(|| RestError::Field {
+            field: "limit",
+            reason: format!(
+                "it has to be a number from 1 to {MAX_PAGE}, not {:?}",
+                raw.chars().take(64).collect::<String>()
+            ),
+        })
+    }
 }
 
 /// What stands behind the question mark.

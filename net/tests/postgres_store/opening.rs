@@ -71,7 +71,7 @@ async fn a_newer_schema() {
         )
         .await;
     let (error, text) = refused(bench.direct()).await;
-    assert!(matches!(error, OpenError::NewerSchema { found: 9999, known: 4, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::NewerSchema { found: 9999, known: 5, .. }), "{error:?}");
     assert!(text.contains("run the newer program"), "{text}");
 }
 
@@ -80,7 +80,7 @@ async fn an_older_schema_with_migrations_off() {
     let bench = Bench::start().await;
     let off = PostgresOptions { migrate: false, ..bench.direct() };
     let (error, text) = refused(off.clone()).await;
-    assert!(matches!(error, OpenError::OlderSchema { found: 0, known: 4, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::OlderSchema { found: 0, known: 5, .. }), "{error:?}");
     assert!(text.contains("sqlx migrate run --source migrations/postgres"), "{text}");
     drop(PostgresStore::connect(bench.direct()).await.unwrap());
     PostgresStore::connect(off).await.unwrap();

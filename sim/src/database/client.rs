@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use rmom_core::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
-        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
-        Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
-        LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
+        ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
+        Log, LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
         StoreError, StoredBatch, Trim, Trimmed, check_lookup,
     },
     store::memory::State,
@@ -172,6 +172,10 @@ impl Catalog for RemoteStore {
         self.read(|state, _| state.brokers()).await
     }
 
+    async fn broker_life(&self, broker: BrokerId) -> Result<Option<BrokerLife>, StoreError> {
+        self.read(move |state, now| state.broker_life(now, broker)).await
+    }
+
     async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
         let (create, label, assignee) = (create.clone(), create.label.clone(), create.assignee);
         let rows = move |_: &State| {
@@ -198,6 +202,10 @@ impl Catalog for RemoteStore {
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         self.read(|state, _| state.queues()).await
+    }
+
+    async fn queue_page(&self, after: Option<QueueLabel>, limit: u32) -> Result<Vec<QueueRecord>, StoreError> {
+        self.read(move |state, _| state.queue_page(after, limit)).await
     }
 
     async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError> {
@@ -245,6 +253,15 @@ impl Catalog for RemoteStore {
         let channels = channels.to_vec();
         let known = move |state: &State, _| channels.into_iter().filter(|&id| state.channel(id).is_some()).collect();
         self.read(known).await
+    }
+
+    async fn channel_page(
+        &self,
+        queue: Option<QueueId>,
+        after: Option<ChannelId>,
+        limit: u32,
+    ) -> Result<Vec<ChannelRecord>, StoreError> {
+        self.read(move |state, _| state.channel_page(queue, after, limit)).await
     }
 
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {

@@ -30,6 +30,20 @@ def _json(
         raise ProtocolViolation("a manager", f"the answer to {path} is not as expected: {error!r}") from None
 
 
+def _pages(managers: Managers, path: str, field: str, read: Callable[[Any], T]) -> Program[list[T]]:
+    """A whole list, which managers give page by page."""
+    found: list[T] = []
+    after: str | None = None
+    while True:
+        page = path if after is None else f"{path}?after={segment(after)}"
+        entries, after = yield from _get(
+            managers, page, lambda answer: ([read(one) for one in answer[field]], answer.get("next"))
+        )
+        found += entries
+        if after is None:
+            return found
+
+
 def _done(managers: Managers, method: str, path: str) -> Program[None]:
     yield from managers.call(method, path, None, managers.settings.request_timeout)
 
@@ -50,7 +64,7 @@ def queue(managers: Managers, label: str) -> Program[Queue]:
 
 
 def queues(managers: Managers) -> Program[list[Queue]]:
-    return _get(managers, "/v1/queues", lambda answer: [_queue(one) for one in answer["queues"]])
+    return _pages(managers, "/v1/queues", "queues", _queue)
 
 
 def topics(managers: Managers, label: str) -> Program[list[str]]:
@@ -76,7 +90,7 @@ def channels(managers: Managers, label: str | None) -> Program[list[Channel]]:
     if label is not None:
         check_label(label)
         path = f"/v1/queues/{segment(label)}/channels"
-    return _get(managers, path, lambda answer: [_channel(one) for one in answer["channels"]])
+    return _pages(managers, path, "channels", _channel)
 
 
 def delete_channel(managers: Managers, channel_id: uuid.UUID | str) -> Program[None]:

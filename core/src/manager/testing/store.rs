@@ -1,6 +1,7 @@
 //! A store that fails as it is told to.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -14,10 +15,10 @@ use parking_lot::Mutex;
 use crate::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
-        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
-        Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
-        LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, Store,
-        StoreError, StoredBatch, Trim, Trimmed,
+        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
+        ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
+        Log, LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        Store, StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 
@@ -46,6 +47,7 @@ pub struct FaultyStore {
     fault: Mutex<Option<Fault>>,
     latency: Mutex<Duration>,
     purges_hang: AtomicBool,
+    calls: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// What is to become of a write.
@@ -63,6 +65,7 @@ impl FaultyStore {
             fault: Mutex::new(None),
             latency: Mutex::new(Duration::from_micros(100)),
             purges_hang: AtomicBool::new(false),
+            calls: Mutex::default(),
         }
     }
 
@@ -79,6 +82,11 @@ impl FaultyStore {
     /// Fails so from now on; none: works again.
     pub fn set(&self, fault: Option<Fault>) {
         *self.fault.lock() = fault;
+    }
+
+    /// How often each of the reads was called since this was last asked.
+    pub fn take_reads(&self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut *self.calls.lock())
     }
 
     /// What goes wrong at present.
@@ -135,6 +143,7 @@ macro_rules! through {
         #[async_trait]
         impl $trait for FaultyStore {
             $(async fn $read(&self, $($read_arg: $read_type),*) -> $read_result {
+                *self.calls.lock().entry(stringify!($read)).or_default() += 1;
                 self.reach().await?.$read($($read_arg),*).await
             })*
             $(async fn $lease(&self, $($lease_arg: $lease_type),*) -> $lease_result {
@@ -162,6 +171,13 @@ through! {
         read {
             fn now() -> Result<StoreTime, StoreError>;
             fn brokers() -> Result<Vec<BrokerRecord>, StoreError>;
+            fn broker_life(broker: BrokerId) -> Result<Option<BrokerLife>, StoreError>;
+            fn queue_page(after: Option<QueueLabel>, limit: u32) -> Result<Vec<QueueRecord>, StoreError>;
+            fn channel_page(
+                queue: Option<QueueId>,
+                after: Option<ChannelId>,
+                limit: u32
+            ) -> Result<Vec<ChannelRecord>, StoreError>;
             fn queue(label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError>;
             fn queues_by_ids(queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError>;
             fn queues_after(after: QueueId, limit: u32) -> Result<Vec<QueueRecord>, StoreError>;

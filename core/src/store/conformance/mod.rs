@@ -90,6 +90,7 @@ macro_rules! conformance_tests {
                 draining_is_set_cleared_and_told,
                 a_broker_is_not_leased_because_the_clock_was_set_back,
                 a_broker_is_forgotten_once_nothing_is_its_own,
+                a_brokers_life_is_told,
                 brokers_are_listed_with_their_live_queues;
             channels:
                 a_channel_is_found_and_listed,
@@ -97,6 +98,7 @@ macro_rules! conformance_tests {
                 the_same_request_again_finds_its_channel,
                 an_id_names_one_channel,
                 several_channels_are_looked_up_at_once,
+                channels_come_in_pages,
                 a_channel_needs_a_live_queue;
             claims:
                 every_claim_creates_the_next_epoch,
@@ -128,6 +130,7 @@ macro_rules! conformance_tests {
                 the_same_request_again_finds_its_queue,
                 an_unknown_broker_gets_no_queue,
                 queues_are_listed_by_label,
+                queues_come_in_pages,
                 an_assignment_is_compared_and_set,
                 several_queues_are_assigned_in_one_step,
                 a_malformed_group_of_assignments_is_refused,

@@ -9,9 +9,9 @@ use crate::{
         limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
     },
     ports::{
-        Assign, Assigned, BrokerRecord, BrokerState, ChannelRecord, CreateChannel, CreateChannelError, CreateQueue,
-        CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError, Registration,
-        RenewError, Renewal, StoreError, check_assignments,
+        Assign, Assigned, BrokerLife, BrokerRecord, BrokerState, ChannelRecord, CreateChannel, CreateChannelError,
+        CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError,
+        Registration, RenewError, Renewal, StoreError, check_assignments,
     },
 };
 
@@ -136,6 +136,14 @@ impl State {
         self.brokers.iter().map(record).collect()
     }
 
+    /// As [`Catalog::broker_life`](crate::ports::Catalog::broker_life).
+    #[must_use]
+    pub fn broker_life(&self, now: StoreTime, broker: BrokerId) -> Option<BrokerLife> {
+        let Broker { addr, state, lease_until, lease, .. } = self.brokers.get(&broker)?;
+        let (state, lease_until, lease) = (*state, *lease_until, *lease);
+        Some(BrokerLife { addr: addr.clone(), state, lease_until, lease, store_time: now })
+    }
+
     /// Tells a broker, if there is one, that something changed.
     fn bump(&mut self, broker: Option<BrokerId>) {
         if let Some(broker) = broker.and_then(|id| self.brokers.get_mut(&id)) {
@@ -217,6 +225,14 @@ impl State {
     pub fn queues_after(&self, after: QueueId, limit: u32) -> Vec<QueueRecord> {
         let behind = self.queues.range((Bound::Excluded(after), Bound::Unbounded));
         behind.take(limit as usize).filter_map(|(&id, _)| self.record(id)).collect()
+    }
+
+    /// As [`Catalog::queue_page`](crate::ports::Catalog::queue_page).
+    #[must_use]
+    pub fn queue_page(&self, after: Option<QueueLabel>, limit: u32) -> Vec<QueueRecord> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let ids = self.queue_ids.range((from, Bound::Unbounded)).take(limit as usize);
+        ids.filter_map(|(_, &id)| self.record(id)).collect()
     }
 
     /// As [`Catalog::assigned_queues`](crate::ports::Catalog::assigned_queues).
@@ -327,6 +343,15 @@ impl State {
     pub fn channels(&self, queue: Option<QueueId>) -> Vec<ChannelRecord> {
         let wanted = self.channels.iter().filter(|(_, channel)| queue.is_none_or(|queue| channel.queue == queue));
         wanted.map(|(&id, channel)| self.channel_record(id, channel)).collect()
+    }
+
+    /// As [`Catalog::channel_page`](crate::ports::Catalog::channel_page).
+    #[must_use]
+    pub fn channel_page(&self, queue: Option<QueueId>, after: Option<ChannelId>, limit: u32) -> Vec<ChannelRecord> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let behind = self.channels.range((from, Bound::Unbounded));
+        let wanted = behind.filter(|(_, channel)| queue.is_none_or(|queue| channel.queue == queue));
+        wanted.take(limit as usize).map(|(&id, channel)| self.channel_record(id, channel)).collect()
     }
 
     /// As [`Catalog::delete_channel`](crate::ports::Catalog::delete_channel).

@@ -17,10 +17,10 @@ pub use state::State;
 use crate::{
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
-        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerRecord, Catalog, ChannelRecord, Claim, ClaimError,
-        Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, Log,
-        LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        StoreError, StoredBatch, Trim, Trimmed, check_lookup,
+        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
+        ClaimError, Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError,
+        Leadership, Log, LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError,
+        Renewal, StoreError, StoredBatch, Trim, Trimmed, check_lookup,
     },
 };
 
@@ -86,6 +86,10 @@ impl Catalog for MemoryStore {
         Ok(self.state.lock().brokers())
     }
 
+    async fn broker_life(&self, broker: BrokerId) -> Result<Option<BrokerLife>, StoreError> {
+        Ok(self.state.lock().broker_life(self.clock.now(), broker))
+    }
+
     async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
         self.state.lock().create_queue(create)
     }
@@ -106,6 +110,10 @@ impl Catalog for MemoryStore {
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         Ok(self.state.lock().queues())
+    }
+
+    async fn queue_page(&self, after: Option<QueueLabel>, limit: u32) -> Result<Vec<QueueRecord>, StoreError> {
+        Ok(self.state.lock().queue_page(after, limit))
     }
 
     async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError> {
@@ -136,6 +144,15 @@ impl Catalog for MemoryStore {
         check_lookup(channels)?;
         let state = self.state.lock();
         Ok(channels.iter().copied().filter(|&channel| state.channel(channel).is_some()).collect())
+    }
+
+    async fn channel_page(
+        &self,
+        queue: Option<QueueId>,
+        after: Option<ChannelId>,
+        limit: u32,
+    ) -> Result<Vec<ChannelRecord>, StoreError> {
+        Ok(self.state.lock().channel_page(queue, after, limit))
     }
 
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {

@@ -83,7 +83,7 @@ async fn our_routes_for_queues() {
     let id = created.body["id"].as_u64().unwrap();
     let queue = json!({ "id": id, "label": "q", "broker_id": 1, "host": "broker-1", "port": 50_051 });
     assert_eq!(created.body, queue);
-    assert_eq!(bench.ask("GET", "/v1/queues").await.body, json!({ "queues": [queue] }));
+    assert_eq!(bench.ask("GET", "/v1/queues").await.body, json!({ "queues": [queue], "next": null }));
 
     let silent = bench.ask("GET", "/v1/queues/q").await;
     assert_eq!(
@@ -203,6 +203,30 @@ async fn a_broker_that_is_gone_is_forgotten() {
     assert_eq!(bench.ask("DELETE", "/v1/brokers/2").await.status, 204);
     assert_eq!(bench.ask("DELETE", "/v1/brokers/2").await.status, 404);
     assert_eq!(bench.ask("GET", "/v1/brokers").await.body["brokers"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_come_in_pages() {
+    let bench = Bench::start().await;
+    for label in ["a/b", "c", "d"] {
+        bench.ask("POST", &format!("/queues/{}", label.replace('/', "%2F"))).await;
+    }
+    let page = async |path: &str, field: &str, name: &str| {
+        let body = bench.ask("GET", path).await.body;
+        let names: Vec<Value> = body[field].as_array().unwrap().iter().map(|one| one[name].clone()).collect();
+        (json!(names), body["next"].clone())
+    };
+    assert_eq!(page("/v1/queues", "queues", "label").await, (json!(["a/b", "c", "d"]), Value::Null));
+    assert_eq!(page("/v1/queues?limit=1", "queues", "label").await, (json!(["a/b"]), json!("a/b")));
+    assert_eq!(page("/v1/queues?after=A%2Fb&limit=2", "queues", "label").await, (json!(["c", "d"]), Value::Null));
+    let mut ids = [bench.channel("c", "__none__").await, bench.channel("c", "t").await, bench.channel("d", "t").await];
+    ids.sort();
+    let first = page("/v1/channels?limit=2", "channels", "id").await;
+    assert_eq!(first, (json!([ids[0], ids[1]]), json!(ids[1])));
+    let rest = page(&format!("/v1/channels?after={}", ids[1]), "channels", "id").await;
+    assert_eq!(rest, (json!([ids[2]]), Value::Null));
+    let (of_c, next) = page("/v1/queues/c/channels?limit=1", "channels", "id").await;
+    assert_eq!((of_c.as_array().unwrap().len(), next), (1, of_c[0].clone()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,10 +73,13 @@ fn created(location: &str, body: impl IntoResponse) -> Response {
     (StatusCode::CREATED, [(header::LOCATION, location)], body).into_response()
 }
 
-async fn queues(State(api): State<Api>) -> Result<impl IntoResponse, RestError> {
-    let queues = api.manager.queues().await?;
-    let queues: Vec<_> = queues.iter().map(views::Queue::from).collect();
-    Ok(Json(json!({ "queues": queues })))
+async fn queues(State(api): State<Api>, uri: Uri) -> Result<impl IntoResponse, RestError> {
+    let listing: request::Listing = request::query(&uri)?;
+    let after = listing.after.as_deref().map(QueueLabel::parse).transpose()?;
+    let page = api.manager.queue_page(after, listing.limit()?).await?;
+    let queues: Vec<_> = page.items.iter().map(views::Queue::from).collect();
+    let next = page.items.last().filter(|_| page.more).map(|queue| queue.label.to_string());
+    Ok(Json(json!({ "queues": queues, "next": next })))
 }
 
 async fn create_queue(
@@ -99,10 +102,21 @@ async fn delete_queue(State(api): State<Api>, Path(label): Path<String>) -> Resu
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn queue_channels(State(api): State<Api>, Path(label): Path<String>) -> Result<impl IntoResponse, RestError> {
-    let channels = api.manager.channels(Some(&QueueLabel::parse(&label)?)).await?;
-    let channels: Vec<_> = channels.iter().map(views::Channel::from).collect();
-    Ok(Json(json!({ "channels": channels })))
+async fn queue_channels(
+    State(api): State<Api>,
+    Path(label): Path<String>,
+    uri: Uri,
+) -> Result<impl IntoResponse, RestError> {
+    channel_page(&api, Some(&QueueLabel::parse(&label)?), &uri).await
+}
+
+async fn channel_page(api: &Api, label: Option<&QueueLabel>, uri: &Uri) -> Result<Json<Value>, RestError> {
+    let listing: request::Listing = request::query(uri)?;
+    let after = listing.after.as_deref().map(ChannelId::parse).transpose()?;
+    let page = api.manager.channel_page(label, after, listing.limit()?).await?;
+    let channels: Vec<_> = page.items.iter().map(views::Channel::from).collect();
+    let next = page.items.last().filter(|_| page.more).map(|channel| channel.id);
+    Ok(Json(json!({ "channels": channels, "next": next })))
 }
 
 async fn create_channel(
@@ -117,10 +131,8 @@ async fn create_channel(
     Ok(created(&location, Json(views::Channel::from(&placed))))
 }
 
-async fn channels(State(api): State<Api>) -> Result<impl IntoResponse, RestError> {
-    let channels = api.manager.channels(None).await?;
-    let channels: Vec<_> = channels.iter().map(views::Channel::from).collect();
-    Ok(Json(json!({ "channels": channels })))
+async fn channels(State(api): State<Api>, uri: Uri) -> Result<impl IntoResponse, RestError> {
+    channel_page(&api, None, &uri).await
 }
 
 async fn channel(State(api): State<Api>, Path(id): Path<String>) -> Result<impl IntoResponse, RestError> {
@@ -168,7 +180,7 @@ async fn undrain(State(api): State<Api>, Path(id): Path<String>) -> Result<Statu
 }
 
 async fn status(State(api): State<Api>) -> impl IntoResponse {
-    Json(views::Status::from(&api.manager.status()))
+    Json(views::Status::of(&api.manager))
 }
 
 async fn openapi() -> impl IntoResponse {

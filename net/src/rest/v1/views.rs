@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rmom_core::{
     manager::{
-        BrokerView, CycleStatus, ManagerCounters, ManagerStatus, MovedQueue, PlacedChannel, PlacedQueue, ProbeView,
+        BrokerView, CycleStatus, Manager, ManagerCounters, MovedQueue, PlacedChannel, PlacedQueue, ProbeView,
         QueueDetails,
     },
     model::{BrokerAddr, BrokerId, ChannelId, Epoch, Incarnation, ManagerId, Offset, QueueId},
@@ -245,6 +245,15 @@ pub(super) struct Status {
     brokers: Vec<Broker>,
     last_cycle: Option<Cycle>,
     counters: Counters,
+    healthy: bool,
+    problems: Vec<Problem>,
+}
+
+/// Something that is wrong, and what to do next.
+#[derive(Serialize)]
+struct Problem {
+    what: String,
+    next: String,
 }
 
 #[derive(Serialize)]
@@ -278,9 +287,14 @@ struct Counters {
     operations_failed: u64,
 }
 
-impl From<&ManagerStatus> for Status {
-    fn from(status: &ManagerStatus) -> Self {
+impl Status {
+    pub(super) fn of(manager: &Manager) -> Self {
+        let status = manager.status();
+        let problem = |problem: rmom_core::manager::Problem| Problem { what: problem.what, next: problem.next };
+        let problems: Vec<_> = manager.problems().into_iter().map(problem).collect();
         Self {
+            healthy: problems.is_empty(),
+            problems,
             manager_id: status.manager,
             leading: status.leading,
             leader_id: status.leader,

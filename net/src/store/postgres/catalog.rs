@@ -17,9 +17,9 @@ use rmom_core::{
         limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
     },
     ports::{
-        Assign, Assigned, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError,
-        CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError,
-        Registration, RenewError, Renewal, StoreError, check_assignments, check_lookup,
+        Assign, Assigned, BrokerLife, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel,
+        CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY,
+        Register, RegisterError, Registration, RenewError, Renewal, StoreError, check_assignments, check_lookup,
     },
 };
 use sqlx::{
@@ -286,6 +286,21 @@ impl Catalog for PostgresStore {
         rows.iter().map(record).collect()
     }
 
+    async fn broker_life(&self, broker: BrokerId) -> Result<Option<BrokerLife>, StoreError> {
+        let statement = "SELECT host, port, state, lease_until, lease, rmom_now() AS now FROM broker WHERE id = $1";
+        let rows = self.select(query(statement).bind(broker.as_i64())).await?;
+        let life = |row: &PgRow| {
+            Ok(BrokerLife {
+                addr: column::addr(row)?,
+                state: column::state(row, "state")?,
+                lease_until: column::time(row, "lease_until")?,
+                lease: column::duration(row, "lease")?,
+                store_time: column::time(row, "now")?,
+            })
+        };
+        rows.first().map(life).transpose()
+    }
+
     async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
         let mut tx = self.begin().await?;
         let queues = count(&mut tx, query("SELECT count(*) AS n FROM queue WHERE NOT deleted")).await?;
@@ -379,6 +394,14 @@ impl Catalog for PostgresStore {
 
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         let rows = self.select(query(select_queue!(" ORDER BY q.label"))).await?;
+        rows.iter().map(queue_record).collect()
+    }
+
+    async fn queue_page(&self, after: Option<QueueLabel>, limit: u32) -> Result<Vec<QueueRecord>, StoreError> {
+        // Every label comes after the empty text.
+        let after = after.as_ref().map_or("", QueueLabel::as_str);
+        let page = query(select_queue!(" AND q.label > $1 ORDER BY q.label LIMIT $2"));
+        let rows = self.select(page.bind(after).bind(i64::from(limit))).await?;
         rows.iter().map(queue_record).collect()
     }
 
@@ -534,6 +557,30 @@ impl Catalog for PostgresStore {
         // Channels of deleted queues go with them, in one transaction.
         let rows = self.select(query("SELECT id FROM channel WHERE id = ANY($1) ORDER BY id").bind(ids)).await?;
         rows.iter().map(|row| Ok(ChannelId::new(column::get(row, "id")?))).collect()
+    }
+
+    async fn channel_page(
+        &self,
+        queue: Option<QueueId>,
+        after: Option<ChannelId>,
+        limit: u32,
+    ) -> Result<Vec<ChannelRecord>, StoreError> {
+        let page = match (queue, after) {
+            (Some(queue), Some(after)) => {
+                query(select_channel!(" AND c.queue_id = $2 AND c.id > $3 ORDER BY c.id LIMIT $1"))
+                    .bind(i64::from(limit))
+                    .bind(queue.as_i64())
+                    .bind(after.uuid())
+            }
+            (Some(queue), None) => query(select_channel!(" AND c.queue_id = $2 ORDER BY c.id LIMIT $1"))
+                .bind(i64::from(limit))
+                .bind(queue.as_i64()),
+            (None, Some(after)) => query(select_channel!(" AND c.id > $2 ORDER BY c.id LIMIT $1"))
+                .bind(i64::from(limit))
+                .bind(after.uuid()),
+            (None, None) => query(select_channel!(" ORDER BY c.id LIMIT $1")).bind(i64::from(limit)),
+        };
+        self.select(page).await?.iter().map(channel_record).collect()
     }
 
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {

@@ -50,6 +50,11 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
                 "lease lengths",
                 include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0004_lease_lengths.sql")),
             ),
+            (
+                5,
+                "channel pages",
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0005_channel_pages.sql")),
+            ),
         ],
     )
 });

@@ -9,9 +9,9 @@ use rmom_core::{
         limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
     },
     ports::{
-        Assign, Assigned, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel, CreateChannelError,
-        CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError,
-        Registration, RenewError, Renewal, StoreError, check_assignments, check_lookup,
+        Assign, Assigned, BrokerLife, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel,
+        CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY,
+        Register, RegisterError, Registration, RenewError, Renewal, StoreError, check_assignments, check_lookup,
     },
 };
 use sqlx::{query, sqlite::SqliteRow};
@@ -257,6 +257,23 @@ impl Catalog for SqliteStore {
         rows.iter().map(record).collect()
     }
 
+    async fn broker_life(&self, broker: BrokerId) -> Result<Option<BrokerLife>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let statement = query("SELECT host, port, state, lease_until, lease FROM broker WHERE id = ?1");
+        let row = session.row(statement.bind(broker.as_i64())).await?;
+        session.done();
+        let life = |row: &SqliteRow| {
+            Ok(BrokerLife {
+                addr: column::addr(row)?,
+                state: column::state(row, "state")?,
+                lease_until: column::time(row, "lease_until")?,
+                lease: column::duration(row, "lease")?,
+                store_time: self.clock.now(),
+            })
+        };
+        row.as_ref().map(life).transpose()
+    }
+
     async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
         let (mut tx, _) = self.begin().await?;
         let found = tx
@@ -332,6 +349,16 @@ impl Catalog for SqliteStore {
     async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         let mut session = self.readers.read().await?;
         let rows = session.rows(query(select_queue!(" ORDER BY q.label"))).await?;
+        session.done();
+        rows.iter().map(queue_record).collect()
+    }
+
+    async fn queue_page(&self, after: Option<QueueLabel>, limit: u32) -> Result<Vec<QueueRecord>, StoreError> {
+        let mut session = self.readers.read().await?;
+        // Every label comes after the empty text.
+        let after = after.as_ref().map_or("", QueueLabel::as_str);
+        let page = query(select_queue!(" AND q.label > ?1 ORDER BY q.label LIMIT ?2"));
+        let rows = session.rows(page.bind(after).bind(i64::from(limit))).await?;
         session.done();
         rows.iter().map(queue_record).collect()
     }
@@ -467,6 +494,27 @@ impl Catalog for SqliteStore {
         }
         session.done();
         Ok(known)
+    }
+
+    async fn channel_page(
+        &self,
+        queue: Option<QueueId>,
+        after: Option<ChannelId>,
+        limit: u32,
+    ) -> Result<Vec<ChannelRecord>, StoreError> {
+        let mut session = self.readers.read().await?;
+        // Every id comes after the empty blob.
+        let after = after.map_or_else(Vec::new, |after| after.uuid().as_bytes().to_vec());
+        let page = match queue {
+            Some(queue) => query(select_channel!(" AND c.id > ?1 AND c.queue_id = ?3 ORDER BY c.id LIMIT ?2"))
+                .bind(after)
+                .bind(i64::from(limit))
+                .bind(queue.as_i64()),
+            None => query(select_channel!(" AND c.id > ?1 ORDER BY c.id LIMIT ?2")).bind(after).bind(i64::from(limit)),
+        };
+        let rows = session.rows(page).await?;
+        session.done();
+        rows.iter().map(channel_record).collect()
     }
 
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {

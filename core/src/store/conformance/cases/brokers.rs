@@ -190,6 +190,18 @@ pub async fn a_broker_is_forgotten_once_nothing_is_its_own(harness: &dyn Harness
     assert_eq!(record(&bench, again).await.state, BrokerState::Up);
 }
 
+/// A broker's life is told without its queues.
+pub async fn a_brokers_life_is_told(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let broker = bench.register("a").await;
+    let now = bench.at(1_000).await;
+    let life = bench.store.broker_life(broker.id).await.unwrap().unwrap();
+    let record = record(&bench, broker).await;
+    assert_eq!((life.store_time, life.lease, life.is_leased()), (now, LEASE, true));
+    assert_eq!((life.addr, life.state, life.lease_until), (record.addr, record.state, record.lease_until));
+    assert_eq!(bench.store.broker_life(BrokerId::new(broker.id.get() + 1_000)).await.unwrap(), None);
+}
+
 /// A broker's record says how many live queues it is to host.
 pub async fn brokers_are_listed_with_their_live_queues(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;

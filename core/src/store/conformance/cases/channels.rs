@@ -157,3 +157,32 @@ pub async fn several_channels_are_looked_up_at_once(harness: &dyn Harness) {
     asked.reverse();
     assert!(matches!(bench.store.known_channels(&asked).await, Err(StoreError::Refused(_))));
 }
+
+/// Page by page one sees what the whole list has, of one queue and of all.
+pub async fn channels_come_in_pages(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (q, other) = (bench.create("q", None).await, bench.create("other", None).await);
+    let gone = bench.create("gone", None).await;
+    for queue in [q, other, q, gone, q, other, q] {
+        let id = ChannelId::new(bench.uuid());
+        let create = CreateChannel { id, queue, topic: Topic::NONE, start: Start::Earliest };
+        bench.store.create_channel(&create).await.unwrap();
+    }
+    bench.store.delete_queue(gone).await.unwrap();
+    for queue in [None, Some(q), Some(other), Some(gone)] {
+        let all = bench.store.channels(queue).await.unwrap();
+        for limit in 1..8 {
+            let mut seen: Vec<ChannelRecord> = Vec::new();
+            loop {
+                let after = seen.last().map(|channel| channel.id);
+                let page = bench.store.channel_page(queue, after, limit).await.unwrap();
+                assert!(page.len() <= limit as usize);
+                if page.is_empty() {
+                    break;
+                }
+                seen.extend(page);
+            }
+            assert_eq!(seen, all, "{queue:?} {limit}");
+        }
+    }
+}

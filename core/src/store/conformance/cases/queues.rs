@@ -308,3 +308,32 @@ pub async fn one_of_several_assignments_is_made(harness: &dyn Harness) {
         assert_eq!(bench.store.queue_by_id(queue).await.unwrap().as_ref(), made.first());
     }
 }
+
+/// Page by page one sees what the whole list has, in its order, whatever is deleted or created meanwhile elsewhere.
+pub async fn queues_come_in_pages(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let a = bench.register("a").await;
+    assert_eq!(bench.store.queue_page(None, 3).await.unwrap(), []);
+    for name in ["ab", "b", "a", "c", "ä", "a-", "a1"] {
+        bench.create(name, (name != "c").then_some(a.id)).await;
+    }
+    let deleted = bench.create("aa", Some(a.id)).await;
+    bench.store.delete_queue(deleted).await.unwrap();
+    let all = bench.store.queues().await.unwrap();
+    for limit in 1..9 {
+        let mut seen: Vec<QueueRecord> = Vec::new();
+        loop {
+            let after = seen.last().map(|queue| queue.label.clone());
+            let page = bench.store.queue_page(after, limit).await.unwrap();
+            assert!(page.len() <= limit as usize);
+            if page.is_empty() {
+                break;
+            }
+            seen.extend(page);
+        }
+        assert_eq!(seen, all, "{limit}");
+    }
+    // It need not be a queue after which a page begins.
+    let labels: Vec<_> = bench.store.queue_page(Some(label("aa")), 2).await.unwrap();
+    assert_eq!(labels.into_iter().map(|queue| queue.label).collect::<Vec<_>>(), [label("ab"), label("b")]);
+}
