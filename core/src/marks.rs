@@ -91,6 +91,7 @@ marks! {
     RecoveryRetried: "recovery: tried again, the store had failed",
     RecoveryRefused: "recovery: given up, claims succeeded and appends did not, and pushers were told that nothing is stored",
     RecoveryTimedOut: "recovery: given up, pushers were told that the outcome is unknown",
+    StoreClockWasAhead: "append: the queue's last message lay too far ahead of the store's clock to be followed",
     StoreClockBehind: "append: the store's clock was behind the queue's last message",
     StoreClockSetBack: "append: showed that the store's clock had been set back",
 
@@ -108,6 +109,8 @@ marks! {
     PushWaitedForShare: "push: a single one waited for its queue's share of the room",
     StreamWaitedForRoom: "push stream: waited for room before a body was read",
     PushRefusedForRoom: "push: refused after it waited for room, or with too many who did",
+    TooManyProducers: "push: refused, the queue had as many producers as it may",
+    PushHeldForSaving: "push: refused for now, too many batches had producers that were not saved",
     PushQueueReplaced: "push: refused, it meant a deleted queue of the same label",
     NamedProducerWentOn: "named producer: went on after what an earlier incarnation had stored",
     NamedProducerWaited: "named producer: had to wait for the outcome of what an earlier incarnation had pushed",
@@ -115,10 +118,12 @@ marks! {
     // Trimming.
     Trimmed: "trim: removed what had expired",
     TrimmedToEmpty: "trim: removed the last message",
+    TrimWithoutSaving: "trim: removed what had expired, and what it knew of the producers was saved before",
     TrimKeptEnd: "trim: kept the expired end of the log, since older messages lived",
     TrimFenced: "trim: fenced by a later epoch",
     TrimFailed: "trim: failed, and was made again",
     TrimAbandoned: "trim: abandoned for a recovery",
+    ProducersSaved: "producers: saved",
     SnapshotRead: "producers: restored from a snapshot",
     HeadersRead: "producers: restored from the headers of batches",
 

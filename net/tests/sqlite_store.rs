@@ -117,6 +117,42 @@ async fn refused(options: SqliteOptions) -> (OpenError, String) {
     (error, text)
 }
 
+/// The newest migration of the folder `migrations/sqlite`.
+fn known() -> i64 {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite");
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter_map(|name| name.split_once('_')?.0.parse().ok()).max().unwrap()
+}
+
+/// What 0003 adds is taken away again, as if the database were from before.
+#[tokio::test]
+async fn what_was_stored_before_running_totals_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rmom.db");
+    let (queue, epoch) = {
+        let claimed = claimed(SqliteOptions::new(&file)).await;
+        for n in 1..=3 {
+            claimed.append(n, 100 * usize::try_from(n).unwrap()).await.unwrap();
+        }
+        (claimed.queue, claimed.epoch)
+    };
+    tamper(
+        &file,
+        "ALTER TABLE batch DROP COLUMN bytes_through; ALTER TABLE log_state DROP COLUMN trimmed_messages; \
+         ALTER TABLE log_state DROP COLUMN trimmed_bytes; ALTER TABLE log_state DROP COLUMN next_expiry; \
+         ALTER TABLE log_state DROP COLUMN next_expiry_through; DELETE FROM _sqlx_migrations WHERE version = 3; \
+         DELETE FROM batch WHERE first_offset = 1; UPDATE log_state SET trimmed_through = 1",
+    )
+    .await;
+    let store = SqliteStore::open(SqliteOptions::new(&file), clock()).await.unwrap();
+    let tail = store.tail(queue).await.unwrap();
+    assert_eq!((tail.messages, tail.bytes, tail.none_expires_before), (2, 500, StoreTime::default()));
+    let claimed = Claimed { store, queue, epoch };
+    claimed.append(4, 1_000).await.unwrap();
+    let tail = claimed.store.tail(queue).await.unwrap();
+    assert_eq!((tail.messages, tail.bytes, tail.end), (3, 1_500, Offset::new(4)));
+}
+
 #[tokio::test]
 async fn a_second_store_on_the_same_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -144,7 +180,7 @@ async fn a_newer_schema_is_refused() {
     .await;
     let (error, text) = refused(SqliteOptions::new(&file)).await;
     let at = file.display().to_string();
-    assert_eq!(error, OpenError::NewerSchema { at, found: 9999, known: 5 });
+    assert_eq!(error, OpenError::NewerSchema { at, found: 9999, known: known() });
     assert!(text.contains("run the newer program"), "{text}");
 }
 
@@ -155,7 +191,7 @@ async fn an_older_schema_is_refused_if_migrations_are_off() {
     let off = SqliteOptions { migrate: false, ..SqliteOptions::new(&file) };
     let (error, text) = refused(off.clone()).await;
     let at = file.display().to_string();
-    assert_eq!(error, OpenError::OlderSchema { at, found: 0, known: 5, folder: "sqlite" });
+    assert_eq!(error, OpenError::OlderSchema { at, found: 0, known: known(), folder: "sqlite" });
     assert!(text.contains("sqlx migrate run --source migrations/sqlite"), "{text}");
     drop(SqliteStore::open(SqliteOptions::new(&file), clock()).await.unwrap());
     SqliteStore::open(off, clock()).await.unwrap();

@@ -52,6 +52,10 @@ pub struct BrokerConfig {
     pub trim_interval_millis: u64,
     /// For how long a producer is remembered after its last push.
     pub producer_retention_secs: u64,
+    /// Most producers of one queue that are remembered at once.
+    pub max_producers_per_queue: usize,
+    /// Most producers of one queue that ever had a name.
+    pub max_named_producers_per_queue: usize,
     /// Most subscriptions at once.
     pub max_subscriptions: usize,
     /// Queues that are activated at once; the others wait for their turn.
@@ -130,6 +134,8 @@ impl BrokerConfig {
                 3_600,
                 retention_floor..=limits::MAX_TTL.as_secs(),
             ),
+            max_producers_per_queue: root.number("max_producers_per_queue", 100_000, 1..=1_000_000),
+            max_named_producers_per_queue: root.number("max_named_producers_per_queue", 10_000, 1..=100_000),
             max_subscriptions: root.number("max_subscriptions", 20_000, 1..=10_000_000),
             max_activations: root.number("max_activations", 4, 1..=1_000),
             max_trims: root.number("max_trims", 2, 1..=1_000),
@@ -172,6 +178,8 @@ impl BrokerConfig {
             activation_timeout: millis(self.activation_timeout_millis),
             trim_interval: millis(self.trim_interval_millis),
             producer_retention: Duration::from_secs(self.producer_retention_secs),
+            max_producers_per_queue: self.max_producers_per_queue,
+            max_named_producers_per_queue: self.max_named_producers_per_queue,
             max_subscriptions: self.max_subscriptions,
             max_activations: self.max_activations,
             max_trims: self.max_trims,

@@ -205,6 +205,7 @@ impl Error {
             "QUEUE_REPLACED" => "the queue was deleted; start anew with the one that has its label now",
             "CHANNEL_NOT_FOUND" => "create a new channel: this one was deleted, or its queue was",
             "LIMIT_REACHED" => "delete what is not used any more",
+            "TOO_MANY_PRODUCERS" => "use one producer for many pushes, instead of a new one for each",
             "PRODUCER_FENCED" => "another producer of the same name took over; run one at a time",
             "PRODUCER_POISONED" => "open the named producer again; it learns what was stored, so go on from there",
             "OFFSET_OUT_OF_RANGE" | "STORE_WENT_BACK" => {

@@ -183,6 +183,14 @@ pub enum BrokerError {
     /// A named limit.
     #[error("{0}")]
     LimitReached(String),
+    /// A producer that is new to the queue, which keeps as many apart as it may.
+    #[error("the queue has {limit} producers, which is the limit ({setting}); use one producer for many pushes")]
+    TooManyProducers {
+        /// The setting that limits them.
+        setting: &'static str,
+        /// Its value.
+        limit: usize,
+    },
     /// Somebody else is to host the queue.
     #[error("the queue is hosted by {}, not here", .assignee.as_ref().map_or_else(|| "no broker".to_owned(), ToString::to_string))]
     NotHosted {
@@ -268,6 +276,7 @@ impl Coded for BrokerError {
             Self::QueueReplaced { .. } => Code::QueueReplaced,
             Self::ChannelNotFound(_) => Code::ChannelNotFound,
             Self::LimitReached(_) => Code::LimitReached,
+            Self::TooManyProducers { .. } => Code::TooManyProducers,
             Self::NotHosted { .. } | Self::ActivationTimeout(_) => Code::NotHosted,
             Self::Fenced => Code::Fenced,
             Self::LeaseExpired => Code::LeaseExpired,
@@ -292,7 +301,9 @@ impl Coded for BrokerError {
             Self::OffsetOutOfRange { end, .. } | Self::StoreWentBack { end, .. } => {
                 vec![("end", end.to_string().into())]
             }
-            Self::MessageTooLarge { limit, .. } => vec![("limit", limit.to_string().into())],
+            Self::MessageTooLarge { limit, .. } | Self::TooManyProducers { limit, .. } => {
+                vec![("limit", limit.to_string().into())]
+            }
             _ => Vec::new(),
         }
     }
@@ -341,6 +352,8 @@ pub struct QueueStatus {
     pub queue: QueueId,
     /// What it is doing.
     pub phase: QueuePhase,
+    /// For how long it has been activated, without success so far; none while it is served or halted.
+    pub unserved: Option<Duration>,
     /// The broker's epoch; 0 before the first claim.
     pub epoch: Epoch,
     /// How often the queue went from one broker to another in its life, in good order or because the first had died.
@@ -380,4 +393,12 @@ pub struct QueueCounters {
     pub claims: u64,
     /// Chunks read from the store because the cache did not reach back far enough.
     pub store_reads: u64,
+    /// Reads that showed less than this broker knows to be stored: they came from a standby, or an older copy.
+    pub stale_reads: u64,
+    /// Reads that found a batch that cannot be decoded.
+    pub corrupt_reads: u64,
+    /// Attempts to activate it that failed.
+    pub failed_activations: u64,
+    /// Trims that failed.
+    pub failed_trims: u64,
 }

@@ -105,6 +105,7 @@ impl Host {
             store: self.inner.store.clone(),
             entropy: self.inner.entropy.clone(),
             clock: self.inner.clock.clone(),
+            lease: self.inner.lease.clone(),
             committer,
             broker,
             incarnation,

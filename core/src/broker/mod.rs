@@ -316,24 +316,29 @@ impl Broker {
     /// Gives a named producer its next incarnation in a queue hosted here; earlier ones are refused from now on.
     ///
     /// # Errors
-    /// As [`Broker::rebuild_queue`].
+    /// As [`Broker::rebuild_queue`]; [`BrokerError::TooManyProducers`].
     pub async fn open_producer(&self, label: &QueueLabel, producer: ProducerId) -> Result<OpenedProducer, BrokerError> {
         let inner = &self.inner;
         inner.ready()?;
         let handle = inner.hosted(label, self.caller()).await?;
         handle.served(inner.settings.activation_timeout).await?;
         let queue = handle.shared.id;
+        let timeout = inner.settings.activation_timeout;
+        let late = |_| BrokerError::ActivationTimeout(timeout);
+        let (reply, answer) = oneshot::channel();
+        handle.send(Command::Admit { id: producer, reply }).await?;
+        if !tokio::time::timeout(timeout, answer).await.map_err(late)?.map_err(|_| handle.why_ended())? {
+            let limit = inner.settings.max_named_producers_per_queue;
+            return Err(BrokerError::TooManyProducers { setting: "max_named_producers_per_queue", limit });
+        }
         let incarnation = inner
             .write(inner.store.open_producer(queue, producer))
             .await??
             .ok_or(BrokerError::QueueReplaced { queue })?;
         let (reply, answer) = oneshot::channel();
         handle.send(Command::Open { id: producer, incarnation, reply }).await?;
-        let timeout = inner.settings.activation_timeout;
-        let last_sequence = tokio::time::timeout(timeout, answer)
-            .await
-            .map_err(|_| BrokerError::ActivationTimeout(timeout))?
-            .map_err(|_| handle.why_ended())?;
+        let last_sequence =
+            tokio::time::timeout(timeout, answer).await.map_err(late)?.map_err(|_| handle.why_ended())?;
         Ok(OpenedProducer { queue, incarnation, last_sequence })
     }
 
@@ -430,6 +435,13 @@ impl Broker {
                 .map_or(0, |registered| registered.context.fenced_appends.load(Relaxed)),
             queues: inner.queues.read().values().map(|handle| handle.status(now)).collect(),
         }
+    }
+
+    /// True if a queue is halted, has been activated for longer than this, or holds a batch that cannot be delivered. It costs
+    /// less than [`Broker::status`].
+    #[must_use]
+    pub fn has_broken_queue(&self, longest_activation: Duration) -> bool {
+        self.inner.queues.read().values().any(|handle| handle.shared.is_broken(longest_activation))
     }
 
     /// Stops in good order: refuses new requests, finishes pushes in flight, releases the queues, ends subscriptions with

@@ -42,7 +42,12 @@ pub(super) struct Producers {
     accepted: BTreeMap<ProducerId, (u64, Sequence)>,
     /// Incarnations given out to named producers.
     opened: BTreeMap<ProducerId, u64>,
+    /// When those who did not push for long were last forgotten, to make room for another one.
+    made_room: Option<Instant>,
 }
+
+/// Room for another producer is made no more often: it means looking at all.
+const MAKE_ROOM_EVERY: Duration = Duration::from_secs(1);
 
 impl Producers {
     /// From the snapshot that the store holds, if any, and the incarnations that it gave out.
@@ -65,10 +70,7 @@ impl Producers {
     /// where they stopped however long ago that was. The store's clock may be set forward, so for nobody to be forgotten
     /// as much time has to pass here, too.
     pub(super) fn snapshot(&mut self, through: Offset, now: StoreTime, retention: Duration) -> Bytes {
-        let opened = &self.opened;
-        self.stored.retain(|id, last| {
-            opened.contains_key(id) || now.since(last.stored_at) < retention || last.seen_at.elapsed() < retention
-        });
+        self.forget_idle(now, retention);
         let producers = self
             .stored
             .iter()
@@ -81,6 +83,42 @@ impl Producers {
             })
             .collect();
         ProducerSnapshot { through_offset: through.get(), producers }.encode_to_vec().into()
+    }
+
+    fn forget_idle(&mut self, now: StoreTime, retention: Duration) {
+        let opened = &self.opened;
+        self.stored.retain(|id, last| {
+            opened.contains_key(id) || now.since(last.stored_at) < retention || last.seen_at.elapsed() < retention
+        });
+    }
+
+    /// True if a producer may push: it is known, or there are fewer than `most`. Who did not push within `retention` is
+    /// forgotten first.
+    pub(super) fn admits(&mut self, id: ProducerId, most: usize, now: StoreTime, retention: Duration) -> bool {
+        if self.accepted_of(id).is_some() || self.opened.contains_key(&id) || self.has_room(most) {
+            return true;
+        }
+        if self.made_room.is_none_or(|at| at.elapsed() >= MAKE_ROOM_EVERY) {
+            self.made_room = Some(Instant::now());
+            self.forget_idle(now, retention);
+        }
+        self.has_room(most)
+    }
+
+    fn has_room(&self, most: usize) -> bool {
+        let at_most = self.stored.len() + self.accepted.len();
+        // Most of what is on its way is of producers that are known.
+        at_most < most
+            || self.stored.len() + self.accepted.keys().filter(|id| !self.stored.contains_key(id)).count() < most
+    }
+
+    /// Makes room for a named producer, unless it is new and there are `most`.
+    pub(super) fn admit_named(&mut self, id: ProducerId, most: usize) -> bool {
+        let admits = self.opened.contains_key(&id) || self.opened.len() < most;
+        if admits {
+            self.opened.entry(id).or_default();
+        }
+        admits
     }
 
     /// Takes note of stored messages.
@@ -203,6 +241,34 @@ mod tests {
         let fenced = BrokerError::ProducerFenced { current: 2, found: 0 };
         assert_eq!(judge(&producers, stamp(0, 5), 5, 1), Err(fenced));
         assert_eq!(judge(&producers, stamp(2, 5), 5, 1), Ok(0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn there_is_room_for_so_many_and_the_idle_make_room() {
+        let id = |n| ProducerId::new(Uuid::from_u128(n));
+        let (at, retention) = (StoreTime::from_millis, Duration::from_secs(60));
+        let mut producers = Producers::default();
+        for n in 1..=3 {
+            assert!(producers.admits(id(n), 3, at(0), retention));
+            producers.accept(ProducerKey { id: id(n), incarnation: 0 }, Sequence::new(1));
+        }
+        assert!(!producers.admits(id(4), 3, at(0), retention), "what is on its way counts");
+        let run = |n: u128, first| {
+            let key = ProducerKey { id: id(n), incarnation: 0 };
+            Run { key, first: Sequence::new(first), offset: Offset::new(1), count: 1 }
+        };
+        producers.store(&[run(1, 1), run(2, 1), run(3, 1)], at(0));
+        producers.accept(ProducerKey { id: id(1), incarnation: 0 }, Sequence::new(2));
+        assert!(producers.admits(id(1), 3, at(0), retention) && !producers.admits(id(4), 3, at(0), retention));
+        assert!(producers.admits(id(4), 4, at(0), retention), "a producer counts once");
+        tokio::time::advance(retention).await;
+        producers.store(&[run(1, 2)], at(60_000));
+        assert!(producers.admits(id(4), 3, at(60_000), retention), "two were idle for long enough");
+        assert_eq!(producers.last(id(2)), None);
+        assert_eq!(producers.last(id(1)).map(|last| last.sequence.get()), Some(2));
+        // Named ones are admitted by their own count, and then push whatever the others do.
+        assert!(producers.admit_named(id(7), 1) && !producers.admit_named(id(8), 1) && producers.admit_named(id(7), 1));
+        assert!(producers.admits(id(7), 0, at(60_000), retention));
     }
 
     #[tokio::test(start_paused = true)]

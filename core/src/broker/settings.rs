@@ -33,6 +33,10 @@ pub struct BrokerSettings {
     pub trim_interval: Duration,
     /// For how long a producer is remembered after its last push; above the clients' delivery timeout.
     pub producer_retention: Duration,
+    /// Most producers of one queue that are remembered at once. Further ones are refused until some are forgotten.
+    pub max_producers_per_queue: usize,
+    /// Most producers of one queue that ever had a name.
+    pub max_named_producers_per_queue: usize,
     /// Most subscriptions at once.
     pub max_subscriptions: usize,
     /// Queues that are activated at once, or claimed again after an append of unknown outcome; the others wait for their turn.
@@ -55,6 +59,8 @@ pub struct BrokerSettings {
 pub struct Tuning {
     /// The producers are saved after so many batches, which bounds what an activation has to read.
     pub snapshot_every: u64,
+    /// Saving producers of so many bytes is done once a second at most; of twice as many, once in two seconds.
+    pub save_bytes_per_second: usize,
     /// Batches that one call of the store removes, so that none takes long.
     pub trim_batches: u32,
     /// Headers of batches that one call of the store reads.
@@ -70,10 +76,25 @@ pub struct Tuning {
     pub page_bytes: usize,
 }
 
+impl Tuning {
+    /// Beyond so many batches that no saved producers speak for, nothing is appended: a new owner reads the headers of all.
+    #[must_use]
+    pub fn max_unsaved(&self) -> u64 {
+        self.snapshot_every.saturating_mul(10)
+    }
+
+    /// How long nothing is saved after so many bytes of producers.
+    #[must_use]
+    pub fn saving_takes(&self, bytes: usize) -> Duration {
+        Duration::from_secs(1).mul_f64(bytes as f64 / self.save_bytes_per_second.max(1) as f64)
+    }
+}
+
 impl Default for Tuning {
     fn default() -> Self {
         Self {
             snapshot_every: 1_000,
+            save_bytes_per_second: 64 << 10,
             trim_batches: 1_000,
             header_page: 1_000,
             longest_sleep: Duration::from_secs(60),
@@ -101,6 +122,8 @@ impl BrokerSettings {
             activation_timeout: Duration::from_secs(5),
             trim_interval: Duration::from_secs(1),
             producer_retention: Duration::from_secs(3600),
+            max_producers_per_queue: 100_000,
+            max_named_producers_per_queue: 10_000,
             max_subscriptions: 20_000,
             max_activations: 4,
             max_trims: 2,

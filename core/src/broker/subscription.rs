@@ -22,7 +22,7 @@ use crate::{
     broker::count,
     frame::Batch,
     model::{ChannelId, Epoch, Offset, QueueId, Topic},
-    ports::StoreError,
+    ports::{Page, StoreError},
 };
 
 /// A subscription. Dropping it ends it.
@@ -194,13 +194,17 @@ impl Subscription {
         count(&self.shared.counters.store_reads, 1);
         mark!(FellBackToStore);
         let page = self.context.settings.tuning.page_bytes;
-        let stored = self.context.within(self.context.store.read(self.shared.id, self.after, page)).await?;
+        let page = self.context.within(self.context.store.read(self.shared.id, self.after, page)).await;
+        let Page { batches: stored, trimmed_through } = page.inspect_err(|error| self.tell_if_corrupt(error))?;
         // What lies beyond is durable, too, but nobody here knows it yet: an append whose answer is on its way, or lost, or
         // another owner's. A client with such a position would come back to a broker that ends before it.
         mark!(StoreAheadOfBroker if stored.iter().any(|batch| batch.header.last > end));
         for batch in stored.iter().take_while(|batch| batch.header.last <= end) {
-            let batch = Batch::decode(batch).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-            self.page.push_back(batch);
+            let batch = Batch::decode(batch).map_err(|error| StoreError::Corrupt(error.to_string()));
+            self.page.push_back(batch.inspect_err(|error| self.tell_if_corrupt(error))?);
+        }
+        if stored.is_empty() && trimmed_through < end {
+            return Err(self.stale(end, trimmed_through));
         }
         if self.page.is_empty() {
             // All of it has expired and is trimmed.
@@ -209,6 +213,33 @@ impl Subscription {
             self.entry.offset.store(end.get(), Relaxed);
         }
         Ok(())
+    }
+}
+
+impl Subscription {
+    /// The store that was read has neither what is known to be stored nor a trim of it.
+    fn stale(&self, end: Offset, trimmed_through: Offset) -> BrokerError {
+        count(&self.shared.counters.stale_reads, 1);
+        if let Some(times) = self.shared.said.stale_reads.happened() {
+            let (queue, after) = (&self.shared.label, self.after);
+            tracing::error!(
+                %queue, %after, %end, %trimmed_through, times,
+                "a read has nothing of what was stored: it came from a standby or an older copy; no message is left out"
+            );
+        }
+        let reason = format!("a read after offset {} ends before {end}, where the queue does", self.after);
+        StoreError::Unavailable(reason).into()
+    }
+
+    fn tell_if_corrupt(&self, error: &StoreError) {
+        if !matches!(error, StoreError::Corrupt(_)) {
+            return;
+        }
+        count(&self.shared.counters.corrupt_reads, 1);
+        if let Some(times) = self.shared.said.corrupt_reads.happened() {
+            let (queue, after) = (&self.shared.label, self.after);
+            tracing::error!(%queue, %after, %error, times, "a stored batch cannot be delivered; an operator has to look");
+        }
     }
 }
 

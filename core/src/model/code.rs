@@ -47,6 +47,8 @@ codes! {
     ChannelNotFound = "CHANNEL_NOT_FOUND",
     /// A named limit on the number of queues or channels is reached.
     LimitReached = "LIMIT_REACHED",
+    /// As many producers pushed to the queue lately, or were named, as it keeps apart; this one would be one more.
+    TooManyProducers = "TOO_MANY_PRODUCERS",
     /// Another broker hosts the queue (`host` and `port` are in the details), or none does yet.
     NotHosted = "NOT_HOSTED",
     /// This broker was replaced as the queue's owner.

@@ -6,6 +6,14 @@ use bytes::Bytes;
 use super::StoreError;
 use crate::model::{BrokerId, ClaimId, Epoch, Incarnation, Offset, ProducerId, QueueId, StoreTime};
 
+/// How far ahead of the store's clock a batch may be stored because the one before was. Within it, times never go back in a
+/// queue; what lies further ahead was stored while the clock was wrong, and has no say.
+pub const MAX_CLOCK_AHEAD_MILLIS: u64 = 60_000;
+
+/// How many offsets a trim looks through for the oldest batch that is left, at most: a database may still hold, and pass over,
+/// each batch that was removed there. The next trim goes on from where it stopped.
+pub const MAX_TRIM_SPAN: u64 = 200_000;
+
 /// A broker's claim to a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -45,8 +53,9 @@ pub enum ClaimError {
     Store(#[from] StoreError),
 }
 
-/// The end of a log, as a new owner reads it, in a statement of its own after the claim.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The end of a log, as a new owner reads it, in a statement of its own after the claim. Reading it takes the same whatever
+/// the log holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogTail {
     /// The latest epoch; [`Epoch::ZERO`] if nobody has claimed the queue.
     pub epoch: Epoch,
@@ -58,12 +67,43 @@ pub struct LogTail {
     pub last_epoch: Epoch,
     /// When it was stored.
     pub last_stored_at: StoreTime,
+    /// When it expires; [`StoreTime::NEVER`] if there is none.
+    pub last_expires_at: StoreTime,
     /// Everything up to this offset has been removed.
     pub trimmed_through: Offset,
+    /// Messages in stored batches, expired ones that are not trimmed yet included.
+    pub messages: u64,
+    /// Bytes of their frames.
+    pub bytes: u64,
+    /// When the oldest batch was stored; none if there is none, or a trim has not found it yet ([`MAX_TRIM_SPAN`]).
+    pub oldest: Option<StoreTime>,
+    /// No batch that ends before the producer snapshot's offset expires before this.
+    pub none_expires_before: StoreTime,
     /// The last producer snapshot (an encoded `ProducerSnapshot`), and the offset through which it speaks.
     pub producers: Option<(Offset, Bytes)>,
     /// The incarnations that [`Log::open_producer`] gave out.
     pub incarnations: Vec<(ProducerId, u64)>,
+}
+
+impl Default for LogTail {
+    /// Of a log that nothing was ever stored in.
+    fn default() -> Self {
+        Self {
+            epoch: Epoch::ZERO,
+            end: Offset::ZERO,
+            last_first: Offset::ZERO,
+            last_epoch: Epoch::ZERO,
+            last_stored_at: StoreTime::default(),
+            last_expires_at: StoreTime::NEVER,
+            trimmed_through: Offset::ZERO,
+            messages: 0,
+            bytes: 0,
+            oldest: None,
+            none_expires_before: StoreTime::NEVER,
+            producers: None,
+            incarnations: Vec::new(),
+        }
+    }
 }
 
 /// A batch to append.
@@ -80,7 +120,8 @@ pub struct AppendBatch {
     /// First offset of the batch before; [`Offset::ZERO`] if there is none. The store has to hold that batch, or to
     /// have trimmed it: else it lost what it had confirmed.
     pub previous: Offset,
-    /// When the batch before was stored: this one is stored no earlier.
+    /// When the batch before was stored: this one is stored no earlier, unless that lies further ahead of the store's clock
+    /// than [`MAX_CLOCK_AHEAD_MILLIS`].
     pub not_before: StoreTime,
     /// The longest lifetime of its messages in milliseconds; none if one lives for ever.
     pub lifetime_millis: Option<u64>,
@@ -145,6 +186,16 @@ pub struct StoredBatch {
     pub checksum: u32,
 }
 
+/// A page of a log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// What there is.
+    pub batches: Vec<StoredBatch>,
+    /// Everything up to this offset had been removed when the page was read. A page without batches proves no more: what it
+    /// does not have beyond this offset its source does not have yet.
+    pub trimmed_through: Offset,
+}
+
 /// A request to save the producers and to remove what has expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trim {
@@ -152,10 +203,13 @@ pub struct Trim {
     pub queue: QueueId,
     /// The epoch of this owner's claim.
     pub epoch: Epoch,
-    /// An encoded `ProducerSnapshot`; saved in the same transaction.
-    pub producers: Bytes,
-    /// The offset through which it speaks; no batch beyond is removed.
+    /// An encoded `ProducerSnapshot` that speaks through `through`, to be saved in the same transaction; none: the one that
+    /// is saved stays, and no batch beyond that is removed either.
+    pub producers: Option<Bytes>,
+    /// No batch beyond is removed.
     pub through: Offset,
+    /// No batch but the last expires before this, as the owner knows: what was removed need not be looked through again.
+    pub none_expires_before: StoreTime,
     /// How many batches to remove at most.
     pub limit: u32,
 }
@@ -171,32 +225,15 @@ pub struct Trimmed {
     pub messages: u64,
     /// See `batches`.
     pub bytes: u64,
-    /// When the oldest batch that is left was stored.
+    /// When the oldest batch that is left was stored; none if there is none, or it was not found yet.
     pub oldest: Option<StoreTime>,
-    /// When the next batch that is left expires; [`StoreTime::NEVER`] if none does.
+    /// No batch that is left expires before this, but for the last one while there are others; [`StoreTime::NEVER`] if none
+    /// does. A trim of a limit of 0 does not look, unless there is only one.
     pub next_expiry: StoreTime,
+    /// There is more to do now: the limit was reached, or [`MAX_TRIM_SPAN`].
+    pub more: bool,
     /// The store's clock at the time.
     pub store_time: StoreTime,
-}
-
-/// What a queue holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogStats {
-    /// Messages in stored batches, expired ones that are not trimmed yet included.
-    pub messages: u64,
-    /// Bytes of their frames.
-    pub bytes: u64,
-    /// When the oldest batch was stored.
-    pub oldest: Option<StoreTime>,
-    /// When the next batch expires; [`StoreTime::NEVER`] if none does.
-    pub next_expiry: StoreTime,
-}
-
-impl Default for LogStats {
-    /// Nothing.
-    fn default() -> Self {
-        Self { messages: 0, bytes: 0, oldest: None, next_expiry: StoreTime::NEVER }
-    }
 }
 
 /// Why a fenced write other than an append failed.
@@ -230,7 +267,7 @@ pub trait Log: Send + Sync + 'static {
     async fn headers(&self, queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError>;
 
     /// Batches that end beyond `after`, in order: at least one if there is any, then as many as fit `max_bytes` of frames.
-    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError>;
+    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError>;
 
     /// Appends one batch to each of several queues, each by itself: the answers are in the order of the group, which is in
     /// order of queue id and names each queue once. Atomic per batch and, on error, for the whole group: after
@@ -239,11 +276,8 @@ pub trait Log: Send + Sync + 'static {
 
     /// Saves the producers, unless those that are saved speak through a later offset: a trim of unknown outcome may land
     /// after its successor, which removed what only the newer ones know. Removes batches whose `expires_at` is not later
-    /// than the store's now, oldest first; the last batch stays until all before it are gone.
+    /// than the store's now, those that expired first first; the last batch stays until all before it are gone.
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError>;
-
-    /// What the queue holds in batches that end at `through` or before.
-    async fn stats(&self, queue: QueueId, through: Offset) -> Result<LogStats, StoreError>;
 
     /// Gives a named producer of a live queue its next incarnation: 1, 2, 3 …; nothing is given for a deleted queue.
     async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;

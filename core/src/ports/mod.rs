@@ -21,8 +21,8 @@ pub use catalog::{
 pub use control::{BrokerControl, ControlError, QueueDescription, SubscriberDescription};
 pub use error::StoreError;
 pub use log::{
-    AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogStats, LogTail, StoredBatch,
-    Trim, Trimmed,
+    AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
+    MAX_TRIM_SPAN, Page, StoredBatch, Trim, Trimmed,
 };
 pub use world::{BoxIo, Clock, Entropy, Io, Listener, NeverSuspended, Transport, Uptime};
 

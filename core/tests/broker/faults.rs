@@ -15,8 +15,8 @@ use rmom_core::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError,
-        Leadership, Log, LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError,
-        Renewal, StoreError, StoredBatch, Trim, Trimmed,
+        Leadership, Log, LogError, LogTail, Page, QueueRecord, Register, RegisterError, Registration, RenewError,
+        Renewal, StoreError, Trim, Trimmed,
     },
     store::{MemoryStore, memory::State},
 };
@@ -58,6 +58,9 @@ pub(super) struct Faulty {
     asked_for_channels: Mutex<Vec<ChannelId>>,
     asked_for_queues: Mutex<Vec<Vec<QueueId>>>,
     lose_renewal: AtomicBool,
+    stale: AtomicBool,
+    trims_fail: AtomicBool,
+    saves: AtomicU64,
     landed_late: Arc<AtomicU64>,
 }
 
@@ -109,6 +112,9 @@ impl Faulty {
             asked_for_channels: Mutex::default(),
             asked_for_queues: Mutex::default(),
             lose_renewal: AtomicBool::new(false),
+            stale: AtomicBool::new(false),
+            trims_fail: AtomicBool::new(false),
+            saves: AtomicU64::new(0),
             landed_late: Arc::default(),
         })
     }
@@ -128,6 +134,20 @@ impl Faulty {
 
     pub(super) fn claims_fail(&self, fail: bool) {
         self.claims_fail.store(fail, SeqCst);
+    }
+
+    /// Pages and headers come from a standby that has nothing yet.
+    pub(super) fn stale(&self, stale: bool) {
+        self.stale.store(stale, SeqCst);
+    }
+
+    pub(super) fn trims_fail(&self, fail: bool) {
+        self.trims_fail.store(fail, SeqCst);
+    }
+
+    /// Trims that saved the producers.
+    pub(super) fn saves(&self) -> u64 {
+        self.saves.load(SeqCst)
     }
 
     /// Brokers cannot see what is assigned to them.
@@ -293,9 +313,6 @@ pass! {
 
 pass! {
     Log {
-        fn headers(queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError>;
-        fn read(queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError>;
-        fn stats(queue: QueueId, through: Offset) -> Result<LogStats, StoreError>;
         fn open_producer(queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;
         fn purge_deleted(limit: u32) -> Result<u64, StoreError>;
     }
@@ -318,9 +335,29 @@ pass! {
         tail
     }
 
+    async fn headers(&self, queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError> {
+        let store = self.store().await?;
+        if self.stale.load(SeqCst) {
+            return Ok(Vec::new());
+        }
+        store.headers(queue, after, limit).await
+    }
+
+    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
+        let store = self.store().await?;
+        if self.stale.load(SeqCst) {
+            return Ok(Page::default());
+        }
+        store.read(queue, after, max_bytes).await
+    }
+
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {
         let _trimming = self.trimming.enter();
         let store = self.store().await?;
+        if self.trims_fail.load(SeqCst) {
+            return Err(StoreError::Unavailable("trims are to fail".into()).into());
+        }
+        self.saves.fetch_add(u64::from(trim.producers.is_some()), SeqCst);
         let time = *self.trim_time.lock();
         tokio::time::sleep(time).await;
         store.trim(trim).await

@@ -1,5 +1,6 @@
 //! Brokers over the in-memory store, with faults between them.
 
+mod bounded;
 mod clocks;
 mod faults;
 mod looks;

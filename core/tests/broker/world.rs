@@ -141,7 +141,7 @@ impl World {
     pub(super) async fn log(&self, label: &str) -> Vec<(u64, String)> {
         let record = self.store.queue(&QueueLabel::parse(label).unwrap()).await.unwrap().unwrap();
         let mut found = Vec::new();
-        for stored in self.store.read(record.id, Offset::ZERO, usize::MAX).await.unwrap() {
+        for stored in self.store.read(record.id, Offset::ZERO, usize::MAX).await.unwrap().batches {
             let batch = rmom_core::frame::Batch::decode(&stored).unwrap();
             let mut frames = batch.chunk(Offset::ZERO, &Topic::NONE, StoreTime::default()).frames;
             while frames.has_remaining() {

@@ -22,7 +22,7 @@ pub(super) type Setting = (&'static str, Takes);
 
 const HUGE: u64 = u64::MAX;
 
-const BROKER: [Setting; 26] = [
+const BROKER: [Setting; 28] = [
     ("port", Number(0, 65_535)),
     ("external_port", Number(0, 65_535)),
     ("queue_buffer_size", Number(1, 100_000_000)),
@@ -36,6 +36,8 @@ const BROKER: [Setting; 26] = [
     ("activation_timeout_millis", Number(100, 600_000)),
     ("trim_interval_millis", Number(10, 3_600_000)),
     ("producer_retention_secs", Number(600, 100 * 365 * 24 * 3_600)),
+    ("max_producers_per_queue", Number(1, 1_000_000)),
+    ("max_named_producers_per_queue", Number(1, 100_000)),
     ("max_subscriptions", Number(1, 10_000_000)),
     ("max_activations", Number(1, 1_000)),
     ("max_trims", Number(1, 1_000)),

@@ -155,7 +155,7 @@ impl Play {
         for (number, id) in self.living() {
             let queue = QueueId::new(id);
             let stored = self.world.database.transact(|state, _| state.read(queue, Offset::ZERO, usize::MAX));
-            let stored: Vec<_> = stored.into_iter().flat_map(|batch| decode(batch.frames)).collect();
+            let stored: Vec<_> = stored.batches.into_iter().flat_map(|batch| decode(batch.frames)).collect();
             let contents: Vec<_> = stored.iter().map(|message| message.content.clone()).collect();
             let expected: Vec<_> = self.model.queues[&id].log.iter().map(|message| message.body.to_string()).collect();
             promise!(1, contents == expected, "{} holds {contents:?} instead of {expected:?}", label(number));

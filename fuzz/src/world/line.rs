@@ -16,8 +16,8 @@ use rmom_core::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
-        Log, LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        StoreError, StoredBatch, Trim, Trimmed,
+        Log, LogError, LogTail, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        StoreError, Trim, Trimmed,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -246,11 +246,9 @@ calls!(Log {
     Tail tail(queue: QueueId) -> LogTail, StoreError = move |db| Ok(db.transact(|state, _| state.tail(queue)));
     Tail headers(queue: QueueId, after: Offset, limit: u32) -> Vec<BatchHeader>, StoreError =
         move |db| Ok(db.transact(|state, _| state.headers(queue, after, limit)));
-    Read read(queue: QueueId, after: Offset, max_bytes: usize) -> Vec<StoredBatch>, StoreError =
+    Read read(queue: QueueId, after: Offset, max_bytes: usize) -> Page, StoreError =
         move |db| Ok(db.transact(|state, _| state.read(queue, after, max_bytes)));
     Trim trim(trim: &Trim) -> Trimmed, LogError = move |db| db.trim(&trim);
-    Tail stats(queue: QueueId, through: Offset) -> LogStats, StoreError =
-        move |db| Ok(db.transact(|state, _| state.stats(queue, through)));
     Write open_producer(queue: QueueId, producer: ProducerId) -> Option<u64>, StoreError =
         move |db| Ok(db.transact(|state, _| state.open_producer(queue, producer)));
     Write purge_deleted(limit: u32) -> u64, StoreError = move |db| Ok(db.transact(|state, _| state.purge_deleted(limit)));

@@ -13,10 +13,13 @@ use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server::Health,
 };
 
+/// A queue that has been activated for longer makes its broker complain.
+pub(super) const LONGEST_ACTIVATION: Duration = Duration::from_secs(30);
+
 /// How often a watched broker is looked at.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Serving while the broker's lease is current, and it is not stopping.
+/// Serving while the broker's lease is current, it is not stopping, and all its queues can be served.
 pub(super) struct BrokerHealth {
     broker: Broker,
     /// Ends watches, which clients would keep open for ever.
@@ -35,7 +38,11 @@ fn is_known(service: &str) -> bool {
 }
 
 fn current(broker: &Broker) -> ServingStatus {
-    if broker.heartbeat().is_ok() { ServingStatus::Serving } else { ServingStatus::NotServing }
+    if broker.heartbeat().is_ok() && !broker.has_broken_queue(LONGEST_ACTIVATION) {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    }
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {

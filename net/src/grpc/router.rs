@@ -24,7 +24,12 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Builder as Reflection;
 use tower::Service;
 
-use super::{counted, deadline, health::BrokerHealth, service::BrokerMethods, subscribe};
+use super::{
+    counted, deadline,
+    health::{BrokerHealth, LONGEST_ACTIVATION},
+    service::BrokerMethods,
+    subscribe,
+};
 use crate::{
     metrics::{self, TEXT_FORMAT},
     serve::ServeStats,
@@ -105,7 +110,8 @@ async fn nothing_here(request: Request) -> Response {
         .into_response()
 }
 
-/// Why this broker is not as it should be: it takes no requests, or one of its queues is stopped.
+/// Why this broker is not as it should be: it takes no requests, or one of its queues is stopped, cannot be activated, or
+/// cannot be read.
 fn complaints(status: &BrokerStatus, connections: &ServeStats) -> Vec<String> {
     let mut complaints = Vec::new();
     if status.stopping {
@@ -125,6 +131,18 @@ fn complaints(status: &BrokerStatus, connections: &ServeStats) -> Vec<String> {
             format!("queue {}: the store went back; nothing is done until an operator looks", queue.label)
         }),
     );
+    for queue in &status.queues {
+        if let Some(unserved) = queue.unserved.filter(|&unserved| unserved > LONGEST_ACTIVATION) {
+            let (label, seconds) = (&queue.label, unserved.as_secs());
+            complaints.push(format!("queue {label}: not served for {seconds} s; its activation fails, see the log"));
+        }
+        let corrupt = queue.counters.corrupt_reads;
+        if corrupt > 0 {
+            let label = &queue.label;
+            complaints
+                .push(format!("queue {label}: a stored batch cannot be delivered ({corrupt} times); see the log"));
+        }
+    }
     complaints
 }
 
@@ -156,4 +174,56 @@ async fn per_object(State(broker): State<Broker>, Query(listing): Query<Listing>
 
 fn broker_metrics(broker: &Broker, connections: &ServeStats) -> Response {
     ([(CONTENT_TYPE, TEXT_FORMAT)], metrics::broker(&broker.status(), connections)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rmom_core::{
+        broker::{QueueCounters, QueueStatus},
+        model::{Epoch, Offset, QueueId, QueueLabel},
+    };
+
+    use super::*;
+
+    fn said(change: impl FnOnce(&mut QueueStatus)) -> Vec<String> {
+        let mut queue = QueueStatus {
+            label: QueueLabel::parse("news").unwrap(),
+            queue: QueueId::new(1),
+            phase: QueuePhase::Serving,
+            unserved: None,
+            epoch: Epoch::new(1),
+            moves: 0,
+            last_offset: Offset::new(0),
+            depth_messages: 0,
+            depth_bytes: 0,
+            oldest_age: Duration::ZERO,
+            subscribers: Vec::new(),
+            counters: QueueCounters::default(),
+        };
+        change(&mut queue);
+        let status = BrokerStatus {
+            lease_current: true,
+            draining: false,
+            stopping: false,
+            pending_bytes: (0, 1),
+            room_counts: (0, 0),
+            failed_renewals: 0,
+            fenced_appends: 0,
+            queues: vec![queue],
+        };
+        complaints(&status, &ServeStats::default())
+    }
+
+    #[test]
+    fn a_queue_that_is_not_well_is_a_complaint() {
+        assert_eq!(said(|_| ()), [""; 0]);
+        assert_eq!(said(|queue| queue.unserved = Some(LONGEST_ACTIVATION)), [""; 0]);
+        let unserved = said(|queue| queue.unserved = Some(LONGEST_ACTIVATION + Duration::from_secs(1)));
+        assert_eq!(unserved, ["queue news: not served for 31 s; its activation fails, see the log"]);
+        let corrupt = said(|queue| queue.counters.corrupt_reads = 2);
+        assert_eq!(corrupt, ["queue news: a stored batch cannot be delivered (2 times); see the log"]);
+        assert_eq!(said(|queue| queue.phase = QueuePhase::Halted).len(), 1);
+    }
 }

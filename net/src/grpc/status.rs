@@ -57,7 +57,9 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         Code::QueueNotFound | Code::ChannelNotFound | Code::BrokerNotFound => tonic::Code::NotFound,
         Code::QueueExists => tonic::Code::AlreadyExists,
         Code::QueueReplaced | Code::ProducerFenced | Code::BrokerInUse => tonic::Code::FailedPrecondition,
-        Code::LimitReached | Code::Overloaded | Code::StoreRefused => tonic::Code::ResourceExhausted,
+        Code::LimitReached | Code::TooManyProducers | Code::Overloaded | Code::StoreRefused => {
+            tonic::Code::ResourceExhausted
+        }
         // What generic retry policies understand. A queue that is being moved may be here a moment later; a client that
         // reads the details asks the manager, or goes to `host` and `port`.
         Code::NotHosted

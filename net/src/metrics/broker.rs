@@ -61,6 +61,25 @@ const FIELDS: &[Field] = &[
     (Kind::Counter, "rmom_queue_store_reads_total", "Chunks read from the store for slow subscribers.", |queue| {
         queue.counters.store_reads
     }),
+    (
+        Kind::Counter,
+        "rmom_queue_stale_reads_total",
+        "Reads that came from a standby or an older copy: they had nothing of what was stored.",
+        |queue| queue.counters.stale_reads,
+    ),
+    (Kind::Counter, "rmom_queue_corrupt_reads_total", "Reads that found a batch that cannot be decoded.", |queue| {
+        queue.counters.corrupt_reads
+    }),
+    (Kind::Counter, "rmom_queue_activation_failures_total", "Attempts to activate it that failed.", |queue| {
+        queue.counters.failed_activations
+    }),
+    (Kind::Counter, "rmom_queue_trim_failures_total", "Trims that failed.", |queue| queue.counters.failed_trims),
+    (
+        Kind::Gauge,
+        "rmom_queue_unserved_seconds",
+        "For how long it has been activated, without success so far.",
+        |queue| queue.unserved.map_or(0, |unserved| unserved.as_secs()),
+    ),
 ];
 
 /// What all queues of the broker come to.
@@ -236,6 +255,7 @@ mod tests {
                 label: QueueLabel::parse("say \"hi\"").unwrap(),
                 queue: QueueId::new(4),
                 phase: QueuePhase::Serving,
+                unserved: None,
                 epoch: Epoch::new(3),
                 moves: 2,
                 last_offset: Offset::new(12),

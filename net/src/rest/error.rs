@@ -158,6 +158,7 @@ fn status_of(code: Code) -> StatusCode {
         Code::QueueExists
         | Code::QueueReplaced
         | Code::LimitReached
+        | Code::TooManyProducers
         | Code::SequenceGap
         | Code::ProducerFenced
         | Code::BrokerInUse

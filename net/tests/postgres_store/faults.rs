@@ -215,8 +215,9 @@ async fn a_transaction_whose_client_falls_silent_cannot_block_a_claim() {
     let trim = Trim {
         queue: owner.queue,
         epoch: successor.epoch,
-        producers: "snapshot".into(),
+        producers: Some("snapshot".into()),
         through: Offset::ZERO,
+        none_expires_before: rmom_core::model::StoreTime::default(),
         limit: 10,
     };
     let begun = Instant::now();

@@ -1,5 +1,6 @@
 //! The PostgreSQL store: the conformance suite, and what is PostgreSQL's own.
 
+mod dead_rows;
 mod faults;
 mod leases;
 mod many_queues;

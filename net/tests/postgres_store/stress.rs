@@ -225,7 +225,7 @@ async fn judge(store: &PostgresStore, queues: &[QueueId], record: &Record) {
         let mut log = Vec::new();
         let mut after = Offset::ZERO;
         loop {
-            let batches = store.read(queue, after, usize::MAX).await.unwrap();
+            let batches = store.read(queue, after, usize::MAX).await.unwrap().batches;
             let Some(last) = batches.last() else { break };
             after = last.header.last;
             log.extend(batches);

@@ -24,7 +24,7 @@ fn queue(state: &State, record: &QueueRecord) -> Event {
         end: tail.end.get(),
         trimmed_through: tail.trimmed_through.get(),
         epoch: state.epoch(record.id).map_or(0, Epoch::get),
-        messages: state.read(record.id, Offset::ZERO, usize::MAX).iter().flat_map(messages).collect(),
+        messages: state.read(record.id, Offset::ZERO, usize::MAX).batches.iter().flat_map(messages).collect(),
     }
 }
 

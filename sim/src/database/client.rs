@@ -12,8 +12,8 @@ use rmom_core::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
-        Log, LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        StoreError, StoredBatch, Trim, Trimmed, check_lookup,
+        Log, LogError, LogTail, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        StoreError, Trim, Trimmed, check_lookup,
     },
     store::memory::State,
 };
@@ -299,7 +299,7 @@ impl Log for RemoteStore {
         self.read(move |state, _| state.headers(queue, after, limit)).await
     }
 
-    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError> {
+    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
         RemoteStore::read(self, move |state, _| state.read(queue, after, max_bytes)).await
     }
 
@@ -314,10 +314,6 @@ impl Log for RemoteStore {
         let (trim, queue) = (trim.clone(), trim.queue);
         let rows = move |_: &State| vec![(Row::Log(queue), Share), (Row::LogState(queue), Change)];
         self.transaction(rows, move |disk, now| disk.trim(now, &trim)).await?
-    }
-
-    async fn stats(&self, queue: QueueId, through: Offset) -> Result<LogStats, StoreError> {
-        RemoteStore::read(self, move |state, _| state.stats(queue, through)).await
     }
 
     async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {

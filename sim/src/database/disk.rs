@@ -131,7 +131,7 @@ impl Disk {
     fn record_stored(&self, queue: QueueId, first: Offset, stored_at: StoreTime, by: &str) {
         let before = Offset::new(first.get() - 1);
         // What was asked for is not what counts, but what is there.
-        let stored = self.state.read(queue, before, 0);
+        let stored = self.state.read(queue, before, 0).batches;
         let [stored] = stored.as_slice() else { panic!("a batch was stored and is not there") };
         self.record(Event::Stored {
             queue_id: queue.get(),

@@ -24,6 +24,10 @@ pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) const ACK_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long an operator waits for an answer.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
+/// The longest pause between two attempts to activate a queue whose activation kept failing.
+const ACTIVATION_PAUSE: Duration = Duration::from_secs(6);
+/// So many intervals is the longest pause between two trims if trims kept failing.
+const TRIM_PAUSES: u32 = 8;
 /// The longest pause of a client between two attempts.
 pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How much a clock may differ from another, and how long a tick and a few segments take.
@@ -106,7 +110,7 @@ impl Bounds {
         // A broker notices with its next renewal that the store is back, or that it has to register anew.
         let broker_back = broker.lease / 3 + broker.store_timeout;
         let claim = broker.store_timeout * 2;
-        let failover = new_leader + broker_back + manager.cycle + probes + claim;
+        let failover = new_leader + broker_back + manager.cycle + probes + claim + ACTIVATION_PAUSE;
         // A client that was just told to wait, or waits for an answer that was lost.
         let client = KEEPALIVE.max(OPEN_TIMEOUT) + LOOKUP_TIMEOUT * 2 + BACKOFF.1 * 2;
         Self {
@@ -115,7 +119,7 @@ impl Bounds {
             convergence: failover + broker.recovery_timeout + client,
             // Twice: a step that was not served in time is followed by a pause as long as before the first.
             level: (manager.rebalance_after + manager.cycle * 3 + manager.nudge_deadline + claim) * 2,
-            trim: broker.trim_interval * 2 + broker.store_timeout * 2 + failover,
+            trim: broker.trim_interval * (1 + TRIM_PAUSES) + broker.store_timeout * 2 + failover,
         }
     }
 }

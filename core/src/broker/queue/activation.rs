@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Depth, Phase, actor::Actor, actor::Log, batches::Batches};
+use super::{Depth, Phase, actor::Actor, actor::Log, batches::Batches, unsaved::Unsaved};
 use crate::{
-    broker::{BrokerError, producers::Producers},
+    broker::{BrokerError, count, producers::Producers},
     frame::{FrameError, runs},
     model::{ClaimId, Epoch, Offset},
     ports::{Claim, ClaimError, LogTail, StoreError},
@@ -14,6 +14,9 @@ use crate::{
 
 /// First and longest wait between attempts to reach a store that fails.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// The longest between attempts to activate a queue, which are made for as long as they fail.
+const LONGEST_ACTIVATION_PAUSE: Duration = Duration::from_secs(4);
 
 /// Why a queue cannot be served here.
 #[derive(Debug)]
@@ -27,17 +30,18 @@ pub(super) enum Refusal {
 /// Waits longer from attempt to attempt, with jitter, so that brokers do not come in step.
 pub(super) struct Backoff {
     next: Duration,
+    longest: Duration,
 }
 
 impl Backoff {
     pub(super) fn new() -> Self {
-        Self { next: RETRY.0 }
+        Self { next: RETRY.0, longest: RETRY.1 }
     }
 
     pub(super) async fn wait(&mut self, entropy: &dyn crate::ports::Entropy) {
         let base = u64::try_from(self.next.as_millis()).unwrap_or(u64::MAX);
         tokio::time::sleep(Duration::from_millis(base / 2 + entropy.below(base))).await;
-        self.next = (self.next * 2).min(RETRY.1);
+        self.next = (self.next * 2).min(self.longest);
     }
 }
 
@@ -45,20 +49,26 @@ impl Actor {
     /// Claims the queue and reads what the new epoch starts from, for as long as it takes the store to answer.
     pub(super) async fn activate(&mut self) -> Result<Log, Refusal> {
         self.set_phase(Phase::Activating);
-        let mut backoff = Backoff::new();
+        self.shared.unserved_since.lock().get_or_insert_with(Instant::now);
+        let mut backoff = Backoff { longest: LONGEST_ACTIVATION_PAUSE, ..Backoff::new() };
         let mut claim = ClaimId::new(self.context.entropy.uuid());
-        // What goes on failing is said once.
-        let mut failing = false;
         loop {
             match self.activate_in_turn(claim).await {
-                Ok(log) => return Ok(log),
-                Err(Failure::Refused(refusal)) => return Err(refusal),
+                Ok(log) => {
+                    self.shared.unserved_since.lock().take();
+                    self.shared.said.activations.over();
+                    return Ok(log);
+                }
+                Err(Failure::Refused(refusal)) => {
+                    self.shared.unserved_since.lock().take();
+                    return Err(refusal);
+                }
                 Err(Failure::Store(error)) => {
                     mark!(ActivationRetried);
-                    if std::mem::replace(&mut failing, true) {
-                        tracing::debug!(queue = %self.shared.label, %error, "activation failed; trying again");
-                    } else {
-                        tracing::warn!(queue = %self.shared.label, %error, "activation failed; trying until it succeeds");
+                    count(&self.shared.counters.failed_activations, 1);
+                    if let Some(times) = self.shared.said.activations.happened() {
+                        let queue = &self.shared.label;
+                        tracing::warn!(%queue, %error, times, "activation failed; trying until it succeeds");
                     }
                     // An unknown claim is made again under its own name; otherwise each attempt has its own.
                     if !error.is_unknown() {
@@ -83,12 +93,13 @@ impl Actor {
         // A statement of its own: what it sees includes all that was appended before the claim got its lock.
         let tail = self.read_tail().await?;
         self.check_confirmed(&tail, epoch).await?;
-        let producers = self.read_producers(&tail).await?;
+        let (producers, unsaved) = self.read_producers(&tail).await?;
         let end = tail.end;
         mark!(ActivatedWithMessages if tail.last_first > Offset::ZERO);
         mark!(ActivatedWhenTrimmedEmpty if tail.last_first == Offset::ZERO && end > Offset::ZERO);
-        let stats = self.context.within(self.context.store.stats(self.shared.id, end)).await?;
-        *self.shared.depth.lock() = Depth { messages: stats.messages, bytes: stats.bytes, oldest: stats.oldest };
+        let is_empty = tail.last_first == Offset::ZERO;
+        let oldest = tail.oldest.or((!is_empty).then_some(tail.last_stored_at));
+        *self.shared.depth.lock() = Depth { messages: tail.messages, bytes: tail.bytes, oldest };
         // From here on subscribers are given what the store holds.
         self.shared.confirmed.raise(epoch, end);
         self.shared.tail.reset(end);
@@ -100,9 +111,7 @@ impl Actor {
             end,
             last_first: tail.last_first,
             last_stored_at: tail.last_stored_at,
-            snapshot_through: tail.producers.map_or(tail.trimmed_through, |(through, _)| through),
-            batches_since_snapshot: 0,
-            next_expiry: stats.next_expiry,
+            unsaved,
             producers,
             batches: Batches::new(end, &self.context.settings),
             openings: Vec::new(),
@@ -121,7 +130,7 @@ impl Actor {
         };
         match claimed {
             Ok(claimed) => {
-                super::super::count(&self.shared.counters.claims, 1);
+                count(&self.shared.counters.claims, 1);
                 context.clock.read(asked_at, claimed.store_time);
                 Ok(claimed.epoch)
             }
@@ -157,24 +166,38 @@ impl Actor {
         Err(Failure::Refused(Refusal::Halt(BrokerError::StoreWentBack { end: tail.end, epoch, confirmed })))
     }
 
-    /// The last sequence of each producer: the snapshot, and the headers of the batches after it.
-    async fn read_producers(&self, tail: &LogTail) -> Result<Producers, Failure> {
+    /// The last sequence of each producer: the snapshot, and the headers of the batches after it, of which there are so many
+    /// at most that a queue can be taken over in time ([`Tuning::max_unsaved`](crate::broker::Tuning)).
+    async fn read_producers(&self, tail: &LogTail) -> Result<(Producers, Unsaved), Failure> {
         let corrupt = |error: FrameError| Failure::Refused(Refusal::Halt(corrupt(&error)));
         let snapshot = tail.producers.as_ref().map(|(_, snapshot)| snapshot);
         mark!(SnapshotRead if snapshot.is_some());
         let mut producers = Producers::restore(snapshot, tail.incarnations.clone()).map_err(corrupt)?;
-        let mut after = tail.producers.as_ref().map_or(Offset::ZERO, |(through, _)| *through);
-        loop {
+        let mut unsaved = Unsaved::new(tail);
+        let saved_through = unsaved.saved_through();
+        // When the last batch that the snapshot speaks for expires, the store did not say.
+        let mut after = Offset::new(saved_through.get().saturating_sub(1));
+        while tail.last_first > Offset::ZERO && after < tail.end {
             let page = self.context.settings.tuning.header_page;
             let headers = self.context.within(self.context.store.headers(self.shared.id, after, page)).await?;
-            let Some(last) = headers.last() else { return Ok(producers) };
+            let Some(last) = headers.last() else {
+                // A retry of what it does not have would be stored twice.
+                count(&self.shared.counters.stale_reads, 1);
+                let reason = format!("the headers after offset {after} end before {}, where the queue does", tail.end);
+                return Err(Failure::Store(StoreError::Unavailable(reason)));
+            };
             after = last.last;
-            mark!(HeadersRead);
+            mark!(HeadersRead if last.last > saved_through);
             for header in &headers {
+                unsaved.found(header.last, header.expires_at);
+                if header.last <= saved_through {
+                    continue;
+                }
                 let runs = runs(header.format, &header.index, header.first, header.last).map_err(corrupt)?;
                 producers.store(&runs, header.stored_at);
             }
         }
+        Ok((producers, unsaved))
     }
 }
 

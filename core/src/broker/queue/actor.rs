@@ -9,15 +9,16 @@ use std::{
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{
-    COMMANDS, Command, Confirmed, Counters, Depth, Handle, Orders, Phase, Push, Pushed, Shared, View,
+    COMMANDS, Command, Confirmed, Counters, Depth, Handle, Orders, Phase, Push, Pushed, Said, Shared, View,
     activation::Refusal,
     batches::{Batches, Sealed, Waiter, answer, offset_of},
     trimming::Trimming,
+    unsaved::Unsaved,
 };
 use crate::{
     broker::{
-        BrokerError, BrokerSettings, NewMessage, ProducerStamp, committer::Committer, count, lease::StoreClock,
-        producers::Producers, room::Share, tail::Tail, turns::Turns, validate,
+        BrokerError, BrokerSettings, NewMessage, ProducerStamp, committer::Committer, count, lease::Lease,
+        lease::StoreClock, producers::Producers, room::Share, tail::Tail, turns::Turns, validate,
     },
     model::{BrokerId, Epoch, Incarnation, Offset, ProducerId, ProducerKey, QueueId, Sequence, StoreTime},
     ports::{AppendBatch, Appended, Entropy, QueueRecord, Store, StoreError},
@@ -29,6 +30,7 @@ pub(in crate::broker) struct Context {
     pub(in crate::broker) store: Arc<dyn Store>,
     pub(in crate::broker) entropy: Arc<dyn Entropy>,
     pub(in crate::broker) clock: Arc<StoreClock>,
+    pub(in crate::broker) lease: Arc<Lease>,
     pub(in crate::broker) committer: Committer,
     pub(in crate::broker) broker: BrokerId,
     pub(in crate::broker) incarnation: Incarnation,
@@ -61,11 +63,7 @@ pub(super) struct Log {
     /// First offset of the last stored batch.
     pub(super) last_first: Offset,
     pub(super) last_stored_at: StoreTime,
-    /// The store's producer snapshot speaks through this offset.
-    pub(super) snapshot_through: Offset,
-    pub(super) batches_since_snapshot: u64,
-    /// No stored batch expires before this.
-    pub(super) next_expiry: StoreTime,
+    pub(super) unsaved: Unsaved,
     pub(super) producers: Producers,
     pub(super) batches: Batches,
     pub(super) openings: Vec<Opening>,
@@ -154,6 +152,8 @@ impl Actor {
             counters: Counters::default(),
             share: Share::new(context.settings.max_pending_bytes),
             depth: parking_lot::Mutex::new(Depth::default()),
+            unserved_since: parking_lot::Mutex::default(),
+            said: Said::default(),
             subscribers: parking_lot::Mutex::default(),
             orders: watch::Sender::default(),
             asked_for: Notify::new(),
@@ -323,6 +323,10 @@ impl Actor {
     fn handle(&self, log: &mut Log, in_flight: Option<&mut InFlight>, command: Command) {
         match command {
             Command::Push(push) => self.push(log, in_flight, *push),
+            Command::Admit { id, reply } => {
+                let most = self.context.settings.max_named_producers_per_queue;
+                let _ = reply.send(log.producers.admit_named(id, most));
+            }
             Command::Open { id, incarnation, reply } => {
                 mark!(NamedProducerWentOn if log.producers.last(id).is_some());
                 mark!(NamedProducerWaited if log.producers.is_pending(id));
@@ -335,7 +339,8 @@ impl Actor {
     /// Dedupes, validates and accepts a run.
     fn push(&self, log: &mut Log, in_flight: Option<&mut InFlight>, push: Push) {
         let Push { producer, mut messages, held, reply } = push;
-        mark!(ProducerOfBroker if producer.is_none());
+        let is_stamped = producer.is_some();
+        mark!(ProducerOfBroker if !is_stamped);
         let (stamp, first) = producer.unwrap_or_else(|| {
             // Who names no producer gets one: this broker, with offsets for sequences. They are never used again, so
             // neither are the message ids, even after the producer was idle for so long that it was forgotten.
@@ -359,6 +364,17 @@ impl Actor {
                 mark!(PushInvalid);
                 return refuse(error, reply);
             }
+        }
+        if !fresh.is_empty() && log.unsaved.batches() >= self.context.settings.tuning.max_unsaved() {
+            mark!(PushHeldForSaving);
+            let reason = "the producers of what was stored last could not be saved yet; try again".to_owned();
+            return refuse(StoreError::Unavailable(reason).into(), reply);
+        }
+        let limit = self.context.settings.max_producers_per_queue;
+        let (now, retention) = (self.context.clock.at_least(), self.context.settings.producer_retention);
+        if !fresh.is_empty() && is_stamped && !log.producers.admits(stamp.key.id, limit, now, retention) {
+            mark!(TooManyProducers);
+            return refuse(BrokerError::TooManyProducers { setting: "max_producers_per_queue", limit }, reply);
         }
         count(&self.shared.counters.duplicates, verdict.duplicates);
         let key = stamp.key;
@@ -493,12 +509,11 @@ impl Actor {
     pub(super) fn committed(&self, log: &mut Log, sealed: Sealed, epoch: Epoch, stored_at: StoreTime) {
         let Sealed { encoded, waiters, .. } = sealed;
         log.producers.store(&encoded.runs, stored_at);
-        log.end = encoded.last;
+        let before = std::mem::replace(&mut log.end, encoded.last);
         log.last_first = encoded.first;
         log.last_stored_at = stored_at;
-        log.batches_since_snapshot += 1;
         let batch = Arc::new(encoded.stored(epoch, stored_at));
-        log.next_expiry = log.next_expiry.min(batch.expires_at());
+        log.unsaved.appended(before, batch.expires_at());
         count(&self.shared.counters.pushed, batch.messages());
         count(&self.shared.counters.pushed_bytes, batch.frame_bytes() as u64);
         {

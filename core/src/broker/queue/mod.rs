@@ -5,6 +5,7 @@ mod actor;
 mod batches;
 mod recovery;
 mod trimming;
+mod unsaved;
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,10 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use super::{BrokerError, Held, NewMessage, ProducerStamp, QueueCounters, QueuePhase, room::Share, tail::Tail};
+use tokio::time::Instant;
+
 use crate::model::{ChannelId, Epoch, Offset, ProducerId, QueueId, QueueLabel, Sequence, StoreTime, Topic};
+use crate::repeat::Repeat;
 
 /// Commands waiting for a queue's task. Senders wait when it is full.
 const COMMANDS: usize = 256;
@@ -50,6 +54,11 @@ pub(super) struct Pushed {
 
 pub(super) enum Command {
     Push(Box<Push>),
+    /// A named producer is to get an incarnation: answers whether there is room for it.
+    Admit {
+        id: ProducerId,
+        reply: oneshot::Sender<bool>,
+    },
     /// A named producer has a new incarnation: answers with its last stored sequence, as soon as that is certain.
     Open {
         id: ProducerId,
@@ -111,6 +120,10 @@ pub(super) struct Counters {
     pub(super) unknown_appends: AtomicU64,
     pub(super) claims: AtomicU64,
     pub(super) store_reads: AtomicU64,
+    pub(super) stale_reads: AtomicU64,
+    pub(super) corrupt_reads: AtomicU64,
+    pub(super) failed_activations: AtomicU64,
+    pub(super) failed_trims: AtomicU64,
 }
 
 impl Counters {
@@ -125,16 +138,29 @@ impl Counters {
             unknown_appends: self.unknown_appends.load(Relaxed),
             claims: self.claims.load(Relaxed),
             store_reads: self.store_reads.load(Relaxed),
+            stale_reads: self.stale_reads.load(Relaxed),
+            corrupt_reads: self.corrupt_reads.load(Relaxed),
+            failed_activations: self.failed_activations.load(Relaxed),
+            failed_trims: self.failed_trims.load(Relaxed),
         }
     }
 }
 
-/// What a queue holds; exact once the store was asked, after activation.
+/// What a queue holds; exact once it is served.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Depth {
     pub(super) messages: u64,
     pub(super) bytes: u64,
     pub(super) oldest: Option<StoreTime>,
+}
+
+/// What goes on failing, and when it is said again.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) activations: Repeat,
+    pub(super) trims: Repeat,
+    pub(super) stale_reads: Repeat,
+    pub(super) corrupt_reads: Repeat,
 }
 
 /// What the queue's task shares with its handles and subscriptions.
@@ -149,6 +175,9 @@ pub(super) struct Shared {
     /// Of the room for pushes.
     pub(super) share: Arc<Share>,
     pub(super) depth: Mutex<Depth>,
+    /// Since when it has been activated, without success so far.
+    pub(super) unserved_since: Mutex<Option<Instant>>,
+    pub(super) said: Said,
     pub(super) subscribers: Mutex<BTreeMap<u64, Arc<Subscriber>>>,
     pub(super) orders: watch::Sender<Orders>,
     /// Somebody waits until the queue is served: it is activated before those for which nobody does.
@@ -175,6 +204,13 @@ impl Confirmed {
 }
 
 impl Shared {
+    pub(super) fn is_broken(&self, longest_activation: Duration) -> bool {
+        let unserved = self.unserved_since.lock().is_some_and(|since| since.elapsed() > longest_activation);
+        unserved
+            || self.counters.corrupt_reads.load(Relaxed) > 0
+            || matches!(self.view.borrow().phase, Phase::Halted(_))
+    }
+
     /// Ends all streams; their clients come back, here or elsewhere.
     pub(super) fn evict(&self, why: &BrokerError) {
         self.view.send_modify(|view| {
@@ -274,6 +310,7 @@ impl Handle {
             depth_bytes: depth.bytes,
             oldest_age: depth.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)),
             subscribers: self.subscribers(view.end),
+            unserved: self.shared.unserved_since.lock().map(|since| since.elapsed()),
             counters: self.shared.counters.read(),
         }
     }

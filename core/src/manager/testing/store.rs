@@ -17,8 +17,8 @@ use crate::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
-        Log, LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        Store, StoreError, StoredBatch, Trim, Trimmed,
+        Log, LogError, LogTail, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, Store,
+        StoreError, Trim, Trimmed,
     },
 };
 
@@ -212,10 +212,9 @@ through! {
             fn claim(claim: &Claim) -> Result<Claimed, ClaimError>;
             fn tail(queue: QueueId) -> Result<LogTail, StoreError>;
             fn headers(queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError>;
-            fn read(queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError>;
+            fn read(queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError>;
             fn append(group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError>;
             fn trim(trim: &Trim) -> Result<Trimmed, LogError>;
-            fn stats(queue: QueueId, through: Offset) -> Result<LogStats, StoreError>;
             fn open_producer(queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;
         }
         lease {}

@@ -79,7 +79,8 @@ macro_rules! conformance_tests {
                 a_group_may_hold_as_many_queues_as_the_limit,
                 a_taken_offset_is_a_conflict,
                 a_store_that_went_back_is_found_out,
-                stored_at_never_goes_back;
+                stored_at_never_goes_back,
+                stored_at_does_not_follow_a_clock_that_was_far_ahead;
             brokers:
                 a_broker_keeps_its_id_from_run_to_run,
                 a_run_takes_the_place_of_the_one_it_names,
@@ -144,7 +145,8 @@ macro_rules! conformance_tests {
                 a_read_begins_with_what_reaches_beyond_the_offset,
                 a_read_keeps_to_its_bytes_but_gives_at_least_one_batch,
                 headers_keep_to_their_limit,
-                stats_count_what_is_stored,
+                the_end_tells_what_is_stored,
+                a_page_tells_how_far_the_log_was_trimmed,
                 queues_do_not_see_each_others_messages,
                 a_queue_that_never_was_reads_as_empty,
                 a_named_producer_gets_one_incarnation_after_another,
@@ -160,7 +162,13 @@ macro_rules! conformance_tests {
                 the_last_batch_stays_until_all_before_it_are_gone,
                 the_producers_are_saved_and_read_back,
                 older_producers_do_not_replace_newer_ones,
-                a_trim_is_fenced;
+                a_trim_is_fenced,
+                what_expired_first_goes_first,
+                a_trim_looks_from_its_bound_on,
+                the_end_tells_when_something_expires,
+                a_trim_without_producers_keeps_to_those_that_are_saved,
+                a_gap_is_passed_over_step_by_step,
+                totals_survive_trims_and_crashes;
         }
     };
     (@cases $harness:expr; $($group:ident: $($case:ident),+;)+) => {

@@ -21,9 +21,6 @@ use crate::{
     store::MemoryStore,
 };
 
-/// Beyond every offset.
-pub(super) const END: Offset = Offset::new(i64::MAX as u64);
-
 /// The lease that brokers and managers take.
 pub(super) const LEASE: Duration = Duration::from_secs(3);
 
@@ -215,8 +212,20 @@ impl Writer {
 
     /// A trim of everything that has expired.
     pub(super) fn new_trim(&self) -> Trim {
-        let producers = Bytes::from_static(b"producers");
-        Trim { queue: self.queue, epoch: self.epoch, producers, through: self.end, limit: 1_000 }
+        Trim {
+            queue: self.queue,
+            epoch: self.epoch,
+            producers: Some(Bytes::from_static(b"producers")),
+            through: self.end,
+            none_expires_before: StoreTime::default(),
+            limit: 1_000,
+        }
+    }
+
+    /// What the store says is stored: messages, bytes, and since when.
+    pub(super) async fn totals(&self) -> (u64, u64, Option<StoreTime>) {
+        let tail = self.store().tail(self.queue).await.unwrap();
+        (tail.messages, tail.bytes, tail.oldest)
     }
 
     /// Trims everything that has expired.

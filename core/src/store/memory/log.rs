@@ -6,8 +6,8 @@ use super::state::{QueueLog, State};
 use crate::{
     model::{Epoch, Offset, ProducerId, QueueId, StoreTime},
     ports::{
-        AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, LogError, LogStats, LogTail, StoreError,
-        StoredBatch, Trim, Trimmed,
+        AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
+        MAX_TRIM_SPAN, Page, StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 
@@ -61,7 +61,12 @@ impl State {
             last_first: last.map_or(Offset::ZERO, |last| last.first),
             last_epoch: last.map_or(Epoch::ZERO, |last| last.epoch),
             last_stored_at: last.map_or(StoreTime::default(), |last| last.stored_at),
+            last_expires_at: last.map_or(StoreTime::NEVER, |last| last.expires_at),
             trimmed_through: log.trimmed_through,
+            messages: log.messages,
+            bytes: log.bytes,
+            oldest: log.oldest().map(|oldest| oldest.header.stored_at),
+            none_expires_before: log.none_expires_before.unwrap_or(StoreTime::NEVER),
             producers: log.producers.clone(),
             incarnations: log.incarnations.iter().map(|(&producer, &incarnation)| (producer, incarnation)).collect(),
         }
@@ -87,14 +92,17 @@ impl State {
 
     /// As [`Log::read`](crate::ports::Log::read).
     #[must_use]
-    pub fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Vec<StoredBatch> {
+    pub fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Page {
         let (mut count, mut bytes) = (0_usize, 0_usize);
         let fits = |batch: &&StoredBatch| {
             count += 1;
             bytes = bytes.saturating_add(batch.frames.len());
             count == 1 || bytes <= max_bytes
         };
-        self.batches_after(queue, after).take_while(fits).cloned().collect()
+        Page {
+            batches: self.batches_after(queue, after).take_while(fits).cloned().collect(),
+            trimmed_through: self.logs.get(&queue).map_or(Offset::ZERO, |log| log.trimmed_through),
+        }
     }
 
     /// As [`Log::append`](crate::ports::Log::append).
@@ -122,25 +130,17 @@ impl State {
         if log.epoch != trim.epoch {
             return Err(LogError::Fenced { epoch: log.epoch });
         }
+        let saved_through = log.producers.as_ref().map_or(Offset::ZERO, |&(through, _)| through);
+        let Some(producers) = &trim.producers else {
+            return Ok(log.remove_expired(now, trim, trim.through.min(saved_through)));
+        };
+        let trimmed = log.remove_expired(now, trim, trim.through);
         // A trim that was given up can land after a later one.
-        if log.producers.as_ref().is_none_or(|&(through, _)| through <= trim.through) {
-            log.producers = Some((trim.through, trim.producers.clone()));
+        if saved_through <= trim.through {
+            log.producers = Some((trim.through, producers.clone()));
+            log.none_expires_before = Some(trimmed.next_expiry);
         }
-        Ok(log.remove_expired(now, trim))
-    }
-
-    /// As [`Log::stats`](crate::ports::Log::stats).
-    #[must_use]
-    pub fn stats(&self, queue: QueueId, through: Offset) -> LogStats {
-        let Some(log) = self.logs.get(&queue) else { return LogStats::default() };
-        let mut stats = LogStats::default();
-        for batch in log.batches.values().take_while(|batch| batch.header.last <= through) {
-            stats.messages += messages(batch);
-            stats.bytes += batch.frames.len() as u64;
-            stats.oldest.get_or_insert(batch.header.stored_at);
-            stats.next_expiry = stats.next_expiry.min(batch.header.expires_at);
-        }
-        stats
+        Ok(trimmed)
     }
 
     /// As [`Log::open_producer`](crate::ports::Log::open_producer).
@@ -179,7 +179,10 @@ impl QueueLog {
         }
         let last_stored_at = self.batches.last_key_value().map(|(_, last)| last.header.stored_at);
         mark!(StoreClockBehind if now < batch.not_before);
-        let stored_at = now.max(batch.not_before).max(last_stored_at.unwrap_or_default());
+        let earliest = batch.not_before.max(last_stored_at.unwrap_or_default());
+        let is_lawful = earliest <= now.plus_millis(MAX_CLOCK_AHEAD_MILLIS);
+        mark!(StoreClockWasAhead if !is_lawful);
+        let stored_at = if is_lawful { now.max(earliest) } else { now };
         let header = BatchHeader {
             first: batch.first,
             last: batch.last,
@@ -190,52 +193,94 @@ impl QueueLog {
             index: batch.index.clone(),
         };
         let stored = StoredBatch { header, frames: batch.frames.clone(), checksum: batch.checksum };
+        self.messages += messages(&stored);
+        self.bytes += stored.frames.len() as u64;
         self.batches.insert(batch.first, stored);
         Appended::Stored { stored_at }
     }
 
-    /// Removes expired batches, oldest first. Live ones may be left in between; what is gone below the oldest of those
-    /// counts as trimmed.
-    fn remove_expired(&mut self, now: StoreTime, trim: &Trim) -> Trimmed {
-        let mut removed = Trimmed {
+    /// The oldest batch, unless it lies further on than one trim looks.
+    fn oldest(&self) -> Option<&StoredBatch> {
+        let (&first, batch) = self.batches.first_key_value()?;
+        (first.since(self.trimmed_through) <= MAX_TRIM_SPAN).then_some(batch)
+    }
+
+    fn remove(&mut self, first: Offset, trimmed: &mut Trimmed) {
+        let batch = self.batches.remove(&first).expect("a trim removes what is there");
+        mark!(Trimmed);
+        mark!(TrimmedToEmpty if self.batches.is_empty());
+        self.messages -= messages(&batch);
+        self.bytes -= batch.frames.len() as u64;
+        trimmed.batches += 1;
+        trimmed.messages += messages(&batch);
+        trimmed.bytes += batch.frames.len() as u64;
+        if self.batches.is_empty() {
+            self.trimmed_through = batch.header.last;
+        }
+    }
+
+    /// Removes expired batches, those that expired first first. Live ones may be left in between; what is gone below the
+    /// oldest of those counts as trimmed.
+    fn remove_expired(&mut self, now: StoreTime, trim: &Trim, through: Offset) -> Trimmed {
+        let mut trimmed = Trimmed {
             trimmed_through: self.trimmed_through,
             batches: 0,
             messages: 0,
             bytes: 0,
             oldest: None,
             next_expiry: StoreTime::NEVER,
+            more: false,
             store_time: now,
         };
-        let mut cursor = Bound::Unbounded;
-        while removed.batches < u64::from(trim.limit) {
-            let Some((&first, batch)) = self.batches.range((cursor, Bound::Unbounded)).next() else { break };
-            if batch.header.last > trim.through {
-                break;
-            }
-            cursor = Bound::Excluded(first);
-            let is_last = self.batches.last_key_value().is_some_and(|(&last, _)| last == first);
-            // The last batch stays until all before it are gone: it holds the end of the log.
-            mark!(TrimKeptEnd if batch.header.expires_at <= now && is_last && self.batches.len() > 1);
-            if batch.header.expires_at > now || (is_last && self.batches.len() > 1) {
-                continue;
-            }
-            removed.batches += 1;
-            removed.messages += messages(batch);
-            removed.bytes += batch.frames.len() as u64;
-            let end = batch.header.last;
-            self.batches.remove(&first);
-            mark!(Trimmed);
-            mark!(TrimmedToEmpty if self.batches.is_empty());
-            self.trimmed_through = match self.batches.first_key_value() {
-                Some((oldest, _)) => Offset::new(oldest.get() - 1),
-                None => end,
-            };
+        let last = self.batches.last_key_value().map(|(&first, batch)| (first, batch.header.expires_at));
+        let mut alone = false;
+        let is_last = |first| last.is_some_and(|(last, _)| first == last);
+        let has_expired = |header: &BatchHeader| header.expires_at <= now && header.last <= through;
+        // The last batch stays until all before it are gone: it holds the end of the log.
+        let mut expired: Vec<_> = self
+            .batches
+            .iter()
+            .filter(|&(&first, batch)| !is_last(first) && has_expired(&batch.header))
+            .map(|(&first, batch)| (batch.header.expires_at, first))
+            .filter(|&(expires_at, _)| expires_at >= trim.none_expires_before)
+            .collect();
+        expired.sort_unstable();
+        expired.truncate(usize::try_from(trim.limit).unwrap_or(usize::MAX));
+        for (_, first) in expired {
+            self.remove(first, &mut trimmed);
         }
-        removed.trimmed_through = self.trimmed_through;
-        removed.oldest = self.batches.first_key_value().map(|(_, batch)| batch.header.stored_at);
-        let expiries = self.batches.values().map(|batch| batch.header.expires_at);
-        removed.next_expiry = expiries.min().unwrap_or(StoreTime::NEVER);
-        removed
+        match self.oldest().map(|oldest| oldest.header.clone()) {
+            Some(oldest) => {
+                self.trimmed_through = Offset::new(oldest.first.get() - 1);
+                alone = is_last(oldest.first);
+                let has_room = trimmed.batches < u64::from(trim.limit);
+                mark!(TrimKeptEnd if !alone && last.is_some_and(|(_, expires_at)| expires_at <= now));
+                if alone && has_room && has_expired(&oldest) {
+                    self.remove(oldest.first, &mut trimmed);
+                } else {
+                    trimmed.oldest = Some(oldest.stored_at);
+                    if alone {
+                        trimmed.next_expiry = oldest.expires_at;
+                    }
+                }
+            }
+            None if !self.batches.is_empty() => {
+                self.trimmed_through = self.trimmed_through.plus(MAX_TRIM_SPAN);
+                trimmed.more = true;
+            }
+            None => {}
+        }
+        if !alone && !self.batches.is_empty() && trim.limit == 0 {
+            trimmed.next_expiry = trim.none_expires_before;
+        } else if !alone {
+            let left = self.batches.iter().filter(|&(&first, _)| !is_last(first));
+            let left = left.map(|(_, batch)| batch.header.expires_at);
+            let left = left.filter(|&expires_at| expires_at >= trim.none_expires_before);
+            trimmed.next_expiry = left.min().unwrap_or(StoreTime::NEVER);
+        }
+        trimmed.more |= trimmed.batches == u64::from(trim.limit) && trim.limit > 0;
+        trimmed.trimmed_through = self.trimmed_through;
+        trimmed
     }
 }
 

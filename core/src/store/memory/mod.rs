@@ -19,8 +19,8 @@ use crate::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError,
-        Leadership, Log, LogError, LogStats, LogTail, QueueRecord, Register, RegisterError, Registration, RenewError,
-        Renewal, StoreError, StoredBatch, Trim, Trimmed, check_lookup,
+        Leadership, Log, LogError, LogTail, Page, QueueRecord, Register, RegisterError, Registration, RenewError,
+        Renewal, StoreError, Trim, Trimmed, check_lookup,
     },
 };
 
@@ -183,7 +183,7 @@ impl Log for MemoryStore {
         Ok(self.state.lock().headers(queue, after, limit))
     }
 
-    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError> {
+    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
         Ok(self.state.lock().read(queue, after, max_bytes))
     }
 
@@ -193,10 +193,6 @@ impl Log for MemoryStore {
 
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {
         self.state.lock().trim(self.clock.now(), trim)
-    }
-
-    async fn stats(&self, queue: QueueId, through: Offset) -> Result<LogStats, StoreError> {
-        Ok(self.state.lock().stats(queue, through))
     }
 
     async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {

@@ -94,6 +94,11 @@ pub(super) struct QueueLog {
     pub(super) trimmed_through: Offset,
     pub(super) producers: Option<(Offset, Bytes)>,
     pub(super) incarnations: BTreeMap<ProducerId, u64>,
+    /// Messages and frame bytes in `batches`.
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    /// No batch that ends before the snapshot's offset expires before this; none: nobody said so yet, and there is none.
+    pub(super) none_expires_before: Option<StoreTime>,
     /// By first offset.
     pub(super) batches: BTreeMap<Offset, StoredBatch>,
 }

@@ -89,13 +89,15 @@ impl PostgresBackend {
                 //
                 // Every statement here is a loop over an index. Left to choose, the planner scans tables that were
                 // empty when it looked, and goes on doing so while they grow, until somebody analyzes them: a hundred
-                // times slower. JIT would take longer than any statement.
+                // times slower. A sort of all that has expired would not be done in time; what comes out of an index nearly in
+                // order is sorted piece by piece. JIT would take longer than any statement.
                 sqlx::query(
                     "SELECT set_config('default_transaction_isolation', 'read committed', false), \
                      set_config('lock_timeout', $1, false), set_config('statement_timeout', $2, false), \
                      set_config('idle_in_transaction_session_timeout', $3, false), set_config('jit', 'off', false), \
                      set_config('plan_cache_mode', 'force_generic_plan', false), \
                      set_config('enable_seqscan', 'off', false), set_config('enable_bitmapscan', 'off', false), \
+                     set_config('enable_sort', 'off', false), \
                      set_config('enable_hashjoin', 'off', false), set_config('enable_mergejoin', 'off', false), \
                      set_config('client_min_messages', 'warning', false), \
                      set_config('synchronous_commit', current_setting('synchronous_commit'), false) \

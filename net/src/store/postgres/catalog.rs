@@ -510,13 +510,13 @@ impl Catalog for PostgresStore {
             tx.rollback().await?;
             return Err(CreateChannelError::TooMany);
         }
-        let tail = super::log::end(&mut tx, create.queue).await?;
+        let (trimmed_through, end) = super::log::extent(&mut tx, create.queue).await?;
         let start = match create.start {
-            Start::Earliest => tail.trimmed_through.next(),
-            Start::Latest => tail.end.next(),
-            Start::At(start) if start > tail.end.next() => {
+            Start::Earliest => trimmed_through.next(),
+            Start::Latest => end.next(),
+            Start::At(start) if start > end.next() => {
                 tx.rollback().await?;
-                return Err(CreateChannelError::BeyondEnd { start, end: tail.end });
+                return Err(CreateChannelError::BeyondEnd { start, end });
             }
             Start::At(start) => start,
         };

@@ -4,16 +4,21 @@
 //! claim, which changes that row, waits for it, and it for the claim; what it then reads of those rows is what the claim
 //! left. A subquery with `ORDER BY … FOR SHARE` keeps that order whatever the planner thinks. Everything else it reads is as
 //! of its beginning, which is enough: only the owner of an epoch appends and trims, and it appends one batch at a time.
+//!
+//! A row that was deleted stays in the indexes until it is vacuumed, which takes as long as the oldest snapshot lives that
+//! somebody holds (a dump, say), and whoever passes it has to look at it. So nothing here looks for the end or the beginning of
+//! a log, or for what expires next, without a bound that leaves out what was removed: `trimmed_through`, `next_expiry`, or how
+//! many messages a batch can have.
 
 use std::{collections::BTreeMap, num::TryFromIntError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rmom_core::{
-    model::{Offset, ProducerId, QueueId, StoreTime},
+    model::{Offset, ProducerId, QueueId, StoreTime, limits::MAX_BATCH_MESSAGES},
     ports::{
-        AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogStats, LogTail, StoreError,
-        StoredBatch, Trim, Trimmed,
+        AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
+        MAX_TRIM_SPAN, Page, StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 use sqlx::{
@@ -38,22 +43,33 @@ macro_rules! append {
         concat!(
             "
 INSERT INTO batch (queue_id, first_offset, last_offset, epoch, stored_at, expires_at, bytes, checksum, format,
-                   message_index, frames)
+                   message_index, frames, bytes_through)
 SELECT queue_id, first_offset, last_offset, epoch, stored_at,
     CASE WHEN lifetime IS NULL OR lifetime > 9223372036854775807 - stored_at THEN 9223372036854775807
          ELSE stored_at + lifetime END,
     frames_bytes, checksum, format,
-    ", $index, ", ", $frames, "
+    ",
+            $index,
+            ", ",
+            $frames,
+            ", bytes_before + frames_bytes
 FROM (
-    SELECT lk.*, greatest(rmom_now(), lk.not_before, b.stored_at) AS stored_at
+    SELECT lk.*, coalesce(b.bytes_through, s.trimmed_bytes) AS bytes_before,
+        CASE WHEN greatest(lk.not_before, b.stored_at) <= rmom_now() + 60000
+             THEN greatest(rmom_now(), lk.not_before, b.stored_at) ELSE rmom_now() END AS stored_at
     FROM (
         SELECT u.*, l.epoch AS current, l.deleted
-        FROM ", $batches, "
+        FROM ",
+            $batches,
+            "
         JOIN log l ON l.queue_id = u.queue_id ORDER BY u.queue_id FOR SHARE OF l
     ) lk
-    LEFT JOIN LATERAL (SELECT trimmed_through FROM log_state WHERE log_state.queue_id = lk.queue_id LIMIT 1) s ON true
     LEFT JOIN LATERAL (
-        SELECT first_offset, last_offset, stored_at FROM batch WHERE batch.queue_id = lk.queue_id
+        SELECT trimmed_through, trimmed_bytes FROM log_state WHERE log_state.queue_id = lk.queue_id LIMIT 1
+    ) s ON true
+    LEFT JOIN LATERAL (
+        SELECT first_offset, last_offset, stored_at, bytes_through FROM batch
+        WHERE batch.queue_id = lk.queue_id AND batch.first_offset > s.trimmed_through
         ORDER BY first_offset DESC LIMIT 1
     ) b ON true
     WHERE NOT lk.deleted AND lk.current = lk.epoch AND lk.current <> 0
@@ -99,8 +115,13 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS u (queue_
 JOIN log l ON l.queue_id = u.queue_id
 LEFT JOIN log_state s ON s.queue_id = u.queue_id
 LEFT JOIN LATERAL (
-    SELECT first_offset, last_offset FROM batch WHERE batch.queue_id = u.queue_id ORDER BY first_offset DESC LIMIT 1
+    SELECT first_offset, last_offset FROM batch
+    WHERE batch.queue_id = u.queue_id AND batch.first_offset > s.trimmed_through
+    ORDER BY first_offset DESC LIMIT 1
 ) b ON true";
+
+// The statements say so in figures.
+const _: () = assert!(MAX_CLOCK_AHEAD_MILLIS == 60_000);
 
 const DELETED: i64 = 1;
 const FENCED: i64 = 2;
@@ -235,37 +256,192 @@ fn header(row: &PgRow) -> Result<BatchHeader, StoreError> {
     })
 }
 
-/// The end of a log, without the producers' incarnations.
-pub(super) async fn end(session: &mut Tx<'_>, queue: QueueId) -> Result<LogTail, StoreError> {
+/// `trimmed_through` and the end of a log; zero if there is none.
+pub(super) async fn extent(session: &mut Tx<'_>, queue: QueueId) -> Result<(Offset, Offset), StoreError> {
     let row = session
         .row(
             query(
-                "SELECT l.epoch, s.trimmed_through, s.producers, s.producers_through, \
-                 coalesce(b.first_offset, 0) AS first_offset, coalesce(b.last_offset, 0) AS last_offset, \
-                 coalesce(b.epoch, 0) AS last_epoch, coalesce(b.stored_at, 0) AS stored_at \
-                 FROM log_state s JOIN log l ON l.queue_id = s.queue_id LEFT JOIN LATERAL (SELECT first_offset, last_offset, epoch, stored_at FROM batch \
-                 WHERE batch.queue_id = s.queue_id ORDER BY first_offset DESC LIMIT 1) b ON true \
-                 WHERE s.queue_id = $1",
+                "SELECT s.trimmed_through, coalesce(b.last_offset, s.trimmed_through) AS end_offset \
+                 FROM log_state s LEFT JOIN LATERAL (SELECT last_offset FROM batch \
+                 WHERE batch.queue_id = s.queue_id AND batch.first_offset > s.trimmed_through \
+                 ORDER BY first_offset DESC LIMIT 1) b ON true WHERE s.queue_id = $1",
             )
             .bind(queue.as_i64()),
         )
         .await?;
-    let Some(row) = row else { return Ok(LogTail::default()) };
-    let trimmed_through = column::offset(&row, "trimmed_through")?;
-    let producers = match column::get::<_, Option<Vec<u8>>>(&row, "producers")? {
-        Some(snapshot) => Some((column::offset(&row, "producers_through")?, snapshot.into())),
-        None => None,
-    };
-    Ok(LogTail {
-        epoch: column::epoch(&row, "epoch")?,
-        end: column::offset(&row, "last_offset")?.max(trimmed_through),
-        last_first: column::offset(&row, "first_offset")?,
-        last_epoch: column::epoch(&row, "last_epoch")?,
-        last_stored_at: column::time(&row, "stored_at")?,
-        trimmed_through,
-        producers,
-        incarnations: Vec::new(),
+    row.map_or(Ok((Offset::ZERO, Offset::ZERO)), |row| {
+        Ok((column::offset(&row, "trimmed_through")?, column::offset(&row, "end_offset")?))
     })
+}
+
+/// The end of a log, and its beginning. `$2` is [`MAX_TRIM_SPAN`].
+const TAIL: &str = "
+SELECT l.epoch, s.trimmed_through, s.producers, s.producers_through,
+    CASE WHEN s.next_expiry_through = s.producers_through THEN s.next_expiry ELSE 0 END AS none_expires_before,
+    coalesce(b.first_offset, 0) AS first_offset, coalesce(b.last_offset, 0) AS last_offset,
+    coalesce(b.epoch, 0) AS last_epoch, coalesce(b.stored_at, 0) AS stored_at,
+    coalesce(b.expires_at, 9223372036854775807) AS expires_at,
+    greatest(b.last_offset - s.trimmed_messages, 0) AS messages,
+    greatest(b.bytes_through - s.trimmed_bytes, 0) AS bytes, o.stored_at AS oldest
+FROM log_state s JOIN log l ON l.queue_id = s.queue_id
+LEFT JOIN LATERAL (
+    SELECT first_offset, last_offset, epoch, stored_at, expires_at, bytes_through FROM batch
+    WHERE batch.queue_id = s.queue_id AND batch.first_offset > s.trimmed_through
+    ORDER BY first_offset DESC LIMIT 1
+) b ON true
+LEFT JOIN LATERAL (
+    SELECT stored_at FROM batch
+    WHERE batch.queue_id = s.queue_id AND batch.first_offset > s.trimmed_through
+      AND batch.first_offset <= s.trimmed_through + $2
+    ORDER BY first_offset LIMIT 1
+) o ON true
+WHERE s.queue_id = $1";
+
+/// From where to look for the batches that end beyond an offset, `$2`: one that begins before it has no more messages than
+/// `$3`, the most that a batch can have. For a statement whose `s` is the log's state.
+macro_rules! from {
+    () => {
+        "coalesce((SELECT first_offset FROM batch WHERE queue_id = $1 AND first_offset <= $2 \
+         AND first_offset > greatest(s.trimmed_through, $2 - $3) ORDER BY first_offset DESC LIMIT 1), \
+         greatest(s.trimmed_through, $2) + 1)"
+    };
+}
+
+/// `$4` batches at most.
+const HEADERS: &str = concat!(
+    "SELECT b.* FROM (SELECT trimmed_through, ",
+    from!(),
+    " AS first FROM log_state s WHERE queue_id = $1 OFFSET 0) s CROSS JOIN LATERAL (\
+     SELECT first_offset, last_offset, epoch, format, stored_at, expires_at, message_index FROM batch \
+     WHERE queue_id = $1 AND first_offset >= s.first AND last_offset > $2 ORDER BY first_offset LIMIT $4) b \
+     ORDER BY b.first_offset"
+);
+
+/// `$4` batches at most, and as many as fit `$5` bytes; a row without a batch if there is none. Each batch is looked up by itself:
+/// a join of any other kind would pass all batches of the queue, if the planner takes them for few.
+const READ: &str = concat!(
+    "SELECT s.trimmed_through, b.* FROM (SELECT trimmed_through, ",
+    from!(),
+    " AS first FROM log_state s WHERE queue_id = $1 OFFSET 0) s LEFT JOIN LATERAL (\
+     SELECT first_offset, sum(bytes) OVER w AS total, row_number() OVER w AS place FROM batch \
+     WHERE queue_id = $1 AND first_offset >= s.first AND last_offset > $2 \
+     WINDOW w AS (ORDER BY first_offset ROWS UNBOUNDED PRECEDING) ORDER BY first_offset LIMIT $4) w \
+     ON w.total <= $5 OR w.place = 1 \
+     LEFT JOIN LATERAL (SELECT * FROM batch WHERE queue_id = $1 AND first_offset = w.first_offset LIMIT 1) b ON true \
+     ORDER BY w.first_offset"
+);
+
+/// The state of a log, under a lock that keeps other trims out.
+const LOCK_STATE: &str = "
+SELECT trimmed_through, producers_through, rmom_now() AS now FROM log_state WHERE queue_id = $1 FOR NO KEY UPDATE";
+
+/// The last batch, given `trimmed_through`; and the oldest, unless it lies further on than `$3`.
+const ENDS: &str = "
+SELECT l.first_offset AS last_first, l.last_offset, l.expires_at, l.bytes_through,
+    o.first_offset AS oldest_first, o.stored_at AS oldest
+FROM (SELECT first_offset, last_offset, expires_at, bytes_through FROM batch
+      WHERE queue_id = $1 AND first_offset > $2 ORDER BY first_offset DESC LIMIT 1) l
+LEFT JOIN LATERAL (SELECT first_offset, stored_at FROM batch
+      WHERE queue_id = $1 AND first_offset > $2 AND first_offset <= $2 + $3 ORDER BY first_offset LIMIT 1) o ON true";
+
+/// Removes what expires from `$2` on and has expired at `$3`, up to offset `$4`, `$5` batches at most; not the last batch. What
+/// goes is named by its place: by offset, the planner may pass all batches of the queue (see [`READ`]). No row moves meanwhile:
+/// batches are never updated, and the lock on the log's state keeps other trims out.
+const REMOVE: &str = "
+DELETE FROM batch WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM batch
+    WHERE queue_id = $1 AND expires_at >= $2 AND expires_at <= $3 AND expires_at < 9223372036854775807
+      AND last_offset <= $4 AND first_offset <> (
+        SELECT first_offset FROM batch WHERE queue_id = $1 AND first_offset > $6 ORDER BY first_offset DESC LIMIT 1)
+    ORDER BY expires_at, first_offset LIMIT $5))
+RETURNING last_offset - first_offset + 1 AS messages, bytes";
+
+/// When the next batch expires, from `$2` on; not the last one, `$3`.
+const NEXT_EXPIRY: &str = "
+SELECT expires_at FROM batch
+WHERE queue_id = $1 AND expires_at >= $2 AND expires_at < 9223372036854775807 AND first_offset <> $3
+ORDER BY expires_at LIMIT 1";
+
+/// `$5`: the total of a log that is empty now, which the counts begin anew from, or null.
+const UPDATE_STATE: &str = "
+UPDATE log_state SET trimmed_through = $2,
+    trimmed_messages = CASE WHEN $5::bigint IS NULL THEN trimmed_messages + $3 ELSE $2 END,
+    trimmed_bytes = coalesce($5::bigint, trimmed_bytes + $4)
+WHERE queue_id = $1";
+
+const UPDATE_STATE_AND_PRODUCERS: &str = "
+UPDATE log_state SET trimmed_through = $2,
+    trimmed_messages = CASE WHEN $5::bigint IS NULL THEN trimmed_messages + $3 ELSE $2 END,
+    trimmed_bytes = coalesce($5::bigint, trimmed_bytes + $4),
+    producers = $6, producers_through = $7, next_expiry = $8, next_expiry_through = $7
+WHERE queue_id = $1";
+
+/// The most messages of a batch, for statements.
+const MOST_MESSAGES: i64 = MAX_BATCH_MESSAGES as i64;
+
+/// Removes expired batches up to `through`, those that expired first first, and takes note in `trimmed`. Returns the running
+/// total of a log that is empty now.
+async fn remove_expired(
+    tx: &mut Tx<'_>,
+    trim: &Trim,
+    through: Offset,
+    trimmed: &mut Trimmed,
+) -> Result<Option<i64>, StoreError> {
+    let (queue, floor, now) = (trim.queue.as_i64(), trim.none_expires_before.as_i64(), trimmed.store_time);
+    if trim.limit > 0 && trim.none_expires_before <= now {
+        let statement = query(REMOVE)
+            .bind(queue)
+            .bind(floor)
+            .bind(now.as_i64())
+            .bind(through.as_i64())
+            .bind(i64::from(trim.limit))
+            .bind(trimmed.trimmed_through.as_i64());
+        for row in &tx.rows(statement).await? {
+            trimmed.batches += 1;
+            trimmed.messages += column::unsigned(row, "messages")?;
+            trimmed.bytes += column::unsigned(row, "bytes")?;
+        }
+    }
+    trimmed.more = trimmed.batches == u64::from(trim.limit) && trim.limit > 0;
+    let span = i64::try_from(MAX_TRIM_SPAN).unwrap_or(i64::MAX);
+    let ends = tx.row(query(ENDS).bind(queue).bind(trimmed.trimmed_through.as_i64()).bind(span)).await?;
+    let Some(ends) = ends else { return Ok(None) };
+    let last_first = column::offset(&ends, "last_first")?;
+    let (last, expires_at) = (column::offset(&ends, "last_offset")?, column::time(&ends, "expires_at")?);
+    let mut alone = false;
+    if let Some(oldest) = column::get::<_, Option<i64>>(&ends, "oldest_first")? {
+        trimmed.trimmed_through = Offset::new(u64::try_from(oldest).unwrap_or(1).saturating_sub(1));
+        trimmed.oldest = column::optional_time(&ends, "oldest")?;
+        // The last batch stays until all before it are gone: it holds the end of the log.
+        alone = oldest == last_first.as_i64();
+        let has_room = trimmed.batches < u64::from(trim.limit);
+        if alone && has_room && expires_at <= now && last <= through {
+            let statement = query("DELETE FROM batch WHERE queue_id = $1 AND first_offset = $2 RETURNING bytes");
+            let gone = tx.row(statement.bind(queue).bind(last_first.as_i64())).await?;
+            let gone = gone.ok_or_else(|| StoreError::Corrupt("a batch is there and cannot be removed".into()))?;
+            trimmed.batches += 1;
+            trimmed.messages += last.since(last_first) + 1;
+            trimmed.bytes += column::unsigned(&gone, "bytes")?;
+            trimmed.more = trimmed.batches == u64::from(trim.limit);
+            trimmed.trimmed_through = last;
+            trimmed.oldest = None;
+            return Ok(Some(column::get(&ends, "bytes_through")?));
+        }
+    } else {
+        trimmed.trimmed_through = trimmed.trimmed_through.plus(MAX_TRIM_SPAN);
+        trimmed.more = true;
+    }
+    if alone {
+        trimmed.next_expiry = expires_at;
+    } else if trim.limit == 0 {
+        trimmed.next_expiry = trim.none_expires_before;
+    } else {
+        let next = tx.row(query(NEXT_EXPIRY).bind(queue).bind(floor).bind(last_first.as_i64())).await?;
+        if let Some(next) = next {
+            trimmed.next_expiry = column::time(&next, "expires_at")?;
+        }
+    }
+    Ok(None)
 }
 
 #[async_trait]
@@ -325,7 +501,12 @@ impl Log for PostgresStore {
 
     async fn tail(&self, queue: QueueId) -> Result<LogTail, StoreError> {
         let mut session = self.pool.read().await?;
-        let tail = end(&mut session, queue).await?;
+        let span = i64::try_from(MAX_TRIM_SPAN).unwrap_or(i64::MAX);
+        let row = session.row(query(TAIL).bind(queue.as_i64()).bind(span)).await?;
+        let Some(row) = row else {
+            session.done();
+            return Ok(LogTail::default());
+        };
         let rows = session
             .rows(
                 query("SELECT producer_id, incarnation FROM producer WHERE queue_id = $1 ORDER BY producer_id")
@@ -336,58 +517,59 @@ impl Log for PostgresStore {
         let incarnation = |row: &PgRow| {
             Ok((ProducerId::new(column::get(row, "producer_id")?), column::unsigned(row, "incarnation")?))
         };
-        let incarnations = rows.iter().map(incarnation).collect::<Result<_, StoreError>>()?;
-        Ok(LogTail { incarnations, ..tail })
+        let trimmed_through = column::offset(&row, "trimmed_through")?;
+        let producers = match column::get::<_, Option<Vec<u8>>>(&row, "producers")? {
+            Some(snapshot) => Some((column::offset(&row, "producers_through")?, snapshot.into())),
+            None => None,
+        };
+        Ok(LogTail {
+            epoch: column::epoch(&row, "epoch")?,
+            end: column::offset(&row, "last_offset")?.max(trimmed_through),
+            last_first: column::offset(&row, "first_offset")?,
+            last_epoch: column::epoch(&row, "last_epoch")?,
+            last_stored_at: column::time(&row, "stored_at")?,
+            last_expires_at: column::time(&row, "expires_at")?,
+            trimmed_through,
+            messages: column::unsigned(&row, "messages")?,
+            bytes: column::unsigned(&row, "bytes")?,
+            oldest: column::optional_time(&row, "oldest")?,
+            none_expires_before: column::time(&row, "none_expires_before")?,
+            producers,
+            incarnations: rows.iter().map(incarnation).collect::<Result<_, StoreError>>()?,
+        })
     }
 
     async fn headers(&self, queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError> {
         let mut session = self.pool.read().await?;
-        let rows = session
-            .rows(
-                query(
-                    "SELECT first_offset, last_offset, epoch, format, stored_at, expires_at, message_index FROM batch \
-                     WHERE queue_id = $1 AND last_offset > $2 AND first_offset >= coalesce( \
-                     (SELECT max(first_offset) FROM batch WHERE queue_id = $1 AND first_offset <= $2), 0) \
-                     ORDER BY first_offset LIMIT $3",
-                )
-                .bind(queue.as_i64())
-                .bind(after.as_i64())
-                .bind(i64::from(limit)),
-            )
-            .await?;
+        let statement =
+            query(HEADERS).bind(queue.as_i64()).bind(after.as_i64()).bind(MOST_MESSAGES).bind(i64::from(limit));
+        let rows = session.rows(statement).await?;
         session.done();
         rows.iter().map(header).collect()
     }
 
-    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError> {
+    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
         let mut session = self.pool.read().await?;
-        let rows = session
-            .rows(
-                query(
-                    "SELECT batch.* FROM (SELECT first_offset, sum(bytes) OVER w AS total, \
-                     row_number() OVER w AS place FROM batch \
-                     WHERE queue_id = $1 AND last_offset > $2 AND first_offset >= coalesce( \
-                     (SELECT max(first_offset) FROM batch WHERE queue_id = $1 AND first_offset <= $2), 0) \
-                     WINDOW w AS (ORDER BY first_offset ROWS UNBOUNDED PRECEDING) \
-                     ORDER BY first_offset LIMIT $4) AS w \
-                     JOIN batch ON batch.queue_id = $1 AND batch.first_offset = w.first_offset \
-                     WHERE w.total <= $3 OR w.place = 1 ORDER BY w.first_offset",
-                )
-                .bind(queue.as_i64())
-                .bind(after.as_i64())
-                .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
-                .bind(MAX_READ_BATCHES),
-            )
-            .await?;
+        let statement = query(READ)
+            .bind(queue.as_i64())
+            .bind(after.as_i64())
+            .bind(MOST_MESSAGES)
+            .bind(MAX_READ_BATCHES)
+            .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX));
+        let rows = session.rows(statement).await?;
         session.done();
-        let stored = |row: &PgRow| {
-            Ok(StoredBatch {
-                header: header(row)?,
-                frames: column::bytes(row, "frames")?,
-                checksum: column::checksum(row)?,
-            })
-        };
-        rows.iter().map(stored).collect()
+        let mut page = Page::default();
+        for row in &rows {
+            page.trimmed_through = column::offset(row, "trimmed_through")?;
+            if column::get::<_, Option<i64>>(row, "first_offset")?.is_some() {
+                page.batches.push(StoredBatch {
+                    header: header(row)?,
+                    frames: column::bytes(row, "frames")?,
+                    checksum: column::checksum(row)?,
+                });
+            }
+        }
+        Ok(page)
     }
 
     async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {
@@ -430,18 +612,11 @@ impl Log for PostgresStore {
             return Err(LogError::Fenced { epoch });
         }
         let state = tx
-            .row(
-                query(
-                    "UPDATE log_state SET producers = CASE WHEN producers_through <= $3 THEN $2 ELSE producers END, \
-                     producers_through = GREATEST(producers_through, $3) WHERE queue_id = $1 \
-                     RETURNING trimmed_through, rmom_now() AS now",
-                )
-                .bind(trim.queue.as_i64())
-                .bind(&*trim.producers)
-                .bind(trim.through.as_i64()),
-            )
+            .row(query(LOCK_STATE).bind(trim.queue.as_i64()))
             .await?
             .ok_or_else(|| StoreError::Corrupt(format!("queue {} has no log_state", trim.queue)))?;
+        let saved_through = column::offset(&state, "producers_through")?;
+        let now = column::time(&state, "now")?;
         let mut trimmed = Trimmed {
             trimmed_through: column::offset(&state, "trimmed_through")?,
             batches: 0,
@@ -449,89 +624,28 @@ impl Log for PostgresStore {
             bytes: 0,
             oldest: None,
             next_expiry: StoreTime::NEVER,
-            store_time: column::time(&state, "now")?,
+            more: false,
+            store_time: now,
         };
-        // The last batch stays until all before it are gone: it holds the end of the log.
-        let gone = tx
-            .rows(
-                query(
-                    "WITH gone AS MATERIALIZED (SELECT first_offset FROM batch AS b WHERE queue_id = $1 \
-                     AND expires_at <= $2 AND expires_at < 9223372036854775807 AND last_offset <= $3 \
-                     AND (first_offset < (SELECT max(first_offset) FROM batch WHERE queue_id = $1) \
-                          OR NOT EXISTS (SELECT 1 FROM batch AS e WHERE e.queue_id = $1 \
-                                         AND e.first_offset < b.first_offset AND e.expires_at > $2)) \
-                     ORDER BY first_offset LIMIT $4) \
-                     DELETE FROM batch USING gone WHERE batch.queue_id = $1 AND batch.first_offset = gone.first_offset \
-                     RETURNING batch.first_offset, batch.last_offset, batch.bytes",
-                )
+        // What nobody would know the producers of is not removed.
+        let through = trim.producers.as_ref().map_or(trim.through.min(saved_through), |_| trim.through);
+        let totals = remove_expired(&mut tx, trim, through, &mut trimmed).await?;
+        let replaces = trim.producers.is_some() && saved_through <= trim.through;
+        if replaces || trimmed.batches > 0 || trimmed.trimmed_through != column::offset(&state, "trimmed_through")? {
+            let update = if replaces { UPDATE_STATE_AND_PRODUCERS } else { UPDATE_STATE };
+            let mut statement = query(update)
                 .bind(trim.queue.as_i64())
-                .bind(trimmed.store_time.as_i64())
-                .bind(trim.through.as_i64())
-                .bind(i64::from(trim.limit)),
-            )
-            .await?;
-        let mut end = Offset::ZERO;
-        for row in &gone {
-            let last = column::offset(row, "last_offset")?;
-            trimmed.batches += 1;
-            trimmed.messages += last.since(column::offset(row, "first_offset")?) + 1;
-            trimmed.bytes += column::unsigned(row, "bytes")?;
-            end = end.max(last);
-        }
-        if trimmed.batches > 0 {
-            let row = tx
-                .row(
-                    query(
-                        "UPDATE log_state SET trimmed_through = coalesce((SELECT first_offset - 1 FROM batch \
-                         WHERE queue_id = $1 ORDER BY first_offset LIMIT 1), $2) WHERE queue_id = $1 \
-                         RETURNING trimmed_through",
-                    )
-                    .bind(trim.queue.as_i64())
-                    .bind(end.as_i64()),
-                )
-                .await?
-                .ok_or_else(|| StoreError::Corrupt(format!("queue {} has no log_state", trim.queue)))?;
-            trimmed.trimmed_through = column::offset(&row, "trimmed_through")?;
-        }
-        let left = tx
-            .row(
-                query(
-                    "SELECT (SELECT stored_at FROM batch WHERE queue_id = $1 ORDER BY first_offset LIMIT 1) AS oldest, \
-                     (SELECT min(expires_at) FROM batch WHERE queue_id = $1 AND expires_at < 9223372036854775807) \
-                     AS next_expiry",
-                )
-                .bind(trim.queue.as_i64()),
-            )
-            .await?;
-        if let Some(left) = left {
-            trimmed.oldest = column::optional_time(&left, "oldest")?;
-            trimmed.next_expiry = column::optional_time(&left, "next_expiry")?.unwrap_or(StoreTime::NEVER);
+                .bind(trimmed.trimmed_through.as_i64())
+                .bind(i64::try_from(trimmed.messages).unwrap_or(i64::MAX))
+                .bind(i64::try_from(trimmed.bytes).unwrap_or(i64::MAX))
+                .bind(totals);
+            if let (true, Some(producers)) = (replaces, &trim.producers) {
+                statement = statement.bind(&**producers).bind(trim.through.as_i64()).bind(trimmed.next_expiry.as_i64());
+            }
+            tx.rows(statement).await?;
         }
         tx.commit().await?;
         Ok(trimmed)
-    }
-
-    async fn stats(&self, queue: QueueId, through: Offset) -> Result<LogStats, StoreError> {
-        let mut session = self.pool.read().await?;
-        let row = session
-            .row(
-                query(
-                    "SELECT coalesce(sum(last_offset - first_offset + 1), 0)::bigint AS messages, \
-                     coalesce(sum(bytes), 0)::bigint AS bytes, min(stored_at) AS oldest, \
-                     min(expires_at) AS next_expiry FROM batch WHERE queue_id = $1 AND last_offset <= $2",
-                )
-                .bind(queue.as_i64())
-                .bind(through.as_i64()),
-            )
-            .await?;
-        session.done();
-        let Some(row) = row else { return Ok(LogStats::default()) };
-        Ok(LogStats {
-            messages: column::unsigned(&row, "messages")?,
-            bytes: column::unsigned(&row, "bytes")?,
-            oldest: column::optional_time(&row, "oldest")?,
-            next_expiry: column::optional_time(&row, "next_expiry")?.unwrap_or(StoreTime::NEVER),
-        })
     }
 
     async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {

@@ -46,6 +46,11 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
                 include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0002_deleted_requests.sql")),
             ),
             (
+                3,
+                "bounded logs",
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0003_bounded_logs.sql")),
+            ),
+            (
                 4,
                 "lease lengths",
                 include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0004_lease_lengths.sql")),

@@ -313,7 +313,8 @@ impl Catalog for SqliteStore {
             .ok_or_else(|| StoreError::Corrupt("a queue was entered and is not there".into()))?;
         let id = column::queue_id(&row, "id")?;
         tx.rows(query("INSERT INTO log (queue_id, epoch) VALUES (?1, 0)").bind(id.as_i64())).await?;
-        tx.rows(query("INSERT INTO log_state (queue_id) VALUES (?1)").bind(id.as_i64())).await?;
+        let state = query("INSERT INTO log_state (queue_id, next_expiry) VALUES (?1, 9223372036854775807)");
+        tx.rows(state.bind(id.as_i64())).await?;
         bump(&mut tx, create.assignee).await?;
         let record = queue_in(&mut tx, id).await?;
         tx.commit().await?;

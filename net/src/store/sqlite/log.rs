@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use rmom_core::{
     model::{Epoch, Offset, ProducerId, QueueId, StoreTime},
     ports::{
-        AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogStats, LogTail, StoreError,
-        StoredBatch, Trim, Trimmed,
+        AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
+        MAX_TRIM_SPAN, Page, StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 use sqlx::{query, sqlite::SqliteRow};
@@ -105,16 +105,23 @@ macro_rules! store {
              AND ?4 > max(s.trimmed_through, coalesce(b.last_offset, 0)) AND (s.trimmed_through >= ?4 - 1 \
              OR (coalesce(b.first_offset, 0) = ?5 AND coalesce(b.last_offset, 0) = ?4 - 1)); \
              INSERT INTO batch (queue_id, first_offset, last_offset, epoch, format, stored_at, expires_at, bytes, \
-             checksum, body, message_index) \
+             checksum, body, message_index, bytes_through) \
              SELECT ?2, ?4, ?6, ?3, ?7, t.stored_at, \
              CASE WHEN ?8 IS NULL OR ?8 > 9223372036854775807 - t.stored_at THEN 9223372036854775807 \
-             ELSE t.stored_at + ?8 END, ?9, ?10, last_insert_rowid(), ?11 \
-             FROM (SELECT max(?12, coalesce((SELECT stored_at FROM batch WHERE queue_id = ?2 \
-             ORDER BY first_offset DESC LIMIT 1), 0)) AS stored_at) t WHERE changes() = 1 RETURNING stored_at",
+             ELSE t.stored_at + ?8 END, ?9, ?10, last_insert_rowid(), ?11, t.bytes_before + ?9 \
+             FROM (SELECT CASE WHEN max(?13, coalesce(b.stored_at, 0)) <= ?12 + 60000 \
+             THEN max(?12, ?13, coalesce(b.stored_at, 0)) ELSE ?12 END AS stored_at, \
+             coalesce(b.bytes_through, s.trimmed_bytes) AS bytes_before \
+             FROM log_state s LEFT JOIN batch b ON b.queue_id = s.queue_id AND b.first_offset = \
+             (SELECT max(first_offset) FROM batch WHERE queue_id = ?2) WHERE s.queue_id = ?2) t \
+             WHERE changes() = 1 RETURNING stored_at",
             $after
         )
     };
 }
+
+// The statements say so in figures.
+const _: () = assert!(MAX_CLOCK_AHEAD_MILLIS == 60_000);
 
 /// Within a transaction.
 const STORE: &str = store!("", "");
@@ -140,70 +147,104 @@ async fn store(
         .bind(i64::try_from(batch.frames.len()).unwrap_or(i64::MAX))
         .bind(i64::from(batch.checksum))
         .bind(&*batch.index)
-        .bind(now.max(batch.not_before).as_i64());
+        .bind(now.as_i64())
+        .bind(batch.not_before.as_i64());
     let row = session.row(statement).await?;
     row.map(|row| Ok(Appended::Stored { stored_at: column::time(&row, "stored_at")? })).transpose()
 }
 
-/// Removes up to `limit` expired batches of one queue, oldest first. Returns what went, and the end of the last of them.
-async fn remove_expired(tx: &mut Tx<'_>, trim: &Trim, now: StoreTime) -> Result<(Trimmed, Offset), StoreError> {
-    // The last batch stays until all before it are gone: it holds the end of the log.
-    let rows = tx
+async fn remove(tx: &mut Tx<'_>, queue: QueueId, row: &SqliteRow, trimmed: &mut Trimmed) -> Result<Offset, StoreError> {
+    let (first, last) = (column::offset(row, "first_offset")?, column::offset(row, "last_offset")?);
+    let body: i64 = column::get(row, "body")?;
+    tx.rows(query("DELETE FROM body WHERE id = ?1").bind(body)).await?;
+    let statement = query("DELETE FROM batch WHERE queue_id = ?1 AND first_offset = ?2");
+    tx.rows(statement.bind(queue.as_i64()).bind(first.as_i64())).await?;
+    trimmed.batches += 1;
+    trimmed.messages += last.since(first) + 1;
+    trimmed.bytes += column::unsigned(row, "bytes")?;
+    Ok(last)
+}
+
+/// Removes expired batches up to `through`, those that expired first first, and takes note in `trimmed`. Returns the running
+/// total of a log that is empty now.
+async fn remove_expired(
+    tx: &mut Tx<'_>,
+    trim: &Trim,
+    through: Offset,
+    trimmed: &mut Trimmed,
+) -> Result<Option<i64>, StoreError> {
+    let now = trimmed.store_time;
+    let expired = tx
         .rows(
             query(
-                "SELECT first_offset, last_offset, bytes, body FROM batch AS b WHERE queue_id = ?1 \
-                 AND expires_at <= ?2 AND expires_at < 9223372036854775807 AND last_offset <= ?3 \
-                 AND (first_offset < (SELECT max(first_offset) FROM batch WHERE queue_id = ?1) \
-                      OR NOT EXISTS (SELECT 1 FROM batch AS e WHERE e.queue_id = ?1 \
-                                     AND e.first_offset < b.first_offset AND e.expires_at > ?2)) \
-                 ORDER BY first_offset LIMIT ?4",
+                "SELECT first_offset, last_offset, bytes, body FROM batch WHERE queue_id = ?1 \
+                 AND expires_at >= ?2 AND expires_at <= ?3 AND expires_at < 9223372036854775807 AND last_offset <= ?4 \
+                 AND first_offset <> (SELECT max(first_offset) FROM batch WHERE queue_id = ?1) \
+                 ORDER BY expires_at, first_offset LIMIT ?5",
             )
             .bind(trim.queue.as_i64())
+            .bind(trim.none_expires_before.as_i64())
             .bind(now.as_i64())
-            .bind(trim.through.as_i64())
+            .bind(through.as_i64())
             .bind(i64::from(trim.limit)),
         )
         .await?;
-    let mut trimmed = Trimmed {
-        trimmed_through: Offset::ZERO,
-        batches: 0,
-        messages: 0,
-        bytes: 0,
-        oldest: None,
-        next_expiry: StoreTime::NEVER,
-        store_time: now,
-    };
-    let mut end = Offset::ZERO;
-    for row in &rows {
-        let first = column::offset(row, "first_offset")?;
-        end = column::offset(row, "last_offset")?;
-        trimmed.batches += 1;
-        trimmed.messages += end.since(first) + 1;
-        trimmed.bytes += column::unsigned(row, "bytes")?;
-        let body: i64 = column::get(row, "body")?;
-        tx.rows(query("DELETE FROM body WHERE id = ?1").bind(body)).await?;
-        tx.rows(
-            query("DELETE FROM batch WHERE queue_id = ?1 AND first_offset = ?2")
-                .bind(trim.queue.as_i64())
-                .bind(first.as_i64()),
-        )
-        .await?;
+    for row in &expired {
+        remove(tx, trim.queue, row, trimmed).await?;
     }
-    let left = tx
+    trimmed.more = trimmed.batches == u64::from(trim.limit) && trim.limit > 0;
+    let end = |sql| query(sql).bind(trim.queue.as_i64());
+    let last = tx
+        .row(end(
+            "SELECT first_offset, last_offset, bytes, body, expires_at, bytes_through FROM batch WHERE queue_id = ?1 \
+             ORDER BY first_offset DESC LIMIT 1",
+        ))
+        .await?;
+    let oldest = tx
+        .row(end("SELECT first_offset, stored_at FROM batch WHERE queue_id = ?1 ORDER BY first_offset LIMIT 1"))
+        .await?;
+    let (Some(last), Some(oldest)) = (last, oldest) else { return Ok(None) };
+    let (last_first, oldest_first) = (column::offset(&last, "first_offset")?, column::offset(&oldest, "first_offset")?);
+    let mut alone = false;
+    if oldest_first.since(trimmed.trimmed_through) <= MAX_TRIM_SPAN {
+        trimmed.trimmed_through = Offset::new(oldest_first.get().saturating_sub(1));
+        trimmed.oldest = Some(column::time(&oldest, "stored_at")?);
+        // The last batch stays until all before it are gone: it holds the end of the log.
+        alone = oldest_first == last_first;
+        let has_expired = column::time(&last, "expires_at")? <= now && column::offset(&last, "last_offset")? <= through;
+        if alone && has_expired && trimmed.batches < u64::from(trim.limit) {
+            trimmed.trimmed_through = remove(tx, trim.queue, &last, trimmed).await?;
+            trimmed.more = trimmed.batches == u64::from(trim.limit);
+            trimmed.oldest = None;
+            return Ok(Some(column::get(&last, "bytes_through")?));
+        }
+    } else {
+        trimmed.trimmed_through = trimmed.trimmed_through.plus(MAX_TRIM_SPAN);
+        trimmed.more = true;
+    }
+    if alone {
+        trimmed.next_expiry = column::time(&last, "expires_at")?;
+        return Ok(None);
+    }
+    if trim.limit == 0 {
+        trimmed.next_expiry = trim.none_expires_before;
+        return Ok(None);
+    }
+    let next = tx
         .row(
             query(
-                "SELECT (SELECT stored_at FROM batch WHERE queue_id = ?1 ORDER BY first_offset LIMIT 1) AS oldest, \
-                 (SELECT min(expires_at) FROM batch WHERE queue_id = ?1 AND expires_at < 9223372036854775807) \
-                 AS next_expiry",
+                "SELECT expires_at FROM batch WHERE queue_id = ?1 AND expires_at >= ?2 \
+                 AND expires_at < 9223372036854775807 AND first_offset <> ?3 ORDER BY expires_at LIMIT 1",
             )
-            .bind(trim.queue.as_i64()),
+            .bind(trim.queue.as_i64())
+            .bind(trim.none_expires_before.as_i64())
+            .bind(last_first.as_i64()),
         )
         .await?;
-    if let Some(left) = left {
-        trimmed.oldest = column::optional_time(&left, "oldest")?;
-        trimmed.next_expiry = column::optional_time(&left, "next_expiry")?.unwrap_or(StoreTime::NEVER);
+    if let Some(next) = next {
+        trimmed.next_expiry = column::time(&next, "expires_at")?;
     }
-    Ok((trimmed, end))
+    Ok(None)
 }
 
 #[async_trait]
@@ -255,12 +296,20 @@ impl Log for SqliteStore {
             .row(
                 query(
                     "SELECT l.epoch, s.trimmed_through, s.producers, s.producers_through, \
-                     coalesce(b.first_offset, 0) AS first_offset, coalesce(b.last_offset, 0) AS last_offset, \
-                     coalesce(b.epoch, 0) AS last_epoch, coalesce(b.stored_at, 0) AS stored_at \
-                     FROM log_state s JOIN log l ON l.queue_id = s.queue_id LEFT JOIN batch b ON b.queue_id = s.queue_id AND b.first_offset = \
+                     CASE WHEN s.next_expiry_through = s.producers_through THEN s.next_expiry ELSE 0 END \
+                     AS none_expires_before, coalesce(b.first_offset, 0) AS first_offset, \
+                     coalesce(b.last_offset, 0) AS last_offset, coalesce(b.epoch, 0) AS last_epoch, \
+                     coalesce(b.stored_at, 0) AS stored_at, coalesce(b.expires_at, 9223372036854775807) AS expires_at, \
+                     max(coalesce(b.last_offset - s.trimmed_messages, 0), 0) AS messages, \
+                     max(coalesce(b.bytes_through - s.trimmed_bytes, 0), 0) AS bytes, \
+                     (SELECT stored_at FROM batch WHERE queue_id = ?1 AND first_offset <= s.trimmed_through + ?2 \
+                     ORDER BY first_offset LIMIT 1) AS oldest \
+                     FROM log_state s JOIN log l ON l.queue_id = s.queue_id \
+                     LEFT JOIN batch b ON b.queue_id = s.queue_id AND b.first_offset = \
                      (SELECT max(first_offset) FROM batch WHERE queue_id = ?1) WHERE s.queue_id = ?1",
                 )
-                .bind(queue.as_i64()),
+                .bind(queue.as_i64())
+                .bind(i64::try_from(MAX_TRIM_SPAN).unwrap_or(i64::MAX)),
             )
             .await?;
         let incarnations = session
@@ -285,7 +334,12 @@ impl Log for SqliteStore {
             last_first: column::offset(&row, "first_offset")?,
             last_epoch: column::epoch(&row, "last_epoch")?,
             last_stored_at: column::time(&row, "stored_at")?,
+            last_expires_at: column::time(&row, "expires_at")?,
             trimmed_through,
+            messages: column::unsigned(&row, "messages")?,
+            bytes: column::unsigned(&row, "bytes")?,
+            oldest: column::optional_time(&row, "oldest")?,
+            none_expires_before: column::time(&row, "none_expires_before")?,
             producers,
             incarnations: incarnations.iter().map(incarnation).collect::<Result<_, StoreError>>()?,
         })
@@ -310,20 +364,20 @@ impl Log for SqliteStore {
         rows.iter().map(header).collect()
     }
 
-    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Vec<StoredBatch>, StoreError> {
+    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
         let mut session = self.readers.read().await?;
         let rows = session
             .rows(
                 query(
-                    "SELECT batch.*, body.frames FROM (SELECT first_offset, sum(bytes) OVER w AS total, \
-                     row_number() OVER w AS place FROM batch \
+                    "SELECT s.trimmed_through, batch.*, body.frames FROM log_state s LEFT JOIN \
+                     (SELECT first_offset, sum(bytes) OVER w AS total, row_number() OVER w AS place FROM batch \
                      WHERE queue_id = ?1 AND last_offset > ?2 AND first_offset >= coalesce( \
                      (SELECT max(first_offset) FROM batch WHERE queue_id = ?1 AND first_offset <= ?2), 0) \
                      WINDOW w AS (ORDER BY first_offset ROWS UNBOUNDED PRECEDING) \
-                     ORDER BY first_offset LIMIT ?4) AS w \
-                     JOIN batch ON batch.queue_id = ?1 AND batch.first_offset = w.first_offset \
-                     JOIN body ON body.id = batch.body \
-                     WHERE w.total <= ?3 OR w.place = 1 ORDER BY w.first_offset",
+                     ORDER BY first_offset LIMIT ?4) AS w ON w.total <= ?3 OR w.place = 1 \
+                     LEFT JOIN batch ON batch.queue_id = ?1 AND batch.first_offset = w.first_offset \
+                     LEFT JOIN body ON body.id = batch.body \
+                     WHERE s.queue_id = ?1 ORDER BY w.first_offset",
                 )
                 .bind(queue.as_i64())
                 .bind(after.as_i64())
@@ -332,14 +386,18 @@ impl Log for SqliteStore {
             )
             .await?;
         session.done();
-        let stored = |row: &SqliteRow| {
-            Ok(StoredBatch {
-                header: header(row)?,
-                frames: column::bytes(row, "frames")?,
-                checksum: column::checksum(row)?,
-            })
-        };
-        rows.iter().map(stored).collect()
+        let mut page = Page::default();
+        for row in &rows {
+            page.trimmed_through = column::offset(row, "trimmed_through")?;
+            if column::get::<_, Option<i64>>(row, "first_offset")?.is_some() {
+                page.batches.push(StoredBatch {
+                    header: header(row)?,
+                    frames: column::bytes(row, "frames")?,
+                    checksum: column::checksum(row)?,
+                });
+            }
+        }
+        Ok(page)
     }
 
     async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {
@@ -376,57 +434,47 @@ impl Log for SqliteStore {
             tx.rollback().await?;
             return Err(LogError::Fenced { epoch: fence.epoch });
         }
-        let (mut trimmed, end) = remove_expired(&mut tx, trim, now).await?;
-        trimmed.trimmed_through = fence.trimmed_through;
-        if trimmed.batches > 0 {
-            let oldest = tx
-                .row(
-                    query("SELECT first_offset FROM batch WHERE queue_id = ?1 ORDER BY first_offset LIMIT 1")
-                        .bind(trim.queue.as_i64()),
-                )
-                .await?;
-            trimmed.trimmed_through = match oldest {
-                Some(row) => Offset::new(column::unsigned(&row, "first_offset")?.saturating_sub(1)),
-                None => end,
-            };
-        }
+        let state = tx
+            .row(query("SELECT producers_through FROM log_state WHERE queue_id = ?1").bind(trim.queue.as_i64()))
+            .await?
+            .ok_or_else(|| StoreError::Corrupt(format!("queue {} has no log_state", trim.queue)))?;
+        let saved_through = column::offset(&state, "producers_through")?;
+        let mut trimmed = Trimmed {
+            trimmed_through: fence.trimmed_through,
+            batches: 0,
+            messages: 0,
+            bytes: 0,
+            oldest: None,
+            next_expiry: StoreTime::NEVER,
+            more: false,
+            store_time: now,
+        };
+        // What nobody would know the producers of is not removed.
+        let through = trim.producers.as_ref().map_or(trim.through.min(saved_through), |_| trim.through);
+        let total = remove_expired(&mut tx, trim, through, &mut trimmed).await?;
         tx.rows(
             query(
                 "UPDATE log_state SET trimmed_through = ?2, \
-                 producers = CASE WHEN producers_through <= ?4 THEN ?3 ELSE producers END, \
-                 producers_through = MAX(producers_through, ?4) WHERE queue_id = ?1",
+                 trimmed_messages = CASE WHEN ?5 IS NULL THEN trimmed_messages + ?3 ELSE ?2 END, \
+                 trimmed_bytes = coalesce(?5, trimmed_bytes + ?4) WHERE queue_id = ?1",
             )
             .bind(trim.queue.as_i64())
             .bind(trimmed.trimmed_through.as_i64())
-            .bind(&*trim.producers)
-            .bind(trim.through.as_i64()),
+            .bind(i64::try_from(trimmed.messages).unwrap_or(i64::MAX))
+            .bind(i64::try_from(trimmed.bytes).unwrap_or(i64::MAX))
+            .bind(total),
         )
         .await?;
+        if let Some(producers) = trim.producers.as_ref().filter(|_| saved_through <= trim.through) {
+            let statement = query(
+                "UPDATE log_state SET producers = ?2, producers_through = ?3, next_expiry = ?4, \
+                 next_expiry_through = ?3 WHERE queue_id = ?1",
+            );
+            let statement = statement.bind(trim.queue.as_i64()).bind(&**producers).bind(trim.through.as_i64());
+            tx.rows(statement.bind(trimmed.next_expiry.as_i64())).await?;
+        }
         tx.commit().await?;
         Ok(trimmed)
-    }
-
-    async fn stats(&self, queue: QueueId, through: Offset) -> Result<LogStats, StoreError> {
-        let mut session = self.readers.read().await?;
-        let row = session
-            .row(
-                query(
-                    "SELECT coalesce(sum(last_offset - first_offset + 1), 0) AS messages, \
-                     coalesce(sum(bytes), 0) AS bytes, min(stored_at) AS oldest, min(expires_at) AS next_expiry \
-                     FROM batch WHERE queue_id = ?1 AND last_offset <= ?2",
-                )
-                .bind(queue.as_i64())
-                .bind(through.as_i64()),
-            )
-            .await?;
-        session.done();
-        let Some(row) = row else { return Ok(LogStats::default()) };
-        Ok(LogStats {
-            messages: column::unsigned(&row, "messages")?,
-            bytes: column::unsigned(&row, "bytes")?,
-            oldest: column::optional_time(&row, "oldest")?,
-            next_expiry: column::optional_time(&row, "next_expiry")?.unwrap_or(StoreTime::NEVER),
-        })
     }
 
     async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {

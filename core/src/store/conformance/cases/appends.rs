@@ -9,7 +9,7 @@ use crate::{
         Epoch, Offset, QueueId, StoreTime,
         limits::{MAX_BATCH_BYTES, MAX_GROUP_QUEUES, MAX_TTL},
     },
-    ports::{AppendBatch, Appended, BatchHeader, StoreError, StoredBatch},
+    ports::{AppendBatch, Appended, BatchHeader, MAX_CLOCK_AHEAD_MILLIS, StoreError, StoredBatch},
     store::conformance::{
         Harness, START,
         support::{Bench, batch},
@@ -33,7 +33,7 @@ fn as_stored(batch: &AppendBatch, stored_at: StoreTime, expires_at: StoreTime) -
 }
 
 async fn everything(bench: &Bench<'_>, queue: QueueId) -> Vec<StoredBatch> {
-    bench.store.read(queue, Offset::ZERO, usize::MAX >> 1).await.unwrap()
+    bench.store.read(queue, Offset::ZERO, usize::MAX >> 1).await.unwrap().batches
 }
 
 /// What was appended is read back, to the byte, also after a crash.
@@ -264,4 +264,28 @@ pub async fn stored_at_never_goes_back(harness: &dyn Harness) {
     let seen = START.plus_millis(9_000);
     let batch = AppendBatch { not_before: seen, ..writer.batch(1) };
     assert_eq!(writer.try_append(batch).await, Appended::Stored { stored_at: seen });
+}
+
+/// What was stored while the clock was far ahead does not keep what comes after it for as long.
+pub async fn stored_at_does_not_follow_a_clock_that_was_far_ahead(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (broker, queue) = bench.hosted_queue("q").await;
+    let mut writer = bench.writer(broker, queue).await;
+    let other = bench.create("other", Some(broker.id)).await;
+    let other = bench.writer(broker, other).await;
+    let ahead = bench.at(MAX_CLOCK_AHEAD_MILLIS + 1_000).await;
+    assert_eq!(writer.append(1).await, ahead);
+    bench.at(1_000).await;
+    assert_eq!(writer.append(1).await, ahead, "as far as it is followed");
+    let now = bench.at(999).await;
+    let group = [writer.batch(1), other.batch(1)];
+    let stored = Appended::Stored { stored_at: now };
+    assert_eq!(bench.store.append(&group).await.unwrap(), [stored, stored]);
+    writer.stored(&group[0], now);
+    assert_eq!(writer.append_with_lifetime(1, Some(10)).await, now);
+    let header = bench.store.headers(queue, Offset::new(3), 1).await.unwrap().remove(0);
+    assert_eq!((header.stored_at, header.expires_at), (now, now.plus_millis(10)));
+    // The same where nothing is stored, and the owner alone remembers.
+    let batch = AppendBatch { not_before: ahead, ..writer.batch(1) };
+    assert_eq!(writer.try_append(batch).await, Appended::Stored { stored_at: now });
 }

@@ -1,11 +1,11 @@
 //! Reads: pages, headers, counts, and the producers' incarnations.
 
 use crate::{
-    model::{Offset, ProducerId, QueueId, StoreTime},
-    ports::{LogStats, LogTail},
+    model::{Offset, ProducerId, QueueId},
+    ports::{LogTail, Page},
     store::conformance::{
         Harness, START,
-        support::{Bench, END, Writer},
+        support::{Bench, Writer},
     },
 };
 
@@ -22,13 +22,17 @@ async fn filled(bench: &mut Bench<'_>) -> Writer {
 pub async fn a_read_begins_with_what_reaches_beyond_the_offset(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let writer = filled(&mut bench).await;
-    let all = bench.store.read(writer.queue, Offset::ZERO, 1 << 20).await.unwrap();
+    let all = bench.store.read(writer.queue, Offset::ZERO, 1 << 20).await.unwrap().batches;
     let bounds: Vec<_> = all.iter().map(|batch| (batch.header.first.get(), batch.header.last.get())).collect();
     assert_eq!(bounds, [(1, 2), (3, 5), (6, 6), (7, 10), (11, 12)]);
     let expected = [0, 0, 1, 1, 1, 2, 3, 3, 3, 3, 4, 4, 5, 5, 5];
     for (after, first) in expected.into_iter().enumerate() {
         let after = Offset::new(after as u64);
-        assert_eq!(bench.store.read(writer.queue, after, 1 << 20).await.unwrap(), all[first..], "after {after}");
+        assert_eq!(
+            bench.store.read(writer.queue, after, 1 << 20).await.unwrap().batches,
+            all[first..],
+            "after {after}"
+        );
         let headers = bench.store.headers(writer.queue, after, 100).await.unwrap();
         let expected: Vec<_> = all[first..].iter().map(|batch| batch.header.clone()).collect();
         assert_eq!(headers, expected, "after {after}");
@@ -39,23 +43,23 @@ pub async fn a_read_begins_with_what_reaches_beyond_the_offset(harness: &dyn Har
 pub async fn a_read_keeps_to_its_bytes_but_gives_at_least_one_batch(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let writer = filled(&mut bench).await;
-    let all = bench.store.read(writer.queue, Offset::ZERO, 1 << 20).await.unwrap();
+    let all = bench.store.read(writer.queue, Offset::ZERO, 1 << 20).await.unwrap().batches;
     let bytes: Vec<_> = all.iter().map(|batch| batch.frames.len()).collect();
     for max_bytes in [0, 1, bytes[0] - 1, bytes[0], bytes[0] + bytes[1] - 1] {
-        let page = bench.store.read(writer.queue, Offset::ZERO, max_bytes).await.unwrap();
+        let page = bench.store.read(writer.queue, Offset::ZERO, max_bytes).await.unwrap().batches;
         assert_eq!(page, all[..1], "{max_bytes} bytes");
     }
     for count in 2..=5 {
         let max_bytes = bytes[..count].iter().sum();
-        assert_eq!(bench.store.read(writer.queue, Offset::ZERO, max_bytes).await.unwrap(), all[..count]);
+        assert_eq!(bench.store.read(writer.queue, Offset::ZERO, max_bytes).await.unwrap().batches, all[..count]);
     }
     // From within a batch, which counts in full; and one that is larger than the page ends it, whatever comes behind.
     let max_bytes = bytes[1] + bytes[2];
-    assert_eq!(bench.store.read(writer.queue, Offset::new(4), max_bytes).await.unwrap(), all[1..3]);
-    assert_eq!(bench.store.read(writer.queue, Offset::new(5), bytes[2] + bytes[4]).await.unwrap(), all[2..3]);
+    assert_eq!(bench.store.read(writer.queue, Offset::new(4), max_bytes).await.unwrap().batches, all[1..3]);
+    assert_eq!(bench.store.read(writer.queue, Offset::new(5), bytes[2] + bytes[4]).await.unwrap().batches, all[2..3]);
 
     let (mut after, mut read) = (Offset::ZERO, Vec::new());
-    while let page = bench.store.read(writer.queue, after, bytes[3]).await.unwrap()
+    while let page = bench.store.read(writer.queue, after, bytes[3]).await.unwrap().batches
         && let Some(last) = page.last()
     {
         after = last.header.last;
@@ -78,23 +82,38 @@ pub async fn headers_keep_to_their_limit(harness: &dyn Harness) {
 }
 
 /// What is stored is counted, expired or not, until it is trimmed.
-pub async fn stats_count_what_is_stored(harness: &dyn Harness) {
+pub async fn the_end_tells_what_is_stored(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let mut writer = bench.hosted_writer("q").await;
-    assert_eq!(bench.store.stats(writer.queue, END).await.unwrap(), LogStats::default());
+    assert_eq!(writer.totals().await, (0, 0, None));
     let bytes = writer.batch(3).frames.len() as u64;
     writer.append_with_lifetime(3, Some(100)).await;
     let now = bench.at(1_000).await;
     let more = writer.batch(2).frames.len() as u64;
     writer.append(2).await;
-    let next_expiry = START.plus_millis(100);
-    let first = LogStats { messages: 3, bytes, oldest: Some(START), next_expiry };
-    assert_eq!(bench.store.stats(writer.queue, Offset::new(4)).await.unwrap(), first, "only whole batches count");
-    let stats = LogStats { messages: 5, bytes: bytes + more, ..first };
-    assert_eq!(bench.store.stats(writer.queue, END).await.unwrap(), stats);
+    assert_eq!(writer.totals().await, (5, bytes + more, Some(START)));
     writer.trim().await.unwrap();
-    let stats = LogStats { messages: 2, bytes: more, oldest: Some(now), next_expiry: StoreTime::NEVER };
-    assert_eq!(bench.store.stats(writer.queue, END).await.unwrap(), stats);
+    assert_eq!(writer.totals().await, (2, more, Some(now)));
+}
+
+/// A page says how far the log was trimmed when it was read, above all one that is empty.
+pub async fn a_page_tells_how_far_the_log_was_trimmed(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let mut writer = bench.hosted_writer("q").await;
+    let page = async |writer: &Writer, after| {
+        let page = writer.store().read(writer.queue, Offset::new(after), 1 << 20).await.unwrap();
+        (page.batches.len(), page.trimmed_through.get())
+    };
+    assert_eq!(page(&writer, 0).await, (0, 0));
+    writer.append_with_lifetime(2, Some(10)).await;
+    writer.append_with_lifetime(2, Some(20)).await;
+    assert_eq!((page(&writer, 0).await, page(&writer, 4).await), ((2, 0), (0, 0)));
+    bench.at(10).await;
+    writer.trim().await.unwrap();
+    assert_eq!((page(&writer, 0).await, page(&writer, 4).await), ((1, 2), (0, 2)));
+    bench.at(20).await;
+    writer.trim().await.unwrap();
+    assert_eq!((page(&writer, 0).await, page(&writer, 9).await), ((0, 4), (0, 4)));
 }
 
 /// Each queue has a log of its own.
@@ -108,7 +127,7 @@ pub async fn queues_do_not_see_each_others_messages(harness: &dyn Harness) {
     other.append(5).await;
     writer.append_with_lifetime(1, Some(0)).await;
     assert_eq!(bench.store.headers(queue, Offset::ZERO, 100).await.unwrap().len(), 2);
-    assert_eq!(bench.store.stats(other.queue, END).await.unwrap().messages, 5);
+    assert_eq!(bench.store.tail(other.queue).await.unwrap().messages, 5);
     assert_eq!(bench.store.tail(other.queue).await.unwrap().end, Offset::new(5));
     writer.trim().await.unwrap();
     assert_eq!(bench.store.tail(other.queue).await.unwrap().producers, None);
@@ -120,8 +139,7 @@ pub async fn a_queue_that_never_was_reads_as_empty(harness: &dyn Harness) {
     let nothing = QueueId::new(1_000);
     assert_eq!(bench.store.tail(nothing).await.unwrap(), LogTail::default());
     assert_eq!(bench.store.headers(nothing, Offset::ZERO, 10).await.unwrap(), []);
-    assert_eq!(bench.store.read(nothing, Offset::ZERO, 10).await.unwrap(), []);
-    assert_eq!(bench.store.stats(nothing, END).await.unwrap(), LogStats::default());
+    assert_eq!(bench.store.read(nothing, Offset::ZERO, 10).await.unwrap(), Page::default());
 }
 
 /// A named producer counts 1, 2, 3 … in each queue by itself, across crashes and trims.

@@ -100,6 +100,8 @@ impl Bytes<'_> {
                 queue: self.queue(),
                 epoch: self.knowledge(),
                 short_of_end: self.number(5),
+                saves: self.flag(),
+                from: self.some_below(12).map(u64::from),
                 limit: u32::from(self.below(5)),
             },
             11 => Operation::OpenProducer { queue: self.queue(), producer: self.below(IDS) },

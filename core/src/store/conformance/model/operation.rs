@@ -111,6 +111,10 @@ pub(super) enum Operation {
         queue: Nth,
         epoch: Knowledge,
         short_of_end: u64,
+        /// Whether it saves the producers.
+        saves: bool,
+        /// From when on it looks for what expires, in steps after the start; none: from the beginning of time.
+        from: Option<u64>,
         limit: u32,
     },
     OpenProducer {
@@ -194,8 +198,17 @@ fn operation() -> impl Strategy<Value = Operation> {
         8 => (queue(), option::weighted(0.2, host()), knowledge(), proptest::bool::weighted(0.2))
             .prop_map(|(queue, by, run, again)| Operation::Claim { queue, by, run, again }),
         24 => vec(append(), 1..4).prop_map(Operation::Append),
-        8 => (queue(), knowledge(), prop_oneof![Just(0), 1..5_u64], 0..5_u32)
-            .prop_map(|(queue, epoch, short_of_end, limit)| Operation::Trim { queue, epoch, short_of_end, limit }),
+        8 => (
+            queue(),
+            knowledge(),
+            prop_oneof![Just(0), 1..5_u64],
+            proptest::bool::weighted(0.7),
+            option::weighted(0.5, 0..12_u64),
+            0..5_u32,
+        )
+            .prop_map(|(queue, epoch, short_of_end, saves, from, limit)| {
+                Operation::Trim { queue, epoch, short_of_end, saves, from, limit }
+            }),
         2 => (queue(), 0..IDS).prop_map(|(queue, producer)| Operation::OpenProducer { queue, producer }),
         2 => (1..5_u32).prop_map(|limit| Operation::Purge { limit }),
         5 => (0..IDS, queue(), 0..IDS, from)

@@ -1,0 +1,152 @@
+//! What grows has a limit, and what is not known is not guessed.
+
+use std::time::Duration;
+
+use rmom_core::{
+    broker::{BrokerError, ProducerStamp, PushRequest},
+    model::{Offset, ProducerId, ProducerKey, Sequence, Topic},
+    ports::{Log as _, StoreError},
+};
+use uuid::Uuid;
+
+use super::{expect, label, numbered, push, take, world::World};
+
+/// The first push of a producer.
+fn first_push(producer: u128) -> PushRequest {
+    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(producer)), incarnation: 0 };
+    let stamp = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
+    PushRequest { producer: Some((stamp, Sequence::new(1))), ..push("x") }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_page_is_not_taken_for_all_trimmed() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.queue_buffer_messages = 1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    for n in 1..=9_u64 {
+        broker.push(push(&n.to_string())).await.unwrap();
+    }
+    world.store.stale(true);
+    let error = subscription.next().await.unwrap_err();
+    assert!(matches!(error, BrokerError::Store(StoreError::Unavailable(_))), "{error:?}");
+    assert_eq!(broker.status().queues[0].counters.stale_reads, 1);
+    world.store.stale(false);
+    assert_eq!(take(&mut subscription, 9).await, expect(1..=9), "nothing was left out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_that_end_before_the_log_do_not_make_an_owner() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    broker.push(numbered("1", 1)).await.unwrap();
+    let next = world.broker(2).await;
+    world.store.stale(true);
+    world.assign("q", 2).await.unwrap();
+    let refused = next.push(numbered("1", 1)).await.unwrap_err();
+    assert!(matches!(refused, BrokerError::ActivationTimeout(_)), "{refused:?}");
+    let status = next.status().queues.remove(0);
+    assert!(status.counters.stale_reads > 3 && status.counters.failed_activations > 3, "{status:?}");
+    assert!(status.unserved.unwrap() >= Duration::from_secs(4), "{status:?}");
+    assert!(next.has_broken_queue(Duration::from_secs(4)) && !next.has_broken_queue(Duration::from_secs(60)));
+    world.store.stale(false);
+    let again = next.push(numbered("1", 1)).await.unwrap();
+    assert!(again.duplicate, "{again:?}");
+    assert_eq!(next.status().queues[0].unserved, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_appended_beyond_what_a_new_owner_can_read() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.tuning.snapshot_every = 2).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    world.store.trims_fail(true);
+    for n in 1..=20 {
+        broker.push(numbered(&n.to_string(), n)).await.unwrap();
+    }
+    let held = broker.push(numbered("21", 21)).await.unwrap_err();
+    assert!(matches!(held, BrokerError::Store(StoreError::Unavailable(_))), "{held:?}");
+    assert!(broker.push(numbered("20", 20)).await.unwrap().duplicate, "what is stored is known");
+    world.sleep(Duration::from_secs(60)).await;
+    let failed = broker.status().queues[0].counters.failed_trims;
+    assert!((5..20).contains(&failed), "{failed} attempts in a minute");
+    world.store.trims_fail(false);
+    world.sleep(Duration::from_secs(20)).await;
+    assert_eq!(broker.push(numbered("21", 21)).await.unwrap().offset, Some(Offset::new(21)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn producers_are_saved_when_it_is_needed_and_no_more_often_than_their_size_allows() {
+    let world = World::new();
+    let broker = world
+        .broker_with(1, |settings| {
+            settings.message_ttl = Some(Duration::from_secs(100));
+            // A producer takes some 40 bytes: ten of them, once in ten seconds.
+            settings.tuning.save_bytes_per_second = 40;
+        })
+        .await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let second = async |n: u128| {
+        broker.push(first_push(n % 10)).await.unwrap();
+        world.sleep(Duration::from_secs(1)).await;
+    };
+    for n in 0..95 {
+        second(n).await;
+    }
+    assert_eq!(world.store.saves(), 0, "nothing has expired");
+    for n in 0..100 {
+        second(n).await;
+    }
+    assert!((1..=2).contains(&world.store.saves()), "what expires was saved with what came before it");
+    assert!(broker.status().queues[0].depth_messages <= 103, "it goes all the same");
+    for n in 0..300 {
+        second(n).await;
+    }
+    assert!(world.store.saves() <= 6, "{} saves", world.store.saves());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_producer_too_many_is_refused_and_the_others_go_on() {
+    let world = World::new();
+    let broker = world
+        .broker_with(1, |settings| {
+            settings.max_producers_per_queue = 3;
+            settings.max_named_producers_per_queue = 1;
+        })
+        .await;
+    broker.create_queue(&label("q")).await.unwrap();
+    for producer in 1..=3 {
+        broker.push(first_push(producer)).await.unwrap();
+    }
+    let refused = broker.push(first_push(4)).await.unwrap_err();
+    assert_eq!(refused, BrokerError::TooManyProducers { setting: "max_producers_per_queue", limit: 3 });
+    assert!(broker.push(first_push(3)).await.unwrap().duplicate);
+    broker.push(push("without a producer")).await.unwrap();
+    assert_eq!(world.log("q").await.len(), 4, "nothing of the one that was refused is stored");
+    // Once the others were idle for long enough there is room.
+    world.sleep(Duration::from_secs(3_601)).await;
+    broker.push(first_push(4)).await.unwrap();
+
+    let name = |n| ProducerId::new(Uuid::from_u128(n));
+    broker.open_producer(&label("q"), name(100)).await.unwrap();
+    let refused = broker.open_producer(&label("q"), name(101)).await.unwrap_err();
+    assert_eq!(refused, BrokerError::TooManyProducers { setting: "max_named_producers_per_queue", limit: 1 });
+    assert_eq!(broker.open_producer(&label("q"), name(100)).await.unwrap().incarnation, 2);
+    let queue = broker.status().queues[0].queue;
+    assert_eq!(world.store.tail(queue).await.unwrap().incarnations, [(name(100), 2)]);
+}
+
+/// Opening a named producer proves that its broker owns the queue; it does not take a save of all others.
+#[tokio::test(start_paused = true)]
+async fn a_named_producer_is_opened_without_saving_the_others() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    broker.push(first_push(1)).await.unwrap();
+    for n in 10..20 {
+        broker.open_producer(&label("q"), ProducerId::new(Uuid::from_u128(n))).await.unwrap();
+    }
+    assert_eq!(world.store.saves(), 0);
+}

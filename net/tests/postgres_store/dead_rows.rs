@@ -1,0 +1,111 @@
+//! Rows that were removed and are not vacuumed yet, since somebody holds an old snapshot (a dump, a standby): nothing that
+//! a failover or an append waits for may pass them.
+
+use std::time::Duration;
+
+use rmom_core::{
+    model::{Offset, QueueId, StoreTime},
+    ports::{Appended, Log, Trim},
+};
+use rmom_net::store::PostgresStore;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+use super::support::Bench;
+
+/// Batches that were stored and removed. They fill some 1,500 pages of the table and its indexes.
+const DEAD: u64 = 50_000;
+
+/// Pages that a call may touch, whatever is stored or was.
+const FEW: i64 = 200;
+
+/// Pages of `batch` and its indexes that were touched so far, by sessions that have ended.
+async fn touched(bench: &Bench) -> i64 {
+    while bench.backends().await > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut conn = bench.database.connect().await;
+    let sql = "SELECT (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint \
+               FROM pg_statio_user_tables WHERE relname = 'batch'";
+    let touched = sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap();
+    conn.close().await.unwrap();
+    touched
+}
+
+/// Pages that a call touches, in a session of its own, and what it answers.
+async fn cost<T>(bench: &Bench, call: impl AsyncFnOnce(PostgresStore) -> T) -> (i64, T) {
+    let store = PostgresStore::connect(bench.direct()).await.unwrap();
+    let before = touched_while(bench, &store).await;
+    let result = call(store).await;
+    (touched(bench).await - before, result)
+}
+
+/// Connecting touches no batch, so what was touched before is what all sessions but this one did.
+async fn touched_while(bench: &Bench, _store: &PostgresStore) -> i64 {
+    let mut conn = bench.database.connect().await;
+    let sql = "SELECT (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint \
+               FROM pg_statio_user_tables WHERE relname = 'batch'";
+    sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_was_removed_costs_nothing_while_it_is_not_vacuumed() {
+    let bench = Bench::start().await;
+    let mut owner = bench.owner(bench.direct()).await;
+    let (queue, claim, epoch): (QueueId, _, _) = (owner.queue, owner.new_claim(), owner.epoch);
+    let mut conn = bench.database.connect().await;
+    conn.execute(AssertSqlSafe(format!(
+        "INSERT INTO batch (queue_id, first_offset, last_offset, epoch, stored_at, expires_at, bytes, checksum, format, \
+         message_index, frames, bytes_through) \
+         SELECT {queue}, n, n, 1, 0, n, 100, 0, 1, 'index', convert_to(repeat('x', 100), 'UTF8'), 100 * n \
+         FROM generate_series(1, {DEAD}) n"
+    )))
+    .await
+    .unwrap();
+    let mut snapshot = bench.database.connect().await;
+    snapshot.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue").await.unwrap();
+    conn.execute(AssertSqlSafe(format!(
+        "DELETE FROM batch; UPDATE log_state SET trimmed_through = {DEAD}, trimmed_messages = {DEAD}, \
+         trimmed_bytes = 100 * {DEAD}, producers = '', producers_through = {DEAD}, \
+         next_expiry = {DEAD} + 1, next_expiry_through = {DEAD}"
+    )))
+    .await
+    .unwrap();
+    conn.execute("ANALYZE batch").await.unwrap();
+    conn.close().await.unwrap();
+    // The claim below makes the next epoch.
+    (owner.epoch, owner.tail) = (epoch.next(), owner.store.tail(queue).await.unwrap());
+    let trim = |from| Trim {
+        queue,
+        epoch: epoch.next(),
+        producers: None,
+        through: Offset::new(DEAD + 1),
+        none_expires_before: StoreTime::from_millis(from),
+        limit: 1_000,
+    };
+    let (tail, batch) = (owner.tail.clone(), owner.batch(100));
+    drop(owner);
+
+    let (pages, read) = cost(&bench, async |store| store.tail(queue).await.unwrap()).await;
+    assert_eq!((read.end, read.messages, read.bytes), (Offset::new(DEAD), 0, 0));
+    assert_eq!(read, tail);
+    assert!(pages < FEW, "the end of the log took {pages} pages");
+    let (pages, _) = cost(&bench, async |store| store.claim(&claim).await.unwrap()).await;
+    assert!(pages < FEW, "a claim took {pages} pages");
+    for after in [0, DEAD / 2, DEAD] {
+        let after = Offset::new(after);
+        let (pages, page) = cost(&bench, async |store| store.read(queue, after, 1 << 20).await.unwrap()).await;
+        assert_eq!((page.batches.len(), page.trimmed_through), (0, Offset::new(DEAD)));
+        assert!(pages < FEW, "a page after {after} took {pages} pages");
+        let (pages, headers) = cost(&bench, async |store| store.headers(queue, after, 1_000).await.unwrap()).await;
+        assert_eq!((headers.len(), pages < FEW), (0, true), "headers after {after} took {pages} pages");
+    }
+    let (pages, trimmed) = cost(&bench, async |store| store.trim(&trim(DEAD + 1)).await.unwrap()).await;
+    assert_eq!((trimmed.batches, pages < FEW), (0, true), "a trim took {pages} pages");
+    let (pages, appended) = cost(&bench, async |store| store.append(&[batch]).await.unwrap()).await;
+    assert!(matches!(appended[..], [Appended::Stored { .. }]), "{appended:?}");
+    assert!(pages < FEW, "an append took {pages} pages");
+    // And what it means to pass them: a trim that does not know from where on to look.
+    let (pages, _) = cost(&bench, async |store| store.trim(&trim(0)).await.unwrap()).await;
+    assert!(pages > FEW, "{pages} pages");
+    snapshot.close().await.unwrap();
+}
