@@ -120,8 +120,8 @@ pub struct ServeStats {
     limit: AtomicUsize,
     windows: AtomicUsize,
     accepted: AtomicU64,
-    refused: [AtomicU64; 2],
-    turned_away: [AtomicU64; 2],
+    refused: [AtomicU64; 3],
+    turned_away: [AtomicU64; 3],
     closed_idle: AtomicU64,
     accept_errors: AtomicU64,
     store: OnceLock<Vec<Arc<Lane>>>,
@@ -176,8 +176,8 @@ impl ServeStats {
 
     /// What was refused beyond each limit: its setting, connections closed at once, and requests turned away on connections in
     /// the reserve.
-    pub fn refusals(&self) -> [(&'static str, u64, u64); 2] {
-        [Limit::All, Limit::Peer].map(|limit| {
+    pub fn refusals(&self) -> [(&'static str, u64, u64); 3] {
+        [Limit::All, Limit::Peer, Limit::Handshakes].map(|limit| {
             let at = limit as usize;
             (limit.setting(), self.refused[at].load(Relaxed), self.turned_away[at].load(Relaxed))
         })
@@ -236,6 +236,10 @@ pub async fn serve(
                 let connection = Connection { io, peer, slot, router: router.clone(), settings, stats: stats.clone() };
                 let shutdown = shutdown.clone();
                 connections.spawn(async move { connection.run(&shutdown).await });
+            }
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                stats.accepted.fetch_add(1, Relaxed);
+                admission.refused(Limit::Handshakes, &error);
             }
             // The connection's own failure: it is gone, and the next is no worse for it.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {

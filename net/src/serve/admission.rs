@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
@@ -30,6 +31,8 @@ const WINDOW_SHARE: u32 = 32;
 pub(super) enum Limit {
     All,
     Peer,
+    /// TLS handshakes from one address, which the listener counts.
+    Handshakes,
 }
 
 impl Limit {
@@ -37,6 +40,7 @@ impl Limit {
         match self {
             Self::All => "max_connections",
             Self::Peer => "max_connections_per_peer",
+            Self::Handshakes => "handshakes_per_peer",
         }
     }
 }
@@ -69,7 +73,7 @@ pub(super) struct Admission {
     settings: ServeSettings,
     stats: Arc<ServeStats>,
     state: Mutex<State>,
-    refusals: [Repeat; 2],
+    refusals: [Repeat; 3],
 }
 
 #[derive(Default)]
@@ -119,7 +123,7 @@ impl Admission {
                         peers.remove(&origin);
                     }
                     drop(state);
-                    self.refused(limit, peer);
+                    self.refused(limit, &peer);
                     return None;
                 }
                 *reserved += 1;
@@ -141,11 +145,12 @@ impl Admission {
         self.stats.windows.store(state.windows, Relaxed);
     }
 
-    fn refused(&self, limit: Limit, peer: &str) {
+    /// A connection was closed at once.
+    pub(super) fn refused(&self, limit: Limit, peer: &dyn Display) {
         self.stats.refused[limit as usize].fetch_add(1, Relaxed);
         if let Some(times) = self.refusals[limit as usize].happened() {
             tracing::warn!(
-                peer,
+                %peer,
                 times,
                 limit = limit.setting(),
                 "connections refused: there are too many, also in the reserve"

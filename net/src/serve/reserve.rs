@@ -39,7 +39,7 @@ pub(super) fn may(path: &str) -> bool {
 pub(super) fn refusal(limit: Limit, headers: &HeaderMap) -> Response {
     let why = match limit {
         Limit::All => "there are too many connections to this server (max_connections); try again later",
-        Limit::Peer => {
+        Limit::Peer | Limit::Handshakes => {
             "there are too many connections to this server from this address (max_connections_per_peer); \
              close some, or try again later"
         }

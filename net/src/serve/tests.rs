@@ -140,7 +140,10 @@ async fn beyond_the_reserve_connections_are_closed_and_counted() {
     until(|| server.stats.open() == taken.len()).await;
     let mut more = server.pipes.dial(AT).unwrap();
     assert_eq!(more.read(&mut [0; 8]).await.unwrap(), 0, "closed without a word");
-    assert_eq!(server.stats.refusals(), [("max_connections", 0, 0), ("max_connections_per_peer", 1, 0)]);
+    assert_eq!(
+        server.stats.refusals(),
+        [("max_connections", 0, 0), ("max_connections_per_peer", 1, 0), ("handshakes_per_peer", 0, 0)]
+    );
     // Who is silent in the reserve leaves it soon.
     let begun = Instant::now();
     until(|| server.stats.reserved() == 0).await;

@@ -3,15 +3,26 @@
 //! The services speak the same HTTP over it as over TCP; encryption is no concern of theirs.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
-use rmom_core::ports::{BoxIo, Listener, Transport};
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use rmom_core::{
+    model::Origin,
+    ports::{BoxIo, Listener, Transport},
+};
+use tokio::{
+    net::TcpStream,
+    task::{AbortHandle, JoinSet},
+    time::timeout,
+};
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     rustls::{
@@ -27,8 +38,13 @@ use super::tcp::{Tcp, TcpAccept};
 
 /// How long a handshake may take, at either end.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Handshakes under way at once; further connections wait in the kernel's queue.
+/// How long a client may say nothing at all after it connected: whoever wants something speaks first.
+pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Handshakes under way at once. One more takes the place of the client that has been silent longest; if none is silent,
+/// further connections wait in the kernel's queue.
 pub const MAX_HANDSHAKES: usize = 256;
+/// As many of them may come from one address (for IPv6: one /64 network); more are closed at once.
+pub const MAX_HANDSHAKES_PER_PEER: usize = 32;
 
 /// Protocols offered, best first.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -212,7 +228,7 @@ impl Transport for Tls {
     async fn bind(&self, authority: &str) -> io::Result<Box<dyn Listener>> {
         let acceptor =
             self.acceptor.clone().ok_or_else(|| unusable("TLS: listening takes a certificate and a key file"))?;
-        Ok(Box::new(TlsAccept { tcp: Tcp::listener(authority).await?, acceptor, handshakes: JoinSet::new() }))
+        Ok(Box::new(TlsAccept { tcp: Tcp::listener(authority).await?, acceptor, handshakes: Handshakes::default() }))
     }
 }
 
@@ -220,7 +236,114 @@ impl Transport for Tls {
 struct TlsAccept {
     tcp: TcpAccept,
     acceptor: TlsAcceptor,
-    handshakes: JoinSet<io::Result<(TlsStream<TcpStream>, String)>>,
+    handshakes: Handshakes,
+}
+
+type Shaken = io::Result<(TlsStream<TcpStream>, String)>;
+
+/// Handshakes under way, by the order in which they began.
+#[derive(Default)]
+struct Handshakes {
+    tasks: JoinSet<(u64, Shaken)>,
+    begun: u64,
+    under_way: BTreeMap<u64, Handshake>,
+    /// How many of them come from where.
+    origins: BTreeMap<Origin, usize>,
+}
+
+struct Handshake {
+    origin: Origin,
+    /// Set once the client has said anything.
+    spoke: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Handshakes {
+    fn is_full(&self) -> bool {
+        self.under_way.len() >= MAX_HANDSHAKES
+    }
+
+    /// True if one more would have a place: there is one, or somebody silent has it.
+    fn has_place(&self) -> bool {
+        !self.is_full() || self.longest_silent().is_some()
+    }
+
+    fn longest_silent(&self) -> Option<u64> {
+        self.under_way.iter().find(|(_, handshake)| !handshake.spoke.load(Relaxed)).map(|(&at, _)| at)
+    }
+
+    /// Begins a handshake, unless its address has too many under way.
+    fn begin(&mut self, acceptor: TlsAcceptor, stream: TcpStream, peer: String) -> bool {
+        let origin = Origin::of(&peer);
+        let of_origin = self.origins.entry(origin.clone()).or_default();
+        if *of_origin >= MAX_HANDSHAKES_PER_PEER {
+            return false;
+        }
+        *of_origin += 1;
+        if self.is_full()
+            && let Some(silent) = self.longest_silent()
+            && let Some(handshake) = self.end(silent)
+        {
+            handshake.task.abort();
+        }
+        let at = self.begun;
+        self.begun += 1;
+        let spoke = Arc::<AtomicBool>::default();
+        let task = self.tasks.spawn(shake(at, acceptor, stream, peer, spoke.clone()));
+        self.under_way.insert(at, Handshake { origin, spoke, task });
+        true
+    }
+
+    fn end(&mut self, at: u64) -> Option<Handshake> {
+        let ended = self.under_way.remove(&at)?;
+        if let Some(of_origin) = self.origins.get_mut(&ended.origin) {
+            *of_origin -= 1;
+            if *of_origin == 0 {
+                self.origins.remove(&ended.origin);
+            }
+        }
+        Some(ended)
+    }
+
+    /// The next that is done. Cancel-safe.
+    async fn next(&mut self) -> Option<Shaken> {
+        loop {
+            match self.tasks.join_next().await? {
+                Ok((at, shaken)) => {
+                    self.end(at);
+                    return Some(shaken);
+                }
+                // It made room for another.
+                Err(error) if error.is_cancelled() => {}
+                Err(error) => {
+                    tracing::error!(%error, "a TLS handshake panicked");
+                    let id = error.id();
+                    let at = self.under_way.iter().find(|(_, handshake)| handshake.task.id() == id).map(|(&at, _)| at);
+                    at.and_then(|at| self.end(at));
+                }
+            }
+        }
+    }
+}
+
+async fn shake(
+    at: u64,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    peer: String,
+    spoke: Arc<AtomicBool>,
+) -> (u64, Shaken) {
+    let shaken = async {
+        timeout(SILENCE_TIMEOUT, stream.peek(&mut [0])).await.map_err(|_| silent())??;
+        spoke.store(true, Relaxed);
+        let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
+        Ok((stream, peer))
+    };
+    (at, shaken.await)
+}
+
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("it said nothing within {SILENCE_TIMEOUT:?}"))
 }
 
 #[async_trait]
@@ -229,19 +352,17 @@ impl Listener for TlsAccept {
         loop {
             tokio::select! {
                 biased;
-                Some(done) = self.handshakes.join_next() => match done {
-                    Ok(Ok((stream, peer))) => return Ok((Box::new(stream), peer)),
+                Some(done) = self.handshakes.next() => match done {
+                    Ok((stream, peer)) => return Ok((Box::new(stream), peer)),
                     // A scanner, a plain-text client, a wrong certificate: the other end's doing, and it was told.
-                    Ok(Err(error)) => tracing::debug!(%error, "TLS handshake failed"),
-                    Err(error) => tracing::error!(%error, "a TLS handshake panicked"),
+                    Err(error) => tracing::debug!(%error, "TLS handshake failed"),
                 },
-                accepted = self.tcp.stream(), if self.handshakes.len() < MAX_HANDSHAKES => {
+                accepted = self.tcp.stream(), if self.handshakes.has_place() => {
                     let (stream, peer) = accepted?;
-                    let acceptor = self.acceptor.clone();
-                    self.handshakes.spawn(async move {
-                        let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
-                        Ok((stream, peer.to_string()))
-                    });
+                    if !self.handshakes.begin(self.acceptor.clone(), stream, peer.to_string()) {
+                        let what = format!("{peer}: more than {MAX_HANDSHAKES_PER_PEER} TLS handshakes from its address");
+                        return Err(io::Error::new(io::ErrorKind::ResourceBusy, what));
+                    }
                 }
             }
         }
@@ -254,7 +375,7 @@ impl Listener for TlsAccept {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{fs, net::Ipv4Addr};
 
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -361,6 +482,65 @@ mod tests {
         let (accepted, connected) = timeout(HANDSHAKE_TIMEOUT / 2, both).await.expect("it does not wait for the other");
         accepted.unwrap();
         connected.unwrap();
+    }
+
+    /// Connects from an address of loopback's network, as another host would.
+    async fn connect_from(address: [u8; 4], authority: &str) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::from(address), 0).into()).unwrap();
+        socket.connect(authority.parse().unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn silent_clients_keep_nobody_out() {
+        let pki = Pki::new();
+        let server =
+            Tls::from_files(&TlsFiles { identity: Some(pki.identity("server")), ..TlsFiles::default() }).unwrap();
+        let client = Tls::from_files(&TlsFiles { server_ca: Some(pki.ca_file()), ..TlsFiles::default() }).unwrap();
+        let mut listener = server.bind("127.0.0.1:0").await.unwrap();
+        let authority = listener.local_addr();
+        let accepting = tokio::spawn(async move {
+            let (mut refused, mut accepted) = (0, Vec::new());
+            while accepted.len() < 2 {
+                match listener.accept().await {
+                    Ok(connection) => accepted.push(connection),
+                    Err(error) => {
+                        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy, "{error}");
+                        refused += 1;
+                    }
+                }
+            }
+            refused
+        });
+        // 300 from one address, and then as many as there are places from as many others.
+        let mut silent = Vec::new();
+        for _ in 0..300 {
+            silent.push(connect_from([127, 0, 0, 2], &authority).await);
+        }
+        let begun = tokio::time::Instant::now();
+        client.connect(&authority).await.expect("one address does not take all places");
+        for n in 0..u8::MAX {
+            silent.push(connect_from([127, 0, 1, n], &authority).await);
+            silent.push(connect_from([127, 0, 2, n], &authority).await);
+        }
+        client.connect(&authority).await.expect("who is silent makes room");
+        assert!(begun.elapsed() < HANDSHAKE_TIMEOUT, "{:?}", begun.elapsed());
+        let refused = accepting.await.unwrap();
+        assert!(refused >= 300 - 2 * MAX_HANDSHAKES_PER_PEER, "{refused}");
+        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_is_let_go_soon() {
+        let pki = Pki::new();
+        let server =
+            Tls::from_files(&TlsFiles { identity: Some(pki.identity("server")), ..TlsFiles::default() }).unwrap();
+        let mut listener = server.bind("127.0.0.1:0").await.unwrap();
+        let authority = listener.local_addr();
+        let _accepting = tokio::spawn(async move { listener.accept().await.map(drop) });
+        let mut silent = Tcp::stream(&authority).await.unwrap();
+        let closed = timeout(HANDSHAKE_TIMEOUT, silent.read(&mut [0])).await.expect("before a handshake's deadline");
+        assert_eq!(closed.unwrap_or(0), 0);
     }
 
     #[tokio::test]
