@@ -247,7 +247,7 @@ pub struct Assign {
 pub enum Assigned {
     /// It was made.
     Done(QueueRecord),
-    /// Somebody else assigned the queue meanwhile, or it was deleted: read it again.
+    /// Somebody else assigned the queue meanwhile, deleted it, or is changing it just now: read it again.
     Changed,
     /// The assignee is no registered broker.
     NoSuchBroker,
@@ -256,7 +256,7 @@ pub enum Assigned {
 /// Why a queue was not assigned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssignError {
-    /// Somebody else assigned it meanwhile, or it was deleted: read it again.
+    /// Somebody else assigned it meanwhile, deleted it, or is changing it just now: read it again.
     #[error("the assignment changed meanwhile")]
     Changed,
     /// The assignee is no registered broker.
@@ -407,6 +407,7 @@ pub trait Catalog: Send + Sync + 'static {
     /// Assigns queues, each by itself as [`Catalog::assign_queue`] does: the answers are in the order of the group, which is
     /// in order of queue id, names each queue once, and [`MAX_ASSIGNED_QUEUES`] at most. One transaction: after
     /// [`StoreError::Unknown`] either all that could be made were, or none. Each broker that it concerns is bumped once.
+    /// No queue waits for another: where somebody else holds one, its answer is [`Assigned::Changed`].
     async fn assign_queues(&self, group: &[Assign]) -> Result<Vec<Assigned>, StoreError>;
 
     /// Turns a queue into a tombstone: no claim and no append succeeds any more; its channels go with it; the assignee's

@@ -69,9 +69,9 @@ struct Resting<B: Backend> {
 
 /// What is counted of a pool's lanes.
 pub(super) struct Lanes {
-    /// Whose callers wait for nobody but each other, and one more.
+    /// Its callers wait for each other and for one caller of the second lane at most.
     pub(super) first: Arc<Lane>,
-    /// Everybody else's.
+    /// All other callers wait here.
     pub(super) second: Arc<Lane>,
 }
 
@@ -85,7 +85,7 @@ struct Rest<B: Backend> {
 
 /// The pool.
 ///
-/// Whoever finds all connections busy waits in one of two lanes. The first lane waits for a connection. The second waits at the
+/// A caller that finds all connections busy waits in one of two lanes. The first lane waits for a connection. The second waits at the
 /// turnstile, which lets one caller at a time join the first. So a caller of the first lane, which is there for leases, waits
 /// for one caller of the second at most, however many there are.
 pub(super) struct Pool<B: Backend> {

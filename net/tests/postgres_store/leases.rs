@@ -74,6 +74,59 @@ async fn a_renewal_does_not_wait_for_a_claim() {
     claiming.await.unwrap().unwrap();
 }
 
+/// Managers that follow ask for the lead as often as the leader renews it.
+#[tokio::test]
+async fn the_leader_does_not_wait_for_a_manager_that_stalls() {
+    let bench = Bench::start().await;
+    let [leads, follows] = [1, 2].map(|n| ManagerId::new(Uuid::from_u128(n)));
+    let leader = PostgresStore::connect(bench.direct()).await.unwrap();
+    let follower = PostgresStore::connect(bench.proxied()).await.unwrap();
+    leader.lead(leads, LEASE).await.unwrap();
+    bench.proxy.when(b"UPDATE leader SET", Fault::Stall);
+    let asking = tokio::spawn(async move { follower.lead(follows, LEASE).await });
+    while bench.proxy.is_waiting() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let held = timeout(PATIENCE, leader.lead(leads, LEASE)).await.expect("the lead was held up").unwrap();
+    assert_eq!(held.leader, leads);
+    bench.proxy.heal();
+    assert_eq!(asking.await.unwrap().unwrap().leader, leads);
+}
+
+/// What a call that waited saw when it began is of no account.
+#[tokio::test]
+async fn a_manager_that_waited_for_the_lead_sees_the_one_that_took_it() {
+    let bench = Bench::start().await;
+    let store = Arc::new(PostgresStore::connect(bench.direct()).await.unwrap());
+    let [first, second] = [1, 2].map(|n| ManagerId::new(Uuid::from_u128(n)));
+    let mut session = bench.database.connect().await;
+    let takes = format!(
+        "BEGIN; UPDATE leader SET manager = '{}', term = term + 1, lease = 60000, lease_until = rmom_now() + 60000",
+        first.uuid()
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(takes)).execute(&mut session).await.unwrap();
+    let asking = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.lead(second, LEASE).await }
+    });
+    bench.until_somebody_waits().await;
+    sqlx::raw_sql("COMMIT").execute(&mut session).await.unwrap();
+    let held = asking.await.unwrap().unwrap();
+    assert_eq!((held.leader, held.term), (first, 1));
+    // And one that waited for a lease to run out reads the clock afterwards.
+    sqlx::raw_sql("BEGIN; UPDATE leader SET lease_until = 0").execute(&mut session).await.unwrap();
+    let asking = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.lead(second, LEASE).await }
+    });
+    bench.until_somebody_waits().await;
+    sqlx::raw_sql("COMMIT").execute(&mut session).await.unwrap();
+    let after = store.now().await.unwrap();
+    let held = asking.await.unwrap().unwrap();
+    assert_eq!((held.leader, held.term), (second, 2));
+    assert!(held.store_time.millis() + 1_000 >= after.millis(), "{held:?} has the time of before {after:?}");
+}
+
 #[tokio::test]
 async fn a_renewal_does_not_wait_for_a_client_that_stalls() {
     let bench = Bench::start().await;

@@ -4,6 +4,7 @@ mod dead_rows;
 mod faults;
 mod leases;
 mod many_queues;
+mod moving;
 mod opening;
 mod standby;
 mod stress;

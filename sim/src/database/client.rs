@@ -317,8 +317,8 @@ impl Log for RemoteStore {
     }
 
     async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {
-        let rows = move |_: &State| vec![(Row::Queue(queue), Share)];
-        self.statement(rows, move |disk, _| disk.state_mut().open_producer(queue, producer)).await
+        // The lock that production takes on the queue excludes its removal and nothing else, and a purge passes over it.
+        self.statement(|_| Vec::new(), move |disk, _| disk.state_mut().open_producer(queue, producer)).await
     }
 
     async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {

@@ -415,8 +415,9 @@ impl Catalog for PostgresStore {
         check_assignments(group)?;
         let mut tx = self.begin().await?;
         let ids: Vec<i64> = group.iter().map(|assign| assign.queue.as_i64()).collect();
+        // A row that somebody else holds, perhaps for long, is left out: the other queues do not wait for it.
         let sql = "SELECT id, label, assignee, assignment FROM queue WHERE id = ANY($1) AND NOT deleted \
-                   ORDER BY id FOR NO KEY UPDATE";
+                   ORDER BY id FOR NO KEY UPDATE SKIP LOCKED";
         let rows = tx.rows(query(sql).bind(ids)).await?;
         let queues = rows.iter().map(|row| Ok((column::queue_id(row, "id")?, row)));
         let queues = queues.collect::<Result<BTreeMap<QueueId, &PgRow>, StoreError>>()?;
@@ -606,25 +607,26 @@ impl Catalog for PostgresStore {
     }
 
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {
-        let mut tx = self.begin_lease().await?;
-        // The row is locked first, so that whoever waited reads the clock afterwards.
-        tx.rows(query("SELECT id FROM leader FOR UPDATE")).await?;
-        let row = tx
-            .row(
+        // The row is locked before the clock is read, so that a call that waited does not take over with an old time. One
+        // statement: no manager that is slow, or was stopped, holds the row between two. What `leader` shows a call that
+        // waited is from before, so all that counts is taken from the locked row.
+        let row = self
+            .change_lease(
                 query(
-                    "WITH t AS MATERIALIZED (SELECT rmom_now() AS now), u AS ( \
-                     UPDATE leader SET term = CASE WHEN manager = $1 THEN term ELSE term + 1 END, \
-                     manager = $1, lease_until = now + $2, lease = $2 FROM t \
-                     WHERE manager IS NULL OR manager = $1 OR lease_until <= now OR lease_until - lease > now RETURNING manager, term) \
-                     SELECT coalesce(u.manager, leader.manager) AS manager, coalesce(u.term, leader.term) AS term, now \
-                     FROM leader CROSS JOIN t LEFT JOIN u ON true",
+                    "WITH k AS MATERIALIZED (SELECT id, manager, term, lease_until, lease FROM leader FOR UPDATE), \
+                     t AS MATERIALIZED (SELECT id, rmom_now() AS now FROM k), u AS ( \
+                     UPDATE leader SET term = CASE WHEN k.manager = $1 THEN k.term ELSE k.term + 1 END, \
+                     manager = $1, lease_until = t.now + $2, lease = $2 FROM k JOIN t ON t.id = k.id \
+                     WHERE leader.id = k.id AND (k.manager IS NULL OR k.manager = $1 OR k.lease_until <= t.now \
+                     OR k.lease_until - k.lease > t.now) RETURNING leader.manager, leader.term) \
+                     SELECT coalesce(u.manager, k.manager) AS manager, coalesce(u.term, k.term) AS term, t.now \
+                     FROM k JOIN t ON t.id = k.id LEFT JOIN u ON true",
                 )
                 .bind(manager.uuid())
                 .bind(millis(lease)),
             )
             .await?
             .ok_or_else(|| StoreError::Corrupt("table leader is empty".into()))?;
-        tx.commit().await?;
         Ok(Leadership {
             leader: ManagerId::new(column::get(&row, "manager")?),
             term: column::unsigned(&row, "term")?,

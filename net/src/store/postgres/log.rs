@@ -470,6 +470,13 @@ impl Log for PostgresStore {
             tx.rollback().await?;
             return Ok(Claimed { epoch, store_time });
         }
+        if column::get::<_, Option<i64>>(&row, "assignee")? != Some(claim.broker.as_i64()) {
+            // Nothing is written for a claim that is refused.
+            let sql = "SELECT 1 FROM broker WHERE id = $1 AND incarnation = $2";
+            let own = tx.row(query(sql).bind(claim.broker.as_i64()).bind(claim.incarnation.uuid())).await?;
+            tx.rollback().await?;
+            return Err(if own.is_some() { ClaimError::NotAssignee } else { ClaimError::Replaced });
+        }
         // The broker's row, which its lease renewals wait for, is read and not locked. That is enough, because this statement
         // begins once the log's row is locked. Another run of the broker is registered before it claims. Either this
         // sees it, and the claim fails; or it was registered later, its claim has yet to come, waits for the log's row, and
@@ -490,10 +497,6 @@ impl Log for PostgresStore {
         if updated.is_none() {
             tx.rollback().await?;
             return Err(ClaimError::Replaced);
-        }
-        if column::get::<_, Option<i64>>(&row, "assignee")? != Some(claim.broker.as_i64()) {
-            tx.rollback().await?;
-            return Err(ClaimError::NotAssignee);
         }
         tx.commit().await?;
         Ok(Claimed { epoch: epoch.next(), store_time })
@@ -649,11 +652,14 @@ impl Log for PostgresStore {
     }
 
     async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {
+        // The lock keeps the queue from being removed, so that no row is left behind, and from nothing else: many producers
+        // that come one after the other do not keep the queue from being moved. If the queue is deleted meanwhile, then as if
+        // it had been deleted just afterwards.
         let mut session = self.pool.write().await?;
         let row = session
             .row(
                 query(
-                    "WITH q AS MATERIALIZED (SELECT id FROM queue WHERE id = $1 AND NOT deleted FOR SHARE) \
+                    "WITH q AS MATERIALIZED (SELECT id FROM queue WHERE id = $1 AND NOT deleted FOR KEY SHARE) \
                      INSERT INTO producer AS p (queue_id, producer_id, incarnation) SELECT id, $2, 1 FROM q \
                      ON CONFLICT (queue_id, producer_id) DO UPDATE SET incarnation = p.incarnation + 1 \
                      RETURNING incarnation",

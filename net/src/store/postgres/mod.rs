@@ -224,13 +224,6 @@ impl PostgresStore {
         Ok(row)
     }
 
-    /// A transaction that writes, for a lease.
-    async fn begin_lease(&self) -> Result<Session<'_, PostgresBackend>, StoreError> {
-        let mut tx = self.leases.write().await?;
-        tx.begin().await?;
-        Ok(tx)
-    }
-
     /// A transaction that writes.
     async fn begin(&self) -> Result<Session<'_, PostgresBackend>, StoreError> {
         let mut tx = self.pool.write().await?;
