@@ -20,7 +20,7 @@ use super::{
     BrokerError, BrokerExit, Inner,
     committer::Committer,
     keeping::{News, keep_lease, watch_lease},
-    look::{Found, Look, Seen},
+    look::{Elsewhere, Look, Seen},
     queue::{Actor, Confirmed, Context, Handle, STOP_GRACE},
     turns::Turns,
 };
@@ -35,6 +35,9 @@ pub(super) const REFRESHES: usize = 256;
 /// How soon a failed look at the store is repeated. After one that succeeded the broker rests for as long as it took, up to
 /// this: looks that are asked for one after the other take half of its time at most.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// How often a look asks for queues that are remembered and not hosted here. Nothing but a little memory depends on it.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// Who this broker is.
 #[derive(Clone)]
@@ -57,8 +60,10 @@ pub(super) struct Host {
     queues: JoinSet<(Handle, BrokerError)>,
     /// Of each queue that was ever hosted here, until a look finds that it was deleted.
     confirmed: BTreeMap<QueueId, Confirmed>,
-    /// Each look asks for some of those that are not hosted here now: the ones behind this.
+    /// A look asks for some of those that are not hosted here now: the ones behind this.
     asked_through: QueueId,
+    /// When a look does so next.
+    next_forget: Instant,
 }
 
 impl Host {
@@ -70,6 +75,7 @@ impl Host {
             queues: JoinSet::new(),
             confirmed: BTreeMap::new(),
             asked_through: QueueId::default(),
+            next_forget: Instant::now() + FORGET_EVERY,
         }
     }
 
@@ -151,11 +157,16 @@ impl Host {
                     next_refresh = Some(Instant::now());
                 }
                 saw = async { look.as_mut().expect("guarded").seen().await }, if look.is_some() => match saw {
-                    Ok(Seen::Queues(found)) => {
-                        self.apply(&context, found);
-                        look.as_mut().expect("it just answered").go_on();
+                    Ok(Seen::Assigned(assigned)) => {
+                        let lost = self.take(&context, assigned);
+                        look.as_mut().expect("it just answered").go_on_with_lost(lost);
                     }
-                    Ok(Seen::Channels) => {
+                    Ok(Seen::Lost(lost)) => {
+                        self.let_go(&lost);
+                        look.as_mut().expect("it just answered").go_on_with_rest();
+                    }
+                    Ok(Seen::Rest(remembered)) => {
+                        self.forget(&remembered);
                         let done = look.take().expect("it just answered");
                         rest_until = Instant::now() + done.began.elapsed().min(RETRY);
                         answer(done.replies, &Ok(()));
@@ -208,8 +219,12 @@ impl Host {
         }
     }
 
-    /// Some queues that are remembered and not hosted here; look by look it is the turn of each.
+    /// Some queues that are remembered and not hosted here, if it is time to ask for some; in the end it is the turn of each.
     fn remembered(&mut self) -> BTreeSet<QueueId> {
+        if Instant::now() < self.next_forget {
+            return BTreeSet::new();
+        }
+        self.next_forget = Instant::now() + FORGET_EVERY;
         let hosted: BTreeSet<QueueId> = self.inner.queues.read().values().map(|handle| handle.shared.id).collect();
         let behind = self.confirmed.range((Bound::Excluded(self.asked_through), Bound::Unbounded));
         let left = behind.map(|(&id, _)| id).filter(|id| !hosted.contains(id));
@@ -218,32 +233,41 @@ impl Host {
         some
     }
 
-    /// Takes what is assigned to this broker, and lets go of what is not.
-    fn apply(&mut self, context: &Arc<Context>, found: Found) {
-        let ids: BTreeSet<QueueId> = found.assigned.iter().map(|record| record.id).collect();
+    /// Takes what is assigned to this broker. Returns what it hosts besides.
+    fn take(&mut self, context: &Arc<Context>, assigned: Vec<QueueRecord>) -> BTreeSet<QueueId> {
+        let mut lost: BTreeSet<QueueId> = self.inner.queues.read().values().map(|handle| handle.shared.id).collect();
+        for record in assigned {
+            lost.remove(&record.id);
+            self.host(context, record);
+        }
+        lost
+    }
+
+    /// Lets go of what is assigned to others, or deleted.
+    fn let_go(&mut self, lost: &Elsewhere) {
         let gone: Vec<_> = {
             let hosted = self.inner.queues.read();
-            hosted.values().filter(|handle| !ids.contains(&handle.shared.id)).cloned().collect()
+            hosted.values().filter(|handle| lost.asked.contains(&handle.shared.id)).cloned().collect()
         };
         for handle in gone {
             let queue = handle.shared.id;
-            let why = match found.elsewhere.get(&queue) {
+            let why = match lost.live.get(&queue) {
                 None => BrokerError::QueueReplaced { queue },
                 Some(record) => {
                     BrokerError::NotHosted { assignee: record.assignee.as_ref().map(|(_, addr)| addr.clone()) }
                 }
             };
-            mark!(LetGoDeleted if matches!(why, BrokerError::QueueReplaced { .. }), else LetGoMoved);
             // Nobody is to find it any more; the task ends when it gets round to it.
             self.inner.queues.write().remove(&handle.shared.label);
-            handle.shared.evict(&why);
-            handle.stop(&why);
+            end(&handle, &why);
         }
-        for deleted in found.asked.iter().filter(|id| !found.elsewhere.contains_key(id)) {
+        self.forget(lost);
+    }
+
+    /// Forgets what was deleted.
+    fn forget(&mut self, elsewhere: &Elsewhere) {
+        for deleted in elsewhere.asked.iter().filter(|id| !elsewhere.live.contains_key(id)) {
             self.confirmed.remove(deleted);
-        }
-        for record in found.assigned {
-            self.host(context, record);
         }
     }
 
@@ -255,6 +279,13 @@ impl Host {
                 handle.verify();
             }
             return;
+        }
+        if let Some(handle) = hosted.remove(&record.label) {
+            // A label names one queue at a time, so the one that had it was deleted.
+            let queue = handle.shared.id;
+            let why = BrokerError::QueueReplaced { queue };
+            end(&handle, &why);
+            self.confirmed.remove(&queue);
         }
         let confirmed = self.confirmed.entry(record.id).or_default().clone();
         let (actor, handle) = Actor::new(context.clone(), &record, confirmed);
@@ -309,6 +340,13 @@ impl Host {
             Err(_) => tracing::warn!("no time to retire; the lease will run out by itself"),
         }
     }
+}
+
+/// Ends the streams and the task of a queue that is not this broker's any more.
+fn end(handle: &Handle, why: &BrokerError) {
+    mark!(LetGoDeleted if matches!(why, BrokerError::QueueReplaced { .. }), else LetGoMoved);
+    handle.shared.evict(why);
+    handle.stop(why);
 }
 
 fn answer(replies: Vec<RefreshReply>, looked: &Result<(), StoreError>) {

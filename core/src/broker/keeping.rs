@@ -22,8 +22,8 @@ pub(super) struct News {
     pub(super) went_back: u64,
 }
 
-/// Sees the lease run out, at the instant, whatever else this broker waits for: streams end, so that their clients find the
-/// queues' next owner. What is stored meanwhile is for the fence to say. Never ends.
+/// Sees the lease run out, at the instant, while the rest of this broker may wait for the store. Streams end, so that their
+/// clients find the queues' next owner. The fence decides which appends on their way are still stored. Never ends.
 pub(super) async fn watch_lease(inner: Arc<Inner>) -> BrokerExit {
     let mut lease = inner.lease.watch();
     loop {
@@ -62,7 +62,7 @@ pub(super) async fn keep_lease(
     let mut renewals = 0;
     let mut generation = news.borrow().generation;
     let mut wait = interval;
-    // What goes on failing is said once.
+    // A failure that lasts is logged once.
     let mut failing = false;
     loop {
         tokio::time::sleep(wait).await;

@@ -21,26 +21,29 @@ use crate::{
 
 type Reading<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
-/// What a look found out about queues.
+/// What a look found out about queues that are not assigned to this broker.
 #[derive(Default)]
-pub(super) struct Found {
-    /// Those that are assigned to this broker.
-    pub(super) assigned: Vec<QueueRecord>,
-    /// Those that were asked for besides, and are not.
+pub(super) struct Elsewhere {
+    /// Those that were asked for.
     pub(super) asked: BTreeSet<QueueId>,
     /// Of these, the ones that live.
-    pub(super) elsewhere: BTreeMap<QueueId, QueueRecord>,
+    pub(super) live: BTreeMap<QueueId, QueueRecord>,
 }
 
 enum Step {
-    Queues(Reading<Found>),
-    Channels(Reading<()>),
+    Assigned(Reading<Vec<QueueRecord>>),
+    Lost(Reading<Elsewhere>),
+    Rest(Reading<Elsewhere>),
 }
 
-/// What has been read.
+/// What a step of a look has read.
 pub(super) enum Seen {
-    Queues(Found),
-    Channels,
+    /// The queues that are assigned to this broker.
+    Assigned(Vec<QueueRecord>),
+    /// What became of the queues that this broker hosts and that are not assigned to it.
+    Lost(Elsewhere),
+    /// What became of those that it remembers. It was the last step.
+    Rest(Elsewhere),
 }
 
 /// One look.
@@ -48,54 +51,64 @@ pub(super) struct Look {
     inner: Arc<Inner>,
     context: Arc<Context>,
     step: Step,
+    remembered: BTreeSet<QueueId>,
     pub(super) began: Instant,
-    /// Who asked for it.
+    /// Callers that asked for this look.
     pub(super) replies: Vec<RefreshReply>,
 }
 
 impl Look {
-    /// Begins with the queues; `remembered` are some that this broker does not host, and would forget if they are deleted.
+    /// Begins with the queues that are assigned; others wait for these. `remembered` are some that this broker does not host,
+    /// and would forget if they are deleted: nobody waits for that, so they come last.
     pub(super) fn begin(
         inner: &Arc<Inner>,
         context: &Arc<Context>,
         remembered: BTreeSet<QueueId>,
         replies: Vec<RefreshReply>,
     ) -> Self {
-        let step = Step::Queues(Box::pin(read_queues(inner.clone(), context.clone(), remembered)));
-        Self { inner: inner.clone(), context: context.clone(), step, began: Instant::now(), replies }
+        let step = Step::Assigned(Box::pin(read_assigned(context.clone())));
+        Self { inner: inner.clone(), context: context.clone(), step, remembered, began: Instant::now(), replies }
     }
 
     /// What it reads next. Cancel-safe: the reading goes on.
     pub(super) async fn seen(&mut self) -> Result<Seen, StoreError> {
         match &mut self.step {
-            Step::Queues(reading) => reading.as_mut().await.map(Seen::Queues),
-            Step::Channels(reading) => reading.as_mut().await.map(|()| Seen::Channels),
+            Step::Assigned(reading) => reading.as_mut().await.map(Seen::Assigned),
+            Step::Lost(reading) => reading.as_mut().await.map(Seen::Lost),
+            Step::Rest(reading) => reading.as_mut().await.map(Seen::Rest),
         }
     }
 
-    /// Goes on with the channels. What the broker took by now has no subscribers whose channel is older than this.
-    pub(super) fn go_on(&mut self) {
-        self.step = Step::Channels(Box::pin(end_orphans(self.inner.clone(), self.context.clone())));
+    /// Goes on with queues that are hosted here and were not among the assigned ones.
+    pub(super) fn go_on_with_lost(&mut self, lost: BTreeSet<QueueId>) {
+        self.step = Step::Lost(Box::pin(ask(self.context.clone(), lost)));
+    }
+
+    /// Goes on with the channels and, at the end, the queues that are remembered. What the broker took by now has no
+    /// subscribers whose channel is older than this.
+    pub(super) fn go_on_with_rest(&mut self) {
+        let remembered = std::mem::take(&mut self.remembered);
+        let (inner, context) = (self.inner.clone(), self.context.clone());
+        self.step = Step::Rest(Box::pin(async move {
+            end_orphans(inner, context.clone()).await?;
+            ask(context, remembered).await
+        }));
     }
 }
 
-async fn read_queues(
-    inner: Arc<Inner>,
-    context: Arc<Context>,
-    mut asked: BTreeSet<QueueId>,
-) -> Result<Found, StoreError> {
-    let assigned = context.within(context.store.assigned_queues(context.broker)).await?;
-    asked.extend(inner.queues.read().values().map(|handle| handle.shared.id));
-    for record in &assigned {
-        asked.remove(&record.id);
-    }
-    let mut elsewhere = BTreeMap::new();
+async fn read_assigned(context: Arc<Context>) -> Result<Vec<QueueRecord>, StoreError> {
+    context.within(context.store.assigned_queues(context.broker)).await
+}
+
+/// Asks for queues by id.
+async fn ask(context: Arc<Context>, asked: BTreeSet<QueueId>) -> Result<Elsewhere, StoreError> {
+    let mut live = BTreeMap::new();
     let ids: Vec<QueueId> = asked.iter().copied().collect();
     for ids in ids.chunks(MAX_LOOKED_UP) {
         let found = context.within(context.store.queues_by_ids(ids)).await?;
-        elsewhere.extend(found.into_iter().map(|record| (record.id, record)));
+        live.extend(found.into_iter().map(|record| (record.id, record)));
     }
-    Ok(Found { assigned, asked, elsewhere })
+    Ok(Elsewhere { asked, live })
 }
 
 /// Ends subscriptions whose channel was deleted. Asks for the channels that have subscribers here, and no others.

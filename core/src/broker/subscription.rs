@@ -137,7 +137,17 @@ impl Subscription {
                     }
                 }
                 Lookup::AtEnd => self.wait().await,
-                Lookup::Behind(end) => self.read(end).await?,
+                Lookup::Behind(end) => {
+                    // The store may be gone, and others read before: neither keeps the end of this from being seen.
+                    let ends = until_it_ends(self.ended.clone(), self.view.clone(), self.evictions);
+                    tokio::select! {
+                        biased;
+                        () = ends => {
+                            mark!(StreamEndedWhileReading);
+                        }
+                        read = self.read(end) => read?,
+                    }
+                }
             }
         }
     }
@@ -240,6 +250,31 @@ impl Subscription {
             let (queue, after) = (&self.shared.label, self.after);
             tracing::error!(%queue, %after, %error, times, "a stored batch cannot be delivered; an operator has to look");
         }
+    }
+}
+
+/// Waits until [`Subscription::check`] has a reason to end the subscription. What is appended meanwhile is none.
+async fn until_it_ends(
+    mut ended: watch::Receiver<Option<BrokerError>>,
+    mut view: watch::Receiver<View>,
+    evictions: u64,
+) {
+    let is_over = |view: &View| view.evictions != evictions || matches!(view.phase, Phase::Halted(_) | Phase::Ended(_));
+    // A sender that is gone says nothing more.
+    let ended = async {
+        if ended.wait_for(Option::is_some).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let over = async {
+        if view.wait_for(is_over).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = ended => {}
+        () = over => {}
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Faulty {
     store: Mutex<Arc<MemoryStore>>,
     next_append: Mutex<Option<Fault>>,
     down: AtomicBool,
+    hangs: AtomicBool,
+    lookup_time: Mutex<Duration>,
     appends_fail: AtomicBool,
     claims_fail: AtomicBool,
     looks_fail: AtomicBool,
@@ -98,6 +100,8 @@ impl Faulty {
             clock,
             next_append: Mutex::new(None),
             down: AtomicBool::new(false),
+            hangs: AtomicBool::new(false),
+            lookup_time: Mutex::default(),
             appends_fail: AtomicBool::new(false),
             claims_fail: AtomicBool::new(false),
             looks_fail: AtomicBool::new(false),
@@ -125,6 +129,16 @@ impl Faulty {
 
     pub(super) fn down(&self, down: bool) {
         self.down.store(down, SeqCst);
+    }
+
+    /// No call is answered.
+    pub(super) fn hangs(&self, hangs: bool) {
+        self.hangs.store(hangs, SeqCst);
+    }
+
+    /// How long look-ups of queues by id take from now on.
+    pub(super) fn lookup_time(&self, time: Duration) {
+        *self.lookup_time.lock() = time;
     }
 
     /// Every append is rolled back, as while somebody else holds a lock; all else goes well.
@@ -227,6 +241,9 @@ impl Faulty {
     /// The store, one simulated round trip away.
     async fn store(&self) -> Result<Arc<MemoryStore>, StoreError> {
         tokio::time::sleep(Duration::from_micros(100)).await;
+        if self.hangs.load(SeqCst) {
+            std::future::pending::<()>().await;
+        }
         if self.down.load(SeqCst) {
             return Err(StoreError::Unavailable("it is down".into()));
         }
@@ -300,6 +317,8 @@ pass! {
 
     async fn queues_by_ids(&self, queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError> {
         self.asked_for_queues.lock().push(queues.to_vec());
+        let time = *self.lookup_time.lock();
+        tokio::time::sleep(time).await;
         self.store().await?.queues_by_ids(queues).await
     }
 

@@ -127,8 +127,91 @@ async fn a_queue_that_was_deleted_elsewhere_is_forgotten() {
         one.refresh().await.unwrap();
         world.store.asked_for_queues().concat()
     };
+    assert_eq!(asked_by_a_look().await, [], "looks that others wait for ask for what nobody waits for");
+    world.sleep(Duration::from_secs(60)).await;
     assert_eq!(asked_by_a_look().await, [queue], "it may come back, and must not have lost anything then");
     assert!(world.store.delete_queue(queue).await.unwrap());
-    assert_eq!(asked_by_a_look().await, [queue]);
     assert_eq!(asked_by_a_look().await, []);
+    world.sleep(Duration::from_secs(60)).await;
+    assert_eq!(asked_by_a_look().await, [queue]);
+    world.sleep(Duration::from_secs(60)).await;
+    assert_eq!(asked_by_a_look().await, []);
+}
+
+/// A failover waits for the new broker's look, and for nothing that the look asks besides.
+#[tokio::test(start_paused = true)]
+async fn what_is_assigned_is_hosted_before_the_broker_asks_for_what_it_lost() {
+    let world = World::new();
+    let (one, _) = with_subscribers(&world, 1).await;
+    let two = world.broker(2).await;
+    two.create_queue(&label("comes")).await.unwrap();
+    world.assign("q0", 2).await.unwrap();
+    world.assign("comes", 1).await.unwrap();
+    world.store.lookup_time(Duration::from_millis(1_900));
+    let looking = tokio::spawn({
+        let one = one.clone();
+        async move { one.refresh().await }
+    });
+    world.sleep(Duration::from_millis(100)).await;
+    assert!(one.status().queues.iter().any(|queue| queue.label == label("comes")), "it waits");
+    assert!(!looking.is_finished());
+}
+
+/// The label of a queue that is hosted here and was deleted names another one, between two looks.
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_was_replaced_is_let_go_at_once() {
+    let world = World::new();
+    let (one, channels) = with_subscribers(&world, 1).await;
+    let mut subscription = world.subscribe(&one, channels[0], None).await.unwrap();
+    let old = world.store.queue(&label("q0")).await.unwrap().unwrap();
+    world.store.looks_fail(true);
+    world.store.delete_queue(old.id).await.unwrap();
+    let assignee = old.assignee.map(|(id, _)| id);
+    let request = uuid::Uuid::from_u128(77);
+    let create = rmom_core::ports::CreateQueue { label: label("q0"), assignee, request };
+    let new = world.store.create_queue(&create).await.unwrap();
+    world.store.lookup_time(Duration::from_millis(1_900));
+    world.store.looks_fail(false);
+    let _looking = tokio::spawn({
+        let one = one.clone();
+        async move { one.refresh().await }
+    });
+    world.sleep(Duration::from_millis(500)).await;
+    let ended = timeout(Duration::from_millis(1), subscription.next()).await.expect("the old queue's stream goes on");
+    assert_eq!(ended, Err(BrokerError::QueueReplaced { queue: old.id }));
+    let hosted = one.status().queues;
+    assert_eq!(hosted.iter().map(|queue| queue.queue).collect::<Vec<_>>(), [new.id]);
+}
+
+/// The store is gone, and those who read from it wait for each other.
+#[tokio::test(start_paused = true)]
+async fn streams_that_wait_for_the_store_end_with_the_lease() {
+    let world = World::new();
+    let broker = world
+        .broker_with(1, |settings| {
+            settings.max_store_reads = 1;
+            settings.queue_buffer_messages = 1;
+        })
+        .await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    for n in 0..10 {
+        broker.push(super::push(&n.to_string())).await.unwrap();
+    }
+    let mut subscriptions = Vec::new();
+    for _ in 0..20 {
+        subscriptions.push(world.subscribe(&broker, channel, None).await.unwrap());
+    }
+    world.store.hangs(true);
+    let began = Instant::now();
+    let mut reading = tokio::task::JoinSet::new();
+    for mut subscription in subscriptions {
+        reading.spawn(async move { (subscription.next().await.map(drop), Instant::now()) });
+    }
+    let ended = timeout(Duration::from_secs(60), reading.join_all()).await.expect("some do not end");
+    let last = ended.iter().map(|(_, at)| *at).max().unwrap().duration_since(began);
+    assert!(last <= Duration::from_secs(3) + Duration::from_millis(10), "the last ended after {last:?}");
+    // One had its turn and may have seen the deadline of the read before.
+    let with_lease = ended.iter().filter(|(ended, _)| *ended == Err(BrokerError::LeaseExpired)).count();
+    assert!(with_lease >= 18, "{ended:?}");
 }
