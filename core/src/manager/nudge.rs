@@ -1,9 +1,10 @@
 //! Nudges: calls that hurry a broker up after the store was changed. Nothing depends on them, since brokers find out by
 //! themselves when they next renew their lease; so they are made in the background, and dropped when there are too many.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::timeout};
 use tracing::debug;
 
@@ -13,16 +14,27 @@ use crate::{
     ports::{BrokerControl, ControlError},
 };
 
+/// The brokers whose calls wait for their turn: one for each, however often it is handed in.
+type Waiting = Arc<Mutex<BTreeSet<BrokerAddr>>>;
+
 /// Where nudges are handed in.
 pub(super) struct Nudges {
     pending: mpsc::Sender<BrokerAddr>,
+    waiting: Waiting,
     counters: Arc<Counters>,
 }
 
 impl Nudges {
-    /// Has a broker look at the store, where something of its own was changed; unless too many wait for that.
+    /// Has a broker look at the store, where something of its own was changed; unless too many wait for that. A call that
+    /// has not begun yet will see this change too.
     pub(super) fn refresh(&self, broker: BrokerAddr) {
-        if self.pending.try_send(broker).is_err() {
+        let mut waiting = self.waiting.lock();
+        if waiting.contains(&broker) {
+            return;
+        }
+        if self.pending.try_send(broker.clone()).is_ok() {
+            waiting.insert(broker);
+        } else {
             self.counters.update(|counters| counters.nudges_dropped += 1);
         }
     }
@@ -31,6 +43,7 @@ impl Nudges {
 /// Makes the calls.
 pub(super) struct Nudger {
     pending: mpsc::Receiver<BrokerAddr>,
+    waiting: Waiting,
     control: Arc<dyn BrokerControl>,
     counters: Arc<Counters>,
     deadline: Duration,
@@ -43,23 +56,26 @@ pub(super) fn nudges(
     counters: &Arc<Counters>,
 ) -> (Nudges, Nudger) {
     let (sender, receiver) = mpsc::channel(settings.max_pending_nudges.max(1));
+    let waiting = Waiting::default();
     let nudger = Nudger {
         pending: receiver,
+        waiting: Arc::clone(&waiting),
         control,
         counters: Arc::clone(counters),
         deadline: settings.nudge_deadline,
         concurrency: settings.max_concurrent_nudges.max(1),
     };
-    (Nudges { pending: sender, counters: Arc::clone(counters) }, nudger)
+    (Nudges { pending: sender, waiting, counters: Arc::clone(counters) }, nudger)
 }
 
 impl Nudger {
     /// Makes calls until nobody can hand any in.
     pub(super) async fn run(mut self) {
-        let Self { pending, control, counters, deadline, concurrency } = &mut self;
-        let (control, counters, deadline) = (&*control, &*counters, *deadline);
+        let Self { pending, waiting, control, counters, deadline, concurrency } = &mut self;
+        let (waiting, control, counters, deadline) = (&*waiting, &*control, &*counters, *deadline);
         stream::poll_fn(|context| pending.poll_recv(context))
             .for_each_concurrent(*concurrency, |broker| async move {
+                waiting.lock().remove(&broker);
                 if let Err(error) = call(&**control, &broker, deadline).await {
                     counters.update(|counters| counters.nudges_failed += 1);
                     mark!(NudgeFailed);
@@ -73,4 +89,29 @@ impl Nudger {
 async fn call(control: &dyn BrokerControl, broker: &BrokerAddr, deadline: Duration) -> Result<(), ControlError> {
     let late = |_| Err(ControlError::DeadlineExceeded { addr: broker.clone(), deadline });
     timeout(deadline, control.refresh(broker, deadline)).await.unwrap_or_else(late)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manager::testing::{Call, FakeBrokers, addr};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_waits_for_a_call_gets_one() {
+        let (brokers, counters) = (FakeBrokers::default(), Arc::new(Counters::default()));
+        let settings = ManagerSettings { max_pending_nudges: 2, ..ManagerSettings::default() };
+        let (nudges, nudger) = nudges(&settings, Arc::new(brokers.clone()), &counters);
+        for n in [1, 1, 2, 1, 2] {
+            nudges.refresh(addr(n));
+        }
+        let task = tokio::spawn(nudger.run());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(brokers.take_calls(), [1, 2].map(|n| Call::Refresh(addr(n))));
+        // A change after the call has begun is worth another.
+        nudges.refresh(addr(1));
+        drop(nudges);
+        task.await.unwrap();
+        assert_eq!(brokers.take_calls(), [Call::Refresh(addr(1))]);
+        assert_eq!(counters.get().nudges_dropped, 0);
+    }
 }

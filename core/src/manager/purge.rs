@@ -1,16 +1,18 @@
-//! Removing what deleted queues left behind, beside the cycles, so that however much that is, nobody's death is noticed later
-//! for it.
+//! Removing what deleted queues left behind, beside the cycles: however much that is, a broker's death is noticed in time.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::{Inner, reconcile::MIN_CYCLE};
 use crate::repeat::Repeat;
 
 /// While there is more, the leader rests for so many times as long as the last step took: the database has better things to do.
 const REST: u32 = 3;
+
+/// A step that takes longer is too much at once: its transaction holds locks, and others wait for the disk.
+const SLOW: Duration = Duration::from_millis(100);
 
 /// How much the next step removes, and when it comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,16 +22,19 @@ struct Pace {
 }
 
 impl Pace {
-    /// After a step that took so long. `removed` is none if it failed; then the next one tries less, and at last a single batch.
+    /// After a step that took so long. `removed` is none if it failed. After a step that failed or was slow the next one tries
+    /// less, and at last a single batch.
     fn after(self, took: Duration, removed: Option<u64>, most: u32, cycle: Duration) -> Self {
         let cycle = cycle.max(MIN_CYCLE);
-        match removed {
-            None => Self { limit: (self.limit / 2).max(1), rest: cycle },
-            Some(removed) if removed < u64::from(self.limit) => Self { limit: most, rest: cycle },
-            Some(_) => {
-                Self { limit: self.limit.saturating_mul(2).min(most), rest: (took * REST).clamp(MIN_CYCLE, cycle) }
-            }
-        }
+        let limit = if removed.is_none() || took > SLOW {
+            (self.limit / 2).max(1)
+        } else if took < SLOW / 2 {
+            self.limit.saturating_mul(2).min(most)
+        } else {
+            self.limit
+        };
+        let is_more = removed.is_some_and(|removed| removed >= u64::from(self.limit));
+        Self { limit, rest: if is_more { (took * REST).clamp(MIN_CYCLE, cycle) } else { cycle } }
     }
 }
 
@@ -37,13 +42,16 @@ impl Inner {
     /// Removes what is left of deleted queues, while this manager leads. Never ends.
     pub(super) async fn run_purges(&self) {
         let most = self.settings.purge_batches.max(1);
-        let mut pace = Pace { limit: most, rest: self.settings.cycle };
+        let mut pace = Pace { limit: most, rest: self.settings.cycle.max(MIN_CYCLE) };
         let failures = Repeat::default();
         loop {
             let began = Instant::now();
             if self.leadership.is_leading() {
                 let purge = self.store.raw().purge_deleted(pace.limit);
                 let purged = self.store.write(self.store_deadline(), purge).await;
+                if purged.is_ok() && failures.over() {
+                    info!("what deleted queues left behind is removed again");
+                }
                 match &purged {
                     Ok(0) => {}
                     Ok(batches) => {
@@ -81,6 +89,15 @@ mod tests {
             limits.push(pace.limit);
         }
         assert_eq!(limits, [4, 2, 1, 1, 2, 4, 8, 8]);
+    }
+
+    #[test]
+    fn slow_steps_become_smaller_and_only_quick_ones_grow() {
+        let pace = Pace { limit: 64, rest: CYCLE };
+        let limit = |took, removed| pace.after(Duration::from_millis(took), removed, 1_000, CYCLE).limit;
+        assert_eq!([49, 50, 100, 101].map(|took| limit(took, Some(64))), [128, 64, 64, 32]);
+        // Also if all is gone: the next queue that is deleted may be as slow.
+        assert_eq!([49, 50, 100, 101].map(|took| limit(took, Some(1))), [128, 64, 64, 32]);
     }
 
     #[test]

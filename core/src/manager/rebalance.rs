@@ -16,16 +16,16 @@ use tokio::{
     task::JoinSet,
     time::{Instant, timeout},
 };
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     Inner, ManagerError,
-    reconcile::{Move, Why, plan},
+    reconcile::{Move, Why, plan, postponed_last},
     registry::Registry,
 };
 use crate::{
-    model::{BrokerAddr, BrokerId, Incarnation, QueueId, QueueLabel},
-    ports::{AssignError, BrokerControl, BrokerState, QueueRecord, StoreError},
+    model::{BrokerAddr, BrokerId, Incarnation, QueueId, QueueLabel, limits::MAX_ASSIGNED_QUEUES},
+    ports::{BrokerControl, BrokerState, QueueRecord, StoreError},
 };
 
 /// Most queues that one call of [`Manager::rebalance`](super::Manager::rebalance) moves; who wants more calls again.
@@ -141,8 +141,10 @@ pub(super) struct Rebalancer {
     /// Queues that were moved since levelling began; none: it has not begun. It ends when the brokers are level, and when
     /// one of them goes or comes.
     moved: Option<BTreeSet<QueueId>>,
-    /// The last step, until the brokers serve what they were given: true if all of them do.
+    /// The last step, of levelling or of a drain, until the brokers serve what they were given: true if all of them do.
     step: JoinSet<bool>,
+    /// Until when no drain goes on, because a queue of its last step is not served.
+    drain_paused: Option<Instant>,
 }
 
 impl Rebalancer {
@@ -215,32 +217,62 @@ impl Inner {
         if settled.is_empty() {
             info!(queues = moves.len(), difference, "levelling the brokers: moving queues, a few at a time");
         }
-        moves.truncate(self.settings.rebalance_moves_per_cycle.max(1));
+        moves.truncate(self.settings.rebalance_moves_per_cycle.clamp(1, MAX_ASSIGNED_QUEUES));
         settled.extend(moves.iter().map(|planned| planned.queue));
-        let assigned = self.assign_uneven(moves).await?;
+        self.step(rebalancer, moves, &mut BTreeSet::new()).await
+    }
+
+    /// One step of relieving the brokers that are drained. They serve: so there is no hurry, and few queues pause at once.
+    pub(super) async fn drain_step(
+        &self,
+        rebalancer: &mut Rebalancer,
+        moves: Vec<Move>,
+        postponed: &mut BTreeSet<QueueId>,
+    ) -> Result<(), StoreError> {
+        if moves.is_empty() {
+            return Ok(());
+        }
+        match rebalancer.last_step() {
+            None => {
+                mark!(DrainWaits);
+                return Ok(());
+            }
+            Some(true) => {}
+            Some(false) => {
+                let pause = self.settings.rebalance_after;
+                warn!(left = moves.len(), ?pause, "a queue that was moved is not served yet; the drain pauses");
+                rebalancer.drain_paused = Some(Instant::now() + pause);
+            }
+        }
+        if rebalancer.drain_paused.is_some_and(|until| Instant::now() < until) {
+            return Ok(());
+        }
+        let mut moves = postponed_last(moves, postponed);
+        moves.truncate(self.settings.drain_moves_per_cycle.clamp(1, MAX_ASSIGNED_QUEUES));
+        self.step(rebalancer, moves, postponed).await
+    }
+
+    /// Assigns queues of brokers that serve them, and has the new brokers serve them; the next step waits for that.
+    async fn step(
+        &self,
+        rebalancer: &mut Rebalancer,
+        moves: Vec<Move>,
+        postponed: &mut BTreeSet<QueueId>,
+    ) -> Result<(), StoreError> {
+        let assigned = self.assign_and_tell(moves, postponed).await?;
         let (control, limit) = (Arc::clone(&self.control), self.settings.nudge_deadline);
         rebalancer.step.spawn(async move { serve(&*control, &assigned, limit).await.into_iter().all(|served| served) });
         Ok(())
     }
 
-    /// Assigns queues as planned; returns those that were.
-    async fn assign_uneven(&self, moves: Vec<Move>) -> Result<Vec<Move>, StoreError> {
-        let mut assigned = Vec::new();
-        for planned in moves {
-            let assign = self.store.raw().assign_queue(planned.queue, planned.expected, planned.to.0);
-            match self.store.write(self.store_deadline(), assign).await {
-                Ok(_) => {
-                    mark!(MovedToLevel);
-                    let from = planned.from.as_ref().map(tracing::field::display);
-                    info!(queue = %planned.label, from, to = %planned.to.1, "assigned a queue, to level the brokers");
-                    self.counters.update(|counters| counters.rebalanced += 1);
-                    assigned.push(planned);
-                }
-                Err(AssignError::Store(error)) => return Err(error),
-                Err(error) => debug!(queue = %planned.label, %error, "a queue was not moved to level the brokers"),
-            }
-        }
-        let relieved: BTreeSet<_> = assigned.iter().filter_map(|planned| planned.from.clone()).collect();
+    /// Assigns queues as planned, and tells the brokers that have them; returns those that were assigned.
+    async fn assign_and_tell(
+        &self,
+        moves: Vec<Move>,
+        postponed: &mut BTreeSet<QueueId>,
+    ) -> Result<Vec<Move>, StoreError> {
+        let mut relieved = BTreeSet::new();
+        let assigned = self.assign(moves, postponed, &mut relieved).await?;
         for addr in relieved {
             self.nudges.refresh(addr);
         }
@@ -263,7 +295,7 @@ impl Inner {
         let mut moves = level(&queues, &hosts(&registry, &lives), &BTreeSet::new());
         let left = moves.len().saturating_sub(MOVES_PER_CALL);
         moves.truncate(MOVES_PER_CALL);
-        let assigned = self.assign_uneven(moves).await?;
+        let assigned = self.assign_and_tell(moves, &mut BTreeSet::new()).await?;
         let limit = self.settings.nudge_deadline.min(by.saturating_duration_since(Instant::now()));
         let served = serve(&*self.control, &assigned, limit).await;
         let moved = assigned.into_iter().zip(served).filter_map(|(planned, served)| {

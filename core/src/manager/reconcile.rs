@@ -118,7 +118,16 @@ enum Progress {
     More,
 }
 
-/// What the loop remembers, so that it says everything once.
+/// What the loop remembers from cycle to cycle.
+#[derive(Default)]
+struct Memory {
+    said: Said,
+    rebalancer: Rebalancer,
+    /// Queues whose moves were tried and not made. The others go first, so that these cannot hold them up.
+    postponed: BTreeSet<QueueId>,
+}
+
+/// What was said, so that the loop says everything once.
 #[derive(Default)]
 struct Said {
     store_failed: bool,
@@ -129,8 +138,7 @@ struct Said {
 impl Inner {
     /// Runs the loop. Never ends.
     pub(super) async fn run_cycles(&self) {
-        let mut said = Said::default();
-        let mut rebalancer = Rebalancer::default();
+        let mut memory = Memory::default();
         loop {
             let started = Instant::now();
             let mut cycle = CycleStatus {
@@ -142,7 +150,7 @@ impl Inner {
                 stranded: 0,
                 error: None,
             };
-            let result = self.cycle(&mut cycle, &mut said, &mut rebalancer).await;
+            let result = self.cycle(&mut cycle, &mut memory).await;
             let more = result == Ok(Progress::More);
             cycle.duration = started.elapsed();
             cycle.error = result.as_ref().err().map(ToString::to_string);
@@ -151,11 +159,11 @@ impl Inner {
                 counters.cycles_failed += u64::from(result.is_err());
             });
             match result {
-                Err(error) if !said.store_failed => warn!(%error, "a cycle was cut short; trying again"),
-                Ok(_) if said.store_failed => info!("cycles run through again"),
+                Err(error) if !memory.said.store_failed => warn!(%error, "a cycle was cut short; trying again"),
+                Ok(_) if memory.said.store_failed => info!("cycles run through again"),
                 _ => {}
             }
-            said.store_failed = cycle.error.is_some();
+            memory.said.store_failed = cycle.error.is_some();
             *self.last_cycle.lock() = Some((Instant::now(), cycle));
             if more {
                 // The brokers are probed again before the rest is moved: another may have died meanwhile.
@@ -170,12 +178,8 @@ impl Inner {
     }
 
     /// One turn: look at the brokers and, as the leader, probe them and bring the assignments into line.
-    async fn cycle(
-        &self,
-        cycle: &mut CycleStatus,
-        said: &mut Said,
-        rebalancer: &mut Rebalancer,
-    ) -> Result<Progress, StoreError> {
+    async fn cycle(&self, cycle: &mut CycleStatus, memory: &mut Memory) -> Result<Progress, StoreError> {
+        let Memory { said, rebalancer, postponed } = memory;
         let registry = Arc::new(Registry::read(&self.store, self.store_deadline()).await?);
         *self.registry.lock() = Some(Arc::clone(&registry));
         let registered = registry.brokers.iter().map(|broker| &broker.addr);
@@ -203,7 +207,14 @@ impl Inner {
         } else {
             rebalancer.disturb();
         }
-        self.carry_out(plan.moves).await
+        let planned: BTreeSet<QueueId> = plan.moves.iter().map(|planned| planned.queue).collect();
+        postponed.retain(|queue| planned.contains(queue));
+        let (drained, urgent) = plan.moves.into_iter().partition(|planned| planned.why == Why::Draining);
+        let progress = self.carry_out(urgent, postponed).await?;
+        if progress == Progress::Done {
+            self.drain_step(rebalancer, drained, postponed).await?;
+        }
+        Ok(progress)
     }
 
     /// All live queues, page by page: no call takes longer for their number.
@@ -235,38 +246,67 @@ impl Inner {
         answered.into_iter().flatten().collect()
     }
 
-    /// Makes the moves, many at once, but no more than one cycle does.
-    async fn carry_out(&self, moves: Vec<Move>) -> Result<Progress, StoreError> {
+    /// Makes moves, many at once: [`ManagerSettings::max_moves_per_cycle`](super::ManagerSettings) at most, and for no longer
+    /// than a cycle takes, so that the brokers are probed again in time. A group of moves that fails does not keep the others
+    /// from being made.
+    async fn carry_out(&self, moves: Vec<Move>, postponed: &mut BTreeSet<QueueId>) -> Result<Progress, StoreError> {
+        let until = Instant::now() + self.settings.cycle.max(MIN_CYCLE);
+        let moves = postponed_last(moves, postponed);
         let (moves, left) = moves.split_at(moves.len().min(self.settings.max_moves_per_cycle.max(1)));
-        for some in moves.chunks(MAX_ASSIGNED_QUEUES) {
+        let (mut more, mut failed, mut concerned) = (!left.is_empty(), None, BTreeSet::new());
+        for (n, some) in moves.chunks(MAX_ASSIGNED_QUEUES).enumerate() {
             if !self.leadership.is_leading() {
                 mark!(LeadLapsed);
-                return Ok(Progress::Done);
+                more = false;
+                break;
             }
-            self.assign(some.to_vec()).await?;
+            if n > 0 && Instant::now() >= until {
+                more = true;
+                break;
+            }
+            if let Err(error) = self.assign(some.to_vec(), postponed, &mut concerned).await {
+                failed.get_or_insert(error);
+            }
         }
-        mark!(MovesLeft if !left.is_empty());
-        Ok(if left.is_empty() { Progress::Done } else { Progress::More })
+        for addr in concerned {
+            self.nudges.refresh(addr);
+        }
+        mark!(MovesLeft if more);
+        match failed {
+            Some(error) => Err(error),
+            None if more => Ok(Progress::More),
+            None => Ok(Progress::Done),
+        }
     }
 
-    async fn assign(&self, mut moves: Vec<Move>) -> Result<(), StoreError> {
+    /// Makes up to [`MAX_ASSIGNED_QUEUES`] moves in one transaction, and returns those that were made. The others are
+    /// postponed. `concerned` gets the brokers that should hear of it.
+    pub(super) async fn assign(
+        &self,
+        mut moves: Vec<Move>,
+        postponed: &mut BTreeSet<QueueId>,
+        concerned: &mut BTreeSet<BrokerAddr>,
+    ) -> Result<Vec<Move>, StoreError> {
         moves.sort_by_key(|planned| planned.queue);
+        postponed.extend(moves.iter().map(|planned| planned.queue));
         let assign = |planned: &Move| Assign { queue: planned.queue, expected: planned.expected, to: planned.to.0 };
         let group: Vec<Assign> = moves.iter().map(assign).collect();
         let assigned = self.store.write(self.store_deadline(), self.store.raw().assign_queues(&group)).await;
         // The next cycle finds out how far this one came.
         mark!(AssignFailed if assigned.is_err());
-        let (mut made, mut concerned) = (BTreeMap::new(), BTreeSet::new());
+        let (mut made, mut summary) = (Vec::new(), BTreeMap::new());
         for (planned, assigned) in moves.into_iter().zip(assigned?) {
             match assigned {
                 Assigned::Done(_) => {
-                    self.moved(&planned, &mut concerned);
-                    let Move { label, from, to: (_, to), why, .. } = planned;
-                    made.entry((why, from, to)).or_insert_with(Vec::new).push(label);
+                    postponed.remove(&planned.queue);
+                    self.moved(&planned, concerned);
+                    let between = (planned.why, planned.from.clone(), planned.to.1.clone());
+                    summary.entry(between).or_insert_with(Vec::new).push(planned.label.clone());
+                    made.push(planned);
                 }
                 Assigned::Changed => {
                     mark!(AssignLostRace);
-                    debug!(queue = %planned.label, "somebody else assigned the queue meanwhile, or deleted it");
+                    debug!(queue = %planned.label, "the queue was assigned or deleted meanwhile, or is being changed");
                     self.counters.update(|counters| counters.lost_races += 1);
                 }
                 Assigned::NoSuchBroker => {
@@ -274,28 +314,29 @@ impl Inner {
                 }
             }
         }
-        for ((why, from, to), labels) in made {
+        for ((why, from, to), labels) in summary {
             let from = from.as_ref().map(tracing::field::display);
             info!(queues = labels.len(), first = %labels[0], from, %to, ?why, "assigned queues");
         }
-        for addr in concerned {
-            self.nudges.refresh(addr);
-        }
-        Ok(())
+        Ok(made)
     }
 
-    /// Counts a move, and names the brokers that should hear of it: who hosts the queue from now on, and who still does.
+    /// Counts a move, and names the brokers that should hear of it: the one that is to host the queue, or the one that still
+    /// does where the leader asks the new one for the queue itself.
     fn moved(&self, planned: &Move, concerned: &mut BTreeSet<BrokerAddr>) {
         mark!(MovedFromDead if planned.why == Why::Dead);
         mark!(MovedFromDraining if planned.why == Why::Draining);
+        mark!(MovedToLevel if planned.why == Why::Uneven);
         self.counters.update(|counters| match planned.why {
             Why::Dead => counters.failovers += 1,
             Why::Stopped | Why::Draining => counters.handovers += 1,
             Why::Unassigned => counters.placed += 1,
             Why::Uneven => counters.rebalanced += 1,
         });
-        concerned.insert(planned.to.1.clone());
-        concerned.extend(planned.from.clone().filter(|_| planned.why == Why::Draining));
+        match planned.why {
+            Why::Dead | Why::Stopped | Why::Unassigned => concerned.extend([planned.to.1.clone()]),
+            Why::Draining | Why::Uneven => concerned.extend(planned.from.clone()),
+        }
     }
 
     fn report_unregistered(&self, registry: &Registry, said: &mut Said) {
@@ -305,6 +346,12 @@ impl Inner {
         }
         said.unregistered = unregistered;
     }
+}
+
+/// The moves in their order, those of postponed queues behind the others.
+pub(super) fn postponed_last(mut moves: Vec<Move>, postponed: &BTreeSet<QueueId>) -> Vec<Move> {
+    moves.sort_by_key(|planned| postponed.contains(&planned.queue));
+    moves
 }
 
 fn report_starved(plan: &Plan, said: &mut Said) {

@@ -40,8 +40,11 @@ pub struct ManagerSettings {
     pub max_admin_calls: u32,
     /// Most life probes at once.
     pub max_concurrent_probes: usize,
-    /// Most queues that the leader moves before it probes the brokers again.
+    /// Most queues that the leader moves from brokers that are gone before it probes the brokers again. It does so once a
+    /// `cycle` has passed, too.
     pub max_moves_per_cycle: usize,
+    /// Most queues that a cycle moves from brokers that are drained. The next cycle goes on when these are served.
+    pub drain_moves_per_cycle: usize,
     /// Most calls at once that hurry a broker up.
     pub max_concurrent_nudges: usize,
     /// Most such calls that wait for their turn; more are dropped, and the brokers find out by themselves.
@@ -76,6 +79,7 @@ impl Default for ManagerSettings {
             max_admin_calls: 256,
             max_concurrent_probes: 64,
             max_moves_per_cycle: 5_000,
+            drain_moves_per_cycle: 16,
             max_concurrent_nudges: 32,
             max_pending_nudges: 4_096,
             rebalance: true,

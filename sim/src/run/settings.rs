@@ -69,6 +69,7 @@ pub(super) fn manager() -> ManagerSettings {
         rebalance_tolerance: 1,
         // Fewer than there are queues.
         max_moves_per_cycle: 2,
+        drain_moves_per_cycle: 2,
         ..ManagerSettings::default()
     }
 }

@@ -48,6 +48,7 @@ pub struct FaultyStore {
     latency: Mutex<Duration>,
     purges_hang: AtomicBool,
     calls: Mutex<BTreeMap<&'static str, u64>>,
+    stuck: Mutex<Option<QueueId>>,
 }
 
 /// What is to become of a write.
@@ -66,6 +67,7 @@ impl FaultyStore {
             latency: Mutex::new(Duration::from_micros(100)),
             purges_hang: AtomicBool::new(false),
             calls: Mutex::default(),
+            stuck: Mutex::new(None),
         }
     }
 
@@ -77,6 +79,11 @@ impl FaultyStore {
     /// From now on removing what deleted queues left behind never ends.
     pub fn purges_hang(&self, hang: bool) {
         self.purges_hang.store(hang, SeqCst);
+    }
+
+    /// From now on a group of assignments with this queue among them fails.
+    pub fn set_stuck(&self, queue: QueueId) {
+        *self.stuck.lock() = Some(queue);
     }
 
     /// Fails so from now on; none: works again.
@@ -198,10 +205,22 @@ through! {
             fn set_draining(broker: BrokerId, draining: bool) -> Result<bool, StoreError>;
             fn forget_broker(broker: BrokerId, gone_for: Duration) -> Result<bool, ForgetError>;
             fn create_queue(create: &CreateQueue) -> Result<QueueRecord, CreateQueueError>;
-            fn assign_queues(group: &[Assign]) -> Result<Vec<Assigned>, StoreError>;
             fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;
             fn create_channel(create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
             fn delete_channel(channel: ChannelId) -> Result<bool, StoreError>;
+        }
+
+        async fn assign_queues(&self, group: &[Assign]) -> Result<Vec<Assigned>, StoreError> {
+            let (store, fate) = self.reach_to_write().await?;
+            let stuck = *self.stuck.lock();
+            if group.iter().any(|assign| Some(assign.queue) == stuck) {
+                return Err(StoreError::Unavailable("a lock was not granted in time".to_owned()));
+            }
+            let result = store.assign_queues(group).await;
+            match fate {
+                Fate::Done => result,
+                Fate::AnswerLost => Err(lost()),
+            }
         }
     }
 }
