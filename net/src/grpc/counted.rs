@@ -34,6 +34,9 @@ use crate::serve::Peer;
 /// How long the rest of a message may take to arrive once room was taken for it.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What a message counts for beyond its bytes: the entry that tells what it holds. Empty ones would count for nothing.
+const MESSAGE_OVERHEAD_BYTES: usize = 64;
+
 /// Bytes before each gRPC message: a flag, and its length.
 const PREFIX: usize = 5;
 
@@ -73,11 +76,12 @@ impl Ledger {
 
 /// Counts the messages of a request's body.
 pub(super) async fn layer(room: PushRoom, largest: usize, request: Request, next: Next) -> Response {
+    let unary = request.uri().path().ends_with("/PushToQueue");
     let ledger = Ledger::new(room);
     let waits = request.extensions().get::<Peer>().map(|peer| peer.waits.clone());
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(ledger.clone());
-    next.run(Request::from_parts(parts, Body::new(Counted::new(body, ledger, waits, largest)))).await
+    next.run(Request::from_parts(parts, Body::new(Counted::new(body, ledger, waits, largest, unary)))).await
 }
 
 enum Granted {
@@ -94,6 +98,8 @@ struct Counted<B> {
     wait: Option<OwnedSemaphorePermit>,
     /// Messages beyond it are let through without room: tonic refuses them as soon as it sees their length.
     largest: usize,
+    /// The request has one message. tonic would decode further ones, and nothing would take what they hold.
+    unary: bool,
     /// The beginning of a message's prefix, if it came in pieces.
     prefix: ([u8; PREFIX], usize),
     /// Bytes of the current message that are still to be let through.
@@ -111,13 +117,14 @@ struct Counted<B> {
 }
 
 impl<B> Counted<B> {
-    fn new(inner: B, ledger: Ledger, waits: Option<Arc<Semaphore>>, largest: usize) -> Self {
+    fn new(inner: B, ledger: Ledger, waits: Option<Arc<Semaphore>>, largest: usize, unary: bool) -> Self {
         Self {
             inner,
             ledger,
             waits,
             wait: None,
             largest,
+            unary,
             prefix: ([0; PREFIX], 0),
             rest: 0,
             began: false,
@@ -136,7 +143,7 @@ impl<B> Counted<B> {
         let length = u32::from_be_bytes(length) as usize;
         if length <= self.largest {
             let mut entries = self.ledger.0.lock();
-            match entries.room.try_take(length) {
+            match entries.room.try_take(length + MESSAGE_OVERHEAD_BYTES) {
                 Some(held) => entries.held.push_back(held),
                 None => {
                     let room = entries.room.clone();
@@ -145,7 +152,9 @@ impl<B> Counted<B> {
                     if self.turn.is_none() && self.ahead.is_none() {
                         self.ahead = Some(room.keep(self.chunk.len())?);
                     }
-                    self.waiting = Some(async move { room.take(length).await.map(Granted::Room) }.boxed());
+                    self.waiting = Some(
+                        async move { room.take(length + MESSAGE_OVERHEAD_BYTES).await.map(Granted::Room) }.boxed(),
+                    );
                     return Ok(false);
                 }
             }
@@ -182,6 +191,9 @@ impl<B> Counted<B> {
             through += body;
             if through == self.chunk.len() {
                 return Ok(through);
+            }
+            if self.began && self.unary {
+                return Err(BrokerError::Invalid { field: "request", reason: "it has a second message; send one" });
             }
             // The first message of a stream names the queue, so what follows waits until it was read.
             if self.began && through > 0 && self.prefix.1 == 0 && !self.ledger.knows_queue() {

@@ -13,29 +13,30 @@ use super::status::status;
 /// The longest that a unary call may take, whatever its client asks for.
 pub const MAX_UNARY_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Answers `DEADLINE_EXCEEDED` once the client's own deadline, or [`MAX_UNARY_DEADLINE`], has passed.
+/// Answers `DEADLINE_EXCEEDED` once the client's own deadline, or [`MAX_UNARY_DEADLINE`], has passed and no answer began.
 pub(super) async fn unary(request: Request, next: Next) -> Response {
     let deadline = grpc_timeout(request.headers()).map_or(MAX_UNARY_DEADLINE, |asked| asked.min(MAX_UNARY_DEADLINE));
+    let field = if request.uri().path().ends_with("/PushToQueue") { "content" } else { "request" };
     match timeout(deadline, next.run(request)).await {
-        Ok(response) => too_large_by_far(response),
+        Ok(response) => too_large_by_far(field, response),
         Err(_) => status(Code::DeadlineExceeded, format!("no answer within {deadline:?}"), Vec::new()).into_http(),
     }
 }
 
 /// Gives tonic's own refusal of a request beyond its decoding limit the code that smaller ones get from the broker. It is
 /// told from our statuses by its lack of details.
-fn too_large_by_far(response: Response) -> Response {
+fn too_large_by_far(field: &str, response: Response) -> Response {
     match Status::from_header_map(response.headers()) {
         Some(refusal) if refusal.code() == tonic::Code::OutOfRange && refusal.details().is_empty() => {
-            too_large(&refusal).into_http()
+            too_large(field, &refusal).into_http()
         }
         _ => response,
     }
 }
 
 /// As tonic's refusal of a message beyond its decoding limit, with our code.
-pub(super) fn too_large(refusal: &Status) -> Status {
-    status(Code::MessageTooLarge, format!("content: {}", refusal.message()), Vec::new())
+pub(super) fn too_large(field: &str, refusal: &Status) -> Status {
+    status(Code::MessageTooLarge, format!("{field}: {}", refusal.message()), Vec::new())
 }
 
 /// The client's deadline: up to eight digits and a unit. What cannot be read is taken for none, as tonic does.

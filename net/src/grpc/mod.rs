@@ -23,7 +23,7 @@ pub use counted::MESSAGE_TIMEOUT;
 pub use deadline::MAX_UNARY_DEADLINE;
 pub use health::WATCH_INTERVAL;
 pub use push_stream::{MAX_PENDING_RUNS, OPEN_TIMEOUT};
-pub use router::{BrokerService, REQUEST_SLACK_BYTES, broker_router};
+pub use router::{BrokerService, MAX_PROBE_REQUEST_BYTES, MAX_SMALL_REQUEST_BYTES, REQUEST_SLACK_BYTES, broker_router};
 pub(crate) use status::status;
 pub use status::{DOMAIN, ErrorInfo, error_info, grpc_code, stable_code, to_status};
 pub use subscribe::{EPOCH_HEADER, MAX_SUBSCRIBE_REQUEST_BYTES, QUEUE_ID_HEADER};

@@ -156,7 +156,7 @@ async fn submit(
 
 /// A request that tonic could not decode.
 fn decoding_error(error: Status) -> Status {
-    if error.code() == tonic::Code::OutOfRange { too_large(&error) } else { error }
+    if error.code() == tonic::Code::OutOfRange { too_large("content", &error) } else { error }
 }
 
 /// The acknowledging half.

@@ -38,6 +38,10 @@ use crate::{
 /// What a request may take beyond the largest message: a label, a producer, the framing of a run; and enough for a push
 /// that is somewhat too large to get the broker's answer, which names the limit.
 pub const REQUEST_SLACK_BYTES: usize = 1 << 20;
+/// The largest request of a method that pushes nothing. Such requests are not counted before they are read.
+pub const MAX_SMALL_REQUEST_BYTES: usize = 8 << 10;
+/// The largest request to gRPC health and reflection.
+pub const MAX_PROBE_REQUEST_BYTES: usize = 4 << 10;
 
 /// What the services need beside the broker.
 #[derive(Clone, Debug)]
@@ -53,25 +57,30 @@ pub struct BrokerService {
 /// The broker's whole port: the service `messages.MessageStream`, gRPC health and reflection, and over plain HTTP
 /// `/healthz` (the process is alive), `/readyz` (all is well, else 503 and why) and `/metrics`.
 pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
-    let methods = BrokerMethods { broker: broker.clone(), shutdown: service.shutdown.clone() };
+    let methods = Arc::new(BrokerMethods { broker: broker.clone(), shutdown: service.shutdown.clone() });
     let largest = service.max_message_bytes.saturating_add(REQUEST_SLACK_BYTES);
-    let methods = MessageStreamServer::new(methods).max_decoding_message_size(largest);
+    let pushes = MessageStreamServer::from_arc(methods.clone()).max_decoding_message_size(largest);
+    let others = MessageStreamServer::from_arc(methods).max_decoding_message_size(MAX_SMALL_REQUEST_BYTES);
     let room = broker.room();
     let count = middleware::from_fn(move |request, next| counted::layer(room.clone(), largest, request, next));
     let unary = Router::new()
-        .route_service(&format!("/{SERVICE_NAME}/PushToQueue"), methods.clone())
+        .route_service(&format!("/{SERVICE_NAME}/PushToQueue"), pushes.clone())
         .layer(count.clone())
-        .merge(Router::new().route_service(&format!("/{SERVICE_NAME}/{{method}}"), methods.clone()))
+        .merge(Router::new().route_service(&format!("/{SERVICE_NAME}/{{method}}"), others))
         .layer(middleware::from_fn(deadline::unary));
     let router = Router::new()
-        .route(&format!("/{SERVICE_NAME}/PushStream"), post_service(methods))
+        .route(&format!("/{SERVICE_NAME}/PushStream"), post_service(pushes))
         .layer(count)
         .route(&format!("/{SERVICE_NAME}/SubscribeToChannel"), post(subscribe::handle).with_state::<()>(broker.clone()))
         .merge(unary);
-    let router = mount(router, HealthServer::new(BrokerHealth::new(broker.clone(), service.shutdown)));
+    let health = HealthServer::new(BrokerHealth::new(broker.clone(), service.shutdown));
+    let health = health.max_decoding_message_size(MAX_PROBE_REQUEST_BYTES);
     let described = "the descriptors are encoded by our own build";
-    let router = mount(router, reflection().build_v1().expect(described));
-    let router = mount(router, reflection().build_v1alpha().expect(described));
+    let v1 = reflection().build_v1().expect(described).max_decoding_message_size(MAX_PROBE_REQUEST_BYTES);
+    let v1alpha = reflection().build_v1alpha().expect(described).max_decoding_message_size(MAX_PROBE_REQUEST_BYTES);
+    let probes = mount(mount(mount(Router::new(), health), v1), v1alpha);
+    // A stream's deadline is for its beginning: its answer begins before it ends.
+    let router = router.merge(probes.layer(middleware::from_fn(deadline::unary)));
     let (ready, connections) = (service.connections.clone(), service.connections);
     let probes = Router::new()
         .route("/healthz", get(healthz))

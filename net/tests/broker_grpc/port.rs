@@ -88,6 +88,21 @@ async fn the_services_describe_themselves() {
 }
 
 #[tokio::test]
+async fn only_pushes_may_be_large() {
+    let server = Server::start().await;
+    for path in ["/messages.MessageStream/GetHeartbeat", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"]
+    {
+        let mut grpc = tonic::client::Grpc::new(server.channel());
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<PushStreamOpen, PushStreamOpen>::default();
+        let open = PushStreamOpen { queue_label: "x".repeat(100 << 10), ..PushStreamOpen::default() };
+        let answer = grpc.unary(tonic::Request::new(open), http::uri::PathAndQuery::from_static(path), codec).await;
+        let message = refused(answer, Code::MessageTooLarge);
+        assert!(message.starts_with("request: "), "{path}: {message}");
+    }
+}
+
+#[tokio::test]
 async fn unknown_methods_are_unimplemented() {
     let server = Server::start().await;
     for path in ["/messages.MessageStream/Nonsense", "/other.Service/Method"] {

@@ -17,14 +17,14 @@ use rmom_core::{
     model::{Code, QueueLabel},
 };
 use rmom_proto::messages::{
-    CreateQueueRequest, Push, PushMessage, PushStreamMessages, PushStreamOpen, PushStreamRequest,
+    CreateQueueRequest, Push, PushMessage, PushOkResponse, PushStreamMessages, PushStreamOpen, PushStreamRequest,
     message_stream_client::MessageStreamClient, push_stream_request::Request,
 };
 use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tower::ServiceBuilder;
 
-use crate::support::{Client, MAX_MESSAGE_BYTES, PATIENCE, Server, push, refused};
+use crate::support::{Client, MAX_MESSAGE_BYTES, PATIENCE, Server, describe, push, refused};
 
 /// As by default.
 const ROOM: usize = 64 << 20;
@@ -236,4 +236,22 @@ async fn a_message_too_large_is_refused_at_once_also_without_room() {
     let huge = push(vec![0; MAX_MESSAGE_BYTES + rmom_net::grpc::REQUEST_SLACK_BYTES], "");
     let answer = timeout(Duration::from_secs(5), client.push_to_queue(huge)).await.expect("at once");
     refused(answer, Code::MessageTooLarge);
+}
+
+#[tokio::test]
+async fn a_single_push_is_one_message() {
+    let server = Server::start().await;
+    let mut client = server.client_with_queue().await;
+    for empty in [false, true] {
+        let mut grpc = tonic::client::Grpc::new(server.channel());
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<Push, PushOkResponse>::default();
+        let further = if empty { Push::default() } else { push("x", "") };
+        let pushes = tokio_stream::iter(std::iter::once(push("x", "")).chain(std::iter::repeat_n(further, 10_000)));
+        let path = http::uri::PathAndQuery::from_static("/messages.MessageStream/PushToQueue");
+        let answer = timeout(PATIENCE, grpc.client_streaming(tonic::Request::new(pushes), path, codec)).await.unwrap();
+        refused(answer, Code::InvalidArgument);
+    }
+    assert_eq!(describe(&mut client).await.last_offset, 0);
+    assert_eq!(server.broker.status().pending_bytes, (0, ROOM));
 }
