@@ -1,12 +1,15 @@
 //! `PushStream`: pushes with acknowledgements in flight.
 //!
 //! One half reads requests and submits them, waiting while the broker's buffers are full; the other resolves what was
-//! submitted, in order, into cumulative acknowledgements. Both run inside the response stream: nothing is spawned, and a
-//! client that reads no acknowledgements stops being read from.
+//! submitted, in order, into cumulative acknowledgements. A client that reads no acknowledgements stops being read from.
+//!
+//! The reading half is a task of its own, which ends with the response stream. HTTP/2 polls a response only while its client
+//! gives it window; the deadlines of what is read must pass also without.
 
 use std::{
+    panic::resume_unwind,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -16,7 +19,7 @@ use rmom_core::{
     model::{Code, Offset, QueueId, Sequence},
 };
 use rmom_proto::messages::{PushAck, PushStreamRequest, push_stream_request::Request};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -59,25 +62,40 @@ where
             let _ = steps.send(Step::Failed(status)).await;
         }
     };
-    Driven { driver: Some(Box::pin(reading)), stream: Box::pin(acknowledge(submitted)) }
+    Driven::new(reading, acknowledge(submitted))
 }
 
-/// A stream, and the future that feeds it.
+/// A stream, and the task that feeds it; dropping it ends the task.
 struct Driven<S> {
-    driver: Option<BoxFuture<'static, ()>>,
+    driver: JoinSet<()>,
     stream: Pin<Box<S>>,
 }
 
-impl<S: Stream> Stream for Driven<S> {
+impl<S> Driven<S> {
+    fn new(reading: impl Future<Output = ()> + Send + 'static, stream: S) -> Self {
+        let mut driver = JoinSet::new();
+        driver.spawn(reading);
+        Self { driver, stream: Box::pin(stream) }
+    }
+}
+
+impl<S: Stream<Item = Result<PushAck, Status>>> Stream for Driven<S> {
     type Item = S::Item;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        if let Some(driver) = &mut self.driver
-            && driver.as_mut().poll(cx).is_ready()
-        {
-            self.driver = None;
+        match ready!(self.stream.as_mut().poll_next(cx)) {
+            // An orderly end is told only once the task has ended in order too.
+            None => match ready!(self.driver.poll_join_next(cx)) {
+                Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
+                _ => Poll::Ready(None),
+            },
+            Some(Err(status)) => {
+                // Nobody is told of what would be read after it.
+                self.driver.abort_all();
+                Poll::Ready(Some(Err(status)))
+            }
+            ack => Poll::Ready(ack),
         }
-        self.stream.as_mut().poll_next(cx)
     }
 }
 
@@ -106,10 +124,11 @@ where
     };
     // Without a producer sequences are for the acknowledgements only, so nobody but this stream knows what comes next.
     let mut unnumbered = open.producer.is_none().then(|| Sequence::ZERO.next());
+    // The opening is read, and its queue may take as long as an activation: it keeps no room meanwhile.
+    drop(ledger.and_then(Ledger::take));
     let mut session = broker.open_push(open).await.map_err(|error| to_status(&error))?;
     if let Some(ledger) = ledger {
-        // The opening is answered; what follows counts for the queue too.
-        drop(ledger.take());
+        // What follows counts for the queue too.
         ledger.set_room(session.room());
     }
     if steps.send(Step::Opened(session.queue())).await.is_err() {
@@ -226,9 +245,40 @@ impl Acks {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::oneshot;
+    use tokio::{sync::oneshot, time::sleep};
 
     use super::*;
+
+    /// A stream whose reading half takes as long as an opening may, and what it says at its end.
+    fn slow() -> (impl Stream<Item = Result<PushAck, Status>> + Unpin, oneshot::Receiver<()>) {
+        let (done, ended) = oneshot::channel();
+        let reading = async move {
+            sleep(OPEN_TIMEOUT).await;
+            done.send(()).unwrap();
+        };
+        (Driven::new(reading, stream::pending()), ended)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deadlines_pass_also_while_the_client_gives_no_window() {
+        let (_not_polled, ended) = slow();
+        timeout(OPEN_TIMEOUT * 2, ended).await.expect("the deadline passes").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reading_ends_with_the_stream() {
+        let (dropped, ended) = slow();
+        drop(dropped);
+        ended.await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_after_its_error_although_requests_go_on() {
+        let failed = stream::iter([Err(to_status(&BrokerError::Fenced))]);
+        let mut driven = Driven::new(std::future::pending(), failed);
+        driven.next().await.unwrap().unwrap_err();
+        assert!(timeout(OPEN_TIMEOUT, driven.next()).await.expect("it ends").is_none());
+    }
 
     fn receipt(through: u64, duplicates: u64) -> RunReceipt {
         RunReceipt { through: Sequence::new(through), offset: Some(Offset::new(100 + through)), duplicates }
