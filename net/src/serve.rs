@@ -40,7 +40,7 @@ use tower::Service as _;
 
 use self::{
     activity::{Activity, Lasting},
-    admission::{Admission, Limit, Slot},
+    admission::{Admission, Limit, Place, Slot},
 };
 use crate::metrics::Lane;
 
@@ -290,7 +290,7 @@ impl Connection {
             None => (OPENING_TIMEOUT, settings.idle_timeout),
             Some(_) => (RESERVED_OPENING_TIMEOUT, RESERVED_IDLE_TIMEOUT.min(settings.idle_timeout)),
         };
-        let (name, beyond) = (peer.name.clone(), slot.beyond);
+        let (name, beyond, place) = (peer.name.clone(), slot.beyond, slot.place.clone());
         let activity = Activity::new();
         let service = service_fn(|mut request: Request<Incoming>| {
             let busy = activity.request();
@@ -306,9 +306,16 @@ impl Connection {
                     Ok(router.clone().call(request.map(Body::new)))
                 }
             };
+            let place = place.clone();
             async move {
                 let response = match response {
-                    Ok(response) => response.await.unwrap_or_else(|never| match never {}),
+                    Ok(response) => {
+                        let response = response.await.unwrap_or_else(|never| match never {});
+                        if let Some(place) = place {
+                            place.prove();
+                        }
+                        response
+                    }
                     Err(refusal) => refusal,
                 };
                 Ok::<_, Infallible>(response.map(|body| Lasting::new(body, busy)))
@@ -327,6 +334,7 @@ impl Connection {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
+            () = displaced(slot.place.as_ref()) => return,
             () = activity.idle(idle) => {
                 stats.closed_idle.fetch_add(1, Relaxed);
                 connection.as_mut().graceful_shutdown();
@@ -337,6 +345,14 @@ impl Connection {
             // The other end's doing, as a rule: it went away or spoke no HTTP.
             tracing::debug!(peer = %name, error, "connection ended");
         }
+    }
+}
+
+/// Waits until another connection took this place in the reserve.
+async fn displaced(place: Option<&Place>) {
+    match place {
+        Some(place) => place.displaced().await,
+        None => std::future::pending().await,
     }
 }
 

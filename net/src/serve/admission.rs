@@ -9,6 +9,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rmom_core::{model::Origin, repeat::Repeat};
+use tokio_util::sync::CancellationToken;
 
 use super::{ServeSettings, ServeStats};
 
@@ -21,10 +22,13 @@ pub const RESERVED_CONNECTIONS_PER_PEER: usize = 8;
 pub const HTTP2_LARGEST_WINDOW_BYTES: u32 = 16 << 20;
 /// The same at least; HTTP/2 knows no less.
 pub const HTTP2_SMALLEST_WINDOW_BYTES: u32 = 65_535;
-/// What a client may send on a stream before it is read, at most and at least.
-pub const HTTP2_STREAM_WINDOW_BYTES: (u32, u32) = (32 << 10, 512 << 10);
-/// A new connection gets this part of what is left of `max_receive_bytes`, and a stream this part of its connection's.
-const WINDOW_SHARE: u32 = 32;
+/// What a client may send on a stream before it is read, at least and at most; and never more than half of its connection's
+/// window. Even half of the smallest window brings 4 MiB through within a push's deadline at a round trip of 100 ms.
+pub const HTTP2_STREAM_WINDOW_BYTES: (u32, u32) = (64 << 10, 512 << 10);
+/// A new connection gets this part of what is left of `max_receive_bytes`: windows fall over hundreds of connections.
+const WINDOW_SHARE: usize = 128;
+/// A stream gets this part of its connection's window.
+const STREAM_SHARE: u32 = 16;
 
 /// Which limit a connection met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,14 +55,38 @@ pub(super) struct Slot {
     origin: Origin,
     /// The limit that it is beyond: then it may do what the reserve is for, and nothing else.
     pub(super) beyond: Option<Limit>,
+    /// Its place in the reserve, if it has one.
+    pub(super) place: Option<Place>,
     /// What its client may send before it is read.
     pub(super) window: u32,
+}
+
+/// A place in the reserve. It is *unproven* until a request that the reserve is for was answered on it. A new connection
+/// takes the oldest unproven place when all are taken, so that strangers who connect do not keep managers out.
+#[derive(Clone)]
+pub(super) struct Place {
+    admission: Arc<Admission>,
+    number: u64,
+    displaced: CancellationToken,
+}
+
+impl Place {
+    /// A request that the reserve is for was answered: its connection keeps the place.
+    pub(super) fn prove(&self) {
+        self.admission.state.lock().unproven.remove(&self.number);
+    }
+
+    /// Waits until another connection took this place.
+    pub(super) async fn displaced(&self) {
+        self.displaced.cancelled().await;
+    }
 }
 
 impl Slot {
     /// What the client may send on a stream before it is read.
     pub(super) fn stream_window(&self) -> u32 {
-        (self.window / WINDOW_SHARE).clamp(HTTP2_STREAM_WINDOW_BYTES.0, HTTP2_STREAM_WINDOW_BYTES.1)
+        let share = (self.window / STREAM_SHARE).clamp(HTTP2_STREAM_WINDOW_BYTES.0, HTTP2_STREAM_WINDOW_BYTES.1);
+        share.min(self.window / 2)
     }
 
     /// Streams that may wait before they are read. What they were sent takes half of the connection's window at most: with all
@@ -82,6 +110,10 @@ struct State {
     reserved: usize,
     /// Bytes of windows given out.
     windows: usize,
+    /// Places of the reserve that were given out, ever.
+    places: u64,
+    /// Those that are unproven now, and whose they are: the oldest first, and no more than there are places.
+    unproven: BTreeMap<u64, (Origin, CancellationToken)>,
     /// No more entries than connections.
     peers: BTreeMap<Origin, Peer>,
 }
@@ -102,41 +134,48 @@ impl Admission {
     pub(super) fn admit(self: &Arc<Self>, peer: &str) -> Option<Slot> {
         let origin = Origin::of(peer);
         let mut state = self.state.lock();
-        let State { open, reserved, windows, peers } = &mut *state;
-        let of_peer = peers.entry(origin.clone()).or_default();
+        let of_peer = state.peers.get(&origin).copied().unwrap_or_default();
         let per_peer = self.settings.max_connections_per_peer;
-        let beyond = if *open >= self.settings.max_connections {
+        let beyond = if state.open >= self.settings.max_connections {
             Some(Limit::All)
         } else if per_peer > 0 && of_peer.open >= per_peer {
             Some(Limit::Peer)
         } else {
             None
         };
-        match beyond {
-            None => {
-                *open += 1;
-                of_peer.open += 1;
+        let mut place = None;
+        if let Some(limit) = beyond {
+            let free = of_peer.reserved < RESERVED_CONNECTIONS_PER_PEER
+                && (state.reserved < RESERVED_CONNECTIONS || state.displace());
+            if !free {
+                drop(state);
+                self.refused(limit, &peer);
+                return None;
             }
-            Some(limit) => {
-                if *reserved >= RESERVED_CONNECTIONS || of_peer.reserved >= RESERVED_CONNECTIONS_PER_PEER {
-                    if of_peer.open + of_peer.reserved == 0 {
-                        peers.remove(&origin);
-                    }
-                    drop(state);
-                    self.refused(limit, &peer);
-                    return None;
-                }
-                *reserved += 1;
-                of_peer.reserved += 1;
-            }
+            place = Some(self.reserve(&mut state, &origin));
         }
-        // Whoever may do little needs little.
-        let left = if beyond.is_none() { self.settings.max_receive_bytes.saturating_sub(*windows) } else { 0 };
-        let window = u32::try_from(left / WINDOW_SHARE as usize).unwrap_or(u32::MAX);
+        let of_peer = state.peers.entry(origin.clone()).or_default();
+        if beyond.is_none() {
+            of_peer.open += 1;
+            state.open += 1;
+        } else {
+            of_peer.reserved += 1;
+            state.reserved += 1;
+        }
+        // A connection in the reserve does little, and needs little.
+        let left = if beyond.is_none() { self.settings.max_receive_bytes.saturating_sub(state.windows) } else { 0 };
+        let window = u32::try_from(left / WINDOW_SHARE).unwrap_or(u32::MAX);
         let window = window.clamp(HTTP2_SMALLEST_WINDOW_BYTES, HTTP2_LARGEST_WINDOW_BYTES);
-        *windows += window as usize;
+        state.windows += window as usize;
         self.count(&state);
-        Some(Slot { admission: self.clone(), origin, beyond, window })
+        Some(Slot { admission: self.clone(), origin, beyond, place, window })
+    }
+
+    fn reserve(self: &Arc<Self>, state: &mut State, origin: &Origin) -> Place {
+        state.places += 1;
+        let place = Place { admission: self.clone(), number: state.places, displaced: CancellationToken::new() };
+        state.unproven.insert(place.number, (origin.clone(), place.displaced.clone()));
+        place
     }
 
     fn count(&self, state: &State) {
@@ -159,20 +198,39 @@ impl Admission {
     }
 }
 
+impl State {
+    /// Takes the oldest unproven place from its connection, if there is one. The place is free at once.
+    fn displace(&mut self) -> bool {
+        let Some((_, (origin, displaced))) = self.unproven.pop_first() else { return false };
+        displaced.cancel();
+        self.leave(&origin, true);
+        true
+    }
+
+    /// A connection from there counts no more.
+    fn leave(&mut self, origin: &Origin, reserved: bool) {
+        let Some(of_peer) = self.peers.get_mut(origin) else { return };
+        let (all, of_peer_now) =
+            if reserved { (&mut self.reserved, &mut of_peer.reserved) } else { (&mut self.open, &mut of_peer.open) };
+        *all -= 1;
+        *of_peer_now -= 1;
+        if of_peer.open + of_peer.reserved == 0 {
+            self.peers.remove(origin);
+        }
+    }
+}
+
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut state = self.admission.state.lock();
-        let State { open, reserved, windows, peers } = &mut *state;
-        if let Some(of_peer) = peers.get_mut(&self.origin) {
-            let (all, of_peer_now) =
-                if self.beyond.is_none() { (open, &mut of_peer.open) } else { (reserved, &mut of_peer.reserved) };
-            *all -= 1;
-            *of_peer_now -= 1;
-            if of_peer.open + of_peer.reserved == 0 {
-                peers.remove(&self.origin);
-            }
+        if let Some(place) = &self.place {
+            state.unproven.remove(&place.number);
         }
-        *windows -= self.window as usize;
+        // A place that was taken counts for the connection that took it.
+        if !self.place.as_ref().is_some_and(|place| place.displaced.is_cancelled()) {
+            state.leave(&self.origin, self.beyond.is_some());
+        }
+        state.windows -= self.window as usize;
         self.admission.count(&state);
     }
 }
@@ -213,9 +271,29 @@ mod tests {
         let admission = admission(0, 0);
         let slots: Vec<_> =
             (0..RESERVED_CONNECTIONS).map(|n| admission.admit(&format!("10.0.0.{n}:1")).unwrap()).collect();
-        assert!(admission.admit("10.0.1.1:1").is_none());
+        slots.iter().for_each(|slot| slot.place.as_ref().unwrap().prove());
+        assert!(admission.admit("10.0.1.1:1").is_none(), "those who proved themselves stay");
         drop(slots);
         assert!(admission.admit("10.0.1.1:1").is_some());
+    }
+
+    #[test]
+    fn strangers_leave_the_reserve_to_later_connections() {
+        let admission = admission(0, 0);
+        let knock = |n: usize| admission.admit(&format!("10.0.{}.{}:1", n / 250, n % 250)).unwrap();
+        let displaced = |slot: &Slot| slot.place.as_ref().unwrap().displaced.is_cancelled();
+        let manager = knock(0);
+        manager.place.as_ref().unwrap().prove();
+        let crowd: Vec<_> = (1..1_000).map(knock).collect();
+        let late = admission.admit("10.9.9.9:1").expect("a manager finds a place");
+        assert!(!displaced(&manager) && !displaced(&late));
+        let stay = crowd.iter().filter(|slot| !displaced(slot)).count();
+        assert_eq!((stay, admission.stats.reserved()), (RESERVED_CONNECTIONS - 2, RESERVED_CONNECTIONS));
+        assert!(displaced(&crowd[0]) && !displaced(&crowd[998]), "the oldest go");
+        drop((manager, crowd, late));
+        assert_eq!((admission.stats.open(), admission.stats.reserved(), admission.stats.windows()), (0, 0, 0));
+        let state = admission.state.lock();
+        assert!(state.peers.is_empty() && state.unproven.is_empty());
     }
 
     #[test]
@@ -234,13 +312,17 @@ mod tests {
     fn windows_shrink_so_that_their_sum_has_a_bound() {
         let admission = admission(100_000, 0);
         let slots: Vec<_> = (0..20_000).map(|n| admission.admit(&format!("h:{n}")).unwrap()).collect();
-        assert_eq!((slots[0].window, slots[0].stream_window(), slots[0].waiting_streams()), (8 << 20, 256 << 10, 16));
-        assert!(slots[64].window > 1 << 20);
-        assert_eq!((slots[9_999].stream_window(), slots[9_999].waiting_streams()), (32 << 10, 1));
+        assert_eq!((slots[0].window, slots[0].stream_window(), slots[0].waiting_streams()), (2 << 20, 128 << 10, 8));
+        assert!(slots[66].window > 1 << 20 && slots[300].window > 128 << 10, "they fall over hundreds");
+        assert_eq!((slots[9_999].stream_window(), slots[9_999].waiting_streams()), (32_767, 1));
+        for slot in &slots {
+            let waiting = slot.waiting_streams() * slot.stream_window() as usize;
+            assert!(waiting <= slot.window as usize / 2, "half of {} is left for those that are read", slot.window);
+        }
         assert_eq!(slots[9_999].window, HTTP2_SMALLEST_WINDOW_BYTES);
         let bound = ServeSettings::default().max_receive_bytes + slots.len() * HTTP2_SMALLEST_WINDOW_BYTES as usize;
         assert!(admission.stats.windows() <= bound);
         drop(slots);
-        assert_eq!(admission.admit("h:1").unwrap().window, 8 << 20);
+        assert_eq!(admission.admit("h:1").unwrap().window, 2 << 20);
     }
 }

@@ -207,7 +207,7 @@ async fn what_waits_on_a_connection_leaves_the_others_there_their_window() {
     });
     let streams = tokio::spawn(join_all(streams));
     let overloaded = async {
-        while server.broker.status().room_counts.0 < 16 {
+        while server.broker.status().room_counts.0 < 8 {
             sleep(Duration::from_millis(5)).await;
         }
     };
@@ -225,7 +225,7 @@ async fn what_waits_on_a_connection_leaves_the_others_there_their_window() {
             false
         }
     });
-    assert!(stored.count() >= 16);
+    assert!(stored.count() >= 8);
 }
 
 #[tokio::test(flavor = "multi_thread")]
