@@ -352,7 +352,8 @@ pub struct QueueStatus {
     pub queue: QueueId,
     /// What it is doing.
     pub phase: QueuePhase,
-    /// For how long it has been activated, without success so far; none while it is served or halted.
+    /// How long ago the first of the attempts to activate it failed, of which none has succeeded so far; none while it is served
+    /// or halted.
     pub unserved: Option<Duration>,
     /// The broker's epoch; 0 before the first claim.
     pub epoch: Epoch,

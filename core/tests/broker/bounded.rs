@@ -9,7 +9,7 @@ use rmom_core::{
 };
 use uuid::Uuid;
 
-use super::{expect, label, numbered, push, take, world::World};
+use super::{expect, faults::Fault, label, numbered, push, take, world::World};
 
 /// The first push of a producer.
 fn first_push(producer: u128) -> PushRequest {
@@ -149,4 +149,48 @@ async fn a_named_producer_is_opened_without_saving_the_others() {
         broker.open_producer(&label("q"), ProducerId::new(Uuid::from_u128(n))).await.unwrap();
     }
     assert_eq!(world.store.saves(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_from_before_the_claim_does_not_make_an_owner() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    broker.push(numbered("1", 1)).await.unwrap();
+    let copy = world.store.backup();
+    broker.push(numbered("2", 2)).await.unwrap();
+    let next = world.broker(2).await;
+    world.store.tails_from(Some(copy.clone()));
+    world.assign("q", 2).await.unwrap();
+    let refused = next.push(numbered("2", 2)).await.unwrap_err();
+    assert!(matches!(refused, BrokerError::ActivationTimeout(_)), "{refused:?}");
+    assert!(next.status().queues[0].counters.stale_reads > 3);
+    world.store.tails_from(None);
+    assert!(next.push(numbered("2", 2)).await.unwrap().duplicate);
+    // The first broker knows that the copy is too old. It waits for the store, and does not halt.
+    world.store.tails_from(Some(copy));
+    world.assign("q", 1).await.unwrap();
+    world.sleep(Duration::from_secs(10)).await;
+    let refused = broker.push(numbered("3", 3)).await.unwrap_err();
+    assert!(matches!(refused, BrokerError::ActivationTimeout(_)), "{refused:?}");
+    world.store.tails_from(None);
+    assert_eq!(broker.push(numbered("3", 3)).await.unwrap().offset, Some(Offset::new(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_from_before_the_claim_decides_no_recovery() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    broker.push(numbered("1", 1)).await.unwrap();
+    world.store.tails_from(Some(world.store.backup()));
+    world.store.next_append(Fault::LoseAfter);
+    let mend = async {
+        world.sleep(Duration::from_secs(1)).await;
+        world.store.tails_from(None);
+    };
+    let (pushed, ()) = tokio::join!(broker.push(numbered("2", 2)), mend);
+    assert_eq!(pushed.unwrap().offset, Some(Offset::new(2)));
+    let counters = broker.status().queues.remove(0).counters;
+    assert!(counters.stale_reads > 0 && counters.unknown_appends == 1, "{counters:?}");
 }

@@ -61,6 +61,7 @@ pub(super) struct Faulty {
     asked_for_queues: Mutex<Vec<Vec<QueueId>>>,
     lose_renewal: AtomicBool,
     stale: AtomicBool,
+    tails_from: Mutex<Option<State>>,
     trims_fail: AtomicBool,
     saves: AtomicU64,
     landed_late: Arc<AtomicU64>,
@@ -117,6 +118,7 @@ impl Faulty {
             asked_for_queues: Mutex::default(),
             lose_renewal: AtomicBool::new(false),
             stale: AtomicBool::new(false),
+            tails_from: Mutex::default(),
             trims_fail: AtomicBool::new(false),
             saves: AtomicU64::new(0),
             landed_late: Arc::default(),
@@ -153,6 +155,11 @@ impl Faulty {
     /// Pages and headers come from a standby that has nothing yet.
     pub(super) fn stale(&self, stale: bool) {
         self.stale.store(stale, SeqCst);
+    }
+
+    /// The ends of logs come from this older copy.
+    pub(super) fn tails_from(&self, copy: Option<State>) {
+        *self.tails_from.lock() = copy;
     }
 
     pub(super) fn trims_fail(&self, fail: bool) {
@@ -349,7 +356,12 @@ pass! {
     async fn tail(&self, queue: QueueId) -> Result<LogTail, StoreError> {
         let (asking, time) = (*self.asking_tail_time.lock(), *self.tail_time.lock());
         tokio::time::sleep(asking).await;
-        let tail = self.store().await?.tail(queue).await;
+        let store = self.store().await?;
+        let copy = self.tails_from.lock().as_ref().map(|copy| copy.tail(queue));
+        let tail = match copy {
+            Some(tail) => Ok(tail),
+            None => store.tail(queue).await,
+        };
         tokio::time::sleep(time).await;
         tail
     }

@@ -43,6 +43,7 @@ async fn queues_that_are_taken_back_are_activated_a_few_at_a_time() {
     while served(&broker) < 40 {
         world.sleep(Duration::from_millis(100)).await;
         broker.heartbeat().expect("taking queues back looks like death");
+        assert!(!broker.has_broken_queue(Duration::from_secs(1)), "waiting for its turn is not failing");
         assert!(began.elapsed() < Duration::from_secs(10));
     }
     assert_eq!(world.store.most_at_once().0, 3);

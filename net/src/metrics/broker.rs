@@ -77,7 +77,7 @@ const FIELDS: &[Field] = &[
     (
         Kind::Gauge,
         "rmom_queue_unserved_seconds",
-        "For how long it has been activated, without success so far.",
+        "How long ago the first of the attempts to activate it failed; 0 once one succeeds.",
         |queue| queue.unserved.map_or(0, |unserved| unserved.as_secs()),
     ),
 ];

@@ -49,7 +49,6 @@ impl Actor {
     /// Claims the queue and reads what the new epoch starts from, for as long as it takes the store to answer.
     pub(super) async fn activate(&mut self) -> Result<Log, Refusal> {
         self.set_phase(Phase::Activating);
-        self.shared.unserved_since.lock().get_or_insert_with(Instant::now);
         let mut backoff = Backoff { longest: LONGEST_ACTIVATION_PAUSE, ..Backoff::new() };
         let mut claim = ClaimId::new(self.context.entropy.uuid());
         loop {
@@ -65,6 +64,8 @@ impl Actor {
                 }
                 Err(Failure::Store(error)) => {
                     mark!(ActivationRetried);
+                    // A queue that waits for its turn is not broken, however many are before it.
+                    self.shared.unserved_since.lock().get_or_insert_with(Instant::now);
                     count(&self.shared.counters.failed_activations, 1);
                     if let Some(times) = self.shared.said.activations.happened() {
                         let queue = &self.shared.label;
@@ -91,7 +92,7 @@ impl Actor {
     async fn try_activate(&mut self, claim: ClaimId) -> Result<Log, Failure> {
         let epoch = self.claim(claim).await?;
         // A statement of its own: what it sees includes all that was appended before the claim got its lock.
-        let tail = self.read_tail().await?;
+        let tail = self.read_tail(epoch).await?;
         self.check_confirmed(&tail, epoch).await?;
         let (producers, unsaved) = self.read_producers(&tail).await?;
         let end = tail.end;
@@ -148,8 +149,16 @@ impl Actor {
         }
     }
 
-    pub(super) async fn read_tail(&self) -> Result<LogTail, Failure> {
-        Ok(self.context.within(self.context.store.tail(self.shared.id)).await?)
+    /// The end of the log, after a claim created `epoch`. An end of an earlier epoch was read before that claim: it comes
+    /// from a standby or an older copy, and says nothing. A database that was set back itself claims and reads one epoch.
+    pub(super) async fn read_tail(&self, epoch: Epoch) -> Result<LogTail, Failure> {
+        let tail = self.context.within(self.context.store.tail(self.shared.id)).await?;
+        if tail.epoch < epoch {
+            count(&self.shared.counters.stale_reads, 1);
+            let reason = format!("the end of the log was read at epoch {}, before the claim of {epoch}", tail.epoch);
+            return Err(Failure::Store(StoreError::Unavailable(reason)));
+        }
+        Ok(tail)
     }
 
     /// The log must not end before what was acknowledged or delivered here.

@@ -175,7 +175,7 @@ pub(super) struct Shared {
     /// Of the room for pushes.
     pub(super) share: Arc<Share>,
     pub(super) depth: Mutex<Depth>,
-    /// Since when it has been activated, without success so far.
+    /// When the first of the attempts to activate it failed, of which none has succeeded so far.
     pub(super) unserved_since: Mutex<Option<Instant>>,
     pub(super) said: Said,
     pub(super) subscribers: Mutex<BTreeMap<u64, Arc<Subscriber>>>,

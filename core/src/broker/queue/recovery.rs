@@ -124,7 +124,7 @@ impl Actor {
             return Ok((LogTail::default(), Fate::Superseded));
         }
         log.epoch = epoch;
-        let tail = self.read_tail().await?;
+        let tail = self.read_tail(epoch).await?;
         self.check_confirmed(&tail, epoch).await?;
         let encoded = &sealed.encoded;
         let fate = if tail.end == log.end {
