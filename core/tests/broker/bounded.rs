@@ -194,3 +194,27 @@ async fn an_end_from_before_the_claim_decides_no_recovery() {
     let counters = broker.status().queues.remove(0).counters;
     assert!(counters.stale_reads > 0 && counters.unknown_appends == 1, "{counters:?}");
 }
+
+/// Deletions that fail, as under a lock or when they are too many for their time, cost room on the disk, and no push.
+#[tokio::test(start_paused = true)]
+async fn producers_are_saved_while_removals_fail() {
+    let world = World::new();
+    let broker = world
+        .broker_with(1, |settings| {
+            settings.message_ttl = Some(Duration::from_secs(1));
+            settings.tuning.snapshot_every = 10;
+        })
+        .await;
+    broker.create_queue(&label("q")).await.unwrap();
+    world.store.removals_fail(true);
+    for n in 1..=3_000 {
+        broker.push(numbered(&n.to_string(), n)).await.unwrap();
+        world.sleep(Duration::from_millis(20)).await;
+    }
+    let status = broker.status().queues.remove(0);
+    assert!((5..20).contains(&status.counters.failed_trims), "{status:?}");
+    assert_eq!(status.depth_messages, 3_000);
+    world.store.removals_fail(false);
+    world.sleep(Duration::from_secs(60)).await;
+    assert_eq!(broker.status().queues[0].depth_messages, 0);
+}

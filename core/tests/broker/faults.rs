@@ -63,6 +63,7 @@ pub(super) struct Faulty {
     stale: AtomicBool,
     tails_from: Mutex<Option<State>>,
     trims_fail: AtomicBool,
+    removals_fail: AtomicBool,
     saves: AtomicU64,
     landed_late: Arc<AtomicU64>,
 }
@@ -120,6 +121,7 @@ impl Faulty {
             stale: AtomicBool::new(false),
             tails_from: Mutex::default(),
             trims_fail: AtomicBool::new(false),
+            removals_fail: AtomicBool::new(false),
             saves: AtomicU64::new(0),
             landed_late: Arc::default(),
         })
@@ -164,6 +166,11 @@ impl Faulty {
 
     pub(super) fn trims_fail(&self, fail: bool) {
         self.trims_fail.store(fail, SeqCst);
+    }
+
+    /// Trims that may remove something fail.
+    pub(super) fn removals_fail(&self, fail: bool) {
+        self.removals_fail.store(fail, SeqCst);
     }
 
     /// Trims that saved the producers.
@@ -385,7 +392,7 @@ pass! {
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {
         let _trimming = self.trimming.enter();
         let store = self.store().await?;
-        if self.trims_fail.load(SeqCst) {
+        if self.trims_fail.load(SeqCst) || (trim.limit > 0 && self.removals_fail.load(SeqCst)) {
             return Err(StoreError::Unavailable("trims are to fail".into()).into());
         }
         self.saves.fetch_add(u64::from(trim.producers.is_some()), SeqCst);

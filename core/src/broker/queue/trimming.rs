@@ -22,7 +22,10 @@ const LONGEST_PAUSE: u32 = 8;
 
 /// The trimming of one queue: at most one call of the store at a time, beside the appends.
 pub(super) struct Trimming {
+    /// Nothing is removed earlier.
     next: Instant,
+    /// Nothing is saved earlier.
+    next_save: Instant,
     running: Option<Running>,
     /// After a failure, not even openings make it try again earlier.
     not_before: Instant,
@@ -39,46 +42,71 @@ struct Running {
     call: Call,
     begun: Begun,
     asked_at: Instant,
-    /// How many batches it may remove, if any has expired.
-    limit: Option<u32>,
+    /// How many batches it may remove.
+    limit: u32,
 }
 
-/// How much a call is to do. One that fails may have had too much to remove in its time: the next is to remove less, down to
-/// nothing, so that deletions never keep the producers from being saved.
+/// How much a call does. One that fails may have had too much to remove in its time, so the next removes less. How much was
+/// too much is remembered, and approached slowly. While removals fail, calls that save the producers remove nothing: deletions
+/// never keep the producers from being saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pace {
     /// Batches that the next call removes at most.
     limit: u32,
-    /// Calls that failed since one removed something.
-    failures: u32,
+    /// The limit of the last removal that failed, a little more after each that succeeded since.
+    too_much: u32,
+    /// Removals that failed since one succeeded.
+    removals: u32,
+    /// Other calls that failed since any succeeded.
+    others: u32,
 }
 
 impl Pace {
-    fn failed(&mut self) {
-        self.limit /= 4;
-        self.failures = self.failures.saturating_add(1);
+    fn new(most: u32) -> Self {
+        Self { limit: most.max(1), too_much: u32::MAX, removals: 0, others: 0 }
     }
 
-    /// `limit` is what the call was allowed to remove, if there was anything.
-    fn succeeded(&mut self, limit: Option<u32>, most: u32) {
-        if limit != Some(0) {
-            self.failures = 0;
+    /// `limit` is what the call was allowed to remove; 0 if it did something else.
+    fn failed(&mut self, limit: u32) {
+        if limit == 0 {
+            self.others = self.others.saturating_add(1);
+            return;
         }
-        self.limit = self.limit.saturating_mul(4).clamp(1, most.max(1));
+        self.removals = self.removals.saturating_add(1);
+        self.too_much = limit;
+        self.limit = (limit / 4).max(1);
     }
 
-    /// The pause before the next call.
-    fn pause(&self, interval: Duration) -> Duration {
-        interval * 2_u32.saturating_pow(self.failures).min(LONGEST_PAUSE)
+    /// `limit` as before; `is_full` if the call removed so many. One that removed less shows nothing of what goes in its time.
+    fn succeeded(&mut self, limit: u32, is_full: bool, most: u32) {
+        self.others = 0;
+        if limit == 0 {
+            return;
+        }
+        self.removals = 0;
+        if is_full {
+            let (quick, slow) = (self.limit.saturating_mul(4), self.limit.saturating_add((self.limit / 16).max(1)));
+            self.limit = if quick <= self.too_much / 2 { quick } else { slow }.min(most.max(1));
+            self.too_much = self.too_much.saturating_add(self.too_much / 64 + 1);
+        }
+    }
+
+    fn is_undisturbed(&self) -> bool {
+        (self.removals, self.others) == (0, 0)
     }
 }
 
-/// What is to be done for a log at a time.
+/// The pause before the next call, after so many failures.
+fn pause(interval: Duration, failures: u32) -> Duration {
+    interval * 2_u32.saturating_pow(failures).min(LONGEST_PAUSE)
+}
+
+/// What a log needs at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Due {
     /// Something has expired.
     remove: bool,
-    /// The producers are to be saved.
+    /// It is time to save the producers.
     save: bool,
     /// Nobody is kept waiting for a save any longer, whatever it takes.
     save_at_once: bool,
@@ -102,9 +130,10 @@ impl Trimming {
         let interval = u64::try_from(context.settings.trim_interval.as_millis()).unwrap_or(u64::MAX);
         let jitter = Duration::from_millis(context.entropy.below(interval));
         let now = Instant::now();
-        let pace = Pace { limit: context.settings.tuning.trim_batches, failures: 0 };
+        let pace = Pace::new(context.settings.tuning.trim_batches);
         Self {
             next: now + jitter,
+            next_save: now + jitter,
             running: None,
             not_before: now,
             save_from: now,
@@ -115,7 +144,7 @@ impl Trimming {
     }
 
     /// Abandons a call under way, whose connection goes with it: the claim that follows must not wait for a call that
-    /// waits for us, and would only have it fenced. What it was to remove is removed by the next.
+    /// waits for us, and would only have it fenced. The next removes what this one would have removed.
     pub(super) fn cancel(&mut self, log: &mut Log) {
         if self.running.take().is_some() {
             mark!(TrimAbandoned);
@@ -123,25 +152,24 @@ impl Trimming {
         }
     }
 
-    /// From when on the next call can be made, and whether that is now or to be seen then: an idle queue sleeps until its next
-    /// message expires, as far as is known now.
+    /// From when on the next call can be made, and what it does if that is now: an idle queue sleeps until its next message
+    /// expires, as far as is known now.
     fn wake(&self, context: &Context, log: &Log) -> (Instant, Option<Due>) {
-        let (now, tuning) = (context.clock.at_least(), &context.settings.tuning);
+        let (now, instant, tuning) = (context.clock.at_least(), Instant::now(), &context.settings.tuning);
         let mut due = due(&log.unsaved, now, tuning);
         due.remove |= self.more;
         let proves = log.openings.iter().any(|opening| opening.proof == Proof::Missing);
-        let save_from = if due.save_at_once { self.next } else { self.next.max(self.save_from) };
-        let at = [
+        let save_from = if due.save_at_once { self.next_save } else { self.next_save.max(self.save_from) };
+        // What is not due yet may become so before the rest can be done.
+        let expiry = |at: StoreTime| instant + at.since(now).min(tuning.longest_sleep);
+        let remove = if due.remove { self.next } else { self.next.max(expiry(log.unsaved.saved_expiry())) };
+        let save = if due.save { save_from } else { self.next_save.max(expiry(log.unsaved.unsaved_expiry())) };
+        let mut at = remove.min(save);
+        if proves {
             // The call is fenced, which is what they wait for.
-            proves.then_some(self.not_before),
-            due.remove.then_some(self.next),
-            due.save.then_some(save_from),
-        ];
-        if let Some(at) = at.into_iter().flatten().min() {
-            return (at, (at <= Instant::now()).then_some(due));
+            at = at.min(self.not_before);
         }
-        let wait = log.unsaved.none_expires_before().since(now).min(tuning.longest_sleep);
-        (self.next.max(Instant::now() + wait), None)
+        (at, (at <= instant).then_some(due))
     }
 
     /// Waits until there is something to trim or to save, and does it. Cancel-safe: a call under way goes on at the next.
@@ -176,13 +204,18 @@ impl Trimming {
                 let is_empty = log.end <= trimmed.trimmed_through;
                 depth.oldest = trimmed.oldest.or((!is_empty).then_some(log.last_stored_at));
                 drop(depth);
-                self.pace.succeeded(limit, context.settings.tuning.trim_batches);
-                if self.pace.failures == 0 {
+                let is_full = trimmed.batches >= u64::from(limit);
+                self.pace.succeeded(limit, is_full, context.settings.tuning.trim_batches);
+                self.next_save = asked_at + interval;
+                // While removals fail, a call that did something else does not bring the next of them nearer.
+                if self.pace.removals == 0 {
+                    self.more = trimmed.more;
+                    self.next = asked_at + if trimmed.more { Duration::ZERO } else { interval };
+                    self.next_save = self.next;
+                }
+                if self.pace.is_undisturbed() {
                     shared.said.trims.over();
                 }
-                self.more = trimmed.more;
-                let pause = if trimmed.more { Duration::ZERO } else { self.pace.pause(interval) };
-                self.next = asked_at + pause;
                 Ok(())
             }
             Err(LogError::Fenced { .. }) => {
@@ -195,9 +228,16 @@ impl Trimming {
                 mark!(TrimFailed);
                 count(&shared.counters.failed_trims, 1);
                 log.prove(Proof::Asked, Proof::Missing);
-                self.pace.failed();
-                self.next = Instant::now() + self.pace.pause(interval);
-                self.not_before = self.next;
+                self.pace.failed(limit);
+                let now = Instant::now();
+                if limit > 0 {
+                    self.next = now + pause(interval, self.pace.removals);
+                    self.next_save = now + interval;
+                } else {
+                    self.next_save = now + pause(interval, self.pace.others);
+                    self.next = self.next.max(self.next_save);
+                }
+                self.not_before = self.next_save;
                 // Without a lease everything fails, and that is said elsewhere.
                 if context.lease.is_current()
                     && let Some(times) = shared.said.trims.happened()
@@ -211,7 +251,7 @@ impl Trimming {
 
     fn start(&mut self, context: &Arc<Context>, shared: &Shared, log: &mut Log, due: Due) -> Running {
         let (now, asked_at) = (context.clock.at_least(), Instant::now());
-        let saves = due.save && (due.save_at_once || self.save_from <= asked_at);
+        let saves = due.save && self.next_save <= asked_at && (due.save_at_once || self.save_from <= asked_at);
         let none_expires_before = log.unsaved.none_expires_before();
         // Somebody waits for what is not proved yet.
         let first = log.openings.iter().any(|opening| opening.proof == Proof::Missing);
@@ -221,15 +261,17 @@ impl Trimming {
             mark!(ProducersSaved);
             self.save_from = asked_at + context.settings.tuning.saving_takes(snapshot.len());
         }
-        let limit = (none_expires_before <= now).then_some(self.pace.limit);
-        mark!(TrimWithoutSaving if limit.is_some() && !saves);
+        // While removals fail, nothing else fails with them.
+        let removes = self.pace.removals == 0 || (self.next <= asked_at && !saves && !first);
+        let limit = if removes && none_expires_before <= now { self.pace.limit } else { 0 };
+        mark!(TrimWithoutSaving if limit > 0 && !saves);
         let trim = Trim {
             queue: shared.id,
             epoch: log.epoch,
             through: if saves { log.end } else { log.unsaved.saved_through() },
             producers,
             none_expires_before,
-            limit: limit.unwrap_or(0),
+            limit,
         };
         let begun = log.unsaved.begin(saves.then_some(log.end));
         let (context, hurry) = (context.clone(), self.hurry.clone());
@@ -251,22 +293,43 @@ mod tests {
     use crate::{model::Offset, ports::LogTail};
 
     #[test]
-    fn a_call_that_fails_is_made_again_with_less_to_remove() {
+    fn a_removal_that_fails_is_made_again_with_less() {
         let (interval, most) = (Duration::from_secs(1), 1_000);
-        let mut pace = Pace { limit: most, failures: 0 };
+        let mut pace = Pace::new(most);
         let mut seen = Vec::new();
         for _ in 0..6 {
-            pace.failed();
-            seen.push((pace.limit, pace.pause(interval).as_secs()));
+            pace.failed(pace.limit);
+            seen.push((pace.limit, super::pause(interval, pace.removals).as_secs()));
         }
-        assert_eq!(seen, [(250, 2), (62, 4), (15, 8), (3, 8), (0, 8), (0, 8)]);
-        // Only the producers were saved: what is to be removed is still too much, for all that is known.
-        pace.succeeded(Some(0), most);
-        assert_eq!((pace.limit, pace.pause(interval).as_secs()), (1, 8));
-        pace.succeeded(Some(1), most);
-        assert_eq!((pace.limit, pace.pause(interval)), (4, interval));
-        (0..9).for_each(|_| pace.succeeded(Some(1), most));
-        assert_eq!(pace.limit, most);
+        assert_eq!(seen, [(250, 2), (62, 4), (15, 8), (3, 8), (1, 8), (1, 8)]);
+        // Only the producers were saved, or nothing was done: nothing more is known of removals.
+        let before = pace;
+        pace.succeeded(0, true, most);
+        assert_eq!(pace, before);
+        pace.succeeded(1, true, most);
+        assert_eq!((pace.limit, pace.removals), (2, 0));
+        pace.failed(0);
+        assert_eq!((pace.limit, pace.removals, pace.others), (2, 0, 1), "it had nothing to remove");
+        (0..200).for_each(|_| pace.succeeded(pace.limit, true, most));
+        assert_eq!(pace.limit, most, "what failed once is tried again");
+    }
+
+    #[test]
+    fn a_limit_that_fails_is_approached_slowly() {
+        let (most, possible) = (1_000, 300);
+        let mut pace = Pace::new(most);
+        let (mut failed, mut removed) = (0, 0);
+        for _ in 0..200 {
+            if pace.limit > possible {
+                pace.failed(pace.limit);
+                failed += 1;
+            } else {
+                removed += pace.limit;
+                pace.succeeded(pace.limit, true, most);
+            }
+        }
+        assert!(failed <= 12, "{failed} of 200 removals failed");
+        assert!(removed >= 200 * possible / 2, "{removed} batches were removed");
     }
 
     #[test]
