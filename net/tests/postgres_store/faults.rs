@@ -382,3 +382,31 @@ async fn sessions_are_pinned_whatever_the_database_says() {
     let (answer, ()) = tokio::join!(owner.append(), commit);
     assert_eq!(answer, Ok(Appended::Fenced { epoch: owner.epoch.next() }));
 }
+
+/// A newer server migrates while this one runs.
+#[tokio::test]
+async fn a_new_column_disturbs_no_prepared_statement() {
+    let bench = Bench::start().await;
+    let mut owner = bench.owner(PostgresOptions { max_connections: 1, ..bench.direct() }).await;
+    owner.stored().await;
+    // A statement is prepared at its first use.
+    for n in 0..2 {
+        assert_eq!(owner.store.read(owner.queue, Offset::ZERO, 1 << 20).await.unwrap().batches.len(), 1, "{n}");
+        assert_eq!(owner.check_log().await, owner.tail.end);
+        bench.database.execute(&format!("ALTER TABLE batch ADD COLUMN later_{n} bigint NOT NULL DEFAULT 0")).await;
+    }
+    assert_eq!(owner.store.read(owner.queue, Offset::ZERO, 1 << 20).await.unwrap().batches.len(), 1);
+    owner.stored().await;
+}
+
+#[tokio::test]
+async fn a_statement_that_answers_differently_is_prepared_again() {
+    let bench = Bench::start().await;
+    let owner = bench.owner(PostgresOptions { max_connections: 1, ..bench.direct() }).await;
+    let found = async || owner.store.queue(&QueueLabel::parse("queue").unwrap()).await;
+    assert!(found().await.unwrap().is_some());
+    bench.database.execute("ALTER TABLE queue ALTER COLUMN label TYPE varchar COLLATE \"C\"").await;
+    let error = found().await.unwrap_err();
+    assert!(matches!(&error, StoreError::Unavailable(text) if text.contains("0A000")), "{error:?}");
+    assert!(found().await.unwrap().is_some());
+}

@@ -24,6 +24,9 @@ pub(super) struct PostgresBackend {
 /// `read_only_sql_transaction`: on a standby, and where transactions are read-only. It is definite: nothing was stored.
 const READ_ONLY: &str = "25006";
 
+/// `feature_not_supported`: among others "cached plan must not change result type". It is definite, too.
+const CHANGED_RESULT: &str = "0A000";
+
 /// What the server itself enforces, so that a broker that stopped cannot block a claim.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SessionTimeouts {
@@ -177,7 +180,8 @@ impl Backend for PostgresBackend {
             }
         };
         // Whoever may not write speaks to a server that is the primary no longer, and so do the others.
-        Failure { error, connection_lost: fatal || code == READ_ONLY }
+        // A prepared statement answers differently since a migration: it has to be prepared again, which a new connection does.
+        Failure { error, connection_lost: fatal || code == READ_ONLY || code == CHANGED_RESULT }
     }
 }
 

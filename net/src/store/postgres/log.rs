@@ -318,7 +318,8 @@ const HEADERS: &str = concat!(
 );
 
 /// `$4` batches at most, and as many as fit `$5` bytes; a row without a batch if there is none. Each batch is looked up by itself:
-/// a join of any other kind would pass all batches of the queue, if the planner takes them for few.
+/// a join of any other kind would pass all batches of the queue, if the planner takes them for few. The columns are named: a
+/// migration that adds one would change what a prepared statement answers with, which PostgreSQL refuses.
 const READ: &str = concat!(
     "SELECT s.trimmed_through, b.* FROM (SELECT trimmed_through, ",
     from!(),
@@ -327,7 +328,8 @@ const READ: &str = concat!(
      WHERE queue_id = $1 AND first_offset >= s.first AND last_offset > $2 \
      WINDOW w AS (ORDER BY first_offset ROWS UNBOUNDED PRECEDING) ORDER BY first_offset LIMIT $4) w \
      ON w.total <= $5 OR w.place = 1 \
-     LEFT JOIN LATERAL (SELECT * FROM batch WHERE queue_id = $1 AND first_offset = w.first_offset LIMIT 1) b ON true \
+     LEFT JOIN LATERAL (SELECT first_offset, last_offset, epoch, stored_at, expires_at, format, message_index, frames, \
+     checksum FROM batch WHERE queue_id = $1 AND first_offset = w.first_offset LIMIT 1) b ON true \
      ORDER BY w.first_offset"
 );
 

@@ -369,7 +369,9 @@ impl Log for SqliteStore {
         let rows = session
             .rows(
                 query(
-                    "SELECT s.trimmed_through, batch.*, body.frames FROM log_state s LEFT JOIN \
+                    "SELECT s.trimmed_through, batch.first_offset, batch.last_offset, batch.epoch, batch.stored_at, \
+                     batch.expires_at, batch.format, batch.message_index, batch.checksum, body.frames \
+                     FROM log_state s LEFT JOIN \
                      (SELECT first_offset, sum(bytes) OVER w AS total, row_number() OVER w AS place FROM batch \
                      WHERE queue_id = ?1 AND last_offset > ?2 AND first_offset >= coalesce( \
                      (SELECT max(first_offset) FROM batch WHERE queue_id = ?1 AND first_offset <= ?2), 0) \
