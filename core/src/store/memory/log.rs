@@ -132,7 +132,12 @@ impl State {
         }
         let saved_through = log.producers.as_ref().map_or(Offset::ZERO, |&(through, _)| through);
         let Some(producers) = &trim.producers else {
-            return Ok(log.remove_expired(now, trim, trim.through.min(saved_through)));
+            let trimmed = log.remove_expired(now, trim, trim.through.min(saved_through));
+            // One that lands after a later save does not know what that speaks for.
+            if trimmed.batches > 0 && saved_through == trim.through {
+                log.none_expires_before = Some(trimmed.next_expiry);
+            }
+            return Ok(trimmed);
         };
         let trimmed = log.remove_expired(now, trim, trim.through);
         // A trim that was given up can land after a later one.

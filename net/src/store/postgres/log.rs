@@ -6,7 +6,7 @@
 //! of its beginning, which is enough: only the owner of an epoch appends and trims, and it appends one batch at a time.
 //!
 //! A row that was deleted stays in the indexes until it is vacuumed, which takes as long as the oldest snapshot lives that
-//! somebody holds (a dump, say), and whoever passes it has to look at it. So nothing here looks for the end or the beginning of
+//! somebody holds (a dump, say), and each scan that passes it has to look at it. So nothing here looks for the end or the beginning of
 //! a log, or for what expires next, without a bound that leaves out what was removed: `trimmed_through`, `next_expiry`, or how
 //! many messages a batch can have.
 
@@ -364,11 +364,14 @@ SELECT expires_at FROM batch
 WHERE queue_id = $1 AND expires_at >= $2 AND expires_at < 9223372036854775807 AND first_offset <> $3
 ORDER BY expires_at LIMIT 1";
 
-/// `$5`: the total of a log that is empty now, which the counts begin anew from, or null.
+/// `$5`: the total of a log that is empty now, which the counts begin anew from, or null. `$6`: when the next batch expires, as
+/// was found by a trim that knows of a save through `$7`, or null. One that lands after a later save says nothing of that.
 const UPDATE_STATE: &str = "
 UPDATE log_state SET trimmed_through = $2,
     trimmed_messages = CASE WHEN $5::bigint IS NULL THEN trimmed_messages + $3 ELSE $2 END,
-    trimmed_bytes = coalesce($5::bigint, trimmed_bytes + $4)
+    trimmed_bytes = coalesce($5::bigint, trimmed_bytes + $4),
+    next_expiry = CASE WHEN next_expiry_through = producers_through AND producers_through = $7::bigint THEN $6
+                       ELSE next_expiry END
 WHERE queue_id = $1";
 
 const UPDATE_STATE_AND_PRODUCERS: &str = "
@@ -646,6 +649,9 @@ impl Log for PostgresStore {
                 .bind(totals);
             if let (true, Some(producers)) = (replaces, &trim.producers) {
                 statement = statement.bind(&**producers).bind(trim.through.as_i64()).bind(trimmed.next_expiry.as_i64());
+            } else {
+                let knows = (trimmed.batches > 0).then_some(trim.through.as_i64());
+                statement = statement.bind(trimmed.next_expiry.as_i64()).bind(knows);
             }
             tx.rows(statement).await?;
         }

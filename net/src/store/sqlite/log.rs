@@ -458,13 +458,18 @@ impl Log for SqliteStore {
             query(
                 "UPDATE log_state SET trimmed_through = ?2, \
                  trimmed_messages = CASE WHEN ?5 IS NULL THEN trimmed_messages + ?3 ELSE ?2 END, \
-                 trimmed_bytes = coalesce(?5, trimmed_bytes + ?4) WHERE queue_id = ?1",
+                 trimmed_bytes = coalesce(?5, trimmed_bytes + ?4), \
+                 next_expiry = CASE WHEN next_expiry_through = producers_through AND producers_through = ?7 THEN ?6 \
+                 ELSE next_expiry END WHERE queue_id = ?1",
             )
             .bind(trim.queue.as_i64())
             .bind(trimmed.trimmed_through.as_i64())
             .bind(i64::try_from(trimmed.messages).unwrap_or(i64::MAX))
             .bind(i64::try_from(trimmed.bytes).unwrap_or(i64::MAX))
-            .bind(total),
+            .bind(total)
+            .bind(trimmed.next_expiry.as_i64())
+            // Of a save through here it knows. One that lands after a later save says nothing of that.
+            .bind((trimmed.batches > 0).then_some(trim.through.as_i64())),
         )
         .await?;
         if let Some(producers) = trim.producers.as_ref().filter(|_| saved_through <= trim.through) {
