@@ -92,8 +92,8 @@ impl Producers {
         });
     }
 
-    /// True if a producer may push: it is known, or there are fewer than `most`. Who did not push within `retention` is
-    /// forgotten first.
+    /// True if a producer may push: it is known, or there are fewer than `most`. Producers that did not push within
+    /// `retention` are forgotten first.
     pub(super) fn admits(&mut self, id: ProducerId, most: usize, now: StoreTime, retention: Duration) -> bool {
         if self.accepted_of(id).is_some() || self.opened.contains_key(&id) || self.has_room(most) {
             return true;

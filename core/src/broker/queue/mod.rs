@@ -54,7 +54,7 @@ pub(super) struct Pushed {
 
 pub(super) enum Command {
     Push(Box<Push>),
-    /// A named producer is to get an incarnation: answers whether there is room for it.
+    /// Comes before a named producer gets an incarnation: answers whether there is room for it.
     Admit {
         id: ProducerId,
         reply: oneshot::Sender<bool>,

@@ -253,7 +253,7 @@ impl Trimming {
         let (now, asked_at) = (context.clock.at_least(), Instant::now());
         let saves = due.save && self.next_save <= asked_at && (due.save_at_once || self.save_from <= asked_at);
         let none_expires_before = log.unsaved.none_expires_before();
-        // Somebody waits for what is not proved yet.
+        // An opening waits for what is not proved yet.
         let first = log.openings.iter().any(|opening| opening.proof == Proof::Missing);
         log.prove(Proof::Missing, Proof::Asked);
         let producers = saves.then(|| log.producers.snapshot(log.end, now, context.settings.producer_retention));

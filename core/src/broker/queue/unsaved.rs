@@ -55,7 +55,7 @@ pub(super) struct Begun {
 }
 
 impl Unsaved {
-    /// As the end of the log says. What lies beyond the snapshot is to be told by [`Self::found`].
+    /// As the end of the log says. [`Self::found`] adds what lies beyond the snapshot.
     pub(super) fn new(tail: &LogTail) -> Self {
         let through = tail.producers.as_ref().map_or(Offset::ZERO, |&(through, _)| through);
         let saved = Bound { known: tail.none_expires_before, ..Bound::NOTHING };
