@@ -134,7 +134,7 @@ impl BrokerConfig {
                 3_600,
                 retention_floor..=limits::MAX_TTL.as_secs(),
             ),
-            max_producers_per_queue: root.number("max_producers_per_queue", 100_000, 1..=1_000_000),
+            max_producers_per_queue: root.number("max_producers_per_queue", 100_000, 1..=200_000),
             max_named_producers_per_queue: root.number("max_named_producers_per_queue", 10_000, 1..=100_000),
             max_subscriptions: root.number("max_subscriptions", 20_000, 1..=10_000_000),
             max_activations: root.number("max_activations", 4, 1..=1_000),

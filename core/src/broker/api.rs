@@ -355,6 +355,8 @@ pub struct QueueStatus {
     /// How long ago the first of the attempts to activate it failed, of which none has succeeded so far; none while it is served
     /// or halted.
     pub unserved: Option<Duration>,
+    /// Where a stored batch ends that could not be decoded when it was last read; none once it was read or removed.
+    pub undeliverable: Option<Offset>,
     /// The broker's epoch; 0 before the first claim.
     pub epoch: Epoch,
     /// How often the queue went from one broker to another in its life, in good order or because the first had died.

@@ -331,10 +331,12 @@ impl Broker {
             let limit = inner.settings.max_named_producers_per_queue;
             return Err(BrokerError::TooManyProducers { setting: "max_named_producers_per_queue", limit });
         }
-        let incarnation = inner
-            .write(inner.store.open_producer(queue, producer))
-            .await??
-            .ok_or(BrokerError::QueueReplaced { queue })?;
+        let opened = inner.write(inner.store.open_producer(queue, producer)).await.and_then(|opened| Ok(opened?));
+        // It counts on if the store may have entered it.
+        if matches!(&opened, Err(BrokerError::Store(error)) if !error.is_unknown()) {
+            handle.send(Command::Withdraw(producer)).await?;
+        }
+        let incarnation = opened?.ok_or(BrokerError::QueueReplaced { queue })?;
         let (reply, answer) = oneshot::channel();
         handle.send(Command::Open { id: producer, incarnation, reply }).await?;
         let last_sequence =

@@ -121,6 +121,13 @@ impl Producers {
         admits
     }
 
+    /// A named producer that was admitted got no incarnation.
+    pub(super) fn withdraw(&mut self, id: ProducerId) {
+        if self.opened.get(&id) == Some(&0) {
+            self.opened.remove(&id);
+        }
+    }
+
     /// Takes note of stored messages.
     pub(super) fn store(&mut self, runs: &[Run], stored_at: StoreTime) {
         let seen_at = Instant::now();

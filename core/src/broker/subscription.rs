@@ -205,13 +205,16 @@ impl Subscription {
         mark!(FellBackToStore);
         let page = self.context.settings.tuning.page_bytes;
         let page = self.context.within(self.context.store.read(self.shared.id, self.after, page)).await;
-        let Page { batches: stored, trimmed_through } = page.inspect_err(|error| self.tell_if_corrupt(error))?;
+        let Page { batches: stored, trimmed_through } =
+            page.inspect_err(|error| self.tell_if_corrupt(error, self.after.next()))?;
         // What lies beyond is durable, too, but nobody here knows it yet: an append whose answer is on its way, or lost, or
         // another owner's. A client with such a position would come back to a broker that ends before it.
         mark!(StoreAheadOfBroker if stored.iter().any(|batch| batch.header.last > end));
         for batch in stored.iter().take_while(|batch| batch.header.last <= end) {
+            let last = batch.header.last;
             let batch = Batch::decode(batch).map_err(|error| StoreError::Corrupt(error.to_string()));
-            self.page.push_back(batch.inspect_err(|error| self.tell_if_corrupt(error))?);
+            self.page.push_back(batch.inspect_err(|error| self.tell_if_corrupt(error, last))?);
+            self.shared.passed(self.after, last);
         }
         if stored.is_empty() && trimmed_through < end {
             return Err(self.stale(end, trimmed_through));
@@ -241,11 +244,13 @@ impl Subscription {
         StoreError::Unavailable(reason).into()
     }
 
-    fn tell_if_corrupt(&self, error: &StoreError) {
+    /// `at` is where the batch ends, as far as is known.
+    fn tell_if_corrupt(&self, error: &StoreError, at: Offset) {
         if !matches!(error, StoreError::Corrupt(_)) {
             return;
         }
         count(&self.shared.counters.corrupt_reads, 1);
+        *self.shared.undeliverable.lock() = Some(at);
         if let Some(times) = self.shared.said.corrupt_reads.happened() {
             let (queue, after) = (&self.shared.label, self.after);
             tracing::error!(%queue, %after, %error, times, "a stored batch cannot be delivered; an operator has to look");

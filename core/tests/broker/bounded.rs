@@ -218,3 +218,49 @@ async fn producers_are_saved_while_removals_fail() {
     world.sleep(Duration::from_secs(60)).await;
     assert_eq!(broker.status().queues[0].depth_messages, 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_cannot_be_delivered_is_told_until_it_can_or_is_gone() {
+    let world = World::new();
+    let broker = world
+        .broker_with(1, |settings| {
+            settings.queue_buffer_messages = 1;
+            settings.message_ttl = Some(Duration::from_secs(100));
+        })
+        .await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    for n in 1..=9_u64 {
+        broker.push(push(&n.to_string())).await.unwrap();
+    }
+    let is_broken = || broker.has_broken_queue(Duration::from_secs(4));
+    let undeliverable = || broker.status().queues[0].undeliverable;
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    world.store.corrupt(true);
+    let error = subscription.next().await.unwrap_err();
+    assert!(matches!(error, BrokerError::Store(StoreError::Corrupt(_))), "{error:?}");
+    assert_eq!((is_broken(), undeliverable()), (true, Some(Offset::new(1))));
+    world.store.corrupt(false);
+    assert_eq!(take(&mut subscription, 9).await, expect(1..=9));
+    assert_eq!((is_broken(), undeliverable()), (false, None), "it was read");
+    drop(subscription);
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    world.store.corrupt(true);
+    subscription.next().await.unwrap_err();
+    assert!(is_broken());
+    world.sleep(Duration::from_secs(110)).await;
+    assert_eq!((is_broken(), undeliverable()), (false, None), "it expired");
+    assert_eq!(broker.status().queues[0].counters.corrupt_reads, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_named_producer_that_the_store_did_not_enter_takes_no_room() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.max_named_producers_per_queue = 1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let name = |n| ProducerId::new(Uuid::from_u128(n));
+    world.store.down(true);
+    broker.open_producer(&label("q"), name(1)).await.unwrap_err();
+    world.store.down(false);
+    assert_eq!(broker.open_producer(&label("q"), name(2)).await.unwrap().incarnation, 1);
+}

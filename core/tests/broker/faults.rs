@@ -62,6 +62,7 @@ pub(super) struct Faulty {
     lose_renewal: AtomicBool,
     stale: AtomicBool,
     tails_from: Mutex<Option<State>>,
+    corrupt: AtomicBool,
     trims_fail: AtomicBool,
     removals_fail: AtomicBool,
     saves: AtomicU64,
@@ -120,6 +121,7 @@ impl Faulty {
             lose_renewal: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             tails_from: Mutex::default(),
+            corrupt: AtomicBool::new(false),
             trims_fail: AtomicBool::new(false),
             removals_fail: AtomicBool::new(false),
             saves: AtomicU64::new(0),
@@ -166,6 +168,11 @@ impl Faulty {
 
     pub(super) fn trims_fail(&self, fail: bool) {
         self.trims_fail.store(fail, SeqCst);
+    }
+
+    /// Batches are damaged as they are read.
+    pub(super) fn corrupt(&self, corrupt: bool) {
+        self.corrupt.store(corrupt, SeqCst);
     }
 
     /// Trims that may remove something fail.
@@ -386,7 +393,11 @@ pass! {
         if self.stale.load(SeqCst) {
             return Ok(Page::default());
         }
-        store.read(queue, after, max_bytes).await
+        let mut page = store.read(queue, after, max_bytes).await?;
+        if self.corrupt.load(SeqCst) {
+            page.batches.iter_mut().for_each(|batch| batch.checksum ^= 1);
+        }
+        Ok(page)
     }
 
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {

@@ -145,11 +145,9 @@ fn complaints(status: &BrokerStatus, connections: &ServeStats) -> Vec<String> {
             let (label, seconds) = (&queue.label, unserved.as_secs());
             complaints.push(format!("queue {label}: not served for {seconds} s; its activation fails, see the log"));
         }
-        let corrupt = queue.counters.corrupt_reads;
-        if corrupt > 0 {
+        if let Some(offset) = queue.undeliverable {
             let label = &queue.label;
-            complaints
-                .push(format!("queue {label}: a stored batch cannot be delivered ({corrupt} times); see the log"));
+            complaints.push(format!("queue {label}: the batch at offset {offset} cannot be delivered; see the log"));
         }
     }
     complaints
@@ -202,6 +200,7 @@ mod tests {
             queue: QueueId::new(1),
             phase: QueuePhase::Serving,
             unserved: None,
+            undeliverable: None,
             epoch: Epoch::new(1),
             moves: 0,
             last_offset: Offset::new(0),
@@ -231,8 +230,8 @@ mod tests {
         assert_eq!(said(|queue| queue.unserved = Some(LONGEST_ACTIVATION)), [""; 0]);
         let unserved = said(|queue| queue.unserved = Some(LONGEST_ACTIVATION + Duration::from_secs(1)));
         assert_eq!(unserved, ["queue news: not served for 31 s; its activation fails, see the log"]);
-        let corrupt = said(|queue| queue.counters.corrupt_reads = 2);
-        assert_eq!(corrupt, ["queue news: a stored batch cannot be delivered (2 times); see the log"]);
+        let corrupt = said(|queue| queue.undeliverable = Some(Offset::new(2)));
+        assert_eq!(corrupt, ["queue news: the batch at offset 2 cannot be delivered; see the log"]);
         assert_eq!(said(|queue| queue.phase = QueuePhase::Halted).len(), 1);
     }
 }

@@ -256,6 +256,7 @@ mod tests {
                 queue: QueueId::new(4),
                 phase: QueuePhase::Serving,
                 unserved: None,
+                undeliverable: None,
                 epoch: Epoch::new(3),
                 moves: 2,
                 last_offset: Offset::new(12),

@@ -153,6 +153,7 @@ impl Actor {
             share: Share::new(context.settings.max_pending_bytes),
             depth: parking_lot::Mutex::new(Depth::default()),
             unserved_since: parking_lot::Mutex::default(),
+            undeliverable: parking_lot::Mutex::default(),
             said: Said::default(),
             subscribers: parking_lot::Mutex::default(),
             orders: watch::Sender::default(),
@@ -325,8 +326,11 @@ impl Actor {
             Command::Push(push) => self.push(log, in_flight, *push),
             Command::Admit { id, reply } => {
                 let most = self.context.settings.max_named_producers_per_queue;
-                let _ = reply.send(log.producers.admit_named(id, most));
+                if reply.send(log.producers.admit_named(id, most)).is_err() {
+                    log.producers.withdraw(id);
+                }
             }
+            Command::Withdraw(id) => log.producers.withdraw(id),
             Command::Open { id, incarnation, reply } => {
                 mark!(NamedProducerWentOn if log.producers.last(id).is_some());
                 mark!(NamedProducerWaited if log.producers.is_pending(id));

@@ -59,6 +59,8 @@ pub(super) enum Command {
         id: ProducerId,
         reply: oneshot::Sender<bool>,
     },
+    /// It got none, for certain.
+    Withdraw(ProducerId),
     /// A named producer has a new incarnation: answers with its last stored sequence, as soon as that is certain.
     Open {
         id: ProducerId,
@@ -177,6 +179,8 @@ pub(super) struct Shared {
     pub(super) depth: Mutex<Depth>,
     /// When the first of the attempts to activate it failed, of which none has succeeded so far.
     pub(super) unserved_since: Mutex<Option<Instant>>,
+    /// The last offset of the batch that the last failing read could not decode, until a read passes it or a trim removes it.
+    pub(super) undeliverable: Mutex<Option<Offset>>,
     pub(super) said: Said,
     pub(super) subscribers: Mutex<BTreeMap<u64, Arc<Subscriber>>>,
     pub(super) orders: watch::Sender<Orders>,
@@ -206,9 +210,12 @@ impl Confirmed {
 impl Shared {
     pub(super) fn is_broken(&self, longest_activation: Duration) -> bool {
         let unserved = self.unserved_since.lock().is_some_and(|since| since.elapsed() > longest_activation);
-        unserved
-            || self.counters.corrupt_reads.load(Relaxed) > 0
-            || matches!(self.view.borrow().phase, Phase::Halted(_))
+        unserved || self.undeliverable.lock().is_some() || matches!(self.view.borrow().phase, Phase::Halted(_))
+    }
+
+    /// A read delivered what lies beyond `after` up to `through`, or a trim removed it.
+    pub(super) fn passed(&self, after: Offset, through: Offset) {
+        self.undeliverable.lock().take_if(|at| after < *at && *at <= through);
     }
 
     /// Ends all streams; their clients come back, here or elsewhere.
@@ -311,6 +318,7 @@ impl Handle {
             oldest_age: depth.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)),
             subscribers: self.subscribers(view.end),
             unserved: self.shared.unserved_since.lock().map(|since| since.elapsed()),
+            undeliverable: *self.shared.undeliverable.lock(),
             counters: self.shared.counters.read(),
         }
     }

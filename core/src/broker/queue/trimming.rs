@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     broker::{BrokerError, Tuning, count},
-    model::StoreTime,
+    model::{Offset, StoreTime},
     ports::{LogError, StoreError, Trim, Trimmed},
 };
 
@@ -198,6 +198,7 @@ impl Trimming {
                 log.unsaved.done(begun, trimmed.next_expiry);
                 log.prove(Proof::Asked, Proof::Given);
                 count(&shared.counters.expired, trimmed.messages);
+                shared.passed(Offset::ZERO, trimmed.trimmed_through);
                 let mut depth = shared.depth.lock();
                 depth.messages = depth.messages.saturating_sub(trimmed.messages);
                 depth.bytes = depth.bytes.saturating_sub(trimmed.bytes);
@@ -290,7 +291,7 @@ impl Trimming {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{model::Offset, ports::LogTail};
+    use crate::ports::LogTail;
 
     #[test]
     fn a_removal_that_fails_is_made_again_with_less() {
