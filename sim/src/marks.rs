@@ -4,9 +4,21 @@ use std::collections::BTreeMap;
 
 use rmom_core::marks::Mark;
 
+/// The simulated database read as many headers as it was asked for, and there may be more.
+pub(crate) const FULL_HEADERS: &str = "simulation: a page of headers was full";
+/// It read as many bytes as it was asked for, and there were more.
+pub(crate) const FULL_PAGE: &str = "simulation: a page of messages was full";
+/// It removed as many batches as it was asked for, and there may be more.
+pub(crate) const FULL_TRIM: &str = "simulation: a trim took as much as it may";
+/// A client on the raw wire was told that a broker has too much to do.
+pub(crate) const TOLD_OVERLOADED: &str = "simulation: a client was told that a broker is overloaded";
+
+/// What only the simulation can see: that small limits were met.
+const OWN: [&str; 4] = [FULL_HEADERS, FULL_PAGE, FULL_TRIM, TOLD_OVERLOADED];
+
 /// The names of all points that a sweep is to reach.
 pub fn all() -> impl Iterator<Item = &'static str> {
-    Mark::ALL.iter().map(|mark| mark.name())
+    Mark::ALL.iter().map(|mark| mark.name()).chain(OWN)
 }
 
 /// Those of them that are not among `reached`: what the scenarios never led to.
@@ -23,7 +35,7 @@ mod tests {
     fn what_was_reached_is_not_missing() {
         let reached = BTreeMap::from([(Mark::Trimmed.name().to_owned(), 1), (Mark::TrimFenced.name().to_owned(), 0)]);
         let missing = never_reached(&reached);
-        assert_eq!(missing.len(), Mark::ALL.len() - 1);
+        assert_eq!(missing.len(), all().count() - 1);
         assert!(missing.contains(&Mark::TrimFenced.name()) && !missing.contains(&Mark::Trimmed.name()));
     }
 }

@@ -1,6 +1,9 @@
 //! Promise 12: bad input gets a clear error and changes nothing.
 
-use super::{Promise, Violation, index::Index};
+use super::{
+    Promise, Violation,
+    index::{Index, Outcome, Push, brief},
+};
 use crate::history::Event;
 
 /// The code is the expected one, the message names what it has to, and nothing is stored of what was sent: no word of its
@@ -23,7 +26,18 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
             violations.push(index.violation(Promise::BadInput, what, [message.at, at]));
         }
     }
+    violations.extend(index.pushes.iter().filter_map(|(&number, push)| taken(index, number, push)));
     violations
+}
+
+/// A push that had to be refused, and was acknowledged or stored.
+fn taken(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
+    let expected = push.expected?;
+    let stored = index.bodies[push.body].stored.first().map(|(_, message)| message.at);
+    let acked = push.outcome.filter(|(_, outcome)| matches!(outcome, Outcome::Acked { .. })).map(|(at, _)| at);
+    let at = stored.or(acked)?;
+    let what = format!("push {number} of {} was to be refused with {expected}, and was taken", brief(push.body));
+    Some(index.violation(Promise::BadInput, what, [push.at, at]))
 }
 
 #[cfg(test)]

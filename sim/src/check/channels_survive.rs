@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{
     Promise, Violation,
-    index::{At, Channel, Created, Index, Reader, accepts, folded},
+    index::{At, Call, CallKind, Channel, Created, Index, Reader, accepts, folded},
 };
 use crate::history::Event;
 
@@ -19,6 +19,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         Event::ChannelSeen { channel, topic } => seen(index, at, *channel, topic.as_deref()),
         _ => None,
     }));
+    violations.extend(index.calls.values().filter_map(|call| starts_too_early(index, call)));
     for reader in &index.readers {
         violations.extend(denied(index, reader));
         violations.extend(misled(index, reader));
@@ -67,6 +68,21 @@ fn starts_elsewhere(index: &Index<'_>, created: Created<'_>, found: Created<'_>)
     let Some(queue) = index.queues.get(&created.queue_id) else { return found.start != created.start };
     let mut between = queue.between(created.start, found.start.saturating_add(1));
     found.start < created.start || between.any(|message| !index.is_excused(queue, message, created.at))
+}
+
+/// A channel that was to start with what is pushed from now on, and starts with what had been stored before it was asked for.
+fn starts_too_early(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
+    let CallKind::CreateChannel { latest: true, .. } = call.what else { return None };
+    let answered = call.outcome?;
+    let Event::ChannelCreated { channel, queue_id, start, .. } = &index.history[answered].event else { return None };
+    let queue = index.queues.get(queue_id)?;
+    let before = queue.messages.iter().filter(|message| message.at < call.at && message.stored.offset > *start);
+    let last = before.last().filter(|message| !index.went_back_after(message.at))?;
+    let (name, offset) = (index.queue_name(*queue_id), last.stored.offset);
+    let what = format!(
+        "channel {channel} of {name} was to start with the latest, and starts after {start}, although {offset} was stored"
+    );
+    Some(index.violation(Promise::ChannelsSurvive, what, [last.at, call.at, answered]))
 }
 
 fn seen(index: &Index<'_>, at: At, id: Uuid, topic: Option<&str>) -> Option<Violation> {

@@ -3,16 +3,18 @@
 use rmom_core::model::Code;
 
 use super::{
-    Promise, Violation,
+    Promise, Violation, giving_up,
     index::{Index, Push, Queue, Reader, brief},
+    served,
 };
 use crate::history::Event;
 
 /// What our client says of a broker that it lost, beside the [codes](Code) that mean trying again.
-const LOST: [&str; 2] = ["UNAVAILABLE", "UNREACHABLE"];
+pub(super) const LOST: [&str; 2] = ["UNAVAILABLE", "UNREACHABLE"];
 
 /// The run did not run out of time; after it was healed everything was in order within the bound; and so had every push its
-/// answer. One that never has one is for [`nothing_silent`](super::nothing_silent). No consumer ended for what passes.
+/// answer. One that never has one is for [`nothing_silent`](super::nothing_silent). No consumer ended for what passes, and no
+/// producer gave a message up for it.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     if let Some(at) = index.milestones.time_up
@@ -27,7 +29,9 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     violations.extend(in_order_late(index));
     violations.extend(index.queues.iter().filter_map(|(&id, queue)| restless(index, id, queue)));
     violations.extend(index.pushes.iter().filter_map(|(&number, push)| answered_late(index, number, push)));
+    violations.extend(served::unanswered(index));
     violations.extend(index.readers.iter().filter_map(|reader| gave_up(index, reader)));
+    violations.extend(index.pushes.iter().filter_map(|(&number, push)| giving_up::too_early(index, number, push)));
     violations
 }
 

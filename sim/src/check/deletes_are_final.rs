@@ -10,7 +10,7 @@ use super::{
 use crate::history::Event;
 
 /// A queue becomes a tombstone only because somebody asked; then nothing is stored in it, nobody claims it, no stream stays
-/// open on it, and its id never comes again. Who names a deleted queue, by its id or by a position in it, is given and stores
+/// open on it, nor on a channel that is deleted, and its id never comes again. Who names a deleted queue, by its id or by a position in it, is given and stores
 /// nothing of another one. A delete that was acknowledged happened.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
@@ -25,6 +25,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     for reader in &index.readers {
         violations.extend(wrong_queue(index, reader));
         violations.extend(lingers(index, reader));
+        violations.extend(outlives_its_channel(index, reader));
     }
     violations.extend(index.pushes.values().filter_map(|push| strayed(index, push)));
     violations
@@ -138,9 +139,18 @@ fn lingers(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let opened = reader.opened?;
     let id = index.queue_of(reader)?;
     let tombstoned = index.queues.get(&id)?.tombstoned?;
-    let overdue = overdue(index, reader, tombstoned.max(opened))?;
+    let overdue = overdue(index, reader, tombstoned.max(opened), index.bounds.convergence)?;
     let what = format!("{} stays open, although {} was deleted", reader.name(), index.queue_name(id));
     Some(index.violation(Promise::DeletesAreFinal, what, [tombstoned, opened, overdue]))
+}
+
+/// A stream, or consumer, of a channel that was deleted by itself.
+fn outlives_its_channel(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
+    let opened = reader.opened?;
+    let removed = index.channels.get(&reader.channel)?.removed?;
+    let overdue = overdue(index, reader, removed.max(opened), index.bounds.deleted)?;
+    let what = format!("{} stays open, although channel {} was deleted", reader.name(), reader.channel);
+    Some(index.violation(Promise::DeletesAreFinal, what, [removed, opened, overdue]))
 }
 
 /// A push that insists on a queue, and is stored in another.
@@ -296,6 +306,8 @@ mod tests {
             sequence: 1,
             ttl_millis: None,
             queue_id: Some(1),
+            tries_millis: None,
+            expected: None,
         };
         run.record("producer-1", sent);
         innocent(run.clone().fail(9, "QUEUE_REPLACED", false).finish());

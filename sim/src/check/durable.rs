@@ -139,6 +139,8 @@ mod tests {
     fn acknowledged_as_a_duplicate_of_nothing() {
         let mut run = Run::new();
         let push = run.send("a");
+        run.fail(push, "OUTCOME_UNKNOWN", true);
+        let push = run.retry(push);
         run.record("producer-1", Event::PushAcked { push, queue_id: None, id: None, offset: None, duplicate: true });
         guilty(run.finish(), Durable);
     }

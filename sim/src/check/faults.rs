@@ -1,37 +1,54 @@
 //! When something befell the world.
 
-use crate::history::{Event, Phase, Record};
+use crate::{
+    DATABASE_HOST,
+    history::{Event, Phase, Record},
+};
 
 /// The times, in simulated microseconds, at which no fault befell anything.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     /// From and to of those that were on, in order of their beginnings.
     spans: Vec<(u64, u64)>,
+    /// Whom each befell.
+    hosts: Vec<Vec<String>>,
 }
 
 impl Faults {
     pub(super) fn new(history: &[Record]) -> Self {
-        let mut spans: Vec<(u64, u64)> = Vec::new();
+        let (mut spans, mut hosts): (Vec<(u64, u64)>, Vec<_>) = (Vec::new(), Vec::new());
         let mut open: Vec<(usize, usize)> = Vec::new();
         for record in history {
             let at = record.at_micros;
-            match record.event {
-                Event::FaultBegan { step, .. } => {
-                    open.push((step, spans.len()));
+            match &record.event {
+                Event::FaultBegan { step, hosts: befallen, .. } => {
+                    open.push((*step, spans.len()));
                     spans.push((at, u64::MAX));
+                    hosts.push(befallen.clone());
                 }
                 Event::FaultEnded { step } => {
-                    if let Some(place) = open.iter().position(|&(began, _)| began == step) {
+                    if let Some(place) = open.iter().position(|(began, _)| began == step) {
                         spans[open.remove(place).1].1 = at;
                     }
                 }
                 Event::PhaseBegan { phase: Phase::Healed } => open.drain(..).for_each(|(_, span)| spans[span].1 = at),
                 // They are over at once, but what follows from them is not.
-                Event::StoreClock { .. } | Event::StoreWentBack => spans.push((at, at)),
+                Event::StoreClock { .. } | Event::StoreWentBack => {
+                    spans.push((at, at));
+                    hosts.push(vec![DATABASE_HOST.to_owned()]);
+                }
                 _ => {}
             }
         }
-        Self { spans }
+        Self { spans, hosts }
+    }
+
+    /// True if something befell one of these hosts between two times. Of what did not say whom it befell, everybody may be one.
+    pub(super) fn befell(&self, hosts: &[&str], from: u64, to: u64) -> bool {
+        self.spans.iter().zip(&self.hosts).any(|(&(began, ended), befallen)| {
+            let meant = befallen.is_empty() || befallen.iter().any(|host| hosts.contains(&host.as_str()));
+            began <= to && from <= ended && meant
+        })
     }
 
     /// The first time at which there was no fault for as long as `span`, all of it after `from`.
@@ -53,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_quiet_time_overlaps_with_no_fault() {
-        let faults = Faults { spans: vec![(100, 200), (150, 160), (230, 240), (500, 510)] };
+        let faults = Faults { spans: vec![(100, 200), (150, 160), (230, 240), (500, 510)], hosts: Vec::new() };
         assert_eq!(faults.quiet_for(50, 10), 60);
         assert_eq!(faults.quiet_for(50, 60), 290);
         assert_eq!(faults.quiet_for(50, 300), 350);

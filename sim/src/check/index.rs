@@ -52,6 +52,9 @@ pub(super) struct Bounds {
     pub(super) clock: u64,
     pub(super) convergence: u64,
     pub(super) trim: u64,
+    pub(super) sleep: u64,
+    pub(super) deleted: u64,
+    pub(super) answer: u64,
 }
 
 /// The course of the run.
@@ -75,12 +78,14 @@ pub(super) struct Push<'a> {
     pub(super) sequence: u64,
     pub(super) ttl_millis: Option<u64>,
     pub(super) queue_id: Option<u64>,
+    pub(super) tries_millis: Option<u64>,
+    pub(super) expected: Option<&'a str>,
     pub(super) outcome: Option<(At, Outcome<'a>)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome<'a> {
-    Acked { queue_id: Option<u64>, id: Option<Uuid>, offset: Option<u64> },
+    Acked { queue_id: Option<u64>, id: Option<Uuid>, offset: Option<u64>, duplicate: bool },
     Failed { code: &'a str, unknown: bool },
 }
 
@@ -96,8 +101,10 @@ pub(super) struct Body<'a> {
 #[derive(Debug)]
 pub(super) struct Channel<'a> {
     pub(super) created: Option<Created<'a>>,
-    /// The first request to delete it, and the first answer that it is deleted.
+    /// The first request to delete it, or answer that it is deleted.
     pub(super) deleting: Option<At>,
+    /// When the database deleted it.
+    pub(super) removed: Option<At>,
     pub(super) audit: Option<Created<'a>>,
 }
 
@@ -122,6 +129,7 @@ pub(super) struct Call<'a> {
 pub(super) enum CallKind<'a> {
     CreateQueue(&'a str),
     DeleteQueue(&'a str),
+    CreateChannel { label: &'a str, topic: &'a str, latest: bool },
     DeleteChannel(Uuid),
 }
 
@@ -181,7 +189,7 @@ impl<'a> Index<'a> {
     }
 
     fn channel_mut(&mut self, id: Uuid) -> &mut Channel<'a> {
-        self.channels.entry(id).or_insert(Channel { created: None, deleting: None, audit: None })
+        self.channels.entry(id).or_insert(Channel { created: None, deleting: None, removed: None, audit: None })
     }
 
     fn take_operator(&mut self, at: At, event: &'a Event) {
@@ -192,6 +200,9 @@ impl<'a> Index<'a> {
             }
             Event::QueueDeleting { op, label } => {
                 self.calls.insert(*op, call(CallKind::DeleteQueue(label)));
+            }
+            Event::ChannelCreating { op, label, topic, latest } => {
+                self.calls.insert(*op, call(CallKind::CreateChannel { label, topic, latest: *latest }));
             }
             Event::ChannelDeleting { op, channel } => {
                 self.calls.insert(*op, call(CallKind::DeleteChannel(*channel)));
@@ -206,7 +217,8 @@ impl<'a> Index<'a> {
                 self.channel_mut(*channel).deleting.get_or_insert(at);
                 self.answer(at, *op);
             }
-            Event::ChannelCreated { channel, queue_id, label, topic, start, .. } => {
+            Event::ChannelCreated { op, channel, queue_id, label, topic, start } => {
+                self.answer(at, *op);
                 self.queue_mut(at, *queue_id).label.get_or_insert_with(|| folded(label));
                 let created = Created { at, queue_id: *queue_id, topic, start: *start };
                 self.channel_mut(*channel).created.get_or_insert(created);
@@ -223,7 +235,18 @@ impl<'a> Index<'a> {
 
     fn take_push(&mut self, at: At, event: &'a Event) {
         match event {
-            Event::PushSent { push, label, body, producer, sequence, ttl_millis, queue_id, .. } => {
+            Event::PushSent {
+                push,
+                label,
+                body,
+                producer,
+                sequence,
+                ttl_millis,
+                queue_id,
+                tries_millis,
+                expected,
+                ..
+            } => {
                 let attempt = Push {
                     at,
                     label,
@@ -232,15 +255,18 @@ impl<'a> Index<'a> {
                     sequence: *sequence,
                     ttl_millis: *ttl_millis,
                     queue_id: *queue_id,
+                    tries_millis: *tries_millis,
+                    expected: expected.as_deref(),
                     outcome: None,
                 };
                 self.pushes.insert(*push, attempt);
                 self.bodies.entry(body).or_default().pushes.push(*push);
             }
-            Event::PushAcked { push, queue_id, id, offset, .. } => {
+            Event::PushAcked { push, queue_id, id, offset, duplicate } => {
                 // On the wire 0 is a way not to tell.
                 let told = |number: &Option<u64>| number.filter(|&number| number > 0);
-                let outcome = Outcome::Acked { queue_id: told(queue_id), id: *id, offset: told(offset) };
+                let (queue_id, offset) = (told(queue_id), told(offset));
+                let outcome = Outcome::Acked { queue_id, id: *id, offset, duplicate: *duplicate };
                 self.conclude(at, *push, outcome);
             }
             Event::PushFailed { push, code, unknown } => {
@@ -285,6 +311,9 @@ impl<'a> Index<'a> {
             }
             Event::QueueTombstoned { queue_id } => {
                 self.queue_mut(at, *queue_id).tombstoned.get_or_insert(at);
+            }
+            Event::ChannelRemoved { channel } => {
+                self.channel_mut(*channel).removed.get_or_insert(at);
             }
             Event::StoreWentBack => self.went_back.push(at),
             _ => {}
@@ -392,9 +421,22 @@ fn bounds(history: &[Record]) -> Bounds {
             clock_bound_millis: clock,
             convergence_bound_millis: convergence,
             trim_bound_millis: trim,
+            sleep_bound_millis: sleep,
+            deleted_bound_millis: deleted,
+            answer_bound_millis: answer,
             ..
-        } => Some(Bounds { expiry, clock, convergence, trim }),
+        } => Some(Bounds { expiry, clock, convergence, trim, sleep, deleted, answer }),
         _ => None,
     });
-    began.unwrap_or(Bounds { expiry: u64::MAX, clock: u64::MAX, convergence: u64::MAX, trim: u64::MAX })
+    let never = u64::MAX;
+    let unbounded = Bounds {
+        expiry: never,
+        clock: never,
+        convergence: never,
+        trim: never,
+        sleep: never,
+        deleted: never,
+        answer: never,
+    };
+    began.unwrap_or(unbounded)
 }

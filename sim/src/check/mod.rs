@@ -4,14 +4,17 @@
 //! holds. `rmom-sim check FILE` runs them over a history that was written down.
 
 mod bad_input;
+mod certain;
 mod channels_survive;
 mod clock;
 mod convergence;
+mod counted;
 mod deletes_are_final;
 mod delivered_once;
 mod durable;
 mod faults;
 mod floors;
+mod giving_up;
 mod index;
 #[cfg(test)]
 mod lawful;
@@ -23,6 +26,7 @@ mod order;
 mod pushed_once;
 mod queue;
 mod reader;
+mod served;
 #[cfg(test)]
 mod testing;
 mod time_to_live;

@@ -6,6 +6,7 @@ use super::{
     Promise, Violation,
     durable::and_others,
     index::{At, Created, Index, Message, Queue, Reader, ReaderKind, Received, accepts, brief},
+    served,
 };
 
 /// The code of a stream that its observer ended.
@@ -38,6 +39,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     }
     violations.extend(index.last_readers().into_values().filter_map(|reader| left_out(index, reader)));
     violations.extend(index.channels.values().filter_map(|channel| starts_beyond_end(index, channel.created?)));
+    violations.extend(served::withheld(index));
     violations
 }
 

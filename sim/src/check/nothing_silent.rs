@@ -1,7 +1,7 @@
 //! Promise 11: whatever fails says so, and says the truth.
 
 use super::{
-    Promise, Violation,
+    Promise, Violation, certain, counted, giving_up,
     index::{At, Body, Call, CallKind, Index, Outcome, Push, Queue, Reader, brief, folded},
 };
 use crate::history::{Event, Record};
@@ -15,6 +15,9 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         violations.extend(index.calls.values().filter_map(|call| unanswered_call(index, call)));
     }
     violations.extend(index.calls.values().filter_map(|call| wrongly_created(index, call)));
+    violations.extend(certain::check(index));
+    violations.extend(counted::check(index));
+    violations.extend(index.pushes.iter().filter_map(|(&number, push)| giving_up::untrue(index, number, push)));
     violations.extend(index.bodies.iter().filter_map(|(text, body)| stored_all_the_same(index, text, body)));
     violations.extend(index.pushes.iter().filter_map(|(&number, push)| misinformed(index, number, push)));
     violations.extend(index.readers.iter().filter_map(|reader| without_reason(index, reader)));
@@ -37,6 +40,7 @@ fn unanswered_call(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
     let asked = match call.what {
         CallKind::CreateQueue(label) => format!("to create queue {label:?}"),
         CallKind::DeleteQueue(label) => format!("to delete queue {label:?}"),
+        CallKind::CreateChannel { label, .. } => format!("to create a channel on queue {label:?}"),
         CallKind::DeleteChannel(channel) => format!("to delete channel {channel}"),
     };
     Some(index.violation(Promise::NothingSilent, format!("the call {asked} never had an answer"), [call.at, done]))

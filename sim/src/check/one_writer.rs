@@ -2,7 +2,7 @@
 
 use super::{
     Promise, Violation,
-    index::{At, Claim, Index, Queue, Reader, ReaderKind, brief},
+    index::{At, Claim, Index, Queue, Reader, brief},
 };
 
 /// Claims count epochs up, one by one, each by the broker to which the queue is assigned, and by its latest run. Nothing is stored under another epoch
@@ -142,7 +142,7 @@ fn lingers(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     // It may have been opened by a broker that was replaced already.
     let owned = queue.claims.partition_point(|claim| claim.at < opened).saturating_sub(1);
     let takeover = queue.claims[owned..].iter().find(|claim| !is_its(claim))?;
-    let overdue = overdue(index, reader, takeover.at.max(opened))?;
+    let overdue = overdue(index, reader, takeover.at.max(opened), index.bounds.convergence)?;
     let claimed_again = queue.claims.iter().any(|claim| claim.at > takeover.at && claim.at < overdue && is_its(&claim));
     if claimed_again || queue.tombstoned.is_some() {
         return None;
@@ -159,10 +159,7 @@ fn lingers(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
 
 /// Where it shows that a stream which something should have ended is still open: it was quiet since, and no fault kept anybody
 /// from ending it, for longer than the bound. A stream that still takes what is on its way to it is given more time.
-pub(super) fn overdue(index: &Index<'_>, reader: &Reader<'_>, since: At) -> Option<At> {
-    if !matches!(reader.kind, ReaderKind::Stream(_)) {
-        return None;
-    }
+pub(super) fn overdue(index: &Index<'_>, reader: &Reader<'_>, since: At, bound_millis: u64) -> Option<At> {
     let until = match (reader.ended, index.milestones.audit) {
         (Some((at, _)), Some(audit)) => at.min(audit),
         (Some((at, _)), None) => at,
@@ -170,7 +167,7 @@ pub(super) fn overdue(index: &Index<'_>, reader: &Reader<'_>, since: At) -> Opti
         (None, None) => index.history.len() - 1,
     };
     let last = reader.received.last().map_or(since, |received| received.at.max(since));
-    let bound = index.bounds.convergence.saturating_mul(1_000);
+    let bound = bound_millis.saturating_mul(1_000);
     let deadline = index.faults.quiet_for(bound, index.micros(last));
     (index.micros(until) > deadline).then_some(until)
 }

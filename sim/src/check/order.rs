@@ -369,7 +369,7 @@ mod tests {
         let mut run = Run::new();
         let push = run.send("a");
         run.store("a");
-        let acked = Event::PushAcked { push, queue_id: Some(1), id: None, offset: Some(0), duplicate: true };
+        let acked = Event::PushAcked { push, queue_id: Some(1), id: None, offset: Some(0), duplicate: false };
         run.record("producer-1", acked);
         innocent(&run);
     }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{
     Promise, Violation,
-    index::{At, Body, Index, Message, Outcome, Queue, brief},
+    index::{At, Body, Index, Message, Outcome, Push, Queue, brief},
 };
 
 /// No queue has two messages of one producer with one sequence, no two messages have the same id, and nothing is stored more
-/// often than it was pushed as something new: retries under the same sequence count once, pushes without a producer each.
+/// often than it was pushed as something new: retries under the same sequence count once, pushes without a producer each. An
+/// acknowledgement says which of the two it was.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (&id, queue) in &index.queues {
@@ -18,7 +19,29 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     for (text, body) in &index.bodies {
         violations.extend(copies(index, text, body));
     }
+    violations.extend(index.pushes.iter().filter_map(|(&number, push)| told_apart(index, number, push)));
     violations
+}
+
+/// An acknowledgement says whether the message had been stored by an earlier attempt. Our library tries by itself, and nobody
+/// knows how often.
+fn told_apart(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
+    let Some((at, Outcome::Acked { duplicate, .. })) = push.outcome else { return None };
+    let body = &index.bodies[push.body];
+    if push.tries_millis.is_some() || !index.went_back.is_empty() {
+        return None;
+    }
+    let stored_before = body.stored.first().is_some_and(|(_, message)| message.at < push.at);
+    let tried_before = body.pushes.first().is_some_and(|first| *first < number);
+    let why = match duplicate {
+        false if stored_before && push.producer.is_some() && body.stored.len() == 1 => {
+            "new, although it was stored before"
+        }
+        true if !tried_before || push.producer.is_none() => "a duplicate, although it was the first",
+        _ => return None,
+    };
+    let what = format!("push {number} of {} was acknowledged as {why}", brief(push.body));
+    Some(index.violation(Promise::PushedOnce, what, [push.at, at]))
 }
 
 fn stamps(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {

@@ -95,6 +95,9 @@ impl Run {
             clock_bound_millis: 1_000,
             convergence_bound_millis: 5_000,
             trim_bound_millis: 2_000,
+            sleep_bound_millis: 60_000,
+            deleted_bound_millis: 3_000,
+            answer_bound_millis: 2_000,
         };
         run.record("fate", began);
         run.record("fate", Event::PhaseBegan { phase: Phase::Faults });
@@ -235,6 +238,8 @@ impl Run {
             sequence,
             ttl_millis,
             queue_id: None,
+            tries_millis: None,
+            expected: None,
         };
         self.pushes.insert(push, sent.clone());
         self.record("producer-1", sent);
@@ -250,6 +255,16 @@ impl Run {
     pub(super) fn send_for(&mut self, body: &str, ttl_millis: u64) -> u64 {
         self.sequence += 1;
         self.sent(body, Some("p1"), self.sequence, Some(ttl_millis))
+    }
+
+    /// Of a producer of our library, which tries for so long.
+    pub(super) fn send_by_library(&mut self, body: &str, tries: u64) -> u64 {
+        let push = self.send(body);
+        let Some(Event::PushSent { tries_millis, .. }) = self.history.last_mut().map(|record| &mut record.event) else {
+            unreachable!("it was just sent")
+        };
+        *tries_millis = Some(tries);
+        push
     }
 
     /// As the original's clients push.
@@ -271,7 +286,11 @@ impl Run {
         let stored = self.queues[&self.queue].all.values().find(|stored| stored.body == *body);
         let stored = stored.expect("only what is stored is acknowledged so");
         let (id, offset) = (Some(stored.id), Some(stored.offset));
-        self.record("producer-1", Event::PushAcked { push, queue_id: Some(self.queue), id, offset, duplicate: false });
+        let sent = |record: &Record| matches!(record.event, Event::PushSent { push: of, .. } if of == push);
+        let sent = self.history.iter().position(sent).expect("only what was sent is acknowledged");
+        let has_it = |record: &Record| matches!(&record.event, Event::Stored { messages, .. } if messages.iter().any(|message| Some(message.id) == id));
+        let duplicate = self.history[..sent].iter().any(has_it);
+        self.record("producer-1", Event::PushAcked { push, queue_id: Some(self.queue), id, offset, duplicate });
         self
     }
 

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use super::{
     Promise, Violation,
-    index::{Index, Message, Push, Queue, Reader, brief},
+    index::{At, Index, Message, Push, Queue, Reader, brief},
 };
 
-/// A broker that expects nothing to expire looks again after so long, in case the database's clock was set forward.
-const LONGEST_SLEEP_MILLIS: u64 = 60_000;
+/// How much of a stream may be on its way to an observer that takes nothing: the window of its connection, and what it has read
+/// of it. Observers on the raw wire have connections like that.
+const ON_ITS_WAY_BYTES: usize = 65_535 + 65_536;
+/// What a message takes beside its body, at most.
+const FRAME_BYTES: usize = 500;
 
 /// Trims take only what has expired on the database's clock; a message lives for as long as its producer asked; times in a
-/// queue do not go back. Who asks for messages long after one expired is not given it: what was under way before may wait
-/// anywhere for a slow reader, so nothing is said about that. What has expired leaves the store in the end.
+/// queue do not go back. Who asks for messages long after one expired is not given it; nor is an observer that reads on, of
+/// whose stream so much was on its way that this one cannot have been. What has expired leaves the store in the end.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (&id, queue) in &index.queues {
@@ -85,12 +88,12 @@ fn lifetime(index: &Index<'_>, push: &Push<'_>) -> Option<Violation> {
     Some(index.violation(Promise::TimeToLive, what, [push.at, wrong.at]))
 }
 
-/// What was asked for after it had expired for longer than the bound.
+/// What was sent after it had expired for longer than the bound.
 fn late(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
-    let asked_at = reader.asked?;
     let queue = index.queues.get(&index.queue_of(reader)?)?;
-    let asked = index.micros(asked_at);
-    reader.received.iter().find_map(|received| {
+    let sent_after = sent_after(reader, queue, reader.asked?);
+    reader.received.iter().zip(sent_after).find_map(|(received, asked_at)| {
+        let asked = index.micros(asked_at);
         let message = queue.at_offset(received.offset).find(|message| message.stored.body == received.body)?;
         let expiry = message.stored.expires_at_millis?;
         let (from, to) = (expired_by(index, asked), index.micros(received.at));
@@ -99,7 +102,7 @@ fn late(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
             return None;
         }
         let what = format!(
-            "{} was given offset {} ({}), which had expired {} ms before it asked",
+            "{} was given offset {} ({}), which had expired {} ms before it could take it",
             reader.name(),
             received.offset,
             brief(received.body),
@@ -107,6 +110,35 @@ fn late(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
         );
         Some(index.violation(Promise::TimeToLive, what, [message.at, asked_at, received.at]))
     })
+}
+
+/// Of each message that came in on a stream: the last record known to be before it was sent. That is the request; and on a stream
+/// of which no more than so much can be on its way, what was taken before.
+fn sent_after(reader: &Reader<'_>, queue: &Queue<'_>, asked_at: At) -> Vec<At> {
+    if reader.is_consumer() {
+        return vec![asked_at; reader.received.len()];
+    }
+    // A broker sends a batch at a time.
+    let batch_bytes = |offset: u64| {
+        let batch = queue.at_offset(offset).last().map_or(0, |message| message.at);
+        let of_batch = queue.messages.iter().filter(|message| message.at == batch);
+        of_batch.map(|message| message.stored.body.len() + FRAME_BYTES).sum::<usize>()
+    };
+    let received = &reader.received;
+    let (mut taken, mut between) = (0, 0);
+    (0..received.len())
+        .map(|nth| {
+            // From what was taken last before it, up to this one.
+            between += nth.checked_sub(1).map_or(0, |before| received[before].body.len());
+            let room =
+                ON_ITS_WAY_BYTES + if between > ON_ITS_WAY_BYTES { batch_bytes(received[nth].offset) } else { 0 };
+            while between > room && taken < nth {
+                between -= received[taken].body.len();
+                taken += 1;
+            }
+            taken.checked_sub(1).map_or(asked_at, |last| received[last].at)
+        })
+        .collect()
 }
 
 /// What had expired by then, and stayed so, must not be delivered to whoever asks at `asked`.
@@ -129,15 +161,17 @@ fn left_behind(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Option<Violatio
         let batch = batches.entry(message.at as u64).or_insert(Batch { first: *message, expiry: Some(0) });
         batch.expiry = batch.expiry.zip(left.expires_at_millis).map(|(latest, expiry)| latest.max(expiry));
     }
-    let count = batches.len();
-    let overdue = batches.values().enumerate().find(|(nth, batch)| {
+    let (count, all) = (batches.len(), batches.values().collect::<Vec<_>>());
+    let overdue = all.iter().enumerate().find(|&(nth, batch)| {
         // The last one holds the end of the log until all before it are gone.
         if nth + 1 == count && count > 1 {
             return false;
         }
-        let since = index.micros(batch.first.at);
+        // Until another one came it was the last.
+        let next = all.get(nth + 1).map_or(batch.first.at, |next| next.first.at);
+        let since = index.micros(batch.first.at.max(next));
         let set = index.clock.was_set_after(since);
-        let bound = index.bounds.trim.saturating_add(if set { LONGEST_SLEEP_MILLIS } else { 0 }).saturating_mul(1_000);
+        let bound = index.bounds.trim.saturating_add(if set { index.bounds.sleep } else { 0 }).saturating_mul(1_000);
         let from = now.saturating_sub(bound);
         let hosted = index.micros(claim.at) <= from && index.faults.quiet_for(bound, from) <= now;
         let expired = batch.expiry.is_some_and(|expiry| expiry <= index.clock.at_least(from, now));

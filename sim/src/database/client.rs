@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rmom_core::{
+    marks::reached,
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
@@ -28,6 +29,7 @@ use super::{
     pool::{LEASE_CONNECTIONS, MAX_CONNECTIONS, Pool},
     rpc::{Call, Kind},
 };
+use crate::marks::{FULL_HEADERS, FULL_PAGE, FULL_TRIM};
 
 /// One process' access to the database. It makes its connections from whatever host it is used on.
 pub(crate) struct RemoteStore {
@@ -115,6 +117,13 @@ impl RemoteStore {
         run: impl FnOnce(&mut Disk, StoreTime) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
         self.call(Kind::Transaction, Box::new(rows), run).await
+    }
+}
+
+/// Counts that a small limit was met.
+fn note(mark: &'static str, met: bool) {
+    if met {
+        reached(mark);
     }
 }
 
@@ -237,7 +246,7 @@ impl Catalog for RemoteStore {
     async fn create_channel(&self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
         let (create, queue) = (create.clone(), create.queue);
         let rows = move |_: &State| vec![(Row::Queue(queue), Change)];
-        self.transaction(rows, move |disk, _| disk.state_mut().create_channel(&create)).await?
+        self.transaction(rows, move |disk, _| disk.create_channel(&create)).await?
     }
 
     async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
@@ -269,7 +278,7 @@ impl Catalog for RemoteStore {
             let Some(record) = state.channel(channel) else { return Vec::new() };
             [(Row::Queue(record.queue), Change)].into_iter().chain(assignee(state, record.queue)).collect()
         };
-        self.transaction(rows, move |disk, _| disk.state_mut().delete_channel(channel)).await
+        self.transaction(rows, move |disk, _| disk.delete_channel(channel)).await
     }
 
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {
@@ -296,11 +305,22 @@ impl Log for RemoteStore {
     }
 
     async fn headers(&self, queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError> {
-        self.read(move |state, _| state.headers(queue, after, limit)).await
+        let headers = move |state: &State, _| {
+            let headers = state.headers(queue, after, limit);
+            note(FULL_HEADERS, headers.len() == usize::try_from(limit).unwrap_or(usize::MAX));
+            headers
+        };
+        self.read(headers).await
     }
 
     async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
-        RemoteStore::read(self, move |state, _| state.read(queue, after, max_bytes)).await
+        let page = move |state: &State, _| {
+            let page = state.read(queue, after, max_bytes);
+            let last = page.batches.last().map(|batch| batch.header.last);
+            note(FULL_PAGE, last.is_some_and(|last| last < state.tail(queue).end));
+            page
+        };
+        RemoteStore::read(self, page).await
     }
 
     async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {
@@ -313,7 +333,10 @@ impl Log for RemoteStore {
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError> {
         let (trim, queue) = (trim.clone(), trim.queue);
         let rows = move |_: &State| vec![(Row::Log(queue), Share), (Row::LogState(queue), Change)];
-        self.transaction(rows, move |disk, now| disk.trim(now, &trim)).await?
+        let limit = u64::from(trim.limit);
+        let trimmed = self.transaction(rows, move |disk, now| disk.trim(now, &trim)).await?;
+        note(FULL_TRIM, trimmed.as_ref().is_ok_and(|trimmed| trimmed.batches == limit));
+        trimmed
     }
 
     async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {

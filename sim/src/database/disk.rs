@@ -1,10 +1,11 @@
 //! What the database stores, and the minutes of what is done to it.
 
 use rmom_core::{
-    model::{BrokerId, Offset, QueueId, StoreTime},
+    model::{BrokerId, ChannelId, Offset, QueueId, StoreTime},
     ports::{
-        AppendBatch, Appended, Assign, Assigned, Claim, ClaimError, Claimed, CreateQueue, CreateQueueError, LogError,
-        QueueRecord, Register, RegisterError, Registration, StoreError, Trim, Trimmed,
+        AppendBatch, Appended, Assign, Assigned, ChannelRecord, Claim, ClaimError, Claimed, CreateChannel,
+        CreateChannelError, CreateQueue, CreateQueueError, LogError, QueueRecord, Register, RegisterError,
+        Registration, StoreError, Trim, Trimmed,
     },
     store::memory::State,
 };
@@ -84,6 +85,25 @@ impl Disk {
         let deleted = self.state.delete_queue(now, queue);
         if deleted {
             self.record(Event::QueueTombstoned { queue_id: queue.get() });
+        }
+        deleted
+    }
+
+    pub(super) fn create_channel(&mut self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
+        let existed = self.state.channel(create.id).is_some();
+        let record = self.state.create_channel(create)?;
+        // Made again, a request finds its own channel.
+        if !existed {
+            let (channel, queue_id) = (record.id.uuid(), record.queue.get());
+            self.record(Event::ChannelAdded { channel, queue_id, topic: record.topic.as_wire().to_owned() });
+        }
+        Ok(record)
+    }
+
+    pub(super) fn delete_channel(&mut self, channel: ChannelId) -> bool {
+        let deleted = self.state.delete_channel(channel);
+        if deleted {
+            self.record(Event::ChannelRemoved { channel: channel.uuid() });
         }
         deleted
     }

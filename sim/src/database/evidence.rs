@@ -8,7 +8,7 @@ use rmom_core::{
 };
 use rmom_proto::{messages::Message, storage::BatchIndex};
 
-use crate::history::StoredMessage;
+use crate::history::{StoredMessage, told};
 
 /// The messages of a stored batch, in order.
 ///
@@ -28,6 +28,7 @@ pub(super) fn messages(batch: &StoredBatch) -> Vec<StoredMessage> {
         let body = body.filter(|&body| frames.len() >= PREFIX + body).unwrap_or_else(|| panic!("{}", at()));
         frames.advance(PREFIX);
         let message = Message::decode(frames.split_to(body)).unwrap_or_else(|error| panic!("{}: {error}", at()));
+        let headers = message.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
         let lifetime = index.ttl_millis.get(nth).or(index.ttl_millis.first()).copied().unwrap_or(0);
         // `runs` covers the batch, or it had failed.
         let (producer, sequence) = producers.next().unwrap_or_else(|| panic!("{}", at()));
@@ -35,7 +36,7 @@ pub(super) fn messages(batch: &StoredBatch) -> Vec<StoredMessage> {
             id: message.id.parse().unwrap_or_else(|error| panic!("{}: {error}", at())),
             offset,
             topic: message.topic,
-            body: String::from_utf8_lossy(&message.content).into_owned(),
+            body: told(&message.content, headers),
             producer: producer.uuid(),
             sequence: sequence.get(),
             expires_at_millis: (lifetime > 0).then(|| header.stored_at.plus_millis(lifetime).millis()),

@@ -201,6 +201,8 @@ mod tests {
             sequence: 1,
             ttl_millis: None,
             queue_id: None,
+            tries_millis: None,
+            expected: None,
         };
         vec![Record { at_micros: 1_000, host: format!("host {body}"), event }]
     }

@@ -1,5 +1,7 @@
 //! What can happen in a run, as far as it is evidence.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -26,6 +28,16 @@ pub struct Pos {
     pub offset: u64,
 }
 
+/// Content and headers of a message as one text, as the events that tell of messages have it: without headers it is the content.
+#[must_use]
+pub fn told<'a>(content: &[u8], headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut text = String::from_utf8_lossy(content).into_owned();
+    for (name, value) in headers {
+        text.push_str(&format!(" [{name}={}]", String::from_utf8_lossy(value)));
+    }
+    text
+}
+
 /// A message as the database has it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredMessage {
@@ -35,7 +47,7 @@ pub struct StoredMessage {
     pub offset: u64,
     /// Its topic; empty if it has none.
     pub topic: String,
-    /// What was pushed. Workloads make every body unlike any other.
+    /// What was pushed, with its headers; see [`told`]. Workloads make every body unlike any other.
     pub body: String,
     /// Who pushed it.
     pub producer: Uuid,
@@ -59,6 +71,16 @@ pub enum Phase {
     Audit,
 }
 
+/// What [`Event::Began`] meant before it said so.
+fn usual_sleep() -> u64 {
+    60_000
+}
+
+/// See [`usual_sleep`].
+fn for_ever() -> u64 {
+    u64::MAX
+}
+
 /// What happened.
 ///
 /// Three sorts of witnesses write it: the hand of fate (phases and faults), those outside who use the cluster (operators,
@@ -80,6 +102,15 @@ pub enum Event {
         convergence_bound_millis: u64,
         /// Within what time after expiry a message has to be gone from the store, while a broker hosts its queue.
         trim_bound_millis: u64,
+        /// How much longer that may take if the database's clock was set: brokers that expect nothing to expire look again.
+        #[serde(default = "usual_sleep")]
+        sleep_bound_millis: u64,
+        /// Within what time without faults a stream ends whose channel is deleted.
+        #[serde(default = "for_ever")]
+        deleted_bound_millis: u64,
+        /// Within what time a push is acknowledged while nothing befalls anybody whom it needs.
+        #[serde(default = "for_ever")]
+        answer_bound_millis: u64,
     },
     /// A part of the run begins.
     PhaseBegan {
@@ -138,6 +169,17 @@ pub enum Event {
         op: u64,
         /// Its label.
         label: String,
+    },
+    /// Somebody asks for a channel.
+    ChannelCreating {
+        /// The call.
+        op: u64,
+        /// Its queue's label.
+        label: String,
+        /// Its topic; empty if it has none.
+        topic: String,
+        /// True if it is to start with what is pushed from now on; false if with all that there is.
+        latest: bool,
     },
     /// A channel exists.
     ChannelCreated {
@@ -208,6 +250,16 @@ pub enum Event {
         expected: Option<bool>,
     },
 
+    /// What a broker has counted of a queue that it hosts, since it began to.
+    Counted {
+        /// Whose page it is from.
+        broker: String,
+        /// The queue's label.
+        queue: String,
+        /// Its counters: `pushed`, `expired` and so on.
+        counted: BTreeMap<String, u64>,
+    },
+
     // ---- producers ----
     /// A message is handed to a library producer, or a raw push leaves.
     PushSent {
@@ -217,7 +269,7 @@ pub enum Event {
         label: String,
         /// Its topic; empty if it has none.
         topic: String,
-        /// Its content.
+        /// Its content, with its headers; see [`told`].
         body: String,
         /// Who pushes; none for a raw push that names no producer, as the original's.
         producer: Option<String>,
@@ -227,6 +279,19 @@ pub enum Event {
         ttl_millis: Option<u64>,
         /// The queue's id, if the producer insists on one.
         queue_id: Option<u64>,
+        /// For how long its producer tries to deliver it, if that is one of our library's, which does so by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tries_millis: Option<u64>,
+        /// The code with which brokers have to refuse it, if they do not take it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected: Option<String>,
+    },
+    /// A named producer is being opened, which shuts out those that were opened before under its name.
+    ProducerOpening {
+        /// Its name, as in [`Event::PushSent`].
+        producer: String,
+        /// The queue's label.
+        label: String,
     },
     /// It is acknowledged.
     PushAcked {
@@ -273,7 +338,7 @@ pub enum Event {
         offset: u64,
         /// Its topic; empty if it has none.
         topic: String,
-        /// Its content.
+        /// Its content, with its headers; see [`told`].
         body: String,
         /// The position that the application can keep from now on.
         position: Option<Pos>,
@@ -326,7 +391,7 @@ pub enum Event {
         offset: u64,
         /// Its topic; empty if it has none.
         topic: String,
-        /// Its content.
+        /// Its content, with its headers; see [`told`].
         body: String,
     },
     /// A raw stream ended, or was refused.
@@ -353,6 +418,20 @@ pub enum Event {
         queue_id: u64,
         /// Its label, in lower case.
         label: String,
+    },
+    /// A channel came into being.
+    ChannelAdded {
+        /// Its id.
+        channel: Uuid,
+        /// Its queue.
+        queue_id: u64,
+        /// Its topic; empty if it has none.
+        topic: String,
+    },
+    /// A channel was deleted by itself, not with its queue.
+    ChannelRemoved {
+        /// Its id.
+        channel: Uuid,
     },
     /// A queue was given to a broker.
     Assigned {

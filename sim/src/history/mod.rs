@@ -8,7 +8,7 @@
 mod event;
 mod recorder;
 
-pub use event::{Event, Phase, Pos, Record, StoredMessage};
+pub use event::{Event, Phase, Pos, Record, StoredMessage, told};
 pub use recorder::Recorder;
 
 use std::io::{self, BufRead, Write};

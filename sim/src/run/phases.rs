@@ -21,7 +21,7 @@ const SET_UP: Duration = Duration::from_secs(20);
 /// Plays the scenario, with `script` in the place of its steps. What happened is in the stage's history, also if it fails.
 pub(super) fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(), SimError>) -> Result<(), String> {
     let scenario = stage.scenario.clone();
-    let (broker, manager) = (settings::broker(&scenario.topology), settings::manager());
+    let (broker, manager) = (settings::broker(&scenario), settings::manager());
     let bounds = Bounds::of(&broker, &manager);
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     stage.history.record(
@@ -32,6 +32,9 @@ pub(super) fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(
             clock_bound_millis: millis(bounds.clock),
             convergence_bound_millis: millis(bounds.convergence),
             trim_bound_millis: millis(bounds.trim),
+            sleep_bound_millis: millis(bounds.sleep),
+            deleted_bound_millis: millis(bounds.deleted),
+            answer_bound_millis: millis(bounds.answer),
         },
     );
     let (min, max) = scenario.topology.latency_millis;
@@ -94,6 +97,12 @@ fn parts(
         stage.history.record("fate", Event::TimeUp { pending });
     }
 
+    // What ought to have ended by now, and does not, is seen.
+    let linger = Duration::from_millis(stage.scenario.workload.linger_millis);
+    if converged {
+        run_until(cluster, linger, || false)?;
+    }
+
     // What is left of the workload is not needed any more.
     stage.enter(Phase::Drain);
     run_until(cluster, bounds.convergence, || stage.with(|state| is_drained(state, stage)))?;
@@ -115,6 +124,9 @@ fn unfinished(state: &State, pending: &[u64], hosts: &[String]) -> Option<String
     }
     if let Some((broker, _)) = state.drains.iter().find(|(_, drain)| !drain.is_settled()) {
         return Some(format!("the operator did not get done with draining broker-{broker}"));
+    }
+    if let Some(producer) = state.opening.first() {
+        return Some(format!("producer-{producer} could not open its producer"));
     }
     if let Some(host) = hosts.iter().find(|host| !state.well.contains(*host) && !state.lost.contains(*host)) {
         return Some(format!("{host} did not say that it is well"));
@@ -143,7 +155,7 @@ fn uneven(state: &State, brokers: &[BrokerRecord]) -> Option<String> {
 /// True if every consumer has all.
 fn is_drained(state: &State, stage: &Stage) -> bool {
     state.open_pushes.is_empty()
-        && (state.examined || !state.converged)
+        && ((state.examined && state.accounted) || !state.converged)
         && state.queues.iter().all(|queue| queue.id.is_none_or(|id| state.marked.contains(&id)))
         && (1..).zip(&stage.scenario.workload.consumers).all(|(number, _)| state.done.contains(&number))
 }

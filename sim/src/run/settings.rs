@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use rmom_client::{ClientBuilder, MAX_DELIVERY_TIMEOUT};
 use rmom_core::{
-    broker::BrokerSettings,
+    broker::{BrokerSettings, Tuning},
     manager::ManagerSettings,
     model::{BrokerAddr, limits},
 };
 
-use crate::scenario::Topology;
+use crate::scenario::Scenario;
 
 /// Small, so that exceeding it costs little.
 pub(super) const MAX_MESSAGE_BYTES: usize = 65_536;
@@ -33,9 +33,16 @@ pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Dur
 /// How much a clock may differ from another, and how long a tick and a few segments take.
 const SLACK: Duration = Duration::from_millis(100);
 
+/// Where limits are small, a producer is forgotten so long after its last push: later than anything arrives that was sent when
+/// it gave up.
+const RETENTION: Duration = Duration::from_secs(20);
+/// Where limits are small, brokers look so often for what has expired.
+const LONGEST_SLEEP: Duration = Duration::from_secs(2);
+
 /// Shorter than in production, so that a scenario of a few seconds has room for several failovers.
-pub(super) fn broker(topology: &Topology) -> BrokerSettings {
-    BrokerSettings {
+pub(super) fn broker(scenario: &Scenario) -> BrokerSettings {
+    let topology = &scenario.topology;
+    let mut settings = BrokerSettings {
         message_ttl: topology.message_ttl_millis.map(Duration::from_millis),
         queue_buffer_messages: usize::try_from(topology.queue_buffer_messages).unwrap_or(usize::MAX).max(1),
         max_batch_messages: usize::try_from(topology.batch_messages)
@@ -51,7 +58,26 @@ pub(super) fn broker(topology: &Topology) -> BrokerSettings {
         max_activations: 2,
         max_trims: 1,
         ..BrokerSettings::new(BrokerAddr { host: String::new(), port: 1 })
+    };
+    if let Some(limits) = topology.limits {
+        let page_bytes = usize::try_from(limits.page_bytes).unwrap_or(usize::MAX).max(1);
+        settings.max_pending_bytes = usize::try_from(limits.pending_bytes).unwrap_or(usize::MAX).max(1);
+        settings.max_lookups_per_second = limits.lookups.max(1);
+        settings.max_store_reads = 1;
+        // Who never gives up would push again what is forgotten.
+        if scenario.workload.delivery_millis.is_some() {
+            settings.producer_retention = RETENTION;
+        }
+        settings.tuning = Tuning {
+            snapshot_every: limits.snapshot_batches.max(1),
+            trim_batches: limits.page_batches.max(1),
+            header_page: limits.page_batches.max(1),
+            longest_sleep: LONGEST_SLEEP,
+            enough_bytes: page_bytes,
+            page_bytes,
+        };
     }
+    settings
 }
 
 /// See [`broker`].
@@ -74,15 +100,20 @@ pub(super) fn manager() -> ManagerSettings {
     }
 }
 
-/// Shorter as well. What is pushed is never given up: the run is over before.
-pub(super) fn client(builder: ClientBuilder) -> ClientBuilder {
+/// For how long a producer tries to deliver a message. If a scenario does not say, it is never given up: the run is over before.
+pub(super) fn delivery_timeout(scenario: &Scenario) -> Duration {
+    scenario.workload.delivery_millis.map_or(MAX_DELIVERY_TIMEOUT, Duration::from_millis)
+}
+
+/// Shorter as well.
+pub(super) fn client(builder: ClientBuilder, delivery_timeout: Duration) -> ClientBuilder {
     builder
         .open_timeout(OPEN_TIMEOUT)
         .lookup_timeout(LOOKUP_TIMEOUT)
         .ack_timeout(ACK_TIMEOUT)
         .request_timeout(REQUEST_TIMEOUT)
         .retry_backoff(BACKOFF.0, BACKOFF.1)
-        .delivery_timeout(MAX_DELIVERY_TIMEOUT)
+        .delivery_timeout(delivery_timeout)
 }
 
 /// What the history is held against.
@@ -100,6 +131,12 @@ pub(super) struct Bounds {
     pub(super) level: Duration,
     /// Within what time after its expiry a message has to be gone from the store.
     pub(super) trim: Duration,
+    /// How much longer that may take if the database's clock was set.
+    pub(super) sleep: Duration,
+    /// Within what time without faults a stream ends whose channel is deleted.
+    pub(super) deleted: Duration,
+    /// Within what time a push is acknowledged while nothing befalls anybody whom it needs: an append waits for another one.
+    pub(super) answer: Duration,
 }
 
 impl Bounds {
@@ -121,6 +158,10 @@ impl Bounds {
             // Twice: a step that was not served in time is followed by a pause as long as before the first.
             level: (manager.rebalance_after + manager.cycle * 3 + manager.nudge_deadline + claim) * 2,
             trim: broker.trim_interval * (1 + TRIM_PAUSES) + broker.store_timeout * 2 + failover,
+            sleep: broker.tuning.longest_sleep,
+            // A broker hears with its next renewal that something has changed, and reads what; then its client has to hear.
+            deleted: broker.lease / 3 + broker.store_timeout * 3 + client,
+            answer: broker.store_timeout * 2 + SLACK,
         }
     }
 }

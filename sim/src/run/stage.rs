@@ -54,6 +54,8 @@ pub(super) struct State {
     pub(super) doomed: BTreeSet<Uuid>,
     /// Producers that have pushed all that they had to.
     pub(super) finished: BTreeSet<u8>,
+    /// Named producers that are being opened.
+    pub(super) opening: BTreeSet<u8>,
     /// Per producer: where it is.
     pub(super) producers: BTreeMap<u8, Progress>,
     /// Per consumer: where it is.
@@ -70,6 +72,8 @@ pub(super) struct State {
     pub(super) healed_at: Option<u64>,
     /// Managers and brokers that said so long after the faults ended that they are well that they will stay well.
     pub(super) well: BTreeSet<String>,
+    /// Brokers were asked what they have counted.
+    pub(super) accounted: bool,
     /// Everybody was asked since convergence how they are.
     pub(super) examined: bool,
     /// Hosts whose way to the database is blocked, with the simulated time in milliseconds since when.
@@ -164,6 +168,10 @@ pub(super) struct Outgoing {
     pub(super) sequence: u64,
     pub(super) ttl_millis: Option<u64>,
     pub(super) queue_id: Option<u64>,
+    /// See [`Event::PushSent`].
+    pub(super) tries_millis: Option<u64>,
+    /// See [`Event::PushSent`].
+    pub(super) expected: Option<String>,
 }
 
 impl Stage {
@@ -210,8 +218,19 @@ impl Stage {
             state.open_pushes.insert(state.last_push, host.to_owned());
             state.last_push
         });
-        let Outgoing { label, topic, body, producer, sequence, ttl_millis, queue_id } = push;
-        let sent = Event::PushSent { push: number, label, topic, body, producer, sequence, ttl_millis, queue_id };
+        let Outgoing { label, topic, body, producer, sequence, ttl_millis, queue_id, tries_millis, expected } = push;
+        let sent = Event::PushSent {
+            push: number,
+            label,
+            topic,
+            body,
+            producer,
+            sequence,
+            ttl_millis,
+            queue_id,
+            tries_millis,
+            expected,
+        };
         self.history.record(host, sent);
         number
     }

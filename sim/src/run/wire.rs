@@ -6,17 +6,20 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use rmom_core::ports::Transport as _;
+use rmom_core::{marks::reached, ports::Transport as _};
 use rmom_net::grpc::error_info;
 use rmom_proto::messages::message_stream_client::MessageStreamClient;
 use serde_json::Value;
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{SimNet, hosts::MANAGER_PORT, manager_host};
+use crate::{SimNet, hosts::MANAGER_PORT, manager_host, marks::TOLD_OVERLOADED};
 
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The window of a connection.
+const WINDOW_BYTES: u32 = 65_535;
 
 /// Why a raw call failed.
 #[derive(Clone, Debug)]
@@ -53,6 +56,9 @@ impl From<tonic::Status> for RawError {
         let message = status.message().to_owned();
         match error_info(&status) {
             Some(info) => {
+                if info.reason == "OVERLOADED" {
+                    reached(TOLD_OVERLOADED);
+                }
                 let hosted_at = (info.reason == "NOT_HOSTED")
                     .then(|| Some(format!("{}:{}", info.metadata.get("host")?, info.metadata.get("port")?)))
                     .flatten();
@@ -73,7 +79,10 @@ pub(super) fn broker(authority: &str) -> MessageStreamClient<Channel> {
         .expect("authorities of simulated brokers are valid")
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(1))
-        .keep_alive_while_idle(true);
+        .keep_alive_while_idle(true)
+        // Little is on its way to who takes nothing: what comes later was sent later. The checkers know this size.
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
     let authority = authority.to_owned();
     let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
         let authority = authority.clone();
@@ -143,41 +152,9 @@ impl Rest {
         body: Option<&Value>,
     ) -> Result<(u16, Value), RawError> {
         let authority = format!("{}:{MANAGER_PORT}", manager_host(manager));
-        let io = timeout(CONNECT_TIMEOUT, SimNet.connect(&authority)).await;
-        let io = match io {
-            Ok(Ok(io)) => TokioIo::new(io),
-            Ok(Err(error)) => return Err(RawError::unreachable(error.to_string(), false)),
-            Err(_) => return Err(RawError::unreachable("no connection in time", false)),
-        };
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, &authority)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body));
-        let request = request.map_err(|error| RawError::unreachable(error.to_string(), false))?;
-        let exchange = async {
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
-            let exchange = async {
-                let response = sender.send_request(request).await?;
-                let status = response.status().as_u16();
-                let body = response.into_body().collect().await?.to_bytes();
-                Ok::<_, hyper::Error>((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
-            };
-            tokio::pin!(exchange, connection);
-            tokio::select! {
-                biased;
-                answer = &mut exchange => answer,
-                // Its error, if it is one, comes out of the exchange as well.
-                _ = &mut connection => exchange.await,
-            }
-        };
-        match timeout(self.timeout, exchange).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(RawError::unreachable(error.to_string(), true)),
-            Err(_) => Err(RawError::late()),
-        }
+        let (status, answer) = exchange(&authority, method, path, body, self.timeout).await?;
+        Ok((status, serde_json::from_slice(&answer).unwrap_or(Value::Null)))
     }
 
     /// The `host:port` of a queue's broker, or of a channel's: `path` is `/queues/L` or `/channels/ID`.
@@ -187,6 +164,49 @@ impl Rest {
         place
             .map(|(host, port)| format!("{host}:{port}"))
             .ok_or_else(|| RawError::unreachable(format!("an answer without a place: {answer}"), false))
+    }
+}
+
+/// One request over a connection of its own; the answer's status and body.
+pub(super) async fn exchange(
+    authority: &str,
+    method: &Method,
+    path: &str,
+    body: Bytes,
+    limit: Duration,
+) -> Result<(u16, Bytes), RawError> {
+    let io = timeout(CONNECT_TIMEOUT, SimNet.connect(authority)).await;
+    let io = match io {
+        Ok(Ok(io)) => TokioIo::new(io),
+        Ok(Err(error)) => return Err(RawError::unreachable(error.to_string(), false)),
+        Err(_) => return Err(RawError::unreachable("no connection in time", false)),
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, authority)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body));
+    let request = request.map_err(|error| RawError::unreachable(error.to_string(), false))?;
+    let exchange = async {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+        let exchange = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status().as_u16();
+            Ok::<_, hyper::Error>((status, response.into_body().collect().await?.to_bytes()))
+        };
+        tokio::pin!(exchange, connection);
+        tokio::select! {
+            biased;
+            answer = &mut exchange => answer,
+            // Its error, if it is one, comes out of the exchange as well.
+            _ = &mut connection => exchange.await,
+        }
+    };
+    match timeout(limit, exchange).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(RawError::unreachable(error.to_string(), true)),
+        Err(_) => Err(RawError::late()),
     }
 }
 

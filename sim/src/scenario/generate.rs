@@ -4,7 +4,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
 use super::{
     Action, ConsumerKind, ConsumerPlan, DatabaseFault, Host, ProducerKind, ProducerPlan, Scenario, Step, Topology,
-    Workload, themes::Theme,
+    Workload, extend::extend, themes::Theme,
 };
 
 /// Tells the choice of a scenario apart from the chance within its run, which has the same seed.
@@ -17,6 +17,10 @@ const STEPS: (usize, usize) = (6, 16);
 const ABSENCE: u64 = 2_500;
 /// How long that may last which stops everything, once there was much of it.
 const SHORT: u64 = 500;
+/// How far clocks jump that were set to another zone, or to nothing, in milliseconds.
+const HOURS: u64 = 10 * 3_600_000;
+/// See [`HOURS`].
+const DAYS: u64 = 30 * 24 * 3_600_000;
 /// One of so many seeds has a theme beside; they take turns, so that any thousand seeds have as many of each.
 const THEMES: u64 = 2;
 /// How many of a hundred seeds lose hosts for good.
@@ -104,6 +108,7 @@ impl Scenario {
             scenario.steps.extend(losses);
             scenario.steps.sort_by_key(|step| step.at_millis);
         }
+        extend(&mut scenario);
         scenario
     }
 }
@@ -112,7 +117,7 @@ impl Scenario {
 fn latency_of_a_push(kind: ProducerKind, topology: &Topology) -> u64 {
     match kind {
         ProducerKind::Library | ProducerKind::Named => 0,
-        ProducerKind::RawStamped | ProducerKind::RawPlain => {
+        ProducerKind::RawStamped | ProducerKind::RawPipelined | ProducerKind::RawPlain => {
             2 * (topology.latency_millis.0 + topology.latency_millis.1)
         }
     }
@@ -128,7 +133,7 @@ fn stops_everything(action: &Action) -> bool {
 }
 
 /// Who draws.
-pub(super) struct Draw(StdRng);
+pub(super) struct Draw(pub(super) StdRng);
 
 impl Draw {
     /// True in so many of a hundred cases.
@@ -156,6 +161,7 @@ impl Draw {
             message_ttl_millis: self.one_of(&[None, None, None, Some(600_000), Some(4_000), Some(1_500)]),
             queue_buffer_messages: self.one_of(&[1_000, 1_000, 100, 10, 1]),
             batch_messages: self.one_of(&[8_192, 8_192, 8_192, 10, 3, 1]),
+            limits: None,
         }
     }
 
@@ -175,7 +181,7 @@ impl Draw {
                 if nth == 0 { ConsumerPlan { topic: None, ..plan } } else { plan }
             })
             .collect();
-        Workload { queues, producers, consumers }
+        Workload { queues, producers, consumers, delivery_millis: None, linger_millis: 0 }
     }
 
     fn producer(&mut self, queues: u8, pushes: u32) -> ProducerPlan {
@@ -193,6 +199,7 @@ impl Draw {
             topics: self.one_of(&[0, 0, 1, 2, 3]),
             ttl_millis: if self.chance(15) { Some(self.between(300, 8_000)) } else { None },
             body_bytes: self.one_of(&[16, 16, 100, 100, 2_000, 8_000]),
+            too_large_every: 0,
         }
     }
 
@@ -347,9 +354,9 @@ impl Draw {
             Sort::Clock => {
                 for_millis = 0;
                 let (host, most) = match self.between(0, 2) {
-                    0 => (self.broker(topology), 3_600_000),
-                    1 => (self.manager(topology), 3_600_000),
-                    _ => (Host::Database, self.one_of(&[2_000, 20_000])),
+                    0 => (self.broker(topology), self.one_of(&[3_600_000, DAYS])),
+                    1 => (self.manager(topology), self.one_of(&[3_600_000, DAYS])),
+                    _ => (Host::Database, self.one_of(&[2_000, 20_000, 20_000, HOURS, DAYS])),
                 };
                 let millis = i64::try_from(self.between(10, most)).unwrap_or(10);
                 Action::ClockJump { host, millis: if self.chance(50) { millis } else { -millis } }

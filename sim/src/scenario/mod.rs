@@ -1,5 +1,6 @@
 //! A run as data: what there is, what it does, and what befalls it.
 
+mod extend;
 mod generate;
 mod model;
 mod renumber;
@@ -8,8 +9,8 @@ mod strategy;
 mod themes;
 
 pub use model::{
-    Action, ConsumerKind, ConsumerPlan, DatabaseFault, Host, ProducerKind, ProducerPlan, Scenario, Step, Topology,
-    Workload,
+    Action, ConsumerKind, ConsumerPlan, DatabaseFault, Host, Limits, ProducerKind, ProducerPlan, Scenario, Step,
+    Topology, Workload,
 };
 #[cfg(feature = "proptest")]
 pub use strategy::strategy;

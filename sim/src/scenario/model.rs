@@ -39,6 +39,27 @@ pub struct Topology {
     /// The brokers' `max_batch_messages`: small ones make what is pushed together be stored in parts.
     #[serde(default = "any_batch")]
     pub batch_messages: u64,
+    /// Limits that this scenario makes small.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+}
+
+/// Limits of the brokers that are small, so that a run of some hundred messages meets what else takes days and millions:
+/// snapshots of producers, ends of pages, full buffers, producers that are forgotten. A broker reads the store for one
+/// subscriber at a time, and looks for what has expired every two seconds at least.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// After so many batches the producers are saved.
+    pub snapshot_batches: u64,
+    /// So many headers are read, and batches removed, at a time.
+    pub page_batches: u32,
+    /// So many bytes a subscriber reads at a time, and are enough for a batch.
+    pub page_bytes: u64,
+    /// The brokers' `max_pending_bytes`.
+    pub pending_bytes: u64,
+    /// The brokers' `max_lookups_per_second`.
+    pub lookups: u32,
 }
 
 /// As many messages to a batch as brokers allow.
@@ -56,6 +77,18 @@ pub struct Workload {
     pub producers: Vec<ProducerPlan>,
     /// Who takes, each on a host of its own.
     pub consumers: Vec<ConsumerPlan>,
+    /// For how long producers try to deliver a message, in milliseconds; none for as long as the run lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery_millis: Option<u64>,
+    /// For how long all goes on when the faults are over and everything is in order, in milliseconds: what should have ended
+    /// by then, and goes on, is seen.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub linger_millis: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(millis: &u64) -> bool {
+    *millis == 0
 }
 
 /// How a producer pushes.
@@ -68,6 +101,9 @@ pub enum ProducerKind {
     Named,
     /// Unary pushes on the raw wire with a producer and sequences, retried after every error.
     RawStamped,
+    /// As [`ProducerKind::RawStamped`], but with several pushes on their way at once, over several connections, so that they
+    /// come in any order and with gaps.
+    RawPipelined,
     /// Unary pushes as the original's clients send them: no producer, the queue's host asked again after an error, no retry of
     /// what may have been stored.
     RawPlain,
@@ -94,6 +130,14 @@ pub struct ProducerPlan {
     pub ttl_millis: Option<u64>,
     /// Their content's size, at least.
     pub body_bytes: u32,
+    /// Every so many messages one is too large for the brokers; 0 for none. Only our library is given such.
+    #[serde(default, skip_serializing_if = "is_none_at_all")]
+    pub too_large_every: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_none_at_all(count: &u32) -> bool {
+    *count == 0
 }
 
 fn one() -> u32 {

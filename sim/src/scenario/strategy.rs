@@ -28,7 +28,7 @@ pub fn strategy() -> impl Strategy<Value = Scenario> {
     // What comes first shrinks first.
     (seed, steps, consumers, producers, 1..=2_u8, topology()).prop_map(
         |(seed, steps, consumers, producers, queues, topology)| {
-            let workload = Workload { queues, producers, consumers };
+            let workload = Workload { queues, producers, consumers, delivery_millis: None, linger_millis: 0 };
             fitting(Scenario { about: String::new(), seed, topology, workload, steps })
         },
     )
@@ -71,13 +71,20 @@ fn topology() -> impl Strategy<Value = Topology> {
             message_ttl_millis,
             queue_buffer_messages,
             batch_messages,
+            limits: None,
         },
     )
 }
 
 fn producer() -> impl Strategy<Value = ProducerPlan> {
-    use ProducerKind::{Library, Named, RawPlain, RawStamped};
-    let kind = prop_oneof![3 => Just(Library), 1 => Just(Named), 2 => Just(RawStamped), 1 => Just(RawPlain)];
+    use ProducerKind::{Library, Named, RawPipelined, RawPlain, RawStamped};
+    let kind = prop_oneof![
+        3 => Just(Library),
+        1 => Just(Named),
+        1 => Just(RawStamped),
+        1 => Just(RawPipelined),
+        1 => Just(RawPlain),
+    ];
     let ttl = option::weighted(0.15, 300..5_000_u64);
     let bytes = prop_oneof![3 => Just(16_u32), 1 => Just(2_000)];
     let burst = prop_oneof![3 => Just(1_u32), 1 => Just(8)];
@@ -91,6 +98,7 @@ fn producer() -> impl Strategy<Value = ProducerPlan> {
             topics,
             ttl_millis,
             body_bytes,
+            too_large_every: 0,
         },
     )
 }

@@ -21,7 +21,7 @@ const BATCH_MESSAGES: u64 = 8_192;
 type Way<T> = fn(&T) -> Vec<T>;
 
 /// What concerns the whole.
-pub(super) const OF_ALL: [Way<Scenario>; 5] = [
+pub(super) const OF_ALL: [Way<Scenario>; 8] = [
     // What happens before the first step says least.
     |all| {
         let first = all.steps.iter().map(|step| step.at_millis).min().unwrap_or(0);
@@ -33,15 +33,19 @@ pub(super) const OF_ALL: [Way<Scenario>; 5] = [
     |all| topology(all, |topology| topology.message_ttl_millis = None),
     |all| topology(all, |topology| topology.queue_buffer_messages = QUEUE_BUFFER_MESSAGES),
     |all| topology(all, |topology| topology.batch_messages = BATCH_MESSAGES),
+    |all| topology(all, |topology| topology.limits = None),
+    |all| each(all, [None], |new, millis| new.workload.delivery_millis = millis),
+    |all| each(all, [0], |new, millis| new.workload.linger_millis = millis),
 ];
 
 /// What concerns a producer.
-pub(super) const OF_PRODUCERS: [Way<ProducerPlan>; 6] = [
+pub(super) const OF_PRODUCERS: [Way<ProducerPlan>; 7] = [
     |plan| each(plan, lower(plan.pushes.into(), 1, 1), |new, pushes| new.pushes = small(pushes)),
     |plan| each(plan, [ProducerKind::Library], |new, kind| new.kind = kind),
     |plan| each(plan, [None], |new, ttl| new.ttl_millis = ttl),
     |plan| each(plan, [0], |new, topics| new.topics = topics),
     |plan| each(plan, [1], |new, burst| new.burst = burst),
+    |plan| each(plan, [0], |new, every| new.too_large_every = every),
     |plan| each(plan, [BODY_BYTES.min(plan.body_bytes)], |new, bytes| new.body_bytes = bytes),
 ];
 

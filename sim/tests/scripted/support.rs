@@ -23,6 +23,7 @@ pub(crate) fn scenario() -> Scenario {
         topics: 2,
         ttl_millis: None,
         body_bytes: 16,
+        too_large_every: 0,
     };
     let consumer = |kind, topic| ConsumerPlan { kind, queue: 1, topic, latest: false, work_millis: 0 };
     Scenario {
@@ -35,6 +36,7 @@ pub(crate) fn scenario() -> Scenario {
             message_ttl_millis: None,
             queue_buffer_messages: 100,
             batch_messages: 8_192,
+            limits: None,
         },
         workload: Workload {
             queues: 1,
@@ -44,6 +46,8 @@ pub(crate) fn scenario() -> Scenario {
                 consumer(ConsumerKind::RawResuming, Some(1)),
                 consumer(ConsumerKind::RawOriginal, None),
             ],
+            delivery_millis: None,
+            linger_millis: 0,
         },
         steps: Vec::new(),
     }

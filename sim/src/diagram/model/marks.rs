@@ -179,7 +179,11 @@ fn kind(event: &Event) -> &'static str {
         Event::FaultEnded { .. } => "over",
         Event::Converged => "converged",
         Event::TimeUp { .. } => "time-up",
-        Event::QueueCreating { .. } | Event::QueueDeleting { .. } | Event::ChannelDeleting { .. } => "call",
+        Event::QueueCreating { .. }
+        | Event::QueueDeleting { .. }
+        | Event::ChannelCreating { .. }
+        | Event::ChannelDeleting { .. }
+        | Event::ProducerOpening { .. } => "call",
         Event::QueueCreated { .. }
         | Event::QueueDeleted { .. }
         | Event::ChannelCreated { .. }
@@ -190,7 +194,7 @@ fn kind(event: &Event) -> &'static str {
         Event::BadInput { expected, got, .. } if expected == got => "refusal",
         Event::BadInput { .. } => "wrong",
         Event::Health { healthy, expected, .. } if expected.is_some_and(|expected| expected != *healthy) => "wrong",
-        Event::Health { healthy: true, .. } => "well",
+        Event::Health { healthy: true, .. } | Event::Counted { .. } => "well",
         Event::Health { healthy: false, .. } => "unwell",
         Event::PushSent { .. } => "push",
         Event::PushAcked { duplicate: false, .. } => "ack",
@@ -204,13 +208,13 @@ fn kind(event: &Event) -> &'static str {
         Event::StreamMessage { .. } => "received",
         Event::ConsumerStopped { .. } | Event::StreamEnded { .. } => "ended",
         Event::Registered { .. } => "registered",
-        Event::QueueAdded { .. } => "queue-added",
+        Event::QueueAdded { .. } | Event::ChannelAdded { .. } => "queue-added",
         Event::Assigned { .. } => "assigned",
         Event::Claimed { .. } => "claimed",
         Event::Stored { .. } => "stored",
         Event::AppendRefused { .. } => "refused",
         Event::Trimmed { .. } => "trimmed",
-        Event::QueueTombstoned { .. } => "tombstone",
+        Event::QueueTombstoned { .. } | Event::ChannelRemoved { .. } => "tombstone",
         Event::StoreClock { .. } => "clock",
         Event::StoreWentBack => "went-back",
         Event::AuditQueue { .. } | Event::AuditChannel { .. } | Event::AuditDone { .. } => "audit",

@@ -52,6 +52,8 @@ impl Story {
             sequence: push,
             ttl_millis: None,
             queue_id: None,
+            tries_millis: None,
+            expected: None,
         };
         self.tell("producer-1", sent)
     }

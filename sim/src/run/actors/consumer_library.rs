@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{LOOK, MARKER, Me, RETRY, spelled, topic};
 use crate::{
-    history::{Event, Phase, Pos},
+    history::{Event, Phase, Pos, told},
     scenario::ConsumerPlan,
 };
 
@@ -71,7 +71,8 @@ async fn take(
             Ok(Ok(message)) => message,
         };
         let position = consumer.position().map(|at| Pos { queue_id: at.queue_id, epoch: at.epoch, offset: at.offset });
-        let body = String::from_utf8_lossy(&message.content).into_owned();
+        let body =
+            told(&message.content, message.headers.iter().map(|header| (header.name.as_str(), &header.value[..])));
         // The application keeps the position in the step in which it takes the message.
         me.stage.with(|state| {
             state.consumers.entry(number).or_default().position = position;
@@ -144,18 +145,22 @@ pub(super) async fn create_channel(
     topic_number: u8,
     start: Start,
 ) -> Option<(Uuid, u64, u64)> {
-    let op = me.stage.next_op();
     let topic = topic(u64::from(topic_number));
+    let latest = matches!(start, Start::Latest);
+    let creating = |op| Event::ChannelCreating { op, label: label.to_owned(), topic: topic.clone(), latest };
+    let op = me.stage.call(&me.host, creating);
     let wanted = Some(spelled(&topic, op)).filter(|topic| !topic.is_empty());
     match client.admin().create_channel(&spelled(label, op), wanted.as_deref(), start).await {
         Ok(created) => {
             let (channel, queue_id, start) = (created.id, created.queue_id, created.start.saturating_sub(1));
-            me.record(Event::ChannelCreated { op, channel, queue_id, label: label.to_owned(), topic, start });
+            let label = label.to_owned();
+            me.stage.answered(&me.host, op, Event::ChannelCreated { op, channel, queue_id, label, topic, start });
             me.stage.with(|state| state.channels.insert(channel, queue_id));
             Some((channel, queue_id, start))
         }
         Err(error) => {
-            me.record(Event::AdminFailed { op, code: error.code().to_owned(), unknown: error.outcome_unknown() });
+            let (code, unknown) = (error.code().to_owned(), error.outcome_unknown());
+            me.stage.answered(&me.host, op, Event::AdminFailed { op, code, unknown });
             None
         }
     }

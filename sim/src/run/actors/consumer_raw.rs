@@ -11,7 +11,7 @@ use super::{
     consumer_library::{channel, create_channel, forget_if_gone, note_marker, work},
 };
 use crate::{
-    history::{Event, Pos},
+    history::{Event, Pos, told},
     run::{
         settings::{LOOKUP_TIMEOUT, OPEN_TIMEOUT},
         wire::{self, RawError, Rest},
@@ -176,7 +176,8 @@ impl Stream {
             Ok(None) => return Err(self.end(me, "END".to_owned())),
             Err(status) => return Err(self.end(me, RawError::from(status).code)),
         };
-        let body = String::from_utf8_lossy(&message.content).into_owned();
+        let headers = message.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
+        let body = told(&message.content, headers);
         if let Some(position) = &mut self.position {
             position.offset = message.offset;
         }

@@ -36,7 +36,7 @@ pub(super) async fn look_after(me: Me) {
     let rest = Rest::new(1, LOOKUP_TIMEOUT);
     // A broker may serve on for as long as its lease, counted from a request that left in time; a manager asks the database
     // when it is asked.
-    let lease = settings::broker(topology).lease + Duration::from_millis(100);
+    let lease = settings::broker(&me.stage.scenario).lease + Duration::from_millis(100);
     let mut brokers: Vec<_> = (1..=usize::from(topology.brokers.max(1)))
         .map(|number| (broker_host(number), wire::broker(&format!("{}:{BROKER_PORT}", broker_host(number)))))
         .collect();

@@ -1,13 +1,16 @@
 //! Who uses the cluster: each on a host of its own, on which it starts anew after a crash.
 
+mod accounts;
 mod consumer_library;
 mod consumer_raw;
 mod examiner;
 mod operator;
 mod prober;
 mod producer_library;
+mod producer_pipelined;
 mod producer_raw;
 mod stray;
+mod watch;
 
 use std::time::Duration;
 
@@ -17,7 +20,7 @@ use tokio::time::sleep;
 use super::{settings, stage::Stage};
 use crate::{
     Cluster,
-    history::{Event, Phase},
+    history::{Event, Phase, told},
     scenario::{ConsumerKind, Host, ProducerKind},
 };
 
@@ -62,6 +65,17 @@ fn topic(number: u64) -> String {
     if number == 0 { String::new() } else { format!("topic-{number}") }
 }
 
+/// The headers of a message of this number: every third has some.
+fn headers(number: u64) -> Vec<(&'static str, String)> {
+    if number.is_multiple_of(3) { vec![("number", number.to_string()), ("empty", String::new())] } else { Vec::new() }
+}
+
+/// A body with the headers of a message of this number, as the history has it.
+fn with_headers(body: &str, number: u64) -> String {
+    let headers = headers(number);
+    told(body.as_bytes(), headers.iter().map(|(name, value)| (*name, value.as_bytes())))
+}
+
 /// What every body begins with that is no message of the workload.
 const MARKER: &str = "last-";
 
@@ -78,6 +92,7 @@ pub(super) fn enter(cluster: &mut Cluster, stage: &Stage) {
                     ProducerKind::Library => producer_library::run(me, client, number, plan, false).await,
                     ProducerKind::Named => producer_library::run(me, client, number, plan, true).await,
                     ProducerKind::RawStamped => producer_raw::stamped(me, number, plan).await,
+                    ProducerKind::RawPipelined => producer_pipelined::run(me, number, plan).await,
                     ProducerKind::RawPlain => producer_raw::plain(me, number, plan).await,
                 }
             }
@@ -103,7 +118,9 @@ where
     F: Future<Output = ()> + 'static,
 {
     let me = Me { host: host.to_string(), stage: stage.clone() };
-    cluster.service_with(&host.to_string(), settings::client, move |client| {
+    let timeout = settings::delivery_timeout(&stage.scenario);
+    let change = move |builder| settings::client(builder, timeout);
+    cluster.service_with(&host.to_string(), change, move |client| {
         let acting = actor(me.clone(), client);
         async move {
             acting.await;

@@ -5,7 +5,7 @@ use rmom_client::{Admin, Client, Error, Start};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::{LOOK, Me, RETRY, consumer_library::create_channel, prober, spelled};
+use super::{LOOK, Me, RETRY, consumer_library::create_channel, prober, spelled, watch};
 use crate::{history::Event, hosts::broker_host, run::stage::Queue};
 
 pub(super) async fn run(me: Me, client: Client) {
@@ -18,7 +18,7 @@ pub(super) async fn run(me: Me, client: Client) {
             }
         }
     };
-    tokio::join!(biased; operating, probing);
+    tokio::join!(biased; operating, probing, watch::run(me.clone(), client.clone()));
 }
 
 /// Waits for the brokers, and creates the queues that exist from the start.

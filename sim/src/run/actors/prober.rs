@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::{
-    LOOK, MARKER, Me, RETRY,
+    LOOK, MARKER, Me, RETRY, accounts,
     consumer_library::create_channel,
     consumer_raw::Observer,
     examiner,
@@ -29,7 +29,8 @@ const CHANNELS: Duration = Duration::from_secs(3);
 pub(super) async fn run(me: Me, client: Client) {
     me.wait_for_the_workload().await;
     let (looking_after, provoking) = (examiner::look_after(me.clone()), examiner::provoke(me.clone()));
-    tokio::join!(biased; probe_and_mark(me.clone(), client), looking_after, provoking, stray::run(me));
+    let (straying, accounting) = (stray::run(me.clone()), accounts::run(me.clone()));
+    tokio::join!(biased; probe_and_mark(me, client), looking_after, provoking, straying, accounting);
 }
 
 /// Sends messages through, in the parts of the run that are for it.

@@ -3,8 +3,15 @@
 use rmom_client::{Client, Delivery, NewMessage, Producer};
 use tokio::time::{Duration, sleep, timeout};
 
-use super::{LOOK, Me, RETRY, spelled, topic};
-use crate::{history::Event, run::stage::Outgoing, scenario::ProducerPlan};
+use super::{LOOK, Me, RETRY, headers, spelled, topic, with_headers};
+use crate::{
+    history::Event,
+    run::{
+        settings::{MAX_MESSAGE_BYTES, delivery_timeout},
+        stage::Outgoing,
+    },
+    scenario::ProducerPlan,
+};
 
 /// How long opening a named producer may take before it is tried anew.
 const OPEN: Duration = Duration::from_secs(20);
@@ -17,7 +24,7 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
     if !named {
         begin_anew(&me, number);
     }
-    let mut old: Option<Producer> = None;
+    let mut old: Option<(String, Producer)> = None;
     while me.may_push() && !is_finished(&me, number, &plan) {
         let progress = me.stage.with(|state| {
             let progress = state.producers.entry(number).or_default();
@@ -29,7 +36,15 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
         let prefix = format!("{name}.{}", progress.opened);
         let builder = client.producer(spelled(&label, progress.opened));
         let builder = if named { builder.named(&name) } else { builder };
-        let producer = match timeout(OPEN, builder.open()).await {
+        if named {
+            me.stage.with(|state| state.opening.insert(number));
+            me.record(Event::ProducerOpening { producer: name.clone(), label: label.clone() });
+        }
+        let opened = timeout(OPEN, builder.open()).await;
+        if !matches!(opened, Err(_)) {
+            me.stage.with(|state| state.opening.remove(&number));
+        }
+        let producer = match opened {
             Ok(Ok(producer)) => producer,
             failed => {
                 if named && failed.is_ok_and(|opened| opened.is_err_and(|error| is_gone(error.code()))) {
@@ -39,7 +54,7 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
                 continue;
             }
         };
-        if let Some(old) = old.take() {
+        if let Some((name, old)) = old.take() {
             push_late(&me, &plan, &label, &name, &old).await;
         }
         // Opened again half-way.
@@ -49,7 +64,7 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
             begin_anew(&me, number);
             sleep(RETRY).await;
         } else if named && progress.opened == 1 {
-            old = Some(producer);
+            old = Some((name, producer));
         } else if named {
             // Its failures came with the deliveries.
             let _ = producer.close().await;
@@ -115,7 +130,12 @@ async fn push(
         sequence += 1;
         let topic = topic(if plan.topics == 0 { 0 } else { sequence % u64::from(plan.topics) + 1 });
         let body = body(prefix, sequence, plan.body_bytes);
-        let mut message = NewMessage::new(body.clone()).topic(spelled(&topic, sequence / 3));
+        let too_large = plan.too_large_every > 0 && sequence.is_multiple_of(u64::from(plan.too_large_every));
+        let content = if too_large { body.clone() + &".".repeat(MAX_MESSAGE_BYTES) } else { body.clone() };
+        let mut message = NewMessage::new(content).topic(spelled(&topic, sequence / 3));
+        for (name, value) in headers(sequence) {
+            message = message.header(name, value);
+        }
         if let Some(millis) = plan.ttl_millis {
             message = message.ttl(Duration::from_millis(millis.max(1)));
         }
@@ -124,11 +144,13 @@ async fn push(
             Outgoing {
                 label: label.to_owned(),
                 topic,
-                body,
+                body: with_headers(&body, sequence),
                 producer: Some(name.to_owned()),
                 sequence,
                 ttl_millis: plan.ttl_millis,
                 queue_id: None,
+                tries_millis: tries(me),
+                expected: too_large.then(|| "MESSAGE_TOO_LARGE".to_owned()),
             },
         );
         match producer.send(message).await {
@@ -150,6 +172,11 @@ async fn push(
     false
 }
 
+/// For how long our library tries to deliver a message, in milliseconds.
+fn tries(me: &Me) -> Option<u64> {
+    u64::try_from(delivery_timeout(&me.stage.scenario).as_millis()).ok()
+}
+
 /// Pushes once more through a producer that was opened again under the same name. What it was given before may be under way.
 async fn push_late(me: &Me, plan: &ProducerPlan, label: &str, name: &str, old: &Producer) {
     let name = format!("{name}-late");
@@ -163,6 +190,8 @@ async fn push_late(me: &Me, plan: &ProducerPlan, label: &str, name: &str, old: &
         sequence: 1,
         ttl_millis,
         queue_id: None,
+        tries_millis: tries(me),
+        expected: None,
     };
     let push = me.stage.push_sent(&me.host, outgoing);
     match old.send(NewMessage::new(body)).await {

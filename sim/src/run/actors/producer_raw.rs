@@ -1,15 +1,15 @@
 //! Producers on the raw wire.
 
-use rmom_proto::messages::{ProducerStamp, Push, PushOkResponse, message_stream_client::MessageStreamClient};
+use rmom_proto::messages::{Header, ProducerStamp, Push, PushOkResponse, message_stream_client::MessageStreamClient};
 use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use super::{Me, RETRY, producer_library::body, spelled, topic};
+use super::{Me, RETRY, headers, producer_library::body, spelled, topic, with_headers};
 use crate::{
     history::Event,
     run::{
-        settings::LOOKUP_TIMEOUT,
+        settings::{LOOKUP_TIMEOUT, delivery_timeout},
         stage::Outgoing,
         wire::{self, RawError, Rest},
     },
@@ -82,6 +82,7 @@ pub(super) async fn stamped(me: Me, number: u8, plan: ProducerPlan) {
             sequence += 1;
             let stamp =
                 ProducerStamp { id: id.as_bytes().to_vec().into(), incarnation: 0, lowest_unacknowledged: sequence };
+            let give_up_at = Instant::now() + delivery_timeout(&me.stage.scenario);
             loop {
                 let message = Message::new(&name, sequence, &plan, Some(stamp.clone()), queue_id);
                 match attempt(&me, &mut line, &label, message).await {
@@ -95,6 +96,8 @@ pub(super) async fn stamped(me: Me, number: u8, plan: ProducerPlan) {
                     }
                     // What was pushed is pushed to the end, unless the run ends.
                     Err(_) if me.stage.phase().is_some_and(|phase| phase == crate::history::Phase::Audit) => return,
+                    // By now nobody may remember that it was stored.
+                    Err(_) if Instant::now() >= give_up_at => break 'life,
                     Err(_) => sleep(RETRY).await,
                 }
             }
@@ -129,7 +132,7 @@ pub(super) async fn plain(me: Me, number: u8, plan: ProducerPlan) {
     me.stage.with(|state| state.finished.insert(number));
 }
 
-fn left(me: &Me, number: u8, plan: &ProducerPlan) -> bool {
+pub(super) fn left(me: &Me, number: u8, plan: &ProducerPlan) -> bool {
     me.stage.with(|state| state.producers.entry(number).or_default().pushed < plan.pushes)
 }
 
@@ -144,7 +147,7 @@ pub(super) struct Message {
 }
 
 impl Message {
-    fn new(
+    pub(super) fn new(
         name: &str,
         sequence: u64,
         plan: &ProducerPlan,
@@ -162,6 +165,11 @@ impl Message {
     }
 }
 
+fn headers_of(number: u64) -> Vec<Header> {
+    let headers = headers(number).into_iter();
+    headers.map(|(name, value)| Header { name: name.to_owned(), value: value.into() }).collect()
+}
+
 /// Finds the broker, pushes once, and records both.
 pub(super) async fn attempt(
     me: &Me,
@@ -174,6 +182,7 @@ pub(super) async fn attempt(
     let (name, stamp) = producer.unzip();
     let request = Push {
         content: body.clone().into(),
+        headers: headers_of(sequence),
         topic: spelled(&topic, sequence / 3),
         queue_label: spelled(label, sequence),
         sequence: if stamp.is_some() { sequence } else { 0 },
@@ -182,9 +191,18 @@ pub(super) async fn attempt(
         queue_id: queue_id.unwrap_or(0),
         ..Push::default()
     };
-    let label = label.to_owned();
-    let push =
-        me.stage.push_sent(&me.host, Outgoing { label, topic, body, producer: name, sequence, ttl_millis, queue_id });
+    let outgoing = Outgoing {
+        label: label.to_owned(),
+        topic,
+        body: with_headers(&body, sequence),
+        producer: name,
+        sequence,
+        ttl_millis,
+        queue_id,
+        tries_millis: None,
+        expected: None,
+    };
+    let push = me.stage.push_sent(&me.host, outgoing);
     let answer = line.push(request).await;
     let outcome = match &answer {
         Ok(answer) => Event::PushAcked {

@@ -1,0 +1,188 @@
+//! Part of promise 11: what is stored, delivered, expired, refused or found to be a duplicate is counted.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Promise, Violation,
+    index::{At, Claim, Index, Outcome, Queue, folded},
+};
+use crate::history::Event;
+
+/// What is younger than this when a broker is asked need not be counted.
+const YOUNG_MICROS: u64 = 2_000_000;
+/// So begins what is said of a second process under a broker's address, whose counters nobody reads.
+const TWIN: &str = "another process";
+
+/// A broker's counters of a queue cover at least what others saw it do since it claimed the queue last, and no more than what
+/// was ever done.
+pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
+    let is_twin = |event: &Event| matches!(event, Event::FaultBegan { what, .. } if what.starts_with(TWIN));
+    if index.history.iter().any(|record| is_twin(&record.event)) {
+        return Vec::new();
+    }
+    let pages = index.history.iter().enumerate().filter_map(|(at, record)| match &record.event {
+        Event::Counted { broker, queue, counted } => page(index, at, broker, queue, counted),
+        _ => None,
+    });
+    pages.flatten().collect()
+}
+
+/// What is wrong with the counters of one queue.
+fn page(
+    index: &Index<'_>,
+    at: At,
+    broker: &str,
+    label: &str,
+    counted: &BTreeMap<String, u64>,
+) -> Option<Vec<Violation>> {
+    let is_meant = |queue: &&Queue<'_>| queue.label.as_deref() == Some(folded(label).as_str());
+    let queue = index.queues.values().filter(is_meant).find(|queue| queue.tombstoned.is_none())?;
+    let claim = queue.claims.last().filter(|claim| claim.at < at)?;
+    if index.brokers.get(&claim.broker_id) != Some(&broker) || !index.went_back.is_empty() {
+        return None;
+    }
+    let seen = Seen { index, queue, claim, label, broker, until: index.micros(at).saturating_sub(YOUNG_MICROS) };
+    let expected = [
+        ("pushed", seen.stored(), Some(queue.messages.iter().filter(|message| message.by == broker).count())),
+        ("expired", seen.expired(), Some(queue.messages.len())),
+        ("delivered", seen.delivered(), None),
+        ("duplicates", seen.duplicates(), None),
+        ("refused", seen.refused(), None),
+    ];
+    let wrong = expected.into_iter().filter_map(|(name, least, most)| {
+        let value = usize::try_from(*counted.get(name)?).unwrap_or(usize::MAX);
+        let why = if value < least {
+            format!("at least {least}")
+        } else if let Some(most) = most.filter(|most| value > *most) {
+            format!("at most {most}")
+        } else {
+            return None;
+        };
+        let what = format!("{broker} has counted {value} messages as {name} in queue {label:?}, and there were {why}");
+        Some(index.violation(Promise::NothingSilent, what, [claim.at, at]))
+    });
+    Some(wrong.collect())
+}
+
+/// What others saw a broker do with a queue, since its last claim and until shortly before it was asked.
+struct Seen<'i, 'a> {
+    index: &'i Index<'a>,
+    queue: &'i Queue<'a>,
+    claim: &'i Claim<'a>,
+    label: &'i str,
+    broker: &'i str,
+    until: u64,
+}
+
+impl Seen<'_, '_> {
+    fn is_meant(&self, at: At) -> bool {
+        at > self.claim.at && self.index.micros(at) <= self.until
+    }
+
+    fn stored(&self) -> usize {
+        let mine = self.queue.messages.iter().filter(|message| message.epoch == self.claim.epoch);
+        mine.filter(|message| self.is_meant(message.at)).count()
+    }
+
+    /// Only while nothing befell anybody: of a trim whose answer is lost nobody hears.
+    fn expired(&self) -> usize {
+        let Some(healed) = self.index.milestones.healed else { return 0 };
+        let trims = self.queue.trims.iter().filter(|trim| trim.at > healed && self.is_meant(trim.at));
+        let mut through = self.queue.trims.iter().filter(|trim| trim.at < healed).map(|trim| trim.through).max();
+        let mut expired = 0;
+        for trim in trims {
+            let trimmed = self.queue.between(through.unwrap_or(0), trim.through.saturating_add(1));
+            // What this broker stored nobody trimmed before.
+            expired += trimmed.filter(|message| message.epoch == self.claim.epoch && message.at > healed).count();
+            through = through.max(Some(trim.through));
+        }
+        expired
+    }
+
+    fn delivered(&self) -> usize {
+        let readers = self.index.readers.iter().filter(|reader| {
+            reader.broker == Some(self.broker)
+                && reader.asked.is_some_and(|asked| asked > self.claim.at)
+                && reader.position.is_some_and(|position| position.epoch == self.claim.epoch)
+                && self
+                    .index
+                    .queue_of(reader)
+                    .and_then(|id| self.index.queues.get(&id))
+                    .is_some_and(|queue| queue.claims.last().map(|claim| claim.at) == Some(self.claim.at))
+        });
+        readers.flat_map(|reader| &reader.received).filter(|received| self.is_meant(received.at)).count()
+    }
+
+    /// Pushes of this queue since the claim, with a certain end.
+    fn pushes(&self, ended: impl Fn(Outcome<'_>) -> bool) -> usize {
+        // Of the time before, another broker may have thought itself the owner.
+        let Some(healed) = self.index.milestones.healed else { return 0 };
+        let pushes = self.index.pushes.values().filter(|push| {
+            push.tries_millis.is_none()
+                && push.at > healed
+                && self.is_meant(push.at)
+                && folded(push.label) == folded(self.label)
+        });
+        pushes.filter(|push| push.outcome.is_some_and(|(at, outcome)| self.is_meant(at) && ended(outcome))).count()
+    }
+
+    fn duplicates(&self) -> usize {
+        self.pushes(|outcome| matches!(outcome, Outcome::Acked { duplicate: true, .. }))
+    }
+
+    fn refused(&self) -> usize {
+        self.pushes(|outcome| matches!(outcome, Outcome::Failed { code: "SEQUENCE_GAP" | "MESSAGE_TOO_LARGE", .. }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::{
+        check::{
+            Promise::NothingSilent,
+            testing::{LABEL, Run, guilty, innocent},
+        },
+        history::{Event, Phase},
+    };
+
+    fn counted(run: &mut Run, name: &str, value: u64) -> Run {
+        let counted = BTreeMap::from([(name.to_owned(), value)]);
+        run.record("operator", Event::Counted { broker: "broker-1".into(), queue: LABEL.into(), counted });
+        run.clone()
+    }
+
+    #[test]
+    fn what_was_stored_and_delivered_is_counted() {
+        let mut run = Run::new();
+        run.push("a").push("b").stream(1).see(1, [1, 2]).wait(3_000).push("c").see(1, [3]);
+        for (name, right) in [("pushed", 2..=3), ("delivered", 2..=9)] {
+            for value in right.clone() {
+                innocent(&counted(&mut run.clone(), name, value));
+            }
+            guilty(&counted(&mut run.clone(), name, right.start() - 1), NothingSilent);
+        }
+        assert_eq!(
+            guilty(&counted(&mut run.clone(), "pushed", 4), NothingSilent),
+            r#"broker-1 has counted 4 messages as pushed in queue "orders", and there were at most 3"#
+        );
+        // It has begun anew, or another one owns the queue.
+        innocent(&counted(run.clone().take_over(1), "pushed", 0));
+        innocent(&counted(run.take_over(2), "pushed", 0));
+    }
+
+    #[test]
+    fn what_expired_or_was_refused_is_counted() {
+        let mut run = Run::new();
+        run.phase(Phase::Healed);
+        run.record("fate", Event::Converged);
+        run.push_for("a", 100).push("b").wait(200).trim(1);
+        let (again, gap) = (run.send("c"), run.send("e"));
+        run.store("c").ack(again).fail(gap, "SEQUENCE_GAP", false).wait(3_000);
+        for name in ["expired", "refused"] {
+            guilty(&counted(&mut run.clone(), name, 0), NothingSilent);
+            innocent(&counted(&mut run.clone(), name, 1));
+        }
+    }
+}

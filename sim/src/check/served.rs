@@ -1,0 +1,192 @@
+//! What a queue owes while nothing befalls it: whatever befalls others, its clients are answered, and given what expires.
+//!
+//! A queue is well while one broker owns it, and nothing befalls that broker, the database, or the client that is spoken of.
+
+use std::collections::BTreeMap;
+
+use rmom_core::model::Code;
+
+use super::{
+    Promise, Violation,
+    index::{Claim, Index, Message, Outcome, Push, Queue, Reader, accepts, brief, folded},
+};
+use crate::DATABASE_HOST;
+
+/// For how long everything has to have been well before something is owed: connections that broke are found out by then.
+const SETTLED_MICROS: u64 = 5_000_000;
+/// Within what time a message reaches a subscriber that has all before it.
+const DELIVERY_MICROS: u64 = 700_000;
+
+/// The owner of a queue at a time, if it was well since `from` and stays so until `to`, and so is a host.
+fn well<'a>(index: &Index<'a>, queue: &Queue<'a>, host: &str, from: u64, to: u64) -> Option<Claim<'a>> {
+    let last = queue.claims.partition_point(|claim| index.micros(claim.at) <= from).checked_sub(1)?;
+    let claim = queue.claims[last];
+    let by = |at: Option<usize>| at.is_some_and(|at| index.micros(at) <= to);
+    let moved = queue.assignments.iter().any(|&(at, to)| at > claim.at && to != claim.broker_id && by(Some(at)));
+    if by(queue.claims.get(last + 1).map(|next| next.at)) || moved || by(queue.tombstoned) {
+        return None;
+    }
+    let broker = *index.brokers.get(&claim.broker_id)?;
+    (!index.faults.befell(&[broker, DATABASE_HOST, host], from, to)).then_some(claim)
+}
+
+/// A push that was not acknowledged in time, although the one before it was, and all was well since long before that.
+pub(super) fn unanswered(index: &Index<'_>) -> Vec<Violation> {
+    // Of each host and label, the last push that was acknowledged.
+    let mut acked: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let mut acknowledgements: Vec<(usize, &str, &str)> = Vec::new();
+    for push in index.pushes.values() {
+        if let Some((at, Outcome::Acked { .. })) = push.outcome {
+            acknowledgements.push((at, index.history[push.at].host.as_str(), push.label));
+        }
+    }
+    acknowledgements.sort_unstable();
+    let mut acknowledgements = acknowledgements.into_iter().peekable();
+    let mut violations = Vec::new();
+    for (&number, push) in &index.pushes {
+        while let Some((at, host, label)) = acknowledgements.next_if(|(at, ..)| *at < push.at) {
+            acked.insert((host, label), index.micros(at));
+        }
+        let host = index.history[push.at].host.as_str();
+        let Some(&since) = acked.get(&(host, push.label)) else { continue };
+        violations.extend(late(index, number, push, host, since));
+    }
+    violations
+}
+
+fn late(index: &Index<'_>, number: u64, push: &Push<'_>, host: &str, since: u64) -> Option<Violation> {
+    let sent = index.micros(push.at);
+    let due = sent.saturating_add(index.bounds.answer.saturating_mul(1_000));
+    if due > index.end_micros() || push.expected.is_some() {
+        return None;
+    }
+    let (at, why) = match push.outcome {
+        Some((at, Outcome::Acked { .. })) if index.micros(at) <= due => return None,
+        Some((at, Outcome::Failed { code, .. })) if index.micros(at) <= due => {
+            // A gap is the producer's own; what is final is for other checkers.
+            let passes = Code::from_wire(code).is_some_and(Code::is_retryable) && code != Code::SequenceGap.as_str();
+            passes.then(|| (at, format!("was answered {code}")))?
+        }
+        Some((at, _)) => (at, format!("had no answer for {} ms", (index.micros(at) - sent) / 1_000)),
+        None => (index.history.len() - 1, "had no answer".to_owned()),
+    };
+    let label = folded(push.label);
+    let is_meant = |queue: &&Queue<'_>| queue.label.as_deref() == Some(label.as_str());
+    let from = since.saturating_sub(SETTLED_MICROS);
+    let owner = index.queues.values().filter(is_meant).find_map(|queue| well(index, queue, host, from, due))?;
+    let broker = index.brokers.get(&owner.broker_id)?;
+    let what = format!(
+        "push {number} of {} to {:?} {why}, although nothing befell {broker}, which owned the queue",
+        brief(push.body),
+        push.label
+    );
+    Some(index.violation(Promise::Convergence, what, [owner.at, push.at, at]))
+}
+
+/// A message that expired before it was given to a subscriber that had all before it, although there was time enough.
+pub(super) fn withheld(index: &Index<'_>) -> Vec<Violation> {
+    index.readers.iter().filter_map(|reader| withheld_from(index, reader)).collect()
+}
+
+fn withheld_from(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
+    let opened = reader.opened?;
+    let (id, channel) = (index.queue_of(reader)?, index.channel(reader.channel)?);
+    let queue = index.queues.get(&id)?;
+    let host = index.history[reader.began].host.as_str();
+    let ended = reader.ended.map_or(index.history.len() - 1, |(at, _)| at);
+    let matching = |message: &&Message<'_>| accepts(channel.topic, &message.stored.topic);
+    let mut before: Option<&Message<'_>> = None;
+    for message in queue.messages.iter().filter(matching) {
+        let previous = before.replace(message);
+        let Some(expiry) = message.stored.expires_at_millis.filter(|_| message.at > opened && message.at < ended)
+        else {
+            continue;
+        };
+        let stored = index.micros(message.at);
+        let due = stored + DELIVERY_MICROS;
+        let short = expiry.saturating_sub(message.stored_at_millis).saturating_mul(1_000) < 2 * DELIVERY_MICROS;
+        let given = |offset: u64| reader.received.iter().any(|received| received.offset == offset);
+        if short || due >= index.micros(ended) || given(message.stored.offset) {
+            continue;
+        }
+        // Who is behind may come too late.
+        let has_all = previous.is_none_or(|previous| previous.at < opened || given(previous.stored.offset));
+        let from = stored.saturating_sub(SETTLED_MICROS);
+        if !has_all || index.micros(opened) > from || well(index, queue, host, from, due).is_none() {
+            continue;
+        }
+        let what = format!(
+            "{} was not given offset {} of {} ({}), which lived for {} ms, although nothing was in the way",
+            reader.name(),
+            message.stored.offset,
+            index.queue_name(id),
+            brief(&message.stored.body),
+            expiry.saturating_sub(message.stored_at_millis),
+        );
+        return Some(index.violation(Promise::NoLoss, what, [opened, message.at, ended]));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        check::{
+            Promise::{Convergence, NoLoss},
+            testing::{Run, guilty, innocent},
+        },
+        history::Event,
+    };
+
+    fn befall(run: &mut Run, host: &str) {
+        let hosts = vec![host.to_owned()];
+        run.record("fate", Event::FaultBegan { step: 0, what: "something".into(), hosts });
+    }
+
+    #[test]
+    fn a_push_to_a_queue_that_is_well_is_answered() {
+        let mut run = Run::new();
+        run.wait(6_000).push("a").wait(10);
+        let push = run.send("b");
+        let late = |run: &mut Run| {
+            run.wait(3_000).store("b").ack(push);
+            run.clone()
+        };
+        assert!(guilty(&late(&mut run.clone()), Convergence).contains("had no answer for 3"));
+        assert!(
+            guilty(run.clone().fail(push, "LEASE_EXPIRED", false).wait(3_000).push("c"), Convergence).contains("LEASE")
+        );
+        innocent(run.clone().fail(push, "SEQUENCE_GAP", false).wait(3_000).push("c"));
+        // What befalls others is no excuse, but what befalls the owner, the database or the producer is.
+        let mut other = run.clone();
+        befall(&mut other, "manager-1");
+        guilty(&late(&mut other), Convergence);
+        for host in ["broker-1", "database", "producer-1"] {
+            let mut own = run.clone();
+            befall(&mut own, host);
+            innocent(&late(&mut own));
+        }
+        // Another broker took over.
+        let mut moved = run.clone();
+        innocent(&late(moved.take_over(2)));
+    }
+
+    #[test]
+    fn what_expires_is_given_to_who_is_there() {
+        let mut run = Run::new();
+        run.stream(1).wait(6_000).push("a").see(1, [1]).wait(10).push_for("b", 3_000);
+        let mut missed = run.clone();
+        missed.wait(5_000);
+        assert!(guilty(missed.clone().trim(2).push("c").see(1, [3]), NoLoss).contains("was not given offset 2"));
+        innocent(run.clone().see(1, [2]).wait(5_000).push("c").see(1, [3]));
+        // It was behind; or something was in the way.
+        let mut behind = Run::new();
+        behind.stream(1).wait(6_000).push("a").push_for("b", 3_000).wait(5_000).push("c").see(1, [1, 3]);
+        innocent(&behind);
+        for host in ["broker-1", "database", "consumer-1"] {
+            let mut own = run.clone();
+            befall(&mut own, host);
+            innocent(own.wait(5_000).push("c").see(1, [3]));
+        }
+    }
+}

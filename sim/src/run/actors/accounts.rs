@@ -1,0 +1,69 @@
+//! Asks brokers, in the end, what they have counted.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use tokio::time::{Duration, sleep};
+
+use super::{LOOK, Me};
+use crate::{
+    broker_host,
+    history::{Event, Phase},
+    hosts::BROKER_PORT,
+    run::wire::exchange,
+};
+
+/// How long a broker may take to answer.
+const ANSWER: Duration = Duration::from_secs(1);
+/// What the names of a queue's counters begin and end with.
+const OF_QUEUES: (&str, &str) = ("rmom_queue_", "_total");
+
+/// Reads every broker's page once, when nobody pushes any more.
+pub(super) async fn run(me: Me) {
+    while me.stage.phase() != Some(Phase::Drain) {
+        sleep(LOOK).await;
+    }
+    let brokers = usize::from(me.stage.scenario.topology.brokers.max(1));
+    for host in (1..=brokers).map(broker_host) {
+        if me.stage.with(|state| state.lost.contains(&host)) {
+            continue;
+        }
+        let authority = format!("{host}:{BROKER_PORT}");
+        let Ok((200, page)) = exchange(&authority, &Method::GET, "/metrics", [][..].into(), ANSWER).await else {
+            continue;
+        };
+        for (queue, counted) in counters(&String::from_utf8_lossy(&page)) {
+            me.record(Event::Counted { broker: host.clone(), queue, counted });
+        }
+    }
+    me.stage.with(|state| state.accounted = true);
+}
+
+/// The counters of each queue on a broker's page, by their names without what all have in common.
+fn counters(page: &str) -> BTreeMap<String, BTreeMap<String, u64>> {
+    let mut counters: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
+    for line in page.lines() {
+        let Some((sample, value)) = line.rsplit_once(' ') else { continue };
+        let Some((name, labels)) = sample.split_once('{') else { continue };
+        let name = name.strip_prefix(OF_QUEUES.0).and_then(|name| name.strip_suffix(OF_QUEUES.1));
+        let queue = labels.strip_prefix("queue=\"").and_then(|labels| labels.strip_suffix("\"}"));
+        if let (Some(name), Some(queue), Ok(value)) = (name, queue, value.parse()) {
+            counters.entry(queue.to_owned()).or_default().insert(name.to_owned(), value);
+        }
+    }
+    counters
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_from_a_page() {
+        let page = "# TYPE rmom_queue_pushed_total counter\nrmom_queue_pushed_total{queue=\"a\"} 3\n\
+            rmom_queue_epoch{queue=\"a\"} 1\nrmom_queue_expired_total{queue=\"b\"} 2\nrmom_connections 4\n";
+        let count = |name: &str, value| BTreeMap::from([(name.to_owned(), value)]);
+        let expected = [("a".to_owned(), count("pushed", 3)), ("b".to_owned(), count("expired", 2))];
+        assert_eq!(counters(page), BTreeMap::from(expected));
+    }
+}

@@ -1,0 +1,49 @@
+//! One subscriber for each queue, where there are many.
+
+use rmom_client::{Client, Start};
+use tokio::time::sleep;
+
+use super::{LOOK, Me, RETRY, consumer_library::create_channel, consumer_raw::Observer};
+
+/// From as many queues on there is one for each.
+const MANY: usize = 10;
+
+/// Reads every queue, if there are many. What a probe ends that took too long is the operator's, and not this one's.
+pub(super) async fn run(me: Me, client: Client) {
+    let me = Me { host: "watch".to_owned(), ..me };
+    while !me.stage.with(|state| state.ready) {
+        sleep(LOOK).await;
+    }
+    let queues = me.stage.with(|state| state.queues.len());
+    if queues < MANY {
+        return;
+    }
+    for index in 0..queues {
+        tokio::task::spawn_local(watch(me.clone(), client.clone(), index));
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn watch(me: Me, client: Client, index: usize) {
+    let mut observer = Observer::new(&me, &format!("w{}", index + 1));
+    loop {
+        let label = me.stage.with(|state| state.queues[index].label.clone());
+        if let Some((channel, _, start)) = create_channel(&me, &client, &label, 0, Start::Earliest).await {
+            let mut position = None;
+            loop {
+                if let Ok(mut stream) = observer.open(&me, channel, position, start).await {
+                    while stream.next(&me).await.is_ok() {
+                        position = stream.position;
+                    }
+                }
+                let last = observer.last_code.take();
+                if last.is_some_and(|code| matches!(code.as_str(), "CHANNEL_NOT_FOUND" | "QUEUE_REPLACED")) {
+                    break;
+                }
+                sleep(RETRY).await;
+            }
+            me.stage.with(|state| state.channels.remove(&channel));
+        }
+        sleep(RETRY).await;
+    }
+}

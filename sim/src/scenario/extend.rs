@@ -1,0 +1,104 @@
+//! What some scenarios have beside: small limits, short patience, many queues. It is drawn by itself, so that it changes nothing
+//! else of a scenario.
+
+use rand::{SeedableRng as _, rngs::StdRng};
+
+use super::{Action, ConsumerKind, ConsumerPlan, Limits, ProducerKind, ProducerPlan, Scenario, Step, generate::Draw};
+
+/// Tells these choices from the others of the same seed.
+const SALT: u64 = 0x517c_c1b7_2722_0a95;
+/// How many of a hundred seeds have small limits.
+const SMALL: u32 = 25;
+/// How many have producers that give up.
+const IMPATIENT: u32 = 15;
+/// How many have a library producer that pushes what is too large.
+const TOO_LARGE: u32 = 15;
+/// Of those with a raw producer, how many have it push several messages at once.
+const PIPELINED: u32 = 40;
+/// How many have many queues.
+const MANY_QUEUES: u32 = 3;
+/// As many, with a subscriber each.
+const QUEUES: (u64, u64) = (17, 22);
+/// How many go on when all is well.
+const LINGERING: u32 = 8;
+/// For how long.
+const LINGER_MILLIS: u64 = 14_000;
+/// How many have a subscriber that is behind, on messages that expire.
+const BEHIND: u32 = 8;
+/// With small limits what is held arrives before producers are forgotten.
+const LONGEST_HOLD_MILLIS: u64 = 3_000;
+
+pub(super) fn extend(scenario: &mut Scenario) {
+    let mut draw = Draw(StdRng::seed_from_u64(scenario.seed ^ SALT));
+    let workload = &mut scenario.workload;
+    for plan in workload.producers.iter_mut().filter(|plan| plan.kind == ProducerKind::RawStamped) {
+        if draw.chance(PIPELINED) {
+            plan.kind = ProducerKind::RawPipelined;
+        }
+    }
+    if draw.chance(IMPATIENT) {
+        workload.delivery_millis = Some(draw.one_of(&[1_500, 3_000, 5_000]));
+    }
+    if draw.chance(TOO_LARGE) {
+        let is_library = |plan: &&mut ProducerPlan| matches!(plan.kind, ProducerKind::Library | ProducerKind::Named);
+        for plan in workload.producers.iter_mut().filter(is_library) {
+            plan.too_large_every = draw.one_of(&[20, 50]);
+        }
+    }
+    if draw.chance(LINGERING) {
+        workload.linger_millis = LINGER_MILLIS;
+    }
+    if draw.chance(MANY_QUEUES) {
+        workload.queues = u8::try_from(draw.between(QUEUES.0, QUEUES.1)).unwrap_or(u8::MAX);
+    }
+    if draw.chance(BEHIND) {
+        behind(scenario, &mut draw);
+    }
+    if draw.chance(SMALL) {
+        small_limits(scenario, &mut draw);
+    }
+}
+
+/// A subscriber that takes nothing for a while, of messages so large that its connection does not hold all of them, and so
+/// short-lived that they expire meanwhile.
+fn behind(scenario: &mut Scenario, draw: &mut Draw) {
+    let workload = &mut scenario.workload;
+    let (producer, consumer) = (&workload.producers[0], &workload.consumers[0]);
+    let queue = producer.queue;
+    let ttl_millis = Some(draw.between(1_000, 2_000));
+    workload.producers[0] = ProducerPlan {
+        kind: ProducerKind::RawStamped,
+        pace_millis: 20,
+        burst: 1,
+        ttl_millis,
+        body_bytes: 8_000,
+        pushes: producer.pushes.max(250),
+        ..producer.clone()
+    };
+    workload.consumers[0] =
+        ConsumerPlan { kind: ConsumerKind::RawResuming, queue, topic: None, work_millis: 0, ..consumer.clone() };
+    let mut at_millis = draw.between(500, 1_500);
+    for _ in 0..2 {
+        let for_millis = draw.between(2_500, 4_000);
+        scenario.steps.push(Step { at_millis, for_millis, action: Action::StallConsumer(1) });
+        at_millis += for_millis + 1_000;
+    }
+    scenario.steps.sort_by_key(|step| step.at_millis);
+}
+
+fn small_limits(scenario: &mut Scenario, draw: &mut Draw) {
+    scenario.topology.limits = Some(Limits {
+        snapshot_batches: draw.one_of(&[2, 3, 10]),
+        page_batches: draw.one_of(&[1, 2, 5]),
+        page_bytes: draw.one_of(&[100, 1_000, 10_000]),
+        pending_bytes: draw.one_of(&[1_000, 10_000, 40_000]),
+        lookups: draw.one_of(&[5, 10, 30]),
+    });
+    // What is forgotten must not be pushed again.
+    scenario.workload.delivery_millis.get_or_insert(5_000);
+    for step in &mut scenario.steps {
+        if matches!(step.action, Action::Hold { .. } | Action::Freeze(_)) {
+            step.for_millis = step.for_millis.min(LONGEST_HOLD_MILLIS);
+        }
+    }
+}
