@@ -109,8 +109,6 @@ marks! {
     PushWaitedForShare: "push: a single one waited for its queue's share of the room",
     StreamWaitedForRoom: "push stream: waited for room before a body was read",
     PushRefusedForRoom: "push: refused after it waited for room, or with too many who did",
-    TooManyProducers: "push: refused, the queue had as many producers as it may",
-    PushHeldForSaving: "push: refused for now, too many batches had producers that were not saved",
     PushQueueReplaced: "push: refused, it meant a deleted queue of the same label",
     NamedProducerWentOn: "named producer: went on after what an earlier incarnation had stored",
     NamedProducerWaited: "named producer: had to wait for the outcome of what an earlier incarnation had pushed",

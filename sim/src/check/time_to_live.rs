@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use rmom_core::ports::MAX_CLOCK_AHEAD_MILLIS;
+
 use super::{
     Promise, Violation,
     index::{At, Index, Message, Push, Queue, Reader, brief},
@@ -56,7 +58,9 @@ fn times(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
         queue.trimmed_by(earlier.stored.offset).is_some_and(|trim| trim.at < later.at)
     };
     let back = queue.messages.windows(2).filter(|pair| {
-        pair[1].stored_at_millis < pair[0].stored_at_millis
+        // A log that is further ahead of the database's clock is not followed.
+        let back = pair[0].stored_at_millis.saturating_sub(pair[1].stored_at_millis);
+        (1..=MAX_CLOCK_AHEAD_MILLIS).contains(&back)
             && !forgotten(&pair[0], &pair[1])
             && !index.went_back_after(pair[0].at)
     });
@@ -241,6 +245,8 @@ mod tests {
         run.push("a").set_clock(-500);
         let push = run.send("b");
         guilty(run.store("b").ack(push), TimeToLive);
+        // Who is set back by more than a minute is not held to it.
+        innocent(Run::new().push("a").set_clock(-70_000).push("b"));
         // When nothing is left that would tell.
         innocent(Run::new().push_for("a", 50).wait(100).trim(1).set_clock(-500).push("b"));
     }

@@ -36,6 +36,8 @@ const SLACK: Duration = Duration::from_millis(100);
 /// Where limits are small, a producer is forgotten so long after its last push: later than anything arrives that was sent when
 /// it gave up.
 const RETENTION: Duration = Duration::from_secs(20);
+/// Where limits are small, saving a producer or two keeps a queue from saving again for a while.
+const SAVED_BYTES: usize = 50;
 /// Where limits are small, brokers look so often for what has expired.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 
@@ -70,6 +72,7 @@ pub(super) fn broker(scenario: &Scenario) -> BrokerSettings {
         }
         settings.tuning = Tuning {
             snapshot_every: limits.snapshot_batches.max(1),
+            save_bytes_per_second: SAVED_BYTES,
             trim_batches: limits.page_batches.max(1),
             header_page: limits.page_batches.max(1),
             longest_sleep: LONGEST_SLEEP,

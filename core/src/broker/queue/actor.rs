@@ -370,14 +370,12 @@ impl Actor {
             }
         }
         if !fresh.is_empty() && log.unsaved.batches() >= self.context.settings.tuning.max_unsaved() {
-            mark!(PushHeldForSaving);
             let reason = "the producers of what was stored last could not be saved yet; try again".to_owned();
             return refuse(StoreError::Unavailable(reason).into(), reply);
         }
         let limit = self.context.settings.max_producers_per_queue;
         let (now, retention) = (self.context.clock.at_least(), self.context.settings.producer_retention);
         if !fresh.is_empty() && is_stamped && !log.producers.admits(stamp.key.id, limit, now, retention) {
-            mark!(TooManyProducers);
             return refuse(BrokerError::TooManyProducers { setting: "max_producers_per_queue", limit }, reply);
         }
         count(&self.shared.counters.duplicates, verdict.duplicates);
