@@ -88,7 +88,8 @@ fn behind(scenario: &mut Scenario, draw: &mut Draw) {
 
 fn small_limits(scenario: &mut Scenario, draw: &mut Draw) {
     scenario.topology.limits = Some(Limits {
-        snapshot_batches: draw.one_of(&[2, 3, 10]),
+        // Ten times as many may wait to be saved, and no more: producers that are well do not push as many between two trims.
+        snapshot_batches: draw.one_of(&[20, 30, 50]),
         page_batches: draw.one_of(&[1, 2, 5]),
         page_bytes: draw.one_of(&[100, 1_000, 10_000]),
         pending_bytes: draw.one_of(&[1_000, 10_000, 40_000]),
