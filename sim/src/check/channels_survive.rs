@@ -76,8 +76,8 @@ fn starts_too_early(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
     let answered = call.outcome?;
     let Event::ChannelCreated { channel, queue_id, start, .. } = &index.history[answered].event else { return None };
     let queue = index.queues.get(queue_id)?;
-    let before = queue.messages.iter().filter(|message| message.at < call.at && message.stored.offset > *start);
-    let last = before.last().filter(|message| !index.went_back_after(message.at))?;
+    let mut before = queue.messages.iter().filter(|message| message.at < call.at && message.stored.offset > *start);
+    let last = before.next_back().filter(|message| !index.went_back_after(message.at))?;
     let (name, offset) = (index.queue_name(*queue_id), last.stored.offset);
     let what = format!(
         "channel {channel} of {name} was to start with the latest, and starts after {start}, although {offset} was stored"

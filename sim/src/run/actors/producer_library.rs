@@ -41,7 +41,7 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
             me.record(Event::ProducerOpening { producer: name.clone(), label: label.clone() });
         }
         let opened = timeout(OPEN, builder.open()).await;
-        if !matches!(opened, Err(_)) {
+        if opened.is_ok() {
             me.stage.with(|state| state.opening.remove(&number));
         }
         let producer = match opened {

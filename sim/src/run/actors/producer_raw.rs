@@ -189,7 +189,6 @@ pub(super) async fn attempt(
         producer: stamp,
         ttl_millis: ttl_millis.unwrap_or(0),
         queue_id: queue_id.unwrap_or(0),
-        ..Push::default()
     };
     let outgoing = Outgoing {
         label: label.to_owned(),
