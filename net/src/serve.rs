@@ -201,6 +201,8 @@ pub struct Peer {
     pub name: Arc<str>,
     /// Requests of this connection that may wait before they are read.
     pub waits: Arc<Semaphore>,
+    /// How many that are.
+    pub max_waits: usize,
 }
 
 /// Serves until `shutdown` is cancelled, then stops accepting, lets requests in flight finish, and returns.
@@ -232,7 +234,8 @@ pub async fn serve(
                 backoff = ACCEPT_BACKOFF.0;
                 stats.accepted.fetch_add(1, Relaxed);
                 let Some(slot) = admission.admit(&peer) else { continue };
-                let peer = Peer { name: peer.into(), waits: Arc::new(Semaphore::new(slot.waiting_streams())) };
+                let max_waits = slot.waiting_streams();
+                let peer = Peer { name: peer.into(), waits: Arc::new(Semaphore::new(max_waits)), max_waits };
                 let connection = Connection { io, peer, slot, router: router.clone(), settings, stats: stats.clone() };
                 let shutdown = shutdown.clone();
                 connections.spawn(async move { connection.run(&shutdown).await });

@@ -37,7 +37,8 @@ impl Sizes {
             true => {
                 Self { connections: 10, pushes: 1_024, message: 4 * MIB - 64, pending: 64 * MIB, receive: 256 * MIB }
             }
-            false => Self { connections: 10, pushes: 64, message: MIB, pending: 8 * MIB, receive: 16 * MIB },
+            // A connection gets a small share of `receive`, which has to hold some streams that wait.
+            false => Self { connections: 10, pushes: 64, message: MIB, pending: 8 * MIB, receive: 64 * MIB },
         }
     }
 

@@ -265,8 +265,8 @@ impl Admin {
         let mut next = None;
         loop {
             let page: Queues = self.json(Method::GET, &page("/v1/queues", next.as_deref()), None).await?;
+            next = following(next, page.next, page.queues.is_empty())?;
             all.extend(page.queues);
-            next = page.next;
             if next.is_none() {
                 return Ok(all);
             }
@@ -329,8 +329,8 @@ impl Admin {
         let mut next = None;
         loop {
             let page: Channels = self.json(Method::GET, &page(path, next.as_deref()), None).await?;
+            next = following(next, page.next, page.channels.is_empty())?;
             all.extend(page.channels);
-            next = page.next;
             if next.is_none() {
                 return Ok(all);
             }
@@ -406,6 +406,15 @@ impl Admin {
 }
 
 /// The path of a page of a list: the first, or the one behind an entry.
+/// Where the page after this one begins. A list whose pages lead nowhere would never end.
+fn following(after: Option<String>, next: Option<String>, is_empty: bool) -> Result<Option<String>, Error> {
+    if next.is_some() && (is_empty || next == after) {
+        let reason = "a page of a list names a next page that does not go on".to_owned();
+        return Err(Error::Protocol { authority: "a manager".to_owned(), reason });
+    }
+    Ok(next)
+}
+
 fn page(path: &str, after: Option<&str>) -> String {
     after.map_or_else(|| path.to_owned(), |after| format!("{path}?after={}", segment(after)))
 }

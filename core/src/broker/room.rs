@@ -207,6 +207,12 @@ impl PushRoom {
         self.room.ahead.clone().try_acquire_many_owned(permits).map_err(refuse)
     }
 
+    /// A push is refused because `limit` others of its connection wait already. It is counted with the rest.
+    #[must_use]
+    pub fn refuse_to_wait(&self, limit: usize) -> BrokerError {
+        self.room.refuse("pushes that wait for room on one connection", limit)
+    }
+
     /// So many bytes, if there is room for them now.
     #[must_use]
     pub fn try_take(&self, bytes: usize) -> Option<Held> {

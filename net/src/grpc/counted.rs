@@ -78,7 +78,7 @@ impl Ledger {
 pub(super) async fn layer(room: PushRoom, largest: usize, request: Request, next: Next) -> Response {
     let unary = request.uri().path().ends_with("/PushToQueue");
     let ledger = Ledger::new(room);
-    let waits = request.extensions().get::<Peer>().map(|peer| peer.waits.clone());
+    let waits = request.extensions().get::<Peer>().map(|peer| (peer.waits.clone(), peer.max_waits));
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(ledger.clone());
     next.run(Request::from_parts(parts, Body::new(Counted::new(body, ledger, waits, largest, unary)))).await
@@ -93,8 +93,8 @@ enum Granted {
 struct Counted<B> {
     inner: B,
     ledger: Ledger,
-    /// Of the connection: requests that may wait before they are read.
-    waits: Option<Arc<Semaphore>>,
+    /// Of the connection: requests that may wait before they are read, and how many those are at most.
+    waits: Option<(Arc<Semaphore>, usize)>,
     wait: Option<OwnedSemaphorePermit>,
     /// Messages beyond it are let through without room: tonic refuses them as soon as it sees their length.
     largest: usize,
@@ -117,7 +117,7 @@ struct Counted<B> {
 }
 
 impl<B> Counted<B> {
-    fn new(inner: B, ledger: Ledger, waits: Option<Arc<Semaphore>>, largest: usize, unary: bool) -> Self {
+    fn new(inner: B, ledger: Ledger, waits: Option<(Arc<Semaphore>, usize)>, largest: usize, unary: bool) -> Self {
         Self {
             inner,
             ledger,
@@ -166,9 +166,8 @@ impl<B> Counted<B> {
     /// Before it waits. While requests wait unread, what was sent of them fills the connection's window, which the others need;
     /// so only some may.
     fn begin_to_wait(&mut self) -> Result<(), BrokerError> {
-        if let (None, Some(waits)) = (&self.wait, &self.waits) {
-            let limit = waits.available_permits();
-            let refuse = |_| BrokerError::Overloaded { what: "pushes that wait for room on one connection", limit };
+        if let (None, Some((waits, limit))) = (&self.wait, &self.waits) {
+            let refuse = |_| self.ledger.room().refuse_to_wait(*limit);
             self.wait = Some(waits.clone().try_acquire_owned().map_err(refuse)?);
         }
         Ok(())

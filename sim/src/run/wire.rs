@@ -82,7 +82,8 @@ pub(super) fn broker(authority: &str) -> MessageStreamClient<Channel> {
         .keep_alive_while_idle(true)
         // Little is on its way to who takes nothing: what comes later was sent later. The checkers know this size.
         .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES);
+        // h2 ends a connection on which more small frames wait unread than half of its window is worth (256 bytes for each).
+        .initial_connection_window_size(16 * WINDOW_BYTES);
     let authority = authority.to_owned();
     let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
         let authority = authority.clone();

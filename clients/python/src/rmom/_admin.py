@@ -36,9 +36,13 @@ def _pages(managers: Managers, path: str, field: str, read: Callable[[Any], T]) 
     after: str | None = None
     while True:
         page = path if after is None else f"{path}?after={segment(after)}"
-        entries, after = yield from _get(
+        entries, following = yield from _get(
             managers, page, lambda answer: ([read(one) for one in answer[field]], answer.get("next"))
         )
+        if following is not None and (not entries or following == after):
+            # Pages that lead nowhere would never end.
+            raise ProtocolViolation("a manager", "a page of a list names a next page that does not go on")
+        after = following
         found += entries
         if after is None:
             return found

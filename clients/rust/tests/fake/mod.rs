@@ -221,10 +221,11 @@ impl World {
         let (parts, body) = request.into_parts();
         let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
         let (method, path) = (parts.method, parts.uri.path().to_owned());
+        let asked = parts.uri.path_and_query().map_or(path.clone(), ToString::to_string);
         let state = self.state();
         let (status, answer) = if let Some((status, code)) = state.manager_error.filter(|_| at == "m1") {
             (status, format!(r#"{{"code":"{code}","detail":"scripted"}}"#))
-        } else if let Some((status, answer)) = state.answers.get(&format!("{method} {path} {body}")) {
+        } else if let Some((status, answer)) = state.answers.get(&format!("{method} {asked} {body}")) {
             (*status, answer.clone())
         } else if let Some(("queues" | "channels", _)) = path.trim_start_matches('/').split_once('/') {
             match state.host {

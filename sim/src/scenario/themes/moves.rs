@@ -110,13 +110,13 @@ pub(super) fn reborn(scenario: &mut Scenario, draw: &mut Draw) -> Vec<Step> {
     // What they see in the store is out of date, and they keep their leases.
     let latency_millis = draw.between(120, 150);
     let deaf = Action::Slow { between: brokers(scenario), and: vec![Host::Database], latency_millis };
-    let mut steps = vec![step(begin, 7_000, deaf)];
-    for nth in 0..4 {
+    let mut steps = vec![step(begin, 8_500, deaf)];
+    for nth in 0..6 {
         let consumer = draw.number(scenario.workload.consumers.len());
         let queue = scenario.workload.consumers[usize::from(consumer) - 1].queue;
-        let at = begin + 200 + 1_700 * nth + draw.between(0, 600);
+        let at = begin + 200 + 1_300 * nth + draw.between(0, 400);
         steps.push(step(at, draw.between(1, 150), Action::RecreateQueue(queue)));
-        if draw.chance(70) {
+        if draw.chance(90) {
             // Nor does anybody hurry them up in time, and somebody comes who has heard.
             let hold = Action::Hold { between: managers(scenario), and: brokers(scenario) };
             steps.push(step(at, draw.between(500, 900), hold));
