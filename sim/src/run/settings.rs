@@ -119,6 +119,11 @@ pub(super) fn client(builder: ClientBuilder, delivery_timeout: Duration) -> Clie
         .delivery_timeout(delivery_timeout)
 }
 
+/// What the producers of a queue have on their way at once, at most: a few pipelined pushes, and a burst.
+const SENT_AT_ONCE_BYTES: usize = 2_000;
+/// Longer than any run.
+const UNBOUNDED: Duration = Duration::from_secs(1 << 30);
+
 /// What the history is held against.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
@@ -164,7 +169,13 @@ impl Bounds {
             sleep: broker.tuning.longest_sleep,
             // A broker hears with its next renewal that something has changed, and reads what; then its client has to hear.
             deleted: broker.lease / 3 + broker.store_timeout * 3 + client,
-            answer: broker.store_timeout * 2 + SLACK,
+            // A queue has a quarter of the room. Where that holds fewer pushes than its producers send at once, some wait for room
+            // and are refused, as they should be.
+            answer: if broker.max_pending_bytes / 4 < SENT_AT_ONCE_BYTES {
+                UNBOUNDED
+            } else {
+                broker.store_timeout * 2 + SLACK
+            },
         }
     }
 }
