@@ -5,7 +5,7 @@ mod fake;
 use std::time::Duration;
 
 use fake::{PushScript, World, refusal, soon};
-use rmom_client::{Error, NewMessage, Producer, Receipt};
+use rmom_client::{Client, Connector, Error, Io, NewMessage, Producer, Receipt};
 use tonic::Status;
 
 async fn open(world: &World) -> Producer {
@@ -366,4 +366,29 @@ async fn a_closed_producer_takes_nothing() {
     let producer = open(&world).await;
     soon(producer.clone().close()).await.unwrap();
     assert_eq!(producer.send("a").await.unwrap_err().code(), "CLOSED");
+}
+
+/// Nothing listens, anywhere: connections are refused at once.
+struct Refuses;
+
+#[async_trait::async_trait]
+impl Connector for Refuses {
+    async fn connect(&self, _authority: &str) -> std::io::Result<Box<dyn Io>> {
+        Err(std::io::ErrorKind::ConnectionRefused.into())
+    }
+}
+
+/// Attempts that fail without waiting for anything do not keep a producer from giving up.
+#[tokio::test(start_paused = true)]
+async fn a_producer_that_is_refused_at_once_gives_up_in_time() {
+    let timeout = Duration::from_secs(5);
+    let client = Client::builder().managers(["http://m1"]).connector(Refuses).build().unwrap();
+    let begun = tokio::time::Instant::now();
+    let named = client.producer("orders").named("till").delivery_timeout(timeout).open();
+    let error = named.await.map(drop).unwrap_err();
+    assert_eq!((error.code(), begun.elapsed() < timeout * 2), ("DELIVERY_TIMEOUT", true), "{error}");
+    let producer = client.producer("orders").delivery_timeout(timeout).open().await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let error = producer.push("lost").await.unwrap_err();
+    assert_eq!((error.code(), begun.elapsed() < timeout * 2), ("DELIVERY_TIMEOUT", true), "{error}");
 }

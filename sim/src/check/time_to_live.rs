@@ -6,14 +6,8 @@ use rmom_core::ports::MAX_CLOCK_AHEAD_MILLIS;
 
 use super::{
     Promise, Violation,
-    index::{At, Index, Message, Push, Queue, Reader, brief},
+    index::{Index, Message, Push, Queue, Reader, brief},
 };
-
-/// How much of a stream may be on its way to an observer that takes nothing: the window of its connection, and what it has read
-/// of it. Observers on the raw wire have connections like that.
-const ON_ITS_WAY_BYTES: usize = 65_535 + 65_536;
-/// What a message takes beside its body, at most.
-const FRAME_BYTES: usize = 500;
 
 /// Trims take only what has expired on the database's clock; a message lives for as long as its producer asked; times in a
 /// queue do not go back. Who asks for messages long after one expired is not given it; nor is an observer that reads on, of
@@ -92,12 +86,12 @@ fn lifetime(index: &Index<'_>, push: &Push<'_>) -> Option<Violation> {
     Some(index.violation(Promise::TimeToLive, what, [push.at, wrong.at]))
 }
 
-/// What was sent after it had expired for longer than the bound.
+/// What was asked for after it had expired for longer than the bound.
 fn late(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
+    let asked_at = reader.asked?;
     let queue = index.queues.get(&index.queue_of(reader)?)?;
-    let sent_after = sent_after(reader, queue, reader.asked?);
-    reader.received.iter().zip(sent_after).find_map(|(received, asked_at)| {
-        let asked = index.micros(asked_at);
+    let asked = index.micros(asked_at);
+    reader.received.iter().find_map(|received| {
         let message = queue.at_offset(received.offset).find(|message| message.stored.body == received.body)?;
         let expiry = message.stored.expires_at_millis?;
         let (from, to) = (expired_by(index, asked), index.micros(received.at));
@@ -106,7 +100,7 @@ fn late(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
             return None;
         }
         let what = format!(
-            "{} was given offset {} ({}), which had expired {} ms before it could take it",
+            "{} was given offset {} ({}), which had expired {} ms before it asked",
             reader.name(),
             received.offset,
             brief(received.body),
@@ -114,35 +108,6 @@ fn late(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
         );
         Some(index.violation(Promise::TimeToLive, what, [message.at, asked_at, received.at]))
     })
-}
-
-/// Of each message that came in on a stream: the last record known to be before it was sent. That is the request; and on a stream
-/// of which no more than so much can be on its way, what was taken before.
-fn sent_after(reader: &Reader<'_>, queue: &Queue<'_>, asked_at: At) -> Vec<At> {
-    if reader.is_consumer() {
-        return vec![asked_at; reader.received.len()];
-    }
-    // A broker sends a batch at a time.
-    let batch_bytes = |offset: u64| {
-        let batch = queue.at_offset(offset).last().map_or(0, |message| message.at);
-        let of_batch = queue.messages.iter().filter(|message| message.at == batch);
-        of_batch.map(|message| message.stored.body.len() + FRAME_BYTES).sum::<usize>()
-    };
-    let received = &reader.received;
-    let (mut taken, mut between) = (0, 0);
-    (0..received.len())
-        .map(|nth| {
-            // From what was taken last before it, up to this one.
-            between += nth.checked_sub(1).map_or(0, |before| received[before].body.len());
-            let room =
-                ON_ITS_WAY_BYTES + if between > ON_ITS_WAY_BYTES { batch_bytes(received[nth].offset) } else { 0 };
-            while between > room && taken < nth {
-                between -= received[taken].body.len();
-                taken += 1;
-            }
-            taken.checked_sub(1).map_or(asked_at, |last| received[last].at)
-        })
-        .collect()
 }
 
 /// What had expired by then, and stayed so, must not be delivered to whoever asks at `asked`.

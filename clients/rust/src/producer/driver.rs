@@ -111,6 +111,11 @@ impl Driver {
             let deadline = self.deadline().expect("there is work");
             let error = match timeout_at(deadline, self.open()).await {
                 Err(_) => None,
+                // What is refused at once ends before its time is found to be up.
+                Ok(Err(error)) if error.is_retryable() && self.is_overdue() => {
+                    last_failure = Some(Arc::new(error));
+                    None
+                }
                 Ok(Err(error)) => Some(error),
                 Ok(Ok(mut stream)) => match self.pump(&mut stream, &mut progress).await {
                     Ok(()) => return stream.finish().await,

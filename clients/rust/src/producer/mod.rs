@@ -127,6 +127,10 @@ impl ProducerBuilder {
             if !error.is_retryable() {
                 return Err(error);
             }
+            // An attempt that is refused at once ends before its time is found to be up, and so would all that follow.
+            if Instant::now() >= give_up_at {
+                return Err(Error::DeliveryTimeout { after: self.delivery_timeout, last: Some(Arc::new(error)) });
+            }
             let wait = if route.failed(&error) { Duration::ZERO } else { backoff.next(settings) };
             debug!(queue = self.label, name, %error, ?wait, "opening a named producer is tried again");
             last = Some(error);
