@@ -265,7 +265,7 @@ impl Admin {
         let mut next = None;
         loop {
             let page: Queues = self.json(Method::GET, &page("/v1/queues", next.as_deref()), None).await?;
-            next = following(next, page.next, page.queues.is_empty())?;
+            next = following(next.as_deref(), page.next, page.queues.is_empty())?;
             all.extend(page.queues);
             if next.is_none() {
                 return Ok(all);
@@ -329,7 +329,7 @@ impl Admin {
         let mut next = None;
         loop {
             let page: Channels = self.json(Method::GET, &page(path, next.as_deref()), None).await?;
-            next = following(next, page.next, page.channels.is_empty())?;
+            next = following(next.as_deref(), page.next, page.channels.is_empty())?;
             all.extend(page.channels);
             if next.is_none() {
                 return Ok(all);
@@ -407,8 +407,8 @@ impl Admin {
 
 /// The path of a page of a list: the first, or the one behind an entry.
 /// Where the page after this one begins. A list whose pages lead nowhere would never end.
-fn following(after: Option<String>, next: Option<String>, is_empty: bool) -> Result<Option<String>, Error> {
-    if next.is_some() && (is_empty || next == after) {
+fn following(after: Option<&str>, next: Option<String>, is_empty: bool) -> Result<Option<String>, Error> {
+    if next.is_some() && (is_empty || next.as_deref() == after) {
         let reason = "a page of a list names a next page that does not go on".to_owned();
         return Err(Error::Protocol { authority: "a manager".to_owned(), reason });
     }

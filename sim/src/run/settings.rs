@@ -119,8 +119,10 @@ pub(super) fn client(builder: ClientBuilder, delivery_timeout: Duration) -> Clie
         .delivery_timeout(delivery_timeout)
 }
 
-/// What the producers of a queue have on their way at once, at most: a few pipelined pushes, and a burst.
-const SENT_AT_ONCE_BYTES: usize = 2_000;
+/// More messages than the producers of a run have on their way at once.
+const SENT_AT_ONCE: usize = 1_000;
+/// More bytes than that.
+const SENT_AT_ONCE_BYTES: usize = 16 << 20;
 /// Longer than any run.
 const UNBOUNDED: Duration = Duration::from_secs(1 << 30);
 
@@ -169,9 +171,8 @@ impl Bounds {
             sleep: broker.tuning.longest_sleep,
             // A broker hears with its next renewal that something has changed, and reads what; then its client has to hear.
             deleted: broker.lease / 3 + broker.store_timeout * 3 + client,
-            // A queue has a quarter of the room. Where that holds fewer pushes than its producers send at once, some wait for room
-            // and are refused, as they should be.
-            answer: if broker.max_pending_bytes / 4 < SENT_AT_ONCE_BYTES {
+            // Where batches or the room are small, pushes wait for those before them, or are refused: that is load, and no fault.
+            answer: if broker.max_batch_messages < SENT_AT_ONCE || broker.max_pending_bytes < SENT_AT_ONCE_BYTES {
                 UNBOUNDED
             } else {
                 broker.store_timeout * 2 + SLACK
