@@ -54,7 +54,9 @@ pub(super) fn extend(scenario: &mut Scenario) {
     if draw.chance(BEHIND) {
         behind(scenario, &mut draw);
     }
-    if draw.chance(SMALL) {
+    // Not both: one who tries each of many queues in turn, with few look-ups a second, takes longer than anything may take to come
+    // back.
+    if draw.chance(SMALL) && u64::from(scenario.workload.queues) < QUEUES.0 {
         small_limits(scenario, &mut draw);
     }
 }
