@@ -67,7 +67,7 @@ async fn start_and_run(config: BrokerConfig) -> Result<Exit, StartError> {
         NodeEnd::Core(BrokerExit::Stopped) => Exit::Ok,
         NodeEnd::Core(BrokerExit::Replaced) => {
             tracing::error!(external = %addr, "another process registered as this broker: each needs an external_host and external_port of its own");
-            // Whoever starts this program again has it put the other one out in turn: not all the time.
+            // A supervisor that starts this program again makes it put the other one out in turn: not all the time.
             tokio::select! {
                 biased;
                 _ = signals.next() => {}

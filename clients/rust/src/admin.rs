@@ -176,7 +176,7 @@ pub struct MovedQueue {
     pub label: String,
     /// Where it was.
     pub from: Place,
-    /// Where it is to be.
+    /// The broker that it was assigned to.
     pub to: Place,
     /// The new broker said that it serves it. False: not in time; it may still come.
     pub served: bool,

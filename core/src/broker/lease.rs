@@ -207,7 +207,7 @@ mod tests {
         assert!(!lease.run_out(), "there is none");
         lease.renewed(moments.now(), Duration::from_secs(1));
         tokio::time::advance(Duration::from_secs(1)).await;
-        // Whoever saw it run out comes after the renewal.
+        // A watcher that saw it run out comes after the renewal.
         assert!(!lease.is_current());
         lease.renewed(moments.now(), Duration::from_secs(1));
         assert!(!lease.run_out() && lease.is_current());

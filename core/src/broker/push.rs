@@ -49,7 +49,7 @@ impl Broker {
         })
     }
 
-    /// Where whoever reads pushes from a connection takes room for them first.
+    /// The room that a reader of pushes takes before it reads them from a connection.
     #[must_use]
     pub fn room(&self) -> PushRoom {
         PushRoom::new(self.inner.room.clone(), None)
@@ -81,7 +81,7 @@ impl PushSession {
         self.handle.shared.id
     }
 
-    /// Where whoever reads the stream's messages takes room for them first.
+    /// The room that a reader of the stream's messages takes before it reads them.
     #[must_use]
     pub fn room(&self) -> PushRoom {
         self.inner.room_of(&self.handle)

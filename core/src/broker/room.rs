@@ -138,7 +138,7 @@ impl Share {
     }
 }
 
-/// Where whoever reads pushes takes room: the broker's, and the queue's if it is known.
+/// The room that a reader of pushes takes: the broker's, and the queue's if it is known.
 #[derive(Clone, Debug)]
 pub struct PushRoom {
     room: Arc<Room>,

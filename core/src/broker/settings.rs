@@ -53,7 +53,7 @@ pub struct BrokerSettings {
     pub tuning: Tuning,
 }
 
-/// The sizes of a broker's steps. They are no configuration: the defaults are right for all, and only simulations change
+/// The sizes of a broker's steps. No configuration names them: the defaults are right for all, and only simulations change
 /// them, in order to meet in a short run what else takes days.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {

@@ -22,7 +22,7 @@ pub enum ManagerError {
     /// No broker ever registered under this id.
     #[error("broker_id: there is no broker {0}")]
     BrokerNotFound(BrokerId),
-    /// A broker that is to be forgotten may be alive.
+    /// A broker cannot be forgotten while it may be alive.
     #[error(
         "broker_id: broker {broker} is alive, or was within the last {gone_for:?}; stop it, and try again when it has been \
          gone for so long"
@@ -33,7 +33,7 @@ pub enum ManagerError {
         /// How long it has to be gone.
         gone_for: Duration,
     },
-    /// A broker that is to be forgotten has queues.
+    /// A broker cannot be forgotten while it has queues.
     #[error(
         "broker_id: {queues} queues are assigned to broker {broker}; they are moved as soon as another broker takes \
          queues; try again then"

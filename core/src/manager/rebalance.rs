@@ -47,7 +47,7 @@ pub struct MovedQueue {
     pub label: QueueLabel,
     /// Where it was.
     pub from: BrokerAddr,
-    /// Where it is to be.
+    /// The broker that it was assigned to.
     pub to: BrokerAddr,
     /// The new broker said that it serves it. False: it had no time to, or cannot; it may still come.
     pub served: bool,

@@ -409,7 +409,7 @@ mod tests {
     #[test]
     fn what_is_well_stays() {
         let brokers = [broker(1, Up), broker(2, Up)];
-        // An uneven load is no emergency: see `rebalance`.
+        // An uneven load does not hurry: see `rebalance`.
         let queues = [queue(1, Some(1)), queue(2, Some(1)), queue(3, Some(1))];
         assert_eq!(plan(&queues, &brokers, &alive(&[1, 2])), Plan::default());
     }

@@ -223,7 +223,7 @@ pub enum CreateQueueError {
     /// There are [`MAX_QUEUES`] already.
     #[error("there are {MAX_QUEUES} queues already, which is the limit")]
     TooMany,
-    /// The assignee is no registered broker.
+    /// The assignee is not registered.
     #[error("no broker {0} is registered")]
     NoSuchBroker(BrokerId),
     /// The store failed.
@@ -249,7 +249,7 @@ pub enum Assigned {
     Done(QueueRecord),
     /// Somebody else assigned the queue meanwhile, deleted it, or is changing it just now: read it again.
     Changed,
-    /// The assignee is no registered broker.
+    /// The assignee is not registered.
     NoSuchBroker,
 }
 
@@ -259,7 +259,7 @@ pub enum AssignError {
     /// Somebody else assigned it meanwhile, deleted it, or is changing it just now: read it again.
     #[error("the assignment changed meanwhile")]
     Changed,
-    /// The assignee is no registered broker.
+    /// The assignee is not registered.
     #[error("no broker {0} is registered")]
     NoSuchBroker(BrokerId),
     /// The store failed.

@@ -208,7 +208,7 @@ impl<B> Counted<B> {
             self.began = true;
             self.rest = take;
             if !self.admit_message()? {
-                // Whoever decodes makes room for a message as soon as its prefix is complete, so that comes later too.
+                // The decoder makes room for a message as soon as its prefix is complete, so that comes later too.
                 return Ok(through);
             }
         }

@@ -62,7 +62,7 @@ fn describe(queue: QueueDescription) -> DescribeQueueResponse {
     }
 }
 
-/// The broker, on behalf of whoever sent a request.
+/// The broker, on behalf of the client that sent a request.
 fn asked<T>(broker: &Broker, request: &Request<T>) -> Broker {
     match request.extensions().get::<Peer>() {
         Some(peer) => broker.on_behalf_of(&peer.name),

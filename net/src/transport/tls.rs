@@ -38,7 +38,7 @@ use super::tcp::{Tcp, TcpAccept};
 
 /// How long a handshake may take, at either end.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client may say nothing at all after it connected: whoever wants something speaks first.
+/// How long a client may say nothing at all after it connected: clients speak first.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Handshakes under way at once. One more takes the place of the client that has been silent longest; if none is silent,
 /// further connections wait in the kernel's queue.
