@@ -15,6 +15,15 @@ test *ARGS:
 failover:
     cargo test -p rmom --test failover -- --nocapture --test-threads=1
 
+# What grows, at sizes that hurt (some 10 GB of disk), with a table for docs/operations.md.
+sizes:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    mkdir -p target
+    RMOM_TEST_SIZES=large cargo test --profile sim -p rmom --test sizes -- --nocapture --test-threads=1 | tee target/sizes.txt
+    printf '\n| case | size | measured | bound | beside it |\n| --- | --- | --- | --- | --- |\n'
+    grep '^| ' target/sizes.txt
+
 # A few simulated clusters, for a first impression.
 sim-smoke:
     cargo run --profile sim -p rmom-sim -- run --seeds 50

@@ -1,0 +1,103 @@
+//! Batches as brokers write them, by the million.
+
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::Message as _;
+use rmom_client::Uuid;
+use rmom_core::{
+    broker::NewMessage,
+    frame::{BatchBuilder, Encoded},
+    model::{Offset, ProducerId, ProducerKey, QueueId, Sequence},
+};
+use rmom_proto::storage::{ProducerLast, ProducerSnapshot};
+use sqlx::PgConnection;
+
+/// How long messages live that nobody is to see expire.
+const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Batches that no saved producers speak for, as after a while of pushes one by one.
+const UNSAVED: u64 = 999;
+/// Sent to the database at a time.
+const PIECE: usize = 4 << 20;
+
+/// What the message at an offset says.
+pub(crate) fn content(offset: u64) -> String {
+    format!("message {offset}")
+}
+
+/// The first line of binary `COPY`, and its end.
+const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const COPY_END: i16 = -1;
+
+/// Stores `batches` batches of one message each into a queue that is empty, with everything that a broker would have noted of
+/// them. A broker that hosts the queue learns nothing of it before it claims the queue again.
+pub(crate) async fn batches(session: &mut PgConnection, queue: u64, batches: u64) {
+    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(0xF111)), incarnation: 0 };
+    let id = QueueId::parse(queue).unwrap();
+    let ids = key.message_ids(id);
+    let (epoch, stored_at): (i64, i64) = sqlx::query_as("SELECT epoch, rmom_now() FROM log WHERE queue_id = $1")
+        .bind(id.as_i64())
+        .fetch_one(&mut *session)
+        .await
+        .unwrap();
+    let expires_at = stored_at + i64::try_from(LIFETIME.as_millis()).unwrap();
+    let mut copy = session
+        .copy_in_raw(
+            "COPY batch (queue_id, first_offset, last_offset, epoch, stored_at, expires_at, bytes, checksum, format, \
+             message_index, frames, bytes_through) FROM STDIN (FORMAT binary)",
+        )
+        .await
+        .unwrap();
+    let (mut piece, mut bytes_through) = (BytesMut::from(COPY_HEAD), 0);
+    for number in 1..=batches {
+        let sequence = Sequence::parse(number).unwrap();
+        let mut batch = BatchBuilder::new(Offset::new(number));
+        let message = NewMessage { content: content(number).into(), ttl: Some(LIFETIME), ..NewMessage::default() };
+        batch.push(key, sequence, ids.at(sequence), &message);
+        let Encoded { index, frames, checksum, first, last, .. } = batch.finish();
+        let length = i64::try_from(frames.len()).unwrap();
+        bytes_through += length;
+        piece.put_i16(12);
+        let before = [id.as_i64(), first.as_i64(), last.as_i64(), epoch, stored_at, expires_at, length];
+        let format = i64::from(rmom_core::frame::FORMAT);
+        for number in before.into_iter().chain([i64::from(checksum), format]) {
+            piece.put_i32(8);
+            piece.put_i64(number);
+        }
+        for field in [&index[..], &frames[..]] {
+            piece.put_i32(i32::try_from(field.len()).unwrap());
+            piece.put_slice(field);
+        }
+        piece.put_i32(8);
+        piece.put_i64(bytes_through);
+        if piece.len() >= PIECE {
+            copy.send(piece.split().freeze()).await.unwrap();
+        }
+    }
+    piece.put_i16(COPY_END);
+    copy.send(piece.freeze()).await.unwrap();
+    copy.finish().await.unwrap();
+
+    let through = batches.saturating_sub(UNSAVED);
+    let last = ProducerLast {
+        producer_id: Bytes::copy_from_slice(key.id.uuid().as_bytes()),
+        incarnation: 0,
+        last_sequence: through,
+        last_offset: through,
+        stored_at_millis: u64::try_from(stored_at).unwrap(),
+    };
+    let producers =
+        ProducerSnapshot { through_offset: through, producers: Vec::from_iter((through > 0).then_some(last)) };
+    let through = i64::try_from(through).unwrap();
+    sqlx::query(
+        "UPDATE log_state SET producers = $2, producers_through = $3, next_expiry = $4, next_expiry_through = $3 \
+         WHERE queue_id = $1",
+    )
+    .bind(id.as_i64())
+    .bind(producers.encode_to_vec())
+    .bind(through)
+    .bind(expires_at)
+    .execute(&mut *session)
+    .await
+    .unwrap();
+}

@@ -1,0 +1,51 @@
+//! What grows, at a size that hurts. Each case holds what it measures against the bound that docs/operations.md gives, and
+//! shows a small one in the same run beside it.
+//!
+//! By itself a case takes seconds; `RMOM_TEST_SIZES=large` (`just sizes`) makes it as large as somebody may have it one day.
+//! It prints a line of a table for each measurement.
+
+#![allow(clippy::print_stdout, reason = "the figures are printed, a line of a table each")]
+
+mod batches;
+mod fill;
+#[path = "../support/mod.rs"]
+mod support;
+mod system;
+
+use std::{fmt::Display, time::Duration};
+
+/// One of two sizes: for every day, or `large` if `RMOM_TEST_SIZES` says so.
+fn size<T>(small: T, large: T) -> T {
+    match std::env::var("RMOM_TEST_SIZES").is_ok_and(|sizes| sizes == "large") {
+        true => large,
+        false => small,
+    }
+}
+
+/// Prints a line of the table: what was measured, at what size, the bound that is documented, and what it is compared with.
+fn row(case: &str, size: impl Display, measured: impl Display, bound: impl Display, beside: impl Display) {
+    println!("\n| {case} | {size} | {measured} | {bound} | {beside} |");
+}
+
+/// A time as the table has it.
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+/// A count as the table has it: 20,000,000.
+fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[test]
+fn counts_have_commas() {
+    assert_eq!([count(7), count(1_000), count(20_000_000)], ["7", "1,000", "20,000,000"]);
+}

@@ -1,0 +1,105 @@
+//! The cluster that a case measures, and what all cases measure of it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rmom_client::{Client, Consumer, Position, Uuid};
+use rmom_core::manager::ManagerSettings;
+use rmom_net::testing::{PgServer, TestDatabase};
+use sqlx::PgConnection;
+use tokio::{runtime::Runtime, time::timeout};
+
+use crate::support::{Cluster, ClusterOptions, PATIENCE, eventually};
+
+/// What our client adds to a failover: it asks again that long after a refusal, at most.
+const CLIENT_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Processes, and a PostgreSQL that they share with nobody.
+pub(crate) struct System {
+    // Dropped first: it uses the database.
+    pub(crate) cluster: Cluster,
+    pub(crate) database: TestDatabase,
+    pub(crate) client: Client,
+    pub(crate) runtime: Runtime,
+}
+
+impl System {
+    /// Two brokers and a manager. `settings` changes what is started.
+    pub(crate) fn start(settings: impl FnOnce(&mut ClusterOptions)) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let server = Arc::new(PgServer::start_with(&[("max_wal_size", "2GB")]));
+        let database = runtime.block_on(server.create_database());
+        let mut options = ClusterOptions::new(database.url());
+        (options.brokers, options.managers) = (2, 1);
+        // Spreading the queues again would be a pause of its own.
+        options.manager_settings.push_str("rebalance = false\n");
+        settings(&mut options);
+        let cluster = Cluster::start(&options);
+        let client = Client::builder().managers(cluster.manager_urls()).build().unwrap();
+        Self { cluster, database, client, runtime }
+    }
+
+    /// Creates a queue, and waits until it is served. Returns its id.
+    pub(crate) fn create_queue(&self, label: &str) -> u64 {
+        self.runtime.block_on(self.client.admin().create_queue(label)).unwrap();
+        self.served(label).0
+    }
+
+    /// Waits until a queue is served; its id, and the offset of its newest message.
+    pub(crate) fn served(&self, label: &str) -> (u64, u64) {
+        eventually("the queue is served", || {
+            let queue = self.runtime.block_on(self.client.admin().queue(label)).ok()?;
+            Some((queue.id, queue.live?.last_offset))
+        })
+    }
+
+    /// Kills the broker of a queue, and pushes until that succeeds elsewhere. Returns how long it took; the broker runs again.
+    pub(crate) fn failover(&mut self, label: &str) -> Duration {
+        let host = eventually("a manager knows the queue's broker", || self.cluster.host_of(label));
+        self.cluster.brokers[host].kill();
+        let killed = Instant::now();
+        self.push(label);
+        let took = killed.elapsed();
+        self.cluster.brokers[host].restart();
+        self.cluster.brokers[host].wait_until_ready();
+        took
+    }
+
+    /// Pushes a message, however often it has to be tried.
+    pub(crate) fn push(&self, label: &str) {
+        let pushed = self.runtime.block_on(async {
+            let producer = self.client.producer(label).open().await?;
+            producer.push("pushed").await?;
+            producer.close().await
+        });
+        pushed.unwrap();
+    }
+
+    /// The message at an offset, delivered to a new subscription that begins there.
+    pub(crate) fn deliver(&self, channel: Uuid, queue: u64, offset: u64) -> rmom_client::Message {
+        let position = Position { queue_id: queue, epoch: 1, offset: offset - 1 };
+        let mut consumer: Consumer = self.client.subscribe(channel).resume_from(position).build();
+        let delivered = self.runtime.block_on(async { timeout(PATIENCE, consumer.next()).await });
+        let message = delivered.expect("it is delivered in time").unwrap();
+        assert_eq!(message.offset, offset);
+        message
+    }
+
+    /// A session beside the cluster's own.
+    pub(crate) fn session(&self) -> PgConnection {
+        self.runtime.block_on(self.database.connect())
+    }
+}
+
+/// How long it may take from a broker's death to a push elsewhere, as docs/operations.md has it, if the broker had that many
+/// queues and a round trip to the database with a commit takes `trip`. All of it goes to one broker.
+pub(crate) fn failover_bound(queues: u32, trip: Duration) -> Duration {
+    let settings = ManagerSettings::default();
+    let probes = settings.probe_deadline * (settings.life_probe_max_retries + 1)
+        + settings.life_probe_retry_delay * settings.life_probe_max_retries;
+    // The cycle is that of `ClusterOptions`.
+    let noticed = Duration::from_millis(500) + probes;
+    noticed + trip * 6 * queues.div_ceil(100) + trip * 9 * queues.div_ceil(4) + CLIENT_BACKOFF
+}
