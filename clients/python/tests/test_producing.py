@@ -268,6 +268,30 @@ def test_what_was_never_sent_is_known_not_to_be_stored() -> None:
         assert "NO_BROKER" in str(error)
 
 
+def test_a_producer_that_is_refused_at_once_gives_up_in_time() -> None:
+    world = World()
+    world.up.discard("b1:1")
+    app = Application(world, delivery_timeout=10)
+    app.push("a")
+    before, attempts = world.now, world.attempts
+    app.run()
+    assert 10 <= world.now - before < 11
+    assert world.attempts - attempts < 50, "it pauses between attempts"
+    assert [(error.code, error.outcome_unknown) for error in app.errors()] == [("DELIVERY_TIMEOUT", False)]
+
+
+def test_a_named_producer_that_is_refused_at_once_gives_up_in_time() -> None:
+    world = World()
+    world.up.discard("b1:1")
+    app = Application(world, name="import", delivery_timeout=10)
+    before = world.now
+    with pytest.raises(rmom.MoMError) as raised:
+        run(app.producing.open_named(), world.perform)
+    assert raised.value.code == "DELIVERY_TIMEOUT"
+    assert 10 <= world.now - before < 11
+    assert world.attempts < 50, "it pauses between attempts"
+
+
 def test_a_named_producer_that_gives_up_what_may_be_stored_stops() -> None:
     world = World()
     world.pushes.append(Script(runs=0, store=True))

@@ -91,6 +91,8 @@ class World:
         #: What is stored, in order.
         self.contents: list[str] = []
         self.seen: list[str] = []
+        #: How often a broker was called, whether or not it was there.
+        self.attempts = 0
         #: What the next streams and subscriptions do; those without a script do as they should.
         self.pushes: deque[Script] = deque()
         self.subscriptions: deque[tuple[list[int], MoMError | None]] = deque()
@@ -125,6 +127,7 @@ class World:
         self.now = max(self.now, effect.at)
 
     def _reach(self, authority: str) -> None:
+        self.attempts += 1
         if authority not in self.up:
             raise CallFailed(authority, grpc.StatusCode.UNAVAILABLE, "refused")
 

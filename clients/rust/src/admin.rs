@@ -1,6 +1,6 @@
 //! Administration, through any manager.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use http::Method;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
@@ -262,12 +262,12 @@ impl Admin {
     /// If no manager answers.
     pub async fn queues(&self) -> Result<Vec<Queue>, Error> {
         let mut all = Vec::new();
-        let mut next = None;
+        let mut cursors = Cursors::default();
         loop {
-            let page: Queues = self.json(Method::GET, &page("/v1/queues", next.as_deref()), None).await?;
-            next = following(next.as_deref(), page.next, page.queues.is_empty())?;
+            let page: Queues = self.json(Method::GET, &cursors.page("/v1/queues"), None).await?;
+            let goes_on = cursors.follow(page.next, page.queues.is_empty())?;
             all.extend(page.queues);
-            if next.is_none() {
+            if !goes_on {
                 return Ok(all);
             }
         }
@@ -326,12 +326,12 @@ impl Admin {
 
     async fn channel_pages(&self, path: &str) -> Result<Vec<Channel>, Error> {
         let mut all = Vec::new();
-        let mut next = None;
+        let mut cursors = Cursors::default();
         loop {
-            let page: Channels = self.json(Method::GET, &page(path, next.as_deref()), None).await?;
-            next = following(next.as_deref(), page.next, page.channels.is_empty())?;
+            let page: Channels = self.json(Method::GET, &cursors.page(path), None).await?;
+            let goes_on = cursors.follow(page.next, page.channels.is_empty())?;
             all.extend(page.channels);
-            if next.is_none() {
+            if !goes_on {
                 return Ok(all);
             }
         }
@@ -405,16 +405,28 @@ impl Admin {
     }
 }
 
-/// The path of a page of a list: the first, or the one behind an entry.
-/// Where the page after this one begins. A list whose pages lead nowhere would never end.
-fn following(after: Option<&str>, next: Option<String>, is_empty: bool) -> Result<Option<String>, Error> {
-    if next.is_some() && (is_empty || next.as_deref() == after) {
-        let reason = "a page of a list names a next page that does not go on".to_owned();
-        return Err(Error::Protocol { authority: "a manager".to_owned(), reason });
-    }
-    Ok(next)
+/// The places in a list at which its pages began so far. Pages that led back to one of them would never end. Memory grows
+/// with the number of pages.
+#[derive(Default)]
+struct Cursors {
+    seen: HashSet<String>,
+    last: Option<String>,
 }
 
-fn page(path: &str, after: Option<&str>) -> String {
-    after.map_or_else(|| path.to_owned(), |after| format!("{path}?after={}", segment(after)))
+impl Cursors {
+    /// The path of the page that comes next.
+    fn page(&self, path: &str) -> String {
+        self.last.as_deref().map_or_else(|| path.to_owned(), |after| format!("{path}?after={}", segment(after)))
+    }
+
+    /// Takes what a page says about the one behind it. False: the page was the last one.
+    fn follow(&mut self, next: Option<String>, is_empty: bool) -> Result<bool, Error> {
+        let Some(next) = next else { return Ok(false) };
+        if is_empty || !self.seen.insert(next.clone()) {
+            let reason = "a page of a list names a next page that does not go on".to_owned();
+            return Err(Error::Protocol { authority: "a manager".to_owned(), reason });
+        }
+        self.last = Some(next);
+        Ok(true)
+    }
 }

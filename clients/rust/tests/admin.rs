@@ -38,6 +38,10 @@ async fn calls_and_answers_are_the_managers() {
         answer(&world, "GET /v1/queues?after=a%2Fb ", 200, &format!(r#"{{"queues":[{page}],"next":{next}}}"#));
         assert_eq!(soon(admin.queues()).await.unwrap_err().code(), "PROTOCOL_VIOLATION");
     }
+    // Nor do pages that lead back by way of another one.
+    answer(&world, "GET /v1/queues?after=a%2Fb ", 200, &format!(r#"{{"queues":[{{{queue}}}],"next":"c"}}"#));
+    answer(&world, "GET /v1/queues?after=c ", 200, &format!(r#"{{"queues":[{{{queue}}}],"next":"a/b"}}"#));
+    assert_eq!(soon(admin.queues()).await.unwrap_err().code(), "PROTOCOL_VIOLATION");
 
     let channel = r#"{"id":"00000000-0000-0000-0000-000000000005","queue_id":7,"queue_label":"a/b","topic":"t","start":10,"host":null,"port":null}"#;
     answer(&world, r#"POST /v1/queues/a%2Fb/channels {"start":"latest","topic":"T"}"#, 201, channel);

@@ -33,15 +33,18 @@ def _json(
 def _pages(managers: Managers, path: str, field: str, read: Callable[[Any], T]) -> Program[list[T]]:
     """A whole list, which managers give page by page."""
     found: list[T] = []
+    # Pages that led back to one of these would never end.
+    seen: set[str] = set()
     after: str | None = None
     while True:
         page = path if after is None else f"{path}?after={segment(after)}"
         entries, following = yield from _get(
             managers, page, lambda answer: ([read(one) for one in answer[field]], answer.get("next"))
         )
-        if following is not None and (not entries or following == after):
-            # Pages that lead nowhere would never end.
-            raise ProtocolViolation("a manager", "a page of a list names a next page that does not go on")
+        if following is not None:
+            if not entries or following in seen:
+                raise ProtocolViolation("a manager", "a page of a list names a next page that does not go on")
+            seen.add(following)
         after = following
         found += entries
         if after is None:
