@@ -176,7 +176,7 @@ impl Driver {
 
     /// How long ago the oldest message was accepted, time that the machine was asleep included.
     fn age(&self) -> Option<Duration> {
-        let since = self.window.front().map(|run| run.since).or_else(|| self.queue.waiting_since());
+        let since = self.window.front().and_then(Run::since).or_else(|| self.queue.waiting_since());
         since.map(|since| self.client.settings().moments.since(since))
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Payload {
     pub(crate) messages: Vec<PushMessage>,
     /// What each message counts towards the limit on bytes.
     costs: Vec<u32>,
+    /// When each message was accepted: a batch can fill for long before it is sent, and those in front leave it first.
+    accepted: Vec<Moment>,
 }
 
 /// Consecutive messages of one payload, none of which has an outcome yet.
@@ -36,13 +38,16 @@ pub(crate) struct Run {
     pub(crate) payload: Arc<Payload>,
     pub(crate) range: Range<usize>,
     pub(crate) tickets: Arc<Tickets>,
-    /// When the first message of the payload was accepted.
-    pub(crate) since: Moment,
 }
 
 impl Run {
     pub(crate) fn len(&self) -> usize {
         self.range.len()
+    }
+
+    /// When the first of its messages was accepted.
+    pub(crate) fn since(&self) -> Option<Moment> {
+        self.payload.accepted.get(self.range.start).copied()
     }
 
     /// One run for each message.
@@ -57,7 +62,6 @@ struct Filling {
     payload: Payload,
     bytes: usize,
     tickets: Arc<Tickets>,
-    since: Moment,
 }
 
 impl Filling {
@@ -67,7 +71,7 @@ impl Filling {
 
     fn seal(self) -> Run {
         let range = 0..self.payload.messages.len();
-        Run { payload: Arc::new(self.payload), range, tickets: self.tickets, since: self.since }
+        Run { payload: Arc::new(self.payload), range, tickets: self.tickets }
     }
 }
 
@@ -129,17 +133,13 @@ impl Queue {
             }
             let was_empty = state.waiting.is_empty();
             if state.waiting.back().is_none_or(|batch| batch.is_full_for(bytes)) {
-                state.waiting.push_back(Filling {
-                    payload: Payload::default(),
-                    bytes: 0,
-                    tickets: Arc::default(),
-                    since: self.moments.now(),
-                });
+                state.waiting.push_back(Filling { payload: Payload::default(), bytes: 0, tickets: Arc::default() });
             }
             state.accepted += 1;
             let batch = state.waiting.back_mut().expect("one was pushed if there was none");
             batch.payload.messages.push(message.0);
             batch.payload.costs.push(cost);
+            batch.payload.accepted.push(self.moments.now());
             batch.bytes += bytes;
             (Delivery::new(batch.tickets.clone(), batch.payload.messages.len() - 1), was_empty)
         };
@@ -163,7 +163,7 @@ impl Queue {
 
     /// When the oldest message that waits to be sent was accepted.
     pub(crate) fn waiting_since(&self) -> Option<Moment> {
-        self.lock().waiting.front().map(|batch| batch.since)
+        self.lock().waiting.front().and_then(|batch| batch.payload.accepted.first().copied())
     }
 
     /// No more messages are taken; those that were are still delivered.
@@ -206,5 +206,33 @@ impl Queue {
             .await
             .expect("the sender lives as long as the queue");
         self.lock().failure.take().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{Instant, advance};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_waits_since_it_was_accepted_whoever_shares_its_batch() {
+        let began = Instant::now();
+        let queue = Queue::new(10, 1_000, Moments::new(Arc::new(move || began.elapsed())));
+        let waited = |since: Option<Moment>| Moments::new(Arc::new(move || began.elapsed())).since(since.unwrap());
+        let mut deliveries = Vec::new();
+        for second in 0..3 {
+            deliveries.push(queue.push(NewMessage::new("m"), 1).await.unwrap());
+            advance(Duration::from_secs(1)).await;
+            assert_eq!(waited(queue.waiting_since()), Duration::from_secs(second + 1));
+        }
+        let mut run = queue.take().unwrap();
+        assert_eq!((run.len(), waited(run.since())), (3, Duration::from_secs(3)));
+        queue.release(&mut run, 1, None);
+        assert_eq!(waited(run.since()), Duration::from_secs(2));
+        let singles: Vec<_> = run.split().map(|single| waited(single.since())).collect();
+        assert_eq!(singles, [2, 1].map(Duration::from_secs));
     }
 }
