@@ -50,14 +50,12 @@ pub(super) fn too_early(index: &Index<'_>, number: u64, push: &Push<'_>) -> Opti
 }
 
 /// The time was over of what its producer had pushed before and not got rid of: what comes behind is given up together with it.
-/// Our client counts from when the first message of a batch was handed to it, also when that one is stored; nobody else saw
-/// which messages that is, so half of the time is held for all of it.
 fn was_over(index: &Index<'_>, push: &Push<'_>, at: At) -> bool {
     let now = index.micros(at);
     let waited = |other: &Push<'_>| {
         let tries = other.tries_millis.unwrap_or(u64::MAX).saturating_mul(1_000);
         let open = other.outcome.is_none_or(|(ended, _)| index.micros(ended).saturating_add(GRAIN_MICROS) >= now);
-        open && now.saturating_add(GRAIN_MICROS) >= index.micros(other.at).saturating_add(tries / 2)
+        open && now.saturating_add(GRAIN_MICROS) >= index.micros(other.at).saturating_add(tries)
     };
     index.pushes.values().any(|other| other.at <= push.at && producer(other) == producer(push) && waited(other))
 }
@@ -137,9 +135,10 @@ mod tests {
         let push = run.send_by_library("a", 2_000);
         run.wait(500);
         let behind = run.send_by_library("b", 2_000);
+        run.wait(1_400);
         assert!(guilty(run.clone().fail(push, "DELIVERY_TIMEOUT", true), Convergence).contains("before its time"));
         // Together with what was before it.
-        run.wait(1_000);
+        run.wait(100);
         innocent(run.fail(push, "DELIVERY_TIMEOUT", true).fail(behind, "DELIVERY_TIMEOUT", false));
     }
 

@@ -145,7 +145,8 @@ fn acked<'i, 'a>(index: &'i Index<'a>, queue: &'i Queue<'a>) -> impl Iterator<It
 }
 
 /// A producer's acknowledged messages are stored in the order in which the application numbered them. What was given up is
-/// none of it: it may still turn up later.
+/// none of it: it may still turn up later. What goes through our library is pushed once, and counts in the order in which it
+/// was: the numbers that the application gives begin anew behind what is stored, when it opens its producer again.
 fn as_sent(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     let mut by_producer: BTreeMap<&str, BTreeMap<u64, &Message<'_>>> = BTreeMap::new();
     for (_, message) in acked(index, queue) {
@@ -155,7 +156,8 @@ fn as_sent(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
         let one_number = pushes.iter().all(|again| index.pushes[again].sequence == push.sequence);
         if let Some(producer) = push.producer.filter(|_| one_number) {
             // A message that was stored twice counts where it is first.
-            by_producer.entry(producer).or_default().entry(push.sequence).or_insert(message);
+            let place = if push.tries_millis.is_some() { pushes[0] } else { push.sequence };
+            by_producer.entry(producer).or_default().entry(place).or_insert(message);
         }
     }
     let mut violations = Vec::new();
@@ -335,6 +337,19 @@ mod tests {
         guilty(run.clone().ack(a).ack(b), Order);
         // What was given up may turn up later.
         innocent(run.fail(a, "DELIVERY_TIMEOUT", true).ack(b).finish());
+    }
+
+    #[test]
+    fn numbers_begin_anew_behind_what_is_stored() {
+        let mut run = Run::new();
+        for body in ["a", "b"] {
+            let push = run.send_by_library(body, 2_000);
+            run.wait(2_000).fail(push, "DELIVERY_TIMEOUT", false);
+        }
+        let c = run.send_by_library("c", 2_000);
+        run.store_with("c", |message| message.sequence = 1).ack(c).number_on(1);
+        let d = run.send_by_library("d", 2_000);
+        innocent(run.store("d").ack(d).finish());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! A history that bounds no answers owes nothing.
 //!
+//! What our library is given while it waits for an answer waits as well; so its pushes are owed an answer each in turn.
+//!
 //! A queue is well while one broker owns it, and nothing befalls that broker, the database, or the client that is spoken of.
 
 use std::collections::BTreeMap;
@@ -43,6 +45,7 @@ pub(super) fn unanswered(index: &Index<'_>) -> Vec<Violation> {
         }
     }
     acknowledgements.sort_unstable();
+    let answers = Answers::new(index);
     let mut acknowledgements = acknowledgements.into_iter().peekable();
     let mut violations = Vec::new();
     for (&number, push) in &index.pushes {
@@ -51,13 +54,45 @@ pub(super) fn unanswered(index: &Index<'_>) -> Vec<Violation> {
         }
         let host = index.history[push.at].host.as_str();
         let Some(&since) = acked.get(&(host, push.label)) else { continue };
-        violations.extend(late(index, number, push, host, since));
+        violations.extend(late(index, &answers, number, push, host, since));
     }
     violations
 }
 
-fn late(index: &Index<'_>, number: u64, push: &Push<'_>, host: &str, since: u64) -> Option<Violation> {
-    let sent = index.micros(push.at);
+/// When pushes were answered, by host and label.
+struct Answers<'a>(BTreeMap<(&'a str, &'a str), Vec<usize>>);
+
+impl<'a> Answers<'a> {
+    fn new(index: &Index<'a>) -> Self {
+        let mut answers: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for push in index.pushes.values() {
+            let host = index.history[push.at].host.as_str();
+            answers.entry((host, push.label)).or_default().extend(push.outcome.map(|(at, _)| at));
+        }
+        answers.values_mut().for_each(|answers| answers.sort_unstable());
+        Self(answers)
+    }
+
+    /// From when on a push waits for nothing but its own answer. Our library keeps the order: after a refusal it pushes the
+    /// messages one by one, and each waits for the answer to the one before.
+    fn waits_since(&self, index: &Index<'_>, push: &Push<'_>, host: &str) -> u64 {
+        let sent = index.micros(push.at);
+        let answers = self.0.get(&(host, push.label)).filter(|_| push.tries_millis.is_some());
+        let until = push.outcome.map_or(usize::MAX, |(at, _)| at);
+        let before = answers.and_then(|answers| answers[..answers.partition_point(|&at| at < until)].last());
+        before.map_or(sent, |&at| index.micros(at).max(sent))
+    }
+}
+
+fn late(
+    index: &Index<'_>,
+    answers: &Answers<'_>,
+    number: u64,
+    push: &Push<'_>,
+    host: &str,
+    since: u64,
+) -> Option<Violation> {
+    let sent = answers.waits_since(index, push, host);
     let due = sent.saturating_add(index.bounds.answer.saturating_mul(1_000));
     if due > index.end_micros() || push.expected.is_some() {
         return None;
@@ -177,6 +212,20 @@ mod tests {
         // Another broker took over.
         let mut moved = run.clone();
         innocent(&late(moved.take_over(2)));
+    }
+
+    #[test]
+    fn a_push_of_our_library_waits_for_those_before_it() {
+        let mut run = Run::new();
+        run.owe_answers();
+        run.wait(6_000).push("a").wait(10);
+        let pushes = ["b", "c", "d"].map(|body| (body, run.send_by_library(body, 60_000)));
+        let mut stuck = run.clone();
+        for (body, push) in pushes {
+            run.wait(1_500).store(body).ack(push);
+        }
+        innocent(run.wait(3_000).push("e"));
+        assert!(guilty(stuck.wait(3_000).store("b").ack(pushes[0].1), Convergence).contains("had no answer for 3"));
     }
 
     #[test]

@@ -277,6 +277,12 @@ impl Run {
         push
     }
 
+    /// The application opens its producer again, and numbers what it pushes behind what is stored.
+    pub(super) fn number_on(&mut self, stored: u64) -> &mut Self {
+        self.sequence = stored;
+        self
+    }
+
     /// As the original's clients push.
     pub(super) fn send_plain(&mut self, body: &str) -> u64 {
         self.sent(body, None, 0, None)
@@ -375,6 +381,32 @@ impl Run {
         log.left.insert(message.offset, message.clone());
         let (epoch, by) = (log.epoch, host(log.owner));
         self.record("database", Event::Stored { queue_id, epoch, stored_at_millis, messages: vec![message], by });
+        self
+    }
+
+    /// What was sent is stored in one batch, at the end.
+    pub(super) fn store_together(&mut self, bodies: &[impl AsRef<str>]) -> &mut Self {
+        let from = self.history.len();
+        for body in bodies {
+            self.store(body.as_ref());
+        }
+        let mut batches = self.history.drain(from..).map(|record| record.event).collect::<Vec<_>>().into_iter();
+        let Some(Event::Stored { queue_id, epoch, stored_at_millis: at, mut messages, by }) = batches.next() else {
+            return self;
+        };
+        for batch in batches {
+            let Event::Stored { stored_at_millis, messages: more, .. } = batch else { continue };
+            messages.extend(more.into_iter().map(|mut message| {
+                message.expires_at_millis = message.expires_at_millis.map(|expiry| expiry - (stored_at_millis - at));
+                message
+            }));
+        }
+        for message in &messages {
+            let log = self.log();
+            log.all.insert(message.offset, message.clone());
+            log.left.insert(message.offset, message.clone());
+        }
+        self.record("database", Event::Stored { queue_id, epoch, stored_at_millis: at, messages, by });
         self
     }
 

@@ -80,7 +80,7 @@ pub(super) fn broker(authority: &str) -> MessageStreamClient<Channel> {
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(1))
         .keep_alive_while_idle(true)
-        // Little is on its way to an observer that takes nothing: what comes later was sent later.
+        // Little is on its way to who takes nothing: what comes later was sent later. The checkers know this size.
         .initial_stream_window_size(WINDOW_BYTES)
         // h2 ends a connection on which more small frames wait unread than half of its window is worth (256 bytes for each).
         .initial_connection_window_size(16 * WINDOW_BYTES);
