@@ -5,7 +5,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use prost::Message as _;
-use rmom_net::grpc::parse_run;
+use rmom_net::grpc::{parse_run, tally_run};
 use rmom_proto::messages::{Header, PushMessage, PushStreamMessages, PushStreamRequest, push_stream_request::Request};
 
 /// Messages of a run.
@@ -28,6 +28,9 @@ fn wire(c: &mut Criterion) {
         let bytes = Bytes::from(PushStreamRequest { request: Some(Request::Messages(run.clone())) }.encode_to_vec());
         group.bench_function(format!("decode-{name}"), |b| {
             b.iter(|| PushStreamRequest::decode(black_box(&bytes).clone()).expect("it was encoded above"));
+        });
+        group.bench_function(format!("tally-{name}"), |b| {
+            b.iter(|| tally_run(black_box(&bytes)).expect("it is within the limits"));
         });
         group.bench_function(format!("parse-{name}"), |b| {
             b.iter_batched(

@@ -2,7 +2,7 @@
 //!
 //! - `router` puts everything that a broker serves on one port.
 //! - `service` has the methods, `parse` reads their requests into the core's types, `push_stream` is the stream of pushes.
-//! - `counted` counts pushes before they are read.
+//! - `counted` counts pushes before they are read, `tally` what they have before they are decoded.
 //! - `subscribe` is the one method that goes past tonic: it passes stored bytes on as they are.
 //! - `status` turns errors into statuses and back.
 //! - `control` is a client: what managers ask of brokers.
@@ -17,6 +17,7 @@ mod router;
 mod service;
 mod status;
 mod subscribe;
+mod tally;
 
 pub use control::{CONTROL_CONNECT_TIMEOUT, GrpcControl, MAX_CONTROL_CHANNELS};
 pub use counted::MESSAGE_TIMEOUT;
@@ -27,6 +28,8 @@ pub use router::{BrokerService, MAX_PROBE_REQUEST_BYTES, MAX_SMALL_REQUEST_BYTES
 pub(crate) use status::status;
 pub use status::{DOMAIN, ErrorInfo, error_info, grpc_code, stable_code, to_status};
 pub use subscribe::{EPOCH_HEADER, MAX_SUBSCRIBE_REQUEST_BYTES, QUEUE_ID_HEADER};
+#[cfg(feature = "testing")]
+pub use tally::tally_run;
 
 /// Reads a run of a push stream into the core's types, as the service does. For benchmarks.
 ///

@@ -75,16 +75,19 @@ pub(super) fn open_push(raw: &wire::PushStreamOpen) -> Result<OpenPush, BrokerEr
     })
 }
 
+pub(super) fn check_run_length(found: usize) -> Result<(), BrokerError> {
+    if found > MAX_RUN_MESSAGES {
+        let why = format!("messages: there are {found}; the limit is {MAX_RUN_MESSAGES}");
+        return Err(BrokerError::LimitReached(why));
+    }
+    Ok(())
+}
+
 pub(super) fn push_run(raw: wire::PushStreamMessages) -> Result<PushRun, BrokerError> {
     if raw.messages.is_empty() {
         return invalid("messages", "there is none; send at least one");
     }
-    if raw.messages.len() > MAX_RUN_MESSAGES {
-        return Err(BrokerError::LimitReached(format!(
-            "messages: there are {}; the limit is {MAX_RUN_MESSAGES}",
-            raw.messages.len()
-        )));
-    }
+    check_run_length(raw.messages.len())?;
     if raw.first_sequence == 0 {
         return invalid("first_sequence", "it is 1 or more");
     }

@@ -8,27 +8,31 @@ use axum::{
     extract::{Query, Request, State},
     middleware,
     response::{IntoResponse, Response},
-    routing::{get, post, post_service},
+    routing::{get, post},
 };
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
 use rmom_core::broker::{Broker, BrokerStatus, QueuePhase};
 use rmom_proto::{
     FILE_DESCRIPTORS,
-    messages::message_stream_server::{MessageStreamServer, SERVICE_NAME},
+    messages::message_stream_server::{MessageStream as _, MessageStreamServer, SERVICE_NAME},
 };
 use serde::Deserialize;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, server::NamedService};
+use tonic::{
+    Status,
+    server::{Grpc, NamedService},
+};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::Builder as Reflection;
-use tower::Service;
+use tower::{Service, service_fn};
 
 use super::{
     counted, deadline,
     health::{BrokerHealth, LONGEST_ACTIVATION},
     service::BrokerMethods,
     subscribe,
+    tally::{Tallied, TalliedCodec},
 };
 use crate::{
     metrics::{self, TEXT_FORMAT},
@@ -59,17 +63,17 @@ pub struct BrokerService {
 pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
     let methods = Arc::new(BrokerMethods { broker: broker.clone(), shutdown: service.shutdown.clone() });
     let largest = service.max_message_bytes.saturating_add(REQUEST_SLACK_BYTES);
-    let pushes = MessageStreamServer::from_arc(methods.clone()).max_decoding_message_size(largest);
+    let pushes = Pushes { methods: methods.clone(), largest };
     let others = MessageStreamServer::from_arc(methods).max_decoding_message_size(MAX_SMALL_REQUEST_BYTES);
     let room = broker.room();
     let count = middleware::from_fn(move |request, next| counted::layer(room.clone(), largest, request, next));
     let unary = Router::new()
-        .route_service(&format!("/{SERVICE_NAME}/PushToQueue"), pushes.clone())
+        .route(&format!("/{SERVICE_NAME}/PushToQueue"), post(push_to_queue).with_state::<()>(pushes.clone()))
         .layer(count.clone())
         .merge(Router::new().route_service(&format!("/{SERVICE_NAME}/{{method}}"), others))
         .layer(middleware::from_fn(deadline::unary));
     let router = Router::new()
-        .route(&format!("/{SERVICE_NAME}/PushStream"), post_service(pushes))
+        .route(&format!("/{SERVICE_NAME}/PushStream"), post(push_stream).with_state::<()>(pushes))
         .layer(count)
         .route(&format!("/{SERVICE_NAME}/SubscribeToChannel"), post(subscribe::handle).with_state::<()>(broker.clone()))
         .merge(unary);
@@ -92,6 +96,37 @@ pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
         .route("/metrics/per-object", get(per_object))
         .with_state(broker);
     router.merge(probes).fallback(nothing_here)
+}
+
+/// The methods that push, which tonic's generated service would decode before anything was counted.
+#[derive(Clone)]
+struct Pushes {
+    methods: Arc<BrokerMethods>,
+    largest: usize,
+}
+
+impl Pushes {
+    fn server<T: prost::Message + 'static, U: Tallied>(&self) -> Grpc<TalliedCodec<T, U>> {
+        Grpc::new(TalliedCodec::default()).max_decoding_message_size(self.largest)
+    }
+}
+
+async fn push_to_queue(State(pushes): State<Pushes>, request: Request) -> Response {
+    let mut server = pushes.server();
+    let method = service_fn(|request| {
+        let methods = pushes.methods.clone();
+        async move { methods.push_to_queue(request).await }
+    });
+    server.unary(method, request).await.map(Body::new)
+}
+
+async fn push_stream(State(pushes): State<Pushes>, request: Request) -> Response {
+    let mut server = pushes.server();
+    let method = service_fn(|request| {
+        let methods = pushes.methods.clone();
+        async move { methods.push_stream(request).await }
+    });
+    server.streaming(method, request).await.map(Body::new)
 }
 
 fn reflection<'a>() -> Reflection<'a> {

@@ -5,7 +5,7 @@ use rmom_core::model::Code;
 use rmom_net::grpc::{MAX_SUBSCRIBE_REQUEST_BYTES, REQUEST_SLACK_BYTES, error_info};
 use rmom_proto::messages::{
     CreateChannelRequest, CreateQueueRequest, DeleteChannelRequest, Header, OpenProducerRequest, Position,
-    ProducerStamp, Push, SubscriptionRequest,
+    ProducerStamp, Push, PushMessage, PushStreamMessages, PushStreamRequest, SubscriptionRequest, push_stream_request,
 };
 
 use crate::support::{Client, MAX_MESSAGE_BYTES, Server, create_channel, describe, push, refused};
@@ -126,4 +126,27 @@ async fn sizes() {
     let message = refused(client.push_to_queue(eternal).await, Code::InvalidArgument);
     assert!(message.starts_with("ttl_millis: "), "{message}");
     assert_eq!(describe(&mut client).await.last_offset, end, "nothing of it was stored");
+}
+
+/// Whatever else is wrong with a request is seen only once it is decoded.
+#[tokio::test]
+async fn what_repeats_is_counted_before_it_is_decoded() {
+    let server = Server::start().await;
+    let mut client = server.client_with_queue().await;
+    let headers = vec![Header::default(); 65];
+    let push = Push { headers: headers.clone(), queue_label: String::new(), ..push("x", "") };
+    let message = refused(client.push_to_queue(push).await, Code::InvalidArgument);
+    assert_eq!(message, "headers: there are 65; the limit is 64");
+
+    let mut first = async |messages| {
+        let run = PushStreamMessages { messages, ..PushStreamMessages::default() };
+        let request = PushStreamRequest { request: Some(push_stream_request::Request::Messages(run)) };
+        let mut acks = client.push_stream(tokio_stream::once(request)).await.unwrap().into_inner();
+        acks.message().await
+    };
+    let message = refused(first(vec![PushMessage::default(); 8_193]).await, Code::LimitReached);
+    assert_eq!(message, "messages: there are 8193; the limit is 8192");
+    let bad = PushMessage { headers, ..PushMessage::default() };
+    let message = refused(first(vec![PushMessage::default(), bad]).await, Code::InvalidArgument);
+    assert_eq!(message, "headers: there are 65; the limit is 64");
 }
