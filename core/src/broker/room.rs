@@ -8,29 +8,40 @@
 //! 3. takes so many bytes, and gives the turn back,
 //! 4. reads the rest, and hands the message over together with what it holds of the room.
 //!
+//! A length is only what its client claims. So messages that are not fully read hold a part of the room at most for each
+//! origin: a client that announces much and sends nothing keeps no room from others.
+//!
 //! Turns are never needed in the middle of a message: what has begun can always be finished. A stream of pushes names its
 //! queue when it is opened, and waits for the queue's share before it reads. A single push names its queue somewhere inside:
 //! it waits for the share afterwards, with the broker's bytes in hand, and is refused when too many wait like that.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
 
 use super::{BrokerError, count};
+use crate::model::Origin;
 
 /// How long a push waits for room; then it is refused as overloaded, and nothing of it was stored.
 pub const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
-/// One queue has this part of the broker's room, and once more for single pushes that wait for it.
+/// One queue has this part of the broker's room.
 pub const QUEUE_SHARE: usize = 4;
+/// Single pushes that wait for a queue's share hold this part of the broker's room besides: three queues that are stuck leave
+/// some of it to others.
+pub const WAITING_SHARE: usize = 16;
+/// Messages from one origin that are not fully read hold this part of the broker's room at most.
+pub const ARRIVING_SHARE: usize = 4;
 /// Beginnings of messages that may wait for room at once, over all queues. Each takes up to a frame of HTTP/2.
 pub const MAX_TURNS: usize = 256;
 /// As many of them may be for one queue.
@@ -45,6 +56,8 @@ pub(super) struct Room {
     bytes: Bytes,
     turns: Arc<Semaphore>,
     ahead: Arc<Semaphore>,
+    /// Of each origin that has requests now; no more entries than those.
+    arriving: Mutex<BTreeMap<Origin, Weak<Arriving>>>,
     waited: AtomicU64,
     refused: AtomicU64,
 }
@@ -56,6 +69,24 @@ pub(super) struct Share {
     /// What single pushes may hold of the broker's room while they wait for `bytes`.
     waiting: Bytes,
     turns: Arc<Semaphore>,
+}
+
+/// What messages from one origin may hold that are not fully read.
+#[derive(Debug)]
+struct Arriving {
+    bytes: Bytes,
+    room: Arc<Room>,
+    origin: Origin,
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        let mut all = self.room.arriving.lock();
+        // A later request from there may have made another already.
+        if all.get(&self.origin).is_some_and(|arriving| arriving.strong_count() == 0) {
+            all.remove(&self.origin);
+        }
+    }
 }
 
 /// So many bytes.
@@ -91,9 +122,21 @@ impl Room {
             bytes: Bytes::new(limit),
             turns: Arc::new(Semaphore::new(MAX_TURNS)),
             ahead: Arc::new(Semaphore::new(MAX_AHEAD_BYTES)),
+            arriving: Mutex::default(),
             waited: AtomicU64::new(0),
             refused: AtomicU64::new(0),
         })
+    }
+
+    fn arriving(self: &Arc<Self>, origin: &Origin) -> Arc<Arriving> {
+        let mut all = self.arriving.lock();
+        if let Some(arriving) = all.get(origin).and_then(Weak::upgrade) {
+            return arriving;
+        }
+        let bytes = Bytes::new(self.bytes.limit / ARRIVING_SHARE);
+        let arriving = Arc::new(Arriving { bytes, room: self.clone(), origin: origin.clone() });
+        all.insert(origin.clone(), Arc::downgrade(&arriving));
+        arriving
     }
 
     /// Bytes taken.
@@ -132,7 +175,7 @@ impl Share {
         let limit = room / QUEUE_SHARE;
         Arc::new(Self {
             bytes: Bytes::new(limit),
-            waiting: Bytes::new(limit),
+            waiting: Bytes::new(room / WAITING_SHARE),
             turns: Arc::new(Semaphore::new(MAX_TURNS_OF_QUEUE)),
         })
     }
@@ -143,13 +186,21 @@ impl Share {
 pub struct PushRoom {
     room: Arc<Room>,
     share: Option<Arc<Share>>,
+    arriving: Option<Arc<Arriving>>,
 }
 
 /// The right to read the beginning of a message. Given back when it is dropped.
 #[derive(Debug)]
 pub struct Turn {
-    _all: OwnedSemaphorePermit,
+    all: Option<OwnedSemaphorePermit>,
     _of_queue: Option<OwnedSemaphorePermit>,
+}
+
+impl Turn {
+    /// Gives back what other queues need of it: only the queue's own turn is kept.
+    pub fn leave_to_others(&mut self) {
+        self.all = None;
+    }
 }
 
 /// What a push takes of the room. Given back when it is dropped.
@@ -158,11 +209,54 @@ pub struct Held {
     bytes: usize,
     of_broker: OwnedSemaphorePermit,
     of_queue: Option<OwnedSemaphorePermit>,
+    arriving: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    /// The message is fully read.
+    pub fn arrived(&mut self) {
+        self.arriving = None;
+    }
 }
 
 impl PushRoom {
     pub(super) fn new(room: Arc<Room>, share: Option<Arc<Share>>) -> Self {
-        Self { room, share }
+        Self { room, share, arriving: None }
+    }
+
+    /// A room of so many bytes.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn for_tests(limit: usize) -> Self {
+        Self::new(Room::new(limit), None)
+    }
+
+    /// The same room, for a new queue.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn of_queue_for_tests(&self) -> Self {
+        Self::new(self.room.clone(), Some(Share::new(self.room.limit()))).from_where(self)
+    }
+
+    /// From now on messages that are not fully read count for the origin of a peer.
+    #[must_use]
+    pub fn from_peer(mut self, peer: &str) -> Self {
+        self.arriving = Some(self.room.arriving(&Origin::of(peer)));
+        self
+    }
+
+    /// The same room, for messages that come from where those of `other` do.
+    #[must_use]
+    pub fn from_where(mut self, other: &Self) -> Self {
+        self.arriving.clone_from(&other.arriving);
+        self
+    }
+
+    /// True if the queue has no room left for so many bytes, whatever there is for others.
+    #[must_use]
+    pub fn lacks_share(&self, bytes: usize) -> bool {
+        let lacks = |share: &Arc<Share>| share.bytes.free.available_permits() < share.bytes.permits(bytes) as usize;
+        self.share.as_ref().is_some_and(lacks)
     }
 
     /// True once it counts for a queue too.
@@ -178,7 +272,7 @@ impl PushRoom {
             Some(share) => Some(share.turns.clone().try_acquire_owned().ok()?),
             None => None,
         };
-        Some(Turn { _all: self.room.turns.clone().try_acquire_owned().ok()?, _of_queue: of_queue })
+        Some(Turn { all: Some(self.room.turns.clone().try_acquire_owned().ok()?), _of_queue: of_queue })
     }
 
     /// A turn, as soon as there is one.
@@ -192,7 +286,7 @@ impl PushRoom {
                 Some(share) => Some(share.turns.clone().acquire_owned().await.ok()?),
                 None => None,
             };
-            Some(Turn { _all: self.room.turns.clone().acquire_owned().await.ok()?, _of_queue: of_queue })
+            Some(Turn { all: Some(self.room.turns.clone().acquire_owned().await.ok()?), _of_queue: of_queue })
         };
         self.room.within(self.room.limit(), wait).await
     }
@@ -216,25 +310,53 @@ impl PushRoom {
     /// So many bytes, if there is room for them now.
     #[must_use]
     pub fn try_take(&self, bytes: usize) -> Option<Held> {
+        self.try_take_for(bytes, None)
+    }
+
+    /// So many bytes, for a message of which there is only a beginning.
+    #[must_use]
+    pub fn try_take_arriving(&self, bytes: usize) -> Option<Held> {
+        self.try_take_for(bytes, self.arriving.as_deref())
+    }
+
+    fn try_take_for(&self, bytes: usize, arriving: Option<&Arriving>) -> Option<Held> {
         let of_queue = match &self.share {
             Some(share) => Some(share.bytes.try_take(bytes)?),
             None => None,
         };
-        Some(Held { bytes, of_broker: self.room.bytes.try_take(bytes)?, of_queue })
+        let arriving = match arriving {
+            Some(arriving) => Some(arriving.bytes.try_take(bytes)?),
+            None => None,
+        };
+        Some(Held { bytes, of_broker: self.room.bytes.try_take(bytes)?, of_queue, arriving })
     }
 
     /// So many bytes, as soon as there is room for them.
     ///
     /// # Errors
     /// [`BrokerError::Overloaded`] after [`ROOM_TIMEOUT`].
-    pub async fn take(self, bytes: usize) -> Result<Held, BrokerError> {
+    pub async fn take(mut self, bytes: usize) -> Result<Held, BrokerError> {
+        self.arriving = None;
+        self.take_arriving(bytes).await
+    }
+
+    /// So many bytes, for a message of which there is only a beginning, as soon as there is room for them.
+    ///
+    /// # Errors
+    /// [`BrokerError::Overloaded`] after [`ROOM_TIMEOUT`].
+    pub async fn take_arriving(self, bytes: usize) -> Result<Held, BrokerError> {
         mark!(PushWaitedForRoom if self.share.is_none(), else StreamWaitedForRoom);
         let wait = async {
+            // What others need comes last: who waits for its queue or its origin holds nothing of it.
             let of_queue = match &self.share {
                 Some(share) => Some(share.bytes.take(bytes).await?),
                 None => None,
             };
-            Some(Held { bytes, of_broker: self.room.bytes.take(bytes).await?, of_queue })
+            let arriving = match &self.arriving {
+                Some(arriving) => Some(arriving.bytes.take(bytes).await?),
+                None => None,
+            };
+            Some(Held { bytes, of_broker: self.room.bytes.take(bytes).await?, of_queue, arriving })
         };
         let limit = self.share.as_ref().map_or(self.room.limit(), |share| share.bytes.limit);
         self.room.within(limit, wait).await
@@ -327,7 +449,7 @@ mod tests {
     async fn single_pushes_wait_for_the_share_in_small_numbers() {
         let [unknown, stuck, other] = rooms();
         let first = stuck.try_take(100).unwrap();
-        let mut waits = unknown.try_take(100).unwrap();
+        let mut waits = unknown.try_take(LIMIT / WAITING_SHARE).unwrap();
         let mut waiting = Box::pin(stuck.share(&mut waits));
         assert!((&mut waiting).now_or_never().is_none());
         let mut refused = unknown.try_take(1).unwrap();
@@ -341,6 +463,45 @@ mod tests {
         drop(waits);
         drop(goes_on);
         assert_eq!(unknown.room.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_stuck_queues_leave_room_for_a_fourth() {
+        let [unknown, a, b] = rooms();
+        let [c, goes_on] = [(); 2].map(|()| PushRoom::new(a.room.clone(), Some(Share::new(LIMIT))));
+        let stuck = [a, b, c];
+        let _held: Vec<_> = stuck.iter().map(|queue| queue.try_take(LIMIT / QUEUE_SHARE).unwrap()).collect();
+        let mut waiting = Vec::new();
+        for queue in stuck.into_iter().cycle().take(60) {
+            let unknown = unknown.clone();
+            let waits = async move {
+                let mut held = unknown.try_take(5).ok_or(BrokerError::ShuttingDown)?;
+                queue.share(&mut held).await.map(|()| held)
+            };
+            let mut waits = Box::pin(waits);
+            if (&mut waits).now_or_never().is_none() {
+                waiting.push(waits);
+            }
+        }
+        let mut pushed = unknown.try_take(LIMIT / WAITING_SHARE).expect("there is room for the fourth");
+        goes_on.share(&mut pushed).await.unwrap();
+    }
+
+    #[test]
+    fn what_is_claimed_and_not_sent_is_a_part_of_the_room() {
+        let [unknown, queue, _] = rooms();
+        let [here, neighbour, elsewhere] =
+            ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.2:1"].map(|peer| unknown.clone().from_peer(peer));
+        let mut claimed = here.try_take_arriving(LIMIT / ARRIVING_SHARE).unwrap();
+        assert!(here.try_take_arriving(1).is_none() && neighbour.try_take_arriving(1).is_none());
+        assert!(queue.from_where(&neighbour).try_take_arriving(1).is_none(), "whichever queue it is for");
+        assert!(here.try_take(1).is_some(), "what is in memory counts for nobody");
+        assert!(elsewhere.try_take_arriving(LIMIT / ARRIVING_SHARE).is_some());
+        claimed.arrived();
+        assert!(neighbour.try_take_arriving(LIMIT / ARRIVING_SHARE).is_some());
+        drop((claimed, here, neighbour, elsewhere));
+        assert_eq!(unknown.room.used(), 0);
+        assert!(unknown.room.arriving.lock().is_empty(), "origins without requests are forgotten");
     }
 
     #[tokio::test(start_paused = true)]

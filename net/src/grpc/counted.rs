@@ -24,15 +24,17 @@ use rmom_core::{
 };
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep},
+    time::{Instant, Sleep, sleep_until},
 };
 use tonic::Status;
 
 use super::status::{status, to_status};
 use crate::serve::Peer;
 
-/// How long the rest of a message may take to arrive once room was taken for it.
-pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may send nothing of a message for which room was taken.
+pub const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long all of such a message may take to arrive: 4 MiB at 36 kB a second.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What a message counts for beyond its bytes: the entry that tells what it holds. Empty ones would count for nothing.
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
@@ -57,7 +59,8 @@ impl Ledger {
 
     /// From now on messages take room here.
     pub(super) fn set_room(&self, room: PushRoom) {
-        self.0.lock().room = room;
+        let mut entries = self.0.lock();
+        entries.room = room.from_where(&entries.room);
     }
 
     fn knows_queue(&self) -> bool {
@@ -68,17 +71,23 @@ impl Ledger {
         self.0.lock().room.clone()
     }
 
-    /// What the next message holds.
+    /// What the next message holds, which was read.
     pub(super) fn take(&self) -> Option<Held> {
-        self.0.lock().held.pop_front()
+        let mut held = self.0.lock().held.pop_front()?;
+        held.arrived();
+        Some(held)
     }
 }
 
 /// Counts the messages of a request's body.
 pub(super) async fn layer(room: PushRoom, largest: usize, request: Request, next: Next) -> Response {
     let unary = request.uri().path().ends_with("/PushToQueue");
-    let ledger = Ledger::new(room);
-    let waits = request.extensions().get::<Peer>().map(|peer| (peer.waits.clone(), peer.max_waits));
+    let peer = request.extensions().get::<Peer>();
+    let waits = peer.map(|peer| (peer.waits.clone(), peer.max_waits));
+    let ledger = Ledger::new(match peer {
+        Some(peer) => room.from_peer(&peer.name),
+        None => room,
+    });
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(ledger.clone());
     next.run(Request::from_parts(parts, Body::new(Counted::new(body, ledger, waits, largest, unary)))).await
@@ -112,6 +121,8 @@ struct Counted<B> {
     ahead: Option<OwnedSemaphorePermit>,
     waiting: Option<BoxFuture<'static, Result<Granted, BrokerError>>>,
     /// When the current message has to be here, once it was waited for.
+    latest: Option<Instant>,
+    /// When more of it has to be here; set anew whenever something came.
     deadline: Option<Pin<Box<Sleep>>>,
     deadline_set: bool,
 }
@@ -132,28 +143,40 @@ impl<B> Counted<B> {
             turn: None,
             ahead: None,
             waiting: None,
+            latest: None,
             deadline: None,
             deadline_set: false,
         }
     }
 
-    /// Room for a message whose prefix is complete, if there is some; else it begins to wait.
-    fn admit_message(&mut self) -> Result<bool, BrokerError> {
+    /// Room for a message whose prefix is complete, if there is some; else it begins to wait. `here` bytes came with the prefix.
+    fn admit_message(&mut self, here: usize) -> Result<bool, BrokerError> {
         let [_, length @ ..] = self.prefix.0;
         let length = u32::from_be_bytes(length) as usize;
         if length <= self.largest {
+            let bytes = length + MESSAGE_OVERHEAD_BYTES;
             let mut entries = self.ledger.0.lock();
-            match entries.room.try_take(length + MESSAGE_OVERHEAD_BYTES) {
+            let whole = here >= length;
+            match if whole { entries.room.try_take(bytes) } else { entries.room.try_take_arriving(bytes) } {
                 Some(held) => entries.held.push_back(held),
                 None => {
                     let room = entries.room.clone();
                     drop(entries);
                     self.begin_to_wait()?;
-                    if self.turn.is_none() && self.ahead.is_none() {
+                    // Who waits for its queue alone keeps no turn that other queues need.
+                    let lacks_share = room.lacks_share(bytes);
+                    if self.ahead.is_none() && (self.turn.is_none() || lacks_share) {
                         self.ahead = Some(room.keep(self.chunk.len())?);
                     }
+                    if let Some(turn) = self.turn.as_mut().filter(|_| lacks_share) {
+                        turn.leave_to_others();
+                    }
                     self.waiting = Some(
-                        async move { room.take(length + MESSAGE_OVERHEAD_BYTES).await.map(Granted::Room) }.boxed(),
+                        async move {
+                            let held = if whole { room.take(bytes).await } else { room.take_arriving(bytes).await };
+                            held.map(Granted::Room)
+                        }
+                        .boxed(),
                     );
                     return Ok(false);
                 }
@@ -178,7 +201,7 @@ impl<B> Counted<B> {
         self.prefix.1 = 0;
         self.wait = None;
         self.rest += length;
-        self.deadline_set = false;
+        (self.latest, self.deadline_set) = (None, false);
     }
 
     /// How much of the chunk may be let through now.
@@ -207,7 +230,7 @@ impl<B> Counted<B> {
             }
             self.began = true;
             self.rest = take;
-            if !self.admit_message()? {
+            if !self.admit_message(self.chunk.len() - through - take)? {
                 // The decoder makes room for a message as soon as its prefix is complete, so that comes later too.
                 return Ok(through);
             }
@@ -276,7 +299,10 @@ where
             }
             match Pin::new(&mut this.inner).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => this.chunk = data,
+                    Ok(data) => {
+                        this.deadline_set &= data.is_empty();
+                        this.chunk = data;
+                    }
                     Err(frame) => return Poll::Ready(Some(Ok(frame))),
                 },
                 Poll::Ready(end) => {
@@ -290,7 +316,9 @@ where
                         return Poll::Pending;
                     }
                     ready!(this.poll_deadline(cx));
-                    let late = format!("the rest of a message did not come within {MESSAGE_TIMEOUT:?}");
+                    let late = format!(
+                        "the rest of a message did not come: nothing for {STALL_TIMEOUT:?}, or not all within {MESSAGE_TIMEOUT:?}"
+                    );
                     return Poll::Ready(Some(Err(failed(status(Code::DeadlineExceeded, late, Vec::new())))));
                 }
             }
@@ -308,10 +336,13 @@ where
 
 impl<B> Counted<B> {
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(MESSAGE_TIMEOUT)));
+        let now = Instant::now();
+        let latest = *self.latest.get_or_insert(now + MESSAGE_TIMEOUT);
+        let until = latest.min(now + STALL_TIMEOUT);
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep_until(until)));
         if !self.deadline_set {
             self.deadline_set = true;
-            deadline.as_mut().reset(Instant::now() + MESSAGE_TIMEOUT);
+            deadline.as_mut().reset(until);
         }
         deadline.as_mut().poll(cx)
     }
@@ -321,3 +352,6 @@ impl<B> Counted<B> {
 fn failed(status: Status) -> axum::Error {
     axum::Error::new(status)
 }
+
+#[cfg(test)]
+mod tests;

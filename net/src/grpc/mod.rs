@@ -20,7 +20,7 @@ mod subscribe;
 mod tally;
 
 pub use control::{CONTROL_CONNECT_TIMEOUT, GrpcControl, MAX_CONTROL_CHANNELS};
-pub use counted::MESSAGE_TIMEOUT;
+pub use counted::{MESSAGE_TIMEOUT, STALL_TIMEOUT};
 pub use deadline::MAX_UNARY_DEADLINE;
 pub use health::WATCH_INTERVAL;
 pub use push_stream::{MAX_PENDING_RUNS, OPEN_TIMEOUT};
