@@ -8,10 +8,10 @@ use std::{
 use rmom_client::{Client, Consumer, Position, Uuid};
 use rmom_core::manager::ManagerSettings;
 use rmom_net::testing::{PgServer, TestDatabase};
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use tokio::{runtime::Runtime, time::timeout};
 
-use crate::support::{Cluster, ClusterOptions, PATIENCE, eventually};
+use crate::support::{Cluster, ClusterOptions, PATIENCE, Server, eventually};
 
 /// What our client adds to a failover: it asks again that long after a refusal, at most.
 const CLIENT_BACKOFF: Duration = Duration::from_secs(1);
@@ -43,7 +43,8 @@ impl System {
 
     /// Creates a queue, and waits until it is served. Returns its id.
     pub(crate) fn create_queue(&self, label: &str) -> u64 {
-        self.runtime.block_on(self.client.admin().create_queue(label)).unwrap();
+        // Servers that were only started may not be ready.
+        eventually("the queue is created", || self.runtime.block_on(self.client.admin().create_queue(label)).ok());
         self.served(label).0
     }
 
@@ -65,6 +66,28 @@ impl System {
         self.cluster.brokers[host].restart();
         self.cluster.brokers[host].wait_until_ready();
         took
+    }
+
+    /// Pages of stored batches, tables and indexes alike, that brokers touch from their start to a push. Everything is killed
+    /// before and afterwards, since PostgreSQL has counted all once the sessions have ended.
+    pub(crate) fn pages_until_served(&mut self, label: &str) -> i64 {
+        self.kill_all();
+        let before = self.runtime.block_on(pages(&self.database));
+        self.servers().for_each(Server::restart);
+        self.push(label);
+        self.kill_all();
+        let after = self.runtime.block_on(pages(&self.database));
+        self.servers().for_each(Server::restart);
+        self.servers().for_each(|server| server.wait_until_ready());
+        after - before
+    }
+
+    fn kill_all(&mut self) {
+        self.servers().for_each(Server::kill);
+    }
+
+    fn servers(&mut self) -> impl Iterator<Item = &mut Server> {
+        self.cluster.managers.iter_mut().chain(&mut self.cluster.brokers)
     }
 
     /// Pushes a message, however often it has to be tried.
@@ -102,4 +125,18 @@ pub(crate) fn failover_bound(queues: u32, trip: Duration) -> Duration {
     // The cycle is that of `ClusterOptions`.
     let noticed = Duration::from_millis(500) + probes;
     noticed + trip * 6 * queues.div_ceil(100) + trip * 9 * queues.div_ceil(4) + CLIENT_BACKOFF
+}
+
+/// Pages of `batch` that were touched so far, once the cluster's sessions have ended.
+async fn pages(database: &TestDatabase) -> i64 {
+    let mut session = database.connect().await;
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rmom'";
+    while sqlx::query_scalar::<_, i64>(left).fetch_one(&mut session).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let sql = "SELECT (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint \
+               FROM pg_statio_user_tables WHERE relname = 'batch'";
+    let pages = sqlx::query_scalar(sql).fetch_one(&mut session).await.unwrap();
+    session.close().await.unwrap();
+    pages
 }
