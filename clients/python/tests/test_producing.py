@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+import time
 import uuid
 from typing import Any
 
 import pytest
 
 import rmom
+import rmom.aio
 from rmom import _effects as fx
 from rmom._effects import run
 from rmom._outbox import Outbox, Pending, message_id
@@ -354,3 +358,30 @@ def test_no_more_is_accepted_than_may_be_in_flight() -> None:
     assert run_ is not None
     outbox.resolve(run_.messages[:1], 1, rmom.Closed())
     assert outbox.offer(Pending(wire.PushMessage(content=b"x")))
+
+
+@pytest.mark.parametrize("name", [None, "till"])
+def test_threads_and_asyncio_give_up_in_time_what_is_refused_at_once(name: str | None) -> None:
+    """The same over real sockets: nobody listens at the manager's port."""
+    with socket.socket() as taken:
+        # Bound, and not listening: nobody else takes it, and connections are refused.
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+        def with_threads() -> None:
+            with rmom.Client(url, delivery_timeout=1) as client, client.producer("orders", name=name) as producer:
+                producer.push("lost")
+
+        async def with_asyncio() -> None:
+            async with (
+                rmom.aio.Client(url, delivery_timeout=1) as client,
+                client.producer("orders", name=name) as producer,
+            ):
+                await producer.push("lost")
+
+        for attempt in (with_threads, lambda: asyncio.run(with_asyncio())):
+            began = time.monotonic()
+            with pytest.raises(rmom.MoMError) as raised:
+                attempt()
+            assert raised.value.code == "DELIVERY_TIMEOUT"
+            assert 1 <= time.monotonic() - began < 20
