@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use rmom_core::{manager::ManagerSettings, model::BrokerAddr};
+use rmom_core::{
+    manager::ManagerSettings,
+    model::{BrokerAddr, limits::MAX_ASSIGNED_QUEUES},
+};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -66,6 +69,26 @@ pub struct ManagerConfig {
     pub rebalance: bool,
     /// For how long all brokers have to be well before any queue is moved for that.
     pub rebalance_after_secs: u64,
+    /// By how many queues two brokers may differ without any being moved.
+    pub rebalance_tolerance: u64,
+    /// Most queues that a cycle moves to level the brokers.
+    pub rebalance_moves_per_cycle: usize,
+    /// Most queues that a cycle moves from brokers that are drained.
+    pub drain_moves_per_cycle: usize,
+    /// Most queues that a cycle moves from brokers that are gone.
+    pub max_moves_per_cycle: usize,
+    /// Deadline of one call that hurries a broker up.
+    pub nudge_timeout_millis: u64,
+    /// How long a broker may take to describe a queue.
+    pub describe_timeout_millis: u64,
+    /// Most life probes at once.
+    pub max_concurrent_probes: usize,
+    /// Most calls at once that hurry a broker up.
+    pub max_concurrent_nudges: usize,
+    /// Most such calls that wait for their turn.
+    pub max_pending_nudges: usize,
+    /// Most batches of deleted queues that one step removes.
+    pub purge_batches: u32,
     /// How long a stop in good order may take.
     pub shutdown_timeout_secs: u64,
     /// Connections.
@@ -200,6 +223,29 @@ impl ManagerConfig {
             max_admin_calls: root.number("max_admin_calls", defaults.max_admin_calls, 1..=100_000),
             rebalance: root.value_or("rebalance", defaults.rebalance),
             rebalance_after_secs: root.number("rebalance_after_secs", defaults.rebalance_after.as_secs(), 0..=86_400),
+            rebalance_tolerance: root.number("rebalance_tolerance", defaults.rebalance_tolerance, 0..=1_000_000),
+            // Each step is one transaction, which takes no more.
+            rebalance_moves_per_cycle: root.number(
+                "rebalance_moves_per_cycle",
+                defaults.rebalance_moves_per_cycle,
+                1..=MAX_ASSIGNED_QUEUES,
+            ),
+            drain_moves_per_cycle: root.number(
+                "drain_moves_per_cycle",
+                defaults.drain_moves_per_cycle,
+                1..=MAX_ASSIGNED_QUEUES,
+            ),
+            max_moves_per_cycle: root.number("max_moves_per_cycle", defaults.max_moves_per_cycle, 1..=1_000_000),
+            nudge_timeout_millis: root.number("nudge_timeout_millis", millis(defaults.nudge_deadline), 10..=60_000),
+            describe_timeout_millis: root.number(
+                "describe_timeout_millis",
+                millis(defaults.describe_deadline),
+                10..=60_000,
+            ),
+            max_concurrent_probes: root.number("max_concurrent_probes", defaults.max_concurrent_probes, 1..=10_000),
+            max_concurrent_nudges: root.number("max_concurrent_nudges", defaults.max_concurrent_nudges, 1..=10_000),
+            max_pending_nudges: root.number("max_pending_nudges", defaults.max_pending_nudges, 1..=1_000_000),
+            purge_batches: root.number("purge_batches", defaults.purge_batches, 1..=100_000),
             shutdown_timeout_secs: root.number("shutdown_timeout_secs", 10, 1..=600),
             connections: ConnectionsConfig::read(&mut root),
             moms,
@@ -228,7 +274,16 @@ impl ManagerConfig {
             max_admin_calls: self.max_admin_calls,
             rebalance: self.rebalance,
             rebalance_after: Duration::from_secs(self.rebalance_after_secs),
-            ..ManagerSettings::default()
+            rebalance_tolerance: self.rebalance_tolerance,
+            rebalance_moves_per_cycle: self.rebalance_moves_per_cycle,
+            drain_moves_per_cycle: self.drain_moves_per_cycle,
+            max_moves_per_cycle: self.max_moves_per_cycle,
+            nudge_deadline: millis(self.nudge_timeout_millis),
+            describe_deadline: millis(self.describe_timeout_millis),
+            max_concurrent_probes: self.max_concurrent_probes,
+            max_concurrent_nudges: self.max_concurrent_nudges,
+            max_pending_nudges: self.max_pending_nudges,
+            purge_batches: self.purge_batches,
         }
     }
 
@@ -366,6 +421,46 @@ mod tests {
         assert_eq!(format!("{:?}", config.settings()), format!("{:?}", ManagerSettings::default()));
     }
 
+    /// A setting of the core that no file can set, or that a file sets in vain, is found here.
+    #[test]
+    fn each_setting_of_the_core_can_be_set() {
+        let text = "[default]\nmoms = [{host='a', port=1}]\nmanager_cycle_millis = 11\n\
+                    life_probe_retry_delay_millis = 12\nlife_probe_max_retries = 13\nlife_probe_timeout_millis = 14\n\
+                    lease_millis = 315\nstore_timeout_millis = 116\nadmin_timeout_millis = 117\n\
+                    create_timeout_millis = 118\nmax_admin_calls = 19\nrebalance = false\nrebalance_after_secs = 20\n\
+                    rebalance_tolerance = 21\nrebalance_moves_per_cycle = 22\ndrain_moves_per_cycle = 23\n\
+                    max_moves_per_cycle = 24\nnudge_timeout_millis = 25\ndescribe_timeout_millis = 26\n\
+                    max_concurrent_probes = 27\nmax_concurrent_nudges = 28\nmax_pending_nudges = 29\n\
+                    [default.databases.rmom_manager]\nurl = 'sqlite:x.db'";
+        let millis = Duration::from_millis;
+        let wanted = ManagerSettings {
+            moms: vec![BrokerAddr { host: "a".to_owned(), port: 1 }],
+            cycle: millis(11),
+            life_probe_retry_delay: millis(12),
+            life_probe_max_retries: 13,
+            probe_deadline: millis(14),
+            lease: millis(315),
+            store_timeout: millis(116),
+            admin_deadline: millis(117),
+            create_deadline: millis(118),
+            max_admin_calls: 19,
+            rebalance: false,
+            rebalance_after: Duration::from_secs(20),
+            rebalance_tolerance: 21,
+            rebalance_moves_per_cycle: 22,
+            drain_moves_per_cycle: 23,
+            max_moves_per_cycle: 24,
+            nudge_deadline: millis(25),
+            describe_deadline: millis(26),
+            max_concurrent_probes: 27,
+            max_concurrent_nudges: 28,
+            max_pending_nudges: 29,
+            purge_batches: 30,
+        };
+        let config = parse(text, None, &[("RMOM_PURGE_BATCHES", "30")]).unwrap().config;
+        assert_eq!(format!("{:?}", config.settings()), format!("{wanted:?}"));
+    }
+
     #[test]
     fn the_flag_chooses_the_profile_before_the_variable() {
         let port = |profile, environment: &[_]| parse(ORIGINAL, profile, environment).unwrap().config.port;
@@ -438,6 +533,7 @@ mod tests {
                 "[default]\nmanager_cycle_sec = 1",
                 "m.toml: manager_cycle_sec: there is no such setting; did you mean manager_cycle_secs?",
             ),
+            ("[default]\ndrain_moves_per_cycle = 101", "m.toml: drain_moves_per_cycle: found 101, wanted 1 to 100"),
             ("[default]\nmanager_cycle_secs = 0", "m.toml: manager_cycle_secs: found 0, wanted 1 to 3600"),
             (
                 "[default]\nport = '8082'",

@@ -53,7 +53,7 @@ const BROKER: [Setting; 28] = [
     ("database.user", Text),
 ];
 
-const MANAGER: [Setting; 20] = [
+const MANAGER: [Setting; 32] = [
     ("address", Text),
     ("port", Number(0, 65_535)),
     ("manager_cycle_secs", Number(1, 3_600)),
@@ -66,6 +66,18 @@ const MANAGER: [Setting; 20] = [
     ("admin_timeout_millis", Number(100, 600_000)),
     ("store_timeout_millis", Number(50, 600_000)),
     ("max_admin_calls", Number(1, 100_000)),
+    ("rebalance", Bool),
+    ("rebalance_after_secs", Number(0, 86_400)),
+    ("rebalance_tolerance", Number(0, 1_000_000)),
+    ("rebalance_moves_per_cycle", Number(1, 100)),
+    ("drain_moves_per_cycle", Number(1, 100)),
+    ("max_moves_per_cycle", Number(1, 1_000_000)),
+    ("nudge_timeout_millis", Number(10, 60_000)),
+    ("describe_timeout_millis", Number(10, 60_000)),
+    ("max_concurrent_probes", Number(1, 10_000)),
+    ("max_concurrent_nudges", Number(1, 10_000)),
+    ("max_pending_nudges", Number(1, 1_000_000)),
+    ("purge_batches", Number(1, 100_000)),
     ("shutdown_timeout_secs", Number(1, 600)),
     ("moms", Section),
     ("tls", Section),
