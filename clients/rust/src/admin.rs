@@ -1,6 +1,6 @@
 //! Administration, through any manager.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use http::Method;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
@@ -409,7 +409,7 @@ impl Admin {
 /// with the number of pages.
 #[derive(Default)]
 struct Cursors {
-    seen: HashSet<String>,
+    seen: BTreeSet<String>,
     last: Option<String>,
 }
 
