@@ -283,5 +283,6 @@ pub trait Log: Send + Sync + 'static {
     async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;
 
     /// Removes up to `limit` batches of deleted queues, and what else is left of those; returns how many batches went.
+    /// Zero does not say that nothing is left: a call may pass a hole between batches, and the next goes on behind it.
     async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError>;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rmom_core::{
     model::{Offset, QueueId, StoreTime},
-    ports::{Appended, Log, Trim},
+    ports::{Appended, Catalog, Log, MAX_TRIM_SPAN, Trim},
 };
 use rmom_net::store::PostgresStore;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -47,20 +47,23 @@ async fn touched_while(bench: &Bench, _store: &PostgresStore) -> i64 {
     sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap()
 }
 
+/// Stores batches of one message each.
+fn batches(queue: QueueId, first: u64, last: u64) -> AssertSqlSafe<String> {
+    AssertSqlSafe(format!(
+        "INSERT INTO batch (queue_id, first_offset, last_offset, epoch, stored_at, expires_at, bytes, checksum, format, \
+         message_index, frames, bytes_through) \
+         SELECT {queue}, n, n, 1, 0, n, 100, 0, 1, 'index', convert_to(repeat('x', 100), 'UTF8'), 100 * n \
+         FROM generate_series({first}, {last}) n"
+    ))
+}
+
 #[tokio::test]
 async fn what_was_removed_costs_nothing_while_it_is_not_vacuumed() {
     let bench = Bench::start().await;
     let mut owner = bench.owner(bench.direct()).await;
     let (queue, claim, epoch): (QueueId, _, _) = (owner.queue, owner.new_claim(), owner.epoch);
     let mut conn = bench.database.connect().await;
-    conn.execute(AssertSqlSafe(format!(
-        "INSERT INTO batch (queue_id, first_offset, last_offset, epoch, stored_at, expires_at, bytes, checksum, format, \
-         message_index, frames, bytes_through) \
-         SELECT {queue}, n, n, 1, 0, n, 100, 0, 1, 'index', convert_to(repeat('x', 100), 'UTF8'), 100 * n \
-         FROM generate_series(1, {DEAD}) n"
-    )))
-    .await
-    .unwrap();
+    conn.execute(batches(queue, 1, DEAD)).await.unwrap();
     let mut snapshot = bench.database.connect().await;
     snapshot.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue").await.unwrap();
     conn.execute(AssertSqlSafe(format!(
@@ -108,4 +111,42 @@ async fn what_was_removed_costs_nothing_while_it_is_not_vacuumed() {
     let (pages, _) = cost(&bench, async |store| store.trim(&trim(0)).await.unwrap()).await;
     assert!(pages > FEW, "{pages} pages");
     snapshot.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_purge_does_not_pass_what_the_ones_before_removed() {
+    let bench = Bench::start().await;
+    let owner = bench.owner(bench.direct()).await;
+    let queue = owner.queue;
+    let mut conn = bench.database.connect().await;
+    conn.execute(batches(queue, 1, DEAD)).await.unwrap();
+    conn.execute("ANALYZE batch").await.unwrap();
+    conn.close().await.unwrap();
+    let mut snapshot = bench.database.connect().await;
+    snapshot.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue").await.unwrap();
+    assert!(owner.store.delete_queue(queue).await.unwrap());
+    for _ in 0..8 {
+        assert_eq!(owner.store.purge_deleted(5_000).await.unwrap(), 5_000);
+    }
+    drop(owner);
+    let (pages, removed) = cost(&bench, async |store| store.purge_deleted(1).await.unwrap()).await;
+    assert_eq!(removed, 1);
+    assert!(pages < FEW, "a purge took {pages} pages");
+    snapshot.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_purge_goes_on_behind_a_long_hole() {
+    let bench = Bench::start().await;
+    let owner = bench.owner(bench.direct()).await;
+    let mut conn = bench.database.connect().await;
+    let far = 2 * MAX_TRIM_SPAN + 5;
+    conn.execute(batches(owner.queue, far, far + 1)).await.unwrap();
+    assert!(owner.store.delete_queue(owner.queue).await.unwrap());
+    for removed in [0, 0, 2, 0] {
+        assert_eq!(owner.store.purge_deleted(10).await.unwrap(), removed);
+    }
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM log_state").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(left, 0);
+    conn.close().await.unwrap();
 }
