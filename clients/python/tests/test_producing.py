@@ -351,6 +351,21 @@ def test_a_queue_of_the_same_label_is_another_queue() -> None:
     assert world.contents == ["a"]
 
 
+def test_a_message_waits_since_it_was_accepted_whatever_shares_its_batch() -> None:
+    world = World()
+    outbox = world.outbox()
+    began = world.now
+    for _ in range(3):
+        assert outbox.offer(Pending(wire.PushMessage(content=b"x")))
+        world.now += 1
+    assert outbox.waiting_since() == began
+    run_ = outbox.take()
+    assert run_ is not None
+    assert run_.since == began
+    run_.messages = run_.messages[1:]
+    assert run_.since == began + 1
+
+
 def test_no_more_is_accepted_than_may_be_in_flight() -> None:
     outbox = World().outbox(max_messages=2)
     assert [outbox.offer(Pending(wire.PushMessage(content=b"x"))) for _ in range(3)] == [True, True, False]

@@ -17,6 +17,14 @@ pub(crate) struct Moment {
     uptime: Duration,
 }
 
+impl Moment {
+    /// A moment that came so long after this one by the clock that counts a suspension.
+    pub(crate) fn later(self, after: Duration) -> Self {
+        // The other clock may have stood still meanwhile. It then shows less than has passed, and the larger of both counts.
+        Self { at: self.at + after, uptime: self.uptime + after }
+    }
+}
+
 /// Tells how long ago a [`Moment`] was.
 #[derive(Clone)]
 pub(crate) struct Moments(Uptime);
@@ -28,6 +36,11 @@ impl Moments {
 
     pub(crate) fn now(&self) -> Moment {
         Moment { at: Instant::now(), uptime: (self.0)() }
+    }
+
+    /// What passed since, by the clock that counts a suspension alone: half the cost, for what is done for every message.
+    pub(crate) fn uptime_since(&self, moment: Moment) -> Duration {
+        (self.0)().saturating_sub(moment.uptime)
     }
 
     /// What passed since, by the clock that shows more.

@@ -63,11 +63,13 @@ def message_id(producer: uuid.UUID, queue_id: int, sequence: int) -> uuid.UUID:
 class Pending:
     """The fate of one message. The message is pushed whether or not anybody waits for this."""
 
-    __slots__ = ("_cost", "_message", "_outcome", "_seen", "_sequence")
+    __slots__ = ("_cost", "_message", "_outcome", "_seen", "_sequence", "_since")
 
     def __init__(self, message: wire.PushMessage) -> None:
         self._message: wire.PushMessage | None = message
         self._cost = 0
+        # When it was accepted.
+        self._since = 0.0
         self._sequence = 0
         self._seen = False
         self._outcome: Acknowledged | MoMError | None = None
@@ -93,8 +95,12 @@ class Run:
     """Consecutive messages that are sent together, none of which has an outcome yet."""
 
     messages: Sequence[Pending]
-    #: When the first of them was accepted.
-    since: float
+
+    @property
+    def since(self) -> float:
+        """When the first of them was accepted. A batch can fill for long before it is sent, and those in front leave it
+        first."""
+        return self.messages[0]._since
 
     def wire_messages(self) -> list[wire.PushMessage]:
         """As they travel."""
@@ -104,10 +110,9 @@ class Run:
 class _Filling:
     """A batch that still takes messages."""
 
-    def __init__(self, since: float) -> None:
+    def __init__(self) -> None:
         self.messages: list[Pending] = []
         self.size = 0
-        self.since = since
 
     def is_full_for(self, size: int) -> bool:
         return bool(self.messages) and (len(self.messages) >= MAX_BATCH_MESSAGES or self.size + size > MAX_BATCH_BYTES)
@@ -154,11 +159,12 @@ class Outbox:
             return False
         was_empty = not self._waiting
         if was_empty or self._waiting[-1].is_full_for(size):
-            self._waiting.append(_Filling(self._clock()))
+            self._waiting.append(_Filling())
         batch = self._waiting[-1]
         batch.messages.append(pending)
         batch.size += size
         pending._cost = cost
+        pending._since = self._clock()
         self._messages += 1
         self._bytes += cost
         self.accepted += 1
@@ -172,12 +178,12 @@ class Outbox:
             if not self._waiting:
                 return None
             batch = self._waiting.popleft()
-            return Run(batch.messages, batch.since)
+            return Run(batch.messages)
 
     def waiting_since(self) -> float | None:
         """When the oldest message that waits to be sent was accepted."""
         with self._lock:
-            return self._waiting[0].since if self._waiting else None
+            return self._waiting[0].messages[0]._since if self._waiting else None
 
     def end(self, reason: MoMError | None = None) -> None:
         """No more messages are taken, for this reason (none: closed); those that were are still delivered."""

@@ -324,7 +324,7 @@ class Producing:
             return
         log.debug("a broker refused one of many messages; sending them one by one: %s", error)
         self._alone_through = self._front + len(run.messages) - 1
-        self._window.extendleft(Run([message], run.since) for message in reversed(run.messages))
+        self._window.extendleft(Run([message]) for message in reversed(run.messages))
 
     def _give_up(self, last: MoMError | None) -> bool:
         """Gives up all messages, since the oldest one's time is up and the others must not overtake it. False if the

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rmom_proto::messages::PushMessage;
@@ -28,8 +29,9 @@ pub(crate) struct Payload {
     pub(crate) messages: Vec<PushMessage>,
     /// What each message counts towards the limit on bytes.
     costs: Vec<u32>,
-    /// When each message was accepted: a batch can fill for long before it is sent, and those in front leave it first.
-    accepted: Vec<Moment>,
+    /// How long after the first message each one was accepted: a batch can fill for long before it is sent, and those in
+    /// front leave it first.
+    accepted: Vec<Duration>,
 }
 
 /// Consecutive messages of one payload, none of which has an outcome yet.
@@ -38,6 +40,8 @@ pub(crate) struct Run {
     pub(crate) payload: Arc<Payload>,
     pub(crate) range: Range<usize>,
     pub(crate) tickets: Arc<Tickets>,
+    /// When the first message of the payload was accepted.
+    began: Moment,
 }
 
 impl Run {
@@ -47,7 +51,7 @@ impl Run {
 
     /// When the first of its messages was accepted.
     pub(crate) fn since(&self) -> Option<Moment> {
-        self.payload.accepted.get(self.range.start).copied()
+        self.payload.accepted.get(self.range.start).map(|&after| self.began.later(after))
     }
 
     /// One run for each message.
@@ -62,6 +66,8 @@ struct Filling {
     payload: Payload,
     bytes: usize,
     tickets: Arc<Tickets>,
+    /// When the first message was accepted.
+    began: Moment,
 }
 
 impl Filling {
@@ -71,7 +77,7 @@ impl Filling {
 
     fn seal(self) -> Run {
         let range = 0..self.payload.messages.len();
-        Run { payload: Arc::new(self.payload), range, tickets: self.tickets }
+        Run { payload: Arc::new(self.payload), range, tickets: self.tickets, began: self.began }
     }
 }
 
@@ -133,13 +139,19 @@ impl Queue {
             }
             let was_empty = state.waiting.is_empty();
             if state.waiting.back().is_none_or(|batch| batch.is_full_for(bytes)) {
-                state.waiting.push_back(Filling { payload: Payload::default(), bytes: 0, tickets: Arc::default() });
+                let began = self.moments.now();
+                state.waiting.push_back(Filling {
+                    payload: Payload::default(),
+                    bytes: 0,
+                    tickets: Arc::default(),
+                    began,
+                });
             }
             state.accepted += 1;
             let batch = state.waiting.back_mut().expect("one was pushed if there was none");
             batch.payload.messages.push(message.0);
             batch.payload.costs.push(cost);
-            batch.payload.accepted.push(self.moments.now());
+            batch.payload.accepted.push(self.moments.uptime_since(batch.began));
             batch.bytes += bytes;
             (Delivery::new(batch.tickets.clone(), batch.payload.messages.len() - 1), was_empty)
         };
@@ -163,7 +175,7 @@ impl Queue {
 
     /// When the oldest message that waits to be sent was accepted.
     pub(crate) fn waiting_since(&self) -> Option<Moment> {
-        self.lock().waiting.front().and_then(|batch| batch.payload.accepted.first().copied())
+        self.lock().waiting.front().map(|batch| batch.began)
     }
 
     /// No more messages are taken; those that were are still delivered.
@@ -211,8 +223,6 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::time::{Instant, advance};
 
     use super::*;
