@@ -81,16 +81,21 @@ impl Bench {
 
     /// Waits until some statement waits for a lock.
     pub(crate) async fn until_somebody_waits(&self) {
+        self.until_waiting(1).await;
+    }
+
+    /// Waits until so many statements wait for a lock.
+    pub(crate) async fn until_waiting(&self, statements: i64) {
         let mut conn = self.database.connect().await;
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                        AND wait_event_type = 'Lock'";
             let waiting: i64 = sqlx::query_scalar(sql).fetch_one(&mut conn).await.unwrap();
-            if waiting > 0 {
+            if waiting >= statements {
                 return;
             }
-            assert!(Instant::now() < deadline, "nobody waits");
+            assert!(Instant::now() < deadline, "{waiting} statements wait");
         }
     }
 }
