@@ -70,8 +70,8 @@ use crate::{
         limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_TTL},
     },
     ports::{
-        ChannelRecord, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Entropy, QueueDescription,
-        QueueRecord, Store, StoreError, Uptime,
+        ChannelRecord, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Entropy, Opened,
+        QueueDescription, QueueRecord, Store, StoreError, Uptime,
     },
 };
 
@@ -328,18 +328,15 @@ impl Broker {
         let queue = handle.shared.id;
         let timeout = inner.settings.activation_timeout;
         let late = |_| BrokerError::ActivationTimeout(timeout);
-        let (reply, answer) = oneshot::channel();
-        handle.send(Command::Admit { id: producer, reply }).await?;
-        if !tokio::time::timeout(timeout, answer).await.map_err(late)?.map_err(|_| handle.why_ended())? {
-            let limit = inner.settings.max_named_producers_per_queue;
-            return Err(BrokerError::TooManyProducers { setting: "max_named_producers_per_queue", limit });
-        }
-        let opened = inner.write(inner.store.open_producer(queue, producer)).await.and_then(|opened| Ok(opened?));
-        // It counts on if the store may have entered it.
-        if matches!(&opened, Err(BrokerError::Store(error)) if !error.is_unknown()) {
-            handle.send(Command::Withdraw(producer)).await?;
-        }
-        let incarnation = opened?.ok_or(BrokerError::QueueReplaced { queue })?;
+        let limit = inner.settings.max_named_producers_per_queue;
+        let most = u32::try_from(limit).unwrap_or(u32::MAX);
+        let incarnation = match inner.write(inner.store.open_producer(queue, producer, most)).await?? {
+            Opened::Given(incarnation) => incarnation,
+            Opened::TooMany => {
+                return Err(BrokerError::TooManyProducers { setting: "max_named_producers_per_queue", limit });
+            }
+            Opened::Deleted => return Err(BrokerError::QueueReplaced { queue }),
+        };
         let (reply, answer) = oneshot::channel();
         handle.send(Command::Open { id: producer, incarnation, reply }).await?;
         let last_sequence =

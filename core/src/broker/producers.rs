@@ -112,22 +112,6 @@ impl Producers {
             || self.stored.len() + self.accepted.keys().filter(|id| !self.stored.contains_key(id)).count() < most
     }
 
-    /// Makes room for a named producer, unless it is new and there are `most`.
-    pub(super) fn admit_named(&mut self, id: ProducerId, most: usize) -> bool {
-        let admits = self.opened.contains_key(&id) || self.opened.len() < most;
-        if admits {
-            self.opened.entry(id).or_default();
-        }
-        admits
-    }
-
-    /// A named producer that was admitted got no incarnation.
-    pub(super) fn withdraw(&mut self, id: ProducerId) {
-        if self.opened.get(&id) == Some(&0) {
-            self.opened.remove(&id);
-        }
-    }
-
     /// Takes note of stored messages.
     pub(super) fn store(&mut self, runs: &[Run], stored_at: StoreTime) {
         let seen_at = Instant::now();
@@ -273,8 +257,8 @@ mod tests {
         assert!(producers.admits(id(4), 3, at(60_000), retention), "two were idle for long enough");
         assert_eq!(producers.last(id(2)), None);
         assert_eq!(producers.last(id(1)).map(|last| last.sequence.get()), Some(2));
-        // Named ones are admitted by their own count, and then push whatever the others do.
-        assert!(producers.admit_named(id(7), 1) && !producers.admit_named(id(8), 1) && producers.admit_named(id(7), 1));
+        // The store counts the named ones. They push whatever the others do.
+        producers.open(id(7), 1);
         assert!(producers.admits(id(7), 0, at(60_000), retention));
     }
 

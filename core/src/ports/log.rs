@@ -14,6 +14,10 @@ pub const MAX_CLOCK_AHEAD_MILLIS: u64 = 60_000;
 /// each batch that was removed there. The next trim goes on from where it stopped.
 pub const MAX_TRIM_SPAN: u64 = 200_000;
 
+/// No queue has more named producers, whatever a broker's settings say: so many entries make the end of a log no larger than
+/// a new owner can read in time.
+pub const MAX_NAMED_PRODUCERS: u32 = 100_000;
+
 /// A broker's claim to a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
@@ -81,7 +85,7 @@ pub struct LogTail {
     pub none_expires_before: StoreTime,
     /// The last producer snapshot (an encoded `ProducerSnapshot`), and the offset through which it speaks.
     pub producers: Option<(Offset, Bytes)>,
-    /// The incarnations that [`Log::open_producer`] gave out.
+    /// The incarnations that [`Log::open_producer`] gave out; of more than [`MAX_NAMED_PRODUCERS`] one more than that.
     pub incarnations: Vec<(ProducerId, u64)>,
 }
 
@@ -236,6 +240,17 @@ pub struct Trimmed {
     pub store_time: StoreTime,
 }
 
+/// What became of an attempt to open a named producer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// It has this incarnation now.
+    Given(u64),
+    /// It is new, and there are as many as there may be. Nothing was given.
+    TooMany,
+    /// The queue was deleted. Nothing was given.
+    Deleted,
+}
+
 /// Why a fenced write other than an append failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
@@ -279,8 +294,9 @@ pub trait Log: Send + Sync + 'static {
     /// than the store's now, those that expired first first; the last batch stays until all before it are gone.
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError>;
 
-    /// Gives a named producer of a live queue its next incarnation: 1, 2, 3 …; nothing is given for a deleted queue.
-    async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;
+    /// Gives a named producer of a live queue its next incarnation: 1, 2, 3 …. A new one is refused if the queue has `most`
+    /// or [`MAX_NAMED_PRODUCERS`], whoever else opens producers at the same time.
+    async fn open_producer(&self, queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError>;
 
     /// Removes up to `limit` batches of deleted queues, and what else is left of those; returns how many batches went.
     /// Zero does not say that nothing is left: a call may pass a hole between batches, and the next goes on behind it.

@@ -15,8 +15,8 @@ use rmom_core::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError,
-        Leadership, Log, LogError, LogTail, Page, QueueRecord, Register, RegisterError, Registration, RenewError,
-        Renewal, StoreError, Trim, Trimmed,
+        Leadership, Log, LogError, LogTail, Opened, Page, QueueRecord, Register, RegisterError, Registration,
+        RenewError, Renewal, StoreError, Trim, Trimmed,
     },
     store::{MemoryStore, memory::State},
 };
@@ -353,7 +353,7 @@ pass! {
 
 pass! {
     Log {
-        fn open_producer(queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;
+        fn open_producer(queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError>;
         fn purge_deleted(limit: u32) -> Result<u64, StoreError>;
     }
 

@@ -16,7 +16,7 @@ use rmom_core::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
-        Log, LogError, LogTail, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        Log, LogError, LogTail, Opened, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
         StoreError, Trim, Trimmed,
     },
 };
@@ -249,7 +249,7 @@ calls!(Log {
     Read read(queue: QueueId, after: Offset, max_bytes: usize) -> Page, StoreError =
         move |db| Ok(db.transact(|state, _| state.read(queue, after, max_bytes)));
     Trim trim(trim: &Trim) -> Trimmed, LogError = move |db| db.trim(&trim);
-    Write open_producer(queue: QueueId, producer: ProducerId) -> Option<u64>, StoreError =
-        move |db| Ok(db.transact(|state, _| state.open_producer(queue, producer)));
+    Write open_producer(queue: QueueId, producer: ProducerId, most: u32) -> Opened, StoreError =
+        move |db| Ok(db.transact(|state, _| state.open_producer(queue, producer, most)));
     Write purge_deleted(limit: u32) -> u64, StoreError = move |db| Ok(db.transact(|state, _| state.purge_deleted(limit)));
 });

@@ -13,7 +13,7 @@ use rmom_core::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
-        Log, LogError, LogTail, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        Log, LogError, LogTail, Opened, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
         StoreError, Trim, Trimmed, check_lookup,
     },
     store::memory::State,
@@ -339,9 +339,9 @@ impl Log for RemoteStore {
         trimmed
     }
 
-    async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {
+    async fn open_producer(&self, queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError> {
         // The lock that production takes on the queue excludes its removal and nothing else, and a purge passes over it.
-        self.statement(|_| Vec::new(), move |disk, _| disk.state_mut().open_producer(queue, producer)).await
+        self.statement(|_| Vec::new(), move |disk, _| disk.state_mut().open_producer(queue, producer, most)).await
     }
 
     async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {

@@ -9,7 +9,7 @@ use crate::{
     broker::{BrokerError, count, producers::Producers},
     frame::{FrameError, runs},
     model::{ClaimId, Epoch, Offset},
-    ports::{Claim, ClaimError, LogTail, StoreError},
+    ports::{Claim, ClaimError, LogTail, MAX_NAMED_PRODUCERS, StoreError},
 };
 
 /// First and longest wait between attempts to reach a store that fails.
@@ -181,6 +181,12 @@ impl Actor {
         let corrupt = |error: FrameError| Failure::Refused(Refusal::Halt(corrupt(&error)));
         let snapshot = tail.producers.as_ref().map(|(_, snapshot)| snapshot);
         mark!(SnapshotRead if snapshot.is_some());
+        if tail.incarnations.len() > MAX_NAMED_PRODUCERS as usize {
+            // An owner that does not know all of them would store what an earlier incarnation pushes.
+            let reason =
+                format!("more than {MAX_NAMED_PRODUCERS} named producers are stored for queue {}", self.shared.id);
+            return Err(StoreError::Corrupt(reason).into());
+        }
         let mut producers = Producers::restore(snapshot, tail.incarnations.clone()).map_err(corrupt)?;
         let mut unsaved = Unsaved::new(tail);
         let saved_through = unsaved.saved_through();

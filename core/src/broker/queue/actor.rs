@@ -324,13 +324,6 @@ impl Actor {
     fn handle(&self, log: &mut Log, in_flight: Option<&mut InFlight>, command: Command) {
         match command {
             Command::Push(push) => self.push(log, in_flight, *push),
-            Command::Admit { id, reply } => {
-                let most = self.context.settings.max_named_producers_per_queue;
-                if reply.send(log.producers.admit_named(id, most)).is_err() {
-                    log.producers.withdraw(id);
-                }
-            }
-            Command::Withdraw(id) => log.producers.withdraw(id),
             Command::Open { id, incarnation, reply } => {
                 mark!(NamedProducerWentOn if log.producers.last(id).is_some());
                 mark!(NamedProducerWaited if log.producers.is_pending(id));

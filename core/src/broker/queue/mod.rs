@@ -54,13 +54,6 @@ pub(super) struct Pushed {
 
 pub(super) enum Command {
     Push(Box<Push>),
-    /// Comes before a named producer gets an incarnation: answers whether there is room for it.
-    Admit {
-        id: ProducerId,
-        reply: oneshot::Sender<bool>,
-    },
-    /// It got none, for certain.
-    Withdraw(ProducerId),
     /// A named producer has a new incarnation: answers with its last stored sequence, as soon as that is certain.
     Open {
         id: ProducerId,

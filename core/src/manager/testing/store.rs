@@ -17,8 +17,8 @@ use crate::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
-        Log, LogError, LogTail, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, Store,
-        StoreError, Trim, Trimmed,
+        Log, LogError, LogTail, Opened, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
+        Store, StoreError, Trim, Trimmed,
     },
 };
 
@@ -234,7 +234,7 @@ through! {
             fn read(queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError>;
             fn append(group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError>;
             fn trim(trim: &Trim) -> Result<Trimmed, LogError>;
-            fn open_producer(queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError>;
+            fn open_producer(queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError>;
         }
         lease {}
         write {}

@@ -7,7 +7,7 @@ use crate::{
     model::{Epoch, Offset, ProducerId, QueueId, StoreTime},
     ports::{
         AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
-        MAX_TRIM_SPAN, Page, StoreError, StoredBatch, Trim, Trimmed,
+        MAX_NAMED_PRODUCERS, MAX_TRIM_SPAN, Opened, Page, StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 
@@ -68,7 +68,12 @@ impl State {
             oldest: log.oldest().map(|oldest| oldest.header.stored_at),
             none_expires_before: log.none_expires_before.unwrap_or(StoreTime::NEVER),
             producers: log.producers.clone(),
-            incarnations: log.incarnations.iter().map(|(&producer, &incarnation)| (producer, incarnation)).collect(),
+            incarnations: log
+                .incarnations
+                .iter()
+                .take(MAX_NAMED_PRODUCERS as usize + 1)
+                .map(|(&producer, &incarnation)| (producer, incarnation))
+                .collect(),
         }
     }
 
@@ -149,10 +154,15 @@ impl State {
     }
 
     /// As [`Log::open_producer`](crate::ports::Log::open_producer).
-    pub fn open_producer(&mut self, queue: QueueId, producer: ProducerId) -> Option<u64> {
-        let incarnation = self.live_log(queue)?.incarnations.entry(producer).or_default();
+    pub fn open_producer(&mut self, queue: QueueId, producer: ProducerId, most: u32) -> Opened {
+        let Some(log) = self.live_log(queue) else { return Opened::Deleted };
+        let has_room = log.incarnations.len() < most.min(MAX_NAMED_PRODUCERS) as usize;
+        if !has_room && !log.incarnations.contains_key(&producer) {
+            return Opened::TooMany;
+        }
+        let incarnation = log.incarnations.entry(producer).or_default();
         *incarnation += 1;
-        Some(*incarnation)
+        Opened::Given(*incarnation)
     }
 
     /// As [`Log::purge_deleted`](crate::ports::Log::purge_deleted).

@@ -19,8 +19,8 @@ use crate::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError,
-        Leadership, Log, LogError, LogTail, Page, QueueRecord, Register, RegisterError, Registration, RenewError,
-        Renewal, StoreError, Trim, Trimmed, check_lookup,
+        Leadership, Log, LogError, LogTail, Opened, Page, QueueRecord, Register, RegisterError, Registration,
+        RenewError, Renewal, StoreError, Trim, Trimmed, check_lookup,
     },
 };
 
@@ -195,8 +195,8 @@ impl Log for MemoryStore {
         self.state.lock().trim(self.clock.now(), trim)
     }
 
-    async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {
-        Ok(self.state.lock().open_producer(queue, producer))
+    async fn open_producer(&self, queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError> {
+        Ok(self.state.lock().open_producer(queue, producer, most))
     }
 
     async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {

@@ -18,7 +18,7 @@ use rmom_core::{
     model::{Offset, ProducerId, QueueId, StoreTime, limits::MAX_BATCH_MESSAGES},
     ports::{
         AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
-        MAX_TRIM_SPAN, Page, StoreError, StoredBatch, Trim, Trimmed,
+        MAX_NAMED_PRODUCERS, MAX_TRIM_SPAN, Opened, Page, StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 use sqlx::{
@@ -449,6 +449,27 @@ async fn remove_expired(
     Ok(None)
 }
 
+/// Nothing but the producer's row is locked: many producers that come one after the other keep nobody from moving the queue.
+const OPEN_KNOWN_PRODUCER: &str = "
+UPDATE producer SET incarnation = incarnation + 1
+WHERE queue_id = $1 AND producer_id = $2 AND EXISTS (SELECT 1 FROM queue WHERE id = $1 AND NOT deleted)
+RETURNING incarnation";
+
+/// Enters the producer `$2` of the queue `$1`, unless the queue has `$3` producers. No row if the queue is deleted, a row
+/// without an incarnation if the queue has too many. The lock keeps the queue from being removed, so that no row of a producer
+/// is left behind, and from nothing else. For a transaction that keeps others from entering producers at the same time.
+const OPEN_NEW_PRODUCER: &str = "
+WITH q AS MATERIALIZED (
+    SELECT id FROM queue WHERE id = $1 AND NOT deleted FOR KEY SHARE
+), given AS (
+    INSERT INTO producer AS p (queue_id, producer_id, incarnation) SELECT id, $2, 1 FROM q
+    WHERE EXISTS (SELECT 1 FROM producer WHERE queue_id = $1 AND producer_id = $2)
+       OR (SELECT count(*) FROM (SELECT 1 FROM producer WHERE queue_id = $1 LIMIT $3) c) < $3
+    ON CONFLICT (queue_id, producer_id) DO UPDATE SET incarnation = p.incarnation + 1
+    RETURNING incarnation
+)
+SELECT given.incarnation FROM q LEFT JOIN given ON true";
+
 /// Removes the first `$2` batches of the deleted queues `$1`, and moves each queue's `trimmed_through` behind what went, or
 /// on by `$3` where it found none and some is left: the next purge does not pass again what this one removed or passed.
 const PURGE_BATCHES: &str = "
@@ -560,8 +581,11 @@ impl Log for PostgresStore {
         };
         let rows = session
             .rows(
-                query("SELECT producer_id, incarnation FROM producer WHERE queue_id = $1 ORDER BY producer_id")
-                    .bind(queue.as_i64()),
+                query(
+                    "SELECT producer_id, incarnation FROM producer WHERE queue_id = $1 ORDER BY producer_id LIMIT $2",
+                )
+                .bind(queue.as_i64())
+                .bind(i64::from(MAX_NAMED_PRODUCERS) + 1),
             )
             .await?;
         session.done();
@@ -702,25 +726,30 @@ impl Log for PostgresStore {
         Ok(trimmed)
     }
 
-    async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {
-        // The lock keeps the queue from being removed, so that no row is left behind, and from nothing else: many producers
-        // that come one after the other do not keep the queue from being moved. If the queue is deleted meanwhile, then as if
-        // it had been deleted just afterwards.
-        let mut session = self.pool.write().await?;
-        let row = session
-            .row(
-                query(
-                    "WITH q AS MATERIALIZED (SELECT id FROM queue WHERE id = $1 AND NOT deleted FOR KEY SHARE) \
-                     INSERT INTO producer AS p (queue_id, producer_id, incarnation) SELECT id, $2, 1 FROM q \
-                     ON CONFLICT (queue_id, producer_id) DO UPDATE SET incarnation = p.incarnation + 1 \
-                     RETURNING incarnation",
-                )
-                .bind(queue.as_i64())
-                .bind(producer.uuid()),
-            )
+    async fn open_producer(&self, queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError> {
+        // If the queue is deleted meanwhile, then as if it had been deleted just afterwards.
+        let known = query(OPEN_KNOWN_PRODUCER).bind(queue.as_i64()).bind(producer.uuid());
+        if let Some(row) = self.change(known).await? {
+            return Ok(Opened::Given(column::unsigned(&row, "incarnation")?));
+        }
+        let mut tx = self.begin().await?;
+        // A statement of its own: the next one sees what others entered before.
+        tx.rows(query("SELECT pg_advisory_xact_lock(hashtextextended('rmom producer', $1))").bind(queue.as_i64()))
             .await?;
-        session.done();
-        row.as_ref().map(|row| column::unsigned(row, "incarnation")).transpose()
+        let enter = query(OPEN_NEW_PRODUCER)
+            .bind(queue.as_i64())
+            .bind(producer.uuid())
+            .bind(i64::from(most.min(MAX_NAMED_PRODUCERS)));
+        let Some(row) = tx.row(enter).await? else {
+            tx.rollback().await?;
+            return Ok(Opened::Deleted);
+        };
+        let Some(incarnation) = column::get::<_, Option<i64>>(&row, "incarnation")? else {
+            tx.rollback().await?;
+            return Ok(Opened::TooMany);
+        };
+        tx.commit().await?;
+        Ok(Opened::Given(incarnation.unsigned_abs()))
     }
 
     async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {

@@ -5,7 +5,7 @@ use rmom_core::{
     model::{Epoch, Offset, ProducerId, QueueId, StoreTime},
     ports::{
         AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
-        MAX_TRIM_SPAN, Page, StoreError, StoredBatch, Trim, Trimmed,
+        MAX_NAMED_PRODUCERS, MAX_TRIM_SPAN, Opened, Page, StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 use sqlx::{query, sqlite::SqliteRow};
@@ -314,8 +314,11 @@ impl Log for SqliteStore {
             .await?;
         let incarnations = session
             .rows(
-                query("SELECT producer_id, incarnation FROM producer WHERE queue_id = ?1 ORDER BY producer_id")
-                    .bind(queue.as_i64()),
+                query(
+                    "SELECT producer_id, incarnation FROM producer WHERE queue_id = ?1 ORDER BY producer_id LIMIT ?2",
+                )
+                .bind(queue.as_i64())
+                .bind(i64::from(MAX_NAMED_PRODUCERS) + 1),
             )
             .await?;
         session.done();
@@ -484,22 +487,32 @@ impl Log for SqliteStore {
         Ok(trimmed)
     }
 
-    async fn open_producer(&self, queue: QueueId, producer: ProducerId) -> Result<Option<u64>, StoreError> {
+    async fn open_producer(&self, queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError> {
         let (mut tx, _) = self.begin().await?;
         let row = tx
             .row(
                 query(
                     "INSERT INTO producer (queue_id, producer_id, incarnation) \
-                     SELECT id, ?2, 1 FROM queue WHERE id = ?1 AND deleted = 0 \
+                     SELECT id, ?2, 1 FROM queue WHERE id = ?1 AND deleted = 0 AND ( \
+                     EXISTS (SELECT 1 FROM producer WHERE queue_id = ?1 AND producer_id = ?2) \
+                     OR (SELECT count(*) FROM (SELECT 1 FROM producer WHERE queue_id = ?1 LIMIT ?3)) < ?3) \
                      ON CONFLICT (queue_id, producer_id) DO UPDATE SET incarnation = incarnation + 1 \
                      RETURNING incarnation",
                 )
                 .bind(queue.as_i64())
-                .bind(producer.uuid()),
+                .bind(producer.uuid())
+                .bind(i64::from(most.min(MAX_NAMED_PRODUCERS))),
             )
             .await?;
-        tx.commit().await?;
-        row.as_ref().map(|row| column::unsigned(row, "incarnation")).transpose()
+        if let Some(row) = row {
+            let incarnation = column::unsigned(&row, "incarnation")?;
+            tx.commit().await?;
+            return Ok(Opened::Given(incarnation));
+        }
+        let statement = query("SELECT 1 FROM queue WHERE id = ?1 AND deleted = 0").bind(queue.as_i64());
+        let is_live = tx.row(statement).await?.is_some();
+        tx.rollback().await?;
+        Ok(if is_live { Opened::TooMany } else { Opened::Deleted })
     }
 
     async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {

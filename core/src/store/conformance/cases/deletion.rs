@@ -6,7 +6,7 @@ use crate::{
     model::{ChannelId, Offset, ProducerId, QueueId, Start, Topic},
     ports::{
         Appended, ClaimError, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, LogError, LogTail,
-        REQUEST_MEMORY,
+        Opened, REQUEST_MEMORY,
     },
     store::conformance::{
         Harness, START,
@@ -23,7 +23,7 @@ async fn refuses_all_writes(bench: &mut Bench<'_>, broker: Registered, writer: &
     assert_eq!(bench.store.append(&[odd]).await.unwrap(), [Appended::Deleted]);
     assert_eq!(bench.store.trim(&writer.new_trim()).await, Err(LogError::Deleted));
     let producer = ProducerId::new(bench.uuid());
-    assert_eq!(bench.store.open_producer(writer.queue, producer).await.unwrap(), None);
+    assert_eq!(bench.store.open_producer(writer.queue, producer, 10).await.unwrap(), Opened::Deleted);
     let id = ChannelId::new(bench.uuid());
     let create = CreateChannel { id, queue: writer.queue, topic: Topic::NONE, start: Start::Earliest };
     assert_eq!(bench.store.create_channel(&create).await, Err(CreateChannelError::NoSuchQueue));
@@ -87,7 +87,7 @@ pub async fn created_again_a_queue_is_new(harness: &dyn Harness) {
     old_writer.append(2).await;
     let channel = bench.create_channel(old, Topic::NONE, Start::Earliest).await.unwrap();
     let producer = ProducerId::new(bench.uuid());
-    bench.store.open_producer(old, producer).await.unwrap();
+    bench.store.open_producer(old, producer, 10).await.unwrap();
     bench.store.delete_queue(old).await.unwrap();
 
     let new = bench.create("Q", Some(broker.id)).await;
@@ -103,7 +103,7 @@ pub async fn created_again_a_queue_is_new(harness: &dyn Harness) {
     let mut writer = Writer::after_claim(&bench.store, new, claimed.epoch).await;
     writer.append(1).await;
     assert_eq!(writer.end, Offset::new(1));
-    assert_eq!(bench.store.open_producer(new, producer).await.unwrap(), Some(1));
+    assert_eq!(bench.store.open_producer(new, producer, 10).await.unwrap(), Opened::Given(1));
     // The id of a channel that went with its queue is free.
     let create = CreateChannel { id: channel.id, queue: new, topic: Topic::NONE, start: Start::Latest };
     assert_eq!(bench.store.create_channel(&create).await.unwrap().start, Offset::new(2));
@@ -119,7 +119,7 @@ pub async fn a_purge_removes_deleted_queues_only(harness: &dyn Harness) {
         old_writer.append(2).await;
     }
     old_writer.trim().await.unwrap();
-    bench.store.open_producer(old, producer).await.unwrap();
+    bench.store.open_producer(old, producer, 10).await.unwrap();
     assert_eq!(bench.store.purge_deleted(100).await.unwrap(), 0);
     assert_eq!(bench.store.tail(old).await.unwrap().messages, 6);
     bench.store.delete_queue(old).await.unwrap();
@@ -129,7 +129,7 @@ pub async fn a_purge_removes_deleted_queues_only(harness: &dyn Harness) {
     writer.append_with_lifetime(1, Some(0)).await;
     writer.trim().await.unwrap();
     writer.append(3).await;
-    bench.store.open_producer(new, producer).await.unwrap();
+    bench.store.open_producer(new, producer, 10).await.unwrap();
     let channel = bench.create_channel(new, Topic::NONE, Start::Latest).await.unwrap();
     let (tail, stored) =
         (bench.store.tail(new).await.unwrap(), bench.store.read(new, Offset::ZERO, 1 << 20).await.unwrap());

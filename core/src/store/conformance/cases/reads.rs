@@ -2,7 +2,7 @@
 
 use crate::{
     model::{Offset, ProducerId, QueueId},
-    ports::{LogTail, Page},
+    ports::{LogTail, Opened, Page},
     store::conformance::{
         Harness, START,
         support::{Bench, Writer},
@@ -149,19 +149,19 @@ pub async fn a_named_producer_gets_one_incarnation_after_another(harness: &dyn H
     let queue = writer.queue;
     let other = bench.create("b", None).await;
     let (p1, p2) = (ProducerId::new(bench.uuid()), ProducerId::new(bench.uuid()));
-    assert_eq!(bench.store.open_producer(queue, p1).await.unwrap(), Some(1));
-    assert_eq!(bench.store.open_producer(queue, p1).await.unwrap(), Some(2));
-    assert_eq!(bench.store.open_producer(queue, p2).await.unwrap(), Some(1));
-    assert_eq!(bench.store.open_producer(other, p1).await.unwrap(), Some(1));
+    assert_eq!(bench.store.open_producer(queue, p1, 10).await.unwrap(), Opened::Given(1));
+    assert_eq!(bench.store.open_producer(queue, p1, 10).await.unwrap(), Opened::Given(2));
+    assert_eq!(bench.store.open_producer(queue, p2, 10).await.unwrap(), Opened::Given(1));
+    assert_eq!(bench.store.open_producer(other, p1, 10).await.unwrap(), Opened::Given(1));
     writer.append_with_lifetime(1, Some(0)).await;
     writer.trim().await.unwrap();
     bench.reopen().await;
-    assert_eq!(bench.store.open_producer(queue, p1).await.unwrap(), Some(3));
+    assert_eq!(bench.store.open_producer(queue, p1, 10).await.unwrap(), Opened::Given(3));
     let mut incarnations = bench.store.tail(queue).await.unwrap().incarnations;
     incarnations.sort_unstable();
     assert_eq!(incarnations, [(p1, 3), (p2, 1)]);
     assert_eq!(bench.store.tail(other).await.unwrap().incarnations, [(p1, 1)]);
-    assert_eq!(bench.store.open_producer(QueueId::new(1_000), p1).await.unwrap(), None);
+    assert_eq!(bench.store.open_producer(QueueId::new(1_000), p1, 10).await.unwrap(), Opened::Deleted);
 }
 
 /// Concurrent openers of one name get distinct incarnations.
@@ -172,13 +172,46 @@ pub async fn concurrent_openers_get_distinct_incarnations(harness: &dyn Harness)
     let openers: Vec<_> = (0..8)
         .map(|_| {
             let store = std::sync::Arc::clone(&bench.store);
-            tokio::spawn(async move { store.open_producer(queue, producer).await })
+            tokio::spawn(async move { store.open_producer(queue, producer, 10).await })
         })
         .collect();
     let mut given = Vec::new();
     for opener in openers {
-        given.push(opener.await.unwrap().unwrap().unwrap());
+        let Opened::Given(incarnation) = opener.await.unwrap().unwrap() else { panic!("it got none") };
+        given.push(incarnation);
     }
     given.sort_unstable();
     assert_eq!(given, [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+/// The store counts, so neither a race nor a limit that was lowered lets more in. Those that are there go on.
+pub async fn there_are_no_more_named_producers_than_may_be(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (queue, other) = (bench.create("a", None).await, bench.create("b", None).await);
+    let names: Vec<_> = (0..8).map(|_| ProducerId::new(bench.uuid())).collect();
+    let openers: Vec<_> = names
+        .iter()
+        .map(|&producer| {
+            let store = std::sync::Arc::clone(&bench.store);
+            tokio::spawn(async move { store.open_producer(queue, producer, 3).await })
+        })
+        .collect();
+    let mut known = Vec::new();
+    for (opener, &producer) in openers.into_iter().zip(&names) {
+        match opener.await.unwrap().unwrap() {
+            Opened::Given(1) => known.push(producer),
+            Opened::TooMany => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(known.len(), 3);
+    for &producer in &names {
+        let expected = if known.contains(&producer) { Opened::Given(2) } else { Opened::TooMany };
+        assert_eq!(bench.store.open_producer(queue, producer, 1).await.unwrap(), expected);
+    }
+    assert_eq!(bench.store.open_producer(other, names[0], 1).await.unwrap(), Opened::Given(1));
+    known.sort_unstable();
+    let mut incarnations = bench.store.tail(queue).await.unwrap().incarnations;
+    incarnations.sort_unstable();
+    assert_eq!(incarnations, known.iter().map(|&producer| (producer, 2)).collect::<Vec<_>>());
 }

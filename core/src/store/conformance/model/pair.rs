@@ -221,8 +221,8 @@ impl<'a> Pair<'a> {
             }
             Operation::OpenProducer { queue, producer } => {
                 let ((model, store), producer) = (self.queue_ids(queue), ProducerId::new(id(2, producer)));
-                let model = self.model.open_producer(model, producer).await;
-                same(operation, &model, &self.store.open_producer(store, producer).await)
+                let model = self.model.open_producer(model, producer, 2).await;
+                same(operation, &model, &self.store.open_producer(store, producer, 2).await)
             }
             Operation::Purge { limit } => {
                 same(operation, &self.model.purge_deleted(limit).await, &self.store.purge_deleted(limit).await)
