@@ -217,6 +217,10 @@ impl Subscription {
             self.shared.passed(self.after, last);
         }
         if stored.is_empty() && trimmed_through < end {
+            let queue = self.shared.id;
+            if self.context.within(self.context.store.queue_by_id(queue)).await?.is_none() {
+                return Err(BrokerError::QueueReplaced { queue });
+            }
             return Err(self.stale(end, trimmed_through));
         }
         if self.page.is_empty() {

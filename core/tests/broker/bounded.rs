@@ -5,7 +5,7 @@ use std::time::Duration;
 use rmom_core::{
     broker::{BrokerError, ProducerStamp, PushRequest},
     model::{Offset, ProducerId, ProducerKey, Sequence, Topic},
-    ports::{Log as _, StoreError},
+    ports::{Catalog as _, Log as _, StoreError},
 };
 use uuid::Uuid;
 
@@ -34,6 +34,23 @@ async fn an_empty_page_is_not_taken_for_all_trimmed() {
     assert_eq!(broker.status().queues[0].counters.stale_reads, 1);
     world.store.stale(false);
     assert_eq!(take(&mut subscription, 9).await, expect(1..=9), "nothing was left out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_page_of_a_deleted_queue_comes_from_no_standby() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.queue_buffer_messages = 1).await;
+    let queue = broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    for n in 1..=9_u64 {
+        broker.push(push(&n.to_string())).await.unwrap();
+    }
+    // The broker has not heard of it.
+    assert!(world.store.delete_queue(queue).await.unwrap());
+    world.store.purge_deleted(10).await.unwrap();
+    assert_eq!(subscription.next().await.unwrap_err(), BrokerError::QueueReplaced { queue });
+    assert_eq!(broker.status().queues[0].counters.stale_reads, 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -154,9 +154,8 @@ impl Actor {
     pub(super) async fn read_tail(&self, epoch: Epoch) -> Result<LogTail, Failure> {
         let tail = self.context.within(self.context.store.tail(self.shared.id)).await?;
         if tail.epoch < epoch {
-            count(&self.shared.counters.stale_reads, 1);
             let reason = format!("the end of the log was read at epoch {}, before the claim of {epoch}", tail.epoch);
-            return Err(Failure::Store(StoreError::Unavailable(reason)));
+            return Err(self.stale(reason).await);
         }
         Ok(tail)
     }
@@ -167,12 +166,26 @@ impl Actor {
         if tail.end >= confirmed && epoch > confirmed_epoch {
             return Ok(());
         }
-        let queue = self.shared.id;
-        if self.context.within(self.context.store.queue_by_id(queue)).await?.is_none() {
-            // It was deleted after the claim. Nothing may be left of it, and nothing is lost.
-            return Err(Failure::Refused(Refusal::Lost(BrokerError::QueueReplaced { queue })));
-        }
+        self.check_deleted().await?;
         Err(Failure::Refused(Refusal::Halt(BrokerError::StoreWentBack { end: tail.end, epoch, confirmed })))
+    }
+
+    /// Nothing may be left of a queue that was deleted after the claim, and nothing is lost.
+    async fn check_deleted(&self) -> Result<(), Failure> {
+        let queue = self.shared.id;
+        match self.context.within(self.context.store.queue_by_id(queue)).await? {
+            Some(_) => Ok(()),
+            None => Err(Failure::Refused(Refusal::Lost(BrokerError::QueueReplaced { queue }))),
+        }
+    }
+
+    /// A read has less than what is known to be stored: it came from a standby or an older copy, unless the queue was deleted.
+    async fn stale(&self, reason: String) -> Failure {
+        if let Err(failure) = self.check_deleted().await {
+            return failure;
+        }
+        count(&self.shared.counters.stale_reads, 1);
+        Failure::Store(StoreError::Unavailable(reason))
     }
 
     /// The last sequence of each producer: the snapshot, and the headers of the batches after it, of which there are so many
@@ -197,9 +210,8 @@ impl Actor {
             let headers = self.context.within(self.context.store.headers(self.shared.id, after, page)).await?;
             let Some(last) = headers.last() else {
                 // A retry of what it does not have would be stored twice.
-                count(&self.shared.counters.stale_reads, 1);
                 let reason = format!("the headers after offset {after} end before {}, where the queue does", tail.end);
-                return Err(Failure::Store(StoreError::Unavailable(reason)));
+                return Err(self.stale(reason).await);
             };
             after = last.last;
             mark!(HeadersRead if last.last > saved_through);
