@@ -357,6 +357,8 @@ pub struct QueueStatus {
     pub unserved: Option<Duration>,
     /// Where a stored batch ends that could not be decoded when it was last read; none once it was read or removed.
     pub undeliverable: Option<Offset>,
+    /// A newer version of the broker stored what this one cannot read, if it is unserved or has something undeliverable.
+    pub newer: bool,
     /// The broker's epoch; 0 before the first claim.
     pub epoch: Epoch,
     /// How often the queue went from one broker to another in its life, in good order or because the first had died.

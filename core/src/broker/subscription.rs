@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     broker::count,
-    frame::Batch,
+    frame::{Batch, FrameError},
     model::{ChannelId, Epoch, Offset, QueueId, Topic},
     ports::{Page, StoreError},
 };
@@ -212,8 +212,8 @@ impl Subscription {
         mark!(StoreAheadOfBroker if stored.iter().any(|batch| batch.header.last > end));
         for batch in stored.iter().take_while(|batch| batch.header.last <= end) {
             let last = batch.header.last;
-            let batch = Batch::decode(batch).map_err(|error| StoreError::Corrupt(error.to_string()));
-            self.page.push_back(batch.inspect_err(|error| self.tell_if_corrupt(error, last))?);
+            let batch = Batch::decode(batch).map_err(|error| self.cannot_decode(error, last))?;
+            self.page.push_back(batch);
             self.shared.passed(self.after, last);
         }
         if stored.is_empty() && trimmed_through < end {
@@ -250,9 +250,20 @@ impl Subscription {
 
     /// `at` is where the batch ends, as far as is known.
     fn tell_if_corrupt(&self, error: &StoreError, at: Offset) {
-        if !matches!(error, StoreError::Corrupt(_)) {
-            return;
+        if matches!(error, StoreError::Corrupt(_)) {
+            self.tell_undeliverable(error, at, false);
         }
+    }
+
+    fn cannot_decode(&self, error: FrameError, at: Offset) -> StoreError {
+        let newer = matches!(error, FrameError::Newer { .. });
+        let error = StoreError::from(error);
+        self.tell_undeliverable(&error, at, newer);
+        error
+    }
+
+    fn tell_undeliverable(&self, error: &StoreError, at: Offset, newer: bool) {
+        self.shared.newer.store(newer, Relaxed);
         count(&self.shared.counters.corrupt_reads, 1);
         *self.shared.undeliverable.lock() = Some(at);
         if let Some(times) = self.shared.said.corrupt_reads.happened() {

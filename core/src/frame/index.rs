@@ -3,14 +3,15 @@
 use prost::Message as _;
 use rmom_proto::storage::BatchIndex;
 
-use super::FORMAT;
+use super::READS_UP_TO;
 use crate::model::{IdError, NameError, Offset, ProducerId, ProducerKey, Sequence};
+use crate::ports::StoreError;
 
 /// Why a stored batch cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A later rmom wrote it.
-    #[error("format {found} is newer than this binary, which reads up to {FORMAT}")]
+    #[error("stored by a newer version: upgrade this broker, which reads formats up to {READS_UP_TO} and not {found}")]
     Newer {
         /// The batch's format.
         found: u16,
@@ -83,8 +84,18 @@ pub(super) fn count(first: Offset, last: Offset) -> Result<u64, FrameError> {
     Ok(last.next().since(first))
 }
 
+impl From<FrameError> for StoreError {
+    /// What a newer version stored is whole. It can be read once this binary was upgraded.
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Newer { .. } => Self::Unavailable(error.to_string()),
+            _ => Self::Corrupt(error.to_string()),
+        }
+    }
+}
+
 pub(super) fn decode(format: u16, index: &[u8]) -> Result<BatchIndex, FrameError> {
-    if format > FORMAT {
+    if format > READS_UP_TO {
         return Err(FrameError::Newer { found: format });
     }
     Ok(BatchIndex::decode(index)?)

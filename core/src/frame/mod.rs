@@ -12,8 +12,15 @@ pub use batch::{Batch, Chunk};
 pub use builder::{BatchBuilder, Encoded, encoded_len};
 pub use index::{FrameError, Run, runs};
 
-/// Version of index and frames that this binary writes. It reads this and all earlier ones.
+/// Version of index and frames that this binary writes.
 pub const FORMAT: u16 = 1;
+
+/// The newest version that this binary reads; it reads all earlier ones as well. A release that learns a new version only reads
+/// it, and the next release writes it. So brokers of two releases in a row can run together, in an upgrade and when it is
+/// undone: each reads what the other writes.
+pub const READS_UP_TO: u16 = 1;
+
+const _: () = assert!(FORMAT == READS_UP_TO || FORMAT + 1 == READS_UP_TO, "see READS_UP_TO");
 
 /// Bytes in front of each message: a compression flag (0) and the length, big-endian, as gRPC wants it.
 pub const PREFIX: usize = 5;

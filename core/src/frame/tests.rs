@@ -6,7 +6,7 @@ use prost::Message as _;
 use rmom_proto::messages::Message;
 use uuid::Uuid;
 
-use super::{Batch, BatchBuilder, FORMAT, FrameError, Run, encoded_len, runs};
+use super::{Batch, BatchBuilder, FORMAT, FrameError, READS_UP_TO, Run, encoded_len, runs};
 use crate::{
     broker::{Header, NewMessage},
     model::{Epoch, Offset, ProducerId, ProducerKey, QueueId, Sequence, StoreTime, Topic},
@@ -130,8 +130,8 @@ fn damage_is_an_error() {
     assert!(Batch::decode(&good).is_ok());
 
     let mut newer = good.clone();
-    newer.header.format = FORMAT + 1;
-    assert_eq!(Batch::decode(&newer).unwrap_err(), FrameError::Newer { found: FORMAT + 1 });
+    newer.header.format = READS_UP_TO + 1;
+    assert_eq!(Batch::decode(&newer).unwrap_err(), FrameError::Newer { found: READS_UP_TO + 1 });
 
     for at in 0..good.frames.len() {
         let mut frames = good.frames.to_vec();

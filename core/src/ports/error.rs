@@ -15,7 +15,7 @@ pub enum StoreError {
     /// Nothing was done, and trying again will not help until somebody acts: no room, read-only, no permission.
     #[error("the store refused: {0}")]
     Refused(String),
-    /// What is stored cannot be read: it is damaged, or a later version wrote it.
+    /// What is stored cannot be read: it is damaged.
     #[error("the store's content cannot be read: {0}")]
     Corrupt(String),
 }

@@ -270,6 +270,36 @@ async fn a_batch_that_cannot_be_delivered_is_told_until_it_can_or_is_gone() {
     assert_eq!(broker.status().queues[0].counters.corrupt_reads, 2);
 }
 
+/// As an older broker does in a rolling upgrade: what it cannot read is not lost, and somebody else may read it.
+#[tokio::test(start_paused = true)]
+async fn what_a_newer_version_stored_halts_no_queue() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.queue_buffer_messages = 1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    for n in 1..=3 {
+        broker.push(numbered(&n.to_string(), n)).await.unwrap();
+    }
+    world.store.newer(true);
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    let error = subscription.next().await.unwrap_err();
+    assert!(matches!(error, BrokerError::Store(StoreError::Unavailable(_))), "{error:?}");
+    let status = broker.status().queues.remove(0);
+    assert!(status.newer && status.undeliverable.is_some(), "{status:?}");
+    drop(subscription);
+    let next = world.broker(2).await;
+    world.assign("q", 2).await.unwrap();
+    let refused = next.push(numbered("3", 3)).await.unwrap_err();
+    assert!(matches!(refused, BrokerError::ActivationTimeout(_)), "{refused:?}");
+    let status = next.status().queues.remove(0);
+    assert!(status.newer && status.unserved.is_some(), "{status:?}");
+    // As if it could read it from now on.
+    world.store.newer(false);
+    assert!(next.push(numbered("3", 3)).await.unwrap().duplicate);
+    let status = next.status().queues.remove(0);
+    assert!(!status.newer && status.unserved.is_none(), "{status:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_named_producer_that_the_store_did_not_enter_takes_no_room() {
     let world = World::new();

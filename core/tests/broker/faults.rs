@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rmom_core::{
+    frame::READS_UP_TO,
     model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
@@ -63,6 +64,7 @@ pub(super) struct Faulty {
     stale: AtomicBool,
     tails_from: Mutex<Option<State>>,
     corrupt: AtomicBool,
+    newer: AtomicBool,
     trims_fail: AtomicBool,
     removals_fail: AtomicBool,
     saves: AtomicU64,
@@ -122,6 +124,7 @@ impl Faulty {
             stale: AtomicBool::new(false),
             tails_from: Mutex::default(),
             corrupt: AtomicBool::new(false),
+            newer: AtomicBool::new(false),
             trims_fail: AtomicBool::new(false),
             removals_fail: AtomicBool::new(false),
             saves: AtomicU64::new(0),
@@ -173,6 +176,11 @@ impl Faulty {
     /// Batches are damaged as they are read.
     pub(super) fn corrupt(&self, corrupt: bool) {
         self.corrupt.store(corrupt, SeqCst);
+    }
+
+    /// All batches are of a format that this version does not read.
+    pub(super) fn newer(&self, newer: bool) {
+        self.newer.store(newer, SeqCst);
     }
 
     /// Trims that may remove something fail.
@@ -385,7 +393,11 @@ pass! {
         if self.stale.load(SeqCst) {
             return Ok(Vec::new());
         }
-        store.headers(queue, after, limit).await
+        let mut headers = store.headers(queue, after, limit).await?;
+        if self.newer.load(SeqCst) {
+            headers.iter_mut().for_each(|header| header.format = READS_UP_TO + 1);
+        }
+        Ok(headers)
     }
 
     async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
@@ -396,6 +408,9 @@ pass! {
         let mut page = store.read(queue, after, max_bytes).await?;
         if self.corrupt.load(SeqCst) {
             page.batches.iter_mut().for_each(|batch| batch.checksum ^= 1);
+        }
+        if self.newer.load(SeqCst) {
+            page.batches.iter_mut().for_each(|batch| batch.header.format = READS_UP_TO + 1);
         }
         Ok(page)
     }

@@ -175,14 +175,17 @@ fn complaints(status: &BrokerStatus, connections: &ServeStats) -> Vec<String> {
             format!("queue {}: the store went back; nothing is done until an operator looks", queue.label)
         }),
     );
+    let newer = "stored by a newer version: upgrade this broker";
     for queue in &status.queues {
-        if let Some(unserved) = queue.unserved.filter(|&unserved| unserved > LONGEST_ACTIVATION) {
+        if let Some(unserved) = queue.unserved.filter(|&unserved| queue.newer || unserved > LONGEST_ACTIVATION) {
             let (label, seconds) = (&queue.label, unserved.as_secs());
-            complaints.push(format!("queue {label}: not served for {seconds} s; its activation fails, see the log"));
+            let why = if queue.newer { newer } else { "its activation fails, see the log" };
+            complaints.push(format!("queue {label}: not served for {seconds} s; {why}"));
         }
         if let Some(offset) = queue.undeliverable {
             let label = &queue.label;
-            complaints.push(format!("queue {label}: the batch at offset {offset} cannot be delivered; see the log"));
+            let why = if queue.newer { newer } else { "see the log" };
+            complaints.push(format!("queue {label}: the batch at offset {offset} cannot be delivered; {why}"));
         }
     }
     complaints
@@ -236,6 +239,7 @@ mod tests {
             phase: QueuePhase::Serving,
             unserved: None,
             undeliverable: None,
+            newer: false,
             epoch: Epoch::new(1),
             moves: 0,
             last_offset: Offset::new(0),
@@ -267,6 +271,8 @@ mod tests {
         assert_eq!(unserved, ["queue news: not served for 31 s; its activation fails, see the log"]);
         let corrupt = said(|queue| queue.undeliverable = Some(Offset::new(2)));
         assert_eq!(corrupt, ["queue news: the batch at offset 2 cannot be delivered; see the log"]);
+        let newer = said(|queue| (queue.unserved, queue.newer) = (Some(Duration::ZERO), true));
+        assert_eq!(newer, ["queue news: not served for 0 s; stored by a newer version: upgrade this broker"]);
         assert_eq!(said(|queue| queue.phase = QueuePhase::Halted).len(), 1);
     }
 }

@@ -257,6 +257,7 @@ mod tests {
                 phase: QueuePhase::Serving,
                 unserved: None,
                 undeliverable: None,
+                newer: false,
                 epoch: Epoch::new(3),
                 moves: 2,
                 last_offset: Offset::new(12),

@@ -1,6 +1,6 @@
 //! From an assignment to a queue that is served: claim, then read the log.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use tokio::time::Instant;
 
@@ -55,6 +55,7 @@ impl Actor {
             match self.activate_in_turn(claim).await {
                 Ok(log) => {
                     self.shared.unserved_since.lock().take();
+                    self.shared.newer.store(false, Relaxed);
                     self.shared.said.activations.over();
                     return Ok(log);
                 }
@@ -191,7 +192,10 @@ impl Actor {
     /// The last sequence of each producer: the snapshot, and the headers of the batches after it, of which there are so many
     /// at most that a queue can be taken over in time ([`Tuning::max_unsaved`](crate::broker::Tuning)).
     async fn read_producers(&self, tail: &LogTail) -> Result<(Producers, Unsaved), Failure> {
-        let corrupt = |error: FrameError| Failure::Refused(Refusal::Halt(corrupt(&error)));
+        let corrupt = |error: FrameError| {
+            self.shared.newer.store(matches!(error, FrameError::Newer { .. }), Relaxed);
+            Failure::from(StoreError::from(error))
+        };
         let snapshot = tail.producers.as_ref().map(|(_, snapshot)| snapshot);
         mark!(SnapshotRead if snapshot.is_some());
         if tail.incarnations.len() > MAX_NAMED_PRODUCERS as usize {
@@ -243,8 +247,4 @@ impl From<StoreError> for Failure {
             _ => Self::Store(error),
         }
     }
-}
-
-pub(super) fn corrupt(error: &FrameError) -> BrokerError {
-    StoreError::Corrupt(error.to_string()).into()
 }

@@ -2,7 +2,10 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -154,6 +157,7 @@ impl Actor {
             depth: parking_lot::Mutex::new(Depth::default()),
             unserved_since: parking_lot::Mutex::default(),
             undeliverable: parking_lot::Mutex::default(),
+            newer: AtomicBool::new(false),
             said: Said::default(),
             subscribers: parking_lot::Mutex::default(),
             orders: watch::Sender::default(),

@@ -11,7 +11,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -174,6 +174,8 @@ pub(super) struct Shared {
     pub(super) unserved_since: Mutex<Option<Instant>>,
     /// The last offset of the batch that the last failing read could not decode, until a read passes it or a trim removes it.
     pub(super) undeliverable: Mutex<Option<Offset>>,
+    /// A newer version stored what cannot be read.
+    pub(super) newer: AtomicBool,
     pub(super) said: Said,
     pub(super) subscribers: Mutex<BTreeMap<u64, Arc<Subscriber>>>,
     pub(super) orders: watch::Sender<Orders>,
@@ -312,6 +314,7 @@ impl Handle {
             subscribers: self.subscribers(view.end),
             unserved: self.shared.unserved_since.lock().map(|since| since.elapsed()),
             undeliverable: *self.shared.undeliverable.lock(),
+            newer: self.shared.newer.load(Relaxed),
             counters: self.shared.counters.read(),
         }
     }
