@@ -20,9 +20,16 @@ sizes:
     #!/usr/bin/env bash
     set -euo pipefail
     mkdir -p target
-    RMOM_TEST_SIZES=large cargo test --profile sim -p rmom --test sizes -- --nocapture --test-threads=1 | tee target/sizes.txt
+    export RMOM_TEST_SIZES=large RMOM_TEST_QUEUES=20000
+    sized() { cargo test --profile sim --workspace --locked --test "$@" --nocapture --test-threads=1 | tee -a target/sizes.txt; }
+    : > target/sizes.txt
+    sized sizes --
+    sized postgres_store -- many_queues
+    sized processes -- overload
     printf '\n| case | size | measured | bound | beside it |\n| --- | --- | --- | --- | --- |\n'
     grep '^| ' target/sizes.txt
+    printf '\n'
+    grep -E '^[0-9]+ queues|MiB pushed' target/sizes.txt || true
 
 # A few simulated clusters, for a first impression.
 sim-smoke:

@@ -23,8 +23,8 @@ fn a_queue_is_served_as_soon_however_many_batches_it_holds() {
     let queues = [("few", FEW), ("many", many)].map(|(label, batches)| {
         let queue = system.create_queue(label);
         let mut session = system.session();
-        system.runtime.block_on(fill::batches(&mut session, queue, batches));
-        pages.push(system.pages_until_served(label));
+        system.runtime.block_on(fill::batches(&mut session, queue, batches, 1));
+        pages.push(system.pages_touched("batch", |system| system.push(label)));
         (label, queue, batches)
     });
     // The second start activates both queues, and touches twice as much at most.

@@ -1,4 +1,4 @@
-//! Batches as brokers write them, by the million.
+//! Batches as brokers write them, and channels, by the million.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use rmom_client::Uuid;
 use rmom_core::{
     broker::NewMessage,
     frame::{BatchBuilder, Encoded},
-    model::{Offset, ProducerId, ProducerKey, QueueId, Sequence},
+    model::{Offset, ProducerId, ProducerKey, QueueId, Sequence, Topic},
 };
 use rmom_proto::storage::{ProducerLast, ProducerSnapshot};
-use sqlx::PgConnection;
+use sqlx::{Executor as _, PgConnection};
 
 /// How long messages live that nobody is to see expire.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
-/// Batches that no saved producers speak for, as after a while of pushes one by one.
-const UNSAVED: u64 = 999;
+/// Batches that no saved producers speak for, as after a while of pushes one by one. A broker saves them after 1,000.
+const UNSAVED: u64 = 900;
 /// Sent to the database at a time.
 const PIECE: usize = 4 << 20;
 
@@ -29,12 +29,17 @@ pub(crate) fn content(offset: u64) -> String {
 const COPY_HEAD: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const COPY_END: i16 = -1;
 
-/// Stores `batches` batches of one message each into a queue that is empty, with everything that a broker would have noted of
-/// them. A broker that hosts the queue learns nothing of it before it claims the queue again.
-pub(crate) async fn batches(session: &mut PgConnection, queue: u64, batches: u64) {
-    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(0xF111)), incarnation: 0 };
+/// A producer by its number.
+fn key(number: u64) -> ProducerKey {
+    ProducerKey { id: ProducerId::new(Uuid::from_u128(0xF111 << 64 | u128::from(number))), incarnation: 0 }
+}
+
+/// Stores `batches` batches of one message each into a queue that is empty, pushed by `producers` in turn, with everything that
+/// a broker would have noted of them. A broker that hosts the queue learns nothing of it before it claims the queue again.
+pub(crate) async fn batches(session: &mut PgConnection, queue: u64, batches: u64, producers: u64) {
+    // The producer of a message, and its sequence there.
+    let pushed_by = |offset: u64| ((offset - 1) % producers, (offset - 1) / producers + 1);
     let id = QueueId::parse(queue).unwrap();
-    let ids = key.message_ids(id);
     let (epoch, stored_at): (i64, i64) = sqlx::query_as("SELECT epoch, rmom_now() FROM log WHERE queue_id = $1")
         .bind(id.as_i64())
         .fetch_one(&mut *session)
@@ -50,10 +55,11 @@ pub(crate) async fn batches(session: &mut PgConnection, queue: u64, batches: u64
         .unwrap();
     let (mut piece, mut bytes_through) = (BytesMut::from(COPY_HEAD), 0);
     for number in 1..=batches {
-        let sequence = Sequence::parse(number).unwrap();
+        let (producer, sequence) = pushed_by(number);
+        let (key, sequence) = (key(producer), Sequence::parse(sequence).unwrap());
         let mut batch = BatchBuilder::new(Offset::new(number));
         let message = NewMessage { content: content(number).into(), ttl: Some(LIFETIME), ..NewMessage::default() };
-        batch.push(key, sequence, ids.at(sequence), &message);
+        batch.push(key, sequence, key.message_ids(id).at(sequence), &message);
         let Encoded { index, frames, checksum, first, last, .. } = batch.finish();
         let length = i64::try_from(frames.len()).unwrap();
         bytes_through += length;
@@ -79,15 +85,18 @@ pub(crate) async fn batches(session: &mut PgConnection, queue: u64, batches: u64
     copy.finish().await.unwrap();
 
     let through = batches.saturating_sub(UNSAVED);
-    let last = ProducerLast {
-        producer_id: Bytes::copy_from_slice(key.id.uuid().as_bytes()),
-        incarnation: 0,
-        last_sequence: through,
-        last_offset: through,
-        stored_at_millis: u64::try_from(stored_at).unwrap(),
-    };
-    let producers =
-        ProducerSnapshot { through_offset: through, producers: Vec::from_iter((through > 0).then_some(last)) };
+    // The last message of each producer is one of the last that are spoken for.
+    let saved = (through.saturating_sub(producers) + 1..=through).map(|offset| {
+        let (producer, last_sequence) = pushed_by(offset);
+        ProducerLast {
+            producer_id: Bytes::copy_from_slice(key(producer).id.uuid().as_bytes()),
+            incarnation: 0,
+            last_sequence,
+            last_offset: offset,
+            stored_at_millis: u64::try_from(stored_at).unwrap(),
+        }
+    });
+    let producers = ProducerSnapshot { through_offset: through, producers: saved.collect() };
     let through = i64::try_from(through).unwrap();
     sqlx::query(
         "UPDATE log_state SET producers = $2, producers_through = $3, next_expiry = $4, next_expiry_through = $3 \
@@ -100,4 +109,30 @@ pub(crate) async fn batches(session: &mut PgConnection, queue: u64, batches: u64
     .execute(&mut *session)
     .await
     .unwrap();
+    vacuum(session, "batch").await;
+}
+
+/// Adds channels to each of some queues.
+pub(crate) async fn channels(session: &mut PgConnection, queues: &[u64], each: u64) {
+    let queues = Vec::from_iter(queues.iter().map(|&queue| i64::try_from(queue).unwrap()));
+    sqlx::query(
+        "INSERT INTO channel (id, queue_id, topic, start_offset) \
+         SELECT gen_random_uuid(), queue, $3, 1 FROM unnest($1) queue, generate_series(1, $2)",
+    )
+    .bind(queues)
+    .bind(i64::try_from(each).unwrap())
+    .bind(Topic::NONE.as_wire())
+    .execute(&mut *session)
+    .await
+    .unwrap();
+    vacuum(session, "channel").await;
+}
+
+/// Otherwise autovacuum does it, while something is measured.
+async fn vacuum(session: &mut PgConnection, table: &'static str) {
+    let sql = match table {
+        "batch" => "VACUUM (ANALYZE) batch",
+        _ => "VACUUM (ANALYZE) channel",
+    };
+    session.execute(sql).await.unwrap();
 }

@@ -7,7 +7,10 @@
 #![allow(clippy::print_stdout, reason = "the figures are printed, a line of a table each")]
 
 mod batches;
+mod channels;
 mod fill;
+mod producers;
+mod snapshot;
 #[path = "../support/mod.rs"]
 mod support;
 mod system;
@@ -30,6 +33,11 @@ fn row(case: &str, size: impl Display, measured: impl Display, bound: impl Displ
 /// A time as the table has it.
 fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
+}
+
+/// A latency as the table has it.
+fn millis(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
 /// A count as the table has it: 20,000,000.

@@ -5,13 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rmom_client::{Client, Consumer, Position, Uuid};
+use futures_util::future::join_all;
+use rmom_client::{Client, Consumer, NewMessage, Position, Uuid};
 use rmom_core::manager::ManagerSettings;
 use rmom_net::testing::{PgServer, TestDatabase};
 use sqlx::{Connection as _, PgConnection};
 use tokio::{runtime::Runtime, time::timeout};
 
 use crate::support::{Cluster, ClusterOptions, PATIENCE, Server, eventually};
+
+/// How long 99 of 100 pushes may take, as docs/operations.md has it.
+pub(crate) const PUSH_BOUND: Duration = Duration::from_secs(1);
 
 /// What our client adds to a failover: it asks again that long after a refusal, at most.
 const CLIENT_BACKOFF: Duration = Duration::from_secs(1);
@@ -68,17 +72,19 @@ impl System {
         took
     }
 
-    /// Pages of stored batches, tables and indexes alike, that brokers touch from their start to a push. Everything is killed
-    /// before and afterwards, since PostgreSQL has counted all once the sessions have ended.
-    pub(crate) fn pages_until_served(&mut self, label: &str) -> i64 {
+    /// Pages of a table and its indexes that brokers and managers touch from their start to the end of `act`. Everything is
+    /// killed before and afterwards, since PostgreSQL has counted all once the sessions have ended.
+    pub(crate) fn pages_touched(&mut self, table: &str, act: impl FnOnce(&Self)) -> i64 {
         self.kill_all();
-        let before = self.runtime.block_on(pages(&self.database));
+        let before = self.runtime.block_on(pages(&self.database, table));
         self.servers().for_each(Server::restart);
-        self.push(label);
+        act(self);
         self.kill_all();
-        let after = self.runtime.block_on(pages(&self.database));
+        let after = self.runtime.block_on(pages(&self.database, table));
         self.servers().for_each(Server::restart);
         self.servers().for_each(|server| server.wait_until_ready());
+        // The lease of the manager that was killed has to run out first, which is no part of what is measured next.
+        eventually("a manager leads", || self.cluster.leader());
         after - before
     }
 
@@ -100,6 +106,23 @@ impl System {
         pushed.unwrap();
     }
 
+    /// How long pushes take, each after the one before it, by some producers at once for a while.
+    pub(crate) fn latencies(&self, label: &str, producers: usize, ttl: Duration, time: Duration) -> Latencies {
+        let one = async || {
+            let producer = self.client.producer(label).open().await.unwrap();
+            let (began, mut times) = (Instant::now(), Vec::new());
+            while began.elapsed() < time {
+                let pushed = Instant::now();
+                producer.push(NewMessage::new("pushed").ttl(ttl)).await.unwrap();
+                times.push(pushed.elapsed());
+            }
+            producer.close().await.unwrap();
+            times
+        };
+        let times = self.runtime.block_on(join_all((0..producers).map(|_| one())));
+        Latencies::of(times.concat())
+    }
+
     /// The message at an offset, delivered to a new subscription that begins there.
     pub(crate) fn deliver(&self, channel: Uuid, queue: u64, offset: u64) -> rmom_client::Message {
         let position = Position { queue_id: queue, epoch: 1, offset: offset - 1 };
@@ -116,6 +139,23 @@ impl System {
     }
 }
 
+/// How long pushes took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Latencies {
+    pub(crate) pushes: usize,
+    /// 99 of 100 took no longer.
+    pub(crate) p99: Duration,
+    pub(crate) slowest: Duration,
+}
+
+impl Latencies {
+    fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        let slowest = *times.last().expect("something was pushed");
+        Self { pushes: times.len(), p99: times[times.len() * 99 / 100], slowest }
+    }
+}
+
 /// How long it may take from a broker's death to a push elsewhere, as docs/operations.md has it, if the broker had that many
 /// queues and a round trip to the database with a commit takes `trip`. All of it goes to one broker.
 pub(crate) fn failover_bound(queues: u32, trip: Duration) -> Duration {
@@ -127,16 +167,16 @@ pub(crate) fn failover_bound(queues: u32, trip: Duration) -> Duration {
     noticed + trip * 6 * queues.div_ceil(100) + trip * 9 * queues.div_ceil(4) + CLIENT_BACKOFF
 }
 
-/// Pages of `batch` that were touched so far, once the cluster's sessions have ended.
-async fn pages(database: &TestDatabase) -> i64 {
+/// Pages of a table and its indexes that were touched so far, once the cluster's sessions have ended.
+async fn pages(database: &TestDatabase, table: &str) -> i64 {
     let mut session = database.connect().await;
     let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rmom'";
     while sqlx::query_scalar::<_, i64>(left).fetch_one(&mut session).await.unwrap() > 0 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let sql = "SELECT (heap_blks_read + heap_blks_hit + idx_blks_read + idx_blks_hit)::bigint \
-               FROM pg_statio_user_tables WHERE relname = 'batch'";
-    let pages = sqlx::query_scalar(sql).fetch_one(&mut session).await.unwrap();
+               FROM pg_statio_user_tables WHERE relname = $1";
+    let pages = sqlx::query_scalar(sql).bind(table).fetch_one(&mut session).await.unwrap();
     session.close().await.unwrap();
     pages
 }
