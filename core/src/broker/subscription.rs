@@ -113,29 +113,11 @@ impl Subscription {
     /// Why the client should come back, here or elsewhere, or should not.
     pub async fn next(&mut self) -> Result<Bytes, BrokerError> {
         loop {
-            self.check()?;
-            if let Some(batch) = self.page.front() {
-                let now = self.context.clock.at_least();
-                mark!(ExpiredInStore if batch.expires_at() <= now);
-                let chunk = batch.chunk(self.after, &self.topic, now);
-                self.page.pop_front();
-                let frames = self.hand_over(chunk);
-                mark!(CameBackToCache if self.page.is_empty()
-                    && !matches!(self.shared.tail.after(self.after), Lookup::Behind(_)));
-                if let Some(frames) = frames {
-                    return Ok(frames);
-                }
-                continue;
+            if let Some(frames) = self.at_hand(usize::MAX)? {
+                return Ok(frames);
             }
             match self.shared.tail.after(self.after) {
-                Lookup::Found(batch) => {
-                    let now = self.context.clock.at_least();
-                    mark!(ExpiredInCache if batch.expires_at() <= now);
-                    let chunk = batch.chunk(self.after, &self.topic, now);
-                    if let Some(frames) = self.hand_over(chunk) {
-                        return Ok(frames);
-                    }
-                }
+                Lookup::Found(_) => {}
                 Lookup::AtEnd => self.wait().await,
                 Lookup::Behind(end) => {
                     // The store may be gone, and others read before: neither keeps the end of this from being seen.
@@ -148,6 +130,47 @@ impl Subscription {
                         read = self.read(end) => read?,
                     }
                 }
+            }
+        }
+    }
+
+    /// What [`Self::next`] would return at once: `None` if it would wait, or read from the store, or if the chunk has more
+    /// bytes than `largest`.
+    ///
+    /// # Errors
+    /// As [`Self::next`], which returns the same error again.
+    pub fn at_hand(&mut self, largest: usize) -> Result<Option<Bytes>, BrokerError> {
+        loop {
+            self.check()?;
+            if let Some(batch) = self.page.front() {
+                let now = self.context.clock.at_least();
+                mark!(ExpiredInStore if batch.expires_at() <= now);
+                let chunk = batch.chunk(self.after, &self.topic, now);
+                if chunk.frames.len() > largest {
+                    return Ok(None);
+                }
+                self.page.pop_front();
+                let frames = self.hand_over(chunk);
+                mark!(CameBackToCache if self.page.is_empty()
+                    && !matches!(self.shared.tail.after(self.after), Lookup::Behind(_)));
+                if let Some(frames) = frames {
+                    return Ok(Some(frames));
+                }
+                continue;
+            }
+            match self.shared.tail.after(self.after) {
+                Lookup::Found(batch) => {
+                    let now = self.context.clock.at_least();
+                    mark!(ExpiredInCache if batch.expires_at() <= now);
+                    let chunk = batch.chunk(self.after, &self.topic, now);
+                    if chunk.frames.len() > largest {
+                        return Ok(None);
+                    }
+                    if let Some(frames) = self.hand_over(chunk) {
+                        return Ok(Some(frames));
+                    }
+                }
+                Lookup::AtEnd | Lookup::Behind(_) => return Ok(None),
             }
         }
     }

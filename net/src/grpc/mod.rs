@@ -10,6 +10,7 @@
 mod control;
 mod counted;
 mod deadline;
+mod filled;
 mod health;
 mod parse;
 mod push_stream;

@@ -20,6 +20,7 @@ use tonic::Status;
 
 use super::{
     deadline::MAX_UNARY_DEADLINE,
+    filled::{filled, joined},
     parse,
     status::{status, to_status},
 };
@@ -33,7 +34,7 @@ pub const EPOCH_HEADER: HeaderName = HeaderName::from_static("rmom-epoch");
 pub const MAX_SUBSCRIBE_REQUEST_BYTES: usize = 4_096;
 
 /// Bytes before each gRPC message: a flag, and its length.
-const FRAME_PREFIX_BYTES: usize = 5;
+pub(super) const FRAME_PREFIX_BYTES: usize = 5;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
@@ -104,7 +105,11 @@ fn stream_of(subscription: Subscription) -> Response {
     let frames = stream::unfold(Some(subscription), |subscription| async move {
         let mut subscription = subscription?;
         Some(match subscription.next().await {
-            Ok(chunk) => (Ok::<_, Infallible>(Frame::data(chunk)), Some(subscription)),
+            Ok(chunk) => {
+                // An error comes again with the next chunk.
+                let chunk = filled(joined(chunk, |largest| subscription.at_hand(largest).ok().flatten()));
+                (Ok::<_, Infallible>(Frame::data(chunk)), Some(subscription))
+            }
             Err(error) => (Ok(Frame::trailers(trailers(&error))), None),
         })
     });

@@ -85,6 +85,22 @@ async fn a_slow_subscriber_is_waited_for_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn small_messages_that_are_not_read_do_not_end_the_connection() {
+    const MESSAGES: u64 = 1_000;
+    let server = Server::start().await;
+    let mut client = server.client_with_queue().await;
+    let channel_id = create_channel(&mut client, "").await;
+    // HTTP/2's own windows. Such a client allows half of a window for what small frames take beside their bytes.
+    let mut slow = subscribe(&mut server.client_with_windows(65_535), &channel_id).await;
+    for n in 0..MESSAGES {
+        client.push_to_queue(push(n.to_string(), "")).await.unwrap();
+    }
+    for offset in 1..=MESSAGES {
+        assert_eq!(next(&mut slow).await.unwrap().offset, offset);
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_is_forgotten() {
     let server = Server::start().await;
     let mut client = server.client_with_queue().await;

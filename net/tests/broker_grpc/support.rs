@@ -91,8 +91,17 @@ impl Server {
     }
 
     pub(crate) fn channel(&self) -> Channel {
+        self.connect(&Endpoint::from_shared(format!("http://{}", self.addr.authority())).unwrap())
+    }
+
+    /// A client that lets so many bytes arrive before it reads them, on a stream and on its connection.
+    pub(crate) fn client_with_windows(&self, bytes: u32) -> Client {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.addr.authority())).unwrap();
+        Client::new(self.connect(&endpoint.initial_stream_window_size(bytes).initial_connection_window_size(bytes)))
+    }
+
+    fn connect(&self, endpoint: &Endpoint) -> Channel {
         let (transport, authority) = (self.transport.clone(), self.addr.authority());
-        let endpoint = Endpoint::from_shared(format!("http://{authority}")).unwrap();
         endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
             let (transport, authority) = (transport.clone(), authority.clone());
             async move { transport.connect(&authority).await.map(TokioIo::new) }
