@@ -21,7 +21,7 @@ use rmom_core::{
 use tokio::{
     net::TcpStream,
     task::{AbortHandle, JoinSet},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
@@ -40,8 +40,10 @@ use super::tcp::{Tcp, TcpAccept};
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may say nothing at all after it connected: clients speak first.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Handshakes under way at once. One more takes the place of the client that has been silent longest; if none is silent,
-/// further connections wait in the kernel's queue.
+/// How long a client is left alone before its silence counts against it: a client far away needs a round trip to speak.
+pub const PATIENCE_WITH_SILENCE: Duration = Duration::from_millis(200);
+/// Handshakes under way at once. One more takes the place of the client that has been silent longest, for
+/// [`PATIENCE_WITH_SILENCE`] at least; if there is none, of the oldest handshake, which had the most time.
 pub const MAX_HANDSHAKES: usize = 256;
 /// As many of them may come from one address (for IPv6: one /64 network); more are closed at once.
 pub const MAX_HANDSHAKES_PER_PEER: usize = 32;
@@ -253,6 +255,7 @@ struct Handshakes {
 
 struct Handshake {
     origin: Origin,
+    begun: Instant,
     /// Set once the client has said anything.
     spoke: Arc<AtomicBool>,
     task: AbortHandle,
@@ -263,15 +266,6 @@ impl Handshakes {
         self.under_way.len() >= MAX_HANDSHAKES
     }
 
-    /// True if one more would have a place: there is one, or somebody silent has it.
-    fn has_place(&self) -> bool {
-        !self.is_full() || self.longest_silent().is_some()
-    }
-
-    fn longest_silent(&self) -> Option<u64> {
-        self.under_way.iter().find(|(_, handshake)| !handshake.spoke.load(Relaxed)).map(|(&at, _)| at)
-    }
-
     /// Begins a handshake, unless its address has too many under way.
     fn begin(&mut self, acceptor: TlsAcceptor, stream: TcpStream, peer: String) -> bool {
         let origin = Origin::of(&peer);
@@ -280,9 +274,15 @@ impl Handshakes {
             return false;
         }
         *of_origin += 1;
+        let now = Instant::now();
+        let known = self.under_way.iter().map(|(&at, handshake)| Known {
+            at,
+            age: now.duration_since(handshake.begun),
+            spoke: handshake.spoke.load(Relaxed),
+        });
         if self.is_full()
-            && let Some(silent) = self.longest_silent()
-            && let Some(handshake) = self.end(silent)
+            && let Some(at) = makes_room(known)
+            && let Some(handshake) = self.end(at)
         {
             handshake.task.abort();
         }
@@ -290,7 +290,7 @@ impl Handshakes {
         self.begun += 1;
         let spoke = Arc::<AtomicBool>::default();
         let task = self.tasks.spawn(shake(at, acceptor, stream, peer, spoke.clone()));
-        self.under_way.insert(at, Handshake { origin, spoke, task });
+        self.under_way.insert(at, Handshake { origin, begun: now, spoke, task });
         true
     }
 
@@ -326,6 +326,25 @@ impl Handshakes {
     }
 }
 
+/// What decides about a handshake.
+struct Known {
+    at: u64,
+    age: Duration,
+    spoke: bool,
+}
+
+/// Which of the handshakes under way, the oldest first, ends so that another can begin.
+fn makes_room(under_way: impl Iterator<Item = Known>) -> Option<u64> {
+    let mut oldest = None;
+    for known in under_way {
+        if !known.spoke && known.age >= PATIENCE_WITH_SILENCE {
+            return Some(known.at);
+        }
+        oldest.get_or_insert(known.at);
+    }
+    oldest
+}
+
 async fn shake(
     at: u64,
     acceptor: TlsAcceptor,
@@ -357,7 +376,7 @@ impl Listener for TlsAccept {
                     // A scanner, a plain-text client, a wrong certificate: the other end's doing, and it was told.
                     Err(error) => tracing::debug!(%error, "TLS handshake failed"),
                 },
-                accepted = self.tcp.stream(), if self.handshakes.has_place() => {
+                accepted = self.tcp.stream() => {
                     let (stream, peer) = accepted?;
                     if !self.handshakes.begin(self.acceptor.clone(), stream, peer.to_string()) {
                         let what = format!("{peer}: more than {MAX_HANDSHAKES_PER_PEER} TLS handshakes from its address");
@@ -381,6 +400,16 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    #[test]
+    fn silence_counts_only_after_a_while() {
+        let known = |at, millis, spoke| Known { at, age: Duration::from_millis(millis), spoke };
+        assert_eq!(makes_room([].into_iter()), None);
+        let crowd = [known(1, 900, true), known(2, 300, false), known(3, 250, false), known(4, 10, false)];
+        assert_eq!(makes_room(crowd.into_iter()), Some(2), "the longest silent");
+        let fresh = [known(1, 150, true), known(2, 120, false), known(3, 10, false)];
+        assert_eq!(makes_room(fresh.into_iter()), Some(1), "the oldest, while nobody was silent for long");
+    }
 
     /// A CA and an identity that it vouches for, as files.
     struct Pki {
