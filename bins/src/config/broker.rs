@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use rmom_core::{
-    broker::{BrokerSettings, Tuning},
+    broker::{BrokerSettings, MAX_ROOM_BYTES, Tuning},
     model::{BrokerAddr, limits},
 };
 use serde::Serialize;
@@ -123,7 +123,7 @@ impl BrokerConfig {
             message_ttl: root.number("message_ttl", 600, 0..=limits::MAX_TTL.as_secs()),
             queue_buffer_bytes: root.number("queue_buffer_bytes", 16 << 20, 64 << 10..=64 << 30),
             max_message_bytes: root.number("max_message_bytes", limits::DEFAULT_MAX_MESSAGE_BYTES, 1_024..=256 << 20),
-            max_pending_bytes: root.number("max_pending_bytes", 64 << 20, 64 << 10..=64 << 30),
+            max_pending_bytes: root.number("max_pending_bytes", 64 << 20, 64 << 10..=MAX_ROOM_BYTES),
             lease_millis,
             store_timeout_millis,
             recovery_timeout_millis: root.number("recovery_timeout_millis", 10_000, 100..=600_000),
@@ -303,6 +303,11 @@ mod tests {
             ),
             ("port: many", &[], "b.yaml: port: found the text \"many\", wanted a whole number from 0 to 65535"),
             ("port: 65536", &[], "b.yaml: port: found the number 65536, wanted a whole number from 0 to 65535"),
+            (
+                "max_pending_bytes: 4294967296",
+                &[],
+                "b.yaml: max_pending_bytes: found 4294967296, wanted 65536 to 4294967295",
+            ),
             ("port: -1", &[], "b.yaml: port: found the number -1, wanted a whole number from 0 to 65535"),
             ("message_ttl: 1.5", &[], "b.yaml: message_ttl: found the number 1.5, wanted a whole number, 0 or more"),
             ("host: [a]", &[], "b.yaml: host: found a list, wanted a text"),

@@ -33,6 +33,8 @@ use tokio::{
 use super::{BrokerError, count};
 use crate::model::Origin;
 
+/// The most that a room holds: its bytes are permits of a semaphore, of which 32 bits are taken at once.
+pub const MAX_ROOM_BYTES: usize = u32::MAX as usize;
 /// How long a push waits for room; then it is refused as overloaded, and nothing of it was stored.
 pub const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 /// One queue has this part of the broker's room.
@@ -98,7 +100,7 @@ struct Bytes {
 
 impl Bytes {
     fn new(limit: usize) -> Self {
-        let limit = limit.clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize));
+        let limit = limit.clamp(1, Semaphore::MAX_PERMITS.min(MAX_ROOM_BYTES));
         Self { free: Arc::new(Semaphore::new(limit)), limit }
     }
 

@@ -29,7 +29,7 @@ const BROKER: [Setting; 28] = [
     ("message_ttl", Number(0, 100 * 365 * 24 * 3_600)),
     ("queue_buffer_bytes", Number(64 << 10, 64 << 30)),
     ("max_message_bytes", Number(1_024, 256 << 20)),
-    ("max_pending_bytes", Number(64 << 10, 64 << 30)),
+    ("max_pending_bytes", Number(64 << 10, u32::MAX as u64)),
     ("lease_millis", Number(300, 600_000)),
     ("store_timeout_millis", Number(50, 600_000)),
     ("recovery_timeout_millis", Number(100, 600_000)),

@@ -122,7 +122,7 @@ async fn a_length_that_is_not_kept_holds_room_for_a_while() {
     assert_eq!(pair.through().len(), 20);
     let begun = Instant::now();
     assert_eq!(code(pair.frame().await), Code::DeadlineExceeded);
-    assert_eq!(begun.elapsed(), STALL_TIMEOUT);
+    assert_eq!(begun.elapsed(), Duration::from_secs(5));
     drop(pair);
     assert!(room.try_take(ROOM).is_some(), "it gave the room back");
 }
