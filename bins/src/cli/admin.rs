@@ -1,5 +1,7 @@
 //! `rmom queue`, `rmom channel`, `rmom broker`.
 
+use std::collections::BTreeMap;
+
 use rmom_client::{Broker, Channel, Error, LiveQueue, MovedQueue, Place, Queue, Start, Uuid};
 use serde_json::{Value, json};
 
@@ -57,7 +59,7 @@ pub(super) async fn queue(session: &Session, printer: &mut Printer, command: Que
             admin.delete_queue(&label).await.map_err(explain)?;
             printer.print(|| json!({ "deleted": label }), |out| out.line(format!("deleted {label}")))
         }
-        QueueCommand::List => {
+        QueueCommand::List { no_live: true } => {
             let queues = admin.queues().await.map_err(explain)?;
             printer.print(
                 || queues.iter().map(queue_json).collect(),
@@ -68,11 +70,82 @@ pub(super) async fn queue(session: &Session, printer: &mut Printer, command: Que
                 },
             )
         }
+        QueueCommand::List { no_live: false } => {
+            let queues = admin.live_queues().await.map_err(explain)?;
+            printer.print(
+                || queues.iter().map(queue_json).collect(),
+                |out| {
+                    let header = ["QUEUE", "ID", "BROKER", "STATE", "MESSAGES", "SIZE", "SUBSCRIBERS", "BEHIND"];
+                    out.table(header, &queues.iter().map(listed).collect::<Vec<_>>())?;
+                    remarks(&queues).into_iter().try_for_each(|line| out.line(line))
+                },
+            )
+        }
         QueueCommand::Show { label } => {
             let queue = admin.queue(&label).await.map_err(explain)?;
             printer.print(|| queue_json(&queue), |out| show_queue(out, &queue))
         }
     }
+}
+
+/// A row of the list.
+fn listed(queue: &Queue) -> [String; 8] {
+    let unknown = || "?".to_owned();
+    let known = queue.live.as_ref();
+    // The first thing that a broker does is to find out what a queue holds.
+    let counted = known.filter(|live| live.state != "waiting" || live.epoch > 0);
+    let number = |of: fn(&LiveQueue) -> u64| counted.map_or_else(unknown, |live| count(of(live)));
+    [
+        queue.label.clone(),
+        queue.id.to_string(),
+        place(&queue.host, queue.port),
+        match known {
+            Some(live) => live.state.clone(),
+            None if queue.host.is_none() => "unassigned".to_owned(),
+            None => unknown(),
+        },
+        number(|live| live.depth_messages),
+        counted.map_or_else(unknown, |live| bytes(live.depth_bytes)),
+        known.map_or_else(unknown, |live| count(live.subscriber_count)),
+        number(|live| live.largest_lag),
+    ]
+}
+
+/// Most queues that the remarks below a list name; a table of a large cluster has one cause for many of them.
+const MAX_REMARKS: usize = 10;
+
+/// Why queues are not served, or not known: each reason once, and what to do.
+fn remarks(queues: &[Queue]) -> Vec<String> {
+    let mut reasons: BTreeMap<&str, (&str, u64)> = BTreeMap::new();
+    for queue in queues.iter().filter(|queue| queue.host.is_some()) {
+        let halted = queue.live.as_ref().filter(|live| live.state != "served").and_then(|live| live.reason.as_deref());
+        let Some(reason) = queue.live_error.as_deref().or(halted) else { continue };
+        reasons.entry(reason).or_insert((&queue.label, 0)).1 += 1;
+    }
+    let unassigned = queues.iter().filter(|queue| queue.host.is_none()).count() as u64;
+    let mut lines = Vec::new();
+    if reasons.is_empty() && unassigned == 0 {
+        return lines;
+    }
+    lines.push(String::new());
+    if unassigned > 0 {
+        lines.push(format!("{} without a broker", plural(unassigned, "queue")));
+    }
+    for (reason, (first, number)) in reasons.iter().take(MAX_REMARKS) {
+        let which = match number {
+            1 => (*first).to_owned(),
+            number => format!("{first} and {} more", count(number - 1)),
+        };
+        lines.push(format!("{which}: {reason}"));
+    }
+    if reasons.len() > MAX_REMARKS {
+        lines.push(format!(
+            "and {}; see all with: rmom queue list --json",
+            plural((reasons.len() - MAX_REMARKS) as u64, "other reason")
+        ));
+    }
+    lines.push("See what is wrong, and what to do next, with: rmom status".to_owned());
+    lines
 }
 
 fn show_queue(out: &mut Out, queue: &Queue) -> Result<(), CliError> {
@@ -277,8 +350,9 @@ fn live_json(live: &LiveQueue) -> Value {
         .collect();
     let age = u64::try_from(live.oldest_age.as_millis()).unwrap_or(u64::MAX);
     json!({
-        "epoch": live.epoch, "last_offset": live.last_offset, "depth_messages": live.depth_messages,
-        "depth_bytes": live.depth_bytes, "oldest_age_millis": age, "subscribers": subscribers,
+        "state": live.state, "reason": live.reason, "epoch": live.epoch, "last_offset": live.last_offset, "depth_messages": live.depth_messages,
+        "depth_bytes": live.depth_bytes, "oldest_age_millis": age,
+        "subscriber_count": live.subscriber_count, "largest_lag": live.largest_lag, "subscribers": subscribers,
     })
 }
 
@@ -294,4 +368,61 @@ pub(super) fn broker_json(broker: &Broker) -> Value {
         "id": broker.id, "host": broker.host, "port": broker.port, "state": broker.state, "live": broker.live,
         "queues": broker.queues, "gone": broker.gone,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(label: &str, live: Option<LiveQueue>, live_error: Option<&str>) -> Queue {
+        let live_error = live_error.map(str::to_owned);
+        Queue { id: 7, label: label.into(), host: Some("b1".into()), port: Some(5), live, live_error }
+    }
+
+    fn live(state: &str, epoch: u64, reason: Option<&str>) -> LiveQueue {
+        LiveQueue {
+            state: state.into(),
+            reason: reason.map(str::to_owned),
+            epoch,
+            last_offset: 9,
+            depth_messages: 1_500,
+            depth_bytes: 1_536,
+            oldest_age: std::time::Duration::ZERO,
+            subscriber_count: 2,
+            largest_lag: 4_000,
+            subscribers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_list_says_what_is_known_of_each_queue() {
+        let served = queue("q", Some(live("served", 1, None)), None);
+        assert_eq!(listed(&served), ["q", "7", "b1:5", "served", "1,500", "1.5 KiB", "2", "4,000"]);
+        assert_eq!(remarks(std::slice::from_ref(&served)), [""; 0]);
+        let waiting = queue("w", Some(live("waiting", 0, Some("it is read"))), None);
+        assert_eq!(listed(&waiting), ["w", "7", "b1:5", "waiting", "?", "?", "2", "?"]);
+        let silent = queue("s", None, Some("no answer"));
+        assert_eq!(listed(&silent), ["s", "7", "b1:5", "?", "?", "?", "?", "?"]);
+        let nowhere = Queue { host: None, port: None, ..queue("n", None, Some("no broker")) };
+        assert_eq!(listed(&nowhere)[2..4], ["no broker yet", "unassigned"]);
+        let also_silent = queue("t", None, Some("no answer"));
+        assert_eq!(
+            remarks(&[served, waiting, silent, nowhere, also_silent]),
+            [
+                "",
+                "1 queue without a broker",
+                "w: it is read",
+                "s and 1 more: no answer",
+                "See what is wrong, and what to do next, with: rmom status"
+            ]
+        );
+    }
+
+    #[test]
+    fn many_reasons_do_not_fill_the_screen() {
+        let queues: Vec<_> = (0..30).map(|n| queue("q", None, Some(&format!("reason {n:02}")))).collect();
+        let lines = remarks(&queues);
+        assert_eq!(lines.len(), MAX_REMARKS + 3);
+        assert_eq!(lines[MAX_REMARKS + 1], "and 20 other reasons; see all with: rmom queue list --json");
+    }
 }

@@ -132,9 +132,13 @@ pub enum QueueCommand {
         /// Its label.
         label: String,
     },
-    /// List the queues.
-    #[command(after_help = "Example:\n  rmom queue list")]
-    List,
+    /// List the queues: where they are hosted, what they hold, and how far their subscribers are behind.
+    #[command(after_help = "Example:\n  rmom queue list\n\n? stands for what a broker did not say.")]
+    List {
+        /// Ask no broker: only names, ids and brokers, at the cost of a page of the database each.
+        #[arg(long)]
+        no_live: bool,
+    },
     /// Show where a queue is hosted, what it holds, and who is subscribed and how far behind.
     #[command(after_help = "Example:\n  rmom queue show orders")]
     Show {

@@ -146,6 +146,13 @@ fn refusals_have_their_exit_codes() {
     let output = dev.rmom(&["subscribe", "q", "--idle-timeout", "1s"], "").success();
     assert_eq!(output.text(), "small\n");
     assert_eq!(dev.rmom(&["queue", "list", "--json"], "").success().text().matches("label").count(), 1);
+    let listed = dev.rmom(&["queue", "list"], "").success();
+    let listed = listed.text();
+    let cells: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(cells[0], ["QUEUE", "ID", "BROKER", "STATE", "MESSAGES", "SIZE", "SUBSCRIBERS", "BEHIND"]);
+    assert_eq!((cells[1][0], cells[1][3], cells[1][4], cells.len()), ("q", "served", "1", 2), "{listed}");
+    let cheap = dev.rmom(&["queue", "list", "--no-live"], "").success();
+    assert_eq!(cheap.text().lines().next().unwrap().split_whitespace().last(), Some("BROKER"));
 }
 
 #[test]

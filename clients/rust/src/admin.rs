@@ -36,7 +36,8 @@ pub struct Queue {
     pub host: Option<String>,
     /// That broker's port.
     pub port: Option<u16>,
-    /// What the hosting broker says; only from [`Admin::queue`], and only while that broker answers.
+    /// What the hosting broker says; from [`Admin::queue`] and [`Admin::live_queues`], and only while that
+    /// broker answers.
     #[serde(default)]
     pub live: Option<LiveQueue>,
     /// Why there is no `live`.
@@ -47,6 +48,12 @@ pub struct Queue {
 /// What the hosting broker knows about a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct LiveQueue {
+    /// `served`, `waiting` (its broker claims it, or recovers) or `halted` (until an operator looks).
+    #[serde(default = "served")]
+    pub state: String,
+    /// Why it is not served.
+    #[serde(default)]
+    pub reason: Option<String>,
     /// How often the queue was activated.
     pub epoch: u64,
     /// The newest message's offset; 0: none yet.
@@ -58,7 +65,14 @@ pub struct LiveQueue {
     /// Age of the oldest.
     #[serde(rename = "oldest_age_millis", deserialize_with = "millis")]
     pub oldest_age: Duration,
-    /// Who is subscribed.
+    /// How many are subscribed.
+    #[serde(default)]
+    pub subscriber_count: u64,
+    /// Offsets between what the slowest of them was handed and the newest message.
+    #[serde(default)]
+    pub largest_lag: u64,
+    /// Who is subscribed; only from [`Admin::queue`].
+    #[serde(default)]
     pub subscribers: Vec<Subscriber>,
 }
 
@@ -208,6 +222,11 @@ struct Brokers {
     brokers: Vec<Broker>,
 }
 
+/// Managers that do not say so only describe what is served.
+fn served() -> String {
+    "served".to_owned()
+}
+
 fn millis<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     u64::deserialize(from).map(Duration::from_millis)
 }
@@ -261,10 +280,22 @@ impl Admin {
     /// # Errors
     /// If no manager answers.
     pub async fn queues(&self) -> Result<Vec<Queue>, Error> {
+        self.queue_pages("/v1/queues").await
+    }
+
+    /// All queues, with what their brokers say about them: one call for each broker and a thousand queues.
+    ///
+    /// # Errors
+    /// If no manager answers; that a broker does not is none ([`Queue::live_error`]).
+    pub async fn live_queues(&self) -> Result<Vec<Queue>, Error> {
+        self.queue_pages("/v1/queues?live=true").await
+    }
+
+    async fn queue_pages(&self, path: &str) -> Result<Vec<Queue>, Error> {
         let mut all = Vec::new();
         let mut cursors = Cursors::default();
         loop {
-            let page: Queues = self.json(Method::GET, &cursors.page("/v1/queues"), None).await?;
+            let page: Queues = self.json(Method::GET, &cursors.page(path), None).await?;
             let goes_on = cursors.follow(page.next, page.queues.is_empty())?;
             all.extend(page.queues);
             if !goes_on {
@@ -416,7 +447,8 @@ struct Cursors {
 impl Cursors {
     /// The path of the page that comes next.
     fn page(&self, path: &str) -> String {
-        self.last.as_deref().map_or_else(|| path.to_owned(), |after| format!("{path}?after={}", segment(after)))
+        let joint = if path.contains('?') { '&' } else { '?' };
+        self.last.as_deref().map_or_else(|| path.to_owned(), |after| format!("{path}{joint}after={}", segment(after)))
     }
 
     /// Takes what a page says about the one behind it. False: the page was the last one.

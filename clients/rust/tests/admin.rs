@@ -33,6 +33,16 @@ async fn calls_and_answers_are_the_managers() {
     answer(&world, "GET /v1/queues ", 200, &format!(r#"{{"queues":[{{{queue}}}],"next":"a/b"}}"#));
     answer(&world, "GET /v1/queues?after=a%2Fb ", 200, &format!(r#"{{"queues":[{{{queue}}}],"next":null}}"#));
     assert_eq!(soon(admin.queues()).await.unwrap().len(), 2);
+    // With what the brokers say, each page is asked for in the same way.
+    let listed = r#""live":{"state":"waiting","reason":"why","epoch":0,"last_offset":0,"depth_messages":5,"depth_bytes":50,
+        "oldest_age_millis":0,"subscriber_count":3,"largest_lag":4}"#;
+    answer(&world, "GET /v1/queues?live=true ", 200, &format!(r#"{{"queues":[{{{queue},{listed}}}],"next":"a/b"}}"#));
+    answer(&world, "GET /v1/queues?live=true&after=a%2Fb ", 200, &format!(r#"{{"queues":[{{{queue}}}],"next":null}}"#));
+    let queues = soon(admin.live_queues()).await.unwrap();
+    let live = queues[0].live.as_ref().unwrap();
+    assert_eq!((live.state.as_str(), live.reason.as_deref()), ("waiting", Some("why")));
+    assert_eq!((live.subscriber_count, live.largest_lag, live.subscribers.len()), (3, 4, 0));
+    assert_eq!((queues.len(), &queues[1].live), (2, &None));
     // Pages that do not go on are an error, and no list without end.
     for (page, next) in [(format!("{{{queue}}}"), r#""a/b""#), (String::new(), r#""c""#)] {
         answer(&world, "GET /v1/queues?after=a%2Fb ", 200, &format!(r#"{{"queues":[{page}],"next":{next}}}"#));

@@ -28,6 +28,7 @@ mod turns;
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{
@@ -67,11 +68,11 @@ use crate::{
     frame::encoded_len,
     model::{
         ChannelId, Epoch, Offset, Origin, ProducerId, QueueId, QueueLabel, Start, Topic,
-        limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_TTL},
+        limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_QUEUE_STATES, MAX_TTL},
     },
     ports::{
         ChannelRecord, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Entropy, Opened,
-        QueueDescription, QueueRecord, Store, StoreError, Uptime,
+        QueueDescription, QueueRecord, QueueState, Store, StoreError, Uptime,
     },
 };
 
@@ -314,6 +315,23 @@ impl Broker {
             oldest_age: status.oldest_age,
             subscribers: status.subscribers,
         })
+    }
+
+    /// The state of the queues with these labels that are hosted here, by label, [`MAX_QUEUE_STATES`] at most. It costs a
+    /// little for each of them and for each of their subscribers, and waits for nothing.
+    ///
+    /// # Errors
+    /// [`BrokerError::LeaseExpired`], [`BrokerError::ShuttingDown`].
+    pub fn states(&self, labels: RangeInclusive<QueueLabel>) -> Result<Vec<QueueState>, BrokerError> {
+        let inner = &self.inner;
+        inner.ready()?;
+        if labels.is_empty() {
+            return Ok(Vec::new());
+        }
+        let now = inner.clock.at_least();
+        let some: Vec<Handle> =
+            inner.queues.read().range(labels).take(MAX_QUEUE_STATES).map(|(_, handle)| handle.clone()).collect();
+        Ok(some.iter().map(|handle| handle.state(now)).collect())
     }
 
     /// Gives a named producer its next incarnation in a queue hosted here; earlier ones are refused from now on.

@@ -103,6 +103,9 @@ pub enum NotDescribed {
     /// It speaks of a queue that was deleted.
     #[error("the broker describes a queue of the same label that was deleted")]
     OtherQueue,
+    /// Its broker answered, and does not host it.
+    #[error("the broker at {0} does not host the queue yet, or any more; ask again in a moment")]
+    NotHosted(BrokerAddr),
 }
 
 impl Inner {

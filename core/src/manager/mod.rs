@@ -17,6 +17,7 @@ mod rebalance;
 mod reconcile;
 mod registry;
 mod settings;
+mod states;
 mod status;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -37,6 +38,7 @@ pub use error::ManagerError;
 pub use problems::Problem;
 pub use rebalance::{MovedQueue, Rebalanced};
 pub use settings::ManagerSettings;
+pub use states::{ListedQueue, MAX_ASKED_AT_ONCE};
 pub use status::{BrokerView, CycleStatus, ManagerCounters, ManagerStatus, ProbeView, RegisteredBroker};
 
 use crate::{
@@ -170,6 +172,18 @@ impl Manager {
     /// The store's.
     pub async fn queue_page(&self, after: Option<QueueLabel>, limit: u32) -> Result<Page<QueueRecord>, ManagerError> {
         self.admin(|by| self.inner.queue_page(after, limit, by)).await
+    }
+
+    /// As [`Manager::queue_page`]; each broker of these queues is asked how they are, too.
+    ///
+    /// # Errors
+    /// The store's; that a broker cannot be asked is none.
+    pub async fn live_queue_page(
+        &self,
+        after: Option<QueueLabel>,
+        limit: u32,
+    ) -> Result<Page<ListedQueue>, ManagerError> {
+        self.admin(|by| self.inner.live_queue_page(after, limit, by)).await
     }
 
     /// All queues, by label, as they are while they are read.

@@ -24,6 +24,8 @@ pub const MAX_QUEUES: usize = 100_000;
 pub const MAX_ASSIGNED_QUEUES: usize = 100;
 /// Most ids that one call of the store looks up.
 pub const MAX_LOOKED_UP: usize = 1_000;
+/// Most queues whose state a broker tells at once: twice a page of a list, as some may have been created since it was read.
+pub const MAX_QUEUE_STATES: usize = 2_000;
 /// Most channels of one queue.
 pub const MAX_CHANNELS_PER_QUEUE: usize = 100_000;
 /// Longest lifetime of a message: a hundred years, so that no sum of times overflows.

@@ -1,6 +1,6 @@
 //! What a manager asks of a broker.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use async_trait::async_trait;
 
@@ -56,6 +56,42 @@ pub struct QueueDescription {
     pub subscribers: Vec<SubscriberDescription>,
 }
 
+/// What a broker does with a queue that it hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueueActivity {
+    /// It claims the queue and reads its log, or finds out what became of an append.
+    Waiting,
+    /// It serves the queue.
+    Served,
+    /// It does nothing until an operator looks.
+    Halted,
+}
+
+/// What the hosting broker knows about a queue at once, without waiting for anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueueState {
+    /// The queue.
+    pub queue: QueueId,
+    /// What the broker does with it.
+    pub activity: QueueActivity,
+    /// Why the queue is not served; none if it is.
+    pub reason: Option<String>,
+    /// The broker's epoch; 0 before its first claim, and while the queue is halted.
+    pub epoch: Epoch,
+    /// The newest message's offset.
+    pub last_offset: Offset,
+    /// Live messages.
+    pub depth_messages: u64,
+    /// Their frames' bytes.
+    pub depth_bytes: u64,
+    /// Age of the oldest.
+    pub oldest_age: Duration,
+    /// How many are subscribed.
+    pub subscribers: u64,
+    /// Offsets between what the slowest of them was handed and the newest message.
+    pub largest_lag: u64,
+}
+
 /// One subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubscriberDescription {
@@ -91,4 +127,12 @@ pub trait BrokerControl: Send + Sync + 'static {
         label: &QueueLabel,
         deadline: Duration,
     ) -> Result<QueueDescription, ControlError>;
+
+    /// Asks a broker about all queues with these labels that it hosts.
+    async fn states(
+        &self,
+        broker: &BrokerAddr,
+        labels: &RangeInclusive<QueueLabel>,
+        deadline: Duration,
+    ) -> Result<Vec<QueueState>, ControlError>;
 }

@@ -18,7 +18,7 @@ pub use catalog::{
     CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register,
     RegisterError, Registration, RenewError, Renewal, check_assignments, check_lookup,
 };
-pub use control::{BrokerControl, ControlError, QueueDescription, SubscriberDescription};
+pub use control::{BrokerControl, ControlError, QueueActivity, QueueDescription, QueueState, SubscriberDescription};
 pub use error::StoreError;
 pub use log::{
     AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,

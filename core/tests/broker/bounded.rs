@@ -5,7 +5,7 @@ use std::time::Duration;
 use rmom_core::{
     broker::{BrokerError, ProducerStamp, PushRequest},
     model::{Offset, ProducerId, ProducerKey, Sequence, Topic},
-    ports::{Catalog as _, Log as _, StoreError},
+    ports::{Catalog as _, Log as _, QueueActivity, StoreError},
 };
 use uuid::Uuid;
 
@@ -67,6 +67,12 @@ async fn headers_that_end_before_the_log_do_not_make_an_owner() {
     let status = next.status().queues.remove(0);
     assert!(status.counters.stale_reads > 3 && status.counters.failed_activations > 3, "{status:?}");
     assert!(status.unserved.unwrap() >= Duration::from_secs(4), "{status:?}");
+    let state = next.states(label("a")..=label("z")).unwrap().remove(0);
+    assert_eq!((state.activity, state.epoch.get()), (QueueActivity::Waiting, 0));
+    assert!(
+        state.reason.as_ref().unwrap().starts_with("the broker has failed to activate the queue for "),
+        "{state:?}"
+    );
     assert!(next.has_broken_queue(Duration::from_secs(4)) && !next.has_broken_queue(Duration::from_secs(60)));
     world.store.stale(false);
     let again = next.push(numbered("1", 1)).await.unwrap();

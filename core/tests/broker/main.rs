@@ -5,6 +5,7 @@ mod clocks;
 mod faults;
 mod looks;
 mod returns;
+mod states;
 mod turns;
 mod world;
 

@@ -10,7 +10,10 @@ use rmom_core::{
     model::{
         BrokerId, ChannelId, ClaimId, Code, Coded as _, Epoch, NO_TOPIC, Offset, QueueId, Start, StoreTime, Topic,
     },
-    ports::{AppendBatch, BrokerState, Catalog as _, Claim, CreateQueue, Log as _, QueueDescription, StoreError},
+    ports::{
+        AppendBatch, BrokerState, Catalog as _, Claim, CreateQueue, Log as _, QueueActivity, QueueDescription,
+        QueueState, StoreError,
+    },
 };
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -366,6 +369,53 @@ async fn a_queue_is_described_by_its_broker() {
     let live = manager.describe_queue(&label("q")).await.unwrap().live;
     assert!(matches!(live, Err(NotDescribed::Control(_))), "{live:?}");
     assert!(begun.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_asks_each_broker_once_and_waits_for_none_for_long() {
+    let world = World::new();
+    for broker in 1..=3 {
+        world.broker(broker, LONG).await;
+    }
+    let (manager, _task) = world.manager(|_| {});
+    let mut homes = std::collections::BTreeMap::new();
+    for n in 0..9 {
+        let placed = manager.create_queue(&label(&format!("q{n}"))).await.unwrap();
+        let state = QueueState {
+            queue: placed.id,
+            activity: QueueActivity::Served,
+            reason: None,
+            epoch: Epoch::new(1),
+            last_offset: Offset::new(n),
+            depth_messages: n,
+            depth_bytes: n,
+            oldest_age: Duration::ZERO,
+            subscribers: n,
+            largest_lag: n,
+        };
+        world.brokers.state_as(&placed.label, state);
+        homes.insert(placed.label, placed.addr);
+    }
+    world.brokers.set(&addr(1), Behaviour::Hangs);
+    world.brokers.set(&addr(2), Behaviour::Absent);
+    world.brokers.take_calls();
+    let begun = Instant::now();
+    let page = manager.live_queue_page(None, 8).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(page.more);
+    for (n, listed) in page.items.iter().enumerate() {
+        assert_eq!(listed.queue.label, label(&format!("q{n}")));
+        let home = &homes[&listed.queue.label];
+        match &listed.live {
+            Ok(state) => assert_eq!((home, state.depth_messages), (&addr(3), n as u64)),
+            Err(error) => {
+                let says = error.to_string();
+                assert!(*home != addr(3) && says.contains(&home.to_string()), "{says}");
+            }
+        }
+    }
+    let asked = world.brokers.take_calls().into_iter().filter(|call| matches!(call, Call::States(..))).count();
+    assert_eq!((page.items.len(), asked), (8, 3), "one call for each broker");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,17 +1,19 @@
 //! The manager's line to the brokers.
 
-use std::{collections::BTreeMap, error::Error, io, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, error::Error, io, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rmom_core::{
     model::{BrokerAddr, ChannelId, Epoch, Offset, QueueId, QueueLabel, Topic},
-    ports::{BrokerControl, ControlError, QueueDescription, SubscriberDescription, Transport},
+    ports::{
+        BrokerControl, ControlError, QueueActivity, QueueDescription, QueueState, SubscriberDescription, Transport,
+    },
 };
 use rmom_proto::messages::{
-    DescribeQueueRequest, DescribeQueueResponse, HeartbeatRequest, RebuildQueueRequest, RefreshRequest,
-    message_stream_client::MessageStreamClient,
+    self as wire, DescribeQueueRequest, DescribeQueueResponse, HeartbeatRequest, ListQueueStatesRequest,
+    RebuildQueueRequest, RefreshRequest, message_stream_client::MessageStreamClient,
 };
 use tokio::time::timeout;
 use tonic::{
@@ -163,12 +165,47 @@ impl BrokerControl for GrpcControl {
         let mut client = self.client(broker)?;
         let message = DescribeQueueRequest { queue_label: label.to_string() };
         let described = within(broker, deadline, client.describe_queue(request(message, deadline))).await?;
-        description(described).map_err(|error| ControlError::Refused {
-            addr: broker.clone(),
-            code: None,
-            message: format!("its answer makes no sense: {error}"),
-        })
+        description(described).map_err(|error| nonsense(broker, &*error))
     }
+
+    async fn states(
+        &self,
+        broker: &BrokerAddr,
+        labels: &RangeInclusive<QueueLabel>,
+        deadline: Duration,
+    ) -> Result<Vec<QueueState>, ControlError> {
+        let mut client = self.client(broker)?;
+        let (first_label, last_label) = (labels.start().to_string(), labels.end().to_string());
+        let message = ListQueueStatesRequest { first_label, last_label };
+        let listed = within(broker, deadline, client.list_queue_states(request(message, deadline))).await?;
+        let states: Result<_, _> = listed.queues.into_iter().map(state).collect();
+        states.map_err(|error| nonsense(broker, &*error))
+    }
+}
+
+fn nonsense(broker: &BrokerAddr, error: &(dyn Error + Send + Sync)) -> ControlError {
+    let message = format!("its answer makes no sense: {error}");
+    ControlError::Refused { addr: broker.clone(), code: None, message }
+}
+
+fn state(raw: wire::QueueState) -> Result<QueueState, Box<dyn Error + Send + Sync>> {
+    let activity = match raw.activity() {
+        wire::QueueActivity::Served => QueueActivity::Served,
+        wire::QueueActivity::Halted => QueueActivity::Halted,
+        wire::QueueActivity::Waiting | wire::QueueActivity::Unspecified => QueueActivity::Waiting,
+    };
+    Ok(QueueState {
+        queue: QueueId::parse(raw.queue_id)?,
+        activity,
+        reason: Some(raw.reason).filter(|reason| !reason.is_empty()),
+        epoch: Epoch::parse(raw.epoch)?,
+        last_offset: Offset::parse(raw.last_offset)?,
+        depth_messages: raw.depth_messages,
+        depth_bytes: raw.depth_bytes,
+        oldest_age: Duration::from_millis(raw.oldest_age_millis),
+        subscribers: raw.subscribers,
+        largest_lag: raw.largest_lag,
+    })
 }
 
 fn description(raw: DescribeQueueResponse) -> Result<QueueDescription, Box<dyn Error + Send + Sync>> {

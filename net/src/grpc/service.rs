@@ -5,14 +5,15 @@ use std::pin::Pin;
 use rmom_core::{
     broker::{Broker, BrokerError},
     model::{ChannelId, Coded, Offset, ProducerId, QueueLabel, Topic},
-    ports::QueueDescription,
+    ports::{QueueActivity, QueueDescription, QueueState},
 };
 use rmom_proto::messages::{
-    CreateChannelRequest, CreateChannelResponse, CreateQueueOkResponse, CreateQueueRequest, DeleteChannelOkResponse,
-    DeleteChannelRequest, DeleteQueueOkResponse, DeleteQueueRequest, DescribeQueueRequest, DescribeQueueResponse,
-    HeartbeatOkResponse, HeartbeatRequest, Message, OpenProducerRequest, OpenProducerResponse, Push, PushAck,
-    PushOkResponse, PushStreamRequest, RebuildQueueOkResponse, RebuildQueueRequest, RefreshRequest, RefreshResponse,
-    SubscriberInfo, SubscriptionRequest, message_stream_server::MessageStream,
+    self as wire, CreateChannelRequest, CreateChannelResponse, CreateQueueOkResponse, CreateQueueRequest,
+    DeleteChannelOkResponse, DeleteChannelRequest, DeleteQueueOkResponse, DeleteQueueRequest, DescribeQueueRequest,
+    DescribeQueueResponse, HeartbeatOkResponse, HeartbeatRequest, ListQueueStatesRequest, ListQueueStatesResponse,
+    Message, OpenProducerRequest, OpenProducerResponse, Push, PushAck, PushOkResponse, PushStreamRequest,
+    RebuildQueueOkResponse, RebuildQueueRequest, RefreshRequest, RefreshResponse, SubscriberInfo, SubscriptionRequest,
+    message_stream_server::MessageStream,
 };
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,26 @@ fn describe(queue: QueueDescription) -> DescribeQueueResponse {
         depth_bytes: queue.depth_bytes,
         oldest_age_millis: u64::try_from(queue.oldest_age.as_millis()).unwrap_or(u64::MAX),
         subscribers: subscribers.collect(),
+    }
+}
+
+fn state(queue: QueueState) -> wire::QueueState {
+    let activity = match queue.activity {
+        QueueActivity::Waiting => wire::QueueActivity::Waiting,
+        QueueActivity::Served => wire::QueueActivity::Served,
+        QueueActivity::Halted => wire::QueueActivity::Halted,
+    };
+    wire::QueueState {
+        queue_id: queue.queue.get(),
+        activity: activity.into(),
+        reason: queue.reason.unwrap_or_default(),
+        epoch: queue.epoch.get(),
+        last_offset: queue.last_offset.get(),
+        depth_messages: queue.depth_messages,
+        depth_bytes: queue.depth_bytes,
+        oldest_age_millis: u64::try_from(queue.oldest_age.as_millis()).unwrap_or(u64::MAX),
+        subscribers: queue.subscribers,
+        largest_lag: queue.largest_lag,
     }
 }
 
@@ -178,6 +199,16 @@ impl MessageStream for BrokerMethods {
     ) -> Result<Response<DescribeQueueResponse>, Status> {
         let label = label(&request.get_ref().queue_label)?;
         answer(asked(&self.broker, &request).describe(&label).await.map(describe))
+    }
+
+    async fn list_queue_states(
+        &self,
+        request: Request<ListQueueStatesRequest>,
+    ) -> Result<Response<ListQueueStatesResponse>, Status> {
+        let request = request.get_ref();
+        let labels = label(&request.first_label)?..=label(&request.last_label)?;
+        let states = self.broker.states(labels);
+        answer(states.map(|queues| ListQueueStatesResponse { queues: queues.into_iter().map(state).collect() }))
     }
 
     async fn refresh(&self, _: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {

@@ -52,18 +52,51 @@ pub(super) struct Listing {
     limit: Option<String>,
 }
 
+/// Which part of the list of queues is asked for, and whether brokers are asked about them.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QueueListing {
+    /// The part begins behind this entry.
+    pub(super) after: Option<String>,
+    limit: Option<String>,
+    live: Option<String>,
+}
+
+impl QueueListing {
+    /// How many entries at most.
+    pub(super) fn limit(&self) -> Result<u32, RestError> {
+        limit(self.limit.as_deref())
+    }
+
+    /// The brokers are asked.
+    pub(super) fn live(&self) -> Result<bool, RestError> {
+        match self.live.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(raw) => {
+                let shown: String = raw.chars().take(64).collect();
+                Err(RestError::Field { field: "live", reason: format!("it has to be true or false, not {shown:?}") })
+            }
+        }
+    }
+}
+
 impl Listing {
     /// How many entries at most.
     pub(super) fn limit(&self) -> Result<u32, RestError> {
-        let Some(raw) = &self.limit else { return Ok(MAX_PAGE) };
-        raw.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(|| RestError::Field {
-            field: "limit",
-            reason: format!(
-                "it has to be a number from 1 to {MAX_PAGE}, not {:?}",
-                raw.chars().take(64).collect::<String>()
-            ),
-        })
+        limit(self.limit.as_deref())
     }
+}
+
+fn limit(raw: Option<&str>) -> Result<u32, RestError> {
+    let Some(raw) = raw else { return Ok(MAX_PAGE) };
+    raw.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(|| RestError::Field {
+        field: "limit",
+        reason: format!(
+            "it has to be a number from 1 to {MAX_PAGE}, not {:?}",
+            raw.chars().take(64).collect::<String>()
+        ),
+    })
 }
 
 /// What stands behind the question mark.

@@ -19,7 +19,7 @@ pub const RESERVED_OPENING_TIMEOUT: Duration = Duration::from_secs(2);
 pub const RESERVED_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Health, metrics, and what managers ask of brokers.
-const PATHS: [&str; 8] = [
+const PATHS: [&str; 9] = [
     "/healthz",
     "/readyz",
     "/metrics",
@@ -28,6 +28,7 @@ const PATHS: [&str; 8] = [
     "/messages.MessageStream/Refresh",
     "/messages.MessageStream/RebuildQueue",
     "/messages.MessageStream/DescribeQueue",
+    "/messages.MessageStream/ListQueueStates",
 ];
 
 /// True if the reserve is for it.

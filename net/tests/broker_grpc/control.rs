@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use rmom_core::{
     model::{Code, Offset, QueueLabel, Topic},
-    ports::{BrokerControl as _, ControlError},
+    ports::{BrokerControl as _, ControlError, QueueActivity},
 };
 use rmom_net::{grpc::GrpcControl, transport::Tcp};
 
@@ -33,6 +33,16 @@ async fn every_call_arrives() {
     let [subscriber] = &queue.subscribers[..] else { panic!("{queue:?}") };
     assert_eq!(subscriber.channel.to_string(), channel_id);
     assert_eq!(subscriber.topic, Topic::parse("sport").unwrap());
+
+    let all = QueueLabel::parse("a").unwrap()..=QueueLabel::parse("z").unwrap();
+    let states = control.states(&server.addr, &all, DEADLINE).await.unwrap();
+    let [state] = &states[..] else { panic!("{states:?}") };
+    assert_eq!((state.queue, state.activity, &state.reason), (queue.queue, QueueActivity::Served, &None));
+    assert_eq!((state.epoch, state.last_offset), (queue.epoch, queue.last_offset));
+    assert_eq!((state.depth_messages, state.depth_bytes), (queue.depth_messages, queue.depth_bytes));
+    assert_eq!(state.subscribers, 1);
+    let others = QueueLabel::parse("r").unwrap()..=QueueLabel::parse("z").unwrap();
+    assert_eq!(control.states(&server.addr, &others, DEADLINE).await, Ok(Vec::new()));
 
     let unknown = QueueLabel::parse("unknown").unwrap();
     let refused = control.rebuild(&server.addr, &unknown, DEADLINE).await;

@@ -37,7 +37,8 @@ def _pages(managers: Managers, path: str, field: str, read: Callable[[Any], T]) 
     seen: set[str] = set()
     after: str | None = None
     while True:
-        page = path if after is None else f"{path}?after={segment(after)}"
+        joint = "&" if "?" in path else "?"
+        page = path if after is None else f"{path}{joint}after={segment(after)}"
         entries, following = yield from _get(
             managers, page, lambda answer: ([read(one) for one in answer[field]], answer.get("next"))
         )
@@ -70,8 +71,8 @@ def queue(managers: Managers, label: str) -> Program[Queue]:
     return _get(managers, f"/v1/queues/{segment(label)}", _queue)
 
 
-def queues(managers: Managers) -> Program[list[Queue]]:
-    return _pages(managers, "/v1/queues", "queues", _queue)
+def queues(managers: Managers, live: bool) -> Program[list[Queue]]:
+    return _pages(managers, "/v1/queues?live=true" if live else "/v1/queues", "queues", _queue)
 
 
 def topics(managers: Managers, label: str) -> Program[list[str]]:
@@ -145,22 +146,29 @@ def _queue(answer: Any) -> Queue:
 
 
 def _live(answer: Any) -> LiveQueue:
+    subscribers = [_subscriber(one) for one in answer.get("subscribers", [])]
     return LiveQueue(
+        # Managers that do not say so only describe what is served.
+        state=answer.get("state", "served"),
+        reason=answer.get("reason"),
         epoch=int(answer["epoch"]),
         last_offset=int(answer["last_offset"]),
         depth_messages=int(answer["depth_messages"]),
         depth_bytes=int(answer["depth_bytes"]),
         oldest_age=answer["oldest_age_millis"] / 1000,
-        subscribers=[
-            Subscriber(
-                channel_id=uuid.UUID(one["channel_id"]),
-                topic=_topic(one["topic"]),
-                peer=one["peer"],
-                offset=int(one["offset"]),
-                lag=int(one["lag"]),
-            )
-            for one in answer["subscribers"]
-        ],
+        subscriber_count=int(answer.get("subscriber_count", len(subscribers))),
+        largest_lag=int(answer.get("largest_lag", max((one.lag for one in subscribers), default=0))),
+        subscribers=subscribers,
+    )
+
+
+def _subscriber(answer: Any) -> Subscriber:
+    return Subscriber(
+        channel_id=uuid.UUID(answer["channel_id"]),
+        topic=_topic(answer["topic"]),
+        peer=answer["peer"],
+        offset=int(answer["offset"]),
+        lag=int(answer["lag"]),
     )
 
 

@@ -106,9 +106,9 @@ class Admin:
         """A queue, with what its broker says about it."""
         return await run_async(_admin.queue(self._managers, label), self._perform)
 
-    async def queues(self) -> list[Queue]:
-        """All queues."""
-        return await run_async(_admin.queues(self._managers), self._perform)
+    async def queues(self, *, live: bool = False) -> list[Queue]:
+        """All queues; with ``live`` each with what its broker says, at one call for each broker and page."""
+        return await run_async(_admin.queues(self._managers, live), self._perform)
 
     async def topics(self, label: str) -> list[str]:
         """The topics of a queue's channels."""

@@ -120,9 +120,9 @@ class Admin:
         """A queue, with what its broker says about it."""
         return run(_admin.queue(self._managers, label), self._perform)
 
-    def queues(self) -> list[Queue]:
-        """All queues."""
-        return run(_admin.queues(self._managers), self._perform)
+    def queues(self, *, live: bool = False) -> list[Queue]:
+        """All queues; with ``live`` each with what its broker says, at one call for each broker and page."""
+        return run(_admin.queues(self._managers, live), self._perform)
 
     def topics(self, label: str) -> list[str]:
         """The topics of a queue's channels."""

@@ -129,6 +129,10 @@ class Subscriber:
 class LiveQueue:
     """What the hosting broker knows about a queue."""
 
+    #: ``served``, ``waiting`` (its broker claims it, or recovers) or ``halted`` (until an operator looks).
+    state: str
+    #: Why it is not served.
+    reason: str | None
     #: How often the queue was activated.
     epoch: int
     #: The newest message's offset; 0: none yet.
@@ -137,6 +141,10 @@ class LiveQueue:
     depth_bytes: int
     #: Age of the oldest live message in seconds.
     oldest_age: float
+    subscriber_count: int
+    #: Offsets between what the slowest of them was handed and the newest message.
+    largest_lag: int
+    #: Who is subscribed; only from ``admin.queue``.
     subscribers: list[Subscriber]
 
 
@@ -151,7 +159,7 @@ class Queue:
     #: Where the broker is that is to host it; none: no broker yet.
     host: str | None
     port: int | None
-    #: What the hosting broker says; only from ``admin.queue``, and only while that broker answers.
+    #: What the hosting broker says; from ``admin.queue`` and ``admin.queues(live=True)``, only while it answers.
     live: LiveQueue | None = None
     #: Why there is no ``live``.
     live_error: str | None = None

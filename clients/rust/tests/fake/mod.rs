@@ -524,6 +524,13 @@ impl MessageStream for FakeBroker {
         Err(Status::unimplemented("not faked"))
     }
 
+    async fn list_queue_states(
+        &self,
+        _: tonic::Request<ListQueueStatesRequest>,
+    ) -> Result<Reply<ListQueueStatesResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
     async fn refresh(&self, _: tonic::Request<RefreshRequest>) -> Result<Reply<RefreshResponse>, Status> {
         Err(Status::unimplemented("not faked"))
     }

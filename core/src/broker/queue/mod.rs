@@ -24,6 +24,7 @@ use super::{BrokerError, Held, NewMessage, ProducerStamp, QueueCounters, QueuePh
 use tokio::time::Instant;
 
 use crate::model::{ChannelId, Epoch, Offset, ProducerId, QueueId, QueueLabel, Sequence, StoreTime, Topic};
+use crate::ports::{QueueActivity, QueueState};
 use crate::repeat::Repeat;
 
 /// Commands waiting for a queue's task. Senders wait when it is full.
@@ -222,6 +223,17 @@ impl Shared {
     }
 }
 
+/// Why a queue that is being activated is not served; `failing`: for how long attempts have failed.
+fn why_activating(failing: Option<Duration>) -> String {
+    match failing {
+        None => "the broker claims the queue and reads its log".to_owned(),
+        Some(since) => {
+            let secs = since.as_secs();
+            format!("the broker has failed to activate the queue for {secs} s; its log says why")
+        }
+    }
+}
+
 /// A hosted queue, as the rest of the broker holds it.
 #[derive(Clone)]
 pub(super) struct Handle {
@@ -316,6 +328,39 @@ impl Handle {
             undeliverable: *self.shared.undeliverable.lock(),
             newer: self.shared.newer.load(Relaxed),
             counters: self.shared.counters.read(),
+        }
+    }
+
+    /// What a list says of it.
+    pub(super) fn state(&self, now: StoreTime) -> QueueState {
+        let view = self.shared.view.borrow().clone();
+        let unserved = || self.shared.unserved_since.lock().map(|since| since.elapsed());
+        let (activity, reason, epoch) = match view.phase {
+            Phase::Activating => (QueueActivity::Waiting, Some(why_activating(unserved())), Epoch::ZERO),
+            Phase::Serving(epoch) => (QueueActivity::Served, None, epoch),
+            Phase::Recovering(epoch) => {
+                (QueueActivity::Waiting, Some("the broker finds out what became of an append".to_owned()), epoch)
+            }
+            Phase::Halted(error) => (QueueActivity::Halted, Some(error.to_string()), Epoch::ZERO),
+            Phase::Ended(error) => (QueueActivity::Waiting, Some(error.to_string()), Epoch::ZERO),
+        };
+        let depth = *self.shared.depth.lock();
+        let (subscribers, largest_lag) = {
+            let subscribers = self.shared.subscribers.lock();
+            let lag = |one: &Arc<Subscriber>| view.end.since(Offset::new(one.offset.load(Relaxed)));
+            (subscribers.len() as u64, subscribers.values().map(lag).max().unwrap_or_default())
+        };
+        QueueState {
+            queue: self.shared.id,
+            activity,
+            reason,
+            epoch,
+            last_offset: view.end,
+            depth_messages: depth.messages,
+            depth_bytes: depth.bytes,
+            oldest_age: depth.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)),
+            subscribers,
+            largest_lag,
         }
     }
 

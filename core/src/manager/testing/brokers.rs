@@ -1,13 +1,13 @@
 //! Brokers that answer as they are told to.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::{
     model::{BrokerAddr, Code, QueueLabel},
-    ports::{BrokerControl, ControlError, QueueDescription},
+    ports::{BrokerControl, ControlError, QueueDescription, QueueState},
 };
 
 /// How a fake broker behaves.
@@ -39,6 +39,8 @@ pub enum Call {
     Refresh(BrokerAddr),
     /// [`BrokerControl::describe`].
     Describe(BrokerAddr, QueueLabel),
+    /// [`BrokerControl::states`].
+    States(BrokerAddr, QueueLabel, QueueLabel),
 }
 
 #[derive(Default)]
@@ -46,6 +48,7 @@ struct State {
     behaviours: BTreeMap<BrokerAddr, Behaviour>,
     failing_heartbeats: BTreeMap<BrokerAddr, u32>,
     descriptions: BTreeMap<QueueLabel, QueueDescription>,
+    states: BTreeMap<QueueLabel, QueueState>,
     calls: Vec<Call>,
 }
 
@@ -67,6 +70,11 @@ impl FakeBrokers {
     /// What brokers that are well say about a queue.
     pub fn describe_as(&self, label: &QueueLabel, description: QueueDescription) {
         self.0.lock().descriptions.insert(label.clone(), description);
+    }
+
+    /// What brokers that are well say about a queue in a list.
+    pub fn state_as(&self, label: &QueueLabel, state: QueueState) {
+        self.0.lock().states.insert(label.clone(), state);
     }
 
     /// The calls made since this was last asked, in order.
@@ -132,5 +140,16 @@ impl BrokerControl for FakeBrokers {
             code: Some(Code::NotHosted),
             message: "no such queue here".to_owned(),
         })
+    }
+
+    async fn states(
+        &self,
+        broker: &BrokerAddr,
+        labels: &RangeInclusive<QueueLabel>,
+        _deadline: Duration,
+    ) -> Result<Vec<QueueState>, ControlError> {
+        let call = Call::States(broker.clone(), labels.start().clone(), labels.end().clone());
+        self.answer(broker, call).await?;
+        Ok(self.0.lock().states.range(labels.clone()).map(|(_, state)| state.clone()).collect())
     }
 }

@@ -7,7 +7,7 @@ use http::{Request, header};
 use rmom_core::{
     manager::testing::{Behaviour, Fault, LONG, addr},
     model::{ChannelId, Epoch, Offset, QueueId, QueueLabel, Topic},
-    ports::{QueueDescription, SubscriberDescription},
+    ports::{QueueActivity, QueueDescription, QueueState, SubscriberDescription},
 };
 use serde_json::{Value, json};
 use tokio::time::Duration;
@@ -114,13 +114,50 @@ async fn our_routes_for_queues() {
     assert_eq!(
         live["live"],
         json!({
-            "epoch": 2, "last_offset": 9, "depth_messages": 4, "depth_bytes": 400, "oldest_age_millis": 1500,
-            "subscribers": [subscriber],
+            "state": "served", "reason": null, "epoch": 2, "last_offset": 9, "depth_messages": 4, "depth_bytes": 400,
+            "oldest_age_millis": 1500, "subscriber_count": 1, "largest_lag": 2, "subscribers": [subscriber],
         })
     );
     let deleted = bench.ask("DELETE", "/v1/queues/q").await;
     assert_eq!((deleted.status.as_u16(), deleted.body), (204, Value::Null));
     assert_eq!(bench.ask("GET", "/v1/queues/q").await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_queues_has_what_their_brokers_say() {
+    let bench = Bench::start().await;
+    let id = bench.post("/v1/queues", r#"{"label": "q"}"#).await.body["id"].as_u64().unwrap();
+    let state = QueueState {
+        queue: QueueId::new(id),
+        activity: QueueActivity::Halted,
+        reason: Some("the store went back".into()),
+        epoch: Epoch::new(2),
+        last_offset: Offset::new(9),
+        depth_messages: 4,
+        depth_bytes: 400,
+        oldest_age: Duration::from_millis(1_500),
+        subscribers: 3,
+        largest_lag: 7,
+    };
+    bench.world.brokers.state_as(&QueueLabel::parse("q").unwrap(), state);
+    let listed = bench.ask("GET", "/v1/queues?live=true&limit=1").await.body;
+    let live = json!({
+        "state": "halted", "reason": "the store went back", "epoch": 2, "last_offset": 9, "depth_messages": 4,
+        "depth_bytes": 400, "oldest_age_millis": 1500, "subscriber_count": 3, "largest_lag": 7,
+    });
+    let queue = json!({
+        "id": id, "label": "q", "broker_id": 1, "host": "broker-1", "port": 50_051, "live": live, "live_error": null,
+    });
+    assert_eq!(listed, json!({ "queues": [queue], "next": null }));
+    assert_eq!(bench.ask("GET", "/v1/queues?live=false").await.body["queues"][0]["live"], Value::Null);
+    // A broker that does not answer takes nothing from the rest of the list.
+    bench.world.brokers.set(&addr(1), Behaviour::Hangs);
+    let silent = bench.ask("GET", "/v1/queues?live=true").await;
+    assert_eq!((silent.status.as_u16(), &silent.body["queues"][0]["live"]), (200, &Value::Null));
+    let error = silent.body["queues"][0]["live_error"].as_str().unwrap().to_owned();
+    assert_eq!(error, "the broker at broker-1:50051 did not answer within 1s");
+    let wrong = bench.ask("GET", "/v1/queues?live=yes").await;
+    assert_eq!((wrong.status.as_u16(), wrong.code()), (400, "INVALID_ARGUMENT"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,6 +333,7 @@ async fn answers_have_the_members_that_openapi_requires() {
     };
     check("Queue", &bench.ask("GET", "/v1/queues").await.body["queues"][0]);
     check("DescribedQueue", &bench.ask("GET", "/v1/queues/q").await.body);
+    check("DescribedQueue", &bench.ask("GET", "/v1/queues?live=true").await.body["queues"][0]);
     check("Channel", &bench.ask("GET", &format!("/v1/channels/{id}")).await.body);
     check("Broker", &bench.ask("GET", "/v1/brokers").await.body["brokers"][0]);
     let status = bench.ask("GET", "/v1/status").await.body;

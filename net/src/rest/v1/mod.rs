@@ -74,8 +74,14 @@ fn created(location: &str, body: impl IntoResponse) -> Response {
 }
 
 async fn queues(State(api): State<Api>, uri: Uri) -> Result<impl IntoResponse, RestError> {
-    let listing: request::Listing = request::query(&uri)?;
+    let listing: request::QueueListing = request::query(&uri)?;
     let after = listing.after.as_deref().map(QueueLabel::parse).transpose()?;
+    if listing.live()? {
+        let page = api.manager.live_queue_page(after, listing.limit()?).await?;
+        let queues: Vec<_> = page.items.iter().map(views::DescribedQueue::from).collect();
+        let next = page.items.last().filter(|_| page.more).map(|listed| listed.queue.label.to_string());
+        return Ok(Json(json!({ "queues": queues, "next": next })));
+    }
     let page = api.manager.queue_page(after, listing.limit()?).await?;
     let queues: Vec<_> = page.items.iter().map(views::Queue::from).collect();
     let next = page.items.last().filter(|_| page.more).map(|queue| queue.label.to_string());

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use rmom_core::{
     manager::{
-        BrokerView, CycleStatus, Manager, ManagerCounters, MovedQueue, PlacedChannel, PlacedQueue, ProbeView,
-        QueueDetails,
+        BrokerView, CycleStatus, ListedQueue, Manager, ManagerCounters, MovedQueue, PlacedChannel, PlacedQueue,
+        ProbeView, QueueDetails,
     },
     model::{BrokerAddr, BrokerId, ChannelId, Epoch, Incarnation, ManagerId, Offset, QueueId},
-    ports::{BrokerState, ChannelRecord, QueueDescription, QueueRecord, SubscriberDescription},
+    ports::{
+        BrokerState, ChannelRecord, QueueActivity, QueueDescription, QueueRecord, QueueState, SubscriberDescription,
+    },
 };
 use serde::Serialize;
 
@@ -58,12 +60,19 @@ pub(super) struct DescribedQueue {
 
 #[derive(Serialize)]
 struct Live {
+    state: &'static str,
+    /// Why it is not served.
+    reason: Option<String>,
     epoch: Epoch,
     last_offset: Offset,
     depth_messages: u64,
     depth_bytes: u64,
     oldest_age_millis: u64,
-    subscribers: Vec<Subscriber>,
+    subscriber_count: u64,
+    largest_lag: u64,
+    /// Lists leave it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscribers: Option<Vec<Subscriber>>,
 }
 
 #[derive(Serialize)]
@@ -85,15 +94,51 @@ impl From<&QueueDetails> for DescribedQueue {
     }
 }
 
-impl From<&QueueDescription> for Live {
-    fn from(live: &QueueDescription) -> Self {
+impl From<&ListedQueue> for DescribedQueue {
+    fn from(listed: &ListedQueue) -> Self {
         Self {
+            queue: Queue::from(&listed.queue),
+            live: listed.live.as_ref().ok().map(Live::from),
+            live_error: listed.live.as_ref().err().map(ToString::to_string),
+        }
+    }
+}
+
+impl From<&QueueState> for Live {
+    fn from(live: &QueueState) -> Self {
+        Self {
+            state: match live.activity {
+                QueueActivity::Waiting => "waiting",
+                QueueActivity::Served => "served",
+                QueueActivity::Halted => "halted",
+            },
+            reason: live.reason.clone(),
             epoch: live.epoch,
             last_offset: live.last_offset,
             depth_messages: live.depth_messages,
             depth_bytes: live.depth_bytes,
             oldest_age_millis: millis(live.oldest_age),
-            subscribers: live.subscribers.iter().map(Subscriber::from).collect(),
+            subscriber_count: live.subscribers,
+            largest_lag: live.largest_lag,
+            subscribers: None,
+        }
+    }
+}
+
+impl From<&QueueDescription> for Live {
+    fn from(live: &QueueDescription) -> Self {
+        Self {
+            // A broker describes what it serves.
+            state: "served",
+            reason: None,
+            epoch: live.epoch,
+            last_offset: live.last_offset,
+            depth_messages: live.depth_messages,
+            depth_bytes: live.depth_bytes,
+            oldest_age_millis: millis(live.oldest_age),
+            subscriber_count: live.subscribers.len() as u64,
+            largest_lag: live.subscribers.iter().map(|subscriber| subscriber.lag).max().unwrap_or_default(),
+            subscribers: Some(live.subscribers.iter().map(Subscriber::from).collect()),
         }
     }
 }

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1armom/_proto/messages.proto\x12\x08messages\"O\n\x13SubscriptionRequest\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12$\n\x08position\x18\x02 \x01(\x0b\x32\x12.messages.Position\";\n\x08Position\x12\x10\n\x08queue_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"|\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\r\n\x05topic\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12!\n\x07headers\x18\x05 \x03(\x0b\x32\x10.messages.Header\x12\x12\n\nttl_millis\x18\x06 \x01(\x04\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xc1\x01\n\x04Push\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x13\n\x0bqueue_label\x18\x03 \x01(\t\x12)\n\x08producer\x18\x04 \x01(\x0b\x32\x17.messages.ProducerStamp\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12!\n\x07headers\x18\x06 \x03(\x0b\x32\x10.messages.Header\x12\x12\n\nttl_millis\x18\x07 \x01(\x04\x12\x10\n\x08queue_id\x18\x08 \x01(\x04\"O\n\rProducerStamp\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x1d\n\x15lowest_unacknowledged\x18\x03 \x01(\x04\"Q\n\x0ePushOkResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x11\n\tduplicate\x18\x03 \x01(\x08\x12\x10\n\x08queue_id\x18\x04 \x01(\x04\"z\n\x11PushStreamRequest\x12(\n\x04open\x18\x01 \x01(\x0b\x32\x18.messages.PushStreamOpenH\x00\x12\x30\n\x08messages\x18\x02 \x01(\x0b\x32\x1c.messages.PushStreamMessagesH\x00\x42\t\n\x07request\"b\n\x0ePushStreamOpen\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12)\n\x08producer\x18\x02 \x01(\x0b\x32\x17.messages.ProducerStamp\x12\x10\n\x08queue_id\x18\x03 \x01(\x04\"t\n\x12PushStreamMessages\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\'\n\x08messages\x18\x02 \x03(\x0b\x32\x15.messages.PushMessage\x12\x1d\n\x15lowest_unacknowledged\x18\x03 \x01(\x04\"d\n\x0bPushMessage\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\r\n\x05topic\x18\x02 \x01(\t\x12!\n\x07headers\x18\x03 \x03(\x0b\x32\x10.messages.Header\x12\x12\n\nttl_millis\x18\x04 \x01(\x04\"Y\n\x07PushAck\x12\x18\n\x10through_sequence\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x10\n\x08queue_id\x18\x03 \x01(\x04\x12\x12\n\nduplicates\x18\x04 \x01(\x04\"?\n\x13OpenProducerRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\x13\n\x0bproducer_id\x18\x02 \x01(\x0c\"T\n\x14OpenProducerResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\x10\n\x08queue_id\x18\x03 \x01(\x04\"\x10\n\x0eRefreshRequest\"\x11\n\x0fRefreshResponse\"+\n\x14\x44\x65scribeQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\"\xc4\x01\n\x15\x44\x65scribeQueueResponse\x12\x10\n\x08queue_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0blast_offset\x18\x03 \x01(\x04\x12\x16\n\x0e\x64\x65pth_messages\x18\x04 \x01(\x04\x12\x13\n\x0b\x64\x65pth_bytes\x18\x05 \x01(\x04\x12\x19\n\x11oldest_age_millis\x18\x06 \x01(\x04\x12-\n\x0bsubscribers\x18\x07 \x03(\x0b\x32\x18.messages.SubscriberInfo\"^\n\x0eSubscriberInfo\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x0c\n\x04peer\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0b\n\x03lag\x18\x05 \x01(\x04\")\n\x12\x43reateQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\"\x17\n\x15\x43reateQueueOkResponse\")\n\x12\x44\x65leteQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteQueueOkResponse\"*\n\x13RebuildQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\"\x18\n\x16RebuildQueueOkResponse\":\n\x14\x43reateChannelRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\"+\n\x15\x43reateChannelResponse\x12\x12\n\nchannel_id\x18\x01 \x01(\t\"*\n\x14\x44\x65leteChannelRequest\x12\x12\n\nchannel_id\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteChannelOkResponse\"\x12\n\x10HeartbeatRequest\"\x15\n\x13HeartbeatOkResponse2\x93\x07\n\rMessageStream\x12H\n\x12SubscribeToChannel\x12\x1d.messages.SubscriptionRequest\x1a\x11.messages.Message0\x01\x12\x37\n\x0bPushToQueue\x12\x0e.messages.Push\x1a\x18.messages.PushOkResponse\x12L\n\x0b\x43reateQueue\x12\x1c.messages.CreateQueueRequest\x1a\x1f.messages.CreateQueueOkResponse\x12L\n\x0b\x44\x65leteQueue\x12\x1c.messages.DeleteQueueRequest\x1a\x1f.messages.DeleteQueueOkResponse\x12O\n\x0cRebuildQueue\x12\x1d.messages.RebuildQueueRequest\x1a .messages.RebuildQueueOkResponse\x12P\n\rCreateChannel\x12\x1e.messages.CreateChannelRequest\x1a\x1f.messages.CreateChannelResponse\x12R\n\rDeleteChannel\x12\x1e.messages.DeleteChannelRequest\x1a!.messages.DeleteChannelOkResponse\x12I\n\x0cGetHeartbeat\x12\x1a.messages.HeartbeatRequest\x1a\x1d.messages.HeartbeatOkResponse\x12@\n\nPushStream\x12\x1b.messages.PushStreamRequest\x1a\x11.messages.PushAck(\x01\x30\x01\x12M\n\x0cOpenProducer\x12\x1d.messages.OpenProducerRequest\x1a\x1e.messages.OpenProducerResponse\x12P\n\rDescribeQueue\x12\x1e.messages.DescribeQueueRequest\x1a\x1f.messages.DescribeQueueResponse\x12>\n\x07Refresh\x12\x18.messages.RefreshRequest\x1a\x19.messages.RefreshResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1armom/_proto/messages.proto\x12\x08messages\"O\n\x13SubscriptionRequest\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12$\n\x08position\x18\x02 \x01(\x0b\x32\x12.messages.Position\";\n\x08Position\x12\x10\n\x08queue_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\x04\"|\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\r\n\x05topic\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12!\n\x07headers\x18\x05 \x03(\x0b\x32\x10.messages.Header\x12\x12\n\nttl_millis\x18\x06 \x01(\x04\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"\xc1\x01\n\x04Push\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x13\n\x0bqueue_label\x18\x03 \x01(\t\x12)\n\x08producer\x18\x04 \x01(\x0b\x32\x17.messages.ProducerStamp\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12!\n\x07headers\x18\x06 \x03(\x0b\x32\x10.messages.Header\x12\x12\n\nttl_millis\x18\x07 \x01(\x04\x12\x10\n\x08queue_id\x18\x08 \x01(\x04\"O\n\rProducerStamp\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x13\n\x0bincarnation\x18\x02 \x01(\x04\x12\x1d\n\x15lowest_unacknowledged\x18\x03 \x01(\x04\"Q\n\x0ePushOkResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x11\n\tduplicate\x18\x03 \x01(\x08\x12\x10\n\x08queue_id\x18\x04 \x01(\x04\"z\n\x11PushStreamRequest\x12(\n\x04open\x18\x01 \x01(\x0b\x32\x18.messages.PushStreamOpenH\x00\x12\x30\n\x08messages\x18\x02 \x01(\x0b\x32\x1c.messages.PushStreamMessagesH\x00\x42\t\n\x07request\"b\n\x0ePushStreamOpen\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12)\n\x08producer\x18\x02 \x01(\x0b\x32\x17.messages.ProducerStamp\x12\x10\n\x08queue_id\x18\x03 \x01(\x04\"t\n\x12PushStreamMessages\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\'\n\x08messages\x18\x02 \x03(\x0b\x32\x15.messages.PushMessage\x12\x1d\n\x15lowest_unacknowledged\x18\x03 \x01(\x04\"d\n\x0bPushMessage\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\r\n\x05topic\x18\x02 \x01(\t\x12!\n\x07headers\x18\x03 \x03(\x0b\x32\x10.messages.Header\x12\x12\n\nttl_millis\x18\x04 \x01(\x04\"Y\n\x07PushAck\x12\x18\n\x10through_sequence\x18\x01 \x01(\x04\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x10\n\x08queue_id\x18\x03 \x01(\x04\x12\x12\n\nduplicates\x18\x04 \x01(\x04\"?\n\x13OpenProducerRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\x13\n\x0bproducer_id\x18\x02 \x01(\x0c\"T\n\x14OpenProducerResponse\x12\x13\n\x0bincarnation\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\x10\n\x08queue_id\x18\x03 \x01(\x04\"\x10\n\x0eRefreshRequest\"\x11\n\x0fRefreshResponse\"+\n\x14\x44\x65scribeQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\"\xc4\x01\n\x15\x44\x65scribeQueueResponse\x12\x10\n\x08queue_id\x18\x01 \x01(\x04\x12\r\n\x05\x65poch\x18\x02 \x01(\x04\x12\x13\n\x0blast_offset\x18\x03 \x01(\x04\x12\x16\n\x0e\x64\x65pth_messages\x18\x04 \x01(\x04\x12\x13\n\x0b\x64\x65pth_bytes\x18\x05 \x01(\x04\x12\x19\n\x11oldest_age_millis\x18\x06 \x01(\x04\x12-\n\x0bsubscribers\x18\x07 \x03(\x0b\x32\x18.messages.SubscriberInfo\"^\n\x0eSubscriberInfo\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x0c\n\x04peer\x18\x03 \x01(\t\x12\x0e\n\x06offset\x18\x04 \x01(\x04\x12\x0b\n\x03lag\x18\x05 \x01(\x04\"A\n\x16ListQueueStatesRequest\x12\x13\n\x0b\x66irst_label\x18\x01 \x01(\t\x12\x12\n\nlast_label\x18\x02 \x01(\t\"?\n\x17ListQueueStatesResponse\x12$\n\x06queues\x18\x01 \x03(\x0b\x32\x14.messages.QueueState\"\xef\x01\n\nQueueState\x12\x10\n\x08queue_id\x18\x01 \x01(\x04\x12)\n\x08\x61\x63tivity\x18\x02 \x01(\x0e\x32\x17.messages.QueueActivity\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\r\n\x05\x65poch\x18\x04 \x01(\x04\x12\x13\n\x0blast_offset\x18\x05 \x01(\x04\x12\x16\n\x0e\x64\x65pth_messages\x18\x06 \x01(\x04\x12\x13\n\x0b\x64\x65pth_bytes\x18\x07 \x01(\x04\x12\x19\n\x11oldest_age_millis\x18\x08 \x01(\x04\x12\x13\n\x0bsubscribers\x18\t \x01(\x04\x12\x13\n\x0blargest_lag\x18\n \x01(\x04\")\n\x12\x43reateQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\"\x17\n\x15\x43reateQueueOkResponse\")\n\x12\x44\x65leteQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteQueueOkResponse\"*\n\x13RebuildQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\"\x18\n\x16RebuildQueueOkResponse\":\n\x14\x43reateChannelRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\"+\n\x15\x43reateChannelResponse\x12\x12\n\nchannel_id\x18\x01 \x01(\t\"*\n\x14\x44\x65leteChannelRequest\x12\x12\n\nchannel_id\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteChannelOkResponse\"\x12\n\x10HeartbeatRequest\"\x15\n\x13HeartbeatOkResponse*\x81\x01\n\rQueueActivity\x12\x1e\n\x1aQUEUE_ACTIVITY_UNSPECIFIED\x10\x00\x12\x1a\n\x16QUEUE_ACTIVITY_WAITING\x10\x01\x12\x19\n\x15QUEUE_ACTIVITY_SERVED\x10\x02\x12\x19\n\x15QUEUE_ACTIVITY_HALTED\x10\x03\x32\xeb\x07\n\rMessageStream\x12H\n\x12SubscribeToChannel\x12\x1d.messages.SubscriptionRequest\x1a\x11.messages.Message0\x01\x12\x37\n\x0bPushToQueue\x12\x0e.messages.Push\x1a\x18.messages.PushOkResponse\x12L\n\x0b\x43reateQueue\x12\x1c.messages.CreateQueueRequest\x1a\x1f.messages.CreateQueueOkResponse\x12L\n\x0b\x44\x65leteQueue\x12\x1c.messages.DeleteQueueRequest\x1a\x1f.messages.DeleteQueueOkResponse\x12O\n\x0cRebuildQueue\x12\x1d.messages.RebuildQueueRequest\x1a .messages.RebuildQueueOkResponse\x12P\n\rCreateChannel\x12\x1e.messages.CreateChannelRequest\x1a\x1f.messages.CreateChannelResponse\x12R\n\rDeleteChannel\x12\x1e.messages.DeleteChannelRequest\x1a!.messages.DeleteChannelOkResponse\x12I\n\x0cGetHeartbeat\x12\x1a.messages.HeartbeatRequest\x1a\x1d.messages.HeartbeatOkResponse\x12@\n\nPushStream\x12\x1b.messages.PushStreamRequest\x1a\x11.messages.PushAck(\x01\x30\x01\x12M\n\x0cOpenProducer\x12\x1d.messages.OpenProducerRequest\x1a\x1e.messages.OpenProducerResponse\x12P\n\rDescribeQueue\x12\x1e.messages.DescribeQueueRequest\x1a\x1f.messages.DescribeQueueResponse\x12>\n\x07Refresh\x12\x18.messages.RefreshRequest\x1a\x19.messages.RefreshResponse\x12V\n\x0fListQueueStates\x12 .messages.ListQueueStatesRequest\x1a!.messages.ListQueueStatesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rmom._proto.messages_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_QUEUEACTIVITY']._serialized_start=2570
+  _globals['_QUEUEACTIVITY']._serialized_end=2699
   _globals['_SUBSCRIPTIONREQUEST']._serialized_start=40
   _globals['_SUBSCRIPTIONREQUEST']._serialized_end=119
   _globals['_POSITION']._serialized_start=121
@@ -69,30 +71,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBEQUEUERESPONSE']._serialized_end=1672
   _globals['_SUBSCRIBERINFO']._serialized_start=1674
   _globals['_SUBSCRIBERINFO']._serialized_end=1768
-  _globals['_CREATEQUEUEREQUEST']._serialized_start=1770
-  _globals['_CREATEQUEUEREQUEST']._serialized_end=1811
-  _globals['_CREATEQUEUEOKRESPONSE']._serialized_start=1813
-  _globals['_CREATEQUEUEOKRESPONSE']._serialized_end=1836
-  _globals['_DELETEQUEUEREQUEST']._serialized_start=1838
-  _globals['_DELETEQUEUEREQUEST']._serialized_end=1879
-  _globals['_DELETEQUEUEOKRESPONSE']._serialized_start=1881
-  _globals['_DELETEQUEUEOKRESPONSE']._serialized_end=1904
-  _globals['_REBUILDQUEUEREQUEST']._serialized_start=1906
-  _globals['_REBUILDQUEUEREQUEST']._serialized_end=1948
-  _globals['_REBUILDQUEUEOKRESPONSE']._serialized_start=1950
-  _globals['_REBUILDQUEUEOKRESPONSE']._serialized_end=1974
-  _globals['_CREATECHANNELREQUEST']._serialized_start=1976
-  _globals['_CREATECHANNELREQUEST']._serialized_end=2034
-  _globals['_CREATECHANNELRESPONSE']._serialized_start=2036
-  _globals['_CREATECHANNELRESPONSE']._serialized_end=2079
-  _globals['_DELETECHANNELREQUEST']._serialized_start=2081
-  _globals['_DELETECHANNELREQUEST']._serialized_end=2123
-  _globals['_DELETECHANNELOKRESPONSE']._serialized_start=2125
-  _globals['_DELETECHANNELOKRESPONSE']._serialized_end=2150
-  _globals['_HEARTBEATREQUEST']._serialized_start=2152
-  _globals['_HEARTBEATREQUEST']._serialized_end=2170
-  _globals['_HEARTBEATOKRESPONSE']._serialized_start=2172
-  _globals['_HEARTBEATOKRESPONSE']._serialized_end=2193
-  _globals['_MESSAGESTREAM']._serialized_start=2196
-  _globals['_MESSAGESTREAM']._serialized_end=3111
+  _globals['_LISTQUEUESTATESREQUEST']._serialized_start=1770
+  _globals['_LISTQUEUESTATESREQUEST']._serialized_end=1835
+  _globals['_LISTQUEUESTATESRESPONSE']._serialized_start=1837
+  _globals['_LISTQUEUESTATESRESPONSE']._serialized_end=1900
+  _globals['_QUEUESTATE']._serialized_start=1903
+  _globals['_QUEUESTATE']._serialized_end=2142
+  _globals['_CREATEQUEUEREQUEST']._serialized_start=2144
+  _globals['_CREATEQUEUEREQUEST']._serialized_end=2185
+  _globals['_CREATEQUEUEOKRESPONSE']._serialized_start=2187
+  _globals['_CREATEQUEUEOKRESPONSE']._serialized_end=2210
+  _globals['_DELETEQUEUEREQUEST']._serialized_start=2212
+  _globals['_DELETEQUEUEREQUEST']._serialized_end=2253
+  _globals['_DELETEQUEUEOKRESPONSE']._serialized_start=2255
+  _globals['_DELETEQUEUEOKRESPONSE']._serialized_end=2278
+  _globals['_REBUILDQUEUEREQUEST']._serialized_start=2280
+  _globals['_REBUILDQUEUEREQUEST']._serialized_end=2322
+  _globals['_REBUILDQUEUEOKRESPONSE']._serialized_start=2324
+  _globals['_REBUILDQUEUEOKRESPONSE']._serialized_end=2348
+  _globals['_CREATECHANNELREQUEST']._serialized_start=2350
+  _globals['_CREATECHANNELREQUEST']._serialized_end=2408
+  _globals['_CREATECHANNELRESPONSE']._serialized_start=2410
+  _globals['_CREATECHANNELRESPONSE']._serialized_end=2453
+  _globals['_DELETECHANNELREQUEST']._serialized_start=2455
+  _globals['_DELETECHANNELREQUEST']._serialized_end=2497
+  _globals['_DELETECHANNELOKRESPONSE']._serialized_start=2499
+  _globals['_DELETECHANNELOKRESPONSE']._serialized_end=2524
+  _globals['_HEARTBEATREQUEST']._serialized_start=2526
+  _globals['_HEARTBEATREQUEST']._serialized_end=2544
+  _globals['_HEARTBEATOKRESPONSE']._serialized_start=2546
+  _globals['_HEARTBEATOKRESPONSE']._serialized_end=2567
+  _globals['_MESSAGESTREAM']._serialized_start=2702
+  _globals['_MESSAGESTREAM']._serialized_end=3705
 # @@protoc_insertion_point(module_scope)

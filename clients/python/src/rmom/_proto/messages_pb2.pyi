@@ -1,10 +1,22 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class QueueActivity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    QUEUE_ACTIVITY_UNSPECIFIED: _ClassVar[QueueActivity]
+    QUEUE_ACTIVITY_WAITING: _ClassVar[QueueActivity]
+    QUEUE_ACTIVITY_SERVED: _ClassVar[QueueActivity]
+    QUEUE_ACTIVITY_HALTED: _ClassVar[QueueActivity]
+QUEUE_ACTIVITY_UNSPECIFIED: QueueActivity
+QUEUE_ACTIVITY_WAITING: QueueActivity
+QUEUE_ACTIVITY_SERVED: QueueActivity
+QUEUE_ACTIVITY_HALTED: QueueActivity
 
 class SubscriptionRequest(_message.Message):
     __slots__ = ("channel_id", "position")
@@ -205,6 +217,44 @@ class SubscriberInfo(_message.Message):
     offset: int
     lag: int
     def __init__(self, channel_id: _Optional[str] = ..., topic: _Optional[str] = ..., peer: _Optional[str] = ..., offset: _Optional[int] = ..., lag: _Optional[int] = ...) -> None: ...
+
+class ListQueueStatesRequest(_message.Message):
+    __slots__ = ("first_label", "last_label")
+    FIRST_LABEL_FIELD_NUMBER: _ClassVar[int]
+    LAST_LABEL_FIELD_NUMBER: _ClassVar[int]
+    first_label: str
+    last_label: str
+    def __init__(self, first_label: _Optional[str] = ..., last_label: _Optional[str] = ...) -> None: ...
+
+class ListQueueStatesResponse(_message.Message):
+    __slots__ = ("queues",)
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    queues: _containers.RepeatedCompositeFieldContainer[QueueState]
+    def __init__(self, queues: _Optional[_Iterable[_Union[QueueState, _Mapping]]] = ...) -> None: ...
+
+class QueueState(_message.Message):
+    __slots__ = ("queue_id", "activity", "reason", "epoch", "last_offset", "depth_messages", "depth_bytes", "oldest_age_millis", "subscribers", "largest_lag")
+    QUEUE_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTIVITY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LAST_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    DEPTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_AGE_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIBERS_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_LAG_FIELD_NUMBER: _ClassVar[int]
+    queue_id: int
+    activity: QueueActivity
+    reason: str
+    epoch: int
+    last_offset: int
+    depth_messages: int
+    depth_bytes: int
+    oldest_age_millis: int
+    subscribers: int
+    largest_lag: int
+    def __init__(self, queue_id: _Optional[int] = ..., activity: _Optional[_Union[QueueActivity, str]] = ..., reason: _Optional[str] = ..., epoch: _Optional[int] = ..., last_offset: _Optional[int] = ..., depth_messages: _Optional[int] = ..., depth_bytes: _Optional[int] = ..., oldest_age_millis: _Optional[int] = ..., subscribers: _Optional[int] = ..., largest_lag: _Optional[int] = ...) -> None: ...
 
 class CreateQueueRequest(_message.Message):
     __slots__ = ("queue_label",)

@@ -94,6 +94,11 @@ class MessageStreamStub(object):
                 request_serializer=rmom_dot___proto_dot_messages__pb2.RefreshRequest.SerializeToString,
                 response_deserializer=rmom_dot___proto_dot_messages__pb2.RefreshResponse.FromString,
                 _registered_method=True)
+        self.ListQueueStates = channel.unary_unary(
+                '/messages.MessageStream/ListQueueStates',
+                request_serializer=rmom_dot___proto_dot_messages__pb2.ListQueueStatesRequest.SerializeToString,
+                response_deserializer=rmom_dot___proto_dot_messages__pb2.ListQueueStatesResponse.FromString,
+                _registered_method=True)
 
 
 class MessageStreamServicer(object):
@@ -176,6 +181,13 @@ class MessageStreamServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListQueueStates(self, request, context):
+        """rmom: the state of many queues that a broker hosts, at once and from memory; for lists.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MessageStreamServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -238,6 +250,11 @@ def add_MessageStreamServicer_to_server(servicer, server):
                     servicer.Refresh,
                     request_deserializer=rmom_dot___proto_dot_messages__pb2.RefreshRequest.FromString,
                     response_serializer=rmom_dot___proto_dot_messages__pb2.RefreshResponse.SerializeToString,
+            ),
+            'ListQueueStates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListQueueStates,
+                    request_deserializer=rmom_dot___proto_dot_messages__pb2.ListQueueStatesRequest.FromString,
+                    response_serializer=rmom_dot___proto_dot_messages__pb2.ListQueueStatesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -564,6 +581,33 @@ class MessageStream(object):
             '/messages.MessageStream/Refresh',
             rmom_dot___proto_dot_messages__pb2.RefreshRequest.SerializeToString,
             rmom_dot___proto_dot_messages__pb2.RefreshResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListQueueStates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/messages.MessageStream/ListQueueStates',
+            rmom_dot___proto_dot_messages__pb2.ListQueueStatesRequest.SerializeToString,
+            rmom_dot___proto_dot_messages__pb2.ListQueueStatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,162 @@
+//! What brokers say about the queues of a page: one call for each broker, however many of them it hosts.
+
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Inner, ManagerError,
+    admin::{NotDescribed, Page},
+};
+use crate::{
+    model::{BrokerAddr, QueueId, QueueLabel},
+    ports::{ControlError, QueueRecord, QueueState},
+};
+
+/// Most brokers that are asked at once for one page.
+pub const MAX_ASKED_AT_ONCE: usize = 256;
+
+/// A queue of a list and, if its broker answered, its state there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedQueue {
+    /// What the store knows.
+    pub queue: QueueRecord,
+    /// What the hosting broker says, or why it does not.
+    pub live: Result<QueueState, NotDescribed>,
+}
+
+/// What a broker answered.
+type Answer = Result<Vec<QueueState>, ControlError>;
+
+/// Which labels to ask each broker about: from its first queue of these to its last.
+fn questions(queues: &[QueueRecord]) -> BTreeMap<BrokerAddr, RangeInclusive<QueueLabel>> {
+    let mut ranges: BTreeMap<&BrokerAddr, (&QueueLabel, &QueueLabel)> = BTreeMap::new();
+    for queue in queues {
+        let Some((_, addr)) = &queue.assignee else { continue };
+        let (first, last) = ranges.entry(addr).or_insert((&queue.label, &queue.label));
+        // The store need not order labels as brokers do.
+        (*first, *last) = ((*first).min(&queue.label), (*last).max(&queue.label));
+    }
+    ranges.into_iter().map(|(addr, (first, last))| (addr.clone(), first.clone()..=last.clone())).collect()
+}
+
+/// Gives each queue what its own broker says about it.
+fn merge(queues: Vec<QueueRecord>, answers: Vec<(BrokerAddr, Answer)>) -> Vec<ListedQueue> {
+    let mut said: BTreeMap<BrokerAddr, Result<BTreeMap<QueueId, QueueState>, ControlError>> = BTreeMap::new();
+    for (addr, answer) in answers {
+        let by_id = |states: Vec<QueueState>| states.into_iter().map(|state| (state.queue, state)).collect();
+        said.insert(addr, answer.map(by_id));
+    }
+    let live = |queue: &QueueRecord, said: &mut BTreeMap<_, Result<BTreeMap<QueueId, QueueState>, ControlError>>| {
+        let (_, addr) = queue.assignee.as_ref().ok_or(NotDescribed::NoBroker)?;
+        match said.get_mut(addr) {
+            Some(Ok(states)) => states.remove(&queue.id).ok_or_else(|| NotDescribed::NotHosted(addr.clone())),
+            Some(Err(error)) => Err(NotDescribed::Control(error.clone())),
+            None => Err(NotDescribed::NoBroker),
+        }
+    };
+    queues.into_iter().map(|queue| ListedQueue { live: live(&queue, &mut said), queue }).collect()
+}
+
+impl Inner {
+    /// A page of queues with their states. It takes as long as the page itself, and `describe_deadline` at most, whatever
+    /// the brokers do; memory grows with the page.
+    pub(super) async fn live_queue_page(
+        &self,
+        after: Option<QueueLabel>,
+        limit: u32,
+        by: Instant,
+    ) -> Result<Page<ListedQueue>, ManagerError> {
+        let page = self.queue_page(after, limit, by).await?;
+        // Half of what is left: brokers that do not answer must not cost the whole list.
+        let left = by.saturating_duration_since(Instant::now()) / 2;
+        let answers = self.ask_all(questions(&page.items), self.settings.describe_deadline.min(left)).await;
+        Ok(Page { items: merge(page.items, answers), more: page.more })
+    }
+
+    async fn ask_all(
+        &self,
+        questions: BTreeMap<BrokerAddr, RangeInclusive<QueueLabel>>,
+        deadline: Duration,
+    ) -> Vec<(BrokerAddr, Answer)> {
+        let until = Instant::now() + deadline;
+        let ask = |(addr, labels): (BrokerAddr, RangeInclusive<QueueLabel>)| async move {
+            let answer = timeout_at(until, self.control.states(&addr, &labels, deadline)).await;
+            let late = |_| Err(ControlError::DeadlineExceeded { addr: addr.clone(), deadline });
+            let answer = answer.unwrap_or_else(late);
+            (addr, answer)
+        };
+        stream::iter(questions).map(ask).buffer_unordered(MAX_ASKED_AT_ONCE).collect().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{BrokerId, Epoch, Offset},
+        ports::QueueActivity,
+    };
+
+    fn addr(broker: u64) -> BrokerAddr {
+        BrokerAddr { host: format!("b{broker}"), port: 1 }
+    }
+
+    fn queue(id: u64, label: &str, broker: Option<u64>) -> QueueRecord {
+        QueueRecord {
+            id: QueueId::new(id),
+            label: QueueLabel::parse(label).unwrap(),
+            assignee: broker.map(|broker| (BrokerId::new(broker), addr(broker))),
+            assignment: 1,
+        }
+    }
+
+    fn state(id: u64) -> QueueState {
+        QueueState {
+            queue: QueueId::new(id),
+            activity: QueueActivity::Served,
+            reason: None,
+            epoch: Epoch::new(1),
+            last_offset: Offset::new(id),
+            depth_messages: id,
+            depth_bytes: id,
+            oldest_age: Duration::ZERO,
+            subscribers: 0,
+            largest_lag: 0,
+        }
+    }
+
+    #[test]
+    fn a_broker_is_asked_once_about_all_of_its_queues() {
+        let label = |text: &str| QueueLabel::parse(text).unwrap();
+        // Not in the order of bytes, as a database may sort.
+        let page = [queue(1, "b", Some(1)), queue(2, "a", Some(1)), queue(3, "c", Some(2)), queue(4, "d", None)];
+        let asked = questions(&page);
+        let expected = [(addr(1), label("a")..=label("b")), (addr(2), label("c")..=label("c"))];
+        assert_eq!(asked, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn each_queue_is_given_what_its_own_broker_says() {
+        let page = vec![
+            queue(1, "a", Some(1)),
+            queue(2, "b", Some(1)),
+            queue(3, "c", Some(2)),
+            queue(4, "d", None),
+            queue(5, "e", Some(1)),
+        ];
+        let late = ControlError::DeadlineExceeded { addr: addr(2), deadline: Duration::from_secs(1) };
+        // Queue 9 had the label of queue 2, and was deleted.
+        let answers = vec![(addr(1), Ok(vec![state(1), state(9), state(5)])), (addr(2), Err(late.clone()))];
+        let merged: Vec<_> = merge(page, answers).into_iter().map(|one| (one.queue.id.get(), one.live)).collect();
+        let expected = [
+            (1, Ok(state(1))),
+            (2, Err(NotDescribed::NotHosted(addr(1)))),
+            (3, Err(NotDescribed::Control(late))),
+            (4, Err(NotDescribed::NoBroker)),
+            (5, Ok(state(5))),
+        ];
+        assert_eq!(merged, expected);
+    }
+}
