@@ -3,7 +3,9 @@
 
 use rand::{SeedableRng as _, rngs::StdRng};
 
-use super::{Action, ConsumerKind, ConsumerPlan, Limits, ProducerKind, ProducerPlan, Scenario, Step, generate::Draw};
+use super::{
+    Action, ConsumerKind, ConsumerPlan, Host, Limits, ProducerKind, ProducerPlan, Scenario, Step, generate::Draw,
+};
 
 /// Tells these choices from the others of the same seed.
 const SALT: u64 = 0x517c_c1b7_2722_0a95;
@@ -25,6 +27,8 @@ const LINGERING: u32 = 8;
 const LINGER_MILLIS: u64 = 14_000;
 /// How many have a subscriber that is behind, on messages that expire.
 const BEHIND: u32 = 8;
+/// How many have no manager for a while, and nothing else that goes wrong.
+const WITHOUT_MANAGERS: u32 = 4;
 /// With small limits what is held arrives before producers are forgotten.
 const LONGEST_HOLD_MILLIS: u64 = 3_000;
 
@@ -59,6 +63,26 @@ pub(super) fn extend(scenario: &mut Scenario) {
     if draw.chance(SMALL) && u64::from(scenario.workload.queues) < QUEUES.0 {
         small_limits(scenario, &mut draw);
     }
+    // This takes the place of what else befalls a run, and not where that leads to a corner that few seeds reach.
+    let is_rare = |step: &Step| matches!(step.action, Action::RecreateQueue(_));
+    if !scenario.steps.iter().any(is_rare) && draw.chance(WITHOUT_MANAGERS) {
+        without_managers(scenario, &mut draw);
+    }
+}
+
+/// All managers end, long after the queues were assigned and for longer than any probe takes: brokers serve as before.
+fn without_managers(scenario: &mut Scenario, draw: &mut Draw) {
+    let producer = &mut scenario.workload.producers[0];
+    *producer = ProducerPlan {
+        kind: ProducerKind::RawStamped,
+        pace_millis: 100,
+        burst: 1,
+        pushes: producer.pushes.max(150),
+        ..producer.clone()
+    };
+    let at_millis = draw.between(8_000, 9_000);
+    let end = |manager| Step { at_millis, for_millis: 5_000, action: Action::Crash(Host::Manager(manager)) };
+    scenario.steps = (1..=scenario.topology.managers).map(end).collect();
 }
 
 /// A subscriber that takes nothing for a while, of messages so large that its connection does not hold all of them, and so
