@@ -47,8 +47,8 @@ pub use lookups::{CHANNEL_LOOKUP_TIMEOUT, CHANNELS_AT_ONCE, MAX_PEERS, PEER_SHAR
 use parking_lot::RwLock;
 pub use push::PushSession;
 pub use room::{
-    ARRIVING_SHARE, Held, MAX_AHEAD_BYTES, MAX_ROOM_BYTES, MAX_TURNS, MAX_TURNS_OF_QUEUE, PushRoom, QUEUE_SHARE,
-    ROOM_TIMEOUT, Turn, WAITING_SHARE,
+    ARRIVING_SHARE, Held, Kept, MAX_AHEAD_BYTES, MAX_EXPANSION, MAX_ROOM_BYTES, MAX_TURNS, MAX_TURNS_OF_QUEUE,
+    PushRoom, QUEUE_SHARE, ROOM_TIMEOUT, Turn, WAITING_SHARE,
 };
 pub use settings::{BrokerSettings, Tuning};
 pub use subscription::Subscription;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{
-    Broker, BrokerError, Held, Inner, NewMessage, OpenPush, ProducerStamp, PushReceipt, PushRequest, PushRoom, PushRun,
-    RunReceipt,
+    Broker, BrokerError, Header, Held, Inner, NewMessage, OpenPush, ProducerStamp, PushReceipt, PushRequest, PushRoom,
+    PushRun, RunReceipt,
     lookups::Caller,
     queue::{Command, Handle, Push, Pushed},
 };
@@ -218,9 +218,16 @@ impl Inner {
         messages: Vec<NewMessage>,
         mut held: Held,
     ) -> Result<Answer, BrokerError> {
-        self.room_of(handle).grow(&mut held, messages.iter().map(encoded_len).sum());
+        let encoded = messages.iter().map(encoded_len).sum();
+        let in_memory = messages.iter().map(size_in_memory).sum();
+        self.room_of(handle).grow(&mut held, encoded, in_memory)?;
         let (reply, answer) = oneshot::channel();
         handle.send(Command::Push(Box::new(Push { producer, messages, held, reply }))).await?;
         Ok(Answer { reply: answer })
     }
+}
+
+/// What a message takes while it waits, without what its allocations add.
+fn size_in_memory(message: &NewMessage) -> usize {
+    size_of::<NewMessage>() + message.content.len() + message.headers.len() * size_of::<Header>()
 }

@@ -1,7 +1,7 @@
 //! Room for pushes: the bytes of a push are counted before they are read from its connection, and until it is answered.
 //!
 //! A broker has room for `max_pending_bytes`, and a queue for a share of it, so that a queue that is stuck does not hold up
-//! the pushes to the others. Who reads pushes
+//! the pushes to the others. A reader of pushes
 //!
 //! 1. takes a *turn*, which bounds how many beginnings of messages lie in memory while they wait,
 //! 2. reads the beginning, which tells the message's length,
@@ -9,7 +9,8 @@
 //! 4. reads the rest, and hands the message over together with what it holds of the room.
 //!
 //! A length is only what its client claims. So messages that are not fully read hold a part of the room at most for each
-//! origin: a client that announces much and sends nothing keeps no room from others.
+//! origin, and a message that waits for that part holds neither a turn nor its queue's share meanwhile: a client that
+//! announces much and sends nothing keeps others waiting no longer than it takes to find that out.
 //!
 //! Turns are never needed in the middle of a message: what has begun can always be finished. A stream of pushes names its
 //! queue when it is opened, and waits for the queue's share before it reads. A single push names its queue somewhere inside:
@@ -51,13 +52,17 @@ pub const MAX_TURNS_OF_QUEUE: usize = 8;
 /// Bytes that may wait for room although nobody took a turn for them: they came in one piece with the end of the message
 /// before.
 pub const MAX_AHEAD_BYTES: usize = 16 << 20;
+/// As many of them may come from one origin.
+const MAX_AHEAD_BYTES_OF_ORIGIN: usize = MAX_AHEAD_BYTES / 2;
+/// What a push takes in memory once it is decoded is at most so many times what it holds of the room, or it is refused.
+pub const MAX_EXPANSION: usize = 16;
 
 /// The room of a broker.
 #[derive(Debug)]
 pub(super) struct Room {
     bytes: Bytes,
     turns: Arc<Semaphore>,
-    ahead: Arc<Semaphore>,
+    ahead: Bytes,
     /// Of each origin that has requests now; no more entries than those.
     arriving: Mutex<BTreeMap<Origin, Weak<Arriving>>>,
     waited: AtomicU64,
@@ -77,6 +82,7 @@ pub(super) struct Share {
 #[derive(Debug)]
 struct Arriving {
     bytes: Bytes,
+    ahead: Bytes,
     room: Arc<Room>,
     origin: Origin,
 }
@@ -113,6 +119,10 @@ impl Bytes {
         self.free.clone().try_acquire_many_owned(self.permits(bytes)).ok()
     }
 
+    fn lack(&self, bytes: usize) -> bool {
+        self.free.available_permits() < self.permits(bytes) as usize
+    }
+
     async fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.free.clone().acquire_many_owned(self.permits(bytes)).await.ok()
     }
@@ -123,7 +133,7 @@ impl Room {
         Arc::new(Self {
             bytes: Bytes::new(limit),
             turns: Arc::new(Semaphore::new(MAX_TURNS)),
-            ahead: Arc::new(Semaphore::new(MAX_AHEAD_BYTES)),
+            ahead: Bytes::new(MAX_AHEAD_BYTES),
             arriving: Mutex::default(),
             waited: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -136,7 +146,8 @@ impl Room {
             return arriving;
         }
         let bytes = Bytes::new(self.bytes.limit / ARRIVING_SHARE);
-        let arriving = Arc::new(Arriving { bytes, room: self.clone(), origin: origin.clone() });
+        let ahead = Bytes::new(MAX_AHEAD_BYTES_OF_ORIGIN);
+        let arriving = Arc::new(Arriving { bytes, ahead, room: self.clone(), origin: origin.clone() });
         all.insert(origin.clone(), Arc::downgrade(&arriving));
         arriving
     }
@@ -205,6 +216,13 @@ impl Turn {
     }
 }
 
+/// The right to keep bytes that were read without a turn. Given back when it is dropped.
+#[derive(Debug)]
+pub struct Kept {
+    _all: OwnedSemaphorePermit,
+    _of_origin: Option<OwnedSemaphorePermit>,
+}
+
 /// What a push takes of the room. Given back when it is dropped.
 #[derive(Debug)]
 pub struct Held {
@@ -254,11 +272,12 @@ impl PushRoom {
         self
     }
 
-    /// True if the queue has no room left for so many bytes, whatever there is for others.
+    /// True if the queue has no room left for so many bytes, whatever there is for others; or its origin, for a message of
+    /// which there is only a beginning.
     #[must_use]
-    pub fn lacks_share(&self, bytes: usize) -> bool {
-        let lacks = |share: &Arc<Share>| share.bytes.free.available_permits() < share.bytes.permits(bytes) as usize;
-        self.share.as_ref().is_some_and(lacks)
+    pub fn lacks_its_own(&self, bytes: usize, whole: bool) -> bool {
+        self.share.as_ref().is_some_and(|share| share.bytes.lack(bytes))
+            || !whole && self.arriving.as_ref().is_some_and(|arriving| arriving.bytes.lack(bytes))
     }
 
     /// True once it counts for a queue too.
@@ -297,10 +316,16 @@ impl PushRoom {
     ///
     /// # Errors
     /// [`BrokerError::Overloaded`] if too many have it.
-    pub fn keep(&self, bytes: usize) -> Result<OwnedSemaphorePermit, BrokerError> {
-        let permits = u32::try_from(bytes.min(MAX_AHEAD_BYTES)).unwrap_or(u32::MAX);
-        let refuse = |_| self.room.refuse("bytes that were read ahead of pushes", MAX_AHEAD_BYTES);
-        self.room.ahead.clone().try_acquire_many_owned(permits).map_err(refuse)
+    pub fn keep(&self, bytes: usize) -> Result<Kept, BrokerError> {
+        let what = "bytes that were read ahead of pushes";
+        let of_origin = match &self.arriving {
+            Some(arriving) => {
+                Some(arriving.ahead.try_take(bytes).ok_or_else(|| self.room.refuse(what, MAX_AHEAD_BYTES_OF_ORIGIN))?)
+            }
+            None => None,
+        };
+        let all = self.room.ahead.try_take(bytes).ok_or_else(|| self.room.refuse(what, MAX_AHEAD_BYTES))?;
+        Ok(Kept { _all: all, _of_origin: of_origin })
     }
 
     /// A push is refused because `limit` others of its connection wait already. It is counted with the rest.
@@ -349,19 +374,34 @@ impl PushRoom {
     pub async fn take_arriving(self, bytes: usize) -> Result<Held, BrokerError> {
         mark!(PushWaitedForRoom if self.share.is_none(), else StreamWaitedForRoom);
         let wait = async {
-            // What others need comes last: who waits for its queue or its origin holds nothing of it.
-            let of_queue = match &self.share {
-                Some(share) => Some(share.bytes.take(bytes).await?),
-                None => None,
-            };
-            let arriving = match &self.arriving {
-                Some(arriving) => Some(arriving.bytes.take(bytes).await?),
-                None => None,
-            };
+            // What all need comes last: a push that waits for its queue or its origin holds nothing of it.
+            let (of_queue, arriving) = self.take_its_own(bytes).await?;
             Some(Held { bytes, of_broker: self.room.bytes.take(bytes).await?, of_queue, arriving })
         };
         let limit = self.share.as_ref().map_or(self.room.limit(), |share| share.bytes.limit);
         self.room.within(limit, wait).await
+    }
+
+    /// So many bytes of the queue's share, and of what its origin may claim. It holds neither while it waits for the other:
+    /// other origins need the share, and other queues what the origin may claim.
+    async fn take_its_own(&self, bytes: usize) -> Option<(Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>)> {
+        let (share, arriving) = match (&self.share, &self.arriving) {
+            (None, None) => return Some((None, None)),
+            (Some(share), None) => return Some((Some(share.bytes.take(bytes).await?), None)),
+            (None, Some(arriving)) => return Some((None, Some(arriving.bytes.take(bytes).await?))),
+            (Some(share), Some(arriving)) => (&share.bytes, &arriving.bytes),
+        };
+        loop {
+            let of_queue = share.take(bytes).await?;
+            if let Some(of_origin) = arriving.try_take(bytes) {
+                return Some((Some(of_queue), Some(of_origin)));
+            }
+            drop(of_queue);
+            let of_origin = arriving.take(bytes).await?;
+            if let Some(of_queue) = share.try_take(bytes) {
+                return Some((Some(of_queue), Some(of_origin)));
+            }
+        }
     }
 
     /// So many bytes, for a message that is in memory already.
@@ -390,20 +430,33 @@ impl PushRoom {
         Ok(())
     }
 
-    /// Counts what a message takes in memory beyond what it took on the wire, as far as there is room: to wait for it with
-    /// bytes in hand could be to wait for each other. Without it tiny messages would count for much less than they take.
-    pub(super) fn grow(&self, held: &mut Held, bytes: usize) {
+    /// Counts what a push takes in memory beyond what it took on the wire: as far as there is room for `wanted`, and for a
+    /// part of all that it takes in any case. To wait with bytes in hand could be to wait for each other.
+    ///
+    /// # Errors
+    /// [`BrokerError::Overloaded`] if there is no room for `in_memory` divided by [`MAX_EXPANSION`]: tiny messages and empty
+    /// headers would count for much less than they take.
+    pub(super) fn grow(&self, held: &mut Held, wanted: usize, in_memory: usize) -> Result<(), BrokerError> {
+        let least = in_memory / MAX_EXPANSION;
+        if self.try_grow(held, wanted.max(least)) || self.try_grow(held, least) {
+            return Ok(());
+        }
+        Err(self.room.refuse("bytes of pushes that are not stored yet", self.room.limit()))
+    }
+
+    fn try_grow(&self, held: &mut Held, bytes: usize) -> bool {
         let more = bytes.saturating_sub(held.bytes);
         if more == 0 {
-            return;
+            return true;
         }
-        let Some(of_broker) = self.room.bytes.try_take(more) else { return };
+        let Some(of_broker) = self.room.bytes.try_take(more) else { return false };
         if let (Some(share), Some(of_queue)) = (&self.share, &mut held.of_queue) {
-            let Some(taken) = share.bytes.try_take(more) else { return };
+            let Some(taken) = share.bytes.try_take(more) else { return false };
             of_queue.merge(taken);
         }
         held.of_broker.merge(of_broker);
         held.bytes = bytes;
+        true
     }
 }
 
@@ -507,6 +560,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_push_that_waits_for_its_origin_keeps_no_share_from_others() {
+        let [unknown, queue, _] = rooms();
+        let [here, elsewhere] = ["10.0.0.1:1", "10.0.0.2:1"].map(|peer| unknown.clone().from_peer(peer));
+        let claimed = here.try_take_arriving(LIMIT / ARRIVING_SHARE).unwrap();
+        let push = || queue.clone().from_where(&here).take_arriving(LIMIT / QUEUE_SHARE);
+        let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(push())).collect();
+        assert!(waiting.iter_mut().all(|push| push.now_or_never().is_none()));
+        let other = queue.clone().from_where(&elsewhere).try_take_arriving(LIMIT / QUEUE_SHARE);
+        assert!(other.is_some(), "nothing was sent, so the queue takes pushes from others");
+        drop(claimed);
+        assert!(waiting.iter_mut().all(|push| push.now_or_never().is_none()), "now they wait for the queue");
+        drop(other);
+        for push in waiting {
+            drop(push.await.unwrap());
+        }
+        assert_eq!(unknown.room.used(), 0);
+    }
+
+    #[test]
+    fn one_origin_keeps_half_of_what_is_read_ahead() {
+        let [unknown, ..] = rooms();
+        let [here, elsewhere] = ["10.0.0.1:1", "10.0.0.2:1"].map(|peer| unknown.clone().from_peer(peer));
+        let kept = here.keep(MAX_AHEAD_BYTES_OF_ORIGIN).unwrap();
+        assert!(here.keep(1).is_err() && elsewhere.keep(1).is_ok());
+        drop(kept);
+        assert!(here.keep(1).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn turns_of_a_stuck_queue_are_few() {
         let [unknown, stuck, other] = rooms();
         let turns: Vec<_> = (0..MAX_TURNS_OF_QUEUE).map(|_| stuck.try_turn().unwrap()).collect();
@@ -533,11 +615,16 @@ mod tests {
     async fn what_a_message_takes_beyond_the_wire_is_counted_while_there_is_room() {
         let [_, queue, _] = rooms();
         let mut held = queue.try_take(10).unwrap();
-        queue.grow(&mut held, 60);
+        queue.grow(&mut held, 60, 60).unwrap();
         assert_eq!(queue.room.used(), 60);
-        queue.grow(&mut held, 200);
+        queue.grow(&mut held, 200, 60 * MAX_EXPANSION).unwrap();
         assert_eq!(queue.room.used(), 60, "beyond the share it is not");
-        queue.grow(&mut held, 5);
+        queue.grow(&mut held, 5, 5).unwrap();
+        // What takes many times as much in memory has to be counted in any case.
+        queue.grow(&mut held, 60, 80 * MAX_EXPANSION).unwrap();
+        assert_eq!(queue.room.used(), 80);
+        let error = queue.grow(&mut held, 60, 200 * MAX_EXPANSION).unwrap_err();
+        assert!(matches!(error, BrokerError::Overloaded { .. }), "{error}");
         drop(held);
         assert_eq!(queue.room.used(), 0);
     }

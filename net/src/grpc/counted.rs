@@ -19,7 +19,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use rmom_core::{
-    broker::{BrokerError, Held, PushRoom, Turn},
+    broker::{BrokerError, Held, Kept, PushRoom, Turn},
     model::Code,
 };
 use tokio::{
@@ -118,7 +118,7 @@ struct Counted<B> {
     /// Read, and not let through yet.
     chunk: Bytes,
     turn: Option<Turn>,
-    ahead: Option<OwnedSemaphorePermit>,
+    ahead: Option<Kept>,
     waiting: Option<BoxFuture<'static, Result<Granted, BrokerError>>>,
     /// When the current message has to be here, once it was waited for.
     latest: Option<Instant>,
@@ -163,12 +163,12 @@ impl<B> Counted<B> {
                     let room = entries.room.clone();
                     drop(entries);
                     self.begin_to_wait()?;
-                    // Who waits for its queue alone keeps no turn that other queues need.
-                    let lacks_share = room.lacks_share(bytes);
-                    if self.ahead.is_none() && (self.turn.is_none() || lacks_share) {
+                    // A push that waits for its queue or its origin alone keeps no turn that others need.
+                    let lacks_its_own = room.lacks_its_own(bytes, whole);
+                    if self.ahead.is_none() && (self.turn.is_none() || lacks_its_own) {
                         self.ahead = Some(room.keep(self.chunk.len())?);
                     }
-                    if let Some(turn) = self.turn.as_mut().filter(|_| lacks_share) {
+                    if let Some(turn) = self.turn.as_mut().filter(|_| lacks_its_own) {
                         turn.leave_to_others();
                     }
                     self.waiting = Some(
@@ -312,12 +312,13 @@ where
                 Poll::Pending => {
                     // Nothing is held for a client that says nothing.
                     (this.turn, this.wait) = (None, None);
-                    if between {
+                    // A single push that is here is not answered before its request has ended, and holds room.
+                    if between && !(this.unary && this.began) {
                         return Poll::Pending;
                     }
                     ready!(this.poll_deadline(cx));
                     let late = format!(
-                        "the rest of a message did not come: nothing for {STALL_TIMEOUT:?}, or not all within {MESSAGE_TIMEOUT:?}"
+                        "the rest of a request did not come: nothing for {STALL_TIMEOUT:?}, or not all within {MESSAGE_TIMEOUT:?}"
                     );
                     return Poll::Ready(Some(Err(failed(status(Code::DeadlineExceeded, late, Vec::new())))));
                 }

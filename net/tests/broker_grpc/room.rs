@@ -145,7 +145,10 @@ async fn what_has_no_room_is_not_read_and_waits() {
         assert_eq!(rmom_net::grpc::stable_code(status), Some(Code::Overloaded), "{status:?}");
     });
     let refusals = refusals.count();
-    assert!(refusals <= 300 - WAITING, "{refusals} refused: those beyond the queue's share, and those that may wait");
+    assert!(
+        refusals <= 300 - SHARE - WAITING,
+        "{refusals} refused: not those that fit the queue's share, nor those that may wait"
+    );
     assert_eq!((one.unwrap(), two.unwrap()), (40, 40));
     small.await.unwrap().unwrap();
     assert_eq!(server.broker.status().pending_bytes, (0, ROOM));

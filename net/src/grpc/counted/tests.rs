@@ -127,6 +127,20 @@ async fn a_length_that_is_not_kept_holds_room_for_a_while() {
     assert!(room.try_take(ROOM).is_some(), "it gave the room back");
 }
 
+/// It would keep its room for as long as a call may take.
+#[tokio::test(start_paused = true)]
+async fn a_single_push_has_to_end() {
+    let room = PushRoom::for_tests(ROOM);
+    let mut pair = Pair::new(room.clone(), true);
+    pair.send(&message(900));
+    assert_eq!(pair.through().len(), 905);
+    let begun = Instant::now();
+    assert_eq!(code(pair.frame().await), Code::DeadlineExceeded);
+    assert_eq!(begun.elapsed(), Duration::from_secs(5));
+    drop(pair);
+    assert!(room.try_take(ROOM).is_some(), "it gave the room back");
+}
+
 /// A byte each four seconds; how long that goes well, for so many bytes.
 async fn trickled(bytes: usize) -> Duration {
     let mut pair = Pair::new(PushRoom::for_tests(ROOM), true);
@@ -166,6 +180,9 @@ async fn one_origin_does_not_claim_all_the_room() {
     }
     assert_eq!(claims.iter().map(Pair::held).sum::<usize>(), 2, "a quarter of the room");
     assert!(room.try_take(ROOM / 2).is_some());
+    let free: Vec<_> = std::iter::from_fn(|| room.try_turn()).collect();
+    assert_eq!(free.len(), MAX_TURNS, "nor a turn that others need");
+    drop(free);
     // What comes as a whole takes nothing of that quarter.
     let mut whole = Pair::new(room, true);
     whole.send(&message(400));
