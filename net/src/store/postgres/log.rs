@@ -474,13 +474,13 @@ SELECT given.incarnation FROM q LEFT JOIN given ON true";
 /// on by `$3` where it found none and some is left: the next purge does not pass again what this one removed or passed.
 const PURGE_BATCHES: &str = "
 WITH gone AS MATERIALIZED (
-    SELECT b.queue_id, b.first_offset FROM log_state s CROSS JOIN LATERAL (
-        SELECT queue_id, first_offset FROM batch
+    SELECT s.queue_id, b.first_offset FROM log_state s CROSS JOIN LATERAL (
+        SELECT first_offset FROM batch
         WHERE batch.queue_id = s.queue_id AND batch.first_offset > s.trimmed_through
           AND batch.first_offset <= s.trimmed_through + $3
         ORDER BY first_offset LIMIT $2
     ) b
-    WHERE s.queue_id = ANY($1::bigint[]) ORDER BY b.queue_id, b.first_offset LIMIT $2
+    WHERE s.queue_id = ANY($1::bigint[]) ORDER BY s.queue_id, b.first_offset LIMIT $2
 ), d AS (
     DELETE FROM batch USING gone WHERE batch.queue_id = gone.queue_id AND batch.first_offset = gone.first_offset
     RETURNING batch.queue_id, batch.last_offset
