@@ -18,9 +18,9 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// A moment that came so long after this one by the clock that counts a suspension.
+    /// A moment that came so long after this one, by [`Moments::roughly_since`].
     pub(crate) fn later(self, after: Duration) -> Self {
-        // The other clock may have stood still meanwhile. It then shows less than has passed, and the larger of both counts.
+        // tokio's clock may have stood still meanwhile. It then shows less than has passed, and the larger of both counts.
         Self { at: self.at + after, uptime: self.uptime + after }
     }
 }
@@ -38,9 +38,11 @@ impl Moments {
         Moment { at: Instant::now(), uptime: (self.0)() }
     }
 
-    /// What passed since, by the clock that counts a suspension alone: half the cost, for what is done for every message.
-    pub(crate) fn uptime_since(&self, moment: Moment) -> Duration {
-        (self.0)().saturating_sub(moment.uptime)
+    /// What passed since, by one clock alone: half the cost, for what is done for every message. The one that counts a
+    /// suspension, where nobody can set it; elsewhere what was accepted behind a suspension is given up that much too early,
+    /// which is safe.
+    pub(crate) fn roughly_since(&self, moment: Moment) -> Duration {
+        if cfg!(target_os = "linux") { (self.0)().saturating_sub(moment.uptime) } else { moment.at.elapsed() }
     }
 
     /// What passed since, by the clock that shows more.

@@ -59,15 +59,15 @@ pub(super) fn unanswered(index: &Index<'_>) -> Vec<Violation> {
     violations
 }
 
-/// When pushes were answered, by host and label.
-struct Answers<'a>(BTreeMap<(&'a str, &'a str), Vec<usize>>);
+/// When pushes were answered, by host, label and producer.
+struct Answers<'a>(BTreeMap<(&'a str, &'a str, Option<&'a str>), Vec<usize>>);
 
 impl<'a> Answers<'a> {
     fn new(index: &Index<'a>) -> Self {
         let mut answers: BTreeMap<_, Vec<usize>> = BTreeMap::new();
         for push in index.pushes.values() {
             let host = index.history[push.at].host.as_str();
-            answers.entry((host, push.label)).or_default().extend(push.outcome.map(|(at, _)| at));
+            answers.entry((host, push.label, push.producer)).or_default().extend(push.outcome.map(|(at, _)| at));
         }
         answers.values_mut().for_each(|answers| answers.sort_unstable());
         Self(answers)
@@ -77,7 +77,7 @@ impl<'a> Answers<'a> {
     /// messages one by one, and each waits for the answer to the one before.
     fn waits_since(&self, index: &Index<'_>, push: &Push<'_>, host: &str) -> u64 {
         let sent = index.micros(push.at);
-        let answers = self.0.get(&(host, push.label)).filter(|_| push.tries_millis.is_some());
+        let answers = self.0.get(&(host, push.label, push.producer)).filter(|_| push.tries_millis.is_some());
         let until = push.outcome.map_or(usize::MAX, |(at, _)| at);
         let before = answers.and_then(|answers| answers[..answers.partition_point(|&at| at < until)].last());
         before.map_or(sent, |&at| index.micros(at).max(sent))
@@ -225,7 +225,15 @@ mod tests {
             run.wait(1_500).store(body).ack(push);
         }
         innocent(run.wait(3_000).push("e"));
+        let mut among_others = stuck.clone();
         assert!(guilty(stuck.wait(3_000).store("b").ack(pushes[0].1), Convergence).contains("had no answer for 3"));
+        // The answers to another producer of the same host are no reason to wait.
+        for body in ["x", "y", "z"] {
+            let push = among_others.wait(1_000).send_plain(body);
+            among_others.store(body).ack(push);
+        }
+        let answered = among_others.wait(10).store("b").ack(pushes[0].1);
+        assert!(guilty(answered, Convergence).contains("had no answer for 3"));
     }
 
     #[test]

@@ -151,7 +151,7 @@ impl Queue {
             let batch = state.waiting.back_mut().expect("one was pushed if there was none");
             batch.payload.messages.push(message.0);
             batch.payload.costs.push(cost);
-            batch.payload.accepted.push(self.moments.uptime_since(batch.began));
+            batch.payload.accepted.push(self.moments.roughly_since(batch.began));
             batch.bytes += bytes;
             (Delivery::new(batch.tickets.clone(), batch.payload.messages.len() - 1), was_empty)
         };
