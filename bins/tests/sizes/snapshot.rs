@@ -12,7 +12,7 @@ use crate::{
 
 /// How long messages live.
 const TTL: Duration = Duration::from_millis(200);
-/// Who pushes at once, one message after the other.
+/// The producers that push at once, one message after the other.
 const PRODUCERS: usize = 4;
 /// For how long they push before the snapshot is taken.
 const BEFORE: Duration = Duration::from_secs(2);

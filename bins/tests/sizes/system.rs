@@ -83,7 +83,7 @@ impl System {
         let after = self.runtime.block_on(pages(&self.database, table));
         self.servers().for_each(Server::restart);
         self.servers().for_each(|server| server.wait_until_ready());
-        // The lease of the manager that was killed has to run out first, which is no part of what is measured next.
+        // The lease of the manager that was killed has to run out first, and the next measurement leaves that out.
         eventually("a manager leads", || self.cluster.leader());
         after - before
     }

@@ -71,7 +71,7 @@ pub struct LiveQueue {
     /// Offsets between what the slowest of them was handed and the newest message.
     #[serde(default)]
     pub largest_lag: u64,
-    /// Who is subscribed; only from [`Admin::queue`].
+    /// The subscribers; only from [`Admin::queue`].
     #[serde(default)]
     pub subscribers: Vec<Subscriber>,
 }

@@ -295,7 +295,7 @@ pub trait Log: Send + Sync + 'static {
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError>;
 
     /// Gives a named producer of a live queue its next incarnation: 1, 2, 3 …. A new one is refused if the queue has `most`
-    /// or [`MAX_NAMED_PRODUCERS`], whoever else opens producers at the same time.
+    /// or [`MAX_NAMED_PRODUCERS`], however many are opened at the same time.
     async fn open_producer(&self, queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError>;
 
     /// Removes up to `limit` batches of deleted queues, and what else is left of those; returns how many batches went.

@@ -38,7 +38,7 @@ pub(super) struct Tally {
     headers: usize,
 }
 
-/// The request is no Protobuf message; prost would find the same.
+/// The bytes are not a Protobuf message; prost would find the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -77,7 +77,7 @@ fn occurrences(encoded: &[u8], field: u64) -> Result<usize, Malformed> {
     Ok(found)
 }
 
-/// Calls `found` with the contents of each occurrence of a field that is a message. Whoever relies on it relies on lengths:
+/// Calls `found` with the contents of each occurrence of a field that is a message. It believes lengths, so
 /// an inner one that reaches beyond its outer one is refused here, since prost notices it only after it has decoded both.
 fn each<'a>(
     mut encoded: &'a [u8],

@@ -17,7 +17,7 @@ const READ_BYTES: usize = 16_384;
 const FRAME_BYTES: usize = 500;
 
 /// Trims take only what has expired on the database's clock; a message lives for as long as its producer asked; times in a
-/// queue do not go back. Who asks for messages long after one expired is not given it; nor is an observer that reads on, unless
+/// queue do not go back. A reader that asks long after a message expired is not given it; nor is an observer that reads on, unless
 /// the message may have been on its way before. What has expired leaves the store in the end.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();

@@ -144,7 +144,7 @@ class LiveQueue:
     subscriber_count: int
     #: Offsets between what the slowest of them was handed and the newest message.
     largest_lag: int
-    #: Who is subscribed; only from ``admin.queue``.
+    #: The subscribers; only from ``admin.queue``.
     subscribers: list[Subscriber]
 
 

@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_waits_since_it_was_accepted_whoever_shares_its_batch() {
+    async fn a_message_waits_since_it_was_accepted_whatever_shares_its_batch() {
         let began = Instant::now();
         let queue = Queue::new(10, 1_000, Moments::new(Arc::new(move || began.elapsed())));
         let waited = |since: Option<Moment>| Moments::new(Arc::new(move || began.elapsed())).since(since.unwrap());

@@ -157,7 +157,7 @@ async fn trickled(bytes: usize) -> Duration {
         }
         assert_eq!(pair.through().len(), 1);
     }
-    // An empty frame is no progress.
+    // An empty frame does not count as progress.
     assert!(timeout(Duration::from_secs(4), pair.frame()).await.is_err());
     pair.send(&[]);
     assert_eq!(code(pair.frame().await), Code::DeadlineExceeded);

@@ -83,7 +83,7 @@ impl Server {
 struct NotThePrimary(&'static str);
 
 impl PostgresBackend {
-    /// Opens a connection and pins what appends rely on: see DESIGN of the append in `log.rs`.
+    /// Opens a connection and pins what appends rely on: see the head of `log/mod.rs`.
     pub(super) async fn establish(&self, timeouts: SessionTimeouts) -> Result<(PgConnection, Server), sqlx::Error> {
         let mut conn = self.options.connect().await?;
         let row = conn
