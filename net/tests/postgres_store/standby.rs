@@ -117,6 +117,8 @@ async fn a_server_that_becomes_read_only_stores_nothing_and_is_left() {
         async move { store.channels(None).await }
     });
     bench.until_somebody_waits().await;
+    // Another one stands by for certain: a session that began later would be refused for what it says of itself.
+    owner.stored().await;
     let set = |value: &str| format!("ALTER SYSTEM SET default_transaction_read_only = {value}");
     server.execute(&set("on")).await;
     server.execute("SELECT pg_reload_conf()").await;
