@@ -93,7 +93,8 @@ fn listed(queue: &Queue) -> [String; 8] {
     let unknown = || "?".to_owned();
     let known = queue.live.as_ref();
     // The first thing that a broker does is to find out what a queue holds.
-    let counted = known.filter(|live| live.state != "waiting" || live.epoch > 0);
+    // Where it could not, it knows nothing, and not that there is nothing.
+    let counted = known.filter(|live| live.state == "served" || live.epoch > 0 && live.last_offset > 0);
     let number = |of: fn(&LiveQueue) -> u64| counted.map_or_else(unknown, |live| count(of(live)));
     [
         queue.label.clone(),
@@ -401,6 +402,9 @@ mod tests {
         assert_eq!(remarks(std::slice::from_ref(&served)), [""; 0]);
         let waiting = queue("w", Some(live("waiting", 0, Some("it is read"))), None);
         assert_eq!(listed(&waiting), ["w", "7", "b1:5", "waiting", "?", "?", "2", "?"]);
+        // It was claimed, and what it holds could not be read.
+        let unread = LiveQueue { last_offset: 0, ..live("halted", 3, Some("it is damaged")) };
+        assert_eq!(listed(&queue("h", Some(unread), None))[3..], ["halted", "?", "?", "2", "?"]);
         let silent = queue("s", None, Some("no answer"));
         assert_eq!(listed(&silent), ["s", "7", "b1:5", "?", "?", "?", "?", "?"]);
         let nowhere = Queue { host: None, port: None, ..queue("n", None, Some("no broker")) };

@@ -63,6 +63,7 @@ use self::{
     queue::{Command, Context, Handle},
     room::Room,
     subscription::Opening,
+    turns::Turns,
 };
 use crate::{
     frame::encoded_len,
@@ -111,6 +112,8 @@ struct Inner {
     /// For pushes that are being read, or accepted and not stored yet.
     room: Arc<Room>,
     reads: Arc<Semaphore>,
+    /// Named producers that the store opens: those of one queue wait for each other there, each with a connection.
+    openings: Turns,
     subscriptions: Arc<Semaphore>,
     next_subscription: AtomicU64,
     /// How often the host has begun to look for subscriptions whose channel was deleted.
@@ -119,6 +122,9 @@ struct Inner {
     failed_renewals: AtomicU64,
     draining: AtomicBool,
 }
+
+/// Named producers that a broker has the store open at once; more wait, as long as for an activation.
+const MAX_OPENINGS: usize = 2;
 
 /// Counts something that happened.
 fn count(counter: &AtomicU64, n: u64) {
@@ -171,6 +177,7 @@ impl Broker {
             stopped: CancellationToken::new(),
             room: Room::new(settings.max_pending_bytes),
             reads: Arc::new(Semaphore::new(settings.max_store_reads)),
+            openings: Turns::new(MAX_OPENINGS),
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             next_subscription: AtomicU64::new(0),
             channel_looks: AtomicU64::new(0),
@@ -348,7 +355,13 @@ impl Broker {
         let late = |_| BrokerError::ActivationTimeout(timeout);
         let limit = inner.settings.max_named_producers_per_queue;
         let most = u32::try_from(limit).unwrap_or(u32::MAX);
-        let incarnation = match inner.write(inner.store.open_producer(queue, producer, most)).await?? {
+        let opened = {
+            let overloaded =
+                |_| BrokerError::Overloaded { what: "named producers that are opened at once", limit: MAX_OPENINGS };
+            let _turn = tokio::time::timeout(timeout, inner.openings.take_first()).await.map_err(overloaded)?;
+            inner.write(inner.store.open_producer(queue, producer, most)).await??
+        };
+        let incarnation = match opened {
             Opened::Given(incarnation) => incarnation,
             Opened::TooMany => {
                 return Err(BrokerError::TooManyProducers { setting: "max_named_producers_per_queue", limit });

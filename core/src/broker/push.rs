@@ -218,8 +218,10 @@ impl Inner {
         messages: Vec<NewMessage>,
         mut held: Held,
     ) -> Result<Answer, BrokerError> {
-        let encoded = messages.iter().map(encoded_len).sum();
-        let in_memory = messages.iter().map(size_in_memory).sum();
+        let sizes = |(encoded, in_memory), message: &NewMessage| {
+            (encoded + encoded_len(message), in_memory + size_in_memory(message))
+        };
+        let (encoded, in_memory) = messages.iter().fold((0, 0), sizes);
         self.room_of(handle).grow(&mut held, encoded, in_memory)?;
         let (reply, answer) = oneshot::channel();
         handle.send(Command::Push(Box::new(Push { producer, messages, held, reply }))).await?;

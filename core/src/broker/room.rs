@@ -43,8 +43,9 @@ pub const QUEUE_SHARE: usize = 4;
 /// Single pushes that wait for a queue's share hold this part of the broker's room besides: three queues that are stuck leave
 /// some of it to others.
 pub const WAITING_SHARE: usize = 16;
-/// Messages from one origin that are not fully read hold this part of the broker's room at most.
-pub const ARRIVING_SHARE: usize = 4;
+/// Messages from one origin that are not fully read hold this part of the broker's room at most: a quarter of what a queue has,
+/// so that one origin leaves some of each queue to others.
+pub const ARRIVING_SHARE: usize = 16;
 /// Beginnings of messages that may wait for room at once, over all queues. Each takes up to a frame of HTTP/2.
 pub const MAX_TURNS: usize = 256;
 /// As many of them may be for one queue.
@@ -272,12 +273,16 @@ impl PushRoom {
         self
     }
 
-    /// True if the queue has no room left for so many bytes, whatever there is for others; or its origin, for a message of
-    /// which there is only a beginning.
+    /// True if the queue has no room left for so many bytes, whatever there is for others.
     #[must_use]
-    pub fn lacks_its_own(&self, bytes: usize, whole: bool) -> bool {
+    pub fn queue_lacks(&self, bytes: usize) -> bool {
         self.share.as_ref().is_some_and(|share| share.bytes.lack(bytes))
-            || !whole && self.arriving.as_ref().is_some_and(|arriving| arriving.bytes.lack(bytes))
+    }
+
+    /// True if its origin may not claim so many bytes now, for a message of which there is only a beginning.
+    #[must_use]
+    pub fn origin_lacks(&self, bytes: usize) -> bool {
+        self.arriving.as_ref().is_some_and(|arriving| arriving.bytes.lack(bytes))
     }
 
     /// True once it counts for a queue too.

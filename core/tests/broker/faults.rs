@@ -53,11 +53,13 @@ pub(super) struct Faulty {
     tail_time: Mutex<Duration>,
     asking_tail_time: Mutex<Duration>,
     trim_time: Mutex<Duration>,
+    opening_time: Mutex<Duration>,
     channel_time: Mutex<Duration>,
     look_time: Mutex<Duration>,
     /// Claims and trims under way, and the most there were.
     claiming: Crowd,
     trimming: Crowd,
+    opening: Crowd,
     asked_for_channels: Mutex<Vec<ChannelId>>,
     asked_for_queues: Mutex<Vec<Vec<QueueId>>>,
     lose_renewal: AtomicBool,
@@ -114,10 +116,12 @@ impl Faulty {
             tail_time: Mutex::default(),
             asking_tail_time: Mutex::default(),
             trim_time: Mutex::default(),
+            opening_time: Mutex::default(),
             channel_time: Mutex::default(),
             look_time: Mutex::default(),
             claiming: Crowd::default(),
             trimming: Crowd::default(),
+            opening: Crowd::default(),
             asked_for_channels: Mutex::default(),
             asked_for_queues: Mutex::default(),
             lose_renewal: AtomicBool::new(false),
@@ -236,6 +240,12 @@ impl Faulty {
     /// How long questions for the ends of logs are under way from now on.
     pub(super) fn asking_tail_time(&self, time: Duration) {
         *self.asking_tail_time.lock() = time;
+    }
+
+    /// How long the opening of a named producer takes from now on; returns how many were opened at once at most.
+    pub(super) fn opening_time(&self, time: Duration) -> usize {
+        *self.opening_time.lock() = time;
+        self.opening.take_most()
     }
 
     /// How long trims take from now on.
@@ -361,8 +371,14 @@ pass! {
 
 pass! {
     Log {
-        fn open_producer(queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError>;
         fn purge_deleted(limit: u32) -> Result<u64, StoreError>;
+    }
+
+    async fn open_producer(&self, queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError> {
+        let _opening = self.opening.enter();
+        let time = *self.opening_time.lock();
+        tokio::time::sleep(time).await;
+        self.store().await?.open_producer(queue, producer, most).await
     }
 
     async fn claim(&self, claim: &Claim) -> Result<Claimed, ClaimError> {

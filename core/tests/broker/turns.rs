@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
-    broker::{Broker, NewMessage, PushRequest, QueuePhase},
+    broker::{Broker, BrokerError, NewMessage, PushRequest, QueuePhase},
     model::ProducerId,
 };
 use tokio::time::Instant;
@@ -85,4 +85,24 @@ async fn trims_take_turns_and_who_opens_a_producer_does_not_wait_for_all() {
     for n in 0..60 {
         assert_eq!(world.log(&named(n)).await, []);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn named_producers_are_opened_a_few_at_a_time() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    world.store.opening_time(Duration::from_millis(50));
+    let open = |n| {
+        let broker = broker.clone();
+        async move { broker.open_producer(&label("q"), ProducerId::new(Uuid::from_u128(n))).await }
+    };
+    let opened = futures_util::future::join_all((0..40).map(open)).await;
+    assert!(opened.iter().all(Result::is_ok));
+    assert_eq!(world.store.opening_time(Duration::from_millis(900)), 2);
+    // Those for which it takes too long are told.
+    let opened = futures_util::future::join_all((40..80).map(open)).await;
+    let refused: Vec<_> = opened.into_iter().filter_map(Result::err).collect();
+    assert!(!refused.is_empty());
+    assert!(refused.iter().all(|error| matches!(error, BrokerError::Overloaded { limit: 2, .. })), "{refused:?}");
 }

@@ -163,12 +163,16 @@ impl<B> Counted<B> {
                     let room = entries.room.clone();
                     drop(entries);
                     self.begin_to_wait()?;
-                    // A push that waits for its queue or its origin alone keeps no turn that others need.
-                    let lacks_its_own = room.lacks_its_own(bytes, whole);
-                    if self.ahead.is_none() && (self.turn.is_none() || lacks_its_own) {
+                    // A push that waits for its queue alone keeps no turn that other queues need, and one that waits for its
+                    // origin none that other origins need.
+                    let origin_lacks = !whole && room.origin_lacks(bytes);
+                    let own_lacks = origin_lacks || room.queue_lacks(bytes);
+                    if self.ahead.is_none() && (self.turn.is_none() || own_lacks) {
                         self.ahead = Some(room.keep(self.chunk.len())?);
                     }
-                    if let Some(turn) = self.turn.as_mut().filter(|_| lacks_its_own) {
+                    if origin_lacks {
+                        self.turn = None;
+                    } else if let Some(turn) = self.turn.as_mut().filter(|_| own_lacks) {
                         turn.leave_to_others();
                     }
                     self.waiting = Some(

@@ -37,7 +37,10 @@ pub(super) fn joined(first: Bytes, mut ready: impl FnMut(usize) -> Option<Bytes>
 /// A chunk of at least [`MIN_CHUNK_BYTES`] with the same messages.
 pub(super) fn filled(chunk: Bytes) -> Bytes {
     let lacks = MIN_CHUNK_BYTES.saturating_sub(chunk.len());
-    let Some(last) = last_message(&chunk).filter(|_| lacks > 0) else { return chunk };
+    if lacks == 0 {
+        return chunk;
+    }
+    let Some(last) = last_message(&chunk) else { return chunk };
     let mut all = BytesMut::with_capacity(MIN_CHUNK_BYTES + 8);
     all.put(chunk);
     // The field's key and its length are a byte each, as a rule.

@@ -21,7 +21,7 @@ use rmom_core::{
 use tokio::{
     net::TcpStream,
     task::{AbortHandle, JoinSet},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
@@ -42,8 +42,11 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a client is left alone before its silence counts against it: a client far away needs a round trip to speak.
 pub const PATIENCE_WITH_SILENCE: Duration = Duration::from_millis(200);
+/// How long a client that has spoken may take while others wait for its place: what goes well is done by then.
+const PATIENCE_WITH_SPEECH: Duration = Duration::from_secs(1);
 /// Handshakes under way at once. One more takes the place of the client that has been silent longest, for
-/// [`PATIENCE_WITH_SILENCE`] at least; if there is none, of the oldest handshake, which had the most time.
+/// [`PATIENCE_WITH_SILENCE`] at least; if there is none, of the oldest that has taken [`PATIENCE_WITH_SPEECH`]; until then
+/// further connections wait in the kernel's queue.
 pub const MAX_HANDSHAKES: usize = 256;
 /// As many of them may come from one address (for IPv6: one /64 network); more are closed at once.
 pub const MAX_HANDSHAKES_PER_PEER: usize = 32;
@@ -266,6 +269,26 @@ impl Handshakes {
         self.under_way.len() >= MAX_HANDSHAKES
     }
 
+    fn known(&self) -> impl Iterator<Item = Known> {
+        let now = Instant::now();
+        self.under_way.iter().map(move |(&at, handshake)| Known {
+            at,
+            age: now.duration_since(handshake.begun),
+            spoke: handshake.spoke.load(Relaxed),
+        })
+    }
+
+    /// How long one more has to wait for a place at least, if it has to.
+    fn wait(&self) -> Option<Duration> {
+        if !self.is_full() {
+            return None;
+        }
+        match place(self.known()) {
+            Place::Wait(time) => Some(time),
+            Place::Of(_) => None,
+        }
+    }
+
     /// Begins a handshake, unless its address has too many under way.
     fn begin(&mut self, acceptor: TlsAcceptor, stream: TcpStream, peer: String) -> bool {
         let origin = Origin::of(&peer);
@@ -274,14 +297,8 @@ impl Handshakes {
             return false;
         }
         *of_origin += 1;
-        let now = Instant::now();
-        let known = self.under_way.iter().map(|(&at, handshake)| Known {
-            at,
-            age: now.duration_since(handshake.begun),
-            spoke: handshake.spoke.load(Relaxed),
-        });
         if self.is_full()
-            && let Some(at) = makes_room(known)
+            && let Place::Of(at) = place(self.known())
             && let Some(handshake) = self.end(at)
         {
             handshake.task.abort();
@@ -290,7 +307,7 @@ impl Handshakes {
         self.begun += 1;
         let spoke = Arc::<AtomicBool>::default();
         let task = self.tasks.spawn(shake(at, acceptor, stream, peer, spoke.clone()));
-        self.under_way.insert(at, Handshake { origin, begun: now, spoke, task });
+        self.under_way.insert(at, Handshake { origin, begun: Instant::now(), spoke, task });
         true
     }
 
@@ -333,16 +350,28 @@ struct Known {
     spoke: bool,
 }
 
-/// Which of the handshakes under way, the oldest first, ends so that another can begin.
-fn makes_room(under_way: impl Iterator<Item = Known>) -> Option<u64> {
-    let mut oldest = None;
+/// Where one more handshake finds a place when all are taken.
+#[derive(Debug, PartialEq, Eq)]
+enum Place {
+    /// That of this one, which ends.
+    Of(u64),
+    /// Nowhere, for so long.
+    Wait(Duration),
+}
+
+/// Which of the handshakes under way makes room, the oldest first.
+fn place(under_way: impl Iterator<Item = Known>) -> Place {
+    let mut slow = None;
+    let mut wait = PATIENCE_WITH_SILENCE;
     for known in under_way {
-        if !known.spoke && known.age >= PATIENCE_WITH_SILENCE {
-            return Some(known.at);
+        let patience = if known.spoke { PATIENCE_WITH_SPEECH } else { PATIENCE_WITH_SILENCE };
+        match patience.checked_sub(known.age).filter(|left| !left.is_zero()) {
+            Some(left) => wait = wait.min(left),
+            None if !known.spoke => return Place::Of(known.at),
+            None => _ = slow.get_or_insert(known.at),
         }
-        oldest.get_or_insert(known.at);
     }
-    oldest
+    slow.map_or(Place::Wait(wait), Place::Of)
 }
 
 async fn shake(
@@ -369,6 +398,7 @@ fn silent() -> io::Error {
 impl Listener for TlsAccept {
     async fn accept(&mut self) -> io::Result<(BoxIo, String)> {
         loop {
+            let wait = self.handshakes.wait();
             tokio::select! {
                 biased;
                 Some(done) = self.handshakes.next() => match done {
@@ -376,7 +406,8 @@ impl Listener for TlsAccept {
                     // A scanner, a plain-text client, a wrong certificate: the other end's doing, and it was told.
                     Err(error) => tracing::debug!(%error, "TLS handshake failed"),
                 },
-                accepted = self.tcp.stream() => {
+                () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+                accepted = self.tcp.stream(), if wait.is_none() => {
                     let (stream, peer) = accepted?;
                     if !self.handshakes.begin(self.acceptor.clone(), stream, peer.to_string()) {
                         let what = format!("{peer}: more than {MAX_HANDSHAKES_PER_PEER} TLS handshakes from its address");
@@ -402,13 +433,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn silence_counts_only_after_a_while() {
+    fn a_handshake_makes_room_only_after_a_while() {
         let known = |at, millis, spoke| Known { at, age: Duration::from_millis(millis), spoke };
-        assert_eq!(makes_room([].into_iter()), None);
-        let crowd = [known(1, 900, true), known(2, 300, false), known(3, 250, false), known(4, 10, false)];
-        assert_eq!(makes_room(crowd.into_iter()), Some(2), "the longest silent");
+        let crowd = [known(1, 1_900, true), known(2, 300, false), known(3, 250, false), known(4, 10, false)];
+        assert_eq!(place(crowd.into_iter()), Place::Of(2), "the longest silent");
+        let slow = [known(1, 1_900, true), known(2, 1_200, true), known(3, 10, false)];
+        assert_eq!(place(slow.into_iter()), Place::Of(1), "the oldest that spoke and dawdles");
+        // A crowd that has just arrived is left alone: those behind it wait.
         let fresh = [known(1, 150, true), known(2, 120, false), known(3, 10, false)];
-        assert_eq!(makes_room(fresh.into_iter()), Some(1), "the oldest, while nobody was silent for long");
+        assert_eq!(place(fresh.into_iter()), Place::Wait(Duration::from_millis(80)));
+        let good = [known(1, 900, true), known(2, 800, true)];
+        assert_eq!(place(good.into_iter()), Place::Wait(Duration::from_millis(100)));
     }
 
     /// A CA and an identity that it vouches for, as files.

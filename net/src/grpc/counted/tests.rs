@@ -178,7 +178,7 @@ async fn one_origin_does_not_claim_all_the_room() {
         pair.send(&message(400)[..9]);
         pair.through();
     }
-    assert_eq!(claims.iter().map(Pair::held).sum::<usize>(), 2, "a quarter of the room");
+    assert_eq!(claims.iter().map(Pair::held).sum::<usize>(), 1, "a part of the room");
     assert!(room.try_take(ROOM / 2).is_some());
     let free: Vec<_> = std::iter::from_fn(|| room.try_turn()).collect();
     assert_eq!(free.len(), MAX_TURNS, "nor a turn that others need");
@@ -202,6 +202,22 @@ async fn a_stuck_queue_keeps_no_turns_from_others() {
     let free: Vec<_> = std::iter::from_fn(|| room.try_turn()).collect();
     assert_eq!(free.len(), MAX_TURNS);
     assert!(queue.try_turn().is_none(), "but the queue's own");
+}
+
+#[tokio::test]
+async fn an_origin_that_waits_for_its_own_claims_keeps_no_turn_of_a_queue() {
+    let room = PushRoom::for_tests(ROOM);
+    let queue = room.of_queue_for_tests();
+    let mut claims: Vec<_> = (0..MAX_TURNS_OF_QUEUE + 2).map(|_| Pair::new(queue.clone(), false)).collect();
+    for pair in &mut claims {
+        pair.send(&message(150)[..9]);
+        pair.through();
+    }
+    assert_eq!(claims.iter().map(Pair::held).sum::<usize>(), 1);
+    let free: Vec<_> = std::iter::from_fn(|| queue.try_turn()).collect();
+    assert_eq!(free.len(), MAX_TURNS_OF_QUEUE, "streams from elsewhere go on");
+    // And there is room of the queue for them.
+    assert!(queue.try_take_arriving(ROOM / QUEUE_SHARE * 3 / 4).is_some());
 }
 
 #[tokio::test]
