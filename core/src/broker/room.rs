@@ -9,7 +9,7 @@
 //! 4. reads the rest, and hands the message over together with what it holds of the room.
 //!
 //! A length is only what its client claims. So messages that are not fully read hold a part of the room at most for each
-//! origin, and a message that waits for that part holds neither a turn nor its queue's share meanwhile: a client that
+//! origin, or more where half of the room, and of the queue's share, stays free for others; and a message that waits for that part holds neither a turn nor its queue's share meanwhile: a client that
 //! announces much and sends nothing keeps others waiting no longer than it takes to find that out.
 //!
 //! Turns are never needed in the middle of a message: what has begun can always be finished. A stream of pushes names its
@@ -43,8 +43,8 @@ pub const QUEUE_SHARE: usize = 4;
 /// Single pushes that wait for a queue's share hold this part of the broker's room besides: three queues that are stuck leave
 /// some of it to others.
 pub const WAITING_SHARE: usize = 16;
-/// Messages from one origin that are not fully read hold this part of the broker's room at most: a quarter of what a queue has,
-/// so that one origin leaves some of each queue to others.
+/// Messages from one origin that are not fully read hold this part of the broker's room in any case: a quarter of what a queue
+/// has. Beyond it they leave half of the room, and of the queue's share, to others.
 pub const ARRIVING_SHARE: usize = 16;
 /// Beginnings of messages that may wait for room at once, over all queues. Each takes up to a frame of HTTP/2.
 pub const MAX_TURNS: usize = 256;
@@ -118,6 +118,11 @@ impl Bytes {
 
     fn try_take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         self.free.clone().try_acquire_many_owned(self.permits(bytes)).ok()
+    }
+
+    /// True if half of it stays free when so many bytes are taken.
+    fn has_plenty_for(&self, bytes: usize) -> bool {
+        self.free.available_permits() >= self.permits(bytes) as usize + self.limit / 2
     }
 
     fn lack(&self, bytes: usize) -> bool {
@@ -282,7 +287,13 @@ impl PushRoom {
     /// True if its origin may not claim so many bytes now, for a message of which there is only a beginning.
     #[must_use]
     pub fn origin_lacks(&self, bytes: usize) -> bool {
-        self.arriving.as_ref().is_some_and(|arriving| arriving.bytes.lack(bytes))
+        self.arriving.as_ref().is_some_and(|arriving| arriving.bytes.lack(bytes)) && !self.has_plenty_for(bytes)
+    }
+
+    /// True if nobody else needs what an origin may not claim in any case.
+    fn has_plenty_for(&self, bytes: usize) -> bool {
+        self.room.bytes.has_plenty_for(bytes)
+            && self.share.as_ref().is_none_or(|share| share.bytes.has_plenty_for(bytes))
     }
 
     /// True once it counts for a queue too.
@@ -352,12 +363,12 @@ impl PushRoom {
     }
 
     fn try_take_for(&self, bytes: usize, arriving: Option<&Arriving>) -> Option<Held> {
+        let arriving = match arriving.map(|arriving| arriving.bytes.try_take(bytes)) {
+            Some(None) if !self.has_plenty_for(bytes) => return None,
+            arriving => arriving.flatten(),
+        };
         let of_queue = match &self.share {
             Some(share) => Some(share.bytes.try_take(bytes)?),
-            None => None,
-        };
-        let arriving = match arriving {
-            Some(arriving) => Some(arriving.bytes.try_take(bytes)?),
             None => None,
         };
         Some(Held { bytes, of_broker: self.room.bytes.try_take(bytes)?, of_queue, arriving })
@@ -553,13 +564,17 @@ mod tests {
         let [here, neighbour, elsewhere] =
             ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.2:1"].map(|peer| unknown.clone().from_peer(peer));
         let mut claimed = here.try_take_arriving(LIMIT / ARRIVING_SHARE).unwrap();
+        // More only as long as half of the room stays free.
+        assert!(here.try_take_arriving(LIMIT / 2 + 1).is_none());
+        let more = here.try_take_arriving(LIMIT / 2 - LIMIT / ARRIVING_SHARE).unwrap();
         assert!(here.try_take_arriving(1).is_none() && neighbour.try_take_arriving(1).is_none());
-        assert!(queue.from_where(&neighbour).try_take_arriving(1).is_none(), "whichever queue it is for");
+        assert!(queue.clone().from_where(&neighbour).try_take_arriving(1).is_none(), "whichever queue it is for");
         assert!(here.try_take(1).is_some(), "what is in memory counts for nobody");
         assert!(elsewhere.try_take_arriving(LIMIT / ARRIVING_SHARE).is_some());
+        assert!(queue.from_where(&elsewhere).try_take_arriving(LIMIT / ARRIVING_SHARE).is_some());
         claimed.arrived();
         assert!(neighbour.try_take_arriving(LIMIT / ARRIVING_SHARE).is_some());
-        drop((claimed, here, neighbour, elsewhere));
+        drop((claimed, more, here, neighbour, elsewhere));
         assert_eq!(unknown.room.used(), 0);
         assert!(unknown.room.arriving.lock().is_empty(), "origins without requests are forgotten");
     }

@@ -178,7 +178,7 @@ async fn one_origin_does_not_claim_all_the_room() {
         pair.send(&message(400)[..9]);
         pair.through();
     }
-    assert_eq!(claims.iter().map(Pair::held).sum::<usize>(), 1, "a part of the room");
+    assert_eq!(claims.iter().map(Pair::held).sum::<usize>(), 4, "half of the room at most");
     assert!(room.try_take(ROOM / 2).is_some());
     let free: Vec<_> = std::iter::from_fn(|| room.try_turn()).collect();
     assert_eq!(free.len(), MAX_TURNS, "nor a turn that others need");
@@ -213,11 +213,11 @@ async fn an_origin_that_waits_for_its_own_claims_keeps_no_turn_of_a_queue() {
         pair.send(&message(150)[..9]);
         pair.through();
     }
-    assert_eq!(claims.iter().map(Pair::held).sum::<usize>(), 1);
+    assert_eq!(claims.iter().map(Pair::held).sum::<usize>(), 2, "half of the queue's share at most");
     let free: Vec<_> = std::iter::from_fn(|| queue.try_turn()).collect();
     assert_eq!(free.len(), MAX_TURNS_OF_QUEUE, "streams from elsewhere go on");
     // And there is room of the queue for them.
-    assert!(queue.try_take_arriving(ROOM / QUEUE_SHARE * 3 / 4).is_some());
+    assert!(queue.try_take(ROOM / QUEUE_SHARE / 2).is_some());
 }
 
 #[tokio::test]
