@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     fmt,
     fmt::Write as _,
+    net::Ipv6Addr,
     path::{Path, PathBuf},
 };
 
@@ -177,16 +178,32 @@ impl DatabaseConfig {
         if let Some(password) = password {
             let _ = write!(url, ":{}", encode(password.reveal()));
         }
-        let host = if host.starts_with('/') {
-            encode(&host) // the directory of a Unix socket
-        } else if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host
+        let Some(authority) = host_in_url(&host) else {
+            let reason = format!("found {host:?}; give a name, an IP address, or the directory of a Unix socket");
+            section.problem("host", reason);
+            return None;
         };
-        let _ = write!(url, "@{host}:{port}/{}", encode(&name?));
-        Some(DatabaseUrl::Postgres(Secret::new(&url)))
+        let _ = write!(url, "@{authority}:{port}/{}", encode(&name?));
+        match DatabaseUrl::parse(&url) {
+            Ok(url) => Some(url),
+            Err(reason) => {
+                section.problem("host", reason);
+                None
+            }
+        }
     }
+}
+
+/// A host as it stands in a URL; none for what a URL would take for something else than one host.
+fn host_in_url(host: &str) -> Option<String> {
+    if host.starts_with('/') {
+        return Some(encode(host)); // the directory of a Unix socket
+    }
+    if host.contains(':') {
+        return host.parse::<Ipv6Addr>().ok().map(|address| format!("[{address}]"));
+    }
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (!host.is_empty() && host.bytes().all(fits)).then(|| host.to_owned())
 }
 
 /// Percent-encodes all but letters and digits.
@@ -232,6 +249,21 @@ mod tests {
         ] {
             let reason = DatabaseUrl::parse(url).unwrap_err();
             assert!(reason.contains(says) && !reason.contains("u:p"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_host_is_one_host() {
+        for (host, in_url) in [
+            ("db-1.example", "db-1.example"),
+            ("10.0.0.7", "10.0.0.7"),
+            ("::1", "[::1]"),
+            ("/run/postgresql", "%2Frun%2Fpostgresql"),
+        ] {
+            assert_eq!(host_in_url(host).as_deref(), Some(in_url));
+        }
+        for host in ["", "db:5432", "a,b", "u:p@db", "db/other", "db?host=x", "[::1]", "d b"] {
+            assert_eq!(host_in_url(host), None, "{host:?}");
         }
     }
 
