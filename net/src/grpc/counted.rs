@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{body::Body, extract::Request, middleware::Next, response::Response};
+use axum::{body::Body, extract::Request};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -79,9 +79,8 @@ impl Ledger {
     }
 }
 
-/// Counts the messages of a request's body.
-pub(super) async fn layer(room: PushRoom, largest: usize, request: Request, next: Next) -> Response {
-    let unary = request.uri().path().ends_with("/PushToQueue");
+/// Counts the messages of a request's body, which is at most one if it is unary.
+pub(super) fn count(room: PushRoom, largest: usize, request: Request, unary: bool) -> Request {
     let peer = request.extensions().get::<Peer>();
     let waits = peer.map(|peer| (peer.waits.clone(), peer.max_waits));
     let ledger = Ledger::new(match peer {
@@ -90,7 +89,7 @@ pub(super) async fn layer(room: PushRoom, largest: usize, request: Request, next
     });
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(ledger.clone());
-    next.run(Request::from_parts(parts, Body::new(Counted::new(body, ledger, waits, largest, unary)))).await
+    Request::from_parts(parts, Body::new(Counted::new(body, ledger, waits, largest, unary)))
 }
 
 enum Granted {

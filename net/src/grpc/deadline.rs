@@ -13,11 +13,19 @@ use super::status::status;
 /// The longest that a unary call may take, whatever its client asks for.
 pub const MAX_UNARY_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Answers `DEADLINE_EXCEEDED` once the client's own deadline, or [`MAX_UNARY_DEADLINE`], has passed and no answer began.
+/// The middleware of unary methods: see [`within`].
 pub(super) async fn unary(request: Request, next: Next) -> Response {
+    within("request", request, |request| next.run(request)).await
+}
+
+/// Answers `DEADLINE_EXCEEDED` once the client's own deadline, or [`MAX_UNARY_DEADLINE`], has passed and no answer began.
+/// `field` is what a refusal of a request that is too large names.
+pub(super) async fn within<F>(field: &str, request: Request, answer: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let deadline = grpc_timeout(request.headers()).map_or(MAX_UNARY_DEADLINE, |asked| asked.min(MAX_UNARY_DEADLINE));
-    let field = if request.uri().path().ends_with("/PushToQueue") { "content" } else { "request" };
-    match timeout(deadline, next.run(request)).await {
+    match timeout(deadline, answer(request)).await {
         Ok(response) => too_large_by_far(field, response),
         Err(_) => status(Code::DeadlineExceeded, format!("no answer within {deadline:?}"), Vec::new()).into_http(),
     }

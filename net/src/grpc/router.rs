@@ -11,7 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
-use rmom_core::broker::{Broker, BrokerStatus, QueuePhase};
+use rmom_core::broker::{Broker, BrokerStatus, PushRoom, QueuePhase};
 use rmom_proto::{
     FILE_DESCRIPTORS,
     messages::message_stream_server::{MessageStream as _, MessageStreamServer, SERVICE_NAME},
@@ -63,18 +63,14 @@ pub struct BrokerService {
 pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
     let methods = Arc::new(BrokerMethods { broker: broker.clone(), shutdown: service.shutdown.clone() });
     let largest = service.max_message_bytes.saturating_add(REQUEST_SLACK_BYTES);
-    let pushes = Pushes { methods: methods.clone(), largest };
+    let pushes = Pushes { methods: methods.clone(), room: broker.room(), largest };
     let others = MessageStreamServer::from_arc(methods).max_decoding_message_size(MAX_SMALL_REQUEST_BYTES);
-    let room = broker.room();
-    let count = middleware::from_fn(move |request, next| counted::layer(room.clone(), largest, request, next));
     let unary = Router::new()
-        .route(&format!("/{SERVICE_NAME}/PushToQueue"), post(push_to_queue).with_state::<()>(pushes.clone()))
-        .layer(count.clone())
-        .merge(Router::new().route_service(&format!("/{SERVICE_NAME}/{{method}}"), others))
+        .route_service(&format!("/{SERVICE_NAME}/{{method}}"), others)
         .layer(middleware::from_fn(deadline::unary));
     let router = Router::new()
+        .route(&format!("/{SERVICE_NAME}/PushToQueue"), post(push_to_queue).with_state::<()>(pushes.clone()))
         .route(&format!("/{SERVICE_NAME}/PushStream"), post(push_stream).with_state::<()>(pushes))
-        .layer(count)
         .route(&format!("/{SERVICE_NAME}/SubscribeToChannel"), post(subscribe::handle).with_state::<()>(broker.clone()))
         .merge(unary);
     let health = HealthServer::new(BrokerHealth::new(broker.clone(), service.shutdown));
@@ -102,31 +98,35 @@ pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
 #[derive(Clone)]
 struct Pushes {
     methods: Arc<BrokerMethods>,
+    room: PushRoom,
     largest: usize,
 }
 
 impl Pushes {
+    fn count(&self, request: Request, unary: bool) -> Request {
+        counted::count(self.room.clone(), self.largest, request, unary)
+    }
+
     fn server<T: prost::Message + 'static, U: Tallied>(&self) -> Grpc<TalliedCodec<T, U>> {
         Grpc::new(TalliedCodec::default()).max_decoding_message_size(self.largest)
     }
 }
 
+/// A call for each message is dear: its deadline and its counting are no layers, which would box it anew.
 async fn push_to_queue(State(pushes): State<Pushes>, request: Request) -> Response {
-    let mut server = pushes.server();
-    let method = service_fn(|request| {
-        let methods = pushes.methods.clone();
-        async move { methods.push_to_queue(request).await }
-    });
-    server.unary(method, request).await.map(Body::new)
+    let answer = |request| async move {
+        let method = service_fn(|request| pushes.methods.push_to_queue(request));
+        pushes.server().unary(method, pushes.count(request, true)).await.map(Body::new)
+    };
+    deadline::within("content", request, answer).await
 }
 
 async fn push_stream(State(pushes): State<Pushes>, request: Request) -> Response {
-    let mut server = pushes.server();
     let method = service_fn(|request| {
         let methods = pushes.methods.clone();
         async move { methods.push_stream(request).await }
     });
-    server.streaming(method, request).await.map(Body::new)
+    pushes.server().streaming(method, pushes.count(request, false)).await.map(Body::new)
 }
 
 fn reflection<'a>() -> Reflection<'a> {
