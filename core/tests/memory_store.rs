@@ -81,20 +81,21 @@ fn there_are_no_more_queues_than_the_limit() {
 
 #[test]
 fn a_queue_has_no_more_channels_than_the_limit() {
+    let now = StoreTime::default();
     let mut state = State::default();
     let queue = state.create_queue(&create_queue(0)).unwrap().id;
     let other = state.create_queue(&create_queue(1)).unwrap().id;
     let create = |queue, number: usize| {
         let id = ChannelId::new(Uuid::from_u128(number as u128));
-        CreateChannel { id, queue, topic: Topic::NONE, start: Start::Latest }
+        CreateChannel { id, queue, topic: Topic::NONE, start: Start::Latest, disposable: false }
     };
     for number in 0..MAX_CHANNELS_PER_QUEUE {
-        state.create_channel(&create(queue, number)).unwrap();
+        state.create_channel(now, &create(queue, number)).unwrap();
     }
     let one_more = create(queue, MAX_CHANNELS_PER_QUEUE);
-    assert_eq!(state.create_channel(&one_more), Err(CreateChannelError::TooMany));
-    assert!(state.create_channel(&create(queue, 0)).is_ok());
-    assert!(state.create_channel(&create(other, MAX_CHANNELS_PER_QUEUE + 1)).is_ok());
+    assert_eq!(state.create_channel(now, &one_more), Err(CreateChannelError::TooMany));
+    assert!(state.create_channel(now, &create(queue, 0)).is_ok());
+    assert!(state.create_channel(now, &create(other, MAX_CHANNELS_PER_QUEUE + 1)).is_ok());
     assert!(state.delete_channel(ChannelId::new(Uuid::from_u128(0))));
-    assert!(state.create_channel(&one_more).is_ok());
+    assert!(state.create_channel(now, &one_more).is_ok());
 }

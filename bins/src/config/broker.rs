@@ -16,6 +16,8 @@ use super::{
 
 /// The original's port.
 const DEFAULT_PORT: u16 = 50_051;
+/// A client that comes back after a failover finds its channel.
+const MIN_IDLE_EXPIRY_SECS: u64 = 60;
 
 /// Settings of `rmom-broker`. The first seven are the original's.
 #[derive(Clone, Debug, Serialize)]
@@ -66,6 +68,8 @@ pub struct BrokerConfig {
     pub max_store_reads: usize,
     /// Look-ups of unknown queues and channels in the store, per second.
     pub max_lookups_per_second: u32,
+    /// After how long without a subscription a channel of the original's kind is deleted; 0: never.
+    pub channel_idle_expiry_secs: u64,
     /// How long a stop in good order may take.
     pub shutdown_timeout_secs: u64,
     /// Connections.
@@ -141,6 +145,7 @@ impl BrokerConfig {
             max_trims: root.number("max_trims", 2, 1..=1_000),
             max_store_reads: root.number("max_store_reads", 4, 1..=1_000),
             max_lookups_per_second: root.number("max_lookups_per_second", 1_000, 1..=1_000_000),
+            channel_idle_expiry_secs: root.number("channel_idle_expiry_secs", 0, 0..=limits::MAX_TTL.as_secs()),
             shutdown_timeout_secs: root.number("shutdown_timeout_secs", 10, 1..=600),
             connections: ConnectionsConfig::read(&mut root),
             tls: TlsConfig::read(root.section("tls"), file),
@@ -155,6 +160,11 @@ impl BrokerConfig {
                     config.max_pending_bytes, config.max_message_bytes
                 ),
             );
+        }
+        if (1..MIN_IDLE_EXPIRY_SECS).contains(&config.channel_idle_expiry_secs) {
+            let found = config.channel_idle_expiry_secs;
+            let reason = format!("found {found}, wanted 0, which is never, or at least {MIN_IDLE_EXPIRY_SECS}");
+            root.problem("channel_idle_expiry_secs", reason);
         }
         root.finish();
         config
@@ -185,6 +195,8 @@ impl BrokerConfig {
             max_trims: self.max_trims,
             max_store_reads: self.max_store_reads,
             max_lookups_per_second: self.max_lookups_per_second,
+            channel_idle_expiry: (self.channel_idle_expiry_secs > 0)
+                .then(|| Duration::from_secs(self.channel_idle_expiry_secs)),
             tuning: Tuning::default(),
             addr: BrokerAddr { host: self.external_host.clone(), port: external_port },
         }
@@ -325,6 +337,11 @@ mod tests {
                 "b.yaml: external_host: 0.0.0.0 is no address that clients can connect to; name this machine",
             ),
             ("lease_millis: 1", &[], "b.yaml: lease_millis: found 1, wanted 300 to 600000"),
+            (
+                "channel_idle_expiry_secs: 59",
+                &[],
+                "b.yaml: channel_idle_expiry_secs: found 59, wanted 0, which is never, or at least 60",
+            ),
             (
                 "store_timeout_millis: 5000",
                 &[],

@@ -324,6 +324,8 @@ pub struct BrokerStatus {
     pub room_counts: (u64, u64),
     /// Lease renewals that failed since the start.
     pub failed_renewals: u64,
+    /// Channels that were deleted since the start because nobody subscribed to them.
+    pub expired_channels: u64,
     /// Appends that found a later epoch, since the start: of all queues, as those it happened to are not hosted any more.
     pub fenced_appends: u64,
     /// The queues it hosts, or is about to, by label.

@@ -19,6 +19,7 @@ use tokio::{
 use super::{
     BrokerError, BrokerExit, Inner,
     committer::Committer,
+    idle::delete_idle_channels,
     keeping::{News, keep_lease, watch_lease},
     look::{Elsewhere, Look, Seen},
     queue::{Actor, Confirmed, Context, Handle, STOP_GRACE},
@@ -128,6 +129,9 @@ impl Host {
         });
         self.helpers.spawn(renewing);
         self.helpers.spawn(watch_lease(self.inner.clone()));
+        if let Some(expiry) = self.inner.settings.channel_idle_expiry {
+            self.helpers.spawn(delete_idle_channels(self.inner.clone(), context.clone(), expiry));
+        }
         let mut seen = News::default();
         let mut next_refresh = Some(Instant::now());
         let mut waiting = Vec::new();

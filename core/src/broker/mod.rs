@@ -5,11 +5,13 @@
 //!   `keeping` keeps the lease, beside it.
 //! - `queue` is that task: claims, accepts pushes (`producers` finds the duplicates), sends batches, recovers, trims.
 //! - `committer` joins the batches of all queues into appends.
+//! - `idle` deletes channels that nobody subscribes to any more, if it is to.
 //! - `tail` is the cache that subscriptions read, `subscription` the reading.
 
 mod api;
 mod committer;
 mod host;
+mod idle;
 mod keeping;
 mod lease;
 mod look;
@@ -120,6 +122,8 @@ struct Inner {
     channel_looks: AtomicU64,
     lookups: Lookups,
     failed_renewals: AtomicU64,
+    /// Channels deleted for being idle.
+    expired_channels: AtomicU64,
     draining: AtomicBool,
 }
 
@@ -183,6 +187,7 @@ impl Broker {
             channel_looks: AtomicU64::new(0),
             lookups: Lookups::new(settings.max_lookups_per_second),
             failed_renewals: AtomicU64::new(0),
+            expired_channels: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             settings,
             store,
@@ -255,7 +260,8 @@ impl Broker {
         inner.ready()?;
         let handle = inner.hosted(label, self.caller()).await?;
         let id = ChannelId::new(inner.entropy.uuid());
-        let create = CreateChannel { id, queue: handle.shared.id, topic, start: Start::Earliest };
+        let queue = handle.shared.id;
+        let create = CreateChannel { id, queue, topic, start: Start::Earliest, disposable: true };
         inner.write(inner.store.create_channel(&create)).await?.map_err(|error| match error {
             CreateChannelError::NoSuchQueue => BrokerError::QueueNotFound(label.clone()),
             CreateChannelError::Store(error) => error.into(),
@@ -461,6 +467,7 @@ impl Broker {
             pending_bytes: (inner.room.used(), inner.room.limit()),
             room_counts: inner.room.counts(),
             failed_renewals: inner.failed_renewals.load(Relaxed),
+            expired_channels: inner.expired_channels.load(Relaxed),
             fenced_appends: inner
                 .registered
                 .borrow()
@@ -574,7 +581,10 @@ impl Inner {
     async fn channel(&self, channel: ChannelId, caller: Caller<'_>) -> Result<(ChannelRecord, u64), BrokerError> {
         let turn = self.lookups.channel(caller).await?;
         let looks = self.channel_looks.load(SeqCst);
-        let found = self.read(self.store.channel(channel)).await?;
+        let found = match idle::use_channel(self, channel).await? {
+            true => self.read(self.store.channel(channel)).await?,
+            false => None,
+        };
         drop(turn);
         if found.is_none() {
             self.lookups.missed(caller);

@@ -49,6 +49,9 @@ pub struct BrokerSettings {
     /// Looking up queues that are not hosted here, and channels that do not exist: at most so many a second, and a quarter of
     /// them for one address.
     pub max_lookups_per_second: u32,
+    /// A broker deletes a channel that was made by the original's route or gRPC method once nobody has subscribed to it for so
+    /// long, or up to half as long again; none: never. Default: none.
+    pub channel_idle_expiry: Option<Duration>,
     /// What no operator has to know.
     pub tuning: Tuning,
 }
@@ -129,6 +132,7 @@ impl BrokerSettings {
             max_trims: 2,
             max_store_reads: 4,
             max_lookups_per_second: 1_000,
+            channel_idle_expiry: None,
             tuning: Tuning::default(),
         }
     }

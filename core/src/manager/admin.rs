@@ -273,12 +273,14 @@ impl Inner {
         label: &QueueLabel,
         topic: Topic,
         start: Start,
+        disposable: bool,
         by: Instant,
     ) -> Result<PlacedChannel, ManagerError> {
         let queue = self.queue_record(label, by).await?;
         // Before anything is created, since an error has to mean that nothing was.
         let (_, addr) = self.live_assignee(queue.assignee, label, by).await?;
-        let create = CreateChannel { id: ChannelId::new(self.entropy.uuid()), queue: queue.id, topic, start };
+        let id = ChannelId::new(self.entropy.uuid());
+        let create = CreateChannel { id, queue: queue.id, topic, start, disposable };
         let created = self.store.write_until_known(by, || self.store.raw().create_channel(&create)).await;
         let channel = created.map_err(|error| ManagerError::from_create_channel(error, label))?.value;
         debug!(channel = %channel.id, queue = %label, topic = %channel.topic, start = %channel.start, "created a channel");

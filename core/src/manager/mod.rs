@@ -205,7 +205,20 @@ impl Manager {
         topic: Topic,
         start: Start,
     ) -> Result<PlacedChannel, ManagerError> {
-        self.admin(|by| self.inner.create_channel(label, topic, start, by)).await
+        self.admin(|by| self.inner.create_channel(label, topic, start, false, by)).await
+    }
+
+    /// Creates a channel from the earliest message on, as the original's clients do after each break: a broker may delete it
+    /// once nobody has subscribed to it for long.
+    ///
+    /// # Errors
+    /// As [`Manager::create_channel`].
+    pub async fn create_disposable_channel(
+        &self,
+        label: &QueueLabel,
+        topic: Topic,
+    ) -> Result<PlacedChannel, ManagerError> {
+        self.admin(|by| self.inner.create_channel(label, topic, Start::Earliest, true, by)).await
     }
 
     /// Where a channel is served.

@@ -173,6 +173,9 @@ pub struct CreateChannel {
     pub topic: Topic,
     /// Where it starts; fixed as an offset by the transaction that creates it.
     pub start: Start,
+    /// Its client makes another one after each break and never comes back to this one, so that a broker may delete it once
+    /// nobody has subscribed to it for long ([`Catalog::delete_idle_channels`]).
+    pub disposable: bool,
 }
 
 /// Who leads the managers.
@@ -437,6 +440,23 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Deletes a channel and bumps the generation of its queue's assignee. False if there is none.
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError>;
+
+    /// Enters that these channels are in use now, those for which that was entered within `fresh` excepted. Only
+    /// disposable channels are entered. Returns those of all that exist, by id; a disposable one among them is not idle for
+    /// longer than `fresh`. Asks for [`MAX_LOOKED_UP`] at most, in order of id, each once.
+    async fn use_channels(&self, channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError>;
+
+    /// Deletes disposable channels that were created, and last in use, at least `idle` ago, `limit` at most, of those of
+    /// these queues that are assigned to `broker`, and bumps its generation. Returns them, by id. Those of the first queues
+    /// go first, and of a queue those that are idle for longest. The queues are [`MAX_LOOKED_UP`] at most, in order of id,
+    /// each once.
+    async fn delete_idle_channels(
+        &self,
+        broker: BrokerId,
+        queues: &[QueueId],
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<ChannelId>, StoreError>;
 
     /// Takes or extends the managers' leader lease, if it is free, run out, or this manager's own, or if it was given at a
     /// time that is still to come, which is before the store's clock was set back; says who holds it.

@@ -325,6 +325,13 @@ pass! {
         fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;
         fn create_channel(create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
         fn delete_channel(channel: ChannelId) -> Result<bool, StoreError>;
+        fn use_channels(channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError>;
+        fn delete_idle_channels(
+            broker: BrokerId,
+            queues: &[QueueId],
+            idle: Duration,
+            limit: u32
+        ) -> Result<Vec<ChannelId>, StoreError>;
         fn lead(manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError>;
         fn resign(manager: ManagerId) -> Result<(), StoreError>;
     }

@@ -3,6 +3,7 @@
 mod bounded;
 mod clocks;
 mod faults;
+mod idle;
 mod looks;
 mod returns;
 mod states;

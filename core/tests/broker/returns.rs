@@ -136,7 +136,7 @@ async fn who_means_the_new_queue_is_not_taken_for_one_who_means_the_old() {
             assert_eq!(one.push(meant).await.unwrap().queue, queue);
         } else {
             let (id, topic, start) = (ChannelId::new(Uuid::from_u128(7)), Topic::NONE, Start::Earliest);
-            world.store.create_channel(&CreateChannel { id, queue, topic, start }).await.unwrap();
+            world.store.create_channel(&CreateChannel { id, queue, topic, start, disposable: false }).await.unwrap();
             assert_eq!(world.subscribe(&one, id, None).await.unwrap().queue(), queue);
         }
         // Whoever means the old one learns that it is gone.
@@ -155,7 +155,7 @@ async fn a_replaced_process_does_not_refuse_what_it_cannot_know() {
     let old = world.broker(1).await;
     let queue = old.create_queue(&label("q")).await.unwrap();
     let (id, topic, start) = (ChannelId::new(Uuid::from_u128(7)), Topic::NONE, Start::Earliest);
-    world.store.create_channel(&CreateChannel { id, queue, topic, start }).await.unwrap();
+    world.store.create_channel(&CreateChannel { id, queue, topic, start, disposable: false }).await.unwrap();
     // Under the same host and port, so that the assignment is the same, too. The old one's lease is still current.
     let new = world.broker(1).await;
     let offset = new.push(push("1")).await.unwrap().offset.unwrap();

@@ -271,8 +271,8 @@ impl Play {
             }
         };
         let parsed = Topic::parse(topic).expect("it is one");
-        let create = CreateChannel { id, queue: QueueId::new(queue), topic: parsed, start: asked };
-        let created = self.world.database.transact(|state, _| state.create_channel(&create));
+        let create = CreateChannel { id, queue: QueueId::new(queue), topic: parsed, start: asked, disposable: false };
+        let created = self.world.database.transact(|state, now| state.create_channel(now, &create));
         if let Ok(record) = created {
             promise!(
                 8,

@@ -77,8 +77,9 @@ impl Play {
         let create = CreateQueue { label: label(), assignee: world.id_of(0), request: world.chance.uuid() };
         let queue = world.database.transact(|state, _| state.create_queue(&create)).expect("there is none yet").id;
         let channel = ChannelId::new(world.chance.uuid());
-        let create = CreateChannel { id: channel, queue, topic: Topic::NONE, start: Start::Earliest };
-        world.database.transact(|state, _| state.create_channel(&create)).expect("the queue is there");
+        let create =
+            CreateChannel { id: channel, queue, topic: Topic::NONE, start: Start::Earliest, disposable: false };
+        world.database.transact(|state, now| state.create_channel(now, &create)).expect("the queue is there");
         let mut play = Self {
             world,
             model: Model::default(),

@@ -217,7 +217,7 @@ calls!(Catalog {
         move |db| db.transact(|state, _| state.assign_queues(&group));
     Write delete_queue(queue: QueueId) -> bool, StoreError = move |db| Ok(db.delete_queue(queue));
     Write create_channel(create: &CreateChannel) -> ChannelRecord, CreateChannelError =
-        move |db| db.transact(|state, _| state.create_channel(&create));
+        move |db| db.transact(|state, now| state.create_channel(now, &create));
     Look channel(channel: ChannelId) -> Option<ChannelRecord>, StoreError =
         move |db| Ok(db.transact(|state, _| state.channel(channel)));
     Look channel_page(queue: Option<QueueId>, after: Option<ChannelId>, limit: u32) -> Vec<ChannelRecord>, StoreError =
@@ -228,6 +228,10 @@ calls!(Catalog {
         move |db| Ok(db.transact(|state, _| channels.into_iter().filter(|&id| state.channel(id).is_some()).collect()));
     Write delete_channel(channel: ChannelId) -> bool, StoreError =
         move |db| Ok(db.transact(|state, _| state.delete_channel(channel)));
+    Write use_channels(channels: &[ChannelId], fresh: Duration) -> Vec<ChannelId>, StoreError =
+        move |db| db.transact(|state, now| state.use_channels(now, &channels, fresh));
+    Write delete_idle_channels(broker: BrokerId, queues: &[QueueId], idle: Duration, limit: u32) -> Vec<ChannelId>, StoreError =
+        move |db| db.transact(|state, now| state.delete_idle_channels(now, broker, &queues, idle, limit));
     Write lead(manager: ManagerId, lease: Duration) -> Leadership, StoreError =
         move |db| Ok(db.transact(|state, now| state.lead(now, manager, lease)));
     Write resign(manager: ManagerId) -> (), StoreError =

@@ -257,6 +257,7 @@ mod tests {
             pending_bytes: (0, 1),
             room_counts: (0, 0),
             failed_renewals: 0,
+            expired_channels: 0,
             fenced_appends: 0,
             queues: vec![queue],
         };

@@ -122,6 +122,8 @@ pub fn broker(status: &BrokerStatus, connections: &ServeStats) -> String {
     text.single(Kind::Counter, "rmom_broker_failed_renewals_total", help, status.failed_renewals);
     let help = "Appends that found a later epoch: this broker had been replaced.";
     text.single(Kind::Counter, "rmom_broker_fenced_appends_total", help, status.fenced_appends);
+    let help = "Channels deleted because nobody subscribed to them.";
+    text.single(Kind::Counter, "rmom_broker_expired_channels_total", help, status.expired_channels);
     serving(&mut text, connections);
 
     let queues = &status.queues;
@@ -250,6 +252,7 @@ mod tests {
             pending_bytes: (5, 64),
             room_counts: (6, 7),
             failed_renewals: 2,
+            expired_channels: 8,
             fenced_appends: 3,
             queues: vec![QueueStatus {
                 label: QueueLabel::parse("say \"hi\"").unwrap(),
@@ -279,6 +282,7 @@ mod tests {
             "rmom_broker_pushes_waited_total 6",
             "rmom_broker_pushes_overloaded_total 7",
             "rmom_broker_failed_renewals_total 2",
+            "rmom_broker_expired_channels_total 8",
             "rmom_broker_fenced_appends_total 3",
             "rmom_connections 0",
             r#"rmom_queue_phase{queue="say \"hi\"",phase="serving"} 1"#,

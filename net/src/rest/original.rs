@@ -11,7 +11,7 @@ use axum::{
 use http::StatusCode;
 use rmom_core::{
     manager::{PlacedChannel, PlacedQueue},
-    model::{ChannelId, QueueLabel, Start, Topic},
+    model::{ChannelId, QueueLabel, Topic},
 };
 use serde::Serialize;
 
@@ -99,7 +99,7 @@ async fn create_channel(
     Path((label, topic)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, RestError> {
     let (label, topic) = (QueueLabel::parse(&label)?, Topic::parse(&topic)?);
-    let channel = api.manager.create_channel(&label, topic, Start::Earliest).await?;
+    let channel = api.manager.create_disposable_channel(&label, topic).await?;
     Ok(Json(ChannelAddress::from(channel)))
 }
 

@@ -246,7 +246,7 @@ impl Catalog for RemoteStore {
     async fn create_channel(&self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
         let (create, queue) = (create.clone(), create.queue);
         let rows = move |_: &State| vec![(Row::Queue(queue), Change)];
-        self.transaction(rows, move |disk, _| disk.create_channel(&create)).await?
+        self.transaction(rows, move |disk, now| disk.create_channel(now, &create)).await?
     }
 
     async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
@@ -279,6 +279,27 @@ impl Catalog for RemoteStore {
             [(Row::Queue(record.queue), Change)].into_iter().chain(assignee(state, record.queue)).collect()
         };
         self.transaction(rows, move |disk, _| disk.delete_channel(channel)).await
+    }
+
+    async fn use_channels(&self, channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError> {
+        let channels = channels.to_vec();
+        let used = move |disk: &mut Disk, now| disk.state_mut().use_channels(now, &channels, fresh);
+        self.statement(|_| Vec::new(), used).await?
+    }
+
+    async fn delete_idle_channels(
+        &self,
+        broker: BrokerId,
+        queues: &[QueueId],
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<ChannelId>, StoreError> {
+        let (queues, locked) = (queues.to_vec(), queues.to_vec());
+        let rows = move |_: &State| {
+            let queues = locked.iter().map(|&queue| (Row::Queue(queue), Share));
+            queues.chain([(Row::Broker(broker), Change)]).collect()
+        };
+        self.transaction(rows, move |disk, now| disk.delete_idle_channels(now, broker, &queues, idle, limit)).await?
     }
 
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {

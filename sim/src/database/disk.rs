@@ -1,5 +1,7 @@
 //! What the database stores, and the minutes of what is done to it.
 
+use std::time::Duration;
+
 use rmom_core::{
     model::{BrokerId, ChannelId, Offset, QueueId, StoreTime},
     ports::{
@@ -89,9 +91,13 @@ impl Disk {
         deleted
     }
 
-    pub(super) fn create_channel(&mut self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
+    pub(super) fn create_channel(
+        &mut self,
+        now: StoreTime,
+        create: &CreateChannel,
+    ) -> Result<ChannelRecord, CreateChannelError> {
         let existed = self.state.channel(create.id).is_some();
-        let record = self.state.create_channel(create)?;
+        let record = self.state.create_channel(now, create)?;
         // Made again, a request finds its own channel.
         if !existed {
             let (channel, queue_id) = (record.id.uuid(), record.queue.get());
@@ -106,6 +112,21 @@ impl Disk {
             self.record(Event::ChannelRemoved { channel: channel.uuid() });
         }
         deleted
+    }
+
+    pub(super) fn delete_idle_channels(
+        &mut self,
+        now: StoreTime,
+        broker: BrokerId,
+        queues: &[QueueId],
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<ChannelId>, StoreError> {
+        let deleted = self.state.delete_idle_channels(now, broker, queues, idle, limit)?;
+        for channel in &deleted {
+            self.record(Event::ChannelRemoved { channel: channel.uuid() });
+        }
+        Ok(deleted)
     }
 
     pub(super) fn claim(&mut self, now: StoreTime, claim: &Claim) -> Result<Claimed, ClaimError> {

@@ -208,6 +208,13 @@ through! {
             fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;
             fn create_channel(create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
             fn delete_channel(channel: ChannelId) -> Result<bool, StoreError>;
+            fn use_channels(channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError>;
+            fn delete_idle_channels(
+                broker: BrokerId,
+                queues: &[QueueId],
+                idle: Duration,
+                limit: u32
+            ) -> Result<Vec<ChannelId>, StoreError>;
         }
 
         async fn assign_queues(&self, group: &[Assign]) -> Result<Vec<Assigned>, StoreError> {

@@ -100,6 +100,7 @@ macro_rules! conformance_tests {
                 an_id_names_one_channel,
                 several_channels_are_looked_up_at_once,
                 channels_come_in_pages,
+                channels_that_are_idle_go,
                 a_channel_needs_a_live_queue;
             claims:
                 every_claim_creates_the_next_epoch,

@@ -127,7 +127,7 @@ impl<'a> Bench<'a> {
         topic: Topic,
         start: Start,
     ) -> Result<ChannelRecord, CreateChannelError> {
-        let create = CreateChannel { id: ChannelId::new(self.uuid()), queue, topic, start };
+        let create = CreateChannel { id: ChannelId::new(self.uuid()), queue, topic, start, disposable: false };
         self.store.create_channel(&create).await
     }
 

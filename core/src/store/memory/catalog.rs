@@ -11,7 +11,7 @@ use crate::{
     ports::{
         Assign, Assigned, BrokerLife, BrokerRecord, BrokerState, ChannelRecord, CreateChannel, CreateChannelError,
         CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register, RegisterError,
-        Registration, RenewError, Renewal, StoreError, check_assignments,
+        Registration, RenewError, Renewal, StoreError, check_assignments, check_lookup,
     },
 };
 
@@ -308,7 +308,11 @@ impl State {
     /// # Errors
     /// [`CreateChannelError::NoSuchQueue`], [`CreateChannelError::IdTaken`], [`CreateChannelError::TooMany`],
     /// [`CreateChannelError::BeyondEnd`], in this order.
-    pub fn create_channel(&mut self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
+    pub fn create_channel(
+        &mut self,
+        now: StoreTime,
+        create: &CreateChannel,
+    ) -> Result<ChannelRecord, CreateChannelError> {
         let queue = self.queues.get_mut(&create.queue).ok_or(CreateChannelError::NoSuchQueue)?;
         if let Some(channel) = self.channels.get(&create.id) {
             let same = channel.queue == create.queue && channel.topic == create.topic;
@@ -326,7 +330,8 @@ impl State {
             Start::At(start) => start,
         };
         queue.channels.insert(create.id);
-        let channel = Channel { queue: create.queue, topic: create.topic.clone(), start };
+        let used_at = create.disposable.then_some(now);
+        let channel = Channel { queue: create.queue, topic: create.topic.clone(), start, used_at };
         let record = self.channel_record(create.id, &channel);
         self.channels.insert(create.id, channel);
         Ok(record)
@@ -362,6 +367,63 @@ impl State {
         let assignee = queue.assignee;
         self.bump(assignee);
         true
+    }
+
+    /// As [`Catalog::use_channels`](crate::ports::Catalog::use_channels).
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`], for ids that break the rules.
+    pub fn use_channels(
+        &mut self,
+        now: StoreTime,
+        channels: &[ChannelId],
+        fresh: Duration,
+    ) -> Result<Vec<ChannelId>, StoreError> {
+        check_lookup(channels)?;
+        let mut known = Vec::new();
+        for id in channels {
+            let Some(channel) = self.channels.get_mut(id) else { continue };
+            known.push(*id);
+            if let Some(used_at) = channel.used_at.as_mut().filter(|used_at| lease_end(**used_at, fresh) <= now) {
+                *used_at = now;
+            }
+        }
+        Ok(known)
+    }
+
+    /// As [`Catalog::delete_idle_channels`](crate::ports::Catalog::delete_idle_channels).
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`], for ids that break the rules.
+    pub fn delete_idle_channels(
+        &mut self,
+        now: StoreTime,
+        broker: BrokerId,
+        queues: &[QueueId],
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<ChannelId>, StoreError> {
+        check_lookup(queues)?;
+        let mut found = Vec::new();
+        for queue in queues.iter().filter_map(|queue| self.queues.get(queue)) {
+            let of_queue = queue.channels.iter().filter(|_| queue.assignee == Some(broker));
+            let used_at = of_queue.filter_map(|id| Some((self.channels.get(id)?.used_at?, *id)));
+            let mut idle: Vec<_> = used_at.filter(|(used_at, _)| lease_end(*used_at, idle) <= now).collect();
+            idle.sort_unstable();
+            found.extend(idle.into_iter().map(|(_, id)| id));
+        }
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        for id in &found {
+            let Some(gone) = self.channels.remove(id) else { continue };
+            if let Some(queue) = self.queues.get_mut(&gone.queue) {
+                queue.channels.remove(id);
+            }
+        }
+        if !found.is_empty() {
+            self.bump(Some(broker));
+        }
+        found.sort_unstable();
+        Ok(found)
     }
 }
 

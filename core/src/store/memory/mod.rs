@@ -129,7 +129,7 @@ impl Catalog for MemoryStore {
     }
 
     async fn create_channel(&self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
-        self.state.lock().create_channel(create)
+        self.state.lock().create_channel(self.clock.now(), create)
     }
 
     async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
@@ -157,6 +157,20 @@ impl Catalog for MemoryStore {
 
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {
         Ok(self.state.lock().delete_channel(channel))
+    }
+
+    async fn use_channels(&self, channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError> {
+        self.state.lock().use_channels(self.clock.now(), channels, fresh)
+    }
+
+    async fn delete_idle_channels(
+        &self,
+        broker: BrokerId,
+        queues: &[QueueId],
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<ChannelId>, StoreError> {
+        self.state.lock().delete_idle_channels(self.clock.now(), broker, queues, idle, limit)
     }
 
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {

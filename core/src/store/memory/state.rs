@@ -65,6 +65,8 @@ pub(super) struct Channel {
     pub(super) queue: QueueId,
     pub(super) topic: Topic,
     pub(super) start: Offset,
+    /// Of a disposable one: when it was created, or last in use.
+    pub(super) used_at: Option<StoreTime>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -30,7 +30,7 @@ use sqlx::{
 };
 use uuid::Uuid;
 
-use super::{PostgresStore, backend::PostgresBackend};
+use super::{PostgresStore, backend::PostgresBackend, idle};
 use crate::store::{column, pool::Session};
 
 /// How often one call tries to create a queue while rivals create and delete it; between two tries one of each has to
@@ -80,13 +80,13 @@ fn channel_record(row: &PgRow) -> Result<ChannelRecord, StoreError> {
     })
 }
 
-/// A lease as a parameter.
-fn millis(lease: Duration) -> i64 {
+/// A length of time as a parameter.
+pub(super) fn millis(lease: Duration) -> i64 {
     i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Bumps the generations of some brokers, in order of id, and commits, all in one message to the server.
-async fn bump_and_commit(tx: Tx<'_>, brokers: impl IntoIterator<Item = i64>) -> Result<(), StoreError> {
+pub(super) async fn bump_and_commit(tx: Tx<'_>, brokers: impl IntoIterator<Item = i64>) -> Result<(), StoreError> {
     let brokers: Vec<String> = brokers.into_iter().map(|broker| broker.to_string()).collect();
     if brokers.is_empty() {
         return tx.commit().await;
@@ -524,13 +524,14 @@ impl Catalog for PostgresStore {
         // Waits for another transaction that is entering the same id, for another queue.
         tx.rows(
             query(
-                "INSERT INTO channel (id, queue_id, topic, start_offset) VALUES ($1, $2, $3, $4) \
-                 ON CONFLICT (id) DO NOTHING",
+                "INSERT INTO channel (id, queue_id, topic, start_offset, used_at) \
+                 VALUES ($1, $2, $3, $4, CASE WHEN $5 THEN rmom_now() END) ON CONFLICT (id) DO NOTHING",
             )
             .bind(create.id.uuid())
             .bind(create.queue.as_i64())
             .bind(create.topic.as_wire())
-            .bind(start.as_i64()),
+            .bind(start.as_i64())
+            .bind(create.disposable),
         )
         .await?;
         let record = channel_in(&mut tx, create.id).await?;
@@ -604,6 +605,20 @@ impl Catalog for PostgresStore {
         let assignee: Option<i64> = column::get(&row, "assignee")?;
         bump_and_commit(tx, assignee).await?;
         Ok(true)
+    }
+
+    async fn use_channels(&self, channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError> {
+        idle::use_channels(self, channels, fresh).await
+    }
+
+    async fn delete_idle_channels(
+        &self,
+        broker: BrokerId,
+        queues: &[QueueId],
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<ChannelId>, StoreError> {
+        idle::delete_idle_channels(self, broker, queues, idle, limit).await
     }
 
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {

@@ -4,6 +4,7 @@
 
 mod backend;
 mod catalog;
+mod idle;
 mod log;
 mod url;
 
@@ -59,6 +60,11 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
                 5,
                 "channel pages",
                 include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0005_channel_pages.sql")),
+            ),
+            (
+                6,
+                "idle channels",
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres/0006_idle_channels.sql")),
             ),
         ],
     )

@@ -427,7 +427,7 @@ impl Catalog for SqliteStore {
     }
 
     async fn create_channel(&self, create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError> {
-        let (mut tx, _) = self.begin().await?;
+        let (mut tx, now) = self.begin().await?;
         if queue_in(&mut tx, create.queue).await?.is_none() {
             tx.rollback().await?;
             return Err(CreateChannelError::NoSuchQueue);
@@ -455,11 +455,12 @@ impl Catalog for SqliteStore {
             Start::At(start) => start,
         };
         tx.rows(
-            query("INSERT INTO channel (id, queue_id, topic, start_offset) VALUES (?1, ?2, ?3, ?4)")
+            query("INSERT INTO channel (id, queue_id, topic, start_offset, used_at) VALUES (?1, ?2, ?3, ?4, ?5)")
                 .bind(create.id.uuid())
                 .bind(create.queue.as_i64())
                 .bind(create.topic.as_wire())
-                .bind(start.as_i64()),
+                .bind(start.as_i64())
+                .bind(create.disposable.then_some(now.as_i64())),
         )
         .await?;
         let record = channel_in(&mut tx, create.id).await?;
@@ -528,6 +529,56 @@ impl Catalog for SqliteStore {
         bump(&mut tx, found.assignee.map(|(broker, _)| broker)).await?;
         tx.commit().await?;
         Ok(true)
+    }
+
+    async fn use_channels(&self, channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError> {
+        check_lookup(channels)?;
+        let (mut tx, now) = self.begin().await?;
+        let before = now.as_i64().saturating_sub(millis(fresh));
+        let mut known = Vec::new();
+        for &channel in channels {
+            let sql = "UPDATE channel SET used_at = iif(used_at <= ?2, ?3, used_at) WHERE id = ?1 RETURNING 1";
+            let row = tx.row(query(sql).bind(channel.uuid()).bind(before).bind(now.as_i64())).await?;
+            known.extend(row.map(|_| channel));
+        }
+        tx.commit().await?;
+        Ok(known)
+    }
+
+    async fn delete_idle_channels(
+        &self,
+        broker: BrokerId,
+        queues: &[QueueId],
+        idle: Duration,
+        limit: u32,
+    ) -> Result<Vec<ChannelId>, StoreError> {
+        check_lookup(queues)?;
+        let (mut tx, now) = self.begin().await?;
+        let before = now.as_i64().saturating_sub(millis(idle));
+        let mut gone = Vec::new();
+        for queue in queues {
+            let left = i64::from(limit) - i64::try_from(gone.len()).unwrap_or(i64::MAX);
+            if left <= 0 {
+                break;
+            }
+            let statement = query(
+                "DELETE FROM channel WHERE id IN (SELECT id FROM channel WHERE queue_id = ?1 AND used_at <= ?2 \
+                 AND EXISTS (SELECT 1 FROM queue WHERE id = ?1 AND assignee = ?3 AND deleted = 0) \
+                 ORDER BY used_at, id LIMIT ?4) RETURNING id",
+            );
+            let statement = statement.bind(queue.as_i64()).bind(before).bind(broker.as_i64()).bind(left);
+            for row in &tx.rows(statement).await? {
+                gone.push(ChannelId::new(column::get(row, "id")?));
+            }
+        }
+        if gone.is_empty() {
+            tx.rollback().await?;
+            return Ok(gone);
+        }
+        bump(&mut tx, Some(broker)).await?;
+        tx.commit().await?;
+        gone.sort_unstable();
+        Ok(gone)
     }
 
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {

@@ -54,6 +54,11 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
                 "channel pages",
                 include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0005_channel_pages.sql")),
             ),
+            (
+                6,
+                "idle channels",
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0006_idle_channels.sql")),
+            ),
         ],
     )
 });

@@ -1,5 +1,7 @@
 //! Channels: where they start, and what their ids name.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use crate::{
@@ -97,7 +99,7 @@ pub async fn the_same_request_again_finds_its_channel(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let mut writer = bench.hosted_writer("q").await;
     let id = ChannelId::new(bench.uuid());
-    let create = CreateChannel { id, queue: writer.queue, topic: Topic::NONE, start: Start::Latest };
+    let create = CreateChannel { id, queue: writer.queue, topic: Topic::NONE, start: Start::Latest, disposable: false };
     let made = bench.store.create_channel(&create).await.unwrap();
     writer.append(3).await;
     assert_eq!(bench.store.create_channel(&create).await.unwrap(), made);
@@ -111,7 +113,7 @@ pub async fn an_id_names_one_channel(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let (queue, other) = (bench.create("q", None).await, bench.create("other", None).await);
     let id = ChannelId::new(bench.uuid());
-    let create = CreateChannel { id, queue, topic: Topic::NONE, start: Start::Earliest };
+    let create = CreateChannel { id, queue, topic: Topic::NONE, start: Start::Earliest, disposable: false };
     let made = bench.store.create_channel(&create).await.unwrap();
     let elsewhere = CreateChannel { queue: other, ..create.clone() };
     let of_another_topic = CreateChannel { topic: Topic::parse("t").unwrap(), ..create };
@@ -165,7 +167,7 @@ pub async fn channels_come_in_pages(harness: &dyn Harness) {
     let gone = bench.create("gone", None).await;
     for queue in [q, other, q, gone, q, other, q] {
         let id = ChannelId::new(bench.uuid());
-        let create = CreateChannel { id, queue, topic: Topic::NONE, start: Start::Earliest };
+        let create = CreateChannel { id, queue, topic: Topic::NONE, start: Start::Earliest, disposable: false };
         bench.store.create_channel(&create).await.unwrap();
     }
     bench.store.delete_queue(gone).await.unwrap();
@@ -185,4 +187,53 @@ pub async fn channels_come_in_pages(harness: &dyn Harness) {
             assert_eq!(seen, all, "{queue:?} {limit}");
         }
     }
+}
+
+/// A channel that may be deleted is so once it is idle for long, and no other.
+pub async fn channels_that_are_idle_go(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let (broker, queue) = bench.hosted_queue("q").await;
+    let (second, unassigned) = (bench.create("r", Some(broker.id)).await, bench.create("s", None).await);
+    let seconds = Duration::from_secs;
+    let mut made = Vec::new();
+    for (queue, disposable) in [(queue, true), (queue, true), (queue, false), (second, true), (unassigned, true)] {
+        let id = ChannelId::new(bench.uuid());
+        let create = CreateChannel { id, queue, topic: Topic::NONE, start: Start::Earliest, disposable };
+        bench.store.create_channel(&create).await.unwrap();
+        made.push(id);
+    }
+    let [old, used, lasting, of_second, of_nobody] = made[..] else { unreachable!() };
+    let all = [queue, second, unassigned];
+    let store = bench.store.clone();
+    let delete = async |queues: &[QueueId], limit| {
+        store.delete_idle_channels(broker.id, queues, seconds(5), limit).await.unwrap()
+    };
+    let generation = async || store.renew_broker(broker.id, broker.incarnation, seconds(60)).await.unwrap().generation;
+    bench.at(4_999).await;
+    let before = generation().await;
+    assert_eq!(delete(&all, 10).await, []);
+    assert_eq!(generation().await, before, "nothing changed");
+    // What was entered within two seconds is not entered again.
+    let none = ChannelId::new(Uuid::from_u128(1 << 100));
+    assert_eq!(store.use_channels(&[used, lasting, none], seconds(2)).await.unwrap(), [used, lasting]);
+    bench.at(6_998).await;
+    assert_eq!(store.use_channels(&[used], seconds(2)).await.unwrap(), [used]);
+    let other = bench.register("other").await;
+    assert_eq!(store.delete_idle_channels(other.id, &all, seconds(5), 10).await.unwrap(), []);
+    assert_eq!(delete(&[unassigned], 10).await, []);
+    assert_eq!(delete(&all, 1).await, [old]);
+    assert_eq!(generation().await, before + 1);
+    assert_eq!(store.use_channels(&[old], seconds(2)).await.unwrap(), []);
+    assert_eq!(store.channel(old).await.unwrap(), None);
+    bench.at(9_998).await;
+    assert_eq!(delete(&all, 10).await, [of_second]);
+    bench.at(9_999).await;
+    assert_eq!(delete(&all, 10).await, [used]);
+    assert_eq!(delete(&all, 10).await, []);
+    let mut left: Vec<_> = store.channels(None).await.unwrap().iter().map(|channel| channel.id).collect();
+    left.sort_unstable();
+    assert_eq!(left, [lasting, of_nobody]);
+    assert!(matches!(store.use_channels(&[used, old], seconds(2)).await, Err(StoreError::Refused(_))));
+    let twice = store.delete_idle_channels(broker.id, &[queue, queue], seconds(5), 1).await;
+    assert!(matches!(twice, Err(StoreError::Refused(_))));
 }

@@ -25,7 +25,8 @@ async fn refuses_all_writes(bench: &mut Bench<'_>, broker: Registered, writer: &
     let producer = ProducerId::new(bench.uuid());
     assert_eq!(bench.store.open_producer(writer.queue, producer, 10).await.unwrap(), Opened::Deleted);
     let id = ChannelId::new(bench.uuid());
-    let create = CreateChannel { id, queue: writer.queue, topic: Topic::NONE, start: Start::Earliest };
+    let create =
+        CreateChannel { id, queue: writer.queue, topic: Topic::NONE, start: Start::Earliest, disposable: false };
     assert_eq!(bench.store.create_channel(&create).await, Err(CreateChannelError::NoSuchQueue));
 }
 
@@ -105,7 +106,8 @@ pub async fn created_again_a_queue_is_new(harness: &dyn Harness) {
     assert_eq!(writer.end, Offset::new(1));
     assert_eq!(bench.store.open_producer(new, producer, 10).await.unwrap(), Opened::Given(1));
     // The id of a channel that went with its queue is free.
-    let create = CreateChannel { id: channel.id, queue: new, topic: Topic::NONE, start: Start::Latest };
+    let create =
+        CreateChannel { id: channel.id, queue: new, topic: Topic::NONE, start: Start::Latest, disposable: false };
     assert_eq!(bench.store.create_channel(&create).await.unwrap().start, Offset::new(2));
 }
 

@@ -426,7 +426,7 @@ impl<'a> Pair<'a> {
             From::Latest => Start::Latest,
             From::At(beyond_first) => Start::At(Offset::new(1 + beyond_first)),
         };
-        let create = CreateChannel { id: channel_id(id), queue: model, topic, start };
+        let create = CreateChannel { id: channel_id(id), queue: model, topic, start, disposable: false };
         let model = self.model.create_channel(&create).await;
         let store = self.store.create_channel(&CreateChannel { queue: store, ..create.clone() }).await;
         same(create, &model, &store.map(|channel| self.model_channel(channel)))

@@ -1,0 +1,105 @@
+//! Channels that nobody uses any more.
+
+use std::time::Duration;
+
+use rmom_core::{
+    model::{BrokerId, ChannelId, QueueId},
+    ports::{StoreError, check_lookup},
+};
+use sqlx::{postgres::PgRow, query};
+use uuid::Uuid;
+
+use super::{
+    PostgresStore,
+    catalog::{bump_and_commit, millis},
+};
+use crate::store::column;
+
+/// Rows that somebody else holds are left to [`USE_ONE`]: a statement that holds some rows waits for no others.
+const USE_SEVERAL: &str = "
+WITH t AS MATERIALIZED (SELECT rmom_now() AS now),
+k AS MATERIALIZED (
+    SELECT id FROM channel WHERE id = ANY($1) AND used_at <= (SELECT now FROM t) - $2 FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE channel SET used_at = t.now FROM k, t WHERE channel.id = k.id";
+
+const KNOWN: &str = "
+WITH t AS MATERIALIZED (SELECT rmom_now() AS now)
+SELECT id, coalesce(used_at <= t.now - $2, false) AS is_stale FROM channel, t WHERE id = ANY($1) ORDER BY id";
+
+const USE_ONE: &str = "
+UPDATE channel SET used_at = rmom_now() WHERE id = $1 RETURNING id";
+
+/// Disposable channels of the queues `$1` that are assigned to the broker `$2` and were last used before, by `$3`.
+const IDLE: &str = "
+WITH t AS MATERIALIZED (SELECT rmom_now() - $3 AS before),
+q AS MATERIALIZED (SELECT id FROM queue WHERE id = ANY($1) AND assignee = $2 AND NOT deleted)
+SELECT c.id, c.queue_id, t.before FROM t CROSS JOIN q CROSS JOIN LATERAL (
+    SELECT id, queue_id, used_at FROM channel WHERE queue_id = q.id AND used_at <= t.before
+    ORDER BY used_at, id LIMIT $4
+) c
+ORDER BY c.queue_id, c.used_at, c.id LIMIT $4";
+
+/// A deletion of the queue, or of one of its channels, waits; a claim does not.
+const HOLD_QUEUES: &str = "
+SELECT id FROM queue WHERE id = ANY($1) AND assignee = $2 AND NOT deleted ORDER BY id FOR SHARE SKIP LOCKED";
+
+/// A channel that was used since it was found stays.
+const DELETE: &str = "
+DELETE FROM channel WHERE id = ANY($1) AND queue_id = ANY($2) AND used_at <= $3 RETURNING id";
+
+fn id(row: &PgRow) -> Result<ChannelId, StoreError> {
+    Ok(ChannelId::new(column::get(row, "id")?))
+}
+
+/// [`Catalog::use_channels`](rmom_core::ports::Catalog::use_channels).
+pub(super) async fn use_channels(
+    store: &PostgresStore,
+    channels: &[ChannelId],
+    fresh: Duration,
+) -> Result<Vec<ChannelId>, StoreError> {
+    check_lookup(channels)?;
+    let ids: Vec<Uuid> = channels.iter().map(|channel| channel.uuid()).collect();
+    store.change(query(USE_SEVERAL).bind(ids.clone()).bind(millis(fresh))).await?;
+    let mut known = Vec::new();
+    for row in &store.select(query(KNOWN).bind(ids).bind(millis(fresh))).await? {
+        let id = id(row)?;
+        let is_there = match column::get(row, "is_stale")? {
+            false => true,
+            true => store.change(query(USE_ONE).bind(id.uuid())).await?.is_some(),
+        };
+        known.extend(is_there.then_some(id));
+    }
+    Ok(known)
+}
+
+/// [`Catalog::delete_idle_channels`](rmom_core::ports::Catalog::delete_idle_channels).
+pub(super) async fn delete_idle_channels(
+    store: &PostgresStore,
+    broker: BrokerId,
+    queues: &[QueueId],
+    idle: Duration,
+    limit: u32,
+) -> Result<Vec<ChannelId>, StoreError> {
+    check_lookup(queues)?;
+    let queues: Vec<i64> = queues.iter().map(|queue| queue.as_i64()).collect();
+    let found = query(IDLE).bind(queues).bind(broker.as_i64()).bind(millis(idle)).bind(i64::from(limit));
+    let found = store.select(found).await?;
+    let Some(row) = found.first() else { return Ok(Vec::new()) };
+    let before: i64 = column::get(row, "before")?;
+    let ids = found.iter().map(|row| Ok(id(row)?.uuid())).collect::<Result<Vec<Uuid>, StoreError>>()?;
+    let mut of = found.iter().map(|row| column::get(row, "queue_id")).collect::<Result<Vec<i64>, StoreError>>()?;
+    of.dedup();
+    let mut tx = store.begin().await?;
+    let held = tx.rows(query(HOLD_QUEUES).bind(of).bind(broker.as_i64())).await?;
+    let held = held.iter().map(|row| column::get(row, "id")).collect::<Result<Vec<i64>, StoreError>>()?;
+    let gone = tx.rows(query(DELETE).bind(ids).bind(held).bind(before)).await?;
+    let mut gone = gone.iter().map(id).collect::<Result<Vec<ChannelId>, StoreError>>()?;
+    if gone.is_empty() {
+        tx.rollback().await?;
+        return Ok(gone);
+    }
+    bump_and_commit(tx, [broker.as_i64()]).await?;
+    gone.sort_unstable();
+    Ok(gone)
+}
