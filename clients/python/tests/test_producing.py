@@ -86,7 +86,7 @@ def test_offsets_that_others_may_have_taken_are_not_guessed() -> None:
 
 
 def test_message_ids_are_the_brokers() -> None:
-    # As rmom-core and the Rust client have it, for producer 7, queue 1, sequence 1.
+    # By the formula of docs/protocol.md, for producer 7, queue 1, sequence 1.
     assert str(message_id(uuid.UUID(int=7), 1, 1)) == "6b85be3e-5935-85c6-8000-000000000001"
 
 

@@ -1,4 +1,4 @@
-//! What can go wrong, and what to do about it.
+//! What can go wrong, and what to do about it. `docs/protocol.md` has the table of codes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -1,4 +1,5 @@
-"""The consumer's program: every message of a channel once, in order, whatever breaks."""
+"""The consumer's program: every message of a channel once, in order, whatever breaks. docs/protocol.md has the rules of
+subscriptions and positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
 """The producer's program: owns what is not acknowledged, keeps a stream to the hosting broker, and sends again.
+docs/protocol.md has the rules that it follows.
 
 Sequences are positions: the message at the front of the window has ``front``, the next ``front + 1``, and so on. They are
 kept over every reconnection, so that a broker knows what it has stored already. They are given out anew only together
@@ -39,7 +40,7 @@ MAX_RUNS_IN_FLIGHT = 8
 
 
 def named_id(name: str) -> uuid.UUID:
-    """The id of a named producer, the same in every client."""
+    """The id of a named producer, as docs/protocol.md has it for every client."""
     return uuid.uuid5(uuid.NAMESPACE_URL, f"rmom:producer:{name}")
 
 

@@ -1,4 +1,5 @@
-//! Consumers: every message of a channel once, in order, whatever breaks.
+//! Consumers: every message of a channel once, in order, whatever breaks. `docs/protocol.md` has the rules of subscriptions
+//! and positions.
 
 mod decode;
 mod position;

@@ -1,4 +1,5 @@
 //! The task of a producer: owns what is not acknowledged, keeps a stream to the hosting broker, and sends again.
+//! `docs/protocol.md` has the rules that it follows.
 //!
 //! Sequences are positions: the message at the front of the window has `front`, the next `front + 1`, and so on. They are
 //! kept over every reconnection, so that a broker knows what it has stored already. They are given out anew only together
