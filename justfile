@@ -66,7 +66,7 @@ fmt:
 deny:
     cargo deny check licenses bans sources
 
-# rmom beside what people use instead, into docs/benchmarks.md: for a quiet machine, and about an hour.
+# rmom and other systems side by side, into docs/benchmarks/: for a quiet machine, and about an hour.
 bench-peers *ARGS:
     python3 bins/bench/side_by_side.py {{ARGS}}
 

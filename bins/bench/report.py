@@ -7,8 +7,12 @@ import aims
 from results import figure
 from scenarios import SCENARIOS, STORES_NOTHING, WARM_UP
 
-BEGIN = "<!-- side by side: begin -->"
-END = "<!-- side by side: end -->"
+HEAD = """# rmom and other systems, side by side
+
+`just bench-peers` generates this page.
+[The page on benchmarks](../benchmarks.md#other-systems) explains the measurements.
+
+"""
 
 
 class Table:
@@ -71,7 +75,7 @@ def tables_of(results):
 
 def markdown(results):
     """How far the aims are reached, a table for each figure, and how it was measured."""
-    lines = ["### What was aimed at", "", *aims.table(results), "", "### All figures", ""]
+    lines = ["## Aims", "", *aims.table(results), "", "## All figures", ""]
     for table in tables_of(results):
         lines += [
             f"**{table.title}**",
@@ -134,11 +138,8 @@ def svg(tables):
 
 
 def write(docs, text, results):
-    """Puts both where the documentation has a place for them."""
-    page = docs / "benchmarks.md"
-    old = page.read_text()
-    before, rest = old.split(BEGIN)
-    _, after = rest.split(END)
-    plot = "![The same as bars](images/benchmarks.svg)\n"
-    page.write_text(f"{before}{BEGIN}\n{text}\n{plot}{END}{after}")
+    """Writes the page of tables and the plot into the documentation."""
+    page = docs / "benchmarks" / "side-by-side.md"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(f"{HEAD}{text}\n![All figures as bars](../images/benchmarks.svg)\n")
     (docs / "images" / "benchmarks.svg").write_text(svg(tables_of(results)))

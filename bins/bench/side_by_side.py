@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures rmom beside what people use instead, on this machine, in turn, and writes docs/benchmarks.md and its plot.
+"""Measures rmom beside what people use instead, on this machine, in turn, and writes docs/benchmarks/.
 
     bins/bench/side_by_side.py [--rounds 5] [--seconds 3] [--only push-100,latency] [--no-build] [--no-write]
     bins/bench/side_by_side.py --from target/side-by-side.json
