@@ -3,6 +3,7 @@
 mod bench;
 mod check_config;
 mod command_line;
+mod configuration_page;
 mod dev;
 mod overload;
 mod servers;
