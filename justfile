@@ -15,7 +15,7 @@ test *ARGS:
 failover:
     cargo test -p rmom --test failover -- --nocapture --test-threads=1
 
-# What grows, at sizes that hurt (some 10 GB of disk), with a table for docs/operations.md.
+# Large sizes (about 10 GB of disk), with the tables of docs/benchmarks/sizes.md.
 sizes:
     #!/usr/bin/env bash
     set -euo pipefail
