@@ -66,13 +66,28 @@ fn told(Trial { bug, fate, building, sweeping }: &Trial) -> String {
     format!("{name}: {fate} ({} to build, {} to sweep)", duration(*building), duration(*sweeping))
 }
 
+/// Where the sections that bugs name are written down.
+const SECTIONS: &str = "\
+The column *rule* names the broken rule with its section of the design:
+
+| section | described in |
+| --- | --- |
+| 2, words | the glossary of [ARCHITECTURE.md](../ARCHITECTURE.md#glossary) |
+| 3, promises | [README.md](../README.md#what-it-promises) |
+| 6, the store | the invariants of [ARCHITECTURE.md](../ARCHITECTURE.md#code-map-and-invariants) and the [decisions](decisions/README.md) |
+| 7 and 8, broker and manager | [ARCHITECTURE.md](../ARCHITECTURE.md) |
+| 10, mistakes of the original | [original-mistakes.md](original-mistakes.md) |
+";
+
 fn document(trials: &[Trial], sweep: Sweep) -> String {
     format!(
         "# Planted bugs\n\n\
-         What `rmom-sim bugs` printed at commit {}: each of the mistakes in `sim/bugs` was made in a copy of the sources, and\n\
-         at most {} were swept until one failed.\n\n{}\n{}",
-        commit(),
+         A planted bug is a realistic mistake that the simulation has to find. `rmom-sim bugs` makes each of\n\
+         the mistakes in `sim/bugs` in a copy of the sources and sweeps at most {} until one fails.\n\n\
+         This is its output at commit {}.\n\n{}\n{}\n{}",
         plural(sweep.seeds, "seed"),
+        commit(),
+        SECTIONS,
         bugs::markdown(trials),
         bugs::UNSEEN,
     )
