@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use rmom_client::{Broker, Channel, Error, LiveQueue, MovedQueue, Place, Queue, Start, Uuid};
+use rmom_client::{Admin, Broker, Channel, Error, LiveQueue, MovedQueue, Place, Queue, Start, Uuid};
 use serde_json::{Value, json};
 
 use super::{
     args::{BrokerCommand, ChannelCommand, From, QueueCommand},
     error::CliError,
-    output::{Out, bytes, count, duration, plural},
+    output::{Out, bytes, count, duration, plural, tell},
     session::Session,
 };
 
@@ -59,22 +59,19 @@ pub(super) async fn queue(session: &Session, printer: &mut Printer, command: Que
             admin.delete_queue(&label).await.map_err(explain)?;
             printer.print(|| json!({ "deleted": label }), |out| out.line(format!("deleted {label}")))
         }
-        QueueCommand::List { no_live: true } => {
-            let queues = admin.queues().await.map_err(explain)?;
+        QueueCommand::List { no_live } => {
+            let (queues, live) = list(&admin, !no_live).await.map_err(explain)?;
+            if live == no_live {
+                tell(OLDER_MANAGER);
+            }
             printer.print(
                 || queues.iter().map(queue_json).collect(),
                 |out| {
-                    let row =
-                        |queue: &Queue| [queue.label.clone(), queue.id.to_string(), place(&queue.host, queue.port)];
-                    out.table(["QUEUE", "ID", "BROKER"], &queues.iter().map(row).collect::<Vec<_>>())
-                },
-            )
-        }
-        QueueCommand::List { no_live: false } => {
-            let queues = admin.live_queues().await.map_err(explain)?;
-            printer.print(
-                || queues.iter().map(queue_json).collect(),
-                |out| {
+                    if !live {
+                        let row =
+                            |queue: &Queue| [queue.label.clone(), queue.id.to_string(), place(&queue.host, queue.port)];
+                        return out.table(["QUEUE", "ID", "BROKER"], &queues.iter().map(row).collect::<Vec<_>>());
+                    }
                     let header = ["QUEUE", "ID", "BROKER", "STATE", "MESSAGES", "SIZE", "SUBSCRIBERS", "BEHIND"];
                     out.table(header, &queues.iter().map(listed).collect::<Vec<_>>())?;
                     remarks(&queues).into_iter().try_for_each(|line| out.line(line))
@@ -86,6 +83,22 @@ pub(super) async fn queue(session: &Session, printer: &mut Printer, command: Que
             printer.print(|| queue_json(&queue), |out| show_queue(out, &queue))
         }
     }
+}
+
+/// Why a list tells less than it could.
+const OLDER_MANAGER: &str = "rmom: the manager is of an older version, which does not ask brokers: states and depths are \
+                             left out. Upgrade the managers, or ask for the list with --no-live.";
+
+/// All queues, and whether their brokers were asked about them; an older manager refuses to.
+async fn list(admin: &Admin, live: bool) -> Result<(Vec<Queue>, bool), Error> {
+    if live {
+        match admin.live_queues().await {
+            // There is nothing else in the request that could be wrong.
+            Err(Error::Refused { code, .. }) if code == "INVALID_ARGUMENT" => {}
+            queues => return queues.map(|queues| (queues, true)),
+        }
+    }
+    admin.queues().await.map(|queues| (queues, false))
 }
 
 /// A row of the list.
@@ -373,6 +386,9 @@ pub(super) fn broker_json(broker: &Broker) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use axum::{Json, Router, http::StatusCode, response::IntoResponse as _, routing::get};
+    use rmom_client::Client;
+
     use super::*;
 
     fn queue(label: &str, live: Option<LiveQueue>, live_error: Option<&str>) -> Queue {
@@ -428,5 +444,35 @@ mod tests {
         let lines = remarks(&queues);
         assert_eq!(lines.len(), MAX_REMARKS + 3);
         assert_eq!(lines[MAX_REMARKS + 1], "and 20 other reasons; see all with: rmom queue list --json");
+    }
+
+    /// A client of a manager that answers so to a list of queues.
+    async fn client_of(answer: fn(Option<&str>) -> (StatusCode, Value)) -> Client {
+        let queues = get(move |uri: axum::http::Uri| async move {
+            let (status, body) = answer(uri.query());
+            (status, Json(body)).into_response()
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async { axum::serve(listener, Router::new().route("/v1/queues", queues)).await });
+        Client::builder().managers([url]).build().unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_older_manager_still_lists_its_queues() {
+        fn page() -> Value {
+            json!({ "queues": [{ "id": 7, "label": "q", "host": "b1", "port": 5 }], "next": null })
+        }
+        let older = client_of(|query| match query {
+            None => (StatusCode::OK, page()),
+            Some(_) => (StatusCode::BAD_REQUEST, json!({ "code": "INVALID_ARGUMENT", "detail": "query: unknown" })),
+        })
+        .await;
+        let (queues, live) = list(&older.admin(), true).await.unwrap();
+        assert_eq!((queues[0].label.as_str(), live), ("q", false));
+        let (_, live) = list(&client_of(|_| (StatusCode::OK, page())).await.admin(), true).await.unwrap();
+        assert!(live);
+        let broken = client_of(|_| (StatusCode::CONFLICT, json!({ "code": "INTERNAL", "detail": "no" }))).await;
+        assert_eq!(list(&broken.admin(), true).await.unwrap_err().code(), "INTERNAL");
     }
 }

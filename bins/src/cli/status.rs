@@ -28,6 +28,7 @@ fn document(status: &Status) -> Value {
         "failovers": status.counters.failovers, "handovers": status.counters.handovers,
         "rebalanced": status.counters.rebalanced,
         "problems": status.problems.iter().map(problem).collect::<Vec<_>>(),
+        "notes": status.notes,
     })
 }
 
@@ -78,6 +79,7 @@ fn lines(status: &Status) -> Vec<String> {
         lines.push(format!("problem    {}", problem.what));
         lines.push(format!("           {}", problem.next));
     }
+    lines.extend(status.notes.iter().map(|note| format!("note       {note}")));
     lines
 }
 
@@ -103,6 +105,7 @@ mod tests {
             counters: Counters { failovers: 7, handovers: 0, rebalanced: 2 },
             healthy: true,
             problems: Vec::new(),
+            notes: Vec::new(),
         };
         let well = [
             "cluster    all is well",
@@ -116,10 +119,12 @@ mod tests {
         status.brokers.push(Broker { gone: true, ..broker(4, "up", false, 0) });
         (status.leading, status.healthy) = (false, false);
         status.problems.push(Problem { what: "broker 3 is not alive".into(), next: "start it".into() });
+        status.notes.push("broker 2 is older".into());
         let ill = lines(&status);
         assert_eq!(ill[2], "brokers    2 alive, 1 of them draining, 1 dead, 1 gone");
         assert_eq!(ill[3], "queues     1,205 on live brokers, 4 on others");
-        assert_eq!(ill[5..], ["problem    broker 3 is not alive", "           start it"]);
+        let said = ["problem    broker 3 is not alive", "           start it", "note       broker 2 is older"];
+        assert_eq!(ill[5..], said);
         assert!(ill[1].ends_with("follows 00000000-0000-0000-0000-000000000000, in term 3"));
     }
 }

@@ -150,8 +150,11 @@ pub struct Status {
     pub counters: Counters,
     /// Nothing is wrong.
     pub healthy: bool,
-    /// What is wrong, the worst first.
+    /// What is wrong, the worst first: what the manager knows, then what the live brokers say.
     pub problems: Vec<Problem>,
+    /// What is not known, without anything being wrong.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// What a manager counts.

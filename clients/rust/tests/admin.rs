@@ -77,6 +77,7 @@ async fn calls_and_answers_are_the_managers() {
     answer(&world, "GET /v1/status ", 200, &status);
     let status = soon(admin.status()).await.unwrap();
     assert_eq!((status.counters.rebalanced, status.problems[0].next.as_str()), (3, "n"));
+    assert!(status.notes.is_empty(), "an older manager has none");
     answer(&world, "DELETE /v1/brokers/1?force=true ", 204, "");
     soon(admin.forget(1, true)).await.unwrap();
     let moved = r#"{"label":"q","from":{"host":"b1","port":5},"to":{"host":"b2","port":6},"served":true}"#;

@@ -357,6 +357,8 @@ pub struct QueueStatus {
     /// How long ago the first of the attempts to activate it failed, of which none has succeeded so far; none while it is served
     /// or halted.
     pub unserved: Option<Duration>,
+    /// How long ago the first of the trims failed, of which none has done all that it had to so far.
+    pub trims_failing: Option<Duration>,
     /// Where a stored batch ends that could not be decoded when it was last read; none once it was read or removed.
     pub undeliverable: Option<Offset>,
     /// A newer version of the broker stored what this one cannot read, if it is unserved or has something undeliverable.

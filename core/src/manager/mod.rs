@@ -5,6 +5,7 @@
 //! queue; the right to write to it is the broker's to claim.
 
 mod admin;
+mod ask;
 mod deadlines;
 mod error;
 mod leadership;
@@ -34,11 +35,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use admin::{MAX_LISTED, NotDescribed, Page, PlacedChannel, PlacedQueue, QueueDetails};
+pub use ask::MAX_ASKED_AT_ONCE;
 pub use error::ManagerError;
-pub use problems::Problem;
+pub use problems::{Health, Problem};
 pub use rebalance::{MovedQueue, Rebalanced};
 pub use settings::ManagerSettings;
-pub use states::{ListedQueue, MAX_ASKED_AT_ONCE};
+pub use states::ListedQueue;
 pub use status::{BrokerView, CycleStatus, ManagerCounters, ManagerStatus, ProbeView, RegisteredBroker};
 
 use crate::{
@@ -346,10 +348,19 @@ impl Manager {
         }
     }
 
-    /// What is wrong with the cluster, as far as is known without asking anybody, the worst first.
-    #[must_use]
-    pub fn problems(&self) -> Vec<Problem> {
-        problems::problems(&self.status(), self.inner.settings.cycle)
+    /// What is wrong with the cluster: what this manager knows (as it says in `status`), and what the live brokers say.
+    /// Asking them counts as an operation; where it cannot be done, that is told as a problem.
+    pub async fn health(&self, status: &ManagerStatus) -> Health {
+        let mut problems = problems::problems(status, self.inner.settings.cycle);
+        let said = match self.admin(|by| self.inner.complaints(status, by)).await {
+            Ok(said) => said,
+            Err(error) => {
+                problems.push(problems::unasked(&error));
+                Health::default()
+            }
+        };
+        problems.extend(said.problems);
+        Health { problems, notes: said.notes }
     }
 
     /// Stops in good order: refuses new operations, gives up the lead so that another manager takes over at once, and

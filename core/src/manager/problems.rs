@@ -1,12 +1,33 @@
-//! What is wrong with a cluster, as far as a manager knows without asking anybody, and what to do next.
+//! What is wrong with a cluster, as far as a manager knows and its brokers say, and what to do next.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use super::status::{BrokerView, ManagerStatus};
-use crate::ports::BrokerState;
+use tokio::time::Instant;
+
+use super::{
+    Inner, ManagerError,
+    ask::Answer,
+    status::{BrokerView, ManagerStatus},
+};
+use crate::{
+    model::{BrokerAddr, BrokerId},
+    ports::{BrokerState, ControlError},
+};
 
 /// A loop that has not come round for so many cycles is stuck; one may take long while brokers do not answer.
 const STUCK_AFTER_CYCLES: u32 = 10;
+
+/// Most complaints of one broker that are told one by one.
+const MAX_TOLD: usize = 10;
+
+/// How a cluster is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// What is wrong, the worst first.
+    pub problems: Vec<Problem>,
+    /// What is not known, without anything being wrong.
+    pub notes: Vec<String>,
+}
 
 /// Something that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +42,7 @@ fn problem(what: impl Into<String>, next: impl Into<String>) -> Problem {
     Problem { what: what.into(), next: next.into() }
 }
 
-/// All that is wrong, the worst first. `cycle` is how long a turn of the loop should take.
+/// All that is wrong as far as is known without asking anybody, the worst first. `cycle` is how long a turn of the loop should take.
 pub(super) fn problems(status: &ManagerStatus, cycle: Duration) -> Vec<Problem> {
     let mut found = Vec::new();
     if !status.running {
@@ -54,6 +75,11 @@ pub(super) fn problems(status: &ManagerStatus, cycle: Duration) -> Vec<Problem> 
     found
 }
 
+/// The brokers were not asked.
+pub(super) fn unasked(error: &ManagerError) -> Problem {
+    problem(format!("this manager did not ask the brokers how they are: {error}"), "ask again, or another manager")
+}
+
 fn of_broker(broker: &BrokerView) -> Option<Problem> {
     let addr = &broker.addr;
     let Some(registered) = &broker.registered else {
@@ -69,6 +95,50 @@ fn of_broker(broker: &BrokerView) -> Option<Problem> {
     let why = why.unwrap_or_else(|| "its lease ran out".to_owned());
     let what = format!("broker {id} at {addr} is not alive: {why}");
     Some(problem(what, format!("start it again, or remove it for good with: rmom broker forget {id}")))
+}
+
+impl Inner {
+    /// What the live brokers complain of, each asked once. It takes `describe_deadline` at most, and memory that grows with
+    /// their number.
+    pub(super) async fn complaints(&self, status: &ManagerStatus, by: Instant) -> Result<Health, ManagerError> {
+        let live = status.brokers.iter().filter(|broker| broker.live);
+        let ids: BTreeMap<_, _> = live
+            .filter_map(|broker| broker.registered.as_ref().map(|registered| (broker.addr.clone(), registered.id)))
+            .collect();
+        let ask = |addr: BrokerAddr, _, deadline| async move { self.control.complaints(&addr, deadline).await };
+        let mut answers = self.ask_all(ids.clone(), by, ask).await;
+        answers.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut health = Health::default();
+        for (addr, answer) in answers {
+            said(&mut health, ids[&addr], &addr, answer);
+        }
+        Ok(health)
+    }
+}
+
+/// Tells what a broker said, or that it did not.
+fn said(health: &mut Health, id: BrokerId, addr: &BrokerAddr, answer: Answer<Vec<String>>) {
+    let complaints = match answer {
+        Ok(complaints) => complaints,
+        Err(ControlError::Older { .. }) => {
+            let note = "is of an older version and does not say how it is: see its /readyz, or upgrade it";
+            health.notes.push(format!("broker {id} at {addr} {note}"));
+            return;
+        }
+        Err(error) => {
+            let what = format!("broker {id} lives and does not say how it is: {error}");
+            health.problems.push(problem(what, "see its log; ask its /readyz"));
+            return;
+        }
+    };
+    let more = complaints.len().saturating_sub(MAX_TOLD);
+    let next = "see the log of that broker; its /readyz says the same";
+    let told = complaints.into_iter().take(MAX_TOLD);
+    health.problems.extend(told.map(|complaint| problem(format!("broker {id} at {addr}: {complaint}"), next)));
+    if more > 0 {
+        let what = format!("broker {id} at {addr} has {more} more complaints");
+        health.problems.push(problem(what, "its /readyz has them"));
+    }
 }
 
 fn queues(count: usize) -> String {

@@ -1,21 +1,18 @@
 //! What brokers say about the queues of a page: one call for each broker, however many of them it hosts.
 
-use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
-use futures_util::{StreamExt as _, stream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     Inner, ManagerError,
     admin::{NotDescribed, Page},
+    ask::Answer,
 };
 use crate::{
     model::{BrokerAddr, QueueId, QueueLabel},
     ports::{ControlError, QueueRecord, QueueState},
 };
-
-/// Most brokers that are asked at once for one page.
-pub const MAX_ASKED_AT_ONCE: usize = 256;
 
 /// A queue of a list and, if its broker answered, its state there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +22,6 @@ pub struct ListedQueue {
     /// What the hosting broker says, or why it does not.
     pub live: Result<QueueState, NotDescribed>,
 }
-
-/// What a broker answered.
-type Answer = Result<Vec<QueueState>, ControlError>;
 
 /// Which labels to ask each broker about: from its first queue of these to its last.
 fn questions(queues: &[QueueRecord]) -> BTreeMap<BrokerAddr, RangeInclusive<QueueLabel>> {
@@ -42,21 +36,23 @@ fn questions(queues: &[QueueRecord]) -> BTreeMap<BrokerAddr, RangeInclusive<Queu
 }
 
 /// Gives each queue what its own broker says about it.
-fn merge(queues: Vec<QueueRecord>, answers: Vec<(BrokerAddr, Answer)>) -> Vec<ListedQueue> {
-    let mut said: BTreeMap<BrokerAddr, Result<BTreeMap<QueueId, QueueState>, ControlError>> = BTreeMap::new();
+fn merge(queues: Vec<QueueRecord>, answers: Vec<(BrokerAddr, Answer<Vec<QueueState>>)>) -> Vec<ListedQueue> {
+    let mut states: BTreeMap<(BrokerAddr, QueueId), QueueState> = BTreeMap::new();
+    let mut silent: BTreeMap<BrokerAddr, ControlError> = BTreeMap::new();
     for (addr, answer) in answers {
-        let by_id = |states: Vec<QueueState>| states.into_iter().map(|state| (state.queue, state)).collect();
-        said.insert(addr, answer.map(by_id));
+        match answer {
+            Ok(of_broker) => states.extend(of_broker.into_iter().map(|state| ((addr.clone(), state.queue), state))),
+            Err(error) => drop(silent.insert(addr, error)),
+        }
     }
-    let live = |queue: &QueueRecord, said: &mut BTreeMap<_, Result<BTreeMap<QueueId, QueueState>, ControlError>>| {
+    let mut live = |queue: &QueueRecord| {
         let (_, addr) = queue.assignee.as_ref().ok_or(NotDescribed::NoBroker)?;
-        match said.get_mut(addr) {
-            Some(Ok(states)) => states.remove(&queue.id).ok_or_else(|| NotDescribed::NotHosted(addr.clone())),
-            Some(Err(error)) => Err(NotDescribed::Control(error.clone())),
-            None => Err(NotDescribed::NoBroker),
+        match silent.get(addr) {
+            Some(error) => Err(NotDescribed::Control(error.clone())),
+            None => states.remove(&(addr.clone(), queue.id)).ok_or_else(|| NotDescribed::NotHosted(addr.clone())),
         }
     };
-    queues.into_iter().map(|queue| ListedQueue { live: live(&queue, &mut said), queue }).collect()
+    queues.into_iter().map(|queue| ListedQueue { live: live(&queue), queue }).collect()
 }
 
 impl Inner {
@@ -69,30 +65,18 @@ impl Inner {
         by: Instant,
     ) -> Result<Page<ListedQueue>, ManagerError> {
         let page = self.queue_page(after, limit, by).await?;
-        // Half of what is left: brokers that do not answer must not cost the whole list.
-        let left = by.saturating_duration_since(Instant::now()) / 2;
-        let answers = self.ask_all(questions(&page.items), self.settings.describe_deadline.min(left)).await;
-        Ok(Page { items: merge(page.items, answers), more: page.more })
-    }
-
-    async fn ask_all(
-        &self,
-        questions: BTreeMap<BrokerAddr, RangeInclusive<QueueLabel>>,
-        deadline: Duration,
-    ) -> Vec<(BrokerAddr, Answer)> {
-        let until = Instant::now() + deadline;
-        let ask = |(addr, labels): (BrokerAddr, RangeInclusive<QueueLabel>)| async move {
-            let answer = timeout_at(until, self.control.states(&addr, &labels, deadline)).await;
-            let late = |_| Err(ControlError::DeadlineExceeded { addr: addr.clone(), deadline });
-            let answer = answer.unwrap_or_else(late);
-            (addr, answer)
+        let ask = |addr: BrokerAddr, labels: RangeInclusive<QueueLabel>, deadline| async move {
+            self.control.states(&addr, &labels, deadline).await
         };
-        stream::iter(questions).map(ask).buffer_unordered(MAX_ASKED_AT_ONCE).collect().await
+        let answers = self.ask_all(questions(&page.items), by, ask).await;
+        Ok(Page { items: merge(page.items, answers), more: page.more })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         model::{BrokerId, Epoch, Offset},

@@ -25,6 +25,12 @@ pub enum ControlError {
         /// How long it had.
         deadline: Duration,
     },
+    /// It does not know the call.
+    #[error("the broker at {addr} is of an older version, which does not know this call; upgrade it")]
+    Older {
+        /// Where it is.
+        addr: BrokerAddr,
+    },
     /// It answered with an error.
     #[error("the broker at {addr} refused: {message}")]
     Refused {
@@ -135,4 +141,7 @@ pub trait BrokerControl: Send + Sync + 'static {
         labels: &RangeInclusive<QueueLabel>,
         deadline: Duration,
     ) -> Result<Vec<QueueState>, ControlError>;
+
+    /// Asks a broker why it is not as it should be. None: all is well, as far as it knows.
+    async fn complaints(&self, broker: &BrokerAddr, deadline: Duration) -> Result<Vec<String>, ControlError>;
 }

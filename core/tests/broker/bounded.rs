@@ -237,9 +237,13 @@ async fn producers_are_saved_while_removals_fail() {
     let status = broker.status().queues.remove(0);
     assert!((5..20).contains(&status.counters.failed_trims), "{status:?}");
     assert_eq!(status.depth_messages, 3_000);
+    // Calls that save the producers succeed meanwhile, and do not hide the failures.
+    let failing = status.trims_failing.unwrap();
+    assert!((50..=70).contains(&failing.as_secs()), "{failing:?}");
     world.store.removals_fail(false);
     world.sleep(Duration::from_secs(60)).await;
-    assert_eq!(broker.status().queues[0].depth_messages, 0);
+    let status = broker.status().queues.remove(0);
+    assert_eq!((status.depth_messages, status.trims_failing), (0, None));
 }
 
 #[tokio::test(start_paused = true)]

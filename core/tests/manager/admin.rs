@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rmom_core::{
     manager::{
-        ManagerError, NotDescribed, PlacedQueue,
+        BrokerView, Health, ManagerError, ManagerStatus, NotDescribed, PlacedQueue, Problem,
         testing::{Behaviour, Call, Fault, LONG, World, addr, incarnation},
     },
     model::{
@@ -416,6 +416,56 @@ async fn a_list_asks_each_broker_once_and_waits_for_none_for_long() {
     }
     let asked = world.brokers.take_calls().into_iter().filter(|call| matches!(call, Call::States(..))).count();
     assert_eq!((page.items.len(), asked), (8, 3), "one call for each broker");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_live_broker_is_asked_how_it_is() {
+    let world = World::new();
+    for n in 1..=5 {
+        world.broker(n, LONG).await;
+        world.brokers.set(&addr(n), Behaviour::Well);
+    }
+    let (manager, _task) = world.manager(|_| {});
+    while manager.status().brokers.iter().filter(|broker| broker.live).count() < 5 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    let health = manager.health(&manager.status()).await;
+    assert_eq!(health, Health::default(), "all is well");
+    world.brokers.complain(&addr(1), vec!["queue q: it is broken".into()]);
+    world.brokers.set(&addr(2), Behaviour::IsOld);
+    world.brokers.set(&addr(3), Behaviour::Hangs);
+    world.brokers.complain(&addr(4), (0..13).map(|n| format!("queue {n}")).collect());
+    let status = manager.status();
+    world.brokers.take_calls();
+    let begun = Instant::now();
+    let health = manager.health(&status).await;
+    assert!(begun.elapsed() <= Duration::from_secs(1), "{:?}", begun.elapsed());
+    let asked = world.brokers.take_calls().into_iter().filter(|call| matches!(call, Call::Complaints(_))).count();
+    assert_eq!(asked, 5, "one call for each broker");
+    assert!(health.problems.iter().all(|problem| !problem.next.is_empty()));
+    let whats: Vec<_> = health.problems.iter().map(|problem| problem.what.as_str()).collect();
+    assert_eq!(whats.len(), 1 + 1 + 11, "{whats:?}");
+    assert_eq!(whats[0], format!("broker 1 at {}: queue q: it is broken", addr(1)));
+    assert_eq!(
+        whats[1],
+        format!("broker 3 lives and does not say how it is: the broker at {} did not answer within 1s", addr(3))
+    );
+    assert_eq!(whats[12], format!("broker 4 at {} has 3 more complaints", addr(4)));
+    let [note] = &health.notes[..] else { panic!("{:?}", health.notes) };
+    assert!(note.starts_with(&format!("broker 2 at {} is of an older version", addr(2))), "{note}");
+    // One that is dead is not asked, and named by the manager.
+    let status = ManagerStatus {
+        brokers: status.brokers.into_iter().map(|broker| BrokerView { live: false, ..broker }).collect(),
+        ..manager.status()
+    };
+    let health = manager.health(&status).await;
+    assert!(!world.brokers.take_calls().iter().any(|call| matches!(call, Call::Complaints(_))));
+    assert_eq!((health.problems.len(), health.notes.len()), (1 + 5, 0));
+    // One that cannot ask says so.
+    manager.shutdown(Duration::from_secs(1)).await;
+    let health = manager.health(&manager.status()).await;
+    let unasked = |problem: &Problem| problem.what.starts_with("this manager did not ask the brokers");
+    assert!(health.problems.iter().any(unasked), "{:?}", health.problems);
 }
 
 #[tokio::test(start_paused = true)]

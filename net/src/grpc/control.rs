@@ -12,8 +12,8 @@ use rmom_core::{
     },
 };
 use rmom_proto::messages::{
-    self as wire, DescribeQueueRequest, DescribeQueueResponse, HeartbeatRequest, ListQueueStatesRequest,
-    RebuildQueueRequest, RefreshRequest, message_stream_client::MessageStreamClient,
+    self as wire, DescribeQueueRequest, DescribeQueueResponse, HeartbeatRequest, ListComplaintsRequest,
+    ListQueueStatesRequest, RebuildQueueRequest, RefreshRequest, message_stream_client::MessageStreamClient,
 };
 use tokio::time::timeout;
 use tonic::{
@@ -131,6 +131,7 @@ fn refusal(addr: &BrokerAddr, deadline: Duration, status: &Status) -> ControlErr
     }
     match causes.last() {
         Some(cause) => ControlError::Unreachable { addr, reason: cause.to_string() },
+        None if status.code() == tonic::Code::Unimplemented => ControlError::Older { addr },
         None => ControlError::Refused { addr, code: stable_code(status), message: status.message().to_owned() },
     }
 }
@@ -180,6 +181,12 @@ impl BrokerControl for GrpcControl {
         let listed = within(broker, deadline, client.list_queue_states(request(message, deadline))).await?;
         let states: Result<_, _> = listed.queues.into_iter().map(state).collect();
         states.map_err(|error| nonsense(broker, &*error))
+    }
+
+    async fn complaints(&self, broker: &BrokerAddr, deadline: Duration) -> Result<Vec<String>, ControlError> {
+        let mut client = self.client(broker)?;
+        let message = ListComplaintsRequest {};
+        Ok(within(broker, deadline, client.list_complaints(request(message, deadline))).await?.complaints)
     }
 }
 
@@ -277,6 +284,17 @@ mod tests {
         start(&pipes, "b2", Some(Status::internal("not ours")));
         let refused = control.heartbeat(&addr("b2"), DEADLINE).await;
         assert!(matches!(refused, Err(ControlError::Refused { code: None, .. })), "{refused:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_does_not_know_a_call_is_older() {
+        let pipes = Pipes::default();
+        let control = GrpcControl::new(Arc::new(pipes.clone()));
+        start(&pipes, "b1", Some(Status::unimplemented("no such method")));
+        let old = ControlError::Older { addr: addr("b1") };
+        assert_eq!(control.heartbeat(&addr("b1"), DEADLINE).await, Err(old.clone()));
+        // Such is also a path that nobody serves.
+        assert_eq!(control.complaints(&addr("b1"), DEADLINE).await, Err(old));
     }
 
     #[tokio::test(start_paused = true)]

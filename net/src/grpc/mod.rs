@@ -5,8 +5,10 @@
 //! - `counted` counts pushes before they are read, `tally` what they have before they are decoded.
 //! - `subscribe` is the one method that goes past tonic: it passes stored bytes on as they are.
 //! - `status` turns errors into statuses and back.
+//! - `complaints` says why a broker is not as it should be.
 //! - `control` is a client: what managers ask of brokers.
 
+mod complaints;
 mod control;
 mod counted;
 mod deadline;

@@ -11,7 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
-use rmom_core::broker::{Broker, BrokerStatus, PushRoom, QueuePhase};
+use rmom_core::broker::{Broker, PushRoom};
 use rmom_proto::{
     FILE_DESCRIPTORS,
     messages::message_stream_server::{MessageStream as _, MessageStreamServer, SERVICE_NAME},
@@ -28,8 +28,9 @@ use tonic_reflection::server::Builder as Reflection;
 use tower::{Service, service_fn};
 
 use super::{
+    complaints::complaints,
     counted, deadline,
-    health::{BrokerHealth, LONGEST_ACTIVATION},
+    health::BrokerHealth,
     service::BrokerMethods,
     subscribe,
     tally::{Tallied, TalliedCodec},
@@ -61,7 +62,11 @@ pub struct BrokerService {
 /// The broker's whole port: the service `messages.MessageStream`, gRPC health and reflection, and over plain HTTP
 /// `/healthz` (the process is alive), `/readyz` (all is well, else 503 and why) and `/metrics`.
 pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
-    let methods = Arc::new(BrokerMethods { broker: broker.clone(), shutdown: service.shutdown.clone() });
+    let methods = Arc::new(BrokerMethods {
+        broker: broker.clone(),
+        connections: service.connections.clone(),
+        shutdown: service.shutdown.clone(),
+    });
     let largest = service.max_message_bytes.saturating_add(REQUEST_SLACK_BYTES);
     let pushes = Pushes { methods: methods.clone(), room: broker.room(), largest };
     let others = MessageStreamServer::from_arc(methods).max_decoding_message_size(MAX_SMALL_REQUEST_BYTES);
@@ -154,43 +159,6 @@ async fn nothing_here(request: Request) -> Response {
         .into_response()
 }
 
-/// Why this broker is not as it should be: it takes no requests, or one of its queues is stopped, cannot be activated, or
-/// cannot be read.
-fn complaints(status: &BrokerStatus, connections: &ServeStats) -> Vec<String> {
-    let mut complaints = Vec::new();
-    if status.stopping {
-        complaints.push("stopping".to_owned());
-    }
-    if !status.lease_current {
-        let lease = "the lease is not current: the store cannot be reached, or another process took this address";
-        complaints.push(lease.to_owned());
-    }
-    if connections.exhausted() {
-        let limit = connections.limit();
-        complaints.push(format!("all {limit} connections are taken (max_connections); new clients are refused"));
-    }
-    let halted = status.queues.iter().filter(|queue| queue.phase == QueuePhase::Halted);
-    complaints.extend(
-        halted.map(|queue| {
-            format!("queue {}: the store went back; nothing is done until an operator looks", queue.label)
-        }),
-    );
-    let newer = "stored by a newer version: upgrade this broker";
-    for queue in &status.queues {
-        if let Some(unserved) = queue.unserved.filter(|&unserved| queue.newer || unserved > LONGEST_ACTIVATION) {
-            let (label, seconds) = (&queue.label, unserved.as_secs());
-            let why = if queue.newer { newer } else { "its activation fails, see the log" };
-            complaints.push(format!("queue {label}: not served for {seconds} s; {why}"));
-        }
-        if let Some(offset) = queue.undeliverable {
-            let label = &queue.label;
-            let why = if queue.newer { newer } else { "see the log" };
-            complaints.push(format!("queue {label}: the batch at offset {offset} cannot be delivered; {why}"));
-        }
-    }
-    complaints
-}
-
 /// A restart would help nothing that this process can know of, so as long as it answers it is alive.
 async fn healthz() -> Response {
     Json(json!({ "status": "alive" })).into_response()
@@ -219,61 +187,4 @@ async fn per_object(State(broker): State<Broker>, Query(listing): Query<Listing>
 
 fn broker_metrics(broker: &Broker, connections: &ServeStats) -> Response {
     ([(CONTENT_TYPE, TEXT_FORMAT)], metrics::broker(&broker.status(), connections)).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use rmom_core::{
-        broker::{QueueCounters, QueueStatus},
-        model::{Epoch, Offset, QueueId, QueueLabel},
-    };
-
-    use super::*;
-
-    fn said(change: impl FnOnce(&mut QueueStatus)) -> Vec<String> {
-        let mut queue = QueueStatus {
-            label: QueueLabel::parse("news").unwrap(),
-            queue: QueueId::new(1),
-            phase: QueuePhase::Serving,
-            unserved: None,
-            undeliverable: None,
-            newer: false,
-            epoch: Epoch::new(1),
-            moves: 0,
-            last_offset: Offset::new(0),
-            depth_messages: 0,
-            depth_bytes: 0,
-            oldest_age: Duration::ZERO,
-            subscribers: Vec::new(),
-            counters: QueueCounters::default(),
-        };
-        change(&mut queue);
-        let status = BrokerStatus {
-            lease_current: true,
-            draining: false,
-            stopping: false,
-            pending_bytes: (0, 1),
-            room_counts: (0, 0),
-            failed_renewals: 0,
-            expired_channels: 0,
-            fenced_appends: 0,
-            queues: vec![queue],
-        };
-        complaints(&status, &ServeStats::default())
-    }
-
-    #[test]
-    fn a_queue_that_is_not_well_is_a_complaint() {
-        assert_eq!(said(|_| ()), [""; 0]);
-        assert_eq!(said(|queue| queue.unserved = Some(LONGEST_ACTIVATION)), [""; 0]);
-        let unserved = said(|queue| queue.unserved = Some(LONGEST_ACTIVATION + Duration::from_secs(1)));
-        assert_eq!(unserved, ["queue news: not served for 31 s; its activation fails, see the log"]);
-        let corrupt = said(|queue| queue.undeliverable = Some(Offset::new(2)));
-        assert_eq!(corrupt, ["queue news: the batch at offset 2 cannot be delivered; see the log"]);
-        let newer = said(|queue| (queue.unserved, queue.newer) = (Some(Duration::ZERO), true));
-        assert_eq!(newer, ["queue news: not served for 0 s; stored by a newer version: upgrade this broker"]);
-        assert_eq!(said(|queue| queue.phase = QueuePhase::Halted).len(), 1);
-    }
 }

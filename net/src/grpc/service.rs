@@ -1,6 +1,6 @@
 //! The methods of `MessageStream` but one, over the broker's handle.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use rmom_core::{
     broker::{Broker, BrokerError},
@@ -10,17 +10,17 @@ use rmom_core::{
 use rmom_proto::messages::{
     self as wire, CreateChannelRequest, CreateChannelResponse, CreateQueueOkResponse, CreateQueueRequest,
     DeleteChannelOkResponse, DeleteChannelRequest, DeleteQueueOkResponse, DeleteQueueRequest, DescribeQueueRequest,
-    DescribeQueueResponse, HeartbeatOkResponse, HeartbeatRequest, ListQueueStatesRequest, ListQueueStatesResponse,
-    Message, OpenProducerRequest, OpenProducerResponse, Push, PushAck, PushOkResponse, PushStreamRequest,
-    RebuildQueueOkResponse, RebuildQueueRequest, RefreshRequest, RefreshResponse, SubscriberInfo, SubscriptionRequest,
-    message_stream_server::MessageStream,
+    DescribeQueueResponse, HeartbeatOkResponse, HeartbeatRequest, ListComplaintsRequest, ListComplaintsResponse,
+    ListQueueStatesRequest, ListQueueStatesResponse, Message, OpenProducerRequest, OpenProducerResponse, Push, PushAck,
+    PushOkResponse, PushStreamRequest, RebuildQueueOkResponse, RebuildQueueRequest, RefreshRequest, RefreshResponse,
+    SubscriberInfo, SubscriptionRequest, message_stream_server::MessageStream,
 };
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
-use super::{counted::Ledger, parse, push_stream, status::to_status};
-use crate::serve::Peer;
+use super::{complaints::complaints, counted::Ledger, parse, push_stream, status::to_status};
+use crate::serve::{Peer, ServeStats};
 
 /// Most subscribers that a description lists: as many as fit what gRPC clients accept.
 const MAX_DESCRIBED_SUBSCRIBERS: usize = 10_000;
@@ -28,6 +28,7 @@ const MAX_DESCRIBED_SUBSCRIBERS: usize = 10_000;
 /// The service.
 pub(super) struct BrokerMethods {
     pub(super) broker: Broker,
+    pub(super) connections: Arc<ServeStats>,
     /// Ends streams of pushes, which clients would keep open for ever.
     pub(super) shutdown: CancellationToken,
 }
@@ -209,6 +210,14 @@ impl MessageStream for BrokerMethods {
         let labels = label(&request.first_label)?..=label(&request.last_label)?;
         let states = self.broker.states(labels);
         answer(states.map(|queues| ListQueueStatesResponse { queues: queues.into_iter().map(state).collect() }))
+    }
+
+    async fn list_complaints(
+        &self,
+        _: Request<ListComplaintsRequest>,
+    ) -> Result<Response<ListComplaintsResponse>, Status> {
+        let complaints = complaints(&self.broker.status(), &self.connections);
+        Ok(Response::new(ListComplaintsResponse { complaints }))
     }
 
     async fn refresh(&self, _: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {

@@ -259,6 +259,7 @@ mod tests {
                 queue: QueueId::new(4),
                 phase: QueuePhase::Serving,
                 unserved: None,
+                trims_failing: None,
                 undeliverable: None,
                 newer: false,
                 epoch: Epoch::new(3),

@@ -19,7 +19,7 @@ pub const RESERVED_OPENING_TIMEOUT: Duration = Duration::from_secs(2);
 pub const RESERVED_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Health, metrics, and what managers ask of brokers.
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 10] = [
     "/healthz",
     "/readyz",
     "/metrics",
@@ -29,6 +29,7 @@ const PATHS: [&str; 9] = [
     "/messages.MessageStream/RebuildQueue",
     "/messages.MessageStream/DescribeQueue",
     "/messages.MessageStream/ListQueueStates",
+    "/messages.MessageStream/ListComplaints",
 ];
 
 /// True if the reserve is for it.

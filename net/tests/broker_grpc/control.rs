@@ -44,6 +44,8 @@ async fn every_call_arrives() {
     let others = QueueLabel::parse("r").unwrap()..=QueueLabel::parse("z").unwrap();
     assert_eq!(control.states(&server.addr, &others, DEADLINE).await, Ok(Vec::new()));
 
+    assert_eq!(control.complaints(&server.addr, DEADLINE).await, Ok(Vec::new()));
+
     let unknown = QueueLabel::parse("unknown").unwrap();
     let refused = control.rebuild(&server.addr, &unknown, DEADLINE).await;
     assert!(matches!(refused, Err(ControlError::Refused { code: Some(Code::QueueNotFound), .. })), "{refused:?}");
@@ -57,6 +59,8 @@ async fn a_broker_that_stops_refuses_and_one_that_died_is_not_reached() {
     server.broker.shutdown(DEADLINE).await;
     let refused = control.heartbeat(&server.addr, DEADLINE).await;
     assert!(matches!(refused, Err(ControlError::Refused { code: Some(Code::ShuttingDown), .. })), "{refused:?}");
+    // It says why to those who ask how it is.
+    assert_eq!(control.complaints(&server.addr, DEADLINE).await.unwrap()[0], "stopping");
     let addr = server.addr.clone();
     drop(server);
     // The connection's end may be noticed in the middle of a call; either way nobody answers any more.

@@ -8,10 +8,10 @@ use std::{
 use rmom_proto::messages::{
     CreateChannelRequest, CreateChannelResponse, CreateQueueOkResponse, CreateQueueRequest, DeleteChannelOkResponse,
     DeleteChannelRequest, DeleteQueueOkResponse, DeleteQueueRequest, DescribeQueueRequest, DescribeQueueResponse,
-    HeartbeatOkResponse, HeartbeatRequest, ListQueueStatesRequest, ListQueueStatesResponse, Message,
-    OpenProducerRequest, OpenProducerResponse, Push, PushAck, PushOkResponse, PushStreamRequest,
-    RebuildQueueOkResponse, RebuildQueueRequest, RefreshRequest, RefreshResponse, SubscriptionRequest,
-    message_stream_server::MessageStream, push_stream_request,
+    HeartbeatOkResponse, HeartbeatRequest, ListComplaintsRequest, ListComplaintsResponse, ListQueueStatesRequest,
+    ListQueueStatesResponse, Message, OpenProducerRequest, OpenProducerResponse, Push, PushAck, PushOkResponse,
+    PushStreamRequest, RebuildQueueOkResponse, RebuildQueueRequest, RefreshRequest, RefreshResponse,
+    SubscriptionRequest, message_stream_server::MessageStream, push_stream_request,
 };
 use sqlx::{PgPool, query};
 use tokio_stream::{Empty, Stream, StreamExt as _};
@@ -122,6 +122,13 @@ impl MessageStream for Methods {
         &self,
         _: Request<ListQueueStatesRequest>,
     ) -> Result<Response<ListQueueStatesResponse>, Status> {
+        absent()
+    }
+
+    async fn list_complaints(
+        &self,
+        _: Request<ListComplaintsRequest>,
+    ) -> Result<Response<ListComplaintsResponse>, Status> {
         absent()
     }
 

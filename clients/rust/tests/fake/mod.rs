@@ -531,6 +531,13 @@ impl MessageStream for FakeBroker {
         Err(Status::unimplemented("not faked"))
     }
 
+    async fn list_complaints(
+        &self,
+        _: tonic::Request<ListComplaintsRequest>,
+    ) -> Result<Reply<ListComplaintsResponse>, Status> {
+        Err(Status::unimplemented("not faked"))
+    }
+
     async fn refresh(&self, _: tonic::Request<RefreshRequest>) -> Result<Reply<RefreshResponse>, Status> {
         Err(Status::unimplemented("not faked"))
     }

@@ -156,6 +156,7 @@ impl Actor {
             share: Share::new(context.settings.max_pending_bytes),
             depth: parking_lot::Mutex::new(Depth::default()),
             unserved_since: parking_lot::Mutex::default(),
+            trims_fail_since: parking_lot::Mutex::default(),
             undeliverable: parking_lot::Mutex::default(),
             newer: AtomicBool::new(false),
             said: Said::default(),

@@ -173,6 +173,8 @@ pub(super) struct Shared {
     pub(super) depth: Mutex<Depth>,
     /// When the first of the attempts to activate it failed, of which none has succeeded so far.
     pub(super) unserved_since: Mutex<Option<Instant>>,
+    /// When the first of the trims failed, of which none has done all that it had to so far.
+    pub(super) trims_fail_since: Mutex<Option<Instant>>,
     /// The last offset of the batch that the last failing read could not decode, until a read passes it or a trim removes it.
     pub(super) undeliverable: Mutex<Option<Offset>>,
     /// A newer version stored what cannot be read.
@@ -325,6 +327,7 @@ impl Handle {
             oldest_age: depth.oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)),
             subscribers: self.subscribers(view.end),
             unserved: self.shared.unserved_since.lock().map(|since| since.elapsed()),
+            trims_failing: self.shared.trims_fail_since.lock().map(|since| since.elapsed()),
             undeliverable: *self.shared.undeliverable.lock(),
             newer: self.shared.newer.load(Relaxed),
             counters: self.shared.counters.read(),

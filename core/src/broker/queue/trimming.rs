@@ -216,6 +216,7 @@ impl Trimming {
                 }
                 if self.pace.is_undisturbed() {
                     shared.said.trims.over();
+                    shared.trims_fail_since.lock().take();
                 }
                 Ok(())
             }
@@ -240,10 +241,11 @@ impl Trimming {
                 }
                 self.not_before = self.next_save;
                 // Without a lease everything fails, and that is said elsewhere.
-                if context.lease.is_current()
-                    && let Some(times) = shared.said.trims.happened()
-                {
-                    tracing::warn!(queue = %shared.label, %error, times, "trimming failed; trying again");
+                if context.lease.is_current() {
+                    shared.trims_fail_since.lock().get_or_insert(now);
+                    if let Some(times) = shared.said.trims.happened() {
+                        tracing::warn!(queue = %shared.label, %error, times, "trimming failed; trying again");
+                    }
                 }
                 Ok(())
             }

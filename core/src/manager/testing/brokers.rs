@@ -24,6 +24,8 @@ pub enum Behaviour {
     ServesNothing,
     /// It answers life probes; anything else makes the caller panic.
     Panics,
+    /// It is well, and does not know what was added later than life probes.
+    IsOld,
     /// It answers everything with this code.
     Refuses(Code),
 }
@@ -41,6 +43,8 @@ pub enum Call {
     Describe(BrokerAddr, QueueLabel),
     /// [`BrokerControl::states`].
     States(BrokerAddr, QueueLabel, QueueLabel),
+    /// [`BrokerControl::complaints`].
+    Complaints(BrokerAddr),
 }
 
 #[derive(Default)]
@@ -49,6 +53,7 @@ struct State {
     failing_heartbeats: BTreeMap<BrokerAddr, u32>,
     descriptions: BTreeMap<QueueLabel, QueueDescription>,
     states: BTreeMap<QueueLabel, QueueState>,
+    complaints: BTreeMap<BrokerAddr, Vec<String>>,
     calls: Vec<Call>,
 }
 
@@ -75,6 +80,11 @@ impl FakeBrokers {
     /// What brokers that are well say about a queue in a list.
     pub fn state_as(&self, label: &QueueLabel, state: QueueState) {
         self.0.lock().states.insert(label.clone(), state);
+    }
+
+    /// What a broker that is well complains of.
+    pub fn complain(&self, addr: &BrokerAddr, complaints: Vec<String>) {
+        self.0.lock().complaints.insert(addr.clone(), complaints);
     }
 
     /// The calls made since this was last asked, in order.
@@ -106,7 +116,8 @@ impl FakeBrokers {
             }
             Behaviour::Well => Ok(()),
             Behaviour::Hangs => std::future::pending().await,
-            Behaviour::ServesNothing | Behaviour::Panics if probe => Ok(()),
+            Behaviour::ServesNothing | Behaviour::Panics | Behaviour::IsOld if probe => Ok(()),
+            Behaviour::IsOld => Err(ControlError::Older { addr: addr.clone() }),
             Behaviour::Panics => panic!("the broker was told to make its caller panic"),
             Behaviour::ServesNothing => Err(refused(Code::NotHosted)),
             Behaviour::Refuses(code) => Err(refused(code)),
@@ -151,5 +162,10 @@ impl BrokerControl for FakeBrokers {
         let call = Call::States(broker.clone(), labels.start().clone(), labels.end().clone());
         self.answer(broker, call).await?;
         Ok(self.0.lock().states.range(labels.clone()).map(|(_, state)| state.clone()).collect())
+    }
+
+    async fn complaints(&self, broker: &BrokerAddr, _deadline: Duration) -> Result<Vec<String>, ControlError> {
+        self.answer(broker, Call::Complaints(broker.clone())).await?;
+        Ok(self.0.lock().complaints.get(broker).cloned().unwrap_or_default())
     }
 }

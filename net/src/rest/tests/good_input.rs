@@ -203,6 +203,14 @@ async fn our_routes_for_brokers_and_status() {
     let status = bench.ask("GET", "/v1/status").await.body;
     assert_eq!((&status["leading"], &status["counters"]["handovers"]), (&json!(true), &json!(1)));
     assert_eq!(status["last_cycle"]["live_brokers"], json!(2));
+    assert_eq!((&status["healthy"], &status["problems"], &status["notes"]), (&json!(true), &json!([]), &json!([])));
+    bench.world.brokers.complain(&addr(1), vec!["queue q: the store went back".to_owned()]);
+    bench.world.brokers.set(&addr(2), Behaviour::IsOld);
+    let status = bench.ask("GET", "/v1/status").await.body;
+    let what = &status["problems"][0]["what"];
+    assert_eq!(what, "broker 1 at broker-1:50051: queue q: the store went back");
+    assert!(status["notes"][0].as_str().unwrap().starts_with("broker 2 at broker-2:50052 is of an older version"));
+    assert_eq!(status["healthy"], json!(false));
 }
 
 #[tokio::test(start_paused = true)]

@@ -292,6 +292,7 @@ pub(super) struct Status {
     counters: Counters,
     healthy: bool,
     problems: Vec<Problem>,
+    notes: Vec<String>,
 }
 
 /// Something that is wrong, and what to do next.
@@ -333,13 +334,15 @@ struct Counters {
 }
 
 impl Status {
-    pub(super) fn of(manager: &Manager) -> Self {
+    pub(super) async fn of(manager: &Manager) -> Self {
         let status = manager.status();
+        let health = manager.health(&status).await;
         let problem = |problem: rmom_core::manager::Problem| Problem { what: problem.what, next: problem.next };
-        let problems: Vec<_> = manager.problems().into_iter().map(problem).collect();
+        let problems: Vec<_> = health.problems.into_iter().map(problem).collect();
         Self {
             healthy: problems.is_empty(),
             problems,
+            notes: health.notes,
             manager_id: status.manager,
             leading: status.leading,
             leader_id: status.leader,

@@ -256,6 +256,16 @@ class QueueState(_message.Message):
     largest_lag: int
     def __init__(self, queue_id: _Optional[int] = ..., activity: _Optional[_Union[QueueActivity, str]] = ..., reason: _Optional[str] = ..., epoch: _Optional[int] = ..., last_offset: _Optional[int] = ..., depth_messages: _Optional[int] = ..., depth_bytes: _Optional[int] = ..., oldest_age_millis: _Optional[int] = ..., subscribers: _Optional[int] = ..., largest_lag: _Optional[int] = ...) -> None: ...
 
+class ListComplaintsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListComplaintsResponse(_message.Message):
+    __slots__ = ("complaints",)
+    COMPLAINTS_FIELD_NUMBER: _ClassVar[int]
+    complaints: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, complaints: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class CreateQueueRequest(_message.Message):
     __slots__ = ("queue_label",)
     QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]

@@ -99,6 +99,11 @@ class MessageStreamStub(object):
                 request_serializer=rmom_dot___proto_dot_messages__pb2.ListQueueStatesRequest.SerializeToString,
                 response_deserializer=rmom_dot___proto_dot_messages__pb2.ListQueueStatesResponse.FromString,
                 _registered_method=True)
+        self.ListComplaints = channel.unary_unary(
+                '/messages.MessageStream/ListComplaints',
+                request_serializer=rmom_dot___proto_dot_messages__pb2.ListComplaintsRequest.SerializeToString,
+                response_deserializer=rmom_dot___proto_dot_messages__pb2.ListComplaintsResponse.FromString,
+                _registered_method=True)
 
 
 class MessageStreamServicer(object):
@@ -188,6 +193,13 @@ class MessageStreamServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListComplaints(self, request, context):
+        """rmom: why the broker is not as it should be, as its `/readyz` says. Answered from memory, also while it has no lease.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MessageStreamServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -255,6 +267,11 @@ def add_MessageStreamServicer_to_server(servicer, server):
                     servicer.ListQueueStates,
                     request_deserializer=rmom_dot___proto_dot_messages__pb2.ListQueueStatesRequest.FromString,
                     response_serializer=rmom_dot___proto_dot_messages__pb2.ListQueueStatesResponse.SerializeToString,
+            ),
+            'ListComplaints': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListComplaints,
+                    request_deserializer=rmom_dot___proto_dot_messages__pb2.ListComplaintsRequest.FromString,
+                    response_serializer=rmom_dot___proto_dot_messages__pb2.ListComplaintsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -608,6 +625,33 @@ class MessageStream(object):
             '/messages.MessageStream/ListQueueStates',
             rmom_dot___proto_dot_messages__pb2.ListQueueStatesRequest.SerializeToString,
             rmom_dot___proto_dot_messages__pb2.ListQueueStatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListComplaints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/messages.MessageStream/ListComplaints',
+            rmom_dot___proto_dot_messages__pb2.ListComplaintsRequest.SerializeToString,
+            rmom_dot___proto_dot_messages__pb2.ListComplaintsResponse.FromString,
             options,
             channel_credentials,
             insecure,
