@@ -83,7 +83,8 @@ pub const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Dur
 pub struct ServeSettings {
     /// Connections at once; beyond it there is a reserve of [`RESERVED_CONNECTIONS`] for managers, health and metrics.
     pub max_connections: usize,
-    /// Connections at once from one address (for IPv6: one /64 network); 0: no limit of its own.
+    /// Connections at once from one address (for IPv6: one /64 network). 0: addresses tell nothing here, as behind a proxy,
+    /// so an address has no share of anything; see [`Peer::origin`].
     pub max_connections_per_peer: usize,
     /// What all clients together may send before it is read, beyond [`HTTP2_SMALLEST_WINDOW_BYTES`] for each connection. The
     /// more connections are open, the less a new one gets of it.
@@ -203,6 +204,16 @@ pub struct Peer {
     pub waits: Arc<Semaphore>,
     /// How many that are.
     pub max_waits: usize,
+    /// Its address stands for one client; false behind a proxy, which is the address of all of them.
+    pub counts: bool,
+}
+
+impl Peer {
+    /// Whose share of reserve, handshakes, look-ups and announced pushes its requests take; none: only what all have together.
+    #[must_use]
+    pub fn origin(&self) -> Option<&str> {
+        self.counts.then_some(&*self.name)
+    }
 }
 
 /// Serves until `shutdown` is cancelled, then stops accepting, lets requests in flight finish, and returns.
@@ -235,7 +246,8 @@ pub async fn serve(
                 stats.accepted.fetch_add(1, Relaxed);
                 let Some(slot) = admission.admit(&peer) else { continue };
                 let max_waits = slot.waiting_streams();
-                let peer = Peer { name: peer.into(), waits: Arc::new(Semaphore::new(max_waits)), max_waits };
+                let counts = settings.max_connections_per_peer > 0;
+                let peer = Peer { name: peer.into(), waits: Arc::new(Semaphore::new(max_waits)), max_waits, counts };
                 let connection = Connection { io, peer, slot, router: router.clone(), settings, stats: stats.clone() };
                 let shutdown = shutdown.clone();
                 connections.spawn(async move { connection.run(&shutdown).await });

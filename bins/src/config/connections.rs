@@ -15,7 +15,7 @@ use super::tree::Section;
 pub struct ConnectionsConfig {
     /// Connections at once; beyond it there is a reserve for managers, health checks and metrics.
     pub max_connections: usize,
-    /// Connections at once from one address; 0: no limit of its own.
+    /// Connections at once from one address; 0: an address has no share of anything.
     pub max_connections_per_peer: usize,
     /// What all clients together may send before it is read.
     pub max_receive_bytes: usize,
@@ -50,6 +50,12 @@ impl ConnectionsConfig {
                 100..=600_000,
             ),
         }
+    }
+
+    /// False if clients come through a proxy, so that an address has no share of anything.
+    #[must_use]
+    pub const fn addresses_tell(&self) -> bool {
+        self.max_connections_per_peer > 0
     }
 
     /// What the server is told.

@@ -29,7 +29,7 @@ pub async fn run_broker(config: BrokerConfig) -> Exit {
 async fn start_and_run(config: BrokerConfig) -> Result<Exit, StartError> {
     let started = Instant::now();
     let mut signals = Signals::new().map_err(StartError::System)?;
-    let transports = Transports::new(&config.tls)?;
+    let transports = Transports::new(&config.tls, config.connections.addresses_tell())?;
     let listener = transports.listen.bind(&authority(&config.host, config.port)).await.map_err(StartError::Listen)?;
     let local = listener.local_addr();
     let settings = config.settings(port_of(&local));

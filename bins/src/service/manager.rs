@@ -22,7 +22,7 @@ pub async fn run_manager(config: ManagerConfig) -> Exit {
 
 async fn start_and_run(config: ManagerConfig) -> Result<Exit, StartError> {
     let mut signals = Signals::new().map_err(StartError::System)?;
-    let transports = Transports::new(&config.tls)?;
+    let transports = Transports::new(&config.tls, config.connections.addresses_tell())?;
     let listener =
         transports.listen.bind(&authority(&config.address, config.port)).await.map_err(StartError::Listen)?;
     let local = listener.local_addr();

@@ -24,11 +24,12 @@ pub struct Transports {
 }
 
 impl Transports {
-    /// What the configuration asks for; TCP where it asks for nothing.
+    /// What the configuration asks for; TCP where it asks for nothing. With `addresses_tell` false an address has no share of
+    /// the handshakes, as it has none of the connections (`max_connections_per_peer`: 0).
     ///
     /// # Errors
     /// A file cannot be used.
-    pub fn new(config: &TlsConfig) -> Result<Self, TransportError> {
+    pub fn new(config: &TlsConfig, addresses_tell: bool) -> Result<Self, TransportError> {
         let tcp: Arc<dyn Transport> = Arc::new(Tcp);
         if config.is_empty() {
             return Ok(Self { listen: Arc::clone(&tcp), connect: tcp });
@@ -38,7 +39,8 @@ impl Transports {
             _ => None,
         };
         let files = TlsFiles { identity, server_ca: config.ca.clone(), client_ca: config.client_ca.clone() };
-        let tls: Arc<dyn Transport> = Arc::new(Tls::from_files(&files)?);
+        let tls = Tls::from_files(&files)?;
+        let tls: Arc<dyn Transport> = Arc::new(if addresses_tell { tls } else { tls.behind_a_proxy() });
         let choose = |file: &Option<_>| Arc::clone(if file.is_some() { &tls } else { &tcp });
         Ok(Self { listen: choose(&config.cert), connect: choose(&config.ca) })
     }

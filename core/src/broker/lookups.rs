@@ -24,7 +24,7 @@ pub const PEER_SHARE: u32 = 4;
 /// Addresses that are remembered; the one that asked longest ago makes room.
 pub const MAX_PEERS: usize = 4_096;
 
-/// On whose behalf something is looked up; none: somebody in this process.
+/// On whose behalf something is looked up; none: somebody in this process, or whose address tells nothing.
 pub(super) type Caller<'c> = Option<&'c Origin>;
 
 #[derive(Debug)]
@@ -132,9 +132,12 @@ impl Lookups {
         Ok(())
     }
 
-    /// What was asked for is not there.
+    /// What was asked for is not there. A caller that nobody knows is limited by its turns; if it paid, it could take from all
+    /// others what they have, as nothing keeps it from asking again.
     pub(super) fn missed(&self, caller: Caller<'_>) {
-        Self::pay(&mut self.state.lock(), caller);
+        if caller.is_some() {
+            Self::pay(&mut self.state.lock(), caller);
+        }
     }
 
     fn pay(state: &mut State, caller: Caller<'_>) {
@@ -221,6 +224,16 @@ mod tests {
         drop(lookups.channel(Some(&peer(1))).await.unwrap());
         advance(Duration::from_secs(1)).await;
         drop(lookups.channel(Some(&peer(2))).await.unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_no_address_takes_nothing_from_others_by_asking_at_random() {
+        let lookups = Lookups::new(8);
+        for _ in 0..1_000 {
+            drop(lookups.channel(None).await.unwrap());
+            lookups.missed(None);
+        }
+        lookups.take(Some(&peer(1))).unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -79,14 +79,19 @@ impl Ledger {
     }
 }
 
+/// The room for what a peer pushes, in which its address has a share, if it has any.
+fn room_for(peer: Option<&Peer>, room: PushRoom) -> PushRoom {
+    match peer.and_then(Peer::origin) {
+        Some(origin) => room.from_peer(origin),
+        None => room,
+    }
+}
+
 /// Counts the messages of a request's body, which is at most one if it is unary.
 pub(super) fn count(room: PushRoom, largest: usize, request: Request, unary: bool) -> Request {
     let peer = request.extensions().get::<Peer>();
     let waits = peer.map(|peer| (peer.waits.clone(), peer.max_waits));
-    let ledger = Ledger::new(match peer {
-        Some(peer) => room.from_peer(&peer.name),
-        None => room,
-    });
+    let ledger = Ledger::new(room_for(peer, room));
     let (mut parts, body) = request.into_parts();
     parts.extensions.insert(ledger.clone());
     Request::from_parts(parts, Body::new(Counted::new(body, ledger, waits, largest, unary)))

@@ -86,8 +86,8 @@ fn state(queue: QueueState) -> wire::QueueState {
 
 /// The broker, on behalf of the client that sent a request.
 fn asked<T>(broker: &Broker, request: &Request<T>) -> Broker {
-    match request.extensions().get::<Peer>() {
-        Some(peer) => broker.on_behalf_of(&peer.name),
+    match request.extensions().get::<Peer>().and_then(Peer::origin) {
+        Some(origin) => broker.on_behalf_of(origin),
         None => broker.clone(),
     }
 }

@@ -50,11 +50,15 @@ pub(super) async fn handle(
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
+    let broker = match peer.as_ref().and_then(|Extension(peer)| peer.origin()) {
+        Some(origin) => broker.on_behalf_of(origin),
+        None => broker,
+    };
     let peer = peer.map_or_else(|| Arc::from("unknown"), |Extension(peer)| peer.name);
     let open = async {
         let request = read_request(request.into_body()).await?;
         let request = parse::subscribe(&request, peer.to_string()).map_err(|error| to_status(&error))?;
-        broker.on_behalf_of(&peer).subscribe(request).await.map_err(|error| to_status(&error))
+        broker.subscribe(request).await.map_err(|error| to_status(&error))
     };
     let opened = timeout(MAX_UNARY_DEADLINE, open).await.unwrap_or_else(|_| {
         Err(status(Code::DeadlineExceeded, format!("not subscribed within {MAX_UNARY_DEADLINE:?}"), Vec::new()))

@@ -145,7 +145,7 @@ impl Admission {
         };
         let mut place = None;
         if let Some(limit) = beyond {
-            let free = of_peer.reserved < RESERVED_CONNECTIONS_PER_PEER
+            let free = (per_peer == 0 || of_peer.reserved < RESERVED_CONNECTIONS_PER_PEER)
                 && (state.reserved < RESERVED_CONNECTIONS || state.displace());
             if !free {
                 drop(state);
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn beyond_the_limit_there_is_a_reserve_for_everybody() {
-        let admission = admission(2, 0);
+        let admission = admission(2, 100);
         let mut slots: Vec<_> =
             (0..2 + RESERVED_CONNECTIONS_PER_PEER + 1).map(|n| admission.admit(&format!("10.0.0.1:{n}"))).collect();
         assert_eq!(beyond(&slots[..3]), [Some(None), Some(None), Some(Some(Limit::All))]);
@@ -264,6 +264,16 @@ mod tests {
         drop((slots, other));
         assert_eq!((admission.stats.open(), admission.stats.reserved(), admission.stats.windows()), (0, 0, 0));
         assert!(admission.state.lock().peers.is_empty());
+    }
+
+    #[test]
+    fn behind_a_proxy_one_address_may_have_all_of_the_reserve() {
+        let admission = admission(1, 0);
+        let slots: Vec<_> = (0..=RESERVED_CONNECTIONS).map(|n| admission.admit(&format!("10.0.0.1:{n}"))).collect();
+        assert_eq!(beyond(&slots[..1]), [Some(None)]);
+        assert!(slots[1..].iter().all(Option::is_some), "managers come through the proxy too");
+        slots[1..].iter().flatten().for_each(|slot| slot.place.as_ref().unwrap().prove());
+        assert!(admission.admit("10.0.0.1:1000").is_none(), "the reserve ends all the same");
     }
 
     #[test]

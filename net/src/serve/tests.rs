@@ -78,6 +78,17 @@ async fn both_protocols_share_a_port_and_handlers_know_the_peer() {
     assert_eq!((server.stats.open(), server.stats.accepted()), (2, 2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn behind_a_proxy_an_address_has_no_share() {
+    let told = |Extension(peer): Extension<Peer>| async move { peer.origin().is_some().to_string() };
+    for (max_connections_per_peer, expected) in [(1, "true"), (0, "false")] {
+        let router = Router::new().route("/", get(told));
+        let server = start(router, ServeSettings { max_connections_per_peer, ..ServeSettings::default() });
+        let answer = http2_client(server.pipes.dial(AT).unwrap()).await.send_request(request()).await.unwrap();
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), expected);
+    }
+}
+
 fn ask(path: &str) -> Request<Empty<Bytes>> {
     Request::post(format!("http://server:1{path}"))
         .header("content-type", "application/grpc")

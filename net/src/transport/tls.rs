@@ -111,6 +111,7 @@ pub enum TlsError {
 pub struct Tls {
     acceptor: Option<TlsAcceptor>,
     connector: Option<TlsConnector>,
+    handshakes_per_peer: usize,
 }
 
 impl fmt::Debug for Tls {
@@ -162,7 +163,14 @@ impl Tls {
                 Some(TlsConnector::from(Arc::new(config)))
             }
         };
-        Ok(Self { acceptor, connector })
+        Ok(Self { acceptor, connector, handshakes_per_peer: MAX_HANDSHAKES_PER_PEER })
+    }
+
+    /// Addresses tell nothing where it listens, as behind a proxy: one may have all handshakes.
+    #[must_use]
+    pub const fn behind_a_proxy(mut self) -> Self {
+        self.handshakes_per_peer = MAX_HANDSHAKES;
+        self
     }
 }
 
@@ -233,7 +241,11 @@ impl Transport for Tls {
     async fn bind(&self, authority: &str) -> io::Result<Box<dyn Listener>> {
         let acceptor =
             self.acceptor.clone().ok_or_else(|| unusable("TLS: listening takes a certificate and a key file"))?;
-        Ok(Box::new(TlsAccept { tcp: Tcp::listener(authority).await?, acceptor, handshakes: Handshakes::default() }))
+        Ok(Box::new(TlsAccept {
+            tcp: Tcp::listener(authority).await?,
+            acceptor,
+            handshakes: Handshakes::new(self.handshakes_per_peer),
+        }))
     }
 }
 
@@ -247,8 +259,9 @@ struct TlsAccept {
 type Shaken = io::Result<(TlsStream<TcpStream>, String)>;
 
 /// Handshakes under way, by the order in which they began.
-#[derive(Default)]
 struct Handshakes {
+    /// How many one address may have under way.
+    per_peer: usize,
     tasks: JoinSet<(u64, Shaken)>,
     begun: u64,
     under_way: BTreeMap<u64, Handshake>,
@@ -265,6 +278,11 @@ struct Handshake {
 }
 
 impl Handshakes {
+    fn new(per_peer: usize) -> Self {
+        let (tasks, under_way, origins) = (JoinSet::new(), BTreeMap::new(), BTreeMap::new());
+        Self { per_peer, tasks, begun: 0, under_way, origins }
+    }
+
     fn is_full(&self) -> bool {
         self.under_way.len() >= MAX_HANDSHAKES
     }
@@ -293,7 +311,8 @@ impl Handshakes {
     fn begin(&mut self, acceptor: TlsAcceptor, stream: TcpStream, peer: String) -> bool {
         let origin = Origin::of(&peer);
         let of_origin = self.origins.entry(origin.clone()).or_default();
-        if *of_origin >= MAX_HANDSHAKES_PER_PEER {
+        // When all places are taken one more takes the place of another, whose address that is.
+        if *of_origin >= self.per_peer && self.per_peer < MAX_HANDSHAKES {
             return false;
         }
         *of_origin += 1;
@@ -592,6 +611,24 @@ mod tests {
         let refused = accepting.await.unwrap();
         assert!(refused >= 300 - 2 * MAX_HANDSHAKES_PER_PEER, "{refused}");
         drop(silent);
+    }
+
+    #[tokio::test]
+    async fn behind_a_proxy_one_address_may_shake_hands_as_often_as_all() {
+        let pki = Pki::new();
+        let files = TlsFiles { identity: Some(pki.identity("server")), ..TlsFiles::default() };
+        let server = Tls::from_files(&files).unwrap().behind_a_proxy();
+        let client = Tls::from_files(&TlsFiles { server_ca: Some(pki.ca_file()), ..TlsFiles::default() }).unwrap();
+        let mut listener = server.bind("127.0.0.1:0").await.unwrap();
+        let authority = listener.local_addr();
+        // Nothing but the client's connection comes of it: nobody was refused for an address.
+        let accepting = tokio::spawn(async move { listener.accept().await.map(drop) });
+        let mut silent = Vec::new();
+        for _ in 0..MAX_HANDSHAKES + MAX_HANDSHAKES_PER_PEER {
+            silent.push(connect_from([127, 0, 0, 2], &authority).await);
+        }
+        client.connect(&authority).await.expect("who is silent makes room");
+        accepting.await.unwrap().unwrap();
     }
 
     #[tokio::test]

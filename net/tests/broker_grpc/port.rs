@@ -6,9 +6,13 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
-use rmom_core::{model::Code, ports::Transport as _};
-use rmom_net::transport::{Identity, Tcp, Tls, TlsFiles};
-use rmom_proto::messages::{PushStreamOpen, PushStreamRequest, push_stream_request};
+use rmom_core::{broker::BrokerSettings, model::Code, ports::Transport as _};
+use rmom_net::{
+    grpc::stable_code,
+    serve::ServeSettings,
+    transport::{Identity, Tcp, Tls, TlsFiles},
+};
+use rmom_proto::messages::{DescribeQueueRequest, PushStreamOpen, PushStreamRequest, push_stream_request};
 use tokio::time::{Instant, timeout};
 use tokio_stream::StreamExt as _;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
@@ -173,4 +177,20 @@ async fn everything_works_over_mutual_tls() {
     tokio::spawn(connection);
     let request = Request::get("/healthz").header("host", "b").body(Empty::<Bytes>::new()).unwrap();
     plain.send_request(request).await.expect_err("plain text is not understood");
+}
+
+#[tokio::test]
+async fn behind_a_proxy_one_address_may_look_up_what_all_may() {
+    for (max_connections_per_peer, expected) in [(1, Code::Overloaded), (0, Code::QueueNotFound)] {
+        let serving = ServeSettings { max_connections_per_peer, ..ServeSettings::default() };
+        let slow = |settings: &mut BrokerSettings| settings.max_lookups_per_second = 8;
+        let server = Server::start_as(memory_store(), Arc::new(Tcp), serving, slow).await;
+        let mut client = server.client();
+        let mut last = None;
+        for n in 0..8 {
+            let asked = DescribeQueueRequest { queue_label: format!("unknown {n}") };
+            last = client.describe_queue(asked).await.err().and_then(|status| stable_code(&status));
+        }
+        assert_eq!(last, Some(expected), "max_connections_per_peer: {max_connections_per_peer}");
+    }
 }

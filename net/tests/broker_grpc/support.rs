@@ -64,6 +64,15 @@ impl Server {
     }
 
     pub(crate) async fn start_with(store: Arc<dyn Store>, transport: Arc<dyn Transport>) -> Self {
+        Self::start_as(store, transport, ServeSettings::default(), |_| {}).await
+    }
+
+    pub(crate) async fn start_as(
+        store: Arc<dyn Store>,
+        transport: Arc<dyn Transport>,
+        serving: ServeSettings,
+        change: impl FnOnce(&mut BrokerSettings),
+    ) -> Self {
         let listener = transport.bind("127.0.0.1:0").await.unwrap();
         let (host, port) = listener.local_addr().rsplit_once(':').map(|(h, p)| (h.to_owned(), p.parse())).unwrap();
         let addr = BrokerAddr { host, port: port.unwrap() };
@@ -71,6 +80,7 @@ impl Server {
         settings.max_message_bytes = MAX_MESSAGE_BYTES;
         // What is delivered comes from the cache as long as it reaches, then from the store; here it soon does not.
         settings.queue_buffer_bytes = 1 << 20;
+        change(&mut settings);
         let (broker, tasks) = Broker::spawn(settings, store, Arc::new(OsEntropy), Arc::new(SystemUptime));
         let connections = Arc::<ServeStats>::default();
         let shutdown = CancellationToken::new();
@@ -80,7 +90,7 @@ impl Server {
             shutdown: shutdown.clone(),
         };
         let router = broker_router(broker.clone(), service);
-        let serving = tokio::spawn(serve(listener, router, ServeSettings::default(), connections, shutdown.clone()));
+        let serving = tokio::spawn(serve(listener, router, serving, connections, shutdown.clone()));
         let registered = async {
             while broker.heartbeat().is_err() {
                 sleep(Duration::from_millis(2)).await;

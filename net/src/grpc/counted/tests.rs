@@ -189,6 +189,20 @@ async fn one_origin_does_not_claim_all_the_room() {
     assert_eq!(whole.through().len(), 405);
 }
 
+#[test]
+fn behind_a_proxy_an_address_has_no_share_of_claims() {
+    let room = PushRoom::for_tests(1_600);
+    let peer = |counts| Peer { name: "10.0.0.1:1".into(), waits: Arc::new(Semaphore::new(1)), max_waits: 1, counts };
+    let _half = room.try_take(800);
+    let here = room_for(Some(&peer(true)), room.clone());
+    let claimed = here.try_take_arriving(100).unwrap();
+    assert!(here.try_take_arriving(1).is_none(), "half of the room is for other addresses");
+    drop(claimed);
+    let proxy = room_for(Some(&peer(false)), room);
+    let _claimed = proxy.try_take_arriving(100).unwrap();
+    assert!(proxy.try_take_arriving(700).is_some(), "all clients come from that address");
+}
+
 #[tokio::test]
 async fn a_stuck_queue_keeps_no_turns_from_others() {
     let room = PushRoom::for_tests(ROOM);
