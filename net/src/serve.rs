@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use activity::Lasting;
 pub use admission::{
     HTTP2_LARGEST_WINDOW_BYTES, HTTP2_SMALLEST_WINDOW_BYTES, HTTP2_STREAM_WINDOW_BYTES, RESERVED_CONNECTIONS,
     RESERVED_CONNECTIONS_PER_PEER,
@@ -28,7 +29,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
-pub use reserve::{RESERVED_IDLE_TIMEOUT, RESERVED_OPENING_TIMEOUT};
+pub use reserve::{RESERVED_IDLE_TIMEOUT, RESERVED_OPENING_TIMEOUT, RESERVED_PATHS};
 use rmom_core::ports::{BoxIo, Listener};
 use tokio::{
     sync::Semaphore,
@@ -39,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use self::{
-    activity::{Activity, Lasting},
+    activity::Activity,
     admission::{Admission, Limit, Place, Slot},
 };
 use crate::metrics::Lane;
@@ -77,6 +78,9 @@ pub const HTTP2_MAX_FRAME_BYTES: u32 = 64 << 10;
 pub const HTTP2_SEND_BUFFER_BYTES: usize = 512 << 10;
 /// First and longest pause after the listener failed, for lack of file descriptors as a rule.
 pub const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Calls of the database that gave up waiting for a connection are complained of for so long.
+pub const GIVEN_UP_LATELY: Duration = Duration::from_secs(10);
 
 /// What can be set on a server.
 #[derive(Clone, Copy, Debug)]
@@ -158,6 +162,24 @@ impl ServeStats {
     pub fn exhausted(&self) -> bool {
         let limit = self.limit();
         limit > 0 && self.open() - self.reserved().min(self.open()) >= limit
+    }
+
+    /// What is wrong with this server, as far as these numbers tell: what its `/readyz` complains of.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        if self.exhausted() {
+            let limit = self.limit();
+            complaints.push(format!("all {limit} connections are taken (max_connections); new clients are refused"));
+        }
+        for lane in self.store().iter().filter(|lane| lane.gave_up_within(GIVEN_UP_LATELY)) {
+            let name = lane.name();
+            complaints.push(format!(
+                "calls gave up waiting for a connection to the database ({name}): it is slow or hangs, or it needs more than \
+                 its max_connections"
+            ));
+        }
+        complaints
     }
 
     /// What clients may send at this moment before it is read, over all connections.

@@ -125,8 +125,9 @@ pub(crate) async fn run_manager(
     let store = Arc::new(RemoteStore::new(database, manager_host(number)));
     let control = Arc::new(GrpcControl::new(Arc::new(SimNet)));
     let (manager, core) = Manager::spawn(settings, store, control, entropy);
-    let router = rest::router(manager, RestSettings::default());
-    run(MANAGER_PORT, router, Arc::default(), CancellationToken::new(), core).await
+    let connections = Arc::<ServeStats>::default();
+    let router = rest::router(manager, RestSettings::default(), connections.clone());
+    run(MANAGER_PORT, router, connections, CancellationToken::new(), core).await
 }
 
 /// Serves until the host crashes. Nobody asks for an orderly end, so any end is a failure of the simulation.

@@ -24,7 +24,7 @@ pub(crate) fn broker(
 
 /// REST, health and metrics of a manager.
 pub(crate) fn manager(manager: &Manager, settings: RestSettings, connections: Arc<ServeStats>) -> Router {
-    let api = rest::router(manager.clone(), settings);
+    let api = rest::router(manager.clone(), settings, Arc::clone(&connections));
     let manager = manager.clone();
     let page = move || {
         let page = metrics::manager(&manager.status(), &connections);

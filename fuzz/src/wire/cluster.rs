@@ -88,7 +88,12 @@ impl Cluster {
         let settings = ManagerSettings { cycle: SELDOM, lease: SELDOM, ..ManagerSettings::default() };
         let control = Arc::new(GrpcControl::new(Arc::new(pipes.clone())));
         let (manager, _task) = Manager::spawn(settings, store, control, entropy);
-        serve_at(&pipes, Port::Manager, rest::router(manager.clone(), RestSettings::default()), &stats[1]);
+        serve_at(
+            &pipes,
+            Port::Manager,
+            rest::router(manager.clone(), RestSettings::default(), stats[1].clone()),
+            &stats[1],
+        );
         while manager.ready().await.is_err() {
             sleep(Duration::from_millis(1)).await;
         }

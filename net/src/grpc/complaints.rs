@@ -14,7 +14,7 @@ const LONGEST_WITHOUT_TRIM: Duration = Duration::from_secs(60);
 /// What a newer version stored.
 const NEWER: &str = "stored by a newer version: upgrade this broker";
 
-/// Why this broker is not as it should be: it takes no requests, its connections are taken, or one of its queues is stopped,
+/// Why this broker is not as it should be: it takes no requests, its connections or those of its store are taken, or one of its queues is stopped,
 /// cannot be activated, read or trimmed. At most [`MAX_COMPLAINTS`], and a last one that counts the rest.
 pub(super) fn complaints(status: &BrokerStatus, connections: &ServeStats) -> Vec<String> {
     let mut complaints = Vec::new();
@@ -25,10 +25,7 @@ pub(super) fn complaints(status: &BrokerStatus, connections: &ServeStats) -> Vec
         let lease = "the lease is not current: the store cannot be reached, or another process took this address";
         complaints.push(lease.to_owned());
     }
-    if connections.exhausted() {
-        let limit = connections.limit();
-        complaints.push(format!("all {limit} connections are taken (max_connections); new clients are refused"));
-    }
+    complaints.extend(connections.complaints());
     let mut of_queues = status.queues.iter().flat_map(of_queue);
     let room = MAX_COMPLAINTS - complaints.len();
     complaints.extend(of_queues.by_ref().take(room));

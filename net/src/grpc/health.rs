@@ -1,11 +1,12 @@
 //! The gRPC health service, answered from the broker itself.
 
-use std::{pin::Pin, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 use rmom_core::broker::Broker;
 use rmom_proto::messages::message_stream_server::SERVICE_NAME;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
@@ -22,13 +23,15 @@ pub const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// Serving while the broker's lease is current, it is not stopping, and all its queues can be served.
 pub(super) struct BrokerHealth {
     broker: Broker,
+    /// What all watches go by: looking at every queue for each of them would cost the more the more watch.
+    looked: Arc<Mutex<Option<(Instant, ServingStatus)>>>,
     /// Ends watches, which clients would keep open for ever.
     shutdown: CancellationToken,
 }
 
 impl BrokerHealth {
     pub(super) fn new(broker: Broker, shutdown: CancellationToken) -> Self {
-        Self { broker, shutdown }
+        Self { broker, looked: Arc::default(), shutdown }
     }
 }
 
@@ -42,6 +45,19 @@ fn current(broker: &Broker) -> ServingStatus {
         ServingStatus::Serving
     } else {
         ServingStatus::NotServing
+    }
+}
+
+/// As [`current`], of [`WATCH_INTERVAL`] ago at most.
+fn watched(broker: &Broker, looked: &Mutex<Option<(Instant, ServingStatus)>>) -> ServingStatus {
+    let mut looked = looked.lock();
+    match *looked {
+        Some((at, status)) if at.elapsed() < WATCH_INTERVAL => status,
+        _ => {
+            let status = current(broker);
+            *looked = Some((Instant::now(), status));
+            status
+        }
     }
 }
 
@@ -68,12 +84,12 @@ impl Health for BrokerHealth {
             let shutdown = self.shutdown.clone().cancelled_owned();
             return Ok(Response::new(Box::pin(unknown.chain(stream::pending()).take_until(shutdown))));
         }
-        let broker = self.broker.clone();
+        let (broker, looked) = (self.broker.clone(), self.looked.clone());
         let changes = stream::unfold(None, move |last| {
-            let broker = broker.clone();
+            let (broker, looked) = (broker.clone(), looked.clone());
             async move {
                 loop {
-                    let now = current(&broker);
+                    let now = watched(&broker, &looked);
                     if last != Some(now) {
                         return Some((Ok(answer(now)), Some(now)));
                     }

@@ -6,6 +6,7 @@
 //! - `subscribe` is the one method that goes past tonic: it passes stored bytes on as they are.
 //! - `status` turns errors into statuses and back.
 //! - `complaints` says why a broker is not as it should be.
+//! - `probe_streams` bounds the streams that clients keep open to watch.
 //! - `control` is a client: what managers ask of brokers.
 
 mod complaints;
@@ -15,6 +16,7 @@ mod deadline;
 mod filled;
 mod health;
 mod parse;
+mod probe_streams;
 mod push_stream;
 mod router;
 mod service;
@@ -26,6 +28,7 @@ pub use control::{CONTROL_CONNECT_TIMEOUT, GrpcControl, MAX_CONTROL_CHANNELS};
 pub use counted::{MESSAGE_TIMEOUT, STALL_TIMEOUT};
 pub use deadline::MAX_UNARY_DEADLINE;
 pub use health::WATCH_INTERVAL;
+pub use probe_streams::MAX_PROBE_STREAMS;
 pub use push_stream::{MAX_PENDING_RUNS, OPEN_TIMEOUT};
 pub use router::{BrokerService, MAX_PROBE_REQUEST_BYTES, MAX_SMALL_REQUEST_BYTES, REQUEST_SLACK_BYTES, broker_router};
 pub(crate) use status::status;

@@ -31,6 +31,7 @@ use super::{
     complaints::complaints,
     counted, deadline,
     health::BrokerHealth,
+    probe_streams::ProbeStreams,
     service::BrokerMethods,
     subscribe,
     tally::{Tallied, TalliedCodec},
@@ -84,8 +85,10 @@ pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
     let v1 = reflection().build_v1().expect(described).max_decoding_message_size(MAX_PROBE_REQUEST_BYTES);
     let v1alpha = reflection().build_v1alpha().expect(described).max_decoding_message_size(MAX_PROBE_REQUEST_BYTES);
     let probes = mount(mount(mount(Router::new(), health), v1), v1alpha);
+    let streams = ProbeStreams::new();
+    let limit = middleware::from_fn(move |request, next| streams.clone().limit(request, next));
     // A stream's deadline is for its beginning: its answer begins before it ends.
-    let router = router.merge(probes.layer(middleware::from_fn(deadline::unary)));
+    let router = router.merge(probes.layer(limit).layer(middleware::from_fn(deadline::unary)));
     let (ready, connections) = (service.connections.clone(), service.connections);
     let probes = Router::new()
         .route("/healthz", get(healthz))

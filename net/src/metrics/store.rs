@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::text::{Kind, Text};
@@ -20,7 +21,11 @@ pub struct Lane {
     waited_micros: AtomicU64,
     given_up: AtomicU64,
     waiting: AtomicU64,
+    last_given_up: Mutex<Option<Instant>>,
 }
+
+/// A caller that gives up before has not waited in vain: it was told to stop for another reason.
+const LONG_WAIT: Duration = Duration::from_secs(1);
 
 impl Lane {
     /// Nobody has waited.
@@ -32,6 +37,7 @@ impl Lane {
             waited_micros: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
+            last_given_up: Mutex::default(),
         })
     }
 
@@ -66,6 +72,12 @@ impl Lane {
         self.given_up.load(Relaxed)
     }
 
+    /// True if within this time somebody gave up who had waited for long.
+    #[must_use]
+    pub fn gave_up_within(&self, time: Duration) -> bool {
+        self.last_given_up.lock().is_some_and(|at| at.elapsed() <= time)
+    }
+
     /// How many wait now.
     #[must_use]
     pub fn waiting(&self) -> u64 {
@@ -90,7 +102,11 @@ impl Wait {
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        let waited = u64::try_from(self.since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let waited = self.since.elapsed();
+        if !self.ended && waited >= LONG_WAIT {
+            *self.lane.last_given_up.lock() = Some(Instant::now());
+        }
+        let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         self.lane.waiting.fetch_sub(1, Relaxed);
         self.lane.waits.fetch_add(1, Relaxed);
         self.lane.waited_micros.fetch_add(waited, Relaxed);
@@ -115,6 +131,7 @@ pub(super) fn store(text: &mut Text, lanes: &[Arc<Lane>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::{GIVEN_UP_LATELY, ServeStats};
 
     #[tokio::test(start_paused = true)]
     async fn waits_are_counted_whether_they_end_or_are_given_up() {
@@ -131,5 +148,22 @@ mod tests {
         let page = text.finish();
         assert!(page.contains("rmom_store_wait_seconds_total{lane=\"work\"} 3\n"), "{page}");
         assert!(page.contains("rmom_store_waits_given_up_total{lane=\"work\"} 1\n"), "{page}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_after_a_long_wait_is_complained_of_for_a_while() {
+        let stats = ServeStats::default();
+        let lane = Lane::new("work");
+        stats.watch_store(std::slice::from_ref(&lane));
+        drop(lane.wait());
+        assert_eq!(stats.complaints(), [""; 0], "it did not wait for long");
+        let wait = lane.wait();
+        tokio::time::advance(LONG_WAIT).await;
+        drop(wait);
+        assert!(stats.complaints()[0].contains("(work)"), "{:?}", stats.complaints());
+        let wait = lane.wait();
+        tokio::time::advance(GIVEN_UP_LATELY * 2).await;
+        wait.ended();
+        assert_eq!(stats.complaints(), [""; 0]);
     }
 }

@@ -25,9 +25,13 @@ async fn healthz(State(api): State<Api>) -> Response {
     }
 }
 
-/// 503 with the reason while the store does not answer, or while the manager stops.
+/// 503 with the reason while the store does not answer, while the manager stops, or while new clients are refused.
 async fn readyz(State(api): State<Api>) -> Response {
     match api.manager.ready().await {
+        Ok(()) if !api.connections.complaints().is_empty() => {
+            let reason = json!({ "status": "not ready", "reason": api.connections.complaints().join("; ") });
+            (StatusCode::SERVICE_UNAVAILABLE, Json(reason)).into_response()
+        }
         Ok(()) => {
             let leading = api.manager.status().leading;
             (StatusCode::OK, Json(json!({ "status": "ready", "leading": leading }))).into_response()

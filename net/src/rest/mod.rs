@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use tracing::error;
 
 use self::error::RestError;
+use crate::serve::ServeStats;
 
 /// Limits of the REST API.
 #[derive(Clone, Debug)]
@@ -49,14 +50,16 @@ impl Default for RestSettings {
 struct Api {
     manager: Manager,
     settings: Arc<RestSettings>,
+    /// Of the server that this API is on.
+    connections: Arc<ServeStats>,
 }
 
 /// A path and what is done there.
 type RouteEntry = (&'static str, MethodRouter<Api>);
 
-/// The REST API of a manager. Other routes (`/metrics`) may be merged into it.
-pub fn router(manager: Manager, settings: RestSettings) -> Router {
-    let api = Api { manager, settings: Arc::new(settings) };
+/// The REST API of a manager, on a server with these connections. Other routes (`/metrics`) may be merged into it.
+pub fn router(manager: Manager, settings: RestSettings, connections: Arc<ServeStats>) -> Router {
+    let api = Api { manager, settings: Arc::new(settings), connections };
     let routes = original::routes().into_iter().chain(v1::routes()).chain(health::routes());
     routes
         .fold(Router::new(), |router, (path, methods)| router.route(path, methods))

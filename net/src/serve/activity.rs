@@ -73,19 +73,19 @@ impl Drop for Busy {
     }
 }
 
-/// A response's body, which is part of its request.
-pub(super) struct Lasting {
+/// A response's body, and what its request holds until it has ended.
+pub(crate) struct Lasting<T> {
     body: Body,
-    _busy: Busy,
+    _held: T,
 }
 
-impl Lasting {
-    pub(super) fn new(body: Body, busy: Busy) -> Self {
-        Self { body, _busy: busy }
+impl<T> Lasting<T> {
+    pub(crate) fn new(body: Body, held: T) -> Self {
+        Self { body, _held: held }
     }
 }
 
-impl HttpBody for Lasting {
+impl<T: Unpin> HttpBody for Lasting<T> {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -18,11 +18,13 @@ pub const RESERVED_OPENING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long it may stay without requests; managers and monitoring ask more often.
 pub const RESERVED_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Health, metrics, and what managers ask of brokers.
-const PATHS: [&str; 10] = [
+/// Health, status, metrics, and what managers ask of brokers.
+pub const RESERVED_PATHS: [&str; 12] = [
     "/healthz",
     "/readyz",
     "/metrics",
+    "/metrics/per-object",
+    "/v1/status",
     "/grpc.health.v1.Health/Check",
     "/messages.MessageStream/GetHeartbeat",
     "/messages.MessageStream/Refresh",
@@ -34,7 +36,7 @@ const PATHS: [&str; 10] = [
 
 /// True if the reserve is for it.
 pub(super) fn may(path: &str) -> bool {
-    PATHS.contains(&path)
+    RESERVED_PATHS.contains(&path)
 }
 
 /// What everything else is answered.

@@ -6,15 +6,24 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
-use rmom_core::{broker::BrokerSettings, model::Code, ports::Transport as _};
+use rmom_core::{
+    broker::BrokerSettings,
+    model::{Code, QueueLabel},
+    ports::{BrokerControl as _, Transport as _},
+};
 use rmom_net::{
-    grpc::stable_code,
-    serve::ServeSettings,
+    grpc::{GrpcControl, MAX_PROBE_STREAMS, stable_code},
+    serve::{RESERVED_PATHS, ServeSettings},
     transport::{Identity, Tcp, Tls, TlsFiles},
 };
-use rmom_proto::messages::{DescribeQueueRequest, PushStreamOpen, PushStreamRequest, push_stream_request};
-use tokio::time::{Instant, timeout};
-use tokio_stream::StreamExt as _;
+use rmom_proto::messages::{
+    DescribeQueueRequest, PushStreamOpen, PushStreamRequest, RefreshRequest, RefreshResponse, push_stream_request,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -193,4 +202,71 @@ async fn behind_a_proxy_one_address_may_look_up_what_all_may() {
         }
         assert_eq!(last, Some(expected), "max_connections_per_peer: {max_connections_per_peer}");
     }
+}
+
+#[tokio::test]
+async fn the_reserve_is_wired_to_what_managers_and_operators_ask() {
+    let serving = ServeSettings { max_connections: 1, ..ServeSettings::default() };
+    let server = Server::start_as(memory_store(), Arc::new(Tcp), serving, |_| {}).await;
+    let mut first = server.client_with_queue().await;
+    let control = GrpcControl::new(Arc::new(Tcp));
+    let label = QueueLabel::parse("q").unwrap();
+    control.heartbeat(&server.addr, PATIENCE).await.unwrap();
+    control.refresh(&server.addr, PATIENCE).await.unwrap();
+    control.rebuild(&server.addr, &label, PATIENCE).await.unwrap();
+    control.describe(&server.addr, &label, PATIENCE).await.unwrap();
+    control.states(&server.addr, &(label.clone()..=label), PATIENCE).await.unwrap();
+    let complaints = control.complaints(&server.addr, PATIENCE).await.unwrap();
+    assert!(complaints[0].starts_with("all 1 connections are taken (max_connections)"), "{complaints:?}");
+    let (status, why) = get(&server, "/readyz").await;
+    assert!(status == StatusCode::SERVICE_UNAVAILABLE && why.contains(&complaints[0]), "{why}");
+    for path in ["/healthz", "/metrics", "/metrics/per-object"] {
+        assert_eq!(get(&server, path).await.0, StatusCode::OK, "{path}");
+    }
+    // Every path of the reserve is one that a server has.
+    let of_managers = ["/v1/status"];
+    for path in RESERVED_PATHS.into_iter().filter(|path| path.contains('.')) {
+        let mut grpc = tonic::client::Grpc::new(server.channel());
+        grpc.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<RefreshRequest, RefreshResponse>::default();
+        let path = http::uri::PathAndQuery::from_static(path);
+        let answer = grpc.unary(tonic::Request::new(RefreshRequest {}), path.clone(), codec).await;
+        let code = answer.as_ref().err().map(tonic::Status::code);
+        assert!(!matches!(code, Some(tonic::Code::Unimplemented | tonic::Code::Unavailable)), "{path}: {answer:?}");
+    }
+    assert_eq!(RESERVED_PATHS.iter().filter(|path| !path.contains('.')).count(), 4 + of_managers.len());
+    let refusal = refused(server.client().push_to_queue(push("x", "")).await, Code::TooManyConnections);
+    assert!(refusal.contains("max_connections"), "{refusal}");
+    first.push_to_queue(push("x", "")).await.unwrap();
+}
+
+#[tokio::test]
+async fn streams_that_only_watch_are_few() {
+    let server = Server::start().await;
+    let mut health = HealthClient::new(server.channel());
+    let request = || HealthCheckRequest { service: String::new() };
+    let mut watches = Vec::new();
+    for _ in 0..MAX_PROBE_STREAMS {
+        watches.push(health.watch(request()).await.unwrap());
+    }
+    let refusal = refused(health.watch(request()).await, Code::Overloaded);
+    assert_eq!(refusal, "there are 256 watches of health; ask with Check");
+    health.check(request()).await.unwrap();
+    let mut reflection = ServerReflectionClient::new(server.channel());
+    let (mut questions, mut answers) = (Vec::new(), Vec::new());
+    for _ in 0..MAX_PROBE_STREAMS {
+        let (ask, asked) = mpsc::channel(1);
+        questions.push(ask);
+        answers.push(reflection.server_reflection_info(ReceiverStream::new(asked)).await.unwrap());
+    }
+    refused(reflection.server_reflection_info(tokio_stream::empty()).await, Code::Overloaded);
+    drop((watches, questions, answers));
+    let again = async {
+        while health.watch(request()).await.is_err()
+            || reflection.server_reflection_info(tokio_stream::empty()).await.is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, again).await.expect("those that end make room");
 }

@@ -256,7 +256,7 @@ async fn every_request_has_a_deadline() {
     // A deadline below the manager's own.
     bench.world.store.set(Some(Fault::Hangs));
     let settings = RestSettings { request_deadline: Duration::from_millis(100), ..RestSettings::default() };
-    let hasty = Bench { router: router(bench.manager.clone(), settings), ..bench };
+    let hasty = Bench { router: router(bench.manager.clone(), settings, bench.connections.clone()), ..bench };
     check(&hasty, &[("GET", "/queues", 504, "DEADLINE_EXCEEDED", "100ms")]).await;
 }
 

@@ -4,6 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Body;
 use http::{Request, header};
+use http_body_util::BodyExt as _;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use rmom_core::{
     manager::testing::{Behaviour, Fault, LONG, addr},
     model::{ChannelId, Epoch, Offset, QueueId, QueueLabel, Topic},
@@ -11,10 +14,15 @@ use rmom_core::{
 };
 use serde_json::{Value, json};
 use tokio::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     super::v1::{self, OPENAPI},
     Bench, a_while,
+};
+use crate::{
+    serve::{ServeSettings, serve},
+    testing::Pipes,
 };
 
 #[tokio::test(start_paused = true)]
@@ -211,6 +219,39 @@ async fn our_routes_for_brokers_and_status() {
     assert_eq!(what, "broker 1 at broker-1:50051: queue q: the store went back");
     assert!(status["notes"][0].as_str().unwrap().starts_with("broker 2 at broker-2:50052 is of an older version"));
     assert_eq!(status["healthy"], json!(false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_manager_whose_connections_are_taken_is_not_ready_and_says_why() {
+    let bench = Bench::start().await;
+    a_while().await;
+    assert_eq!(bench.ask("GET", "/readyz").await.status, 200);
+    let pipes = Pipes::default();
+    let settings = ServeSettings { max_connections: 1, ..ServeSettings::default() };
+    let listener = pipes.listen("manager:1");
+    let serving = serve(listener, bench.router.clone(), settings, bench.connections.clone(), CancellationToken::new());
+    let serving = tokio::spawn(serving);
+    let ask = async |path: &str| {
+        let io = TokioIo::new(pipes.dial("manager:1").unwrap());
+        let (mut client, connection) = http1::handshake(io).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get(path).header("host", "manager").body(Body::empty()).unwrap();
+        let (parts, body) = client.send_request(request).await.unwrap().into_parts();
+        (parts.status.as_u16(), String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap())
+    };
+    let _only = pipes.dial("manager:1").unwrap();
+    while !bench.connections.exhausted() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let why = "all 1 connections are taken (max_connections)";
+    let (status, body) = ask("/readyz").await;
+    assert!(status == 503 && body.contains(why), "{status} {body}");
+    assert_eq!(ask("/healthz").await.0, 200, "a restart would not help");
+    let (status, body) = ask("/v1/status").await;
+    assert!(status == 200 && body.contains(&format!("this manager: {why}")), "{status} {body}");
+    let (status, body) = ask("/v1/queues").await;
+    assert!(status == 503 && body.contains("TOO_MANY_CONNECTIONS"), "{status} {body}");
+    serving.abort();
 }
 
 #[tokio::test(start_paused = true)]

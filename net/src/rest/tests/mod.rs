@@ -3,7 +3,7 @@
 mod bad_input;
 mod good_input;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use http::{HeaderMap, Request, StatusCode, header};
@@ -17,12 +17,14 @@ use tokio::task::JoinHandle;
 use tower::ServiceExt as _;
 
 use super::{RestSettings, router};
+use crate::serve::ServeStats;
 
 /// A manager with broker 1, and its API.
 struct Bench {
     world: World,
     manager: Manager,
     router: Router,
+    connections: Arc<ServeStats>,
     _task: JoinHandle<ManagerExit>,
 }
 
@@ -44,8 +46,9 @@ impl Bench {
     fn without_broker() -> Self {
         let world = World::new();
         let (manager, task) = world.manager(|_| {});
-        let router = router(manager.clone(), RestSettings::default());
-        Self { world, manager, router, _task: task }
+        let connections = Arc::<ServeStats>::default();
+        let router = router(manager.clone(), RestSettings::default(), connections.clone());
+        Self { world, manager, router, connections, _task: task }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {

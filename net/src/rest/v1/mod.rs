@@ -186,7 +186,7 @@ async fn undrain(State(api): State<Api>, Path(id): Path<String>) -> Result<Statu
 }
 
 async fn status(State(api): State<Api>) -> impl IntoResponse {
-    Json(views::Status::of(&api.manager).await)
+    Json(views::Status::of(&api.manager, &api.connections).await)
 }
 
 async fn openapi() -> impl IntoResponse {

@@ -14,6 +14,8 @@ use rmom_core::{
 };
 use serde::Serialize;
 
+use crate::serve::ServeStats;
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -334,11 +336,15 @@ struct Counters {
 }
 
 impl Status {
-    pub(super) async fn of(manager: &Manager) -> Self {
+    pub(super) async fn of(manager: &Manager, connections: &ServeStats) -> Self {
         let status = manager.status();
         let health = manager.health(&status).await;
         let problem = |problem: rmom_core::manager::Problem| Problem { what: problem.what, next: problem.next };
-        let problems: Vec<_> = health.problems.into_iter().map(problem).collect();
+        let own = connections.complaints().into_iter().map(|complaint| Problem {
+            what: format!("this manager: {complaint}"),
+            next: "see its log and its /metrics; close clients, or raise the limit".to_owned(),
+        });
+        let problems: Vec<_> = own.chain(health.problems.into_iter().map(problem)).collect();
         Self {
             healthy: problems.is_empty(),
             problems,
