@@ -28,7 +28,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{BrokerError, count};
@@ -36,7 +36,8 @@ use crate::model::Origin;
 
 /// The most that a room holds: its bytes are permits of a semaphore, of which 32 bits are taken at once.
 pub const MAX_ROOM_BYTES: usize = u32::MAX as usize;
-/// How long a push waits for room; then it is refused as overloaded, and nothing of it was stored.
+/// How long a push waits for room: for a turn, for bytes, and for its queue's share, all together. Then it is refused as
+/// overloaded, and nothing of it was stored.
 pub const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 /// One queue has this part of the broker's room.
 pub const QUEUE_SHARE: usize = 4;
@@ -178,11 +179,20 @@ impl Room {
         BrokerError::Overloaded { what, limit }
     }
 
-    /// Waits for something, but not for ever.
-    async fn within<T>(&self, limit: usize, wait: impl Future<Output = Option<T>>) -> Result<T, BrokerError> {
+    /// Waits for something, but for no longer than `patience`, of which it takes what the wait took.
+    async fn within<T>(
+        &self,
+        limit: usize,
+        patience: &mut Duration,
+        wait: impl Future<Output = Option<T>>,
+    ) -> Result<T, BrokerError> {
         count(&self.waited, 1);
-        match timeout(ROOM_TIMEOUT, wait).await {
-            Ok(Some(taken)) => Ok(taken),
+        let since = Instant::now();
+        match timeout(*patience, wait).await {
+            Ok(Some(taken)) => {
+                *patience = patience.saturating_sub(since.elapsed());
+                Ok(taken)
+            }
             Ok(None) => Err(BrokerError::ShuttingDown),
             Err(_) => Err(self.refuse("bytes of pushes that are not stored yet", limit)),
         }
@@ -206,6 +216,7 @@ pub struct PushRoom {
     room: Arc<Room>,
     share: Option<Arc<Share>>,
     arriving: Option<Arc<Arriving>>,
+    patience: Duration,
 }
 
 /// The right to read the beginning of a message. Given back when it is dropped.
@@ -236,9 +247,18 @@ pub struct Held {
     of_broker: OwnedSemaphorePermit,
     of_queue: Option<OwnedSemaphorePermit>,
     arriving: Option<OwnedSemaphorePermit>,
+    /// For how long its push may still wait.
+    patience: Duration,
 }
 
 impl Held {
+    /// From now on its push waits for so long at most.
+    #[must_use]
+    pub fn patient_for(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// The message is fully read.
     pub fn arrived(&mut self) {
         self.arriving = None;
@@ -247,7 +267,7 @@ impl Held {
 
 impl PushRoom {
     pub(super) fn new(room: Arc<Room>, share: Option<Arc<Share>>) -> Self {
-        Self { room, share, arriving: None }
+        Self { room, share, arriving: None, patience: ROOM_TIMEOUT }
     }
 
     /// A room of so many bytes.
@@ -268,6 +288,13 @@ impl PushRoom {
     #[must_use]
     pub fn from_peer(mut self, peer: &str) -> Self {
         self.arriving = Some(self.room.arriving(&Origin::of(peer)));
+        self
+    }
+
+    /// The same room, for a push that may still wait for so long.
+    #[must_use]
+    pub const fn patient_for(mut self, patience: Duration) -> Self {
+        self.patience = patience;
         self
     }
 
@@ -315,8 +342,9 @@ impl PushRoom {
     /// A turn, as soon as there is one.
     ///
     /// # Errors
-    /// [`BrokerError::Overloaded`] after [`ROOM_TIMEOUT`].
+    /// [`BrokerError::Overloaded`] after [`ROOM_TIMEOUT`], or what is left of it.
     pub async fn turn(self) -> Result<Turn, BrokerError> {
+        let mut patience = self.patience;
         let wait = async {
             // The queue's first: who waits for it holds nothing that other queues need.
             let of_queue = match &self.share {
@@ -325,7 +353,7 @@ impl PushRoom {
             };
             Some(Turn { all: Some(self.room.turns.clone().acquire_owned().await.ok()?), _of_queue: of_queue })
         };
-        self.room.within(self.room.limit(), wait).await
+        self.room.within(self.room.limit(), &mut patience, wait).await
     }
 
     /// The right to keep bytes that were read without a turn.
@@ -371,7 +399,8 @@ impl PushRoom {
             Some(share) => Some(share.bytes.try_take(bytes)?),
             None => None,
         };
-        Some(Held { bytes, of_broker: self.room.bytes.try_take(bytes)?, of_queue, arriving })
+        let of_broker = self.room.bytes.try_take(bytes)?;
+        Some(Held { bytes, of_broker, of_queue, arriving, patience: self.patience })
     }
 
     /// So many bytes, as soon as there is room for them.
@@ -392,10 +421,13 @@ impl PushRoom {
         let wait = async {
             // What all need comes last: a push that waits for its queue or its origin holds nothing of it.
             let (of_queue, arriving) = self.take_its_own(bytes).await?;
-            Some(Held { bytes, of_broker: self.room.bytes.take(bytes).await?, of_queue, arriving })
+            let of_broker = self.room.bytes.take(bytes).await?;
+            Some(Held { bytes, of_broker, of_queue, arriving, patience: Duration::ZERO })
         };
+        let mut patience = self.patience;
         let limit = self.share.as_ref().map_or(self.room.limit(), |share| share.bytes.limit);
-        self.room.within(limit, wait).await
+        let held = self.room.within(limit, &mut patience, wait).await?;
+        Ok(held.patient_for(patience))
     }
 
     /// So many bytes of the queue's share, and of what its origin may claim. It holds neither while it waits for the other:
@@ -440,7 +472,8 @@ impl PushRoom {
                     return Err(self.room.refuse(what, share.bytes.limit));
                 };
                 mark!(PushWaitedForShare);
-                self.room.within(share.bytes.limit, share.bytes.take(held.bytes)).await?
+                let taken = share.bytes.take(held.bytes);
+                self.room.within(share.bytes.limit, &mut held.patience, taken).await?
             }
         });
         Ok(())
@@ -484,7 +517,7 @@ pub(super) fn held_for_tests() -> Held {
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt as _;
-    use tokio::time::Instant;
+    use tokio::time::sleep;
 
     use super::*;
 
@@ -534,6 +567,22 @@ mod tests {
         drop(waits);
         drop(goes_on);
         assert_eq!(unknown.room.used(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_waits_of_a_push_together_have_one_deadline() {
+        let [unknown, stuck, _] = rooms();
+        let _stuck = stuck.try_take(LIMIT / QUEUE_SHARE).unwrap();
+        let rest = unknown.try_take(LIMIT - LIMIT / QUEUE_SHARE).unwrap();
+        let begun = Instant::now();
+        let free = async {
+            sleep(ROOM_TIMEOUT * 2 / 3).await;
+            drop(rest);
+        };
+        let (held, ()) = tokio::join!(unknown.clone().take(5), free);
+        let refused = stuck.share(&mut held.unwrap()).await.unwrap_err();
+        assert!(matches!(refused, BrokerError::Overloaded { .. }), "{refused}");
+        assert_eq!(begun.elapsed(), ROOM_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use rmom_core::{
-    broker::{BrokerError, Held, Kept, PushRoom, Turn},
+    broker::{BrokerError, Held, Kept, PushRoom, ROOM_TIMEOUT, Turn},
     model::Code,
 };
 use tokio::{
@@ -124,6 +124,9 @@ struct Counted<B> {
     turn: Option<Turn>,
     ahead: Option<Kept>,
     waiting: Option<BoxFuture<'static, Result<Granted, BrokerError>>>,
+    waiting_since: Instant,
+    /// For how long the current message may still wait for room, and its queue.
+    patience: Duration,
     /// When the current message has to be here, once it was waited for.
     latest: Option<Instant>,
     /// When more of it has to be here; set anew whenever something came.
@@ -147,6 +150,8 @@ impl<B> Counted<B> {
             turn: None,
             ahead: None,
             waiting: None,
+            waiting_since: Instant::now(),
+            patience: ROOM_TIMEOUT,
             latest: None,
             deadline: None,
             deadline_set: false,
@@ -162,9 +167,9 @@ impl<B> Counted<B> {
             let mut entries = self.ledger.0.lock();
             let whole = here >= length;
             match if whole { entries.room.try_take(bytes) } else { entries.room.try_take_arriving(bytes) } {
-                Some(held) => entries.held.push_back(held),
+                Some(held) => entries.held.push_back(held.patient_for(self.patience)),
                 None => {
-                    let room = entries.room.clone();
+                    let room = entries.room.clone().patient_for(self.patience);
                     drop(entries);
                     self.begin_to_wait()?;
                     // A push that waits for its queue alone keeps no turn that other queues need, and one that waits for its
@@ -197,6 +202,7 @@ impl<B> Counted<B> {
     /// Before it waits. While requests wait unread, what was sent of them fills the connection's window, which the others need;
     /// so only some may.
     fn begin_to_wait(&mut self) -> Result<(), BrokerError> {
+        self.waiting_since = Instant::now();
         if let (None, Some((waits, limit))) = (&self.wait, &self.waits) {
             let refuse = |_| self.ledger.room().refuse_to_wait(*limit);
             self.wait = Some(waits.clone().try_acquire_owned().map_err(refuse)?);
@@ -208,6 +214,7 @@ impl<B> Counted<B> {
     fn begin(&mut self, length: usize) {
         self.prefix.1 = 0;
         self.wait = None;
+        self.patience = ROOM_TIMEOUT;
         self.rest += length;
         (self.latest, self.deadline_set) = (None, false);
     }
@@ -262,6 +269,7 @@ where
             if let Some(waiting) = &mut this.waiting {
                 let granted = ready!(waiting.as_mut().poll(cx));
                 this.waiting = None;
+                this.patience = this.patience.saturating_sub(this.waiting_since.elapsed());
                 match granted {
                     Ok(Granted::Turn(turn)) => this.turn = Some(turn),
                     Ok(Granted::Room(held)) => {
@@ -300,6 +308,7 @@ where
                         if let Err(error) = this.begin_to_wait() {
                             return Poll::Ready(Some(Err(failed(to_status(&error)))));
                         }
+                        let room = room.patient_for(this.patience);
                         this.waiting = Some(async move { room.turn().await.map(Granted::Turn) }.boxed());
                         continue;
                     }
@@ -320,6 +329,9 @@ where
                 Poll::Pending => {
                     // Nothing is held for a client that says nothing.
                     (this.turn, this.wait) = (None, None);
+                    if between {
+                        this.patience = ROOM_TIMEOUT;
+                    }
                     // A single push that is here is not answered before its request has ended, and holds room.
                     if between && !(this.unary && this.began) {
                         return Poll::Pending;

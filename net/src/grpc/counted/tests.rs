@@ -2,7 +2,10 @@ use std::future::poll_fn;
 
 use futures_util::FutureExt as _;
 use rmom_core::broker::{MAX_TURNS, MAX_TURNS_OF_QUEUE, QUEUE_SHARE};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use super::*;
 use crate::grpc::stable_code;
@@ -232,6 +235,24 @@ async fn an_origin_that_waits_for_its_own_claims_keeps_no_turn_of_a_queue() {
     assert_eq!(free.len(), MAX_TURNS_OF_QUEUE, "streams from elsewhere go on");
     // And there is room of the queue for them.
     assert!(queue.try_take(ROOM / QUEUE_SHARE / 2).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_waits_of_a_message_together_have_one_deadline() {
+    let room = PushRoom::for_tests(ROOM);
+    let turns: Vec<_> = std::iter::from_fn(|| room.try_turn()).collect();
+    let all = room.try_take(ROOM);
+    let mut pair = Pair::new(room, true);
+    pair.send(&message(10));
+    let begun = Instant::now();
+    let free = async {
+        sleep(ROOM_TIMEOUT * 2 / 3).await;
+        drop(turns);
+    };
+    let (refused, ()) = tokio::join!(pair.frame(), free);
+    assert_eq!(code(refused), Code::Overloaded);
+    assert_eq!(begun.elapsed(), ROOM_TIMEOUT);
+    drop(all);
 }
 
 #[tokio::test]
