@@ -226,7 +226,7 @@ fn channels(status: &QueueStatus) -> Vec<([(&'static str, String); 2], Channel)>
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
     use rmom_core::{
@@ -237,7 +237,7 @@ mod tests {
 
     use super::*;
 
-    fn status(subscribers: usize) -> BrokerStatus {
+    pub(in crate::metrics) fn status(subscribers: usize) -> BrokerStatus {
         let subscriber = |n: usize| SubscriberDescription {
             channel: ChannelId::parse("67e55044-10b1-426f-9247-bb680e5fe0c8").unwrap(),
             topic: Topic::NONE,

@@ -99,7 +99,7 @@ pub fn manager(status: &ManagerStatus, connections: &ServeStats) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use rmom_core::{
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    fn status(led: bool) -> ManagerStatus {
+    pub(in crate::metrics) fn status(led: bool) -> ManagerStatus {
         let view = |host: &str, live, probe| BrokerView {
             addr: BrokerAddr { host: host.into(), port: 50051 },
             configured: true,
