@@ -4,6 +4,7 @@ mod bounded;
 mod clocks;
 mod faults;
 mod idle;
+mod logs;
 mod looks;
 mod returns;
 mod states;

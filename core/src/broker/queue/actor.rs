@@ -498,7 +498,9 @@ impl Actor {
     /// A batch is not stored, and will not be: say so, and go on with what comes next.
     pub(super) fn refuse_batch(&self, log: &mut Log, sealed: Sealed, reason: StoreError) {
         let error = BrokerError::Store(reason);
-        tracing::error!(queue = %self.shared.label, %error, "pushes refused");
+        if let Some(times) = self.shared.said.refused_batches.happened() {
+            tracing::error!(queue = %self.shared.label, %error, times, "pushes refused");
+        }
         count(&self.shared.counters.refused, sealed.encoded.messages());
         answer(sealed.waiters, Err(&error));
         log.producers.forget_accepted();

@@ -155,6 +155,9 @@ pub(super) struct Depth {
 pub(super) struct Said {
     pub(super) activations: Repeat,
     pub(super) trims: Repeat,
+    pub(super) failed_appends: Repeat,
+    pub(super) refused_batches: Repeat,
+    pub(super) unknown_outcomes: Repeat,
     pub(super) stale_reads: Repeat,
     pub(super) corrupt_reads: Repeat,
 }

@@ -43,7 +43,10 @@ impl Actor {
     ) -> Result<Option<InFlight>, Next> {
         count(&self.shared.counters.unknown_appends, 1);
         mark!(AppendUnknown);
-        tracing::warn!(queue = %self.shared.label, error = %cause, "append failed; claiming the queue again to see");
+        if let Some(times) = self.shared.said.failed_appends.happened() {
+            let queue = &self.shared.label;
+            tracing::warn!(%queue, error = %cause, times, "append failed; claiming the queue again to see");
+        }
         self.set_phase(Phase::Recovering(log.epoch));
         let InFlight { mut sealed, epoch: sent_under, .. } = in_flight;
         let again = sealed.recovery.is_some();
@@ -91,7 +94,10 @@ impl Actor {
                 Err(Failure::Store(error)) => {
                     if Instant::now() >= recovery.deadline {
                         mark!(RecoveryTimedOut);
-                        tracing::error!(queue = %self.shared.label, %error, "the outcome of an append stays unknown");
+                        if let Some(times) = self.shared.said.unknown_outcomes.happened() {
+                            let queue = &self.shared.label;
+                            tracing::error!(%queue, %error, times, "the outcome of an append stays unknown");
+                        }
                         break Next::Activate;
                     }
                     mark!(RecoveryRetried);
