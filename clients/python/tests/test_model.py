@@ -10,7 +10,7 @@ import pytest
 import rmom
 from rmom import _effects as fx
 from rmom._check import check_label, check_topic, new_message
-from rmom._grpc import DETAILS_KEY, ERROR_INFO_URL, error_of
+from rmom._grpc import DETAILS_KEY, ERROR_INFO_URL, channel_options, error_of
 from rmom._proto import status_pb2
 from rmom._rest import Managers, refusal, segment
 from rmom._settings import Settings, Tls, parse_managers
@@ -88,6 +88,8 @@ def test_manager_urls_are_hosts_and_ports() -> None:
         ("delivery_timeout", 601),
         ("delivery_timeout", 0),
         ("ack_timeout", 0),
+        ("keepalive_interval", 0),
+        ("keepalive_timeout", 0.0001),
         ("retry_backoff", (1, 0.5)),
         ("retry_backoff", (0, 1)),
         ("max_message_bytes", 0),
@@ -96,6 +98,15 @@ def test_manager_urls_are_hosts_and_ports() -> None:
 def test_settings_that_make_no_sense_are_named(setting: str, value: Any) -> None:
     with pytest.raises(rmom.ConfigError, match=setting):
         Settings(parse_managers("http://m", None), **{setting: value})
+
+
+def test_keepalive_is_the_settings() -> None:
+    managers = parse_managers("http://m", None)
+    options = dict(channel_options(Settings(managers)))
+    assert (options["grpc.keepalive_time_ms"], options["grpc.keepalive_timeout_ms"]) == (2_000, 1_000)
+    options = dict(channel_options(Settings(managers, keepalive_interval=60, keepalive_timeout=7.5)))
+    assert options["grpc.keepalive_time_ms"] == 60_000
+    assert options["grpc.keepalive_timeout_ms"] == options["grpc.http2.ping_timeout_ms"] == 7_500
 
 
 def test_labels_become_one_segment() -> None:

@@ -7,7 +7,7 @@ use tokio_rustls::rustls;
 
 use crate::{
     Client, Connector, Error, TcpConnector,
-    connect::Dialer,
+    connect::{DEFAULT_KEEPALIVE, Dialer},
     rest::{Manager, Managers},
     uptime::{self, Moments},
 };
@@ -82,6 +82,7 @@ pub struct ClientBuilder {
     connector: Arc<dyn Connector>,
     tls: Option<Arc<rustls::ClientConfig>>,
     connect_timeout: Duration,
+    keepalive: (Duration, Duration),
     settings: Settings,
 }
 
@@ -98,6 +99,7 @@ impl Default for ClientBuilder {
             connector: Arc::new(TcpConnector),
             tls: None,
             connect_timeout: Duration::from_secs(1),
+            keepalive: DEFAULT_KEEPALIVE,
             settings: Settings::default(),
         }
     }
@@ -144,6 +146,14 @@ impl ClientBuilder {
     /// How long opening a connection may take, TLS included. Default: 1 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// How often a broker is asked whether it is there, and how long its answer may take before its connection counts as
+    /// broken. A program that blocks its runtime for longer than both, in a debugger or in a long computation, loses its
+    /// connections. Longer times bear with that, and find out later that a broker vanished. Default: 2 s and 1 s.
+    pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.keepalive = (interval, timeout);
         self
     }
 
@@ -197,13 +207,14 @@ impl ClientBuilder {
     /// # Errors
     /// [`Error::Config`], which names the setting.
     pub fn build(self) -> Result<Client, Error> {
-        let Self { managers, connector, tls, connect_timeout, settings } = self;
+        let Self { managers, connector, tls, connect_timeout, keepalive, settings } = self;
         let refuse = |setting, reason: &str| Err(Error::Config { setting, reason: reason.to_owned() });
         if managers.is_empty() {
             return refuse("managers", "there are none; name at least one, such as \"http://127.0.0.1:8082\"");
         }
         for (setting, timeout) in [
             ("connect_timeout", connect_timeout),
+            ("keepalive", keepalive.0.min(keepalive.1)),
             ("request_timeout", settings.request_timeout),
             ("lookup_timeout", settings.lookup_timeout),
             ("open_timeout", settings.open_timeout),
@@ -221,7 +232,7 @@ impl ClientBuilder {
         check_delivery_timeout(settings.delivery_timeout)?;
         let managers =
             managers.iter().map(|url| Manager::parse(url, tls.is_some())).collect::<Result<Vec<_>, Error>>()?;
-        let dialer = Dialer { connector, tls, timeout: connect_timeout };
+        let dialer = Dialer { connector, tls, timeout: connect_timeout, keepalive };
         Ok(Client::new(dialer.clone(), settings, Managers::new(managers, dialer)))
     }
 }

@@ -18,10 +18,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::Error;
 
-/// A connection that does not answer a ping within [`KEEPALIVE_TIMEOUT`] is dead: a peer that vanished says nothing.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
-/// See [`KEEPALIVE_INTERVAL`].
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a broker is asked whether it is there, and how long its answer may take, unless set otherwise. A connection whose
+/// peer does not answer is dead: a peer that vanished says nothing.
+pub(crate) const DEFAULT_KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(1));
 /// How much a server may send on a stream, and on a connection, before the application takes it. Each producer and each
 /// consumer has a connection of its own, so that a slow one does not hold up the others.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
@@ -74,6 +73,8 @@ pub(crate) struct Dialer {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
     pub(crate) timeout: Duration,
+    /// How often a broker is asked whether it is there, and how long its answer may take.
+    pub(crate) keepalive: (Duration, Duration),
 }
 
 impl fmt::Debug for Dialer {
@@ -106,8 +107,8 @@ impl Dialer {
             sent: false,
         })?;
         let endpoint = endpoint
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .http2_keep_alive_interval(self.keepalive.0)
+            .keep_alive_timeout(self.keepalive.1)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -135,4 +136,50 @@ async fn handshake(
     let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
     Ok(Box::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use rmom_proto::messages::{HeartbeatRequest, message_stream_client::MessageStreamClient};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        time::Instant,
+    };
+
+    use super::*;
+
+    /// Leads to peers that open HTTP/2, and from then on say nothing.
+    struct ToTheSilent;
+
+    #[async_trait]
+    impl Connector for ToTheSilent {
+        async fn connect(&self, _authority: &str) -> io::Result<Box<dyn Io>> {
+            let (near, mut far) = tokio::io::duplex(64 << 10);
+            tokio::spawn(async move {
+                const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+                const ACKNOWLEDGED: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
+                far.write_all(&[SETTINGS, ACKNOWLEDGED].concat()).await?;
+                while far.read(&mut [0; 1024]).await? > 0 {}
+                Ok::<_, io::Error>(())
+            });
+            Ok(Box::new(near))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_broker_is_left_when_the_settings_say_so() {
+        for (interval, timeout) in [DEFAULT_KEEPALIVE, (Duration::from_secs(60), Duration::from_secs(30))] {
+            let dialer = Dialer {
+                connector: Arc::new(ToTheSilent),
+                tls: None,
+                timeout: Duration::from_secs(1),
+                keepalive: (interval, timeout),
+            };
+            let mut client = MessageStreamClient::new(dialer.channel("b1:1").unwrap());
+            let begun = Instant::now();
+            client.get_heartbeat(HeartbeatRequest {}).await.unwrap_err();
+            let left = begun.elapsed();
+            assert!(left.abs_diff(interval + timeout) < Duration::from_millis(100), "{left:?}");
+        }
+    }
 }

@@ -20,9 +20,6 @@ DOMAIN = "rmom"
 ERROR_INFO_URL = "type.googleapis.com/google.rpc.ErrorInfo"
 DETAILS_KEY = "grpc-status-details-bin"
 
-#: A connection that does not answer a ping in time is dead: a peer that vanished says nothing. In milliseconds.
-KEEPALIVE_INTERVAL_MILLIS = 2_000
-KEEPALIVE_TIMEOUT_MILLIS = 1_000
 #: What a delivered message may be larger than the limit on messages, so that a broker that counts otherwise is heard.
 DECODING_SLACK_BYTES = 64 << 10
 #: How long a broker may take to end a stream of pushes that the producer ended, in seconds.
@@ -31,12 +28,14 @@ FINISH_TIMEOUT = 1.0
 
 def channel_options(settings: Settings) -> list[tuple[str, int | str]]:
     """Each producer and each consumer has a connection of its own, so that a slow one does not hold up the others."""
+    # A connection that does not answer a ping in time is dead: a peer that vanished says nothing.
+    interval, timeout = (int(seconds * 1000) for seconds in (settings.keepalive_interval, settings.keepalive_timeout))
     return [
         ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.keepalive_time_ms", KEEPALIVE_INTERVAL_MILLIS),
-        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MILLIS),
+        ("grpc.keepalive_time_ms", interval),
+        ("grpc.keepalive_timeout_ms", timeout),
         # Without it a connection lives on for a minute after an unanswered ping, whatever the line above says.
-        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MILLIS),
+        ("grpc.http2.ping_timeout_ms", timeout),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         # A new attempt is a new connection, and waiting between attempts is the client's affair.

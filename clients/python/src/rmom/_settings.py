@@ -44,6 +44,10 @@ class Settings:
     tls: Tls | None = None
     #: Opening a connection, TLS included.
     connect_timeout: float = 1.0
+    #: How often a broker is asked whether it is there, and how long its answer may take before its connection counts as
+    #: broken. Longer times bear with a program that stands still, and find out later that a broker vanished.
+    keepalive_interval: float = 2.0
+    keepalive_timeout: float = 1.0
     #: One administrative call. Creating a queue waits until it is served.
     request_timeout: float = 15.0
     #: One manager's answer where a queue or channel is, before the next is asked.
@@ -68,6 +72,10 @@ class Settings:
         for name in ("connect_timeout", "request_timeout", "lookup_timeout", "open_timeout", "ack_timeout"):
             if getattr(self, name) <= 0:
                 raise ConfigError(name, "it has to be more than zero")
+        for name in ("keepalive_interval", "keepalive_timeout"):
+            # gRPC counts in whole milliseconds.
+            if getattr(self, name) < 0.001:
+                raise ConfigError(name, "it has to be a millisecond at least")
         shortest, longest = self.retry_backoff
         if shortest <= 0 or longest < shortest:
             raise ConfigError("retry_backoff", "it takes two waits above zero, the second not below the first")
