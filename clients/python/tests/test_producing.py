@@ -334,6 +334,22 @@ def test_a_final_refusal_ends_the_producer(code: str) -> None:
         app.push("b")
 
 
+def test_one_producer_too_many_is_known_to_have_stored_nothing() -> None:
+    world = World()
+    world.pushes.append(Script(runs=0, end=refusal("TOO_MANY_PRODUCERS")))
+    app = Application(world)
+    app.push("a")
+    app.run()
+    assert [(error.code, error.outcome_unknown) for error in app.errors()] == [("TOO_MANY_PRODUCERS", False)]
+    # What an earlier stream carried may still arrive.
+    world = World()
+    world.pushes += [Script(runs=0, end=gone()), Script(runs=0, end=refusal("TOO_MANY_PRODUCERS"))]
+    app = Application(world)
+    app.push("a")
+    app.run()
+    assert [(error.code, error.outcome_unknown) for error in app.errors()] == [("TOO_MANY_PRODUCERS", True)]
+
+
 def test_a_queue_of_the_same_label_is_another_queue() -> None:
     world = World()
     world.pushes.append(Script(runs=1, end=gone()))

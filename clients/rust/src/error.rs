@@ -261,6 +261,11 @@ impl Error {
         }
     }
 
+    /// True if a broker has no room for a producer that it does not know: it has stored nothing of it.
+    pub(crate) fn admits_no_producer(&self) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == "TOO_MANY_PRODUCERS")
+    }
+
     /// True if a consumer cannot go on, whatever it tries.
     pub(crate) fn ends_a_subscription(&self) -> bool {
         match self {

@@ -258,6 +258,24 @@ async fn an_unknown_queue_ends_the_producer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_producer_too_many_is_known_to_have_stored_nothing() {
+    let world = World::new();
+    let too_many = || refusal("TOO_MANY_PRODUCERS", &[]);
+    world.script_pushes([PushScript::EndAfter { runs: 0, store_last: false, status: too_many() }]);
+    for result in push_all(&open(&world).await, &["a", "b"]).await {
+        let error = result.unwrap_err();
+        assert_eq!((error.code(), error.outcome_unknown()), ("TOO_MANY_PRODUCERS", false), "{error}");
+        assert!(error.hint().starts_with("use one producer"), "{}", error.hint());
+        assert!(!error.to_string().contains("as far as is known"), "{error}");
+    }
+    // What an earlier stream carried may still arrive.
+    let lost = PushScript::EndAfter { runs: 0, store_last: false, status: Status::unavailable("gone") };
+    world.script_pushes([lost, PushScript::EndAfter { runs: 0, store_last: false, status: too_many() }]);
+    let error = soon(open(&world).await.push("c")).await.unwrap_err();
+    assert_eq!((error.code(), error.outcome_unknown()), ("TOO_MANY_PRODUCERS", true), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_message_that_the_broker_refuses_fails_alone() {
     let world = World::new();
     world.state().max_content = Some(4);

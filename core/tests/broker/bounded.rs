@@ -54,6 +54,22 @@ async fn an_empty_page_of_a_deleted_queue_comes_from_no_standby() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_standby_that_does_not_know_a_queue_yet_is_not_believed_that_it_was_deleted() {
+    let world = World::new();
+    let broker = world.broker(1).await;
+    world.store.tails_from(Some(world.store.backup()));
+    let mend = async {
+        world.sleep(Duration::from_secs(1)).await;
+        world.store.tails_from(None);
+    };
+    let label = label("q");
+    let (created, ()) = tokio::join!(broker.create_queue(&label), mend);
+    created.unwrap();
+    broker.push(push("1")).await.unwrap();
+    assert!(broker.status().queues[0].counters.failed_activations > 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn headers_that_end_before_the_log_do_not_make_an_owner() {
     let world = World::new();
     let broker = world.broker(1).await;

@@ -168,7 +168,7 @@ impl Faulty {
         self.stale.store(stale, SeqCst);
     }
 
-    /// The ends of logs come from this older copy.
+    /// The ends of logs, and what is known of a queue by its id, come from this older copy.
     pub(super) fn tails_from(&self, copy: Option<State>) {
         *self.tails_from.lock() = copy;
     }
@@ -359,6 +359,14 @@ pass! {
         self.asked_for_channels.lock().extend(channels);
         let answer = self.store().await?.known_channels(channels).await;
         self.answer_of_channels(answer).await
+    }
+
+    async fn queue_by_id(&self, queue: QueueId) -> Result<Option<QueueRecord>, StoreError> {
+        let copy = self.tails_from.lock().as_ref().map(|copy| copy.queue_by_id(queue));
+        match copy {
+            Some(record) => Ok(record),
+            None => Ok(self.queues_by_ids(&[queue]).await?.pop()),
+        }
     }
 
     async fn queues_by_ids(&self, queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError> {

@@ -67,6 +67,8 @@ class _Progress:
     runs_out: int = 0
     #: There was an acknowledgement.
     any: bool = False
+    #: Up to this sequence messages were sent on earlier streams.
+    sent_before: int = 0
 
 
 class _TimeIsUp(Exception):
@@ -144,7 +146,7 @@ class Producing:
         last_failure: MoMError | None = None
         while (yield from self._wait_for_work()):
             connected = clock()
-            progress = _Progress(self._front, connected)
+            progress = _Progress(self._front, connected, sent_before=self._sent_through)
             failure: MoMError | None = None
             line: PushLine | None = None
             try:
@@ -166,7 +168,7 @@ class Producing:
                 self._find_the_culprit(failure, progress)
                 continue
             if failure is not None and not failure.retryable:
-                self._stop(failure)
+                self._stop(failure, progress)
                 return
             deadline = self._deadline()
             if failure is None or (deadline is not None and deadline <= clock()):
@@ -343,8 +345,11 @@ class Producing:
             self._renew_identity()
         return True
 
-    def _stop(self, error: MoMError) -> None:
+    def _stop(self, error: MoMError, progress: _Progress) -> None:
         """The producer cannot go on."""
+        if error.code == "TOO_MANY_PRODUCERS":
+            # The broker takes nothing of it, so nothing that this stream was the first to carry is stored.
+            self._sent_through = min(self._sent_through, progress.sent_before)
         log.warning("a producer of %s stops: %s (%s)", self._label, error, error.hint)
         self._outbox.end(error)
         self._fail_all(error)

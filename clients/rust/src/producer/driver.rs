@@ -82,6 +82,8 @@ struct Progress {
     since: Instant,
     /// There was an acknowledgement.
     any: bool,
+    /// Up to this sequence messages were sent on earlier streams.
+    sent_before: u64,
 }
 
 impl Driver {
@@ -108,7 +110,13 @@ impl Driver {
         let mut last_failure = None;
         while self.wait_for_work().await {
             let connected = Instant::now();
-            let mut progress = Progress { runs_out: 0, first: self.front, since: connected, any: false };
+            let mut progress = Progress {
+                runs_out: 0,
+                first: self.front,
+                since: connected,
+                any: false,
+                sent_before: self.sent_through,
+            };
             let deadline = self.deadline().expect("there is work");
             let error = match timeout_at(deadline, self.open()).await {
                 Err(_) => None,
@@ -141,6 +149,10 @@ impl Driver {
                 continue;
             }
             if !error.is_retryable() {
+                if error.admits_no_producer() {
+                    // The broker takes nothing of it, so nothing that this stream was the first to carry is stored.
+                    self.sent_through = self.sent_through.min(progress.sent_before);
+                }
                 self.stop(&error);
                 return;
             }

@@ -171,12 +171,15 @@ impl Actor {
         Err(Failure::Refused(Refusal::Halt(BrokerError::StoreWentBack { end: tail.end, epoch, confirmed })))
     }
 
-    /// Nothing may be left of a queue that was deleted after the claim, and nothing is lost.
+    /// Nothing may be left of a queue that was deleted after the claim, and nothing is lost. It may also be a standby that does
+    /// not know the queue yet, so nobody is told that it was deleted before the next claim says so.
     async fn check_deleted(&self) -> Result<(), Failure> {
         let queue = self.shared.id;
         match self.context.within(self.context.store.queue_by_id(queue)).await? {
             Some(_) => Ok(()),
-            None => Err(Failure::Refused(Refusal::Lost(BrokerError::QueueReplaced { queue }))),
+            None => {
+                Err(StoreError::Unavailable(format!("a read does not know queue {queue}, which was claimed")).into())
+            }
         }
     }
 
