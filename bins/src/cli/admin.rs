@@ -1,12 +1,12 @@
 //! `rmom queue`, `rmom channel`, `rmom broker`.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use rmom_client::{Admin, Broker, Channel, Error, LiveQueue, MovedQueue, Place, Queue, Start, Uuid};
 use serde_json::{Value, json};
 
 use super::{
-    args::{BrokerCommand, ChannelCommand, From, QueueCommand},
+    args::{BrokerCommand, ChannelCommand, From, QueueCommand, Sort},
     error::CliError,
     output::{Out, bytes, count, duration, plural, tell},
     session::Session,
@@ -59,8 +59,9 @@ pub(super) async fn queue(session: &Session, printer: &mut Printer, command: Que
             admin.delete_queue(&label).await.map_err(explain)?;
             printer.print(|| json!({ "deleted": label }), |out| out.line(format!("deleted {label}")))
         }
-        QueueCommand::List { no_live } => {
+        QueueCommand::List { prefix, sort, no_live } => {
             let (queues, live) = list(&admin, !no_live).await.map_err(explain)?;
+            let queues = chosen(queues, &prefix, sort);
             if live == no_live {
                 tell(OLDER_MANAGER);
             }
@@ -101,13 +102,33 @@ async fn list(admin: &Admin, live: bool) -> Result<(Vec<Queue>, bool), Error> {
     admin.queues().await.map(|queues| (queues, false))
 }
 
+/// Those that are asked for, in order; what is not known comes last. Managers list queues by label.
+fn chosen(mut queues: Vec<Queue>, prefix: &str, sort: Sort) -> Vec<Queue> {
+    // Labels are in lower case.
+    let prefix = prefix.to_lowercase();
+    queues.retain(|queue| queue.label.starts_with(&prefix));
+    let most_first = |of: fn(&LiveQueue) -> u64| {
+        move |queue: &Queue| Reverse(queue.live.as_ref().filter(|live| is_counted(live)).map(of))
+    };
+    match sort {
+        Sort::Label => {}
+        Sort::Depth => queues.sort_by_key(most_first(|live| live.depth_messages)),
+        Sort::Lag => queues.sort_by_key(most_first(|live| live.largest_lag)),
+    }
+    queues
+}
+
+/// The first thing that a broker does is to find out what a queue holds. Where it could not, it knows nothing, and not that
+/// there is nothing.
+fn is_counted(live: &LiveQueue) -> bool {
+    live.state == "served" || live.epoch > 0 && live.last_offset > 0
+}
+
 /// A row of the list.
 fn listed(queue: &Queue) -> [String; 8] {
     let unknown = || "?".to_owned();
     let known = queue.live.as_ref();
-    // The first thing that a broker does is to find out what a queue holds.
-    // Where it could not, it knows nothing, and not that there is nothing.
-    let counted = known.filter(|live| live.state == "served" || live.epoch > 0 && live.last_offset > 0);
+    let counted = known.filter(|live| is_counted(live));
     let number = |of: fn(&LiveQueue) -> u64| counted.map_or_else(unknown, |live| count(of(live)));
     [
         queue.label.clone(),
@@ -474,5 +495,22 @@ mod tests {
         assert!(live);
         let broken = client_of(|_| (StatusCode::CONFLICT, json!({ "code": "INTERNAL", "detail": "no" }))).await;
         assert_eq!(list(&broken.admin(), true).await.unwrap_err().code(), "INTERNAL");
+    }
+
+    #[test]
+    fn queues_are_chosen_by_prefix_and_sorted_by_what_is_known() {
+        let holding = |depth, lag| {
+            let live = LiveQueue { depth_messages: depth, largest_lag: lag, ..live("served", 1, None) };
+            queue(&format!("a{depth}"), Some(live), None)
+        };
+        let unknown = queue("a-unknown", None, Some("it does not answer"));
+        let all = || vec![unknown.clone(), holding(1, 30), queue("b", None, None), holding(3, 10), holding(2, 20)];
+        let labels = |prefix, sort| -> Vec<String> {
+            chosen(all(), prefix, sort).into_iter().map(|queue| queue.label).collect()
+        };
+        assert_eq!(labels("", Sort::Label).len(), 5);
+        assert_eq!(labels("A", Sort::Label), ["a-unknown", "a1", "a3", "a2"], "as the manager has them");
+        assert_eq!(labels("a", Sort::Depth), ["a3", "a2", "a1", "a-unknown"]);
+        assert_eq!(labels("a", Sort::Lag), ["a1", "a2", "a3", "a-unknown"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::bench::args::BenchArgs;
 
@@ -117,6 +117,17 @@ pub struct DevArgs {
     pub host: std::net::IpAddr,
 }
 
+/// What a list of queues is sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// Labels, in the order of the alphabet.
+    Label,
+    /// The most messages first.
+    Depth,
+    /// The most that a subscriber is behind first.
+    Lag,
+}
+
 /// `rmom queue`
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
@@ -133,8 +144,16 @@ pub enum QueueCommand {
         label: String,
     },
     /// List the queues: where they are hosted, what they hold, and how far their subscribers are behind.
-    #[command(after_help = "Example:\n  rmom queue list\n\n? stands for what a broker did not say.")]
+    #[command(
+        after_help = "Examples:\n  rmom queue list\n  rmom queue list --prefix orders/ --sort lag\n\n? stands for what a broker did not say."
+    )]
     List {
+        /// List only queues whose labels begin so.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        prefix: String,
+        /// What the list is sorted by.
+        #[arg(long, value_enum, default_value_t = Sort::Label, conflicts_with = "no_live")]
+        sort: Sort,
         /// Ask no broker: only names, ids and brokers, at the cost of a page of the database each.
         #[arg(long)]
         no_live: bool,
