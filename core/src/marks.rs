@@ -135,6 +135,7 @@ marks! {
     CameBackToCache: "subscriber: came back from the store to the cache",
     StoreAheadOfBroker: "subscriber: the store held more than the broker knew to be stored, and it was not delivered",
     AllTrimmed: "subscriber: behind, and all that it missed was trimmed",
+    HoleRead: "log: a read looked through removed batches only, with stored ones beyond",
     ExpiredInCache: "subscriber: a whole batch had expired in the cache",
     ExpiredInStore: "subscriber: a whole batch had expired in the store",
     ExpiredInsideBatch: "subscriber: a message had expired inside a batch that lived",

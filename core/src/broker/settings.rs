@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::model::{BrokerAddr, limits};
+use crate::{
+    model::{BrokerAddr, limits},
+    ports::MAX_READ_SPAN,
+};
 
 /// Settings of a broker. [`BrokerSettings::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -77,6 +80,9 @@ pub struct Tuning {
     pub enough_bytes: usize,
     /// Bytes that a subscriber reads from the store at a time when it is behind the cache.
     pub page_bytes: usize,
+    /// Offsets that such a read looks through, at most. A subscriber crosses a larger hole, where batches between others have
+    /// expired, with several reads.
+    pub read_span: u64,
 }
 
 impl Tuning {
@@ -103,6 +109,7 @@ impl Default for Tuning {
             longest_sleep: Duration::from_secs(60),
             enough_bytes: 256 << 10,
             page_bytes: 1 << 20,
+            read_span: MAX_READ_SPAN,
         }
     }
 }

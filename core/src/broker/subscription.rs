@@ -226,10 +226,10 @@ impl Subscription {
         let _permit = self.reads.acquire().await.map_err(|_| BrokerError::ShuttingDown)?;
         count(&self.shared.counters.store_reads, 1);
         mark!(FellBackToStore);
-        let page = self.context.settings.tuning.page_bytes;
-        let page = self.context.within(self.context.store.read(self.shared.id, self.after, page)).await;
-        let Page { batches: stored, trimmed_through } =
-            page.inspect_err(|error| self.tell_if_corrupt(error, self.after.next()))?;
+        let (queue, tuning) = (self.shared.id, self.context.settings.tuning);
+        let page = self.context.store.read_within(queue, self.after, tuning.read_span, tuning.page_bytes);
+        let Page { batches: stored, looked_through } =
+            self.context.within(page).await.inspect_err(|error| self.tell_if_corrupt(error, self.after.next()))?;
         // What lies beyond is durable, too, but nobody here knows it yet: an append whose answer is on its way, or lost, or
         // another owner's. A client with such a position would come back to a broker that ends before it.
         mark!(StoreAheadOfBroker if stored.iter().any(|batch| batch.header.last > end));
@@ -239,31 +239,32 @@ impl Subscription {
             self.page.push_back(batch);
             self.shared.passed(self.after, last);
         }
-        if stored.is_empty() && trimmed_through < end {
-            let queue = self.shared.id;
+        if !self.page.is_empty() {
+            return Ok(());
+        }
+        let through = looked_through.min(end);
+        if through <= self.after {
             if self.context.within(self.context.store.queue_by_id(queue)).await?.is_none() {
                 return Err(BrokerError::QueueReplaced { queue });
             }
-            return Err(self.stale(end, trimmed_through));
+            return Err(self.stale(end, looked_through));
         }
-        if self.page.is_empty() {
-            // All of it has expired and is trimmed.
-            mark!(AllTrimmed);
-            self.after = end;
-            self.entry.offset.store(end.get(), Relaxed);
-        }
+        // All of it has expired and is trimmed.
+        mark!(AllTrimmed if through == end);
+        self.after = through;
+        self.entry.offset.store(through.get(), Relaxed);
         Ok(())
     }
 }
 
 impl Subscription {
     /// The store that was read has neither what is known to be stored nor a trim of it.
-    fn stale(&self, end: Offset, trimmed_through: Offset) -> BrokerError {
+    fn stale(&self, end: Offset, looked_through: Offset) -> BrokerError {
         count(&self.shared.counters.stale_reads, 1);
         if let Some(times) = self.shared.said.stale_reads.happened() {
             let (queue, after) = (&self.shared.label, self.after);
             tracing::error!(
-                %queue, %after, %end, %trimmed_through, times,
+                %queue, %after, %end, %looked_through, times,
                 "a read has nothing of what was stored: it came from a standby or an older copy; no message is left out"
             );
         }

@@ -14,6 +14,9 @@ pub const MAX_CLOCK_AHEAD_MILLIS: u64 = 60_000;
 /// each batch that was removed there. The next trim goes on from where it stopped.
 pub const MAX_TRIM_SPAN: u64 = 200_000;
 
+/// A span of offsets that a read looks through in time, also if a batch was removed at each of them.
+pub const MAX_READ_SPAN: u64 = 200_000;
+
 /// No queue has more named producers, whatever a broker's settings say: so many entries make the end of a log no larger than
 /// a new owner can read in time.
 pub const MAX_NAMED_PRODUCERS: u32 = 100_000;
@@ -195,9 +198,9 @@ pub struct StoredBatch {
 pub struct Page {
     /// What there is.
     pub batches: Vec<StoredBatch>,
-    /// Everything up to this offset had been removed when the page was read. A page without batches proves no more: what it
-    /// does not have beyond this offset its source does not have yet.
-    pub trimmed_through: Offset,
+    /// The source has no other batches up to this offset and will have none: it holds what comes later, or removed it. A page
+    /// without batches proves no more: what lies beyond this offset its source does not have yet, or did not look for.
+    pub looked_through: Offset,
 }
 
 /// A request to save the producers and to remove what has expired.
@@ -281,8 +284,16 @@ pub trait Log: Send + Sync + 'static {
     /// Headers of the batches that end beyond `after`, in order, `limit` at most.
     async fn headers(&self, queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError>;
 
-    /// Batches that end beyond `after`, in order: at least one if there is any, then as many as fit `max_bytes` of frames.
-    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError>;
+    /// Batches that end beyond `after`, in order: at least one if there is any, then as many as fit `max_bytes` of frames. It
+    /// looks for batches that begin within `span` offsets beyond `after`, or beyond what was trimmed if that is more: a
+    /// database may still hold, and pass over, each batch that was removed there.
+    async fn read_within(&self, queue: QueueId, after: Offset, span: u64, max_bytes: usize)
+    -> Result<Page, StoreError>;
+
+    /// As [`Log::read_within`], [`MAX_READ_SPAN`] far.
+    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
+        self.read_within(queue, after, MAX_READ_SPAN, max_bytes).await
+    }
 
     /// Appends one batch to each of several queues, each by itself: the answers are in the order of the group, which is in
     /// order of queue id and names each queue once. Atomic per batch and, on error, for the whole group: after

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
-    broker::{BrokerError, ProducerStamp, PushRequest},
+    broker::{BrokerError, BrokerSettings, ProducerStamp, PushRequest},
     model::{Offset, ProducerId, ProducerKey, Sequence, Topic},
     ports::{Catalog as _, Log as _, QueueActivity, StoreError},
 };
@@ -34,6 +34,34 @@ async fn an_empty_page_is_not_taken_for_all_trimmed() {
     assert_eq!(broker.status().queues[0].counters.stale_reads, 1);
     world.store.stale(false);
     assert_eq!(take(&mut subscription, 9).await, expect(1..=9), "nothing was left out");
+}
+
+/// What expired between messages that live on is crossed with several reads; what does not come from there is not skipped.
+#[tokio::test(start_paused = true)]
+async fn a_hole_is_crossed_step_by_step() {
+    let world = World::new();
+    let settings = |settings: &mut BrokerSettings| {
+        settings.queue_buffer_messages = 1;
+        settings.tuning.read_span = 10;
+    };
+    let broker = world.broker_with(1, settings).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    let lives = |secs| Some(Duration::from_secs(secs));
+    for n in 1..=100_u64 {
+        let mut push = push(&n.to_string());
+        push.message.ttl = if n == 1 || n > 97 { lives(10_000) } else { lives(1) };
+        broker.push(push).await.unwrap();
+    }
+    world.sleep(Duration::from_secs(10)).await;
+    let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
+    let before = broker.status().queues[0].counters.store_reads;
+    let taken =
+        tokio::time::timeout(Duration::from_secs(60), take(&mut subscription, 4)).await.expect("nothing is lost");
+    assert_eq!(taken.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [1, 98, 99, 100]);
+    let reads = broker.status().queues[0].counters.store_reads - before;
+    assert!((10..=13).contains(&reads), "{reads} reads");
+    assert_eq!(broker.status().queues[0].counters.stale_reads, 0);
 }
 
 #[tokio::test(start_paused = true)]

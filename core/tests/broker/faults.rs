@@ -431,12 +431,18 @@ pass! {
         Ok(headers)
     }
 
-    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
+    async fn read_within(
+        &self,
+        queue: QueueId,
+        after: Offset,
+        span: u64,
+        max_bytes: usize,
+    ) -> Result<Page, StoreError> {
         let store = self.store().await?;
         if self.stale.load(SeqCst) {
             return Ok(Page::default());
         }
-        let mut page = store.read(queue, after, max_bytes).await?;
+        let mut page = store.read_within(queue, after, span, max_bytes).await?;
         if self.corrupt.load(SeqCst) {
             page.batches.iter_mut().for_each(|batch| batch.checksum ^= 1);
         }

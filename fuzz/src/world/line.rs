@@ -250,8 +250,8 @@ calls!(Log {
     Tail tail(queue: QueueId) -> LogTail, StoreError = move |db| Ok(db.transact(|state, _| state.tail(queue)));
     Tail headers(queue: QueueId, after: Offset, limit: u32) -> Vec<BatchHeader>, StoreError =
         move |db| Ok(db.transact(|state, _| state.headers(queue, after, limit)));
-    Read read(queue: QueueId, after: Offset, max_bytes: usize) -> Page, StoreError =
-        move |db| Ok(db.transact(|state, _| state.read(queue, after, max_bytes)));
+    Read read_within(queue: QueueId, after: Offset, span: u64, max_bytes: usize) -> Page, StoreError =
+        move |db| Ok(db.transact(|state, _| state.read_within(queue, after, span, max_bytes)));
     Trim trim(trim: &Trim) -> Trimmed, LogError = move |db| db.trim(&trim);
     Write open_producer(queue: QueueId, producer: ProducerId, most: u32) -> Opened, StoreError =
         move |db| Ok(db.transact(|state, _| state.open_producer(queue, producer, most)));

@@ -97,7 +97,7 @@ async fn what_was_removed_costs_nothing_while_it_is_not_vacuumed() {
     for after in [0, DEAD / 2, DEAD] {
         let after = Offset::new(after);
         let (pages, page) = cost(&bench, async |store| store.read(queue, after, 1 << 20).await.unwrap()).await;
-        assert_eq!((page.batches.len(), page.trimmed_through), (0, Offset::new(DEAD)));
+        assert_eq!((page.batches.len(), page.looked_through), (0, Offset::new(DEAD)));
         assert!(pages < FEW, "a page after {after} took {pages} pages");
         let (pages, headers) = cost(&bench, async |store| store.headers(queue, after, 1_000).await.unwrap()).await;
         assert_eq!((headers.len(), pages < FEW), (0, true), "headers after {after} took {pages} pages");
@@ -110,6 +110,43 @@ async fn what_was_removed_costs_nothing_while_it_is_not_vacuumed() {
     // And what it means to pass them: a trim that does not know from where on to look.
     let (pages, _) = cost(&bench, async |store| store.trim(&trim(0)).await.unwrap()).await;
     assert!(pages > FEW, "{pages} pages");
+    snapshot.close().await.unwrap();
+}
+
+/// Between batches that live on.
+#[tokio::test]
+async fn a_read_across_what_was_removed_passes_as_much_as_it_is_told_to() {
+    let bench = Bench::start().await;
+    let owner = bench.owner(bench.direct()).await;
+    let queue = owner.queue;
+    drop(owner);
+    let mut conn = bench.database.connect().await;
+    conn.execute(batches(queue, 1, DEAD)).await.unwrap();
+    let mut snapshot = bench.database.connect().await;
+    snapshot.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue").await.unwrap();
+    let delete = format!("DELETE FROM batch WHERE first_offset NOT IN (1, {DEAD})");
+    conn.execute(AssertSqlSafe(delete)).await.unwrap();
+    conn.execute("ANALYZE batch").await.unwrap();
+    conn.close().await.unwrap();
+    let read = async |after, span| {
+        let after = Offset::new(after);
+        let call = async |store: PostgresStore| store.read_within(queue, after, span, 1 << 20).await.unwrap();
+        let (pages, page) = cost(&bench, call).await;
+        (pages, page.batches.len(), page.looked_through.get())
+    };
+    // A read looks back as well, for a batch that begins before and reaches beyond: as far as a batch can be long.
+    let most = FEW + 8_192 / 20;
+    let span = 1_000;
+    for after in [1, 2, DEAD / 2] {
+        let (pages, found, through) = read(after, span).await;
+        assert_eq!((found, through), (0, after + span));
+        assert!(pages < most, "a read after {after} took {pages} pages");
+    }
+    let (pages, found, through) = read(DEAD - span, span).await;
+    assert_eq!((found, through, pages < most), (1, DEAD, true), "{pages} pages");
+    // And what it means to pass them.
+    let (pages, found, _) = read(2, DEAD).await;
+    assert!(found == 1 && pages > most, "{pages} pages");
     snapshot.close().await.unwrap();
 }
 

@@ -334,9 +334,15 @@ impl Log for RemoteStore {
         self.read(headers).await
     }
 
-    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
+    async fn read_within(
+        &self,
+        queue: QueueId,
+        after: Offset,
+        span: u64,
+        max_bytes: usize,
+    ) -> Result<Page, StoreError> {
         let page = move |state: &State, _| {
-            let page = state.read(queue, after, max_bytes);
+            let page = state.read_within(queue, after, span, max_bytes);
             let last = page.batches.last().map(|batch| batch.header.last);
             note(FULL_PAGE, last.is_some_and(|last| last < state.tail(queue).end));
             page

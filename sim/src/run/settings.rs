@@ -78,6 +78,7 @@ pub(super) fn broker(scenario: &Scenario) -> BrokerSettings {
             longest_sleep: LONGEST_SLEEP,
             enough_bytes: page_bytes,
             page_bytes,
+            read_span: u64::from(limits.page_batches.max(1)),
         };
     }
     settings

@@ -238,7 +238,7 @@ through! {
             fn claim(claim: &Claim) -> Result<Claimed, ClaimError>;
             fn tail(queue: QueueId) -> Result<LogTail, StoreError>;
             fn headers(queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError>;
-            fn read(queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError>;
+            fn read_within(queue: QueueId, after: Offset, span: u64, max_bytes: usize) -> Result<Page, StoreError>;
             fn append(group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError>;
             fn trim(trim: &Trim) -> Result<Trimmed, LogError>;
             fn open_producer(queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError>;

@@ -7,7 +7,7 @@ use crate::{
     model::{Epoch, Offset, ProducerId, QueueId, StoreTime},
     ports::{
         AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
-        MAX_NAMED_PRODUCERS, MAX_TRIM_SPAN, Opened, Page, StoreError, StoredBatch, Trim, Trimmed,
+        MAX_NAMED_PRODUCERS, MAX_READ_SPAN, MAX_TRIM_SPAN, Opened, Page, StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 
@@ -98,16 +98,25 @@ impl State {
     /// As [`Log::read`](crate::ports::Log::read).
     #[must_use]
     pub fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Page {
+        self.read_within(queue, after, MAX_READ_SPAN, max_bytes)
+    }
+
+    /// As [`Log::read_within`](crate::ports::Log::read_within).
+    #[must_use]
+    pub fn read_within(&self, queue: QueueId, after: Offset, span: u64, max_bytes: usize) -> Page {
+        let Some(log) = self.logs.get(&queue) else { return Page::default() };
+        let through = after.max(log.trimmed_through).plus(span);
         let (mut count, mut bytes) = (0_usize, 0_usize);
         let fits = |batch: &&StoredBatch| {
             count += 1;
             bytes = bytes.saturating_add(batch.frames.len());
             count == 1 || bytes <= max_bytes
         };
-        Page {
-            batches: self.batches_after(queue, after).take_while(fits).cloned().collect(),
-            trimmed_through: self.logs.get(&queue).map_or(Offset::ZERO, |log| log.trimmed_through),
-        }
+        let near = self.batches_after(queue, after).take_while(|batch| batch.header.first <= through);
+        let batches: Vec<StoredBatch> = near.take_while(fits).cloned().collect();
+        let looked_through = batches.last().map_or(through.min(log.end()), |last| last.header.last);
+        mark!(HoleRead if batches.is_empty() && through < log.end());
+        Page { batches, looked_through }
     }
 
     /// As [`Log::append`](crate::ports::Log::append).

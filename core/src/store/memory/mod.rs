@@ -197,8 +197,14 @@ impl Log for MemoryStore {
         Ok(self.state.lock().headers(queue, after, limit))
     }
 
-    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
-        Ok(self.state.lock().read(queue, after, max_bytes))
+    async fn read_within(
+        &self,
+        queue: QueueId,
+        after: Offset,
+        span: u64,
+        max_bytes: usize,
+    ) -> Result<Page, StoreError> {
+        Ok(self.state.lock().read_within(queue, after, span, max_bytes))
     }
 
     async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {

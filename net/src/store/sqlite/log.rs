@@ -367,40 +367,52 @@ impl Log for SqliteStore {
         rows.iter().map(header).collect()
     }
 
-    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
+    async fn read_within(
+        &self,
+        queue: QueueId,
+        after: Offset,
+        span: u64,
+        max_bytes: usize,
+    ) -> Result<Page, StoreError> {
         let mut session = self.readers.read().await?;
         let rows = session
             .rows(
                 query(
-                    "SELECT s.trimmed_through, batch.first_offset, batch.last_offset, batch.epoch, batch.stored_at, \
+                    "SELECT s.through, CASE WHEN w.first_offset IS NULL THEN coalesce((SELECT last_offset FROM batch \
+                     WHERE queue_id = ?1 ORDER BY first_offset DESC LIMIT 1), s.trimmed_through) END AS end_offset, \
+                     batch.first_offset, batch.last_offset, batch.epoch, batch.stored_at, \
                      batch.expires_at, batch.format, batch.message_index, batch.checksum, body.frames \
-                     FROM log_state s LEFT JOIN \
+                     FROM (SELECT trimmed_through, max(trimmed_through, ?2) + \
+                     min(?5, 9223372036854775807 - max(trimmed_through, ?2)) AS through \
+                     FROM log_state WHERE queue_id = ?1) s LEFT JOIN \
                      (SELECT first_offset, sum(bytes) OVER w AS total, row_number() OVER w AS place FROM batch \
                      WHERE queue_id = ?1 AND last_offset > ?2 AND first_offset >= coalesce( \
                      (SELECT max(first_offset) FROM batch WHERE queue_id = ?1 AND first_offset <= ?2), 0) \
                      WINDOW w AS (ORDER BY first_offset ROWS UNBOUNDED PRECEDING) \
-                     ORDER BY first_offset LIMIT ?4) AS w ON w.total <= ?3 OR w.place = 1 \
+                     ORDER BY first_offset LIMIT ?4) AS w \
+                     ON w.first_offset <= s.through AND (w.total <= ?3 OR w.place = 1) \
                      LEFT JOIN batch ON batch.queue_id = ?1 AND batch.first_offset = w.first_offset \
                      LEFT JOIN body ON body.id = batch.body \
-                     WHERE s.queue_id = ?1 ORDER BY w.first_offset",
+                     ORDER BY w.first_offset",
                 )
                 .bind(queue.as_i64())
                 .bind(after.as_i64())
                 .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
-                .bind(MAX_READ_BATCHES),
+                .bind(MAX_READ_BATCHES)
+                .bind(i64::try_from(span).unwrap_or(i64::MAX)),
             )
             .await?;
         session.done();
         let mut page = Page::default();
         for row in &rows {
-            page.trimmed_through = column::offset(row, "trimmed_through")?;
-            if column::get::<_, Option<i64>>(row, "first_offset")?.is_some() {
-                page.batches.push(StoredBatch {
-                    header: header(row)?,
-                    frames: column::bytes(row, "frames")?,
-                    checksum: column::checksum(row)?,
-                });
+            if column::get::<_, Option<i64>>(row, "first_offset")?.is_none() {
+                page.looked_through = column::offset(row, "through")?.min(column::offset(row, "end_offset")?);
+                continue;
             }
+            let header = header(row)?;
+            page.looked_through = header.last;
+            let (frames, checksum) = (column::bytes(row, "frames")?, column::checksum(row)?);
+            page.batches.push(StoredBatch { header, frames, checksum });
         }
         Ok(page)
     }

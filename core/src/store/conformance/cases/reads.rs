@@ -96,24 +96,58 @@ pub async fn the_end_tells_what_is_stored(harness: &dyn Harness) {
     assert_eq!(writer.totals().await, (2, more, Some(now)));
 }
 
-/// A page says how far the log was trimmed when it was read, above all one that is empty.
-pub async fn a_page_tells_how_far_the_log_was_trimmed(harness: &dyn Harness) {
+/// A page says through where its source knows that there is nothing else, above all one that is empty.
+pub async fn a_page_tells_what_it_proves(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let mut writer = bench.hosted_writer("q").await;
     let page = async |writer: &Writer, after| {
         let page = writer.store().read(writer.queue, Offset::new(after), 1 << 20).await.unwrap();
-        (page.batches.len(), page.trimmed_through.get())
+        (page.batches.len(), page.looked_through.get())
     };
     assert_eq!(page(&writer, 0).await, (0, 0));
     writer.append_with_lifetime(2, Some(10)).await;
     writer.append_with_lifetime(2, Some(20)).await;
-    assert_eq!((page(&writer, 0).await, page(&writer, 4).await), ((2, 0), (0, 0)));
+    assert_eq!((page(&writer, 0).await, page(&writer, 4).await), ((2, 4), (0, 4)));
+    // What lies beyond the end may be stored later.
+    assert_eq!(page(&writer, 9).await, (0, 4));
     bench.at(10).await;
     writer.trim().await.unwrap();
-    assert_eq!((page(&writer, 0).await, page(&writer, 4).await), ((1, 2), (0, 2)));
+    assert_eq!((page(&writer, 0).await, page(&writer, 4).await), ((1, 4), (0, 4)));
     bench.at(20).await;
     writer.trim().await.unwrap();
     assert_eq!((page(&writer, 0).await, page(&writer, 9).await), ((0, 4), (0, 4)));
+}
+
+/// Where batches between others are gone, a read looks as far as it is told to, and the next goes on there.
+pub async fn a_read_looks_through_a_span(harness: &dyn Harness) {
+    let mut bench = Bench::start(harness).await;
+    let mut writer = bench.hosted_writer("q").await;
+    // 1-2 and 15-17 stay.
+    writer.append(2).await;
+    for _ in 0..4 {
+        writer.append_with_lifetime(3, Some(10)).await;
+    }
+    writer.append(3).await;
+    let span = async |writer: &Writer, after, span| {
+        let page = writer.store().read_within(writer.queue, Offset::new(after), span, 1 << 20).await.unwrap();
+        (page.batches.iter().map(|batch| batch.header.first.get()).collect::<Vec<_>>(), page.looked_through.get())
+    };
+    assert_eq!(span(&writer, 0, 1).await, (vec![1], 2));
+    assert_eq!(span(&writer, 0, 3).await, (vec![1, 3], 5), "a batch that begins within the span belongs to it");
+    assert_eq!(span(&writer, 3, 1).await, (vec![3], 5), "and one that reaches into it");
+    bench.at(10).await;
+    writer.trim().await.unwrap();
+    assert_eq!(span(&writer, 0, 5).await, (vec![1], 2));
+    assert_eq!(span(&writer, 2, 5).await, (vec![], 7));
+    assert_eq!(span(&writer, 7, 5).await, (vec![], 12));
+    assert_eq!(span(&writer, 12, 2).await, (vec![], 14));
+    assert_eq!(span(&writer, 12, 3).await, (vec![15], 17));
+    assert_eq!(span(&writer, 14, 1).await, (vec![15], 17));
+    assert_eq!(span(&writer, 16, 1).await, (vec![15], 17));
+    assert_eq!(span(&writer, 17, 5).await, (vec![], 17));
+    for after in [0, 2, 17] {
+        assert_eq!(span(&writer, after, u64::MAX >> 2).await.1, 17);
+    }
 }
 
 /// Each queue has a log of its own.

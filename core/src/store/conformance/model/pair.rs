@@ -247,8 +247,9 @@ impl<'a> Pair<'a> {
             }
             Operation::Read { queue, after, max_bytes } => {
                 let Some((model, store)) = self.live(queue).await else { return Ok(()) };
-                let model = self.model.read(model, Offset::new(after), max_bytes).await;
-                let store = self.store.read(store, Offset::new(after), max_bytes).await;
+                let (after, span) = (Offset::new(after), 1 + max_bytes as u64 % 16);
+                let model = self.model.read_within(model, after, span, max_bytes).await;
+                let store = self.store.read_within(store, after, span, max_bytes).await;
                 same(operation, &model, &store)
             }
             Operation::Reopen => {

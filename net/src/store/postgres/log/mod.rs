@@ -104,15 +104,19 @@ const HEADERS: &str = concat!(
      ORDER BY b.first_offset"
 );
 
-/// `$4` batches at most, and as many as fit `$5` bytes; a row without a batch if there is none. Each batch is looked up by itself:
+/// `$4` batches at most, and as many as fit `$5` bytes, of those that begin within `$6` offsets; a row without a batch if there is
+/// none, which tells the end of the log. Each batch is looked up by itself:
 /// a join of any other kind would pass all batches of the queue, if the planner takes them for few. The columns are named: a
 /// migration that adds one would change what a prepared statement answers with, which PostgreSQL refuses.
 const READ: &str = concat!(
-    "SELECT s.trimmed_through, b.* FROM (SELECT trimmed_through, ",
+    "SELECT s.through, CASE WHEN w.first_offset IS NULL THEN coalesce((SELECT last_offset FROM batch \
+     WHERE queue_id = $1 AND first_offset > s.trimmed_through ORDER BY first_offset DESC LIMIT 1), s.trimmed_through) \
+     END AS end_offset, b.* FROM (SELECT trimmed_through, greatest(trimmed_through, $2) + \
+     least($6, 9223372036854775807 - greatest(trimmed_through, $2)) AS through, ",
     from!(),
     " AS first FROM log_state s WHERE queue_id = $1 OFFSET 0) s LEFT JOIN LATERAL (\
      SELECT first_offset, sum(bytes) OVER w AS total, row_number() OVER w AS place FROM batch \
-     WHERE queue_id = $1 AND first_offset >= s.first AND last_offset > $2 \
+     WHERE queue_id = $1 AND first_offset >= s.first AND first_offset <= s.through AND last_offset > $2 \
      WINDOW w AS (ORDER BY first_offset ROWS UNBOUNDED PRECEDING) ORDER BY first_offset LIMIT $4) w \
      ON w.total <= $5 OR w.place = 1 \
      LEFT JOIN LATERAL (SELECT first_offset, last_offset, epoch, stored_at, expires_at, format, message_index, frames, \
@@ -233,26 +237,33 @@ impl Log for PostgresStore {
         rows.iter().map(header).collect()
     }
 
-    async fn read(&self, queue: QueueId, after: Offset, max_bytes: usize) -> Result<Page, StoreError> {
+    async fn read_within(
+        &self,
+        queue: QueueId,
+        after: Offset,
+        span: u64,
+        max_bytes: usize,
+    ) -> Result<Page, StoreError> {
         let mut session = self.pool.read().await?;
         let statement = query(READ)
             .bind(queue.as_i64())
             .bind(after.as_i64())
             .bind(MOST_MESSAGES)
             .bind(MAX_READ_BATCHES)
-            .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX));
+            .bind(i64::try_from(max_bytes).unwrap_or(i64::MAX))
+            .bind(i64::try_from(span).unwrap_or(i64::MAX));
         let rows = session.rows(statement).await?;
         session.done();
         let mut page = Page::default();
         for row in &rows {
-            page.trimmed_through = column::offset(row, "trimmed_through")?;
-            if column::get::<_, Option<i64>>(row, "first_offset")?.is_some() {
-                page.batches.push(StoredBatch {
-                    header: header(row)?,
-                    frames: column::bytes(row, "frames")?,
-                    checksum: column::checksum(row)?,
-                });
+            if column::get::<_, Option<i64>>(row, "first_offset")?.is_none() {
+                page.looked_through = column::offset(row, "through")?.min(column::offset(row, "end_offset")?);
+                continue;
             }
+            let header = header(row)?;
+            page.looked_through = header.last;
+            let (frames, checksum) = (column::bytes(row, "frames")?, column::checksum(row)?);
+            page.batches.push(StoredBatch { header, frames, checksum });
         }
         Ok(page)
     }
