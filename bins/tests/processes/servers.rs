@@ -168,6 +168,10 @@ fn a_database_that_lost_messages_halts_the_queue_until_the_broker_is_restarted()
     let broker = &mut cluster.brokers[0];
     let (status, reasons) = get(&broker.authority, "/readyz").unwrap();
     assert!(status == 503 && reasons.contains("queue q: the store went back"), "{status} {reasons}");
+    eventually("the manager tells it", || {
+        let told = rmom(&manager, &["status"], "");
+        (told.code == Some(4) && told.text().contains(": queue q: the store went back")).then_some(())
+    });
     let (_, page) = get(&broker.authority, "/metrics").unwrap();
     assert!(page.contains("rmom_queue_phase{queue=\"q\",phase=\"halted\"} 1"), "{page}");
     assert_eq!(broker.stop(), Some(0));
