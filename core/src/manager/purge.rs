@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::{Inner, reconcile::MIN_CYCLE};
-use crate::repeat::Repeat;
+use crate::{ports::Purged, repeat::Repeat};
 
 /// While there is more, the leader rests for so many times as long as the last step took: the database has better things to do.
 const REST: u32 = 3;
@@ -22,18 +22,18 @@ struct Pace {
 }
 
 impl Pace {
-    /// After a step that took so long. `removed` is none if it failed. After a step that failed or was slow the next one tries
+    /// After a step that took so long. `purged` is none if it failed. After a step that failed or was slow the next one tries
     /// less, and at last a single batch.
-    fn after(self, took: Duration, removed: Option<u64>, most: u32, cycle: Duration) -> Self {
+    fn after(self, took: Duration, purged: Option<Purged>, most: u32, cycle: Duration) -> Self {
         let cycle = cycle.max(MIN_CYCLE);
-        let limit = if removed.is_none() || took > SLOW {
+        let limit = if purged.is_none() || took > SLOW {
             (self.limit / 2).max(1)
         } else if took < SLOW / 2 {
             self.limit.saturating_mul(2).min(most)
         } else {
             self.limit
         };
-        let is_more = removed.is_some_and(|removed| removed >= u64::from(self.limit));
+        let is_more = purged.is_some_and(|purged| purged.more);
         Self { limit, rest: if is_more { (took * REST).clamp(MIN_CYCLE, cycle) } else { cycle } }
     }
 }
@@ -53,8 +53,8 @@ impl Inner {
                     info!("what deleted queues left behind is removed again");
                 }
                 match &purged {
-                    Ok(0) => {}
-                    Ok(batches) => {
+                    Ok(Purged { batches: 0, .. }) => {}
+                    Ok(Purged { batches, .. }) => {
                         mark!(Purged);
                         debug!(batches, "removed batches of deleted queues");
                         self.counters.update(|counters| counters.purged_batches += batches);
@@ -80,12 +80,16 @@ mod tests {
     const CYCLE: Duration = Duration::from_secs(1);
     const TOOK: Duration = Duration::from_millis(20);
 
+    fn purged(batches: u64, more: bool) -> Option<Purged> {
+        Some(Purged { batches, more })
+    }
+
     #[test]
     fn a_step_that_fails_is_followed_by_smaller_ones_and_they_grow_again() {
         let mut pace = Pace { limit: 8, rest: CYCLE };
         let mut limits = Vec::new();
-        for removed in [None, None, None, None, Some(1), Some(2), Some(4), Some(8)] {
-            pace = pace.after(TOOK, removed, 8, CYCLE);
+        for failed in [true, true, true, true, false, false, false, false] {
+            pace = pace.after(TOOK, purged(1, true).filter(|_| !failed), 8, CYCLE);
             limits.push(pace.limit);
         }
         assert_eq!(limits, [4, 2, 1, 1, 2, 4, 8, 8]);
@@ -94,19 +98,21 @@ mod tests {
     #[test]
     fn slow_steps_become_smaller_and_only_quick_ones_grow() {
         let pace = Pace { limit: 64, rest: CYCLE };
-        let limit = |took, removed| pace.after(Duration::from_millis(took), removed, 1_000, CYCLE).limit;
-        assert_eq!([49, 50, 100, 101].map(|took| limit(took, Some(64))), [128, 64, 64, 32]);
+        let limit = |took, more| pace.after(Duration::from_millis(took), purged(64, more), 1_000, CYCLE).limit;
+        assert_eq!([49, 50, 100, 101].map(|took| limit(took, true)), [128, 64, 64, 32]);
         // Also if all is gone: the next queue that is deleted may be as slow.
-        assert_eq!([49, 50, 100, 101].map(|took| limit(took, Some(1))), [128, 64, 64, 32]);
+        assert_eq!([49, 50, 100, 101].map(|took| limit(took, false)), [128, 64, 64, 32]);
     }
 
     #[test]
     fn while_there_is_more_the_database_gets_a_rest_and_no_more_than_that() {
         let pace = Pace { limit: 8, rest: CYCLE };
-        assert_eq!(pace.after(TOOK, Some(8), 8, CYCLE).rest, TOOK * REST);
-        assert_eq!(pace.after(CYCLE * 2, Some(8), 8, CYCLE).rest, CYCLE);
-        assert_eq!(pace.after(TOOK, Some(7), 8, CYCLE).rest, CYCLE);
+        assert_eq!(pace.after(TOOK, purged(8, true), 8, CYCLE).rest, TOOK * REST);
+        // Nothing was found where it looked, and there is more behind that.
+        assert_eq!(pace.after(TOOK, purged(0, true), 8, CYCLE).rest, TOOK * REST);
+        assert_eq!(pace.after(CYCLE * 2, purged(8, true), 8, CYCLE).rest, CYCLE);
+        assert_eq!(pace.after(TOOK, purged(8, false), 8, CYCLE).rest, CYCLE);
         assert_eq!(pace.after(TOOK, None, 8, CYCLE).rest, CYCLE);
-        assert_eq!(pace.after(Duration::ZERO, Some(0), 8, Duration::ZERO).rest, MIN_CYCLE);
+        assert_eq!(pace.after(Duration::ZERO, purged(0, false), 8, Duration::ZERO).rest, MIN_CYCLE);
     }
 }

@@ -243,6 +243,16 @@ pub struct Trimmed {
     pub store_time: StoreTime,
 }
 
+/// What a purge did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Batches that it removed.
+    pub batches: u64,
+    /// Something of deleted queues is left: the limit was reached, or a hole between batches was passed. The next purge goes on
+    /// there.
+    pub more: bool,
+}
+
 /// What became of an attempt to open a named producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
@@ -309,7 +319,6 @@ pub trait Log: Send + Sync + 'static {
     /// or [`MAX_NAMED_PRODUCERS`], however many are opened at the same time.
     async fn open_producer(&self, queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError>;
 
-    /// Removes up to `limit` batches of deleted queues, and what else is left of those; returns how many batches went.
-    /// Zero does not say that nothing is left: a call may pass a hole between batches, and the next goes on behind it.
-    async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError>;
+    /// Removes up to `limit` batches of deleted queues, and what else is left of those.
+    async fn purge_deleted(&self, limit: u32) -> Result<Purged, StoreError>;
 }

@@ -16,7 +16,7 @@ use rmom_core::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError,
-        Leadership, Log, LogError, LogTail, Opened, Page, QueueRecord, Register, RegisterError, Registration,
+        Leadership, Log, LogError, LogTail, Opened, Page, Purged, QueueRecord, Register, RegisterError, Registration,
         RenewError, Renewal, StoreError, Trim, Trimmed,
     },
     store::{MemoryStore, memory::State},
@@ -386,7 +386,7 @@ pass! {
 
 pass! {
     Log {
-        fn purge_deleted(limit: u32) -> Result<u64, StoreError>;
+        fn purge_deleted(limit: u32) -> Result<Purged, StoreError>;
     }
 
     async fn open_producer(&self, queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError> {

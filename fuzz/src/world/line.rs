@@ -16,8 +16,8 @@ use rmom_core::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
-        Log, LogError, LogTail, Opened, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        StoreError, Trim, Trimmed,
+        Log, LogError, LogTail, Opened, Page, Purged, QueueRecord, Register, RegisterError, Registration, RenewError,
+        Renewal, StoreError, Trim, Trimmed,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -255,5 +255,5 @@ calls!(Log {
     Trim trim(trim: &Trim) -> Trimmed, LogError = move |db| db.trim(&trim);
     Write open_producer(queue: QueueId, producer: ProducerId, most: u32) -> Opened, StoreError =
         move |db| Ok(db.transact(|state, _| state.open_producer(queue, producer, most)));
-    Write purge_deleted(limit: u32) -> u64, StoreError = move |db| Ok(db.transact(|state, _| state.purge_deleted(limit)));
+    Write purge_deleted(limit: u32) -> Purged, StoreError = move |db| Ok(db.transact(|state, _| state.purge_deleted(limit)));
 });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rmom_core::{
     model::{Offset, QueueId, StoreTime},
-    ports::{Appended, Catalog, Log, MAX_TRIM_SPAN, Trim},
+    ports::{Appended, Catalog, Log, MAX_TRIM_SPAN, Purged, Trim},
 };
 use rmom_net::store::PostgresStore;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -163,10 +163,10 @@ async fn a_purge_does_not_pass_what_the_ones_before_removed() {
     snapshot.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM queue").await.unwrap();
     assert!(owner.store.delete_queue(queue).await.unwrap());
     for _ in 0..8 {
-        assert_eq!(owner.store.purge_deleted(5_000).await.unwrap(), 5_000);
+        assert_eq!(owner.store.purge_deleted(5_000).await.unwrap().batches, 5_000);
     }
     drop(owner);
-    let (pages, removed) = cost(&bench, async |store| store.purge_deleted(1).await.unwrap()).await;
+    let (pages, removed) = cost(&bench, async |store| store.purge_deleted(1).await.unwrap().batches).await;
     assert_eq!(removed, 1);
     assert!(pages < FEW, "a purge took {pages} pages");
     snapshot.close().await.unwrap();
@@ -180,8 +180,8 @@ async fn a_purge_goes_on_behind_a_long_hole() {
     let far = 2 * MAX_TRIM_SPAN + 5;
     conn.execute(batches(owner.queue, far, far + 1)).await.unwrap();
     assert!(owner.store.delete_queue(owner.queue).await.unwrap());
-    for removed in [0, 0, 2, 0] {
-        assert_eq!(owner.store.purge_deleted(10).await.unwrap(), removed);
+    for (batches, more) in [(0, true), (0, true), (2, false), (0, false)] {
+        assert_eq!(owner.store.purge_deleted(10).await.unwrap(), Purged { batches, more });
     }
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM log_state").fetch_one(&mut conn).await.unwrap();
     assert_eq!(left, 0);

@@ -13,8 +13,8 @@ use rmom_core::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
-        Log, LogError, LogTail, Opened, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        StoreError, Trim, Trimmed, check_lookup,
+        Log, LogError, LogTail, Opened, Page, Purged, QueueRecord, Register, RegisterError, Registration, RenewError,
+        Renewal, StoreError, Trim, Trimmed, check_lookup,
     },
     store::memory::State,
 };
@@ -371,7 +371,7 @@ impl Log for RemoteStore {
         self.statement(|_| Vec::new(), move |disk, _| disk.state_mut().open_producer(queue, producer, most)).await
     }
 
-    async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {
+    async fn purge_deleted(&self, limit: u32) -> Result<Purged, StoreError> {
         // It passes over what others have locked.
         self.transaction(|_| Vec::new(), move |disk, _| disk.state_mut().purge_deleted(limit)).await
     }

@@ -17,8 +17,8 @@ use crate::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
-        Log, LogError, LogTail, Opened, Page, QueueRecord, Register, RegisterError, Registration, RenewError, Renewal,
-        Store, StoreError, Trim, Trimmed,
+        Log, LogError, LogTail, Opened, Page, Purged, QueueRecord, Register, RegisterError, Registration, RenewError,
+        Renewal, Store, StoreError, Trim, Trimmed,
     },
 };
 
@@ -246,7 +246,7 @@ through! {
         lease {}
         write {}
 
-        async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {
+        async fn purge_deleted(&self, limit: u32) -> Result<Purged, StoreError> {
             if self.purges_hang.load(SeqCst) {
                 std::future::pending::<()>().await;
             }

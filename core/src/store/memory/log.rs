@@ -7,7 +7,8 @@ use crate::{
     model::{Epoch, Offset, ProducerId, QueueId, StoreTime},
     ports::{
         AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
-        MAX_NAMED_PRODUCERS, MAX_READ_SPAN, MAX_TRIM_SPAN, Opened, Page, StoreError, StoredBatch, Trim, Trimmed,
+        MAX_NAMED_PRODUCERS, MAX_READ_SPAN, MAX_TRIM_SPAN, Opened, Page, Purged, StoreError, StoredBatch, Trim,
+        Trimmed,
     },
 };
 
@@ -175,7 +176,7 @@ impl State {
     }
 
     /// As [`Log::purge_deleted`](crate::ports::Log::purge_deleted).
-    pub fn purge_deleted(&mut self, limit: u32) -> u64 {
+    pub fn purge_deleted(&mut self, limit: u32) -> Purged {
         let mut left = u64::from(limit);
         for log in self.logs.values_mut().filter(|log| log.deleted) {
             while left > 0 && log.batches.pop_first().is_some() {
@@ -183,7 +184,7 @@ impl State {
             }
         }
         self.logs.retain(|_, log| !(log.deleted && log.batches.is_empty()));
-        u64::from(limit) - left
+        Purged { batches: u64::from(limit) - left, more: self.logs.values().any(|log| log.deleted) }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
     ports::{
         AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
         ClaimError, Claimed, Clock, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError,
-        Leadership, Log, LogError, LogTail, Opened, Page, QueueRecord, Register, RegisterError, Registration,
+        Leadership, Log, LogError, LogTail, Opened, Page, Purged, QueueRecord, Register, RegisterError, Registration,
         RenewError, Renewal, StoreError, Trim, Trimmed, check_lookup,
     },
 };
@@ -219,7 +219,7 @@ impl Log for MemoryStore {
         Ok(self.state.lock().open_producer(queue, producer, most))
     }
 
-    async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {
+    async fn purge_deleted(&self, limit: u32) -> Result<Purged, StoreError> {
         Ok(self.state.lock().purge_deleted(limit))
     }
 }

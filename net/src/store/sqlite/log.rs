@@ -5,7 +5,7 @@ use rmom_core::{
     model::{Epoch, Offset, ProducerId, QueueId, StoreTime},
     ports::{
         AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
-        MAX_NAMED_PRODUCERS, MAX_TRIM_SPAN, Opened, Page, StoreError, StoredBatch, Trim, Trimmed,
+        MAX_NAMED_PRODUCERS, MAX_TRIM_SPAN, Opened, Page, Purged, StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 use sqlx::{query, sqlite::SqliteRow};
@@ -527,7 +527,7 @@ impl Log for SqliteStore {
         Ok(if is_live { Opened::TooMany } else { Opened::Deleted })
     }
 
-    async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {
+    async fn purge_deleted(&self, limit: u32) -> Result<Purged, StoreError> {
         let (mut tx, _) = self.begin().await?;
         let rows = tx
             .rows(
@@ -567,7 +567,8 @@ impl Log for SqliteStore {
                 tx.rows(query(statement).bind(id)).await?;
             }
         }
+        let left = tx.row(query("SELECT 1 FROM queue WHERE deleted = 1 LIMIT 1")).await?;
         tx.commit().await?;
-        Ok(rows.len() as u64)
+        Ok(Purged { batches: rows.len() as u64, more: left.is_some() })
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     model::{ChannelId, Offset, ProducerId, QueueId, Start, Topic},
     ports::{
         Appended, ClaimError, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, LogError, LogTail,
-        Opened, REQUEST_MEMORY,
+        Opened, Purged, REQUEST_MEMORY,
     },
     store::conformance::{
         Harness, START,
@@ -122,7 +122,7 @@ pub async fn a_purge_removes_deleted_queues_only(harness: &dyn Harness) {
     }
     old_writer.trim().await.unwrap();
     bench.store.open_producer(old, producer, 10).await.unwrap();
-    assert_eq!(bench.store.purge_deleted(100).await.unwrap(), 0);
+    assert_eq!(bench.store.purge_deleted(100).await.unwrap().batches, 0);
     assert_eq!(bench.store.tail(old).await.unwrap().messages, 6);
     bench.store.delete_queue(old).await.unwrap();
 
@@ -136,10 +136,10 @@ pub async fn a_purge_removes_deleted_queues_only(harness: &dyn Harness) {
     let (tail, stored) =
         (bench.store.tail(new).await.unwrap(), bench.store.read(new, Offset::ZERO, 1 << 20).await.unwrap());
 
-    assert_eq!(bench.store.purge_deleted(2).await.unwrap(), 2);
+    assert_eq!(bench.store.purge_deleted(2).await.unwrap(), Purged { batches: 2, more: true });
     refuses_all_writes(&mut bench, broker, &old_writer).await;
-    assert_eq!(bench.store.purge_deleted(2).await.unwrap(), 1);
-    assert_eq!(bench.store.purge_deleted(2).await.unwrap(), 0);
+    assert_eq!(bench.store.purge_deleted(2).await.unwrap(), Purged { batches: 1, more: false });
+    assert_eq!(bench.store.purge_deleted(2).await.unwrap(), Purged::default());
     bench.reopen().await;
     refuses_all_writes(&mut bench, broker, &old_writer).await;
     assert!(!bench.store.delete_queue(old).await.unwrap());
@@ -162,9 +162,9 @@ pub async fn a_purge_reaches_several_queues(harness: &dyn Harness) {
         }
         bench.store.delete_queue(queue).await.unwrap();
     }
-    assert_eq!(bench.store.purge_deleted(2).await.unwrap(), 2);
-    assert_eq!(bench.store.purge_deleted(100).await.unwrap(), 1);
-    assert_eq!(bench.store.purge_deleted(100).await.unwrap(), 0);
+    assert_eq!(bench.store.purge_deleted(2).await.unwrap().batches, 2);
+    assert_eq!(bench.store.purge_deleted(100).await.unwrap().batches, 1);
+    assert_eq!(bench.store.purge_deleted(100).await.unwrap().batches, 0);
 }
 
 /// An id is not given again, even after its queue was purged, the newest, and the store was opened anew.

@@ -20,7 +20,7 @@ use rmom_core::{
     model::{Offset, ProducerId, QueueId, limits::MAX_BATCH_MESSAGES},
     ports::{
         AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_NAMED_PRODUCERS,
-        MAX_TRIM_SPAN, Opened, Page, StoreError, StoredBatch, Trim, Trimmed,
+        MAX_TRIM_SPAN, Opened, Page, Purged, StoreError, StoredBatch, Trim, Trimmed,
     },
 };
 use sqlx::{postgres::PgRow, query};
@@ -280,7 +280,7 @@ impl Log for PostgresStore {
         producers::open(self, queue, producer, most).await
     }
 
-    async fn purge_deleted(&self, limit: u32) -> Result<u64, StoreError> {
+    async fn purge_deleted(&self, limit: u32) -> Result<Purged, StoreError> {
         purge::purge_deleted(self, limit).await
     }
 }

@@ -1,6 +1,6 @@
 //! Purging: what is left of deleted queues is removed a bounded number of batches at a time.
 
-use rmom_core::ports::{MAX_TRIM_SPAN, StoreError};
+use rmom_core::ports::{MAX_TRIM_SPAN, Purged, StoreError};
 use sqlx::query;
 
 use super::super::PostgresStore;
@@ -47,10 +47,10 @@ WITH e AS MATERIALIZED (
 ), p AS (DELETE FROM producer USING e WHERE queue_id = e.id),
 s AS (DELETE FROM log_state USING e WHERE queue_id = e.id),
 l AS (DELETE FROM log USING e WHERE queue_id = e.id)
-DELETE FROM queue USING e WHERE queue.id = e.id";
+DELETE FROM queue USING e WHERE queue.id = e.id RETURNING queue.id";
 
 /// [`Log::purge_deleted`](rmom_core::ports::Log::purge_deleted).
-pub(super) async fn purge_deleted(store: &PostgresStore, limit: u32) -> Result<u64, StoreError> {
+pub(super) async fn purge_deleted(store: &PostgresStore, limit: u32) -> Result<Purged, StoreError> {
     let mut tx = store.begin().await?;
     // Several managers may purge at once: each takes the tombstones that no other has.
     let dead = tx
@@ -62,12 +62,13 @@ pub(super) async fn purge_deleted(store: &PostgresStore, limit: u32) -> Result<u
     let dead: Vec<i64> = dead.iter().map(|row| column::get(row, "id")).collect::<Result<_, _>>()?;
     if dead.is_empty() {
         tx.rollback().await?;
-        return Ok(0);
+        return Ok(Purged::default());
     }
     let span = i64::try_from(MAX_TRIM_SPAN).unwrap_or(i64::MAX);
     let gone = tx.row(query(PURGE_BATCHES).bind(&dead).bind(i64::from(limit)).bind(span)).await?;
-    let gone = gone.as_ref().map_or(Ok(0), |row| column::unsigned(row, "n"))?;
-    tx.rows(query(PURGE_EMPTY).bind(&dead)).await?;
+    let batches = gone.as_ref().map_or(Ok(0), |row| column::unsigned(row, "n"))?;
+    let empty = tx.rows(query(PURGE_EMPTY).bind(&dead)).await?;
     tx.commit().await?;
-    Ok(gone)
+    let found_all = i64::try_from(dead.len()).is_ok_and(|found| found < MAX_PURGED_QUEUES);
+    Ok(Purged { batches, more: !found_all || empty.len() < dead.len() })
 }
