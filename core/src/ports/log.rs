@@ -60,6 +60,16 @@ pub enum ClaimError {
     Store(#[from] StoreError),
 }
 
+/// What was ever removed of a log, as its store counts it: what went between two counts is their difference. A log that an
+/// earlier version kept begins with another number than zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Messages.
+    pub messages: i64,
+    /// Bytes of their frames.
+    pub bytes: i64,
+}
+
 /// The end of a log, as a new owner reads it, in a statement of its own after the claim. Reading it takes the same whatever
 /// the log holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +92,8 @@ pub struct LogTail {
     pub messages: u64,
     /// Bytes of their frames.
     pub bytes: u64,
+    /// What was removed before.
+    pub removed: Removed,
     /// When the oldest batch was stored; none if there is none, or a trim has not found it yet ([`MAX_TRIM_SPAN`]).
     pub oldest: Option<StoreTime>,
     /// No batch that ends before the producer snapshot's offset expires before this.
@@ -105,6 +117,7 @@ impl Default for LogTail {
             trimmed_through: Offset::ZERO,
             messages: 0,
             bytes: 0,
+            removed: Removed::default(),
             oldest: None,
             none_expires_before: StoreTime::NEVER,
             producers: None,
@@ -232,6 +245,8 @@ pub struct Trimmed {
     pub messages: u64,
     /// See `batches`.
     pub bytes: u64,
+    /// What was ever removed, this included: also by a trim whose answer was lost.
+    pub removed: Removed,
     /// When the oldest batch that is left was stored; none if there is none, or it was not found yet.
     pub oldest: Option<StoreTime>,
     /// No batch that is left expires before this, but for the last one while there are others; [`StoreTime::NEVER`] if none

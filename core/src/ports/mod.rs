@@ -22,7 +22,7 @@ pub use control::{BrokerControl, ControlError, QueueActivity, QueueDescription, 
 pub use error::StoreError;
 pub use log::{
     AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
-    MAX_NAMED_PRODUCERS, MAX_READ_SPAN, MAX_TRIM_SPAN, Opened, Page, Purged, StoredBatch, Trim, Trimmed,
+    MAX_NAMED_PRODUCERS, MAX_READ_SPAN, MAX_TRIM_SPAN, Opened, Page, Purged, Removed, StoredBatch, Trim, Trimmed,
 };
 pub use world::{BoxIo, Clock, Entropy, Io, Listener, NeverSuspended, Transport, Uptime};
 

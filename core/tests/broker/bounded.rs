@@ -365,3 +365,31 @@ async fn a_named_producer_that_the_store_did_not_enter_takes_no_room() {
     world.store.down(false);
     assert_eq!(broker.open_producer(&label("q"), name(2)).await.unwrap().incarnation, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_trimmed_without_an_answer_does_not_count_as_stored() {
+    let world = World::new();
+    let broker = world.broker_with(1, |settings| settings.message_ttl = Some(Duration::from_secs(10))).await;
+    broker.create_queue(&label("q")).await.unwrap();
+    let depth = || {
+        let status = broker.status().queues.remove(0);
+        (status.depth_messages, status.depth_bytes, status.counters.failed_trims)
+    };
+    for n in 1..=5 {
+        broker.push(push(&n.to_string())).await.unwrap();
+    }
+    let (_, five, _) = depth();
+    world.sleep(Duration::from_secs(9)).await;
+    world.store.trims_lost(true);
+    for n in 6..=8 {
+        broker.push(push(&n.to_string())).await.unwrap();
+    }
+    world.sleep(Duration::from_secs(4)).await;
+    let (messages, _, failed) = depth();
+    assert!(failed > 0 && messages == 8, "nobody knows yet what became of {messages}");
+    world.store.trims_lost(false);
+    world.sleep(Duration::from_secs(4)).await;
+    assert_eq!((depth().0, depth().1), (3, five / 5 * 3), "the next that is answered tells of all");
+    world.sleep(Duration::from_secs(30)).await;
+    assert_eq!((depth().0, depth().1), (0, 0));
+}

@@ -68,6 +68,7 @@ pub(super) struct Faulty {
     corrupt: AtomicBool,
     newer: AtomicBool,
     trims_fail: AtomicBool,
+    trims_lost: AtomicBool,
     removals_fail: AtomicBool,
     saves: AtomicU64,
     landed_late: Arc<AtomicU64>,
@@ -130,6 +131,7 @@ impl Faulty {
             corrupt: AtomicBool::new(false),
             newer: AtomicBool::new(false),
             trims_fail: AtomicBool::new(false),
+            trims_lost: AtomicBool::new(false),
             removals_fail: AtomicBool::new(false),
             saves: AtomicU64::new(0),
             landed_late: Arc::default(),
@@ -166,6 +168,11 @@ impl Faulty {
     /// Pages and headers come from a standby that has nothing yet.
     pub(super) fn stale(&self, stale: bool) {
         self.stale.store(stale, SeqCst);
+    }
+
+    /// Whether trims are carried out from now on, and their answers are lost.
+    pub(super) fn trims_lost(&self, lost: bool) {
+        self.trims_lost.store(lost, SeqCst);
     }
 
     /// The ends of logs, and what is known of a queue by its id, come from this older copy.
@@ -461,7 +468,11 @@ pass! {
         self.saves.fetch_add(u64::from(trim.producers.is_some()), SeqCst);
         let time = *self.trim_time.lock();
         tokio::time::sleep(time).await;
-        store.trim(trim).await
+        let trimmed = store.trim(trim).await?;
+        if self.trims_lost.load(SeqCst) {
+            return Err(StoreError::Unknown("the answer to a trim was lost".into()).into());
+        }
+        Ok(trimmed)
     }
 
     async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {

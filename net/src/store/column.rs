@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rmom_core::{
     model::{BrokerAddr, BrokerId, Epoch, Offset, QueueId, QueueLabel, StoreTime, Topic},
-    ports::{BrokerState, StoreError},
+    ports::{BrokerState, Removed, StoreError},
 };
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
@@ -178,4 +178,14 @@ where
 {
     let value: i64 = get(row, "checksum")?;
     u32::try_from(value).map_err(|_| corrupt("checksum", &value))
+}
+
+/// What was ever removed of a log.
+pub(super) fn removed<'r, R>(row: &'r R) -> Result<Removed, StoreError>
+where
+    R: Row,
+    &'static str: ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    Ok(Removed { messages: get(row, "trimmed_messages")?, bytes: get(row, "trimmed_bytes")? })
 }

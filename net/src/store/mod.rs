@@ -47,3 +47,14 @@ fn check_group(group: &[rmom_core::ports::AppendBatch]) -> Result<(), rmom_core:
     }
     Ok(())
 }
+
+/// What was ever removed of a log, after a trim that began with what `trimmed` has for it. `total` is the running total of a
+/// log that is empty now: the counts begin anew from there.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+fn removed_by(trimmed: &rmom_core::ports::Trimmed, total: Option<i64>) -> rmom_core::ports::Removed {
+    let before = trimmed.removed;
+    let messages = before.messages.saturating_add_unsigned(trimmed.messages);
+    let bytes = before.bytes.saturating_add_unsigned(trimmed.bytes);
+    let anew = |bytes| rmom_core::ports::Removed { messages: trimmed.trimmed_through.as_i64(), bytes };
+    total.map_or(rmom_core::ports::Removed { messages, bytes }, anew)
+}

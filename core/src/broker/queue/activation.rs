@@ -99,9 +99,7 @@ impl Actor {
         let end = tail.end;
         mark!(ActivatedWithMessages if tail.last_first > Offset::ZERO);
         mark!(ActivatedWhenTrimmedEmpty if tail.last_first == Offset::ZERO && end > Offset::ZERO);
-        let is_empty = tail.last_first == Offset::ZERO;
-        let oldest = tail.oldest.or((!is_empty).then_some(tail.last_stored_at));
-        *self.shared.depth.lock() = Depth { messages: tail.messages, bytes: tail.bytes, oldest };
+        *self.shared.depth.lock() = Depth::of(&tail);
         // From here on subscribers are given what the store holds.
         self.shared.confirmed.raise(epoch, end);
         self.shared.tail.reset(end);

@@ -518,12 +518,7 @@ impl Actor {
         log.unsaved.appended(before, batch.expires_at());
         count(&self.shared.counters.pushed, batch.messages());
         count(&self.shared.counters.pushed_bytes, batch.frame_bytes() as u64);
-        {
-            let mut depth = self.shared.depth.lock();
-            depth.messages += batch.messages();
-            depth.bytes += batch.frame_bytes() as u64;
-            depth.oldest.get_or_insert(stored_at);
-        }
+        self.shared.depth.lock().stored(batch.messages(), batch.frame_bytes() as u64, stored_at);
         self.shared.confirmed.raise(log.epoch, log.end);
         self.shared.tail.push(batch);
         self.shared.view.send_modify(|view| view.end = log.end);

@@ -24,7 +24,7 @@ use super::{BrokerError, Held, NewMessage, ProducerStamp, QueueCounters, QueuePh
 use tokio::time::Instant;
 
 use crate::model::{ChannelId, Epoch, Offset, ProducerId, QueueId, QueueLabel, Sequence, StoreTime, Topic};
-use crate::ports::{QueueActivity, QueueState};
+use crate::ports::{LogTail, QueueActivity, QueueState, Removed};
 use crate::repeat::Repeat;
 
 /// Commands waiting for a queue's task. Senders wait when it is full.
@@ -148,6 +148,32 @@ pub(super) struct Depth {
     pub(super) messages: u64,
     pub(super) bytes: u64,
     pub(super) oldest: Option<StoreTime>,
+    /// What the store had removed when it last said so.
+    removed: Removed,
+}
+
+impl Depth {
+    /// As the end of a log says.
+    pub(super) fn of(tail: &LogTail) -> Self {
+        let is_empty = tail.last_first == Offset::ZERO;
+        let oldest = tail.oldest.or((!is_empty).then_some(tail.last_stored_at));
+        Self { messages: tail.messages, bytes: tail.bytes, oldest, removed: tail.removed }
+    }
+
+    /// A batch was stored.
+    pub(super) fn stored(&mut self, messages: u64, bytes: u64, stored_at: StoreTime) {
+        self.messages += messages;
+        self.bytes += bytes;
+        self.oldest.get_or_insert(stored_at);
+    }
+
+    /// The store has removed so much by now. What a trim removed whose answer was lost goes with the next.
+    pub(super) fn trimmed(&mut self, removed: Removed) {
+        let gone = |before: i64, now: i64| u64::try_from(now.saturating_sub(before)).unwrap_or_default();
+        self.messages = self.messages.saturating_sub(gone(self.removed.messages, removed.messages));
+        self.bytes = self.bytes.saturating_sub(gone(self.removed.bytes, removed.bytes));
+        self.removed = removed;
+    }
 }
 
 /// What goes on failing, and when it is said again.

@@ -200,8 +200,7 @@ impl Trimming {
                 count(&shared.counters.expired, trimmed.messages);
                 shared.passed(Offset::ZERO, trimmed.trimmed_through);
                 let mut depth = shared.depth.lock();
-                depth.messages = depth.messages.saturating_sub(trimmed.messages);
-                depth.bytes = depth.bytes.saturating_sub(trimmed.bytes);
+                depth.trimmed(trimmed.removed);
                 let is_empty = log.end <= trimmed.trimmed_through;
                 depth.oldest = trimmed.oldest.or((!is_empty).then_some(log.last_stored_at));
                 drop(depth);

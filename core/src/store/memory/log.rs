@@ -66,6 +66,7 @@ impl State {
             trimmed_through: log.trimmed_through,
             messages: log.messages,
             bytes: log.bytes,
+            removed: log.removed,
             oldest: log.oldest().map(|oldest| oldest.header.stored_at),
             none_expires_before: log.none_expires_before.unwrap_or(StoreTime::NEVER),
             producers: log.producers.clone(),
@@ -236,6 +237,8 @@ impl QueueLog {
         mark!(TrimmedToEmpty if self.batches.is_empty());
         self.messages -= messages(&batch);
         self.bytes -= batch.frames.len() as u64;
+        self.removed.messages += messages(&batch).cast_signed();
+        self.removed.bytes += (batch.frames.len() as u64).cast_signed();
         trimmed.batches += 1;
         trimmed.messages += messages(&batch);
         trimmed.bytes += batch.frames.len() as u64;
@@ -252,6 +255,7 @@ impl QueueLog {
             batches: 0,
             messages: 0,
             bytes: 0,
+            removed: self.removed,
             oldest: None,
             next_expiry: StoreTime::NEVER,
             more: false,
@@ -305,6 +309,7 @@ impl QueueLog {
         }
         trimmed.more |= trimmed.batches == u64::from(trim.limit) && trim.limit > 0;
         trimmed.trimmed_through = self.trimmed_through;
+        trimmed.removed = self.removed;
         trimmed
     }
 }

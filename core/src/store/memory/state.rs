@@ -13,7 +13,7 @@ use crate::{
         BrokerAddr, BrokerId, ChannelId, ClaimId, Epoch, Incarnation, ManagerId, Offset, ProducerId, QueueId,
         QueueLabel, StoreTime, Topic,
     },
-    ports::{BrokerState, StoredBatch},
+    ports::{BrokerState, Removed, StoredBatch},
 };
 
 /// All that a store holds. Each method is one transaction and does what the method of that name in
@@ -99,6 +99,8 @@ pub(super) struct QueueLog {
     /// Messages and frame bytes in `batches`.
     pub(super) messages: u64,
     pub(super) bytes: u64,
+    /// What is not in `batches` any more.
+    pub(super) removed: Removed,
     /// No batch that ends before the snapshot's offset expires before this; none: nobody said so yet, and there is none.
     pub(super) none_expires_before: Option<StoreTime>,
     /// By first offset.

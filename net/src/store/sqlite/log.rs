@@ -12,7 +12,7 @@ use sqlx::{query, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{SqliteStore, backend::SqliteBackend};
-use crate::store::{MAX_PURGED_QUEUES, MAX_READ_BATCHES, check_group, column, pool::Session};
+use crate::store::{MAX_PURGED_QUEUES, MAX_READ_BATCHES, check_group, column, pool::Session, removed_by};
 
 type Tx<'a> = Session<'a, SqliteBackend>;
 
@@ -295,7 +295,7 @@ impl Log for SqliteStore {
         let row = session
             .row(
                 query(
-                    "SELECT l.epoch, s.trimmed_through, s.producers, s.producers_through, \
+                    "SELECT l.epoch, s.trimmed_through, s.trimmed_messages, s.trimmed_bytes, s.producers, s.producers_through, \
                      CASE WHEN s.next_expiry_through = s.producers_through THEN s.next_expiry ELSE 0 END \
                      AS none_expires_before, coalesce(b.first_offset, 0) AS first_offset, \
                      coalesce(b.last_offset, 0) AS last_offset, coalesce(b.epoch, 0) AS last_epoch, \
@@ -341,6 +341,7 @@ impl Log for SqliteStore {
             trimmed_through,
             messages: column::unsigned(&row, "messages")?,
             bytes: column::unsigned(&row, "bytes")?,
+            removed: column::removed(&row)?,
             oldest: column::optional_time(&row, "oldest")?,
             none_expires_before: column::time(&row, "none_expires_before")?,
             producers,
@@ -452,7 +453,10 @@ impl Log for SqliteStore {
             return Err(LogError::Fenced { epoch: fence.epoch });
         }
         let state = tx
-            .row(query("SELECT producers_through FROM log_state WHERE queue_id = ?1").bind(trim.queue.as_i64()))
+            .row(
+                query("SELECT trimmed_messages, trimmed_bytes, producers_through FROM log_state WHERE queue_id = ?1")
+                    .bind(trim.queue.as_i64()),
+            )
             .await?
             .ok_or_else(|| StoreError::Corrupt(format!("queue {} has no log_state", trim.queue)))?;
         let saved_through = column::offset(&state, "producers_through")?;
@@ -461,6 +465,7 @@ impl Log for SqliteStore {
             batches: 0,
             messages: 0,
             bytes: 0,
+            removed: column::removed(&state)?,
             oldest: None,
             next_expiry: StoreTime::NEVER,
             more: false,
@@ -469,19 +474,17 @@ impl Log for SqliteStore {
         // What nobody would know the producers of is not removed.
         let through = trim.producers.as_ref().map_or(trim.through.min(saved_through), |_| trim.through);
         let total = remove_expired(&mut tx, trim, through, &mut trimmed).await?;
+        trimmed.removed = removed_by(&trimmed, total);
         tx.rows(
             query(
-                "UPDATE log_state SET trimmed_through = ?2, \
-                 trimmed_messages = CASE WHEN ?5 IS NULL THEN trimmed_messages + ?3 ELSE ?2 END, \
-                 trimmed_bytes = coalesce(?5, trimmed_bytes + ?4), \
-                 next_expiry = CASE WHEN next_expiry_through = producers_through AND producers_through = ?7 THEN ?6 \
+                "UPDATE log_state SET trimmed_through = ?2, trimmed_messages = ?3, trimmed_bytes = ?4, \
+                 next_expiry = CASE WHEN next_expiry_through = producers_through AND producers_through = ?6 THEN ?5 \
                  ELSE next_expiry END WHERE queue_id = ?1",
             )
             .bind(trim.queue.as_i64())
             .bind(trimmed.trimmed_through.as_i64())
-            .bind(i64::try_from(trimmed.messages).unwrap_or(i64::MAX))
-            .bind(i64::try_from(trimmed.bytes).unwrap_or(i64::MAX))
-            .bind(total)
+            .bind(trimmed.removed.messages)
+            .bind(trimmed.removed.bytes)
             .bind(trimmed.next_expiry.as_i64())
             // Of a save through here it knows. One that lands after a later save says nothing of that.
             .bind((trimmed.batches > 0).then_some(trim.through.as_i64())),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     model::{Epoch, Offset, StoreTime},
-    ports::{AppendBatch, Appended, LogError, LogTail, MAX_TRIM_SPAN, Trim, Trimmed},
+    ports::{AppendBatch, Appended, LogError, LogTail, MAX_TRIM_SPAN, Removed, Trim, Trimmed},
     store::conformance::{
         Harness, START,
         support::{Bench, Writer, batch},
@@ -33,6 +33,7 @@ pub async fn a_batch_expires_at_its_expiry_and_not_before(harness: &dyn Harness)
         batches: 0,
         messages: 0,
         bytes: 0,
+        removed: Removed::default(),
         oldest: Some(stored_at),
         next_expiry: stored_at.plus_millis(1_000),
         more: false,
@@ -46,6 +47,7 @@ pub async fn a_batch_expires_at_its_expiry_and_not_before(harness: &dyn Harness)
         batches: 1,
         messages: 3,
         bytes,
+        removed: Removed { messages: 3, bytes: bytes.cast_signed() },
         oldest: None,
         next_expiry: StoreTime::NEVER,
         more: false,
@@ -55,6 +57,8 @@ pub async fn a_batch_expires_at_its_expiry_and_not_before(harness: &dyn Harness)
     assert_eq!(firsts(&writer).await, [0; 0]);
     let again = Trimmed { batches: 0, messages: 0, bytes: 0, ..expected };
     assert_eq!(writer.trim().await.unwrap(), again);
+    bench.reopen().await;
+    assert_eq!(bench.store.tail(writer.queue).await.unwrap().removed, expected.removed);
 }
 
 /// A batch without a lifetime stays for ever, one without any time left goes at once.

@@ -63,7 +63,7 @@ pub(super) async fn extent(session: &mut Tx<'_>, queue: QueueId) -> Result<(Offs
 
 /// The end of a log, and its beginning. `$2` is [`MAX_TRIM_SPAN`].
 const TAIL: &str = "
-SELECT l.epoch, s.trimmed_through, s.producers, s.producers_through,
+SELECT l.epoch, s.trimmed_through, s.trimmed_messages, s.trimmed_bytes, s.producers, s.producers_through,
     CASE WHEN s.next_expiry_through = s.producers_through THEN s.next_expiry ELSE 0 END AS none_expires_before,
     coalesce(b.first_offset, 0) AS first_offset, coalesce(b.last_offset, 0) AS last_offset,
     coalesce(b.epoch, 0) AS last_epoch, coalesce(b.stored_at, 0) AS stored_at,
@@ -221,6 +221,7 @@ impl Log for PostgresStore {
             trimmed_through,
             messages: column::unsigned(&row, "messages")?,
             bytes: column::unsigned(&row, "bytes")?,
+            removed: column::removed(&row)?,
             oldest: column::optional_time(&row, "oldest")?,
             none_expires_before: column::time(&row, "none_expires_before")?,
             producers,

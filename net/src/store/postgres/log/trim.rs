@@ -11,7 +11,7 @@ use crate::store::column;
 
 /// The state of a log, under a lock that keeps other trims out.
 const LOCK_STATE: &str = "
-SELECT trimmed_through, producers_through, rmom_now() AS now FROM log_state WHERE queue_id = $1 FOR NO KEY UPDATE";
+SELECT trimmed_through, trimmed_messages, trimmed_bytes, producers_through, rmom_now() AS now FROM log_state WHERE queue_id = $1 FOR NO KEY UPDATE";
 
 /// The last batch, given `trimmed_through`; and the oldest, unless it lies further on than `$3`.
 const ENDS: &str = "
@@ -40,21 +40,17 @@ SELECT expires_at FROM batch
 WHERE queue_id = $1 AND expires_at >= $2 AND expires_at < 9223372036854775807 AND first_offset <> $3
 ORDER BY expires_at LIMIT 1";
 
-/// `$5`: the total of a log that is empty now, which the counts begin anew from, or null. `$6`: when the next batch expires, as
-/// was found by a trim that knows of a save through `$7`, or null. One that lands after a later save says nothing of that.
+/// `$5`: when the next batch expires, as was found by a trim that knows of a save through `$6`, or null. One that lands after a
+/// later save says nothing of that.
 const UPDATE_STATE: &str = "
-UPDATE log_state SET trimmed_through = $2,
-    trimmed_messages = CASE WHEN $5::bigint IS NULL THEN trimmed_messages + $3 ELSE $2 END,
-    trimmed_bytes = coalesce($5::bigint, trimmed_bytes + $4),
-    next_expiry = CASE WHEN next_expiry_through = producers_through AND producers_through = $7::bigint THEN $6
+UPDATE log_state SET trimmed_through = $2, trimmed_messages = $3, trimmed_bytes = $4,
+    next_expiry = CASE WHEN next_expiry_through = producers_through AND producers_through = $6::bigint THEN $5
                        ELSE next_expiry END
 WHERE queue_id = $1";
 
 const UPDATE_STATE_AND_PRODUCERS: &str = "
-UPDATE log_state SET trimmed_through = $2,
-    trimmed_messages = CASE WHEN $5::bigint IS NULL THEN trimmed_messages + $3 ELSE $2 END,
-    trimmed_bytes = coalesce($5::bigint, trimmed_bytes + $4),
-    producers = $6, producers_through = $7, next_expiry = $8, next_expiry_through = $7
+UPDATE log_state SET trimmed_through = $2, trimmed_messages = $3, trimmed_bytes = $4,
+    producers = $5, producers_through = $6, next_expiry = $7, next_expiry_through = $6
 WHERE queue_id = $1";
 
 /// Removes expired batches up to `through`, those that expired first first, and takes note in `trimmed`. Returns the running
@@ -148,6 +144,7 @@ pub(super) async fn trim(store: &PostgresStore, trim: &Trim) -> Result<Trimmed, 
         batches: 0,
         messages: 0,
         bytes: 0,
+        removed: column::removed(&state)?,
         oldest: None,
         next_expiry: StoreTime::NEVER,
         more: false,
@@ -155,16 +152,16 @@ pub(super) async fn trim(store: &PostgresStore, trim: &Trim) -> Result<Trimmed, 
     };
     // What nobody would know the producers of is not removed.
     let through = trim.producers.as_ref().map_or(trim.through.min(saved_through), |_| trim.through);
-    let totals = remove_expired(&mut tx, trim, through, &mut trimmed).await?;
+    let total = remove_expired(&mut tx, trim, through, &mut trimmed).await?;
+    trimmed.removed = crate::store::removed_by(&trimmed, total);
     let replaces = trim.producers.is_some() && saved_through <= trim.through;
     if replaces || trimmed.batches > 0 || trimmed.trimmed_through != column::offset(&state, "trimmed_through")? {
         let update = if replaces { UPDATE_STATE_AND_PRODUCERS } else { UPDATE_STATE };
         let mut statement = query(update)
             .bind(trim.queue.as_i64())
             .bind(trimmed.trimmed_through.as_i64())
-            .bind(i64::try_from(trimmed.messages).unwrap_or(i64::MAX))
-            .bind(i64::try_from(trimmed.bytes).unwrap_or(i64::MAX))
-            .bind(totals);
+            .bind(trimmed.removed.messages)
+            .bind(trimmed.removed.bytes);
         if let (true, Some(producers)) = (replaces, &trim.producers) {
             statement = statement.bind(&**producers).bind(trim.through.as_i64()).bind(trimmed.next_expiry.as_i64());
         } else {
