@@ -1,4 +1,4 @@
-//! Deleting channels that nobody subscribes to any more, once a setting says for how long nobody has to.
+//! Deleting channels that nobody subscribes to any more, if a setting says after how long.
 //!
 //! The original's clients make a channel after each break and never come back to the one before. The store knows when such a
 //! channel was last in use. A subscription enters its channel as used before it begins ([`use_channel`]), and a broker enters
@@ -11,14 +11,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     BrokerError, BrokerExit, Inner, count,
-    queue::{Context, Phase},
+    moments::Moment,
+    queue::{Context, Handle, Phase},
 };
 use crate::{
-    model::{ChannelId, QueueId, limits::MAX_LOOKED_UP},
+    model::{ChannelId, QueueId, StoreTime, limits::MAX_LOOKED_UP},
     ports::StoreError,
     repeat::Repeat,
 };
@@ -45,8 +46,13 @@ fn fresh(expiry: Duration) -> Duration {
     interval(expiry) / 2
 }
 
+/// How long a round may take. It deletes nothing afterwards; the next round goes on.
+fn longest_round(expiry: Duration) -> Duration {
+    fresh(expiry)
+}
+
 /// For how long a channel was not entered before a broker deletes it. The last entry can be older than the end of the last
-/// subscription, by an interval and a time that counts as fresh, and a round can take a while.
+/// subscription, by an interval, a round and a time that counts as fresh.
 fn idle(expiry: Duration) -> Duration {
     expiry + expiry / 4
 }
@@ -75,32 +81,33 @@ impl Owned {
     }
 }
 
-/// Enters that a channel is in use, before it is subscribed to. From then on it is not deleted for as long as it may be idle.
+/// Enters that a channel is in use, before it is subscribed to; false if there is no such channel. From then on it is not
+/// deleted for as long as it may be idle. A store that takes no writes keeps nobody from reading: then the next round enters it.
 pub(super) async fn use_channel(inner: &Inner, channel: ChannelId) -> Result<bool, BrokerError> {
     let Some(expiry) = inner.settings.channel_idle_expiry else { return Ok(true) };
-    let known = inner.write(inner.store.use_channels(&[channel], fresh(expiry))).await??;
-    Ok(!known.is_empty())
+    match inner.write(inner.store.use_channels(&[channel], fresh(expiry))).await? {
+        Ok(known) => Ok(!known.is_empty()),
+        Err(error) => {
+            tracing::debug!(%error, %channel, "did not enter that a channel is in use");
+            Ok(true)
+        }
+    }
 }
 
 /// Never ends.
 pub(super) async fn delete_idle_channels(inner: Arc<Inner>, context: Arc<Context>, expiry: Duration) -> BrokerExit {
     let interval = interval(expiry);
     let (mut owned, failing) = (Owned::default(), Repeat::default());
-    let mut last = inner.moments.now();
+    let mut last = None;
     loop {
         tokio::time::sleep(interval).await;
-        // While this broker did not serve, or its machine slept, nobody could subscribe.
-        let was_away = inner.moments.since(last) > interval * 2;
-        if was_away || !inner.lease.is_current() {
-            owned = Owned::default();
-        }
-        last = inner.moments.now();
-        match round(&inner, &context, expiry, &mut owned).await {
-            Ok(()) => {
+        match round(&inner, &context, expiry, &mut owned, last).await {
+            Ok(clocks) => {
+                last = Some(clocks);
                 failing.over();
             }
             Err(error) => {
-                owned = Owned::default();
+                last = None;
                 if let Some(times) = failing.happened() {
                     tracing::warn!(%error, times, "cannot look for channels that nobody subscribes to; trying again");
                 }
@@ -109,11 +116,29 @@ pub(super) async fn delete_idle_channels(inner: Arc<Inner>, context: Arc<Context
     }
 }
 
-async fn round(inner: &Inner, context: &Context, expiry: Duration, owned: &mut Owned) -> Result<(), StoreError> {
+/// This machine's clock and the store's, as a round began.
+type Clocks = (Moment, StoreTime);
+
+/// The round before began at `last`, if it went well.
+async fn round(
+    inner: &Inner,
+    context: &Context,
+    expiry: Duration,
+    owned: &mut Owned,
+    last: Option<Clocks>,
+) -> Result<Clocks, StoreError> {
     let now = Instant::now();
+    let clocks = (inner.moments.now(), context.within(context.store.now()).await?);
+    // While this broker did not serve, or its machine slept, nobody could subscribe. And if the store's clock went ahead, what was
+    // in use a moment ago seems idle for long.
+    let passed = last.map(|(moment, time)| inner.moments.since(moment).max(clocks.1.since(time)));
+    if passed.is_none_or(|passed| passed > interval(expiry) * 2) || !inner.lease.is_current() {
+        *owned = Owned::default();
+    }
+    let until = now + longest_round(expiry);
     let (mut hosted, mut subscribed) = (BTreeMap::new(), BTreeSet::new());
-    for handle in inner.queues.read().values() {
-        let shared = &handle.shared;
+    let handles: Vec<Handle> = inner.queues.read().values().cloned().collect();
+    for Handle { shared, .. } in &handles {
         if matches!(shared.view.borrow().phase, Phase::Serving(_) | Phase::Recovering(_)) {
             hosted.insert(shared.id, shared.assignment.load(Relaxed));
         }
@@ -129,11 +154,12 @@ async fn round(inner: &Inner, context: &Context, expiry: Duration, owned: &mut O
         loop {
             // A broker that may have been replaced leaves it to the next.
             if steps == 0 || !inner.lease.is_current() {
-                return Ok(());
+                return Ok(clocks);
             }
             steps -= 1;
             let step = context.store.delete_idle_channels(context.broker, queues, idle(expiry), STEP);
-            let deleted = context.within(step).await?;
+            let Ok(deleted) = timeout_at(until, context.within(step)).await else { return Ok(clocks) };
+            let deleted = deleted?;
             if !deleted.is_empty() {
                 count(&inner.expired_channels, deleted.len() as u64);
                 let channels = deleted.len();
@@ -145,7 +171,7 @@ async fn round(inner: &Inner, context: &Context, expiry: Duration, owned: &mut O
             }
         }
     }
-    Ok(())
+    Ok(clocks)
 }
 
 #[cfg(test)]
@@ -172,7 +198,7 @@ mod tests {
     fn what_is_in_use_is_entered_often_enough() {
         for secs in [60, 3_600, 30 * 86_400] {
             let expiry = Duration::from_secs(secs);
-            assert!(expiry + interval(expiry) + fresh(expiry) + Duration::from_secs(3) < idle(expiry), "{secs}");
+            assert!(expiry + interval(expiry) + longest_round(expiry) + fresh(expiry) <= idle(expiry), "{secs}");
         }
     }
 }

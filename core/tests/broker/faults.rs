@@ -48,6 +48,7 @@ pub(super) struct Faulty {
     lookup_time: Mutex<Duration>,
     appends_fail: AtomicBool,
     claims_fail: AtomicBool,
+    uses_fail: AtomicBool,
     looks_fail: AtomicBool,
     claim_time: Mutex<Duration>,
     tail_time: Mutex<Duration>,
@@ -112,6 +113,7 @@ impl Faulty {
             lookup_time: Mutex::default(),
             appends_fail: AtomicBool::new(false),
             claims_fail: AtomicBool::new(false),
+            uses_fail: AtomicBool::new(false),
             looks_fail: AtomicBool::new(false),
             claim_time: Mutex::default(),
             tail_time: Mutex::default(),
@@ -163,6 +165,11 @@ impl Faulty {
 
     pub(super) fn claims_fail(&self, fail: bool) {
         self.claims_fail.store(fail, SeqCst);
+    }
+
+    /// The use of channels cannot be entered.
+    pub(super) fn uses_fail(&self, fail: bool) {
+        self.uses_fail.store(fail, SeqCst);
     }
 
     /// Pages and headers come from a standby that has nothing yet.
@@ -332,7 +339,6 @@ pass! {
         fn delete_queue(queue: QueueId) -> Result<bool, StoreError>;
         fn create_channel(create: &CreateChannel) -> Result<ChannelRecord, CreateChannelError>;
         fn delete_channel(channel: ChannelId) -> Result<bool, StoreError>;
-        fn use_channels(channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError>;
         fn delete_idle_channels(
             broker: BrokerId,
             queues: &[QueueId],
@@ -341,6 +347,13 @@ pass! {
         ) -> Result<Vec<ChannelId>, StoreError>;
         fn lead(manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError>;
         fn resign(manager: ManagerId) -> Result<(), StoreError>;
+    }
+
+    async fn use_channels(&self, channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError> {
+        if self.uses_fail.load(SeqCst) {
+            return Err(StoreError::Refused("no room".into()));
+        }
+        self.store().await?.use_channels(channels, fresh).await
     }
 
     async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError> {

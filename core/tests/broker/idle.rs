@@ -64,6 +64,44 @@ async fn nothing_is_idle_unless_a_setting_says_so() {
     world.subscribe(&one, channel, None).await.unwrap();
 }
 
+/// A database without room takes no writes. Its messages can be read all the same.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_no_writes_keeps_nobody_from_reading() {
+    let world = World::new();
+    let one = broker(&world, 1).await;
+    one.create_queue(&label("q")).await.unwrap();
+    let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    one.push(push("1")).await.unwrap();
+    world.store.uses_fail(true);
+    let mut subscription = world.subscribe(&one, channel, None).await.unwrap();
+    assert_eq!(take(&mut subscription, 1).await, expect(1..=1));
+    minutes(&world, 300).await;
+    world.store.uses_fail(false);
+    minutes(&world, 300).await;
+    assert_eq!(one.status().expired_channels, 0, "it was subscribed to all the while");
+    let missing = ChannelId::new(Uuid::from_u128(7));
+    world.store.uses_fail(true);
+    let unknown = world.subscribe(&one, missing, None).await.map(drop).unwrap_err();
+    assert_eq!(unknown, BrokerError::ChannelNotFound(missing));
+}
+
+/// The database fails over to a machine whose clock is a day ahead.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_goes_ahead_lets_clients_come_back() {
+    let world = World::new();
+    let one = broker(&world, 1).await;
+    one.create_queue(&label("q")).await.unwrap();
+    let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
+    drop(world.subscribe(&one, channel, None).await.unwrap());
+    minutes(&world, 30).await;
+    world.set_clock_forward(Duration::from_secs(86_400));
+    minutes(&world, 50).await;
+    assert_eq!(one.status().expired_channels, 0);
+    drop(world.subscribe(&one, channel, None).await.unwrap());
+    minutes(&world, 90).await;
+    assert_eq!(one.status().expired_channels, 1);
+}
+
 /// What was in use before a failover has time to be in use again.
 #[tokio::test(start_paused = true)]
 async fn a_new_owner_lets_clients_come_back() {

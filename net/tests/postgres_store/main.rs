@@ -2,6 +2,7 @@
 
 mod dead_rows;
 mod faults;
+mod idle;
 mod leases;
 mod many_queues;
 mod moving;

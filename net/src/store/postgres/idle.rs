@@ -15,11 +15,12 @@ use super::{
 };
 use crate::store::column;
 
-/// Rows that somebody else holds are left to [`USE_ONE`]: a statement that holds some rows waits for no others.
+/// Rows that somebody else holds are left to [`USE_ONE`]: a statement that holds some rows waits for no others. `+ 0` keeps the
+/// planner from reading all of the index of idle channels, which seems short while the table has no statistics.
 const USE_SEVERAL: &str = "
 WITH t AS MATERIALIZED (SELECT rmom_now() AS now),
 k AS MATERIALIZED (
-    SELECT id FROM channel WHERE id = ANY($1) AND used_at <= (SELECT now FROM t) - $2 FOR NO KEY UPDATE SKIP LOCKED
+    SELECT id FROM channel WHERE id = ANY($1) AND used_at + 0 <= (SELECT now FROM t) - $2 FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE channel SET used_at = t.now FROM k, t WHERE channel.id = k.id";
 
@@ -30,23 +31,24 @@ SELECT id, coalesce(used_at <= t.now - $2, false) AS is_stale FROM channel, t WH
 const USE_ONE: &str = "
 UPDATE channel SET used_at = rmom_now() WHERE id = $1 RETURNING id";
 
-/// Disposable channels of the queues `$1` that are assigned to the broker `$2` and were last used before, by `$3`.
+/// Disposable channels of the queues `$1` that are assigned to the broker `$2` and were last used before, by `$3`: `$4` at
+/// most. The queues come in order of their index, so that it stops at as many channels, whatever there are.
 const IDLE: &str = "
-WITH t AS MATERIALIZED (SELECT rmom_now() - $3 AS before),
-q AS MATERIALIZED (SELECT id FROM queue WHERE id = ANY($1) AND assignee = $2 AND NOT deleted)
-SELECT c.id, c.queue_id, t.before FROM t CROSS JOIN q CROSS JOIN LATERAL (
-    SELECT id, queue_id, used_at FROM channel WHERE queue_id = q.id AND used_at <= t.before
+WITH t AS MATERIALIZED (SELECT rmom_now() - $3 AS before)
+SELECT c.id, c.queue_id, (SELECT before FROM t) AS before FROM queue q CROSS JOIN LATERAL (
+    SELECT id, queue_id FROM channel WHERE queue_id = q.id AND used_at <= (SELECT before FROM t)
     ORDER BY used_at, id LIMIT $4
 ) c
-ORDER BY c.queue_id, c.used_at, c.id LIMIT $4";
+WHERE q.id = ANY($1) AND q.assignee = $2 AND NOT q.deleted
+ORDER BY q.id LIMIT $4";
 
-/// A deletion of the queue, or of one of its channels, waits; a claim does not.
+/// A deletion of the queue, or of one of its channels, waits; a claim does not. It waits for a creation, and holds nothing yet.
 const HOLD_QUEUES: &str = "
-SELECT id FROM queue WHERE id = ANY($1) AND assignee = $2 AND NOT deleted ORDER BY id FOR SHARE SKIP LOCKED";
+SELECT id FROM queue WHERE id = ANY($1) AND assignee = $2 AND NOT deleted ORDER BY id FOR SHARE";
 
 /// A channel that was used since it was found stays.
 const DELETE: &str = "
-DELETE FROM channel WHERE id = ANY($1) AND queue_id = ANY($2) AND used_at <= $3 RETURNING id";
+DELETE FROM channel WHERE id = ANY($1) AND queue_id = ANY($2) AND used_at + 0 <= $3 RETURNING id";
 
 fn id(row: &PgRow) -> Result<ChannelId, StoreError> {
     Ok(ChannelId::new(column::get(row, "id")?))
@@ -60,7 +62,9 @@ pub(super) async fn use_channels(
 ) -> Result<Vec<ChannelId>, StoreError> {
     check_lookup(channels)?;
     let ids: Vec<Uuid> = channels.iter().map(|channel| channel.uuid()).collect();
-    store.change(query(USE_SEVERAL).bind(ids.clone()).bind(millis(fresh))).await?;
+    if ids.len() > 1 {
+        store.change(query(USE_SEVERAL).bind(ids.clone()).bind(millis(fresh))).await?;
+    }
     let mut known = Vec::new();
     for row in &store.select(query(KNOWN).bind(ids).bind(millis(fresh))).await? {
         let id = id(row)?;

@@ -533,15 +533,30 @@ impl Catalog for SqliteStore {
 
     async fn use_channels(&self, channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError> {
         check_lookup(channels)?;
-        let (mut tx, now) = self.begin().await?;
-        let before = now.as_i64().saturating_sub(millis(fresh));
-        let mut known = Vec::new();
+        // Most were entered lately, and a reader does not wait for the one writer.
+        let before = |now: StoreTime| now.as_i64().saturating_sub(millis(fresh));
+        let (mut known, mut stale) = (Vec::new(), Vec::new());
+        let mut session = self.readers.read().await?;
         for &channel in channels {
+            let found = session.row(query("SELECT used_at FROM channel WHERE id = ?1").bind(channel.uuid())).await?;
+            let Some(row) = found else { continue };
+            match column::get::<_, Option<i64>>(&row, "used_at")? {
+                Some(used_at) if used_at <= before(self.clock.now()) => stale.push(channel),
+                _ => known.push(channel),
+            }
+        }
+        session.done();
+        if stale.is_empty() {
+            return Ok(known);
+        }
+        let (mut tx, now) = self.begin().await?;
+        for channel in stale {
             let sql = "UPDATE channel SET used_at = iif(used_at <= ?2, ?3, used_at) WHERE id = ?1 RETURNING 1";
-            let row = tx.row(query(sql).bind(channel.uuid()).bind(before).bind(now.as_i64())).await?;
+            let row = tx.row(query(sql).bind(channel.uuid()).bind(before(now)).bind(now.as_i64())).await?;
             known.extend(row.map(|_| channel));
         }
         tx.commit().await?;
+        known.sort_unstable();
         Ok(known)
     }
 
