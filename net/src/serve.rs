@@ -231,7 +231,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whose share of reserve, handshakes, look-ups and announced pushes its requests take; none: only what all have together.
+    /// Whose share of look-ups, announced pushes and open streams its requests take; none: only what all have together.
     #[must_use]
     pub fn origin(&self) -> Option<&str> {
         self.counts.then_some(&*self.name)

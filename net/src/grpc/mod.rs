@@ -28,7 +28,7 @@ pub use control::{CONTROL_CONNECT_TIMEOUT, GrpcControl, MAX_CONTROL_CHANNELS};
 pub use counted::{MESSAGE_TIMEOUT, STALL_TIMEOUT};
 pub use deadline::MAX_UNARY_DEADLINE;
 pub use health::WATCH_INTERVAL;
-pub use probe_streams::MAX_PROBE_STREAMS;
+pub use probe_streams::{MAX_PROBE_STREAMS, MAX_PROBE_STREAMS_PER_PEER};
 pub use push_stream::{MAX_PENDING_RUNS, OPEN_TIMEOUT};
 pub use router::{BrokerService, MAX_PROBE_REQUEST_BYTES, MAX_SMALL_REQUEST_BYTES, REQUEST_SLACK_BYTES, broker_router};
 pub(crate) use status::status;

@@ -1,36 +1,85 @@
-//! Streams of health and reflection: clients keep them open, and they cost something all the while. So they are few.
+//! Streams of health and reflection: clients keep them open, and they cost something all the while. So they are few, and one
+//! address does not take them all.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{body::Body, extract::Request, middleware::Next, response::Response};
-use rmom_core::model::Code;
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
+use rmom_core::model::{Code, Origin};
 
 use super::status::status;
-use crate::serve::Lasting;
+use crate::serve::{Lasting, Peer};
 
 /// Watches of gRPC health that may be open at once, and as many streams of reflection.
 pub const MAX_PROBE_STREAMS: usize = 256;
+/// As many of either may come from one address.
+pub const MAX_PROBE_STREAMS_PER_PEER: usize = MAX_PROBE_STREAMS / 4;
 
 /// Those that are open.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct ProbeStreams {
-    watches: Arc<Semaphore>,
-    reflections: Arc<Semaphore>,
+    watches: Arc<Open>,
+    reflections: Arc<Open>,
+}
+
+/// Those of one kind.
+#[derive(Default)]
+struct Open(Mutex<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    all: usize,
+    /// No more entries than streams.
+    origins: BTreeMap<Origin, usize>,
+}
+
+/// One of them, until it is dropped.
+struct Place {
+    open: Arc<Open>,
+    origin: Option<Origin>,
+}
+
+impl Open {
+    /// A place for a stream from there, or the limit that is in its way.
+    fn take(self: &Arc<Self>, origin: Option<Origin>) -> Result<Place, String> {
+        let mut counts = self.0.lock();
+        if counts.all >= MAX_PROBE_STREAMS {
+            return Err(format!("there are {MAX_PROBE_STREAMS}"));
+        }
+        if let Some(origin) = &origin {
+            let of_origin = counts.origins.entry(origin.clone()).or_default();
+            if *of_origin >= MAX_PROBE_STREAMS_PER_PEER {
+                return Err(format!("your address has {MAX_PROBE_STREAMS_PER_PEER}"));
+            }
+            *of_origin += 1;
+        }
+        counts.all += 1;
+        Ok(Place { open: self.clone(), origin })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut counts = self.open.0.lock();
+        counts.all -= 1;
+        if let Some(origin) = &self.origin
+            && let Some(of_origin) = counts.origins.get_mut(origin)
+        {
+            *of_origin -= 1;
+            if *of_origin == 0 {
+                counts.origins.remove(origin);
+            }
+        }
+    }
 }
 
 impl ProbeStreams {
-    pub(super) fn new() -> Self {
-        let [watches, reflections] = [(); 2].map(|()| Arc::new(Semaphore::new(MAX_PROBE_STREAMS)));
-        Self { watches, reflections }
-    }
-
     /// Of which kind a method is, if it is a stream.
-    fn of(&self, path: &str) -> Option<(&Arc<Semaphore>, &'static str)> {
+    fn of(&self, path: &str) -> Option<(&Arc<Open>, &'static str)> {
         if path.ends_with("/Watch") {
             Some((&self.watches, "watches of health; ask with Check"))
         } else if path.ends_with("/ServerReflectionInfo") {
-            Some((&self.reflections, "streams of reflection; ask later"))
+            Some((&self.reflections, "streams of reflection; close some, or ask later"))
         } else {
             None
         }
@@ -39,9 +88,32 @@ impl ProbeStreams {
     /// Refuses a stream if too many of its kind are open.
     pub(super) async fn limit(self, request: Request, next: Next) -> Response {
         let Some((open, what)) = self.of(request.uri().path()) else { return next.run(request).await };
-        let Ok(place) = Arc::clone(open).try_acquire_owned() else {
-            return status(Code::Overloaded, format!("there are {MAX_PROBE_STREAMS} {what}"), Vec::new()).into_http();
-        };
-        next.run(request).await.map(|body| Body::new(Lasting::new(body, place)))
+        let origin = request.extensions().get::<Peer>().and_then(Peer::origin).map(Origin::of);
+        match open.take(origin) {
+            Ok(place) => next.run(request).await.map(|body| Body::new(Lasting::new(body, place))),
+            Err(limit) => status(Code::Overloaded, format!("{limit} {what}"), Vec::new()).into_http(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_leaves_streams_to_others() {
+        let open = Arc::<Open>::default();
+        let from = |n: usize| Some(Origin::of(&format!("10.0.0.{n}:1")));
+        let mut places: Vec<_> = (0..MAX_PROBE_STREAMS_PER_PEER).map(|_| open.take(from(1)).ok().unwrap()).collect();
+        assert_eq!(open.take(from(1)).err().unwrap(), "your address has 64");
+        places
+            .extend((0..MAX_PROBE_STREAMS - MAX_PROBE_STREAMS_PER_PEER).map(|n| open.take(from(n + 2)).ok().unwrap()));
+        assert_eq!(open.take(from(999)).err().unwrap(), "there are 256");
+        drop(places);
+        let places: Vec<_> = (0..MAX_PROBE_STREAMS).map(|_| open.take(None)).collect();
+        assert!(places.iter().all(Result::is_ok), "behind a proxy an address has no share");
+        drop(places);
+        let counts = open.0.lock();
+        assert!(counts.all == 0 && counts.origins.is_empty(), "those that end are forgotten");
     }
 }

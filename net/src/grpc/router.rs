@@ -85,7 +85,7 @@ pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
     let v1 = reflection().build_v1().expect(described).max_decoding_message_size(MAX_PROBE_REQUEST_BYTES);
     let v1alpha = reflection().build_v1alpha().expect(described).max_decoding_message_size(MAX_PROBE_REQUEST_BYTES);
     let probes = mount(mount(mount(Router::new(), health), v1), v1alpha);
-    let streams = ProbeStreams::new();
+    let streams = ProbeStreams::default();
     let limit = middleware::from_fn(move |request, next| streams.clone().limit(request, next));
     // A stream's deadline is for its beginning: its answer begins before it ends.
     let router = router.merge(probes.layer(limit).layer(middleware::from_fn(deadline::unary)));

@@ -12,7 +12,7 @@ use rmom_core::{
     ports::{BrokerControl as _, Transport as _},
 };
 use rmom_net::{
-    grpc::{GrpcControl, MAX_PROBE_STREAMS, stable_code},
+    grpc::{GrpcControl, MAX_PROBE_STREAMS_PER_PEER, stable_code},
     serve::{RESERVED_PATHS, ServeSettings},
     transport::{Identity, Tcp, Tls, TlsFiles},
 };
@@ -246,15 +246,15 @@ async fn streams_that_only_watch_are_few() {
     let mut health = HealthClient::new(server.channel());
     let request = || HealthCheckRequest { service: String::new() };
     let mut watches = Vec::new();
-    for _ in 0..MAX_PROBE_STREAMS {
+    for _ in 0..MAX_PROBE_STREAMS_PER_PEER {
         watches.push(health.watch(request()).await.unwrap());
     }
     let refusal = refused(health.watch(request()).await, Code::Overloaded);
-    assert_eq!(refusal, "there are 256 watches of health; ask with Check");
+    assert_eq!(refusal, "your address has 64 watches of health; ask with Check");
     health.check(request()).await.unwrap();
     let mut reflection = ServerReflectionClient::new(server.channel());
     let (mut questions, mut answers) = (Vec::new(), Vec::new());
-    for _ in 0..MAX_PROBE_STREAMS {
+    for _ in 0..MAX_PROBE_STREAMS_PER_PEER {
         let (ask, asked) = mpsc::channel(1);
         questions.push(ask);
         answers.push(reflection.server_reflection_info(ReceiverStream::new(asked)).await.unwrap());
