@@ -12,6 +12,9 @@ pub const FIRST_SILENCE: Duration = Duration::from_secs(10);
 /// The longest; it is also how long a thing must not have happened to be news again.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
+/// How long all must have gone well after a thing that happens now and then, for it to be over.
+pub const CALM: Duration = Duration::from_secs(30);
+
 /// Decides when to say again what was said before. One for each kind of thing; it takes a few bytes and never grows.
 ///
 /// ```ignore
@@ -68,6 +71,14 @@ impl Repeat {
         state.unsaid = 0;
         state.said.take().is_some()
     }
+
+    /// All went well this time. It is over if it did not happen for [`CALM`].
+    pub fn went_well(&self) {
+        let mut state = self.state.lock();
+        if state.said.is_some_and(|said| said.last_happened.elapsed() >= CALM) {
+            *state = State::default();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -121,5 +132,16 @@ mod tests {
         assert_eq!(repeat.happened(), Some(2));
         advance(FIRST_SILENCE).await;
         assert_eq!(repeat.happened(), Some(1), "the intervals begin anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_went_well_for_a_while_makes_the_next_time_news() {
+        let repeat = Repeat::default();
+        assert_eq!((repeat.happened(), repeat.happened()), (Some(1), None));
+        repeat.went_well();
+        assert_eq!(repeat.happened(), None, "it comes and goes");
+        advance(CALM).await;
+        repeat.went_well();
+        assert_eq!(repeat.happened(), Some(1));
     }
 }

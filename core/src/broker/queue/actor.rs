@@ -265,6 +265,8 @@ impl Actor {
     async fn serve(&mut self, log: &mut Log) -> Next {
         let mut in_flight: Option<InFlight> = None;
         let mut trimming = Trimming::new(&self.context);
+        // The trims of the last activation may have had the last thing to do, and be done.
+        self.shared.trims_fail_since.lock().take();
         loop {
             if in_flight.is_none() {
                 in_flight = self.send(log);
@@ -522,6 +524,10 @@ impl Actor {
         self.shared.confirmed.raise(log.epoch, log.end);
         self.shared.tail.push(batch);
         self.shared.view.send_modify(|view| view.end = log.end);
+        let said = &self.shared.said;
+        for failing in [&said.failed_appends, &said.refused_batches, &said.unknown_outcomes] {
+            failing.went_well();
+        }
         answer(waiters, Ok(()));
     }
 }
