@@ -109,6 +109,7 @@ marks! {
     PushWaitedForShare: "push: a single one waited for its queue's share of the room",
     StreamWaitedForRoom: "push stream: waited for room before a body was read",
     PushRefusedForRoom: "push: refused after it waited for room, or with too many who did",
+    PushHeldForSaving: "push: refused, the producers of too much that is stored were not saved",
     PushQueueReplaced: "push: refused, it meant a deleted queue of the same label",
     NamedProducerWentOn: "named producer: went on after what an earlier incarnation had stored",
     NamedProducerWaited: "named producer: had to wait for the outcome of what an earlier incarnation had pushed",

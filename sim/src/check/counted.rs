@@ -1,4 +1,5 @@
-//! Part of promise 11: what is stored, delivered, expired, refused or found to be a duplicate is counted.
+//! Part of promise 11: what is stored, delivered, expired, refused or found to be a duplicate is counted, and what a broker says
+//! of how a queue is now is so.
 
 use std::collections::BTreeMap;
 
@@ -49,6 +50,16 @@ fn page(
         ("duplicates", seen.duplicates(), None),
         ("refused", seen.refused(), None),
     ];
+    let is_old = index.micros(claim.at) <= seen.until;
+    let epoch = usize::try_from(claim.epoch).unwrap_or(usize::MAX);
+    let now = [
+        ("depth_messages", seen.left(), Some(seen.stored_by(at))),
+        ("last_offset", seen.end_by(seen.last_before(seen.until)), Some(seen.end_by(at))),
+        ("epoch", epoch, Some(epoch)),
+    ];
+    // Of a queue that it has just claimed it knows nothing yet.
+    let now = is_old.then_some(now).into_iter().flatten();
+    let expected = expected.into_iter().chain(now);
     let wrong = expected.into_iter().filter_map(|(name, least, most)| {
         let value = usize::try_from(*counted.get(name)?).unwrap_or(usize::MAX);
         let why = if value < least {
@@ -58,7 +69,12 @@ fn page(
         } else {
             return None;
         };
-        let what = format!("{broker} has counted {value} messages as {name} in queue {label:?}, and there were {why}");
+        let what = match name {
+            "depth_messages" | "last_offset" | "epoch" => {
+                format!("{broker} says of queue {label:?} that its {name} is {value}, and it is {why}")
+            }
+            _ => format!("{broker} has counted {value} messages as {name} in queue {label:?}, and there were {why}"),
+        };
         Some(index.violation(Promise::NothingSilent, what, [claim.at, at]))
     });
     Some(wrong.collect())
@@ -82,6 +98,33 @@ impl Seen<'_, '_> {
     fn stored(&self) -> usize {
         let mine = self.queue.messages.iter().filter(|message| message.epoch == self.claim.epoch);
         mine.filter(|message| self.is_meant(message.at)).count()
+    }
+
+    /// Records up to this one are of that time.
+    fn last_before(&self, micros: u64) -> At {
+        self.index.history.partition_point(|record| record.at_micros <= micros)
+    }
+
+    /// Messages that were in the store when the broker was asked, and shortly before: the audit still finds them.
+    fn left(&self) -> usize {
+        let left = self.queue.audit.map_or(&[][..], |audit| audit.messages).iter();
+        let stored = left.filter_map(|left| self.queue.at_offset(left.offset).last());
+        stored.filter(|message| self.index.micros(message.at) <= self.until).count()
+    }
+
+    /// Messages that can have been in the store: of those below what had been trimmed long before,
+    /// none. A broker that has no answer to a trim counts anew with its next.
+    fn stored_by(&self, at: At) -> usize {
+        let trimming = self.index.bounds.trim.saturating_mul(1_000);
+        let long_before = self.last_before(self.until.saturating_sub(trimming));
+        let trimmed = self.queue.trims.iter().filter(|trim| trim.at < long_before).map(|trim| trim.through).max();
+        self.queue.between(trimmed.unwrap_or(0), u64::MAX).filter(|message| message.at < at).count()
+    }
+
+    /// The offset of the newest message at that time.
+    fn end_by(&self, at: At) -> usize {
+        let stored = self.queue.messages.iter().filter(|message| message.at < at);
+        usize::try_from(stored.map(|message| message.stored.offset).max().unwrap_or(0)).unwrap_or(usize::MAX)
     }
 
     /// Only while nothing befell anybody: of a trim whose answer is lost nobody hears.
@@ -170,6 +213,30 @@ mod tests {
         // It has begun anew, or another one owns the queue.
         innocent(&counted(run.clone().take_over(1), "pushed", 0));
         innocent(&counted(run.take_over(2), "pushed", 0));
+    }
+
+    #[test]
+    fn what_is_said_of_a_queue_is_so() {
+        let mut run = Run::new();
+        run.take_over(1).push_for("a", 100).push_for("b", 100).push("c").wait(200).trim(2).wait(5_000).push("d");
+        let says = |name: &str, value| {
+            let mut run = run.clone();
+            counted(&mut run, name, value).finish().clone()
+        };
+        for (name, right) in [("depth_messages", 1..=2), ("last_offset", 3..=4), ("epoch", 2..=2)] {
+            for value in right.clone() {
+                innocent(&says(name, value));
+            }
+            for value in [right.start() - 1, right.end() + 1] {
+                guilty(&says(name, value), NothingSilent);
+            }
+        }
+        assert_eq!(
+            guilty(&says("depth_messages", 3), NothingSilent),
+            r#"broker-1 says of queue "orders" that its depth_messages is 3, and it is at most 2"#
+        );
+        // A claim that was made just now is news to the broker.
+        innocent(&counted(run.clone().take_over(1), "epoch", 2));
     }
 
     #[test]

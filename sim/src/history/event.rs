@@ -250,13 +250,13 @@ pub enum Event {
         expected: Option<bool>,
     },
 
-    /// What a broker has counted of a queue that it hosts, since it began to.
+    /// What a broker has counted of a queue that it hosts, since it began to, and how it says that the queue is now.
     Counted {
         /// Whose page it is from.
         broker: String,
         /// The queue's label.
         queue: String,
-        /// Its counters: `pushed`, `expired` and so on.
+        /// Its counters: `pushed`, `expired` and so on; and `depth_messages`, `last_offset`, `epoch`.
         counted: BTreeMap<String, u64>,
     },
 

@@ -370,6 +370,7 @@ impl Actor {
             }
         }
         if !fresh.is_empty() && log.unsaved.batches() >= self.context.settings.tuning.max_unsaved() {
+            mark!(PushHeldForSaving);
             let reason = "the producers of what was stored last could not be saved yet; try again".to_owned();
             return refuse(StoreError::Unavailable(reason).into(), reply);
         }

@@ -1,4 +1,4 @@
-//! Asks brokers, in the end, what they have counted.
+//! Asks brokers, in the end, what they have counted, and how their queues are.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +17,8 @@ use crate::{
 const ANSWER: Duration = Duration::from_secs(1);
 /// What the names of a queue's counters begin and end with.
 const OF_QUEUES: (&str, &str) = ("rmom_queue_", "_total");
+/// What is said of how it is now, without what the names begin with.
+const GAUGES: [&str; 3] = ["depth_messages", "last_offset", "epoch"];
 
 /// Reads every broker's page once, when nobody pushes any more.
 pub(super) async fn run(me: Me) {
@@ -39,13 +41,15 @@ pub(super) async fn run(me: Me) {
     me.stage.with(|state| state.accounted = true);
 }
 
-/// The counters of each queue on a broker's page, by their names without what all have in common.
+/// The counters of each queue on a broker's page, by their names without what all have in common, and some gauges.
 fn counters(page: &str) -> BTreeMap<String, BTreeMap<String, u64>> {
     let mut counters: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
     for line in page.lines() {
         let Some((sample, value)) = line.rsplit_once(' ') else { continue };
         let Some((name, labels)) = sample.split_once('{') else { continue };
-        let name = name.strip_prefix(OF_QUEUES.0).and_then(|name| name.strip_suffix(OF_QUEUES.1));
+        let name = name.strip_prefix(OF_QUEUES.0);
+        let name =
+            name.and_then(|name| name.strip_suffix(OF_QUEUES.1).or(Some(name).filter(|name| GAUGES.contains(name))));
         let queue = labels.strip_prefix("queue=\"").and_then(|labels| labels.strip_suffix("\"}"));
         if let (Some(name), Some(queue), Ok(value)) = (name, queue, value.parse()) {
             counters.entry(queue.to_owned()).or_default().insert(name.to_owned(), value);
@@ -61,9 +65,9 @@ mod tests {
     #[test]
     fn counters_are_read_from_a_page() {
         let page = "# TYPE rmom_queue_pushed_total counter\nrmom_queue_pushed_total{queue=\"a\"} 3\n\
-            rmom_queue_epoch{queue=\"a\"} 1\nrmom_queue_expired_total{queue=\"b\"} 2\nrmom_connections 4\n";
-        let count = |name: &str, value| BTreeMap::from([(name.to_owned(), value)]);
-        let expected = [("a".to_owned(), count("pushed", 3)), ("b".to_owned(), count("expired", 2))];
-        assert_eq!(counters(page), BTreeMap::from(expected));
+            rmom_queue_epoch{queue=\"a\"} 1\nrmom_queue_subscribers{queue=\"a\"} 1\nrmom_queue_expired_total{queue=\"b\"} 2\nrmom_connections 4\n";
+        let count = |counts: &[(&str, u64)]| counts.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
+        let expected = [("a", count(&[("pushed", 3), ("epoch", 1)])), ("b", count(&[("expired", 2)]))];
+        assert_eq!(counters(page), expected.map(|(queue, counts)| (queue.to_owned(), counts)).into());
     }
 }
