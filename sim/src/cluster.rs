@@ -10,12 +10,13 @@ use std::{
 
 use rmom_client::{Client, ClientBuilder};
 use rmom_core::{broker::BrokerSettings, manager::ManagerSettings, model::QueueLabel, ports::Entropy as _};
+use rmom_net::serve::ServeSettings;
 
 use crate::{
     Database, SeededEntropy, SimNet,
     database::{DATABASE_HOST, run_database},
     history::Recorder,
-    hosts::{Exits, broker_addr, broker_host, manager_host, manager_url, run_broker, run_manager, twin_of},
+    hosts::{Exits, SERVING, broker_addr, broker_host, manager_host, manager_url, run_broker, run_manager, twin_of},
     links::Links,
     system,
 };
@@ -58,6 +59,7 @@ pub struct ClusterBuilder {
     latency: (Duration, Duration),
     broker_settings: BrokerSettings,
     manager_settings: ManagerSettings,
+    serving: ServeSettings,
     recorder: Recorder,
 }
 
@@ -83,6 +85,12 @@ impl ClusterBuilder {
     /// Changes the settings of all managers.
     pub fn manager_settings(mut self, change: impl FnOnce(&mut ManagerSettings)) -> Self {
         change(&mut self.manager_settings);
+        self
+    }
+
+    /// Changes how brokers serve connections.
+    pub(crate) fn serving(mut self, change: impl FnOnce(&mut ServeSettings)) -> Self {
+        change(&mut self.serving);
         self
     }
 
@@ -135,7 +143,7 @@ impl ClusterBuilder {
         // A host that restarts draws on from where it was: what it makes up is new, as it would be.
         for number in 1..=self.brokers {
             let settings = BrokerSettings { addr: broker_addr(number), ..self.broker_settings.clone() };
-            add_broker(&mut sim, &broker_host(number), settings, &database, chance.fork(), &exits);
+            add_broker(&mut sim, &broker_host(number), (settings, self.serving), &database, chance.fork(), &exits);
             links.add(&sim, &broker_host(number));
         }
         for number in 1..=self.managers {
@@ -156,6 +164,7 @@ impl ClusterBuilder {
             limit: self.limit,
             latency: self.latency,
             broker_settings: self.broker_settings,
+            serving: self.serving,
             exits,
             twins: BTreeSet::new(),
             restarts: BTreeMap::new(),
@@ -179,6 +188,7 @@ pub struct Cluster {
     limit: Duration,
     latency: (Duration, Duration),
     broker_settings: BrokerSettings,
+    serving: ServeSettings,
     exits: Rc<Exits>,
     /// Hosts of twins that were started before.
     twins: BTreeSet<String>,
@@ -198,6 +208,7 @@ impl Cluster {
             latency: LATENCY,
             broker_settings: BrokerSettings::new(broker_addr(1)),
             manager_settings: ManagerSettings::default(),
+            serving: SERVING,
             recorder: Recorder::default(),
         }
     }
@@ -385,7 +396,7 @@ impl Cluster {
             return;
         }
         let settings = BrokerSettings { addr: broker_addr(number), ..self.broker_settings.clone() };
-        add_broker(&mut self.sim, &host, settings, &self.database, self.chance.fork(), &self.exits);
+        add_broker(&mut self.sim, &host, (settings, self.serving), &self.database, self.chance.fork(), &self.exits);
         self.links.add(&self.sim, &host);
     }
 
@@ -461,7 +472,7 @@ impl Cluster {
 fn add_broker(
     sim: &mut turmoil::Sim<'static>,
     host: &str,
-    settings: BrokerSettings,
+    (settings, serving): (BrokerSettings, ServeSettings),
     database: &Database,
     entropy: SeededEntropy,
     exits: &Rc<Exits>,
@@ -469,7 +480,7 @@ fn add_broker(
     let (database, entropy, exits) = (database.clone(), Arc::new(entropy), exits.clone());
     let name = host.to_owned();
     sim.host(host, move || {
-        run_broker(name.clone(), settings.clone(), database.clone(), entropy.clone(), exits.clone())
+        run_broker(name.clone(), settings.clone(), serving, database.clone(), entropy.clone(), exits.clone())
     });
 }
 

@@ -43,7 +43,7 @@ pub fn manager_host(number: usize) -> String {
 
 /// As by default, but that the network here transmits nothing twice: a connection of which a packet was lost is never well
 /// again, and has to be noticed soon.
-const SERVING: ServeSettings = ServeSettings {
+pub(crate) const SERVING: ServeSettings = ServeSettings {
     max_connections: DEFAULT_MAX_CONNECTIONS,
     max_connections_per_peer: DEFAULT_MAX_CONNECTIONS_PER_PEER,
     max_receive_bytes: DEFAULT_MAX_RECEIVE_BYTES,
@@ -94,6 +94,7 @@ impl Uptime for SimUptime {
 pub(crate) async fn run_broker(
     host: String,
     settings: BrokerSettings,
+    serving: ServeSettings,
     database: Database,
     entropy: Arc<dyn Entropy>,
     exits: Rc<Exits>,
@@ -112,7 +113,7 @@ pub(crate) async fn run_broker(
     let connections = Arc::new(ServeStats::default());
     let shutdown = CancellationToken::new();
     let service = BrokerService { max_message_bytes, connections: connections.clone(), shutdown: shutdown.clone() };
-    run(BROKER_PORT, broker_router(broker, service), connections, shutdown, core).await
+    run(BROKER_PORT, broker_router(broker, service), serving, connections, shutdown, core).await
 }
 
 /// A manager, from its start until its host crashes.
@@ -127,13 +128,14 @@ pub(crate) async fn run_manager(
     let (manager, core) = Manager::spawn(settings, store, control, entropy);
     let connections = Arc::<ServeStats>::default();
     let router = rest::router(manager, RestSettings::default(), connections.clone());
-    run(MANAGER_PORT, router, connections, CancellationToken::new(), core).await
+    run(MANAGER_PORT, router, SERVING, connections, CancellationToken::new(), core).await
 }
 
 /// Serves until the host crashes. Nobody asks for an orderly end, so any end is a failure of the simulation.
 async fn run<E: Debug>(
     port: u16,
     router: Router,
+    serving: ServeSettings,
     stats: Arc<ServeStats>,
     shutdown: CancellationToken,
     core: impl Future<Output = E>,
@@ -142,6 +144,6 @@ async fn run<E: Debug>(
     tokio::select! {
         biased;
         exit = core => Err(format!("the core ended by itself: {exit:?}").into()),
-        () = serve(listener, router, SERVING, stats, shutdown) => Err("the server ended by itself".into()),
+        () = serve(listener, router, serving, stats, shutdown) => Err("the server ended by itself".into()),
     }
 }

@@ -13,8 +13,16 @@ pub(crate) const FULL_TRIM: &str = "simulation: a trim took as much as it may";
 /// A client on the raw wire was told that a broker has too much to do.
 pub(crate) const TOLD_OVERLOADED: &str = "simulation: a client was told that a broker is overloaded";
 
+/// A connection was closed at once, since its address had all places that there are for one, also in the reserve.
+pub(crate) const CONNECTION_REFUSED: &str = "simulation: a connection beyond the reserve was refused";
+/// A connection beyond the limit was answered what the reserve is for.
+pub(crate) const RESERVE_USED: &str = "simulation: a connection in the reserve was served";
+/// It was refused everything else.
+pub(crate) const TURNED_AWAY: &str = "simulation: a request in the reserve was turned away";
+
 /// What only the simulation can see: that small limits were met.
-const OWN: [&str; 4] = [FULL_HEADERS, FULL_PAGE, FULL_TRIM, TOLD_OVERLOADED];
+const OWN: [&str; 7] =
+    [FULL_HEADERS, FULL_PAGE, FULL_TRIM, TOLD_OVERLOADED, CONNECTION_REFUSED, RESERVE_USED, TURNED_AWAY];
 
 /// The names of all points that a sweep is to reach.
 pub fn all() -> impl Iterator<Item = &'static str> {

@@ -21,6 +21,7 @@ use rmom_core::{
 
 use super::{
     Database,
+    cost::Rows,
     disk::Disk,
     locks::{
         Mode::{self, Change, Share},
@@ -65,30 +66,38 @@ impl RemoteStore {
         rows: RowsOf,
         run: impl FnOnce(&mut Disk, StoreTime) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.call_over(&self.pool, kind, rows, run).await
+        self.call_over(&self.pool, kind, rows, run, |_| 0).await
     }
 
+    /// `read` tells how many rows an answer has read that count.
     async fn call_over<T: Send + 'static>(
         &self,
         pool: &Pool,
         kind: Kind,
         rows: RowsOf,
         run: impl FnOnce(&mut Disk, StoreTime) -> T + Send + 'static,
+        read: impl Fn(&T) -> usize + Send + 'static,
     ) -> Result<T, StoreError> {
         let answer = Arc::new(Mutex::new(None));
         let place = answer.clone();
-        let run = Box::new(move |disk: &mut Disk, now: StoreTime| *place.lock() = Some(run(disk, now)));
+        let run = Box::new(move |disk: &mut Disk, now: StoreTime| {
+            let answer = run(disk, now);
+            let rows = read(&answer);
+            *place.lock() = Some(answer);
+            rows
+        });
         pool.call(&self.database.0.calls, Call { kind, rows, run }).await?;
         let answer = answer.lock().take();
         Ok(answer.expect("the database says that it is done after it is"))
     }
 
     /// A statement that reads. It locks nothing.
-    async fn read<T: Send + 'static>(
+    async fn read<T: Rows + Send + 'static>(
         &self,
         run: impl FnOnce(&State, StoreTime) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.call(Kind::Read, Box::new(|_| Vec::new()), |disk, now| run(disk.state(), now)).await
+        let rows = Box::new(|_: &State| Vec::new());
+        self.call_over(&self.pool, Kind::Read, rows, |disk, now| run(disk.state(), now), T::rows).await
     }
 
     /// A statement that writes.
@@ -107,7 +116,7 @@ impl RemoteStore {
         rows: impl Fn(&State) -> Vec<(Row, Mode)> + Send + Sync + 'static,
         run: impl FnOnce(&mut Disk, StoreTime) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        self.call_over(&self.leases, kind, Box::new(rows), run).await
+        self.call_over(&self.leases, kind, Box::new(rows), run, |_| 0).await
     }
 
     /// A transaction that writes.

@@ -103,7 +103,9 @@ impl Session {
 
     async fn read(&self, call: Call) -> Next {
         sleep(self.database.0.faults.slowness()).await;
-        self.run(call, self.database.0.clock.now());
+        let rows = self.run(call, self.database.0.clock.now());
+        // What it read is as it was when it began.
+        sleep(self.database.cost(rows)).await;
         Next::Answer(Frame::Done)
     }
 
@@ -158,8 +160,8 @@ impl Session {
         Ok((locked, now))
     }
 
-    fn run(&self, call: Call, now: StoreTime) {
-        (call.run)(&mut self.database.0.disk.lock(), now);
+    fn run(&self, call: Call, now: StoreTime) -> usize {
+        (call.run)(&mut self.database.0.disk.lock(), now)
     }
 
     /// Some time passes.

@@ -10,6 +10,7 @@
 
 mod audit;
 mod client;
+mod cost;
 mod disk;
 mod evidence;
 mod faults;
@@ -20,7 +21,13 @@ mod rpc;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use rmom_core::{
@@ -56,6 +63,8 @@ struct Inner {
     calls: Calls,
     chance: SeededEntropy,
     recorder: Recorder,
+    /// What a row costs that a statement reads, in microseconds.
+    row_micros: AtomicU64,
 }
 
 impl Database {
@@ -67,6 +76,7 @@ impl Database {
             calls: Calls::default(),
             chance,
             recorder,
+            row_micros: AtomicU64::new(0),
         }))
     }
 
@@ -78,6 +88,16 @@ impl Database {
     /// Ends a fault that was begun.
     pub fn mend(&self, fault: DatabaseFault) {
         self.0.faults.end(fault);
+    }
+
+    /// From now on each row that a statement reads takes so long; nothing if not said.
+    pub(crate) fn charge(&self, micros: u64) {
+        self.0.row_micros.store(micros, Relaxed);
+    }
+
+    /// What so many rows cost.
+    fn cost(&self, rows: usize) -> Duration {
+        Duration::from_micros(self.0.row_micros.load(Relaxed).saturating_mul(rows as u64))
     }
 
     /// The database's clock.

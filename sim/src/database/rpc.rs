@@ -25,8 +25,8 @@ pub(super) enum Kind {
     Transaction,
 }
 
-/// What a call does, at one instant, while it holds its locks.
-pub(super) type Run = Box<dyn FnOnce(&mut Disk, StoreTime) + Send>;
+/// What a call does, at one instant, while it holds its locks; how many rows it has read that count.
+pub(super) type Run = Box<dyn FnOnce(&mut Disk, StoreTime) -> usize + Send>;
 
 /// One call.
 pub(super) struct Call {

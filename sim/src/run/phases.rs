@@ -44,9 +44,15 @@ pub(super) fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(
         .latency(Duration::from_millis(min), Duration::from_millis(max.max(min)))
         .broker_settings(|settings| *settings = broker)
         .manager_settings(|settings| *settings = manager)
+        .serving(|serving| {
+            if let Some(connections) = scenario.topology.limits.map(|limits| limits.connections).filter(|&n| n > 0) {
+                serving.max_connections_per_peer = connections as usize;
+            }
+        })
         .recorder(stage.history.clone())
         .limit(Duration::MAX)
         .build();
+    cluster.database().charge(scenario.topology.limits.map_or(0, |limits| limits.row_micros));
     actors::enter(&mut cluster, stage);
     let played = parts(stage, &mut cluster, bounds, script);
     played.map_err(|error| error.to_string())?;
@@ -99,7 +105,8 @@ fn parts(
 
     // What ought to have ended by now, and does not, is seen.
     let linger = Duration::from_millis(stage.scenario.workload.linger_millis);
-    if converged {
+    if converged && !linger.is_zero() {
+        stage.with(|state| state.lingers = true);
         run_until(cluster, linger, || false)?;
     }
 

@@ -68,6 +68,8 @@ pub(super) struct State {
     pub(super) done: BTreeSet<u8>,
     /// The faults are over, and everything is in order again.
     pub(super) converged: bool,
+    /// All is well, and the run goes on for a while.
+    pub(super) lingers: bool,
     /// When the faults ended, in milliseconds of simulated time.
     pub(super) healed_at: Option<u64>,
     /// Managers and brokers that said so long after the faults ended that they are well that they will stay well.

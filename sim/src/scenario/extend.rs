@@ -23,12 +23,17 @@ const MANY_QUEUES: u32 = 3;
 const QUEUES: (u64, u64) = (17, 22);
 /// How many go on when all is well.
 const LINGERING: u32 = 8;
-/// For how long.
-const LINGER_MILLIS: u64 = 14_000;
+/// For how long: what is deleted, or has expired, is to be gone by then.
+const LINGER_MILLIS: u64 = 24_000;
 /// How many have a subscriber that is behind, on messages that expire.
 const BEHIND: u32 = 8;
 /// How many have no manager for a while, and nothing else that goes wrong.
 const WITHOUT_MANAGERS: u32 = 4;
+/// With small limits one address has so many connections to a broker: more than a client has whose connections break.
+const CONNECTIONS: u32 = 24;
+/// With small limits, in most seeds a row that the database reads takes so long: a statement that reads some hundred misses its
+/// deadline.
+const ROW_MICROS: u64 = 10_000;
 /// With small limits what is held arrives before producers are forgotten.
 const LONGEST_HOLD_MILLIS: u64 = 3_000;
 
@@ -113,14 +118,21 @@ fn behind(scenario: &mut Scenario, draw: &mut Draw) {
 }
 
 fn small_limits(scenario: &mut Scenario, draw: &mut Draw) {
-    scenario.topology.limits = Some(Limits {
+    let mut limits = Limits {
         // Ten times as many may wait to be saved, and no more: producers that are well do not push as many between two trims.
-        snapshot_batches: draw.one_of(&[20, 30, 50]),
+        snapshot_batches: draw.one_of(&[5, 20, 50]),
         page_batches: draw.one_of(&[1, 2, 5]),
         page_bytes: draw.one_of(&[100, 1_000, 10_000]),
         pending_bytes: draw.one_of(&[1_000, 10_000, 40_000]),
         lookups: draw.one_of(&[5, 10, 30]),
-    });
+        connections: draw.one_of(&[0, 0, CONNECTIONS]),
+        row_micros: draw.one_of(&[0, ROW_MICROS, ROW_MICROS]),
+    };
+    // A hundred rows fill such a page, which is to be read in time.
+    if limits.page_bytes >= 10_000 {
+        limits.row_micros /= 2;
+    }
+    scenario.topology.limits = Some(limits);
     // What is forgotten must not be pushed again.
     scenario.workload.delivery_millis.get_or_insert(5_000);
     for step in &mut scenario.steps {

@@ -60,6 +60,12 @@ pub struct Limits {
     pub pending_bytes: u64,
     /// The brokers' `max_lookups_per_second`.
     pub lookups: u32,
+    /// So long takes each row that a statement of the database reads, in microseconds: what grows with what is stored shows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub row_micros: u64,
+    /// As many connections a broker takes from one address, and somebody opens as many as it gets; 0 for the usual limit.
+    #[serde(default, skip_serializing_if = "is_none_at_all")]
+    pub connections: u32,
 }
 
 /// As many messages to a batch as brokers allow.

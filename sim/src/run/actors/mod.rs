@@ -3,7 +3,9 @@
 mod accounts;
 mod consumer_library;
 mod consumer_raw;
+mod crowd;
 mod examiner;
+mod idle;
 mod operator;
 mod prober;
 mod producer_library;
@@ -83,6 +85,17 @@ const MARKER: &str = "last-";
 pub(super) fn enter(cluster: &mut Cluster, stage: &Stage) {
     let scenario = stage.scenario.clone();
     service(cluster, stage, Host::Operator, operator::run);
+    let connections = scenario.topology.limits.map_or(0, |limits| limits.connections);
+    if connections > 0 {
+        let me = Me { host: "crowd".to_owned(), stage: stage.clone() };
+        cluster.service("crowd", move |_| {
+            let crowding = crowd::run(me.clone(), connections);
+            async move {
+                crowding.await;
+                Ok(())
+            }
+        });
+    }
     for (number, plan) in (1..).zip(&scenario.workload.producers) {
         let plan = plan.clone();
         service(cluster, stage, Host::Producer(number), move |me, client| {

@@ -5,7 +5,7 @@ use rmom_client::{Admin, Client, Error, Start};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::{LOOK, Me, RETRY, consumer_library::create_channel, prober, spelled, watch};
+use super::{LOOK, Me, RETRY, consumer_library::create_channel, idle, prober, spelled, watch};
 use crate::{history::Event, hosts::broker_host, run::stage::Queue};
 
 pub(super) async fn run(me: Me, client: Client) {
@@ -18,7 +18,8 @@ pub(super) async fn run(me: Me, client: Client) {
             }
         }
     };
-    tokio::join!(biased; operating, probing, watch::run(me.clone(), client.clone()));
+    let (watching, idling) = (watch::run(me.clone(), client.clone()), idle::run(me.clone(), client.clone()));
+    tokio::join!(biased; operating, probing, watching, idling);
 }
 
 /// Waits for the brokers, and creates the queues that exist from the start.
@@ -140,7 +141,7 @@ async fn delete_queue(me: &Me, admin: &Admin, index: usize, deletes: u64) {
 }
 
 /// True once the channel is not there any more.
-async fn delete_channel(me: &Me, admin: &Admin, channel: Uuid) -> bool {
+pub(super) async fn delete_channel(me: &Me, admin: &Admin, channel: Uuid) -> bool {
     me.stage.with(|state| state.channels.remove(&channel));
     let op = me.stage.call(&me.host, |op| Event::ChannelDeleting { op, channel });
     match admin.delete_channel(channel).await {
