@@ -79,9 +79,6 @@ pub const HTTP2_SEND_BUFFER_BYTES: usize = 512 << 10;
 /// First and longest pause after the listener failed, for lack of file descriptors as a rule.
 pub const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// Calls of the database that gave up waiting for a connection are complained of for so long.
-pub const GIVEN_UP_LATELY: Duration = Duration::from_secs(10);
-
 /// What can be set on a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeSettings {
@@ -172,7 +169,7 @@ impl ServeStats {
             let limit = self.limit();
             complaints.push(format!("all {limit} connections are taken (max_connections); new clients are refused"));
         }
-        for lane in self.store().iter().filter(|lane| lane.gave_up_within(GIVEN_UP_LATELY)) {
+        for lane in self.store().iter().filter(|lane| lane.waits_in_vain()) {
             let name = lane.name();
             complaints.push(format!(
                 "calls gave up waiting for a connection to the database ({name}): it is slow or hangs, or it needs more than \

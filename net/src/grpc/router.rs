@@ -11,6 +11,7 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderValue, StatusCode, header::CONTENT_TYPE};
+use parking_lot::Mutex;
 use rmom_core::broker::{Broker, PushRoom};
 use rmom_proto::{
     FILE_DESCRIPTORS,
@@ -67,6 +68,7 @@ pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
         broker: broker.clone(),
         connections: service.connections.clone(),
         shutdown: service.shutdown.clone(),
+        complaints: Mutex::default(),
     });
     let largest = service.max_message_bytes.saturating_add(REQUEST_SLACK_BYTES);
     let pushes = Pushes { methods: methods.clone(), room: broker.room(), largest };

@@ -1,7 +1,8 @@
 //! The methods of `MessageStream` but one, over the broker's handle.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use rmom_core::{
     broker::{Broker, BrokerError},
     model::{ChannelId, Coded, Offset, ProducerId, QueueLabel, Topic},
@@ -15,6 +16,7 @@ use rmom_proto::messages::{
     PushOkResponse, PushStreamRequest, RebuildQueueOkResponse, RebuildQueueRequest, RefreshRequest, RefreshResponse,
     SubscriberInfo, SubscriptionRequest, message_stream_server::MessageStream,
 };
+use tokio::time::Instant;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
@@ -25,10 +27,16 @@ use crate::serve::{Peer, ServeStats};
 /// Most subscribers that a description lists: as many as fit what gRPC clients accept.
 const MAX_DESCRIBED_SUBSCRIBERS: usize = 10_000;
 
+/// An answer about complaints is as old as this at most. To look at all queues takes longer the more there are, and anybody
+/// may ask.
+const COMPLAINTS_AGE: Duration = Duration::from_millis(500);
+
 /// The service.
 pub(super) struct BrokerMethods {
     pub(super) broker: Broker,
     pub(super) connections: Arc<ServeStats>,
+    /// The last answer to [`MessageStream::list_complaints`], and when it was made.
+    pub(super) complaints: Mutex<Option<(Instant, Vec<String>)>>,
     /// Ends streams of pushes, which clients would keep open for ever.
     pub(super) shutdown: CancellationToken,
 }
@@ -216,7 +224,14 @@ impl MessageStream for BrokerMethods {
         &self,
         _: Request<ListComplaintsRequest>,
     ) -> Result<Response<ListComplaintsResponse>, Status> {
-        let complaints = complaints(&self.broker.status(), &self.connections);
+        let mut told = self.complaints.lock();
+        let complaints = match &*told {
+            Some((at, complaints)) if at.elapsed() < COMPLAINTS_AGE => complaints.clone(),
+            _ => {
+                let complaints = complaints(&self.broker.status(), &self.connections);
+                told.insert((Instant::now(), complaints)).1.clone()
+            }
+        };
         Ok(Response::new(ListComplaintsResponse { complaints }))
     }
 

@@ -21,8 +21,21 @@ pub struct Lane {
     waited_micros: AtomicU64,
     given_up: AtomicU64,
     waiting: AtomicU64,
-    last_given_up: Mutex<Option<Instant>>,
+    vain: Mutex<Option<Vain>>,
 }
+
+/// Long waits in vain, one after another.
+#[derive(Clone, Copy, Debug)]
+struct Vain {
+    first: Instant,
+    last: Instant,
+}
+
+/// Without a long wait in vain for this time they are over.
+const VAIN_LATELY: Duration = Duration::from_secs(10);
+/// Only waits in vain over this time are worth a complaint: one that came to nothing, or a database that stalls for a moment,
+/// takes no server out of service.
+const VAIN_FOR: Duration = Duration::from_secs(5);
 
 /// A caller that gives up before has not waited in vain: it was told to stop for another reason.
 const LONG_WAIT: Duration = Duration::from_secs(1);
@@ -37,7 +50,7 @@ impl Lane {
             waited_micros: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
-            last_given_up: Mutex::default(),
+            vain: Mutex::default(),
         })
     }
 
@@ -72,10 +85,10 @@ impl Lane {
         self.given_up.load(Relaxed)
     }
 
-    /// True if within this time somebody gave up who had waited for long.
+    /// True if callers have given up long waits for some seconds, and lately.
     #[must_use]
-    pub fn gave_up_within(&self, time: Duration) -> bool {
-        self.last_given_up.lock().is_some_and(|at| at.elapsed() <= time)
+    pub fn waits_in_vain(&self) -> bool {
+        self.vain.lock().is_some_and(|Vain { first, last }| last - first >= VAIN_FOR && last.elapsed() <= VAIN_LATELY)
     }
 
     /// How many wait now.
@@ -104,7 +117,10 @@ impl Drop for Wait {
     fn drop(&mut self) {
         let waited = self.since.elapsed();
         if !self.ended && waited >= LONG_WAIT {
-            *self.lane.last_given_up.lock() = Some(Instant::now());
+            let mut vain = self.lane.vain.lock();
+            let last = Instant::now();
+            let first = vain.filter(|vain| last - vain.last <= VAIN_LATELY).map_or(last, |vain| vain.first);
+            *vain = Some(Vain { first, last });
         }
         let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         self.lane.waiting.fetch_sub(1, Relaxed);
@@ -131,7 +147,7 @@ pub(super) fn store(text: &mut Text, lanes: &[Arc<Lane>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::{GIVEN_UP_LATELY, ServeStats};
+    use crate::serve::ServeStats;
 
     #[tokio::test(start_paused = true)]
     async fn waits_are_counted_whether_they_end_or_are_given_up() {
@@ -157,12 +173,21 @@ mod tests {
         stats.watch_store(std::slice::from_ref(&lane));
         drop(lane.wait());
         assert_eq!(stats.complaints(), [""; 0], "it did not wait for long");
-        let wait = lane.wait();
-        tokio::time::advance(LONG_WAIT).await;
-        drop(wait);
+        let in_vain = async || {
+            let wait = lane.wait();
+            tokio::time::advance(LONG_WAIT).await;
+            drop(wait);
+        };
+        in_vain().await;
+        assert_eq!(stats.complaints(), [""; 0], "once is nothing to speak of");
+        tokio::time::advance(VAIN_LATELY * 2).await;
+        in_vain().await;
+        assert_eq!(stats.complaints(), [""; 0], "twice within a long time neither");
+        tokio::time::advance(VAIN_FOR).await;
+        in_vain().await;
         assert!(stats.complaints()[0].contains("(work)"), "{:?}", stats.complaints());
         let wait = lane.wait();
-        tokio::time::advance(GIVEN_UP_LATELY * 2).await;
+        tokio::time::advance(VAIN_LATELY * 2).await;
         wait.ended();
         assert_eq!(stats.complaints(), [""; 0]);
     }
