@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     BrokerError, BrokerExit, Inner, count,
@@ -81,16 +81,23 @@ impl Owned {
     }
 }
 
+/// How long a subscription waits for the entry.
+const USE_TIMEOUT: Duration = Duration::from_millis(300);
+
 /// Enters that a channel is in use, before it is subscribed to; false if there is no such channel. From then on it is not
 /// deleted for as long as it may be idle. A store that takes no writes keeps nobody from reading: then the next round enters it.
 pub(super) async fn use_channel(inner: &Inner, channel: ChannelId) -> Result<bool, BrokerError> {
     let Some(expiry) = inner.settings.channel_idle_expiry else { return Ok(true) };
-    match inner.write(inner.store.use_channels(&[channel], fresh(expiry))).await? {
-        Ok(known) => Ok(!known.is_empty()),
-        Err(error) => {
-            tracing::debug!(%error, %channel, "did not enter that a channel is in use");
+    let channels = [channel];
+    let used = inner.write(inner.store.use_channels(&channels, fresh(expiry)));
+    match timeout(USE_TIMEOUT, used).await {
+        Ok(Ok(Ok(known))) => Ok(!known.is_empty()),
+        Ok(Ok(Err(StoreError::Refused(_)))) | Err(_) => {
+            tracing::debug!(%channel, "did not enter that a channel is in use");
             Ok(true)
         }
+        Ok(Ok(Err(error))) => Err(error.into()),
+        Ok(Err(error)) => Err(error),
     }
 }
 
@@ -101,31 +108,36 @@ pub(super) async fn delete_idle_channels(inner: Arc<Inner>, context: Arc<Context
     let mut last = None;
     loop {
         tokio::time::sleep(interval).await;
-        match round(&inner, &context, expiry, &mut owned, last).await {
+        match round(&inner, &context, expiry, &mut owned, last, &failing).await {
             Ok(clocks) => {
                 last = Some(clocks);
-                failing.over();
+                failing.went_well();
             }
             Err(error) => {
                 last = None;
-                if let Some(times) = failing.happened() {
-                    tracing::warn!(%error, times, "cannot look for channels that nobody subscribes to; trying again");
-                }
+                tell(&failing, &error);
             }
         }
+    }
+}
+
+fn tell(failing: &Repeat, error: &StoreError) {
+    if let Some(times) = failing.happened() {
+        tracing::warn!(%error, times, "cannot delete channels that nobody subscribes to; trying again");
     }
 }
 
 /// This machine's clock and the store's, as a round began.
 type Clocks = (Moment, StoreTime);
 
-/// The round before began at `last`, if it went well.
+/// The round before began at `last`, if it went well. It fails if no use could be entered.
 async fn round(
     inner: &Inner,
     context: &Context,
     expiry: Duration,
     owned: &mut Owned,
     last: Option<Clocks>,
+    failing: &Repeat,
 ) -> Result<Clocks, StoreError> {
     let now = Instant::now();
     let clocks = (inner.moments.now(), context.within(context.store.now()).await?);
@@ -159,7 +171,13 @@ async fn round(
             steps -= 1;
             let step = context.store.delete_idle_channels(context.broker, queues, idle(expiry), STEP);
             let Ok(deleted) = timeout_at(until, context.within(step)).await else { return Ok(clocks) };
-            let deleted = deleted?;
+            let deleted = match deleted {
+                Ok(deleted) => deleted,
+                Err(error) => {
+                    tell(failing, &error);
+                    return Ok(clocks);
+                }
+            };
             if !deleted.is_empty() {
                 count(&inner.expired_channels, deleted.len() as u64);
                 let channels = deleted.len();

@@ -22,6 +22,7 @@ mod push;
 mod queue;
 mod room;
 mod settings;
+mod span;
 mod subscription;
 mod tail;
 #[cfg(feature = "testing")]

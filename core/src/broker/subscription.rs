@@ -227,9 +227,14 @@ impl Subscription {
         count(&self.shared.counters.store_reads, 1);
         mark!(FellBackToStore);
         let (queue, tuning) = (self.shared.id, self.context.settings.tuning);
-        let page = self.context.store.read_within(queue, self.after, tuning.read_span, tuning.page_bytes);
-        let Page { batches: stored, looked_through } =
-            self.context.within(page).await.inspect_err(|error| self.tell_if_corrupt(error, self.after.next()))?;
+        let span = self.shared.span.offsets(tuning.read_span);
+        let page = self.context.store.read_within(queue, self.after, span, tuning.page_bytes);
+        let page = self.context.within(page).await.inspect_err(|error| {
+            self.shared.span.failed();
+            self.tell_if_corrupt(error, self.after.next());
+        });
+        let Page { batches: stored, looked_through } = page?;
+        self.shared.span.succeeded();
         // What lies beyond is durable, too, but nobody here knows it yet: an append whose answer is on its way, or lost, or
         // another owner's. A client with such a position would come back to a broker that ends before it.
         mark!(StoreAheadOfBroker if stored.iter().any(|batch| batch.header.last > end));

@@ -36,7 +36,7 @@ const BROKER: [Setting; 28] = [
     ("activation_timeout_millis", Number(100, 600_000)),
     ("trim_interval_millis", Number(10, 3_600_000)),
     ("producer_retention_secs", Number(600, 100 * 365 * 24 * 3_600)),
-    ("max_producers_per_queue", Number(1, 1_000_000)),
+    ("max_producers_per_queue", Number(1, 200_000)),
     ("max_named_producers_per_queue", Number(1, 100_000)),
     ("max_subscriptions", Number(1, 10_000_000)),
     ("max_activations", Number(1, 1_000)),

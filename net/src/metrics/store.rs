@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -22,6 +22,8 @@ pub struct Lane {
     given_up: AtomicU64,
     waiting: AtomicU64,
     vain: Mutex<Option<Vain>>,
+    /// There were some: [`Lane::at_once`] takes no lock otherwise.
+    any_vain: AtomicBool,
 }
 
 /// Long waits in vain, one after another.
@@ -51,6 +53,7 @@ impl Lane {
             given_up: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             vain: Mutex::default(),
+            any_vain: AtomicBool::new(false),
         })
     }
 
@@ -59,6 +62,13 @@ impl Lane {
     pub fn wait(self: &Arc<Self>) -> Wait {
         self.waiting.fetch_add(1, Relaxed);
         Wait { lane: Arc::clone(self), since: Instant::now(), ended: false }
+    }
+
+    /// There is a connection, and nobody waited for it.
+    pub fn at_once(&self) {
+        if self.any_vain.swap(false, Relaxed) {
+            *self.vain.lock() = None;
+        }
     }
 
     /// What the metrics call it.
@@ -118,9 +128,11 @@ impl Drop for Wait {
         let waited = self.since.elapsed();
         if !self.ended && waited >= LONG_WAIT {
             let mut vain = self.lane.vain.lock();
-            let last = Instant::now();
-            let first = vain.filter(|vain| last - vain.last <= VAIN_LATELY).map_or(last, |vain| vain.first);
-            *vain = Some(Vain { first, last });
+            let first = vain.filter(|vain| self.since - vain.last <= VAIN_LATELY).map_or(self.since, |vain| vain.first);
+            *vain = Some(Vain { first: first.min(self.since), last: Instant::now() });
+            self.lane.any_vain.store(true, Relaxed);
+        } else if self.ended && waited < LONG_WAIT {
+            self.lane.at_once();
         }
         let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         self.lane.waiting.fetch_sub(1, Relaxed);
@@ -173,22 +185,28 @@ mod tests {
         stats.watch_store(std::slice::from_ref(&lane));
         drop(lane.wait());
         assert_eq!(stats.complaints(), [""; 0], "it did not wait for long");
-        let in_vain = async || {
+        let in_vain = async |time| {
             let wait = lane.wait();
-            tokio::time::advance(LONG_WAIT).await;
+            tokio::time::advance(time).await;
             drop(wait);
         };
-        in_vain().await;
+        in_vain(LONG_WAIT).await;
         assert_eq!(stats.complaints(), [""; 0], "once is nothing to speak of");
         tokio::time::advance(VAIN_LATELY * 2).await;
-        in_vain().await;
+        in_vain(LONG_WAIT).await;
         assert_eq!(stats.complaints(), [""; 0], "twice within a long time neither");
         tokio::time::advance(VAIN_FOR).await;
-        in_vain().await;
+        lane.wait().ended();
+        in_vain(LONG_WAIT).await;
+        assert_eq!(stats.complaints(), [""; 0], "others had a connection meanwhile");
+        tokio::time::advance(VAIN_FOR).await;
+        in_vain(LONG_WAIT).await;
         assert!(stats.complaints()[0].contains("(work)"), "{:?}", stats.complaints());
-        let wait = lane.wait();
+        lane.at_once();
+        assert_eq!(stats.complaints(), [""; 0]);
+        in_vain(VAIN_LATELY * 2).await;
+        assert!(stats.complaints()[0].contains("(work)"), "a deadline may be long: {:?}", stats.complaints());
         tokio::time::advance(VAIN_LATELY * 2).await;
-        wait.ended();
         assert_eq!(stats.complaints(), [""; 0]);
     }
 }

@@ -157,10 +157,11 @@ impl<B: Backend> Pool<B> {
     }
 
     async fn permit(&self, first: bool) -> Result<SemaphorePermit<'_>, AcquireError> {
+        let lane = if first { &self.lanes.first } else { &self.lanes.second };
         if let Ok(permit) = self.permits.try_acquire() {
+            lane.at_once();
             return Ok(permit);
         }
-        let lane = if first { &self.lanes.first } else { &self.lanes.second };
         let wait = lane.wait();
         let _turn = if first { None } else { Some(self.turnstile.acquire().await?) };
         let permit = self.permits.acquire().await?;

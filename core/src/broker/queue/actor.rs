@@ -21,7 +21,7 @@ use super::{
 use crate::{
     broker::{
         BrokerError, BrokerSettings, NewMessage, ProducerStamp, committer::Committer, count, lease::Lease,
-        lease::StoreClock, producers::Producers, room::Share, tail::Tail, turns::Turns, validate,
+        lease::StoreClock, producers::Producers, room::Share, span::Span, tail::Tail, turns::Turns, validate,
     },
     model::{BrokerId, Epoch, Incarnation, Offset, ProducerId, ProducerKey, QueueId, Sequence, StoreTime},
     ports::{AppendBatch, Appended, Entropy, QueueRecord, Store, StoreError},
@@ -157,6 +157,7 @@ impl Actor {
             depth: parking_lot::Mutex::new(Depth::default()),
             unserved_since: parking_lot::Mutex::default(),
             trims_fail_since: parking_lot::Mutex::default(),
+            span: Span::default(),
             undeliverable: parking_lot::Mutex::default(),
             newer: AtomicBool::new(false),
             said: Said::default(),
@@ -512,6 +513,10 @@ impl Actor {
 
     /// A batch is durable: remember it, serve it, acknowledge it.
     pub(super) fn committed(&self, log: &mut Log, sealed: Sealed, epoch: Epoch, stored_at: StoreTime) {
+        let said = &self.shared.said;
+        for failing in [&said.failed_appends, &said.refused_batches, &said.unknown_outcomes] {
+            failing.went_well();
+        }
         let Sealed { encoded, waiters, .. } = sealed;
         log.producers.store(&encoded.runs, stored_at);
         let before = std::mem::replace(&mut log.end, encoded.last);
@@ -525,10 +530,6 @@ impl Actor {
         self.shared.confirmed.raise(log.epoch, log.end);
         self.shared.tail.push(batch);
         self.shared.view.send_modify(|view| view.end = log.end);
-        let said = &self.shared.said;
-        for failing in [&said.failed_appends, &said.refused_batches, &said.unknown_outcomes] {
-            failing.went_well();
-        }
         answer(waiters, Ok(()));
     }
 }

@@ -20,7 +20,9 @@ pub(super) use actor::{Actor, Context, STOP_GRACE};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use super::{BrokerError, Held, NewMessage, ProducerStamp, QueueCounters, QueuePhase, room::Share, tail::Tail};
+use super::{
+    BrokerError, Held, NewMessage, ProducerStamp, QueueCounters, QueuePhase, room::Share, span::Span, tail::Tail,
+};
 use tokio::time::Instant;
 
 use crate::model::{ChannelId, Epoch, Offset, ProducerId, QueueId, QueueLabel, Sequence, StoreTime, Topic};
@@ -204,6 +206,8 @@ pub(super) struct Shared {
     pub(super) unserved_since: Mutex<Option<Instant>>,
     /// When the first of the trims failed, of which none has done all that it had to so far.
     pub(super) trims_fail_since: Mutex<Option<Instant>>,
+    /// Of reads for subscribers.
+    pub(super) span: Span,
     /// The last offset of the batch that the last failing read could not decode, until a read passes it or a trim removes it.
     pub(super) undeliverable: Mutex<Option<Offset>>,
     /// A newer version stored what cannot be read.

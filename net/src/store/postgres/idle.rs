@@ -42,9 +42,13 @@ SELECT c.id, c.queue_id, (SELECT before FROM t) AS before FROM queue q CROSS JOI
 WHERE q.id = ANY($1) AND q.assignee = $2 AND NOT q.deleted
 ORDER BY q.id LIMIT $4";
 
-/// A deletion of the queue, or of one of its channels, waits; a claim does not. It waits for a creation, and holds nothing yet.
+/// A deletion of the queue, or of one of its channels, waits; a claim does not.
 const HOLD_QUEUES: &str = "
-SELECT id FROM queue WHERE id = ANY($1) AND assignee = $2 AND NOT deleted ORDER BY id FOR SHARE";
+SELECT id FROM queue WHERE id = ANY($1) AND assignee = $2 AND NOT deleted ORDER BY id FOR SHARE SKIP LOCKED";
+
+/// While all are held, by clients that create channels, the first is waited for, with nothing in hand.
+const HOLD_ONE: &str = "
+SELECT id FROM queue WHERE id = $1 AND assignee = $2 AND NOT deleted FOR SHARE";
 
 /// A channel that was used since it was found stays.
 const DELETE: &str = "
@@ -95,7 +99,11 @@ pub(super) async fn delete_idle_channels(
     let mut of = found.iter().map(|row| column::get(row, "queue_id")).collect::<Result<Vec<i64>, StoreError>>()?;
     of.dedup();
     let mut tx = store.begin().await?;
-    let held = tx.rows(query(HOLD_QUEUES).bind(of).bind(broker.as_i64())).await?;
+    let first = of[0];
+    let mut held = tx.rows(query(HOLD_QUEUES).bind(of).bind(broker.as_i64())).await?;
+    if held.is_empty() {
+        held = tx.rows(query(HOLD_ONE).bind(first).bind(broker.as_i64())).await?;
+    }
     let held = held.iter().map(|row| column::get(row, "id")).collect::<Result<Vec<i64>, StoreError>>()?;
     let gone = tx.rows(query(DELETE).bind(ids).bind(held).bind(before)).await?;
     let mut gone = gone.iter().map(id).collect::<Result<Vec<ChannelId>, StoreError>>()?;
