@@ -41,6 +41,19 @@ pub fn manager_host(number: usize) -> String {
     format!("manager-{number}")
 }
 
+/// Who watches all queues where there are many, on the operator's host: what a probe ends is the operator's, and not its.
+pub(crate) const WATCH: &str = "watch";
+/// Who subscribes where nobody pushes, on the operator's host too.
+pub(crate) const IDLE: &str = "idle";
+
+/// The host on which an actor of this name runs.
+pub(crate) fn runs_on(actor: &str) -> &str {
+    match actor {
+        WATCH | IDLE => "operator",
+        host => host,
+    }
+}
+
 /// As by default, but that the network here transmits nothing twice: a connection of which a packet was lost is never well
 /// again, and has to be noticed soon.
 pub(crate) const SERVING: ServeSettings = ServeSettings {

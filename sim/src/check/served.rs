@@ -14,7 +14,7 @@ use super::{
     Promise, Violation,
     index::{Claim, Index, Message, Outcome, Push, Queue, Reader, accepts, brief, folded},
 };
-use crate::DATABASE_HOST;
+use crate::{DATABASE_HOST, hosts::runs_on};
 
 /// For how long everything has to have been well before something is owed: connections that broke are found out by then.
 const SETTLED_MICROS: u64 = 5_000_000;
@@ -31,7 +31,7 @@ fn well<'a>(index: &Index<'a>, queue: &Queue<'a>, host: &str, from: u64, to: u64
         return None;
     }
     let broker = *index.brokers.get(&claim.broker_id)?;
-    (!index.faults.befell(&[broker, DATABASE_HOST, host], from, to)).then_some(claim)
+    (!index.faults.befell(&[broker, DATABASE_HOST, runs_on(host)], from, to)).then_some(claim)
 }
 
 /// A push that was not acknowledged in time, although the one before it was, and all was well since long before that.
@@ -175,9 +175,10 @@ mod tests {
     use crate::{
         check::{
             Promise::{Convergence, NoLoss},
-            testing::{Run, guilty, innocent},
+            testing::{CHANNEL, Run, guilty, innocent},
         },
         history::Event,
+        hosts::WATCH,
     };
 
     fn befall(run: &mut Run, host: &str) {
@@ -255,5 +256,13 @@ mod tests {
             befall(&mut own, host);
             innocent(own.wait(5_000).push("c").see(1, [3]));
         }
+        // Who watches all queues is on the operator's host.
+        let mut watching = Run::new();
+        watching.owe_answers();
+        watching.stream_by(WATCH, 7, CHANNEL, None);
+        watching.wait(6_000).push("a").see(7, [1]).wait(10).push_for("b", 3_000);
+        guilty(watching.clone().wait(5_000).push("c").see(7, [3]), NoLoss);
+        befall(&mut watching, "operator");
+        innocent(watching.wait(5_000).push("c").see(7, [3]));
     }
 }

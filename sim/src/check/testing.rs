@@ -433,14 +433,19 @@ impl Run {
     }
 
     pub(super) fn stream_of(&mut self, stream: u64, channel: Uuid, after: Option<Pos>) -> &mut Self {
+        self.stream_by("consumer-1", stream, channel, after)
+    }
+
+    /// A stream of another host than usual.
+    pub(super) fn stream_by(&mut self, who: &str, stream: u64, channel: Uuid, after: Option<Pos>) -> &mut Self {
         let observer = "o1".to_owned();
-        self.record("consumer-1", Event::StreamAsked { stream, observer: observer.clone(), channel, after });
+        self.record(who, Event::StreamAsked { stream, observer: observer.clone(), channel, after });
         let log = self.log();
         let (epoch, broker) = (log.epoch, host(log.owner));
         let position = Pos { queue_id: self.queue, epoch, offset: after.map_or(0, |after| after.offset) };
         self.streams.insert(stream, position);
         let position = Some(position);
-        self.record("consumer-1", Event::StreamOpened { stream, observer, channel, after, broker, position });
+        self.record(who, Event::StreamOpened { stream, observer, channel, after, broker, position });
         self
     }
 

@@ -214,7 +214,7 @@ impl Fate {
             } else {
                 cluster.crash(host);
             }
-            self.stage.cut_short(host, "CRASHED");
+            self.stage.crashed(host);
         }
         causes.insert(step);
     }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     history::{Event, Phase, Pos, Recorder},
+    hosts::runs_on,
     scenario::Scenario,
 };
 
@@ -282,6 +283,11 @@ impl Stage {
     /// What `host` had under way ends for the record, since whoever did it was killed, or turned to something else.
     pub(super) fn cut_short(&self, host: &str, code: &str) {
         self.end_those(code, |owner| owner == host);
+    }
+
+    /// What all actors on `host` had under way ends for the record.
+    pub(super) fn crashed(&self, host: &str) {
+        self.end_those("CRASHED", |owner| runs_on(owner) == host);
     }
 
     /// What anybody has under way ends for the record. Consumers are stopped as their applications would: what they lack is

@@ -4,11 +4,12 @@ use rmom_client::{Client, Start};
 use tokio::time::sleep;
 
 use super::{LOOK, Me, consumer_library::create_channel, consumer_raw::Observer, operator::delete_channel};
+use crate::hosts::IDLE;
 
 /// Puts one on each queue, if the run goes on when all is well. What a probe ends that took too long is the operator's, and not
 /// these ones'.
 pub(super) async fn run(me: Me, client: Client) {
-    let me = Me { host: "idle".to_owned(), ..me };
+    let me = Me { host: IDLE.to_owned(), ..me };
     while !me.stage.with(|state| state.lingers) {
         sleep(LOOK).await;
     }

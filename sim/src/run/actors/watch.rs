@@ -4,13 +4,14 @@ use rmom_client::{Client, Start};
 use tokio::time::sleep;
 
 use super::{LOOK, Me, RETRY, consumer_library::create_channel, consumer_raw::Observer};
+use crate::hosts::WATCH;
 
 /// From as many queues on there is one for each.
 const MANY: usize = 10;
 
 /// Reads every queue, if there are many. What a probe ends that took too long is the operator's, and not this one's.
 pub(super) async fn run(me: Me, client: Client) {
-    let me = Me { host: "watch".to_owned(), ..me };
+    let me = Me { host: WATCH.to_owned(), ..me };
     while !me.stage.with(|state| state.ready) {
         sleep(LOOK).await;
     }
