@@ -6,8 +6,9 @@ use rmom_core::{
     ports::{LogTail, Page},
 };
 
-/// A row, or so many bytes of one.
-const ROW_BYTES: usize = 8_192;
+/// A row, or so many bytes of one. The largest batch, which holds a run of 4 MiB, has to be read within a deadline: a subscriber
+/// could not get by it.
+const ROW_BYTES: usize = 65_536;
 
 /// How much a statement has read, by its answer.
 pub(super) trait Rows {
