@@ -41,9 +41,10 @@ pub fn manager_host(number: usize) -> String {
     format!("manager-{number}")
 }
 
-/// Who watches all queues where there are many, on the operator's host: what a probe ends is the operator's, and not its.
+/// The subscriber to all queues, where there are many. It runs on the operator's host, and has a name of its own, since a probe
+/// that takes too long ends only what the operator has under way.
 pub(crate) const WATCH: &str = "watch";
-/// Who subscribes where nobody pushes, on the operator's host too.
+/// The subscribers to queues without pushes. They run on the operator's host too.
 pub(crate) const IDLE: &str = "idle";
 
 /// The host on which an actor of this name runs.

@@ -84,7 +84,7 @@ impl Owned {
 /// How long a subscription waits for the entry.
 const USE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Enters that a channel is in use, before it is subscribed to; false if there is no such channel. From then on it is not
+/// Enters that a channel is in use, before it is subscribed to; false if the channel does not exist. From then on it is not
 /// deleted for as long as it may be idle. A store that takes no writes keeps nobody from reading: then the next round enters it.
 pub(super) async fn use_channel(inner: &Inner, channel: ChannelId) -> Result<bool, BrokerError> {
     let Some(expiry) = inner.settings.channel_idle_expiry else { return Ok(true) };

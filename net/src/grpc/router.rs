@@ -122,7 +122,7 @@ impl Pushes {
     }
 }
 
-/// A call for each message is dear: its deadline and its counting are no layers, which would box it anew.
+/// Clients make this call for each message. So it sets its deadline and counts by itself: layers would box each request again.
 async fn push_to_queue(State(pushes): State<Pushes>, request: Request) -> Response {
     let answer = |request| async move {
         let method = service_fn(|request| pushes.methods.push_to_queue(request));

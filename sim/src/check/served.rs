@@ -256,7 +256,7 @@ mod tests {
             befall(&mut own, host);
             innocent(own.wait(5_000).push("c").see(1, [3]));
         }
-        // Who watches all queues is on the operator's host.
+        // The subscriber that watches all queues runs on the operator's host.
         let mut watching = Run::new();
         watching.owe_answers();
         watching.stream_by(WATCH, 7, CHANNEL, None);

@@ -23,7 +23,7 @@ const MANY_QUEUES: u32 = 3;
 const QUEUES: (u64, u64) = (17, 22);
 /// How many go on when all is well.
 const LINGERING: u32 = 8;
-/// For how long: what is deleted, or has expired, is to be gone by then.
+/// How long a run goes on. What was deleted or has expired must be gone by its end.
 const LINGER_MILLIS: u64 = 24_000;
 /// How many have a subscriber that is behind, on messages that expire.
 const BEHIND: u32 = 8;
