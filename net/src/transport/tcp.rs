@@ -10,10 +10,14 @@ use async_trait::async_trait;
 use rmom_core::ports::{BoxIo, Listener, Transport};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     time::timeout,
 };
 
+/// Connections that wait to be accepted; the kernel refuses further ones, whose clients try again after a second. It takes no
+/// more than `net.core.somaxconn` of them. The 128 of the standard library are too few when all clients of a broker that was
+/// restarted come back at once.
+pub const LISTEN_BACKLOG: u32 = 4_096;
 /// How long the name of the other end may take to resolve.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one address of the other end may take to answer.
@@ -52,12 +56,25 @@ impl Tcp {
 
     /// As [`Transport::bind`], without the box.
     pub(super) async fn listener(authority: &str) -> io::Result<TcpAccept> {
-        let listener = TcpListener::bind(authority)
-            .await
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {authority}: {error}")))?;
-        let local = listener.local_addr()?;
-        Ok(TcpAccept { listener, local })
+        let cannot = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {authority}: {error}"));
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "it has no address");
+        for address in tokio::net::lookup_host(authority).await.map_err(cannot)? {
+            match listen(address) {
+                Ok(listener) => return Ok(TcpAccept { local: listener.local_addr()?, listener }),
+                Err(error) => last = error,
+            }
+        }
+        Err(cannot(last))
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // On Windows it would let another process take the port.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)
 }
 
 fn timed_out(what: &str, whom: &str, limit: Duration) -> io::Error {
@@ -174,6 +191,21 @@ mod tests {
             assert!(socket.keepalive().unwrap());
             #[cfg(target_os = "linux")]
             assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED_TIMEOUT));
+        }
+    }
+
+    /// The kernel of a default Linux lets 4,096 wait.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_crowd_is_let_in_before_anybody_is_accepted() {
+        let listener = Tcp::listener("127.0.0.1:0").await.unwrap();
+        let authority = listener.local();
+        let mut crowd = Vec::new();
+        for _ in 0..500 {
+            crowd.push(Tcp::stream(&authority).await.unwrap());
+        }
+        for _ in &crowd {
+            listener.stream().await.unwrap();
         }
     }
 
