@@ -1,4 +1,4 @@
-//! The command lines of `rmom-broker` and `rmom-manager`.
+//! The command lines of `rmom-broker` and `rmom-manager`, which `rmom serve` has too.
 
 use std::{
     fmt::Display,
@@ -39,11 +39,25 @@ Examples:
   rmom-broker mom1.yaml
   rmom-broker mom1.yaml --check-config"
 );
+/// The help of `rmom serve broker`.
+pub(crate) const SERVE_BROKER_HELP: &str = after_help!(
+    "\
+Examples:
+  rmom serve broker mom1.yaml
+  rmom serve broker mom1.yaml --check-config"
+);
 const MANAGER_HELP: &str = after_help!(
     "\
 Examples:
   rmom-manager Rocket.toml
   rmom-manager --profile release --log-format json"
+);
+/// The help of `rmom serve manager`.
+pub(crate) const SERVE_MANAGER_HELP: &str = after_help!(
+    "\
+Examples:
+  rmom serve manager Rocket.toml
+  rmom serve manager --profile release --log-format json"
 );
 
 /// Hosts queues: stores what is pushed, and delivers it.
@@ -84,17 +98,31 @@ struct CommonArgs {
 /// `rmom-broker`.
 #[must_use]
 pub fn broker() -> Exit {
-    let args = BrokerArgs::parse();
-    let loaded = BrokerConfig::load(&args.config, &process_environment());
-    start(&args.common, loaded, |config| &mut config.log, BrokerConfig::to_yaml, run_broker)
+    BrokerArgs::parse().run()
 }
 
 /// `rmom-manager`.
 #[must_use]
 pub fn manager() -> Exit {
-    let args = ManagerArgs::parse();
-    let loaded = ManagerConfig::load(&args.config, args.profile.as_deref(), &process_environment());
-    start(&args.common, loaded, |config| &mut config.log, ManagerConfig::to_toml, run_manager)
+    ManagerArgs::parse().run()
+}
+
+impl BrokerArgs {
+    /// Runs a broker until it ends, or checks its configuration.
+    #[must_use]
+    pub fn run(&self) -> Exit {
+        let loaded = BrokerConfig::load(&self.config, &process_environment());
+        start(&self.common, loaded, |config| &mut config.log, BrokerConfig::to_yaml, run_broker)
+    }
+}
+
+impl ManagerArgs {
+    /// Runs a manager until it ends, or checks its configuration.
+    #[must_use]
+    pub fn run(&self) -> Exit {
+        let loaded = ManagerConfig::load(&self.config, self.profile.as_deref(), &process_environment());
+        start(&self.common, loaded, |config| &mut config.log, ManagerConfig::to_toml, run_manager)
+    }
 }
 
 fn start<C, F: Future<Output = Exit>>(

@@ -5,6 +5,7 @@ use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::bench::args::BenchArgs;
+use crate::server::{BrokerArgs, ManagerArgs, SERVE_BROKER_HELP, SERVE_MANAGER_HELP};
 
 /// Where `rmom dev` puts its manager, and where commands look for one.
 pub const DEFAULT_MANAGER: &str = "http://127.0.0.1:8082";
@@ -54,6 +55,13 @@ pub struct TlsArgs {
 pub enum Command {
     /// Run a manager and three brokers in this process, with an embedded database.
     Dev(DevArgs),
+    /// Run one server of a cluster from its configuration file, in the foreground.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  rmom serve manager Rocket.toml\n  rmom serve broker mom1.yaml\n\n\
+                      The programs rmom-manager and rmom-broker do the same."
+    )]
+    Serve(ServeCommand),
     /// Show how the cluster is, what is wrong, and what to do next; exit code 4 if anything is.
     #[command(after_help = "Examples:\n  rmom status\n  rmom --json status")]
     Status,
@@ -85,6 +93,17 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+}
+
+/// `rmom serve`
+#[derive(Debug, Subcommand)]
+pub enum ServeCommand {
+    /// Host queues: store pushed messages and deliver them.
+    #[command(after_help = SERVE_BROKER_HELP)]
+    Broker(BrokerArgs),
+    /// Administer queues and channels, watch brokers, and move queues away from those that fail.
+    #[command(after_help = SERVE_MANAGER_HELP)]
+    Manager(ManagerArgs),
 }
 
 /// `rmom dev`

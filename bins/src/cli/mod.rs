@@ -19,7 +19,7 @@ pub use error::CliError;
 
 use self::{
     admin::Printer,
-    args::{Cli, Command},
+    args::{Cli, Command, ServeCommand},
     output::{Out, tell},
     session::Session,
 };
@@ -29,6 +29,13 @@ use crate::service::{Threads, block_on};
 #[must_use]
 pub fn run() -> u8 {
     let cli = Cli::parse();
+    // The servers have a runtime, a log and exit codes of their own.
+    if let Command::Serve(server) = &cli.command {
+        return match server {
+            ServeCommand::Broker(args) => args.run().code(),
+            ServeCommand::Manager(args) => args.run().code(),
+        };
+    }
     let threads = match &cli.command {
         Command::Bench(args) => args.threads(),
         _ => Threads::PerCore,
@@ -60,7 +67,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     let session = Session::new(&manager, &tls, |builder| builder)?;
     let printer = || Printer { out: Out::new(), json };
     match command {
-        Command::Dev(_) | Command::Sim { .. } | Command::Bench(_) => Ok(()),
+        Command::Serve(_) | Command::Dev(_) | Command::Sim { .. } | Command::Bench(_) => Ok(()),
         Command::Status => status::show(&session, &mut printer()).await,
         Command::Queue(command) => admin::queue(&session, &mut printer(), command).await,
         Command::Channel(command) => admin::channel(&session, &mut printer(), command).await,

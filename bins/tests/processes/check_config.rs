@@ -9,11 +9,24 @@ fn examples() -> &'static Path {
 }
 
 fn broker(args: &[&str], environment: &[(&str, &str)]) -> Output {
-    rmom_in(examples(), "rmom-broker", args, environment)
+    either_way("broker", args, environment)
 }
 
 fn manager(args: &[&str], environment: &[(&str, &str)]) -> Output {
-    rmom_in(examples(), "rmom-manager", args, environment)
+    either_way("manager", args, environment)
+}
+
+/// Runs `rmom-SERVER`, and sees that `rmom serve SERVER` does the same.
+#[track_caller]
+fn either_way(server: &str, args: &[&str], environment: &[(&str, &str)]) -> Output {
+    let program = rmom_in(examples(), &format!("rmom-{server}"), args, environment);
+    let command = rmom_in(examples(), "rmom", &[&["serve", server], args].concat(), environment);
+    let seen = |output: &Output| {
+        let errors = output.stderr.replace(&format!("rmom serve {server}"), &format!("rmom-{server}"));
+        (output.code, output.stdout.clone(), errors)
+    };
+    assert_eq!(seen(&program), seen(&command), "{server} {args:?}");
+    program
 }
 
 #[test]

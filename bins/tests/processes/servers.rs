@@ -15,27 +15,30 @@ fn database() -> TestDatabase {
     runtime.block_on(PgServer::shared().create_database())
 }
 
-/// Two brokers and a manager from the original's files, adapted by environment variables only.
+/// Two brokers and a manager from the original's files, adapted by environment variables only. The small programs run some of
+/// them, and `rmom serve` the others.
 #[test]
 fn the_originals_configuration_starts_as_it_is() {
     let database = database();
     let directory = tempfile::tempdir().unwrap();
     let examples = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/examples"));
-    let start = |name: &str, binary: &str, file: &str, port_variables: &[&str]| {
-        let mut command = command(program(binary));
-        command.arg(examples.join(file)).env("RMOM_DATABASE__URL", database.url()).env("RUST_LOG", "info");
+    let start = |name: &str, command_line: &[&str], file: &str, port_variables: &[&str]| {
+        let mut command = command(program(command_line[0]));
+        command.args(&command_line[1..]).arg(examples.join(file));
+        command.env("RMOM_DATABASE__URL", database.url()).env("RUST_LOG", "info");
         for variable in port_variables {
             command.env(variable, "0");
         }
         let mut process = Process::spawn(name, directory.path(), command);
-        let line = process.wait_for_log(&format!("{binary} starts"));
+        let line = process.wait_for_log(" starts");
         let address = line.split("listening=").nth(1).unwrap().split(' ').next().unwrap().to_owned();
         (process, address)
     };
     let broker_ports = &["RMOM_PORT", "RMOM_EXTERNAL_PORT"][..];
-    let (_first, _) = start("mom1", "rmom-broker", "mom1.yaml", broker_ports);
-    let (_second, _) = start("mom2", "rmom-broker", "mom2.yaml", broker_ports);
-    let (_manager, manager) = start("manager", "rmom-manager", "Rocket.toml", &["ROCKET_PORT"]);
+    let (_first, _) = start("mom1", &["rmom-broker"], "mom1.yaml", broker_ports);
+    let (_second, _) = start("mom2", &["rmom", "serve", "broker"], "mom2.yaml", broker_ports);
+    let (mut manager_process, manager) =
+        start("manager", &["rmom", "serve", "manager"], "Rocket.toml", &["ROCKET_PORT"]);
     eventually("both brokers are alive", || {
         let (_, brokers) = get(&manager, "/v1/brokers")?;
         (brokers.matches("\"live\":true").count() == 2).then_some(())
@@ -43,6 +46,7 @@ fn the_originals_configuration_starts_as_it_is() {
     let manager = format!("http://{manager}");
     rmom(&manager, &["push", "--create", "news", "rain", "sun"], "").success();
     assert_eq!(rmom(&manager, &["subscribe", "news", "--count", "2"], "").success().text(), "rain\nsun\n");
+    assert_eq!(manager_process.stop(), Some(0));
 }
 
 #[test]
