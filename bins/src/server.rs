@@ -62,7 +62,7 @@ Examples:
 
 /// Hosts queues: stores what is pushed, and delivers it.
 #[derive(Debug, Parser)]
-#[command(name = "rmom-broker", version, after_help = BROKER_HELP)]
+#[command(name = "rmom-broker", version = crate::VERSION, after_help = BROKER_HELP)]
 pub struct BrokerArgs {
     /// The configuration file, in YAML.
     #[arg(value_name = "CONFIG")]
@@ -73,7 +73,7 @@ pub struct BrokerArgs {
 
 /// Administers queues and channels, watches brokers, and moves queues away from those that fail.
 #[derive(Debug, Parser)]
-#[command(name = "rmom-manager", version, after_help = MANAGER_HELP)]
+#[command(name = "rmom-manager", version = crate::VERSION, after_help = MANAGER_HELP)]
 pub struct ManagerArgs {
     /// The configuration file, in TOML with a table per profile.
     #[arg(value_name = "CONFIG", env = "ROCKET_CONFIG", default_value = DEFAULT_FILE)]

@@ -20,7 +20,7 @@ Exit codes: 0 done, 1 refused, 2 wrong usage, 3 not found, 4 unavailable or time
 
 /// Durable messages: run brokers, manage queues, push and subscribe.
 #[derive(Debug, Parser)]
-#[command(name = "rmom", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+#[command(name = "rmom", version = crate::VERSION, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
     /// Managers to ask, separated by commas; any one of them will do.
     #[arg(long, global = true, env = "RMOM_MANAGER", value_name = "URL", value_delimiter = ',', default_value = DEFAULT_MANAGER)]

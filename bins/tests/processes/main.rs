@@ -3,6 +3,8 @@
 mod bench;
 mod check_config;
 mod command_line;
+#[path = "../../build/commit.rs"]
+mod commit;
 mod configuration_page;
 mod dev;
 mod overload;
@@ -10,3 +12,4 @@ mod servers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod version;
