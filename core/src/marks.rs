@@ -142,6 +142,7 @@ marks! {
     ExpiredInsideBatch: "subscriber: a message had expired inside a batch that lived",
     StreamEndedWhileReading: "stream: it ended while it read from the store, or waited for its turn to",
     StreamEvicted: "subscriber: sent away, the broker had lost its lease or the queue",
+    IdleChannelsDeleted: "channels: deleted, nobody had subscribed to them for long",
     StreamChannelDeleted: "subscriber: ended, its channel was deleted",
     CacheOverflowed: "cache: let its oldest batch go",
 

@@ -179,6 +179,7 @@ async fn round(
                 }
             };
             if !deleted.is_empty() {
+                mark!(IdleChannelsDeleted);
                 count(&inner.expired_channels, deleted.len() as u64);
                 let channels = deleted.len();
                 tracing::info!(channels, ?expiry, "deleted channels that nobody has subscribed to for so long");

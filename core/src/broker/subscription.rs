@@ -250,7 +250,9 @@ impl Subscription {
         let through = looked_through.min(end);
         if through <= self.after {
             if self.context.within(self.context.store.queue_by_id(queue)).await?.is_none() {
-                return Err(BrokerError::QueueReplaced { queue });
+                // So does an older copy of the store say. Its owner is told of a deletion by what fences it.
+                let reason = format!("queue {queue} is not in the store; it may have been deleted");
+                return Err(StoreError::Unavailable(reason).into());
             }
             return Err(self.stale(end, looked_through));
         }

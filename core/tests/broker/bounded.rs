@@ -77,7 +77,9 @@ async fn an_empty_page_of_a_deleted_queue_comes_from_no_standby() {
     // The broker has not heard of it.
     assert!(world.store.delete_queue(queue).await.unwrap());
     world.store.purge_deleted(10).await.unwrap();
-    assert_eq!(subscription.next().await.unwrap_err(), BrokerError::QueueReplaced { queue });
+    // Two reads of an older copy would say the same, so this does not end a client for good.
+    let gone = subscription.next().await.unwrap_err();
+    assert!(matches!(&gone, BrokerError::Store(StoreError::Unavailable(why)) if why.contains("deleted")), "{gone:?}");
     assert_eq!(broker.status().queues[0].counters.stale_reads, 0);
 }
 

@@ -17,7 +17,7 @@ use tokio::{
 /// Connections that wait to be accepted; the kernel refuses further ones, whose clients try again after a second. It takes no
 /// more than `net.core.somaxconn` of them. The 128 of the standard library are too few when all clients of a broker that was
 /// restarted come back at once.
-pub const LISTEN_BACKLOG: u32 = 4_096;
+const LISTEN_BACKLOG: u32 = 4_096;
 /// How long the name of the other end may take to resolve.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one address of the other end may take to answer.

@@ -41,7 +41,7 @@ fn done<'i>(index: &'i Index<'_>, at: At, event: &'i Event) -> Option<Done<'i>> 
                 told: Box::new(|answer| matches!(answer, Event::QueueDeleted { .. })),
             }
         }
-        Event::ChannelAdded { channel, queue_id, topic } => {
+        Event::ChannelAdded { channel, queue_id, topic, .. } => {
             let label = label(*queue_id)?;
             let call = move |call: CallKind<'_>| {
                 matches!(call, CallKind::CreateChannel { label: on, topic: of, .. }
@@ -167,7 +167,7 @@ mod tests {
         let mut run = Run::new();
         let op = run.next_op();
         run.record("operator", Event::ChannelCreating { op, label, topic: topic.clone(), latest: false });
-        run.record("database", Event::ChannelAdded { channel, queue_id: 1, topic });
+        run.record("database", Event::ChannelAdded { channel, queue_id: 1, topic, disposable: false });
         let mut unknown = run.clone();
         unknown.record("operator", failed(op, true));
         innocent(&unknown);

@@ -9,7 +9,8 @@ use super::{
 use crate::history::Event;
 
 /// A channel that nobody asked to delete, of a queue that is not deleted, is there in the end as it was created; managers know
-/// it; no stream or consumer is told that there is none; and what they are given is of its topic and after its start.
+/// it; no stream or consumer is told that there is none; and what they are given is of its topic and after its start. The only
+/// exception is a disposable channel that nobody subscribed to for long.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (&id, channel) in &index.channels {
@@ -33,8 +34,19 @@ fn alive<'a>(index: &Index<'a>, id: Uuid, at: At) -> Option<Created<'a>> {
     let created = channel.created.filter(|created| created.at < at)?;
     let before = |earlier: Option<At>| earlier.is_some_and(|earlier| earlier < at);
     let tombstoned = index.queues.get(&created.queue_id).and_then(|queue| queue.tombstoned);
-    let gone = before(channel.deleting) || before(tombstoned) || index.went_back.iter().any(|&went| went < at);
+    let expired = || channel.removed.is_some_and(|removed| removed < at && is_idle(index, id, channel, removed));
+    let gone =
+        before(channel.deleting) || before(tombstoned) || index.went_back.iter().any(|&went| went < at) || expired();
     (!gone).then_some(created)
+}
+
+/// True if a disposable channel was neither created nor in use for so long that a broker may delete it.
+fn is_idle(index: &Index<'_>, id: Uuid, channel: &Channel<'_>, at: At) -> bool {
+    let Some(added) = channel.disposable else { return false };
+    let streams = index.readers.iter().filter(|reader| reader.channel == id && reader.opened.is_some_and(|it| it < at));
+    let ends = streams.map(|reader| reader.ended.map_or(at, |(ended, _)| ended.min(at)));
+    let used = ends.max().unwrap_or(added).max(added);
+    index.micros(at) - index.micros(used) >= index.bounds.idle.saturating_mul(1_000)
 }
 
 fn in_the_end(index: &Index<'_>, id: Uuid, channel: &Channel<'_>) -> Option<Violation> {
@@ -210,6 +222,30 @@ mod tests {
         run.record("operator", Event::ChannelDeleting { op, channel: CHANNEL });
         run.record("operator", Event::AdminFailed { op, code: "DEADLINE_EXCEEDED".into(), unknown: true });
         innocent(run.finish());
+    }
+
+    #[test]
+    fn only_idle_disposable_channels_are_deleted_unasked() {
+        let remove = |run: &mut Run| {
+            run.record("database", Event::ChannelRemoved { channel: OTHER });
+            run.channels.remove(&OTHER);
+            run.finish().clone()
+        };
+        let mut run = Run::new();
+        run.channel(OTHER, "", 0);
+        guilty(&remove(run.clone().wait(9_000)), ChannelsSurvive);
+        let added = Event::ChannelAdded { channel: OTHER, queue_id: 1, topic: String::new(), disposable: true };
+        run.record("database", added);
+        innocent(&remove(run.clone().wait(9_000)));
+        guilty(&remove(run.clone().wait(3_000)), ChannelsSurvive);
+        run.wait(9_000).stream_of(1, OTHER, None).wait(9_000);
+        guilty(&remove(&mut run.clone()), ChannelsSurvive);
+        run.end(1, "UNAVAILABLE");
+        guilty(&remove(run.clone().wait(3_000)), ChannelsSurvive);
+        innocent(&remove(run.clone().wait(9_000)));
+        run.wait(9_000).record("database", Event::ChannelRemoved { channel: OTHER });
+        run.channels.remove(&OTHER);
+        innocent(run.stream_of(2, OTHER, None).end(2, "CHANNEL_NOT_FOUND").finish());
     }
 
     #[test]

@@ -61,7 +61,11 @@ fn page(
     let now = is_old.then_some(now).into_iter().flatten();
     let expected = expected.into_iter().chain(now);
     let wrong = expected.into_iter().filter_map(|(name, least, most)| {
-        let value = usize::try_from(*counted.get(name)?).unwrap_or(usize::MAX);
+        let Some(value) = counted.get(name) else {
+            let what = format!("{broker} says of queue {label:?} nothing of its {name}");
+            return Some(index.violation(Promise::NothingSilent, what, [claim.at, at]));
+        };
+        let value = usize::try_from(*value).unwrap_or(usize::MAX);
         let why = if value < least {
             format!("at least {least}")
         } else if let Some(most) = most.filter(|most| value > *most) {
@@ -190,10 +194,28 @@ mod tests {
         history::{Event, Phase},
     };
 
-    fn counted(run: &mut Run, name: &str, value: u64) -> Run {
-        let counted = BTreeMap::from([(name.to_owned(), value)]);
+    /// What a broker says of its queue when all is well, of three messages that are stored and delivered.
+    const ALL: [(&str, u64); 8] = [
+        ("pushed", 3),
+        ("expired", 0),
+        ("delivered", 3),
+        ("duplicates", 0),
+        ("refused", 0),
+        ("depth_messages", 3),
+        ("last_offset", 3),
+        ("epoch", 1),
+    ];
+
+    fn says(run: &mut Run, all: &[(&str, u64)]) -> Run {
+        let counted: BTreeMap<_, _> = all.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
         run.record("operator", Event::Counted { broker: "broker-1".into(), queue: LABEL.into(), counted });
         run.clone()
+    }
+
+    /// All, but for one of them.
+    fn but(all: &[(&'static str, u64)], name: &str, value: u64) -> Vec<(&'static str, u64)> {
+        assert!(all.iter().any(|(known, _)| *known == name));
+        all.iter().map(|&(known, right)| (known, if known == name { value } else { right })).collect()
     }
 
     #[test]
@@ -202,41 +224,59 @@ mod tests {
         run.push("a").push("b").stream(1).see(1, [1, 2]).wait(3_000).push("c").see(1, [3]);
         for (name, right) in [("pushed", 2..=3), ("delivered", 2..=9)] {
             for value in right.clone() {
-                innocent(&counted(&mut run.clone(), name, value));
+                innocent(&says(&mut run.clone(), &but(&ALL, name, value)));
             }
-            guilty(&counted(&mut run.clone(), name, right.start() - 1), NothingSilent);
+            guilty(&says(&mut run.clone(), &but(&ALL, name, right.start() - 1)), NothingSilent);
         }
         assert_eq!(
-            guilty(&counted(&mut run.clone(), "pushed", 4), NothingSilent),
+            guilty(&says(&mut run.clone(), &but(&ALL, "pushed", 4)), NothingSilent),
             r#"broker-1 has counted 4 messages as pushed in queue "orders", and there were at most 3"#
         );
         // It has begun anew, or another one owns the queue.
-        innocent(&counted(run.clone().take_over(1), "pushed", 0));
-        innocent(&counted(run.take_over(2), "pushed", 0));
+        innocent(&says(run.clone().take_over(1), &but(&ALL, "pushed", 0)));
+        innocent(&says(run.take_over(2), &but(&ALL, "pushed", 0)));
+    }
+
+    #[test]
+    fn a_broker_says_all_of_a_queue() {
+        let mut run = Run::new();
+        run.take_over(1).push("a").push("b").push("c").wait(5_000);
+        let all = [("epoch", 2), ("delivered", 0)];
+        let all = all.into_iter().fold(ALL.to_vec(), |all, (name, value)| but(&all, name, value));
+        innocent(&says(&mut run.clone(), &all));
+        for (name, _) in ALL {
+            let some: Vec<_> = all.iter().copied().filter(|(known, _)| *known != name).collect();
+            assert_eq!(
+                guilty(&says(&mut run.clone(), &some), NothingSilent),
+                format!(r#"broker-1 says of queue "orders" nothing of its {name}"#)
+            );
+        }
     }
 
     #[test]
     fn what_is_said_of_a_queue_is_so() {
         let mut run = Run::new();
         run.take_over(1).push_for("a", 100).push_for("b", 100).push("c").wait(200).trim(2).wait(5_000).push("d");
-        let says = |name: &str, value| {
+        let all = [("pushed", 4), ("epoch", 2), ("depth_messages", 2), ("delivered", 0), ("expired", 2)];
+        let all = all.into_iter().fold(ALL.to_vec(), |all, (name, value)| but(&all, name, value));
+        let says_but = |name: &str, value| {
             let mut run = run.clone();
-            counted(&mut run, name, value).finish().clone()
+            says(&mut run, &but(&all, name, value)).finish().clone()
         };
         for (name, right) in [("depth_messages", 1..=2), ("last_offset", 3..=4), ("epoch", 2..=2)] {
             for value in right.clone() {
-                innocent(&says(name, value));
+                innocent(&says_but(name, value));
             }
             for value in [right.start() - 1, right.end() + 1] {
-                guilty(&says(name, value), NothingSilent);
+                guilty(&says_but(name, value), NothingSilent);
             }
         }
         assert_eq!(
-            guilty(&says("depth_messages", 3), NothingSilent),
+            guilty(&says_but("depth_messages", 3), NothingSilent),
             r#"broker-1 says of queue "orders" that its depth_messages is 3, and it is at most 2"#
         );
         // A claim that was made just now is news to the broker.
-        innocent(&counted(run.clone().take_over(1), "epoch", 2));
+        innocent(&says(run.clone().take_over(1), &all));
     }
 
     #[test]
@@ -247,9 +287,11 @@ mod tests {
         run.push_for("a", 100).push("b").wait(200).trim(1);
         let (again, gap) = (run.send("c"), run.send("e"));
         run.store("c").ack(again).fail(gap, "SEQUENCE_GAP", false).wait(3_000);
+        let all = [("expired", 1), ("refused", 1), ("depth_messages", 2), ("delivered", 0)];
+        let all = all.into_iter().fold(ALL.to_vec(), |all, (name, value)| but(&all, name, value));
+        innocent(&says(&mut run.clone(), &all));
         for name in ["expired", "refused"] {
-            guilty(&counted(&mut run.clone(), name, 0), NothingSilent);
-            innocent(&counted(&mut run.clone(), name, 1));
+            guilty(&says(&mut run.clone(), &but(&all, name, 0)), NothingSilent);
         }
     }
 }

@@ -55,6 +55,7 @@ pub(super) struct Bounds {
     pub(super) sleep: u64,
     pub(super) deleted: u64,
     pub(super) answer: u64,
+    pub(super) idle: u64,
 }
 
 /// The course of the run.
@@ -101,6 +102,8 @@ pub(super) struct Body<'a> {
 #[derive(Debug)]
 pub(super) struct Channel<'a> {
     pub(super) created: Option<Created<'a>>,
+    /// When the database added it as one that may be deleted once it is idle.
+    pub(super) disposable: Option<At>,
     /// The first request to delete it, or answer that it is deleted.
     pub(super) deleting: Option<At>,
     /// When the database deleted it.
@@ -189,7 +192,13 @@ impl<'a> Index<'a> {
     }
 
     fn channel_mut(&mut self, id: Uuid) -> &mut Channel<'a> {
-        self.channels.entry(id).or_insert(Channel { created: None, deleting: None, removed: None, audit: None })
+        self.channels.entry(id).or_insert(Channel {
+            created: None,
+            disposable: None,
+            deleting: None,
+            removed: None,
+            audit: None,
+        })
     }
 
     fn take_operator(&mut self, at: At, event: &'a Event) {
@@ -312,6 +321,9 @@ impl<'a> Index<'a> {
             Event::QueueTombstoned { queue_id } => {
                 self.queue_mut(at, *queue_id).tombstoned.get_or_insert(at);
             }
+            Event::ChannelAdded { channel, disposable: true, .. } => {
+                self.channel_mut(*channel).disposable.get_or_insert(at);
+            }
             Event::ChannelRemoved { channel } => {
                 self.channel_mut(*channel).removed.get_or_insert(at);
             }
@@ -424,8 +436,9 @@ fn bounds(history: &[Record]) -> Bounds {
             sleep_bound_millis: sleep,
             deleted_bound_millis: deleted,
             answer_bound_millis: answer,
+            idle_bound_millis: idle,
             ..
-        } => Some(Bounds { expiry, clock, convergence, trim, sleep, deleted, answer }),
+        } => Some(Bounds { expiry, clock, convergence, trim, sleep, deleted, answer, idle }),
         _ => None,
     });
     let never = u64::MAX;
@@ -437,6 +450,7 @@ fn bounds(history: &[Record]) -> Bounds {
         sleep: never,
         deleted: never,
         answer: never,
+        idle: never,
     };
     began.unwrap_or(unbounded)
 }

@@ -98,6 +98,7 @@ impl Run {
             sleep_bound_millis: 60_000,
             deleted_bound_millis: 3_000,
             answer_bound_millis: u64::MAX,
+            idle_bound_millis: 4_000,
         };
         run.record("fate", began);
         run.record("fate", Event::PhaseBegan { phase: Phase::Faults });

@@ -101,7 +101,8 @@ impl Disk {
         // Made again, a request finds its own channel.
         if !existed {
             let (channel, queue_id) = (record.id.uuid(), record.queue.get());
-            self.record(Event::ChannelAdded { channel, queue_id, topic: record.topic.as_wire().to_owned() });
+            let (topic, disposable) = (record.topic.as_wire().to_owned(), create.disposable);
+            self.record(Event::ChannelAdded { channel, queue_id, topic, disposable });
         }
         Ok(record)
     }

@@ -111,6 +111,9 @@ pub enum Event {
         /// Within what time a push is acknowledged while nothing befalls anybody whom it needs.
         #[serde(default = "for_ever")]
         answer_bound_millis: u64,
+        /// For how long at least a disposable channel is kept that nobody subscribes to.
+        #[serde(default = "for_ever")]
+        idle_bound_millis: u64,
     },
     /// A part of the run begins.
     PhaseBegan {
@@ -427,6 +430,9 @@ pub enum Event {
         queue_id: u64,
         /// Its topic; empty if it has none.
         topic: String,
+        /// True if it may be deleted once nobody has subscribed to it for long.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        disposable: bool,
     },
     /// A channel was deleted by itself, not with its queue.
     ChannelRemoved {

@@ -35,6 +35,7 @@ pub(super) fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(
             sleep_bound_millis: millis(bounds.sleep),
             deleted_bound_millis: millis(bounds.deleted),
             answer_bound_millis: millis(bounds.answer),
+            idle_bound_millis: millis(bounds.idle),
         },
     );
     let (min, max) = scenario.topology.latency_millis;

@@ -46,6 +46,7 @@ pub(super) fn broker(scenario: &Scenario) -> BrokerSettings {
     let topology = &scenario.topology;
     let mut settings = BrokerSettings {
         message_ttl: topology.message_ttl_millis.map(Duration::from_millis),
+        channel_idle_expiry: topology.channel_idle_millis.map(Duration::from_millis),
         queue_buffer_messages: usize::try_from(topology.queue_buffer_messages).unwrap_or(usize::MAX).max(1),
         max_batch_messages: usize::try_from(topology.batch_messages)
             .unwrap_or(usize::MAX)
@@ -148,6 +149,8 @@ pub(super) struct Bounds {
     pub(super) deleted: Duration,
     /// Within what time a push is acknowledged while nothing befalls anybody whom it needs: an append waits for another one.
     pub(super) answer: Duration,
+    /// For how long at least a channel is kept that nobody subscribes to. Half: brokers do not see that a clock was set a little.
+    pub(super) idle: Duration,
 }
 
 impl Bounds {
@@ -178,6 +181,7 @@ impl Bounds {
             } else {
                 broker.store_timeout * 2 + SLACK
             },
+            idle: broker.channel_idle_expiry.map_or(UNBOUNDED, |expiry| expiry / 2),
         }
     }
 }

@@ -34,6 +34,8 @@ const CONNECTIONS: u32 = 24;
 /// With small limits, in most seeds a row that the database reads takes so long: a statement that reads some hundred misses its
 /// deadline.
 const ROW_MICROS: u64 = 10_000;
+/// Of those with one of the original's consumers, how many delete channels that nobody subscribes to.
+const IDLE: u32 = 50;
 /// With small limits what is held arrives before producers are forgotten.
 const LONGEST_HOLD_MILLIS: u64 = 3_000;
 
@@ -67,6 +69,10 @@ pub(super) fn extend(scenario: &mut Scenario) {
     // back.
     if draw.chance(SMALL) && u64::from(scenario.workload.queues) < QUEUES.0 {
         small_limits(scenario, &mut draw);
+    }
+    let consumers = &scenario.workload.consumers;
+    if consumers.iter().any(|plan| plan.kind == ConsumerKind::RawOriginal) && draw.chance(IDLE) {
+        scenario.topology.channel_idle_millis = Some(draw.one_of(&[1_000, 2_000, 4_000]));
     }
     // This takes the place of what else befalls a run, and not where that leads to a corner that few seeds reach.
     let is_rare = |step: &Step| matches!(step.action, Action::RecreateQueue(_));

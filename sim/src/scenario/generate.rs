@@ -161,6 +161,7 @@ impl Draw {
             message_ttl_millis: self.one_of(&[None, None, None, Some(600_000), Some(4_000), Some(1_500)]),
             queue_buffer_messages: self.one_of(&[1_000, 1_000, 100, 10, 1]),
             batch_messages: self.one_of(&[8_192, 8_192, 8_192, 10, 3, 1]),
+            channel_idle_millis: None,
             limits: None,
         }
     }

@@ -39,6 +39,9 @@ pub struct Topology {
     /// The brokers' `max_batch_messages`: small ones make what is pushed together be stored in parts.
     #[serde(default = "any_batch")]
     pub batch_messages: u64,
+    /// The brokers' `channel_idle_expiry`; none for no expiry. With it, the original's consumers make channels as they did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel_idle_millis: Option<u64>,
     /// Limits that this scenario makes small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,

@@ -71,6 +71,7 @@ fn topology() -> impl Strategy<Value = Topology> {
             message_ttl_millis,
             queue_buffer_messages,
             batch_messages,
+            channel_idle_millis: None,
             limits: None,
         },
     )

@@ -36,6 +36,7 @@ pub(crate) fn scenario() -> Scenario {
             message_ttl_millis: None,
             queue_buffer_messages: 100,
             batch_messages: 8_192,
+            channel_idle_millis: None,
             limits: None,
         },
         workload: Workload {

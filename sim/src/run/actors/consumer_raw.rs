@@ -1,5 +1,6 @@
 //! Observers on the raw wire.
 
+use http::Method;
 use rmom_client::{Client, Start};
 use rmom_proto::messages::{Message, Position, SubscriptionRequest};
 use tokio::time::{sleep, timeout};
@@ -9,6 +10,7 @@ use uuid::Uuid;
 use super::{
     LOOK, Me, RETRY,
     consumer_library::{channel, create_channel, forget_if_gone, note_marker, work},
+    topic,
 };
 use crate::{
     history::{Event, Pos, told},
@@ -31,7 +33,9 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ConsumerPlan, 
             sleep(LOOK).await;
             continue;
         }
-        let place = if original {
+        let place = if original && me.stage.scenario.topology.channel_idle_millis.is_some() {
+            create_disposable_channel(&me, &mut observer.rest, &plan).await
+        } else if original {
             let label = me.stage.label(plan.queue);
             create_channel(&me, &client, &label, plan.topic.unwrap_or(0), Start::Earliest).await
         } else {
@@ -55,6 +59,34 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ConsumerPlan, 
             me.stage.with(|state| state.channels.remove(&id));
         }
         sleep(RETRY).await;
+    }
+}
+
+/// A channel as the original's clients create it, by the original's route.
+async fn create_disposable_channel(me: &Me, rest: &mut Rest, plan: &ConsumerPlan) -> Option<(Uuid, u64, u64)> {
+    let (label, topic) = (me.stage.label(plan.queue), topic(u64::from(plan.topic.unwrap_or(0))));
+    let creating = |op| Event::ChannelCreating { op, label: label.clone(), topic: topic.clone(), latest: false };
+    let op = me.stage.call(&me.host, creating);
+    let of_no_topic = if topic.is_empty() { "__none__" } else { &topic };
+    let created = async {
+        let path = format!("/queues/{label}/channels/{of_no_topic}");
+        let created = rest.ok(Method::PUT, &path, None).await?;
+        let id = created["id"].as_str().and_then(|id| id.parse::<Uuid>().ok()).expect("the answer names the channel");
+        // The original's route does not tell the queue's id.
+        let found = rest.ok(Method::GET, &format!("/v1/channels/{id}"), None).await;
+        let found = found.map_err(|error| RawError { unknown: true, ..error })?;
+        Ok::<_, RawError>((id, found["queue_id"].as_u64().expect("the answer names the queue")))
+    };
+    match created.await {
+        Ok((channel, queue_id)) => {
+            me.stage.answered(&me.host, op, Event::ChannelCreated { op, channel, queue_id, label, topic, start: 0 });
+            me.stage.with(|state| state.channels.insert(channel, queue_id));
+            Some((channel, queue_id, 0))
+        }
+        Err(RawError { code, unknown, .. }) => {
+            me.stage.answered(&me.host, op, Event::AdminFailed { op, code, unknown });
+            None
+        }
     }
 }
 
