@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 use super::bench::args::BenchArgs;
 use crate::server::{BrokerArgs, ManagerArgs, SERVE_BROKER_HELP, SERVE_MANAGER_HELP};
@@ -86,6 +87,26 @@ pub enum Command {
     /// Crash and restart brokers of a running `rmom dev`, to watch a failover.
     #[command(subcommand, after_help = "Example:\n  rmom dev-broker crash 1")]
     DevBroker(DevBrokerCommand),
+    /// Print what a shell needs to complete rmom's command lines.
+    #[command(after_help = "\
+Examples:
+  rmom completions bash > ~/.local/share/bash-completion/completions/rmom
+  rmom completions zsh > ~/.zfunc/_rmom       # with fpath+=~/.zfunc before compinit in ~/.zshrc
+  rmom completions fish > ~/.config/fish/completions/rmom.fish")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Print rmom's manual page, or write the pages of all commands and servers into a directory.
+    #[command(after_help = "\
+Examples:
+  rmom man | man -l -
+  rmom man ~/.local/share/man")]
+    Man {
+        /// Where to write the pages: into its folders man1 and man8, which are created.
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
     /// Run rmom in a simulated world, where any failure is a seed; all arguments go to rmom-sim.
     #[command(disable_help_flag = true, after_help = "Example:\n  rmom sim run --seeds 1000")]
     Sim {

@@ -5,6 +5,7 @@ pub mod args;
 mod bench;
 mod dev;
 mod error;
+mod generate;
 mod input;
 mod notices;
 mod output;
@@ -29,18 +30,18 @@ use crate::service::{Threads, block_on};
 #[must_use]
 pub fn run() -> u8 {
     let cli = Cli::parse();
-    // The servers have a runtime, a log and exit codes of their own.
-    if let Command::Serve(server) = &cli.command {
-        return match server {
-            ServeCommand::Broker(args) => args.run().code(),
-            ServeCommand::Manager(args) => args.run().code(),
-        };
-    }
-    let threads = match &cli.command {
-        Command::Bench(args) => args.threads(),
-        _ => Threads::PerCore,
+    let result = match &cli.command {
+        // The servers have a runtime, a log and exit codes of their own.
+        Command::Serve(ServeCommand::Broker(args)) => return args.run().code(),
+        Command::Serve(ServeCommand::Manager(args)) => return args.run().code(),
+        Command::Completions { shell } => generate::completions(*shell),
+        Command::Man { directory } => generate::man(directory.as_deref()),
+        Command::Sim { args } => sim::run(args),
+        command => {
+            let threads = if let Command::Bench(args) = command { args.threads() } else { Threads::PerCore };
+            block_on(threads, dispatch(cli)).unwrap_or_else(|error| Err(CliError::unavailable(error)))
+        }
     };
-    let result = block_on(threads, dispatch(cli)).unwrap_or_else(|error| Err(CliError::unavailable(error)));
     match result {
         Ok(()) => 0,
         Err(error) => {
@@ -57,9 +58,6 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     if let Command::Dev(args) = command {
         return Box::pin(dev::run(args, json)).await;
     }
-    if let Command::Sim { args } = command {
-        return sim::run(&args);
-    }
     notices::start();
     if let Command::Bench(args) = command {
         return Box::pin(bench::run(&manager, &tls, args, json)).await;
@@ -67,7 +65,13 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     let session = Session::new(&manager, &tls, |builder| builder)?;
     let printer = || Printer { out: Out::new(), json };
     match command {
-        Command::Serve(_) | Command::Dev(_) | Command::Sim { .. } | Command::Bench(_) => Ok(()),
+        // These are done already, here or in `run`.
+        Command::Serve(_)
+        | Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Sim { .. }
+        | Command::Dev(_)
+        | Command::Bench(_) => Ok(()),
         Command::Status => status::show(&session, &mut printer()).await,
         Command::Queue(command) => admin::queue(&session, &mut printer(), command).await,
         Command::Channel(command) => admin::channel(&session, &mut printer(), command).await,

@@ -21,6 +21,11 @@ impl Out {
         Ok(self.0.write_all(b"\n")?)
     }
 
+    /// Writes bytes as they are.
+    pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        Ok(self.0.write_all(bytes)?)
+    }
+
     /// Writes rows below a header, in columns.
     pub(super) fn table<const N: usize>(&mut self, header: [&str; N], rows: &[[String; N]]) -> Result<(), CliError> {
         let width = |column: usize| {
