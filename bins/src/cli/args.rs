@@ -66,6 +66,8 @@ pub enum Command {
     /// Show how the cluster is, what is wrong, and what to do next; exit code 4 if anything is.
     #[command(after_help = "Examples:\n  rmom status\n  rmom --json status")]
     Status,
+    /// Check managers, brokers, database, clocks and versions from this machine: ok, or what to do next.
+    Doctor(DoctorArgs),
     /// Create, delete and look at queues.
     #[command(subcommand, after_help = "Examples:\n  rmom queue create orders\n  rmom queue show orders")]
     Queue(QueueCommand),
@@ -155,6 +157,22 @@ pub struct DevArgs {
     /// The address to listen on.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub host: std::net::IpAddr,
+}
+
+/// `rmom doctor`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rmom doctor
+  rmom --manager http://m1:8082,http://m2:8082 doctor --timeout 5s
+  rmom --json doctor
+
+Every line is ok, a warning or a problem; exit code 4 if there is a problem. It asks every manager
+that --manager names, and connects to every live broker as clients do.")]
+pub struct DoctorArgs {
+    /// How long all of it may take.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
+    pub timeout: Duration,
 }
 
 /// What a list of queues is sorted by.

@@ -4,6 +4,7 @@ mod admin;
 pub mod args;
 mod bench;
 mod dev;
+mod doctor;
 mod error;
 mod generate;
 mod input;
@@ -72,6 +73,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
         | Command::Sim { .. }
         | Command::Dev(_)
         | Command::Bench(_) => Ok(()),
+        Command::Doctor(args) => Box::pin(doctor::run(&session, &tls, &args, &mut printer())).await,
         Command::Status => status::show(&session, &mut printer()).await,
         Command::Queue(command) => admin::queue(&session, &mut printer(), command).await,
         Command::Channel(command) => admin::channel(&session, &mut printer(), command).await,

@@ -62,6 +62,11 @@ impl Session {
         Ok(Self { client, managers })
     }
 
+    /// Their URLs, without a slash at the end.
+    pub(super) fn managers(&self) -> &[String] {
+        &self.managers
+    }
+
     /// Posts to a route of `rmom dev`, which the client library does not have.
     pub(super) async fn post(&self, path: &str) -> Result<(), CliError> {
         let manager = self.managers.first().map_or("", String::as_str);
@@ -170,18 +175,18 @@ fn hint(code: &str) -> Option<&'static str> {
 }
 
 /// The cause of causes; what stands around it only says that something failed.
-fn deepest<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
+pub(super) fn deepest<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
     error.source().map_or(error, deepest)
 }
 
 /// `Connection refused (os error 111)` without its number and capital.
-fn plain(reason: &str) -> String {
+pub(super) fn plain(reason: &str) -> String {
     let reason = reason.split(" (os error").next().unwrap_or(reason);
     let mut letters = reason.chars();
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
-fn tls_config(args: &TlsArgs) -> Result<Option<ClientConfig>, CliError> {
+pub(super) fn tls_config(args: &TlsArgs) -> Result<Option<ClientConfig>, CliError> {
     let Some(ca) = &args.ca else { return Ok(None) };
     let unusable =
         |file: &PathBuf, reason: &dyn std::fmt::Display| CliError::usage(format_args!("{}: {reason}", file.display()));

@@ -1,8 +1,16 @@
 //! What brokers and managers answer on their ports.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
-use axum::{Router, http::header::CONTENT_TYPE, routing::get};
+use axum::{
+    Json, Router,
+    http::header::CONTENT_TYPE,
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
 use rmom_core::{broker::Broker, manager::Manager};
 use rmom_net::{
     grpc::{BrokerService, broker_router},
@@ -10,7 +18,11 @@ use rmom_net::{
     rest::{self, RestSettings},
     serve::ServeStats,
 };
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
+
+/// Where brokers and managers tell their version and their clock, from their start on.
+pub(crate) const VERSION_PATH: &str = "/version";
 
 /// gRPC, health and metrics of a broker.
 pub(crate) fn broker(
@@ -20,6 +32,7 @@ pub(crate) fn broker(
     shutdown: CancellationToken,
 ) -> Router {
     broker_router(broker.clone(), BrokerService { max_message_bytes, connections, shutdown })
+        .route(VERSION_PATH, get(|| async { version() }))
 }
 
 /// REST, health and metrics of a manager.
@@ -30,5 +43,12 @@ pub(crate) fn manager(manager: &Manager, settings: RestSettings, connections: Ar
         let page = metrics::manager(&manager.status(), &connections);
         std::future::ready(([(CONTENT_TYPE, metrics::TEXT_FORMAT)], page))
     };
-    api.route("/metrics", get(page))
+    api.route("/metrics", get(page)).route(VERSION_PATH, get(|| async { version() }))
+}
+
+/// What `rmom doctor` compares.
+pub(super) fn version() -> Response {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    Json(json!({ "version": crate::VERSION, "unix_millis": millis })).into_response()
 }

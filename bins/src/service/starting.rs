@@ -16,6 +16,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tower::{Service, ServiceExt as _};
 
+use super::routers::{VERSION_PATH, version};
+
 /// Seconds after which a client should ask again.
 const RETRY_AFTER_SECS: &str = "1";
 
@@ -44,6 +46,7 @@ impl Starting {
     fn answer(&self, path: &str) -> Response {
         match path {
             "/healthz" => "alive\n".into_response(),
+            VERSION_PATH => version(),
             _ => {
                 let reason = format!("not ready: {}\n", *self.reason.borrow());
                 // A gRPC client reads this status as UNAVAILABLE.
@@ -105,6 +108,8 @@ mod tests {
         ready.waiting_for("the database is down".into());
         assert_eq!(ask(&router, "/readyz").await, (503, "not ready: the database is down\n".into()));
         assert_eq!(ask(&router, "/queues").await.0, 503);
+        let (status, version) = ask(&router, "/version").await;
+        assert!(status == 200 && version.contains(&format!("\"version\":\"{}\"", crate::VERSION)), "{version}");
         ready.serve(Router::new().route("/queues", get(|| async { "[]" })));
         assert_eq!(ask(&router, "/queues").await, (200, "[]".into()));
         assert_eq!(ask(&router, "/nothing").await.0, 404);

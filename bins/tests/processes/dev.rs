@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::support::{Output, Process, command, eventually, program, rmom, rmom_in};
 
 /// A running `rmom dev`.
-struct Dev {
+pub(super) struct Dev {
     process: Process,
     manager: String,
     brokers: Vec<String>,
 }
 
 impl Dev {
-    fn start(directory: &Path, args: &[&str]) -> Self {
+    pub(super) fn start(directory: &Path, args: &[&str]) -> Self {
         let mut command = command(program("rmom"));
         command.args(["dev", "--json"]).args(args).current_dir(directory);
         // What an earlier run printed is of no interest.
@@ -27,7 +27,7 @@ impl Dev {
     }
 
     #[track_caller]
-    fn rmom(&self, args: &[&str], input: impl Into<Vec<u8>>) -> Output {
+    pub(super) fn rmom(&self, args: &[&str], input: impl Into<Vec<u8>>) -> Output {
         rmom(&self.manager, args, input)
     }
 
@@ -51,7 +51,7 @@ fn numbers(range: std::ops::RangeInclusive<u32>) -> String {
     range.map(|number| format!("{number}\n")).collect()
 }
 
-const EPHEMERAL: &[&str] = &["--port", "0", "--ephemeral"];
+pub(super) const EPHEMERAL: &[&str] = &["--port", "0", "--ephemeral"];
 
 #[test]
 fn lines_come_out_as_they_went_in() {

@@ -7,6 +7,7 @@ mod command_line;
 mod commit;
 mod configuration_page;
 mod dev;
+mod doctor;
 mod generated;
 mod overload;
 mod servers;

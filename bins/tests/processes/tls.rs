@@ -61,10 +61,14 @@ fn manager_broker_and_client_know_each_other_by_their_certificates() {
     eventually("a queue can be created", || (known(&["queue", "create", "q"]).code == Some(0)).then_some(()));
     known(&["push", "q", "hello"]).success();
     assert_eq!(known(&["subscribe", "q", "--count", "1"]).success().text(), "hello\n");
+    let output = known(&["doctor"]).success();
+    assert!(output.text().contains("ok       connection  broker 1 at "), "{}", output.text());
 
     // Whoever has no certificate, or does not speak TLS, is turned away.
     let stranger = rmom(&manager, &["queue", "list", "--ca", &authority], "");
     assert_eq!(stranger.code, Some(4), "{}", stranger.stderr);
+    let stranger = rmom(&manager, &["doctor", "--ca", &authority], "");
+    assert!(stranger.code == Some(4) && stranger.text().contains("cannot be reached: "), "{stranger:?}");
     let plain = rmom(&format!("http://{address}"), &["queue", "list"], "");
     assert_eq!(plain.code, Some(4), "{}", plain.stderr);
     let unconfigured = rmom(&manager, &["queue", "list"], "");
