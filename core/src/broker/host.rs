@@ -22,7 +22,7 @@ use super::{
     idle::delete_idle_channels,
     keeping::{News, keep_lease, watch_lease},
     look::{Elsewhere, Look, Seen},
-    queue::{Actor, Confirmed, Context, Handle, STOP_GRACE},
+    queue::{Confirmed, Context, Handle, QueueTask, STOP_GRACE},
     turns::Turns,
 };
 use crate::{
@@ -292,9 +292,9 @@ impl Host {
             self.confirmed.remove(&queue);
         }
         let confirmed = self.confirmed.entry(record.id).or_default().clone();
-        let (actor, handle) = Actor::new(context.clone(), &record, confirmed);
+        let (task, handle) = QueueTask::new(context.clone(), &record, confirmed);
         hosted.insert(record.label, handle.clone());
-        self.queues.spawn(async move { (handle, actor.run().await) });
+        self.queues.spawn(async move { (handle, task.run().await) });
     }
 
     fn queue_ended(&mut self, ended: &Handle, why: &BrokerError) {

@@ -69,10 +69,8 @@ use self::{
     turns::Turns,
 };
 use crate::{
-    frame::encoded_len,
     model::{
-        ChannelId, Epoch, Offset, Origin, ProducerId, QueueId, QueueLabel, Start, Topic,
-        limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_QUEUE_STATES, MAX_TTL},
+        ChannelId, Epoch, Offset, Origin, ProducerId, QueueId, QueueLabel, Start, Topic, limits::MAX_QUEUE_STATES,
     },
     ports::{
         ChannelRecord, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, Entropy, Opened,
@@ -134,30 +132,6 @@ const MAX_OPENINGS: usize = 2;
 /// Counts something that happened.
 fn count(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Relaxed);
-}
-
-/// Checks a message against the limits.
-fn validate(message: &NewMessage, settings: &BrokerSettings) -> Result<(), BrokerError> {
-    if message.headers.len() > MAX_HEADERS {
-        return Err(BrokerError::TooManyHeaders { found: message.headers.len() });
-    }
-    for header in &message.headers {
-        let bytes = header.name.len();
-        if bytes == 0 || bytes > MAX_HEADER_NAME_BYTES {
-            return Err(BrokerError::HeaderName { bytes });
-        }
-    }
-    if let Some(ttl) = message.ttl
-        && ttl > MAX_TTL
-    {
-        return Err(BrokerError::TtlTooLong(ttl));
-    }
-    let bytes = encoded_len(message);
-    let limit = settings.max_message_bytes;
-    if bytes > limit {
-        return Err(BrokerError::MessageTooLarge { bytes, limit });
-    }
-    Ok(())
 }
 
 impl Broker {

@@ -12,7 +12,7 @@
 //! caught_by = ["durable"]            # promises of which one at least should be seen to break
 //!
 //! [[edit]]                           # one or more
-//! file = "core/src/broker/queue/actor.rs"
+//! file = "core/src/broker/queue/push.rs"
 //! find = "…"                         # occurs once in the file
 //! replace = "…"
 //! ```

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
-use super::{Pushed, recovery::Recovery};
+use super::{backoff::Recovery, command::Pushed};
 use crate::{
     broker::{BrokerError, BrokerSettings, Held, NewMessage},
     frame::{BatchBuilder, Encoded, Run, encoded_len},

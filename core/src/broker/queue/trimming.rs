@@ -5,8 +5,10 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    Shared,
-    actor::{Context, Log, Proof},
+    context::Context,
+    ending::Ending,
+    log_state::{LogState, Proof},
+    shared::Shared,
     unsaved::{Begun, Unsaved},
 };
 use crate::{
@@ -145,7 +147,7 @@ impl Trimming {
 
     /// Abandons a call under way, whose connection goes with it: the claim that follows must not wait for a call that
     /// waits for us, and would only have it fenced. The next removes what this one would have removed.
-    pub(super) fn cancel(&mut self, log: &mut Log) {
+    pub(super) fn cancel(&mut self, log: &mut LogState) {
         if self.running.take().is_some() {
             mark!(TrimAbandoned);
             log.prove(Proof::Asked, Proof::Missing);
@@ -154,7 +156,7 @@ impl Trimming {
 
     /// From when on the next call can be made, and what it does if that is now: an idle queue sleeps until its next message
     /// expires, as far as is known now.
-    fn wake(&self, context: &Context, log: &Log) -> (Instant, Option<Due>) {
+    fn wake(&self, context: &Context, log: &LogState) -> (Instant, Option<Due>) {
         let (now, instant, tuning) = (context.clock.at_least(), Instant::now(), &context.settings.tuning);
         let mut due = due(&log.unsaved, now, tuning);
         due.remove |= self.more;
@@ -177,8 +179,8 @@ impl Trimming {
         &mut self,
         context: &Arc<Context>,
         shared: &Shared,
-        log: &mut Log,
-    ) -> Result<(), BrokerError> {
+        log: &mut LogState,
+    ) -> Result<(), Ending> {
         while self.running.is_none() {
             match self.wake(context, log) {
                 (_, Some(due)) => self.running = Some(self.start(context, shared, log, due)),
@@ -221,9 +223,9 @@ impl Trimming {
             }
             Err(LogError::Fenced { .. }) => {
                 mark!(TrimFenced);
-                Err(BrokerError::Fenced)
+                Err(Ending::Stop(BrokerError::Fenced))
             }
-            Err(LogError::Deleted) => Err(BrokerError::QueueReplaced { queue: shared.id }),
+            Err(LogError::Deleted) => Err(Ending::Stop(BrokerError::QueueReplaced { queue: shared.id })),
             Err(LogError::Store(error)) => {
                 // Nothing depends on its outcome: it is simply done again.
                 mark!(TrimFailed);
@@ -251,7 +253,7 @@ impl Trimming {
         }
     }
 
-    fn start(&mut self, context: &Arc<Context>, shared: &Shared, log: &mut Log, due: Due) -> Running {
+    fn start(&mut self, context: &Arc<Context>, shared: &Shared, log: &mut LogState, due: Due) -> Running {
         let (now, asked_at) = (context.clock.at_least(), Instant::now());
         let saves = due.save && self.next_save <= asked_at && (due.save_at_once || self.save_from <= asked_at);
         let none_expires_before = log.unsaved.none_expires_before();
