@@ -309,6 +309,15 @@ impl Coded for BrokerError {
     }
 }
 
+/// Why a broker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerExit {
+    /// It was asked to.
+    Stopped,
+    /// Another process registered under its host and port.
+    Replaced,
+}
+
 /// The broker as a whole, for health checks and metrics.
 #[derive(Clone, Debug)]
 pub struct BrokerStatus {

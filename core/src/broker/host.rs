@@ -11,15 +11,16 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::Instant,
 };
 
 use super::{
-    BrokerError, BrokerExit, Inner,
+    api::{BrokerError, BrokerExit},
     committer::Committer,
     idle::delete_idle_channels,
+    inner::{Inner, REFRESHES, RefreshReply, Registered},
     keeping::{News, keep_lease, watch_lease},
     look::{Elsewhere, Look, Seen},
     queue::{Confirmed, Context, Handle, QueueTask, STOP_GRACE},
@@ -30,25 +31,12 @@ use crate::{
     ports::{QueueRecord, Register, RegisterError, StoreError},
 };
 
-/// Requests to look at the store that wait at once; further ones wait to be taken.
-pub(super) const REFRESHES: usize = 256;
-
 /// How soon a failed look at the store is repeated. After one that succeeded the broker rests for as long as it took, up to
 /// this: looks that are asked for one after the other take half of its time at most.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// How often a look asks for queues that are remembered and not hosted here. Nothing but a little memory depends on it.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-
-/// Who this broker is.
-#[derive(Clone)]
-pub(super) struct Registered {
-    pub(super) broker: BrokerId,
-    pub(super) context: Arc<Context>,
-}
-
-/// Tells whoever asked for a look at the store whether there was one.
-pub(super) type RefreshReply = oneshot::Sender<Result<(), StoreError>>;
 
 /// The broker's main task.
 pub(super) struct Host {

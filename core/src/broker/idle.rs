@@ -14,7 +14,9 @@ use std::{
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
-    BrokerError, BrokerExit, Inner, count,
+    api::{BrokerError, BrokerExit},
+    count::count,
+    inner::Inner,
     moments::Moment,
     queue::{Context, Handle, Phase},
 };

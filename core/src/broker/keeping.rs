@@ -7,7 +7,11 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{BrokerError, BrokerExit, Inner, count};
+use super::{
+    api::{BrokerError, BrokerExit},
+    count::count,
+    inner::Inner,
+};
 use crate::{
     model::{BrokerId, Incarnation},
     ports::RenewError,

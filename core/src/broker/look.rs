@@ -10,8 +10,8 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    BrokerError, Inner,
-    host::RefreshReply,
+    api::BrokerError,
+    inner::{Inner, RefreshReply},
     queue::{Context, Handle, Subscriber},
 };
 use crate::{

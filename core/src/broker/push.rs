@@ -1,19 +1,24 @@
-//! Pushing, one by one or as a stream.
+//! Pushing, one by one or as a stream, and opening a named producer.
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use super::{
-    Broker, BrokerError, Header, Held, Inner, NewMessage, OpenPush, ProducerStamp, PushReceipt, PushRequest, PushRoom,
-    PushRun, RunReceipt,
+    api::{
+        BrokerError, Header, NewMessage, OpenPush, OpenedProducer, ProducerStamp, PushReceipt, PushRequest, PushRun,
+        RunReceipt,
+    },
+    handle::Broker,
+    inner::{Inner, MAX_OPENINGS},
     lookups::Caller,
     queue::{Command, Handle, Push, Pushed},
+    room::{Held, PushRoom},
 };
 use crate::{
     frame::encoded_len,
-    model::{QueueId, QueueLabel, Sequence},
-    ports::StoreError,
+    model::{ProducerId, QueueId, QueueLabel, Sequence},
+    ports::{Opened, StoreError},
 };
 
 impl Broker {
@@ -64,6 +69,40 @@ impl Broker {
         let handle = self.inner.queue_named(&open.label, open.queue, self.caller()).await?;
         handle.served(self.inner.settings.activation_timeout).await?;
         Ok(PushSession { inner: self.inner.clone(), handle, producer: open.producer })
+    }
+
+    /// Gives a named producer its next incarnation in a queue hosted here; earlier ones are refused from now on.
+    ///
+    /// # Errors
+    /// As [`Broker::rebuild_queue`]; [`BrokerError::TooManyProducers`].
+    pub async fn open_producer(&self, label: &QueueLabel, producer: ProducerId) -> Result<OpenedProducer, BrokerError> {
+        let inner = &self.inner;
+        inner.ready()?;
+        let handle = inner.hosted(label, self.caller()).await?;
+        handle.served(inner.settings.activation_timeout).await?;
+        let queue = handle.shared.id;
+        let timeout = inner.settings.activation_timeout;
+        let late = |_| BrokerError::ActivationTimeout(timeout);
+        let limit = inner.settings.max_named_producers_per_queue;
+        let most = u32::try_from(limit).unwrap_or(u32::MAX);
+        let opened = {
+            let overloaded =
+                |_| BrokerError::Overloaded { what: "named producers that are opened at once", limit: MAX_OPENINGS };
+            let _turn = tokio::time::timeout(timeout, inner.openings.take_first()).await.map_err(overloaded)?;
+            inner.write(inner.store.open_producer(queue, producer, most)).await??
+        };
+        let incarnation = match opened {
+            Opened::Given(incarnation) => incarnation,
+            Opened::TooMany => {
+                return Err(BrokerError::TooManyProducers { setting: "max_named_producers_per_queue", limit });
+            }
+            Opened::Deleted => return Err(BrokerError::QueueReplaced { queue }),
+        };
+        let (reply, answer) = oneshot::channel();
+        handle.send(Command::Open { id: producer, incarnation, reply }).await?;
+        let last_sequence =
+            tokio::time::timeout(timeout, answer).await.map_err(late)?.map_err(|_| handle.why_ended())?;
+        Ok(OpenedProducer { queue, incarnation, last_sequence })
     }
 }
 

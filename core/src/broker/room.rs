@@ -31,7 +31,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{BrokerError, count};
+use super::{BrokerError, count::count};
 use crate::model::Origin;
 
 /// The most that a room holds: its bytes are permits of a semaphore, of which 32 bits are taken at once.

@@ -19,7 +19,7 @@ use super::{
     tail::Lookup,
 };
 use crate::{
-    broker::count,
+    broker::count::count,
     frame::{Batch, FrameError},
     model::{ChannelId, Epoch, Offset, QueueId, Topic},
     ports::{Page, StoreError},

@@ -14,7 +14,7 @@ use super::{
     unsaved::Unsaved,
 };
 use crate::{
-    broker::{BrokerError, count, producers::Producers},
+    broker::{BrokerError, count::count, producers::Producers},
     frame::{FrameError, runs},
     model::{ClaimId, Epoch, Offset},
     ports::{Claim, ClaimError, LogTail, MAX_NAMED_PRODUCERS, StoreError},

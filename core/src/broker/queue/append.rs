@@ -9,7 +9,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    broker::{BrokerError, count},
+    broker::{BrokerError, count::count},
     model::{Epoch, StoreTime},
     ports::{AppendBatch, StoreError},
 };

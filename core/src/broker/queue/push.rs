@@ -10,7 +10,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    broker::{BrokerError, BrokerSettings, NewMessage, ProducerStamp, count},
+    broker::{BrokerError, BrokerSettings, NewMessage, ProducerStamp, count::count},
     frame::encoded_len,
     model::{
         Offset, ProducerId, ProducerKey, QueueId, Sequence,

@@ -13,7 +13,7 @@ use super::{
     shared::{Phase, Shared},
 };
 use crate::{
-    broker::{BrokerError, count},
+    broker::{BrokerError, count::count},
     model::{ClaimId, Epoch},
     ports::{LogTail, StoreError},
 };

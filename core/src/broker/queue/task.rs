@@ -19,7 +19,7 @@ use super::{
     trimming::Trimming,
 };
 use crate::{
-    broker::{BrokerError, count},
+    broker::{BrokerError, count::count},
     model::Offset,
     ports::{Appended, QueueRecord, StoreError},
 };

@@ -12,7 +12,7 @@ use super::{
     unsaved::{Begun, Unsaved},
 };
 use crate::{
-    broker::{BrokerError, Tuning, count},
+    broker::{BrokerError, Tuning, count::count},
     model::{Offset, StoreTime},
     ports::{LogError, StoreError, Trim, Trimmed},
 };

@@ -1,0 +1,93 @@
+//! Administration by the original's routes: queues and channels are created and deleted at a broker.
+
+use super::{api::BrokerError, handle::Broker};
+use crate::{
+    model::{ChannelId, QueueId, QueueLabel, Start, Topic},
+    ports::{CreateChannel, CreateChannelError, CreateQueue, CreateQueueError},
+};
+
+impl Broker {
+    /// Creates a queue here.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueExists`], and what the store says.
+    pub async fn create_queue(&self, label: &QueueLabel) -> Result<QueueId, BrokerError> {
+        let inner = &self.inner;
+        let broker = inner.ready()?.broker;
+        let create = CreateQueue { label: label.clone(), assignee: Some(broker), request: inner.entropy.uuid() };
+        let record = inner.write(inner.store.create_queue(&create)).await?.map_err(|error| match error {
+            CreateQueueError::Exists => BrokerError::QueueExists(label.clone()),
+            CreateQueueError::DeletedSince => BrokerError::QueueNotFound(label.clone()),
+            CreateQueueError::TooMany => BrokerError::LimitReached(error.to_string()),
+            CreateQueueError::NoSuchBroker(_) => BrokerError::Fenced,
+            CreateQueueError::Store(error) => error.into(),
+        })?;
+        self.rebuild_queue(label).await?;
+        Ok(record.id)
+    }
+
+    /// Deletes a queue, wherever it is hosted.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], and what the store says.
+    pub async fn delete_queue(&self, label: &QueueLabel) -> Result<(), BrokerError> {
+        let inner = &self.inner;
+        inner.ready()?;
+        let not_found = || BrokerError::QueueNotFound(label.clone());
+        let record = inner.read(inner.store.queue(label)).await?.ok_or_else(not_found)?;
+        if !inner.write(inner.store.delete_queue(record.id)).await?? {
+            return Err(not_found());
+        }
+        self.hurry().await
+    }
+
+    /// Serves a queue that is assigned to this broker; answers once it does.
+    ///
+    /// # Errors
+    /// [`BrokerError::NotHosted`] if it is assigned elsewhere, [`BrokerError::QueueNotFound`], and what the store says.
+    pub async fn rebuild_queue(&self, label: &QueueLabel) -> Result<(), BrokerError> {
+        self.refresh().await?;
+        self.inner.hosted(label, self.caller()).await?.served(self.inner.settings.activation_timeout).await?;
+        Ok(())
+    }
+
+    /// Creates a channel on a queue hosted here, starting at the earliest message.
+    ///
+    /// # Errors
+    /// [`BrokerError::QueueNotFound`], [`BrokerError::NotHosted`], [`BrokerError::LimitReached`], and what the store says.
+    pub async fn create_channel(&self, label: &QueueLabel, topic: Topic) -> Result<ChannelId, BrokerError> {
+        let inner = &self.inner;
+        inner.ready()?;
+        let handle = inner.hosted(label, self.caller()).await?;
+        let id = ChannelId::new(inner.entropy.uuid());
+        let queue = handle.shared.id;
+        let create = CreateChannel { id, queue, topic, start: Start::Earliest, disposable: true };
+        inner.write(inner.store.create_channel(&create)).await?.map_err(|error| match error {
+            CreateChannelError::NoSuchQueue => BrokerError::QueueNotFound(label.clone()),
+            CreateChannelError::Store(error) => error.into(),
+            error => BrokerError::LimitReached(error.to_string()),
+        })?;
+        Ok(id)
+    }
+
+    /// Deletes a channel; its subscriptions end.
+    ///
+    /// # Errors
+    /// [`BrokerError::ChannelNotFound`], and what the store says.
+    pub async fn delete_channel(&self, channel: ChannelId) -> Result<(), BrokerError> {
+        let inner = &self.inner;
+        inner.ready()?;
+        if !inner.write(inner.store.delete_channel(channel)).await?? {
+            return Err(BrokerError::ChannelNotFound(channel));
+        }
+        self.hurry().await
+    }
+
+    /// Looks at the store, which this broker has changed. That it cannot now does not undo the change; it will.
+    async fn hurry(&self) -> Result<(), BrokerError> {
+        match self.refresh().await {
+            Err(BrokerError::Store(_)) => Ok(()),
+            refreshed => refreshed,
+        }
+    }
+}
