@@ -2,6 +2,8 @@
 
 #[cfg(feature = "testing")]
 pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod faulty;
 pub mod memory;
 
 pub use memory::MemoryStore;

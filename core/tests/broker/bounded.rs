@@ -6,10 +6,11 @@ use rmom_core::{
     broker::{BrokerError, BrokerSettings, ProducerStamp, PushRequest},
     model::{Offset, ProducerId, ProducerKey, Sequence, Topic},
     ports::{Catalog as _, Log as _, QueueActivity, StoreError},
+    store::faulty::{Calls, Fault, Kind},
 };
 use uuid::Uuid;
 
-use super::{expect, faults::Fault, label, numbered, push, take, world::World};
+use super::{expect, label, numbered, push, take, world::World};
 
 /// The first push of a producer.
 fn first_push(producer: u128) -> PushRequest {
@@ -87,10 +88,10 @@ async fn an_empty_page_of_a_deleted_queue_comes_from_no_standby() {
 async fn a_standby_that_does_not_know_a_queue_yet_is_not_believed_that_it_was_deleted() {
     let world = World::new();
     let broker = world.broker(1).await;
-    world.store.tails_from(Some(world.store.backup()));
+    world.store.outdated(Some(world.store.backup()));
     let mend = async {
         world.sleep(Duration::from_secs(1)).await;
-        world.store.tails_from(None);
+        world.store.outdated(None);
     };
     let label = label("q");
     let (created, ()) = tokio::join!(broker.create_queue(&label), mend);
@@ -131,7 +132,7 @@ async fn nothing_is_appended_beyond_what_a_new_owner_can_read() {
     let world = World::new();
     let broker = world.broker_with(1, |settings| settings.tuning.snapshot_every = 2).await;
     broker.create_queue(&label("q")).await.unwrap();
-    world.store.trims_fail(true);
+    world.store.fail(Kind::Trim, Fault::Unavailable);
     for n in 1..=20 {
         broker.push(numbered(&n.to_string(), n)).await.unwrap();
     }
@@ -141,7 +142,7 @@ async fn nothing_is_appended_beyond_what_a_new_owner_can_read() {
     world.sleep(Duration::from_secs(60)).await;
     let failed = broker.status().queues[0].counters.failed_trims;
     assert!((5..20).contains(&failed), "{failed} attempts in a minute");
-    world.store.trims_fail(false);
+    world.store.repair(Kind::Trim);
     world.sleep(Duration::from_secs(20)).await;
     assert_eq!(broker.push(numbered("21", 21)).await.unwrap().offset, Some(Offset::new(21)));
 }
@@ -229,20 +230,20 @@ async fn an_end_from_before_the_claim_does_not_make_an_owner() {
     let copy = world.store.backup();
     broker.push(numbered("2", 2)).await.unwrap();
     let next = world.broker(2).await;
-    world.store.tails_from(Some(copy.clone()));
+    world.store.outdated(Some(copy.clone()));
     world.assign("q", 2).await.unwrap();
     let refused = next.push(numbered("2", 2)).await.unwrap_err();
     assert!(matches!(refused, BrokerError::ActivationTimeout(_)), "{refused:?}");
     assert!(next.status().queues[0].counters.stale_reads > 3);
-    world.store.tails_from(None);
+    world.store.outdated(None);
     assert!(next.push(numbered("2", 2)).await.unwrap().duplicate);
     // The first broker knows that the copy is too old. It waits for the store, and does not halt.
-    world.store.tails_from(Some(copy));
+    world.store.outdated(Some(copy));
     world.assign("q", 1).await.unwrap();
     world.sleep(Duration::from_secs(10)).await;
     let refused = broker.push(numbered("3", 3)).await.unwrap_err();
     assert!(matches!(refused, BrokerError::ActivationTimeout(_)), "{refused:?}");
-    world.store.tails_from(None);
+    world.store.outdated(None);
     assert_eq!(broker.push(numbered("3", 3)).await.unwrap().offset, Some(Offset::new(3)));
 }
 
@@ -252,11 +253,11 @@ async fn an_end_from_before_the_claim_decides_no_recovery() {
     let broker = world.broker(1).await;
     broker.create_queue(&label("q")).await.unwrap();
     broker.push(numbered("1", 1)).await.unwrap();
-    world.store.tails_from(Some(world.store.backup()));
-    world.store.next_append(Fault::LoseAfter);
+    world.store.outdated(Some(world.store.backup()));
+    world.store.fail_next(1, Kind::Append, Fault::AnswerLost);
     let mend = async {
         world.sleep(Duration::from_secs(1)).await;
-        world.store.tails_from(None);
+        world.store.outdated(None);
     };
     let (pushed, ()) = tokio::join!(broker.push(numbered("2", 2)), mend);
     assert_eq!(pushed.unwrap().offset, Some(Offset::new(2)));
@@ -362,9 +363,9 @@ async fn a_named_producer_that_the_store_did_not_enter_takes_no_room() {
     let broker = world.broker_with(1, |settings| settings.max_named_producers_per_queue = 1).await;
     broker.create_queue(&label("q")).await.unwrap();
     let name = |n| ProducerId::new(Uuid::from_u128(n));
-    world.store.down(true);
+    world.store.fail(Calls::All, Fault::Unavailable);
     broker.open_producer(&label("q"), name(1)).await.unwrap_err();
-    world.store.down(false);
+    world.store.repair(Calls::All);
     assert_eq!(broker.open_producer(&label("q"), name(2)).await.unwrap().incarnation, 1);
 }
 
@@ -382,14 +383,14 @@ async fn what_was_trimmed_without_an_answer_does_not_count_as_stored() {
     }
     let (_, five, _) = depth();
     world.sleep(Duration::from_secs(9)).await;
-    world.store.trims_lost(true);
+    world.store.fail(Kind::Trim, Fault::AnswerLost);
     for n in 6..=8 {
         broker.push(push(&n.to_string())).await.unwrap();
     }
     world.sleep(Duration::from_secs(4)).await;
     let (messages, _, failed) = depth();
     assert!(failed > 0 && messages == 8, "nobody knows yet what became of {messages}");
-    world.store.trims_lost(false);
+    world.store.repair(Kind::Trim);
     world.sleep(Duration::from_secs(4)).await;
     assert_eq!((depth().0, depth().1), (3, five / 5 * 3), "the next that is answered tells of all");
     world.sleep(Duration::from_secs(30)).await;

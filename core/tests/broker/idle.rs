@@ -6,6 +6,7 @@ use rmom_core::{
     broker::{Broker, BrokerError},
     model::{ChannelId, Start, Topic},
     ports::{Catalog as _, CreateChannel},
+    store::faulty::{Calls, Fault},
 };
 use uuid::Uuid;
 
@@ -72,15 +73,15 @@ async fn a_store_that_takes_no_writes_keeps_nobody_from_reading() {
     one.create_queue(&label("q")).await.unwrap();
     let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
     one.push(push("1")).await.unwrap();
-    world.store.uses_fail(true);
+    world.store.fail(Calls::Of(&["use_channels"]), Fault::Refused);
     let mut subscription = world.subscribe(&one, channel, None).await.unwrap();
     assert_eq!(take(&mut subscription, 1).await, expect(1..=1));
     minutes(&world, 300).await;
-    world.store.uses_fail(false);
+    world.store.repair(Calls::Of(&["use_channels"]));
     minutes(&world, 300).await;
     assert_eq!(one.status().expired_channels, 0, "it was subscribed to all the while");
     let missing = ChannelId::new(Uuid::from_u128(7));
-    world.store.uses_fail(true);
+    world.store.fail(Calls::Of(&["use_channels"]), Fault::Refused);
     let unknown = world.subscribe(&one, missing, None).await.map(drop).unwrap_err();
     assert_eq!(unknown, BrokerError::ChannelNotFound(missing));
 }
@@ -112,10 +113,10 @@ async fn a_new_owner_lets_clients_come_back() {
     let subscription = world.subscribe(&one, channel, None).await.unwrap();
     minutes(&world, 90).await;
     // Nobody reaches the database, and nobody subscribes, for longer than a channel may be idle.
-    world.store.down(true);
+    world.store.fail(Calls::All, Fault::Unavailable);
     minutes(&world, 90).await;
     drop(subscription);
-    world.store.down(false);
+    world.store.repair(Calls::All);
     world.sleep(Duration::from_secs(10)).await;
     world.assign("q", 2).await.unwrap();
     minutes(&world, 50).await;
@@ -139,9 +140,9 @@ async fn an_owner_that_was_away_lets_clients_come_back() {
     world.suspend(Duration::from_secs(7_200));
     minutes(&world, 50).await;
     drop(world.subscribe(&one, channel, None).await.unwrap());
-    world.store.down(true);
+    world.store.fail(Calls::All, Fault::Unavailable);
     minutes(&world, 120).await;
-    world.store.down(false);
+    world.store.repair(Calls::All);
     minutes(&world, 50).await;
     drop(world.subscribe(&one, channel, None).await.unwrap());
     assert_eq!(one.status().expired_channels, 0);

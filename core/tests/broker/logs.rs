@@ -7,6 +7,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use rmom_core::store::faulty::{Fault, Kind};
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
@@ -14,7 +15,7 @@ use tracing::{
     subscriber::set_default,
 };
 
-use super::{faults::Fault, label, push, world::World};
+use super::{label, push, world::World};
 
 /// Keeps what is said as a warning or worse.
 #[derive(Clone, Default)]
@@ -59,9 +60,9 @@ async fn batches_that_fail_one_after_another_are_not_told_one_by_one() {
     let world = World::new();
     let broker = world.broker(1).await;
     broker.create_queue(&label("q")).await.unwrap();
-    for (fault, what) in [(Fault::Refuse, "pushes refused"), (Fault::LoseBefore, "append failed")] {
+    for (fault, what) in [(Fault::Refused, "pushes refused"), (Fault::RequestLost, "append failed")] {
         for _ in 0..200 {
-            world.store.next_append(fault);
+            world.store.fail_next(1, Kind::Append, fault);
             let _ = broker.push(push(what)).await;
             world.sleep(Duration::from_millis(100)).await;
         }

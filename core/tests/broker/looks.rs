@@ -6,6 +6,7 @@ use rmom_core::{
     broker::BrokerError,
     model::{ChannelId, Topic},
     ports::Catalog as _,
+    store::faulty::{Calls, Fault},
 };
 use tokio::time::{Instant, timeout};
 
@@ -32,7 +33,7 @@ async fn the_lease_runs_out_at_its_instant_whatever_the_broker_waits_for() {
     let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
     let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
     // Just below the deadline of one call; and somebody asks for look after look.
-    world.store.look_time(Duration::from_millis(1_900));
+    world.store.slow_requests(Calls::Of(&["assigned_queues"]), Duration::from_millis(1_900));
     for _ in 0..3 {
         let broker = broker.clone();
         tokio::spawn(async move {
@@ -43,7 +44,7 @@ async fn the_lease_runs_out_at_its_instant_whatever_the_broker_waits_for() {
         });
     }
     world.sleep(Duration::from_secs(10)).await;
-    world.store.down(true);
+    world.store.fail(Calls::All, Fault::Unavailable);
     // Renewed a second ago at most.
     let down = Instant::now();
     let ended = timeout(Duration::from_secs(60), subscription.next()).await.expect("nobody saw the lease run out");
@@ -58,7 +59,7 @@ async fn a_queue_that_ends_does_not_wait_for_a_look() {
     let (one, two) = (world.broker(1).await, world.broker(2).await);
     one.create_queue(&label("q")).await.unwrap();
     two.create_queue(&label("other")).await.unwrap();
-    world.store.look_time(Duration::from_millis(1_900));
+    world.store.slow_requests(Calls::Of(&["assigned_queues"]), Duration::from_millis(1_900));
     let looking = tokio::spawn({
         let one = one.clone();
         async move { one.refresh().await }
@@ -66,7 +67,7 @@ async fn a_queue_that_ends_does_not_wait_for_a_look() {
     world.sleep(Duration::from_millis(100)).await;
     // The other broker claims; the next push of the first finds out, while that one looks.
     world.assign("q", 2).await.unwrap();
-    world.store.look_time(Duration::ZERO);
+    world.store.slow_requests(Calls::Of(&["assigned_queues"]), Duration::ZERO);
     two.rebuild_queue(&label("q")).await.unwrap();
     assert!(one.push(super::push("1")).await.is_err());
     world.settle().await;
@@ -82,9 +83,9 @@ async fn all_queues_that_went_are_asked_for_at_once() {
     for n in 0..4 {
         world.assign(&format!("q{n}"), 2).await.unwrap();
     }
-    world.store.asked_for_queues();
+    world.store.take_queues_by_ids();
     one.refresh().await.unwrap();
-    let asked = world.store.asked_for_queues();
+    let asked = world.store.take_queues_by_ids();
     assert_eq!(asked.iter().map(Vec::len).collect::<Vec<_>>(), [4], "{asked:?}");
     assert_eq!(one.status().queues.len(), 1);
 }
@@ -101,9 +102,9 @@ async fn channels_without_a_subscriber_here_are_not_read() {
         broker.create_channel(&label("q0"), Topic::NONE).await.unwrap();
     }
     world.sleep(Duration::from_secs(3)).await;
-    world.store.asked_for_channels();
+    world.store.take_known_channels();
     broker.refresh().await.unwrap();
-    assert_eq!(world.store.asked_for_channels(), channels);
+    assert_eq!(world.store.take_known_channels(), channels);
     let (gone, mut ends) = subscriptions.remove(7);
     world.store.delete_channel(gone).await.unwrap();
     broker.refresh().await.unwrap();
@@ -123,9 +124,9 @@ async fn a_queue_that_was_deleted_elsewhere_is_forgotten() {
     world.sleep(Duration::from_secs(3)).await;
     let queue = world.store.queue(&label("q0")).await.unwrap().unwrap().id;
     let asked_by_a_look = async || {
-        world.store.asked_for_queues();
+        world.store.take_queues_by_ids();
         one.refresh().await.unwrap();
-        world.store.asked_for_queues().concat()
+        world.store.take_queues_by_ids().concat()
     };
     assert_eq!(asked_by_a_look().await, [], "looks that others wait for ask for what nobody waits for");
     world.sleep(Duration::from_secs(60)).await;
@@ -147,7 +148,7 @@ async fn what_is_assigned_is_hosted_before_the_broker_asks_for_what_it_lost() {
     two.create_queue(&label("comes")).await.unwrap();
     world.assign("q0", 2).await.unwrap();
     world.assign("comes", 1).await.unwrap();
-    world.store.lookup_time(Duration::from_millis(1_900));
+    world.store.slow_requests(Calls::Of(&["queues_by_ids"]), Duration::from_millis(1_900));
     let looking = tokio::spawn({
         let one = one.clone();
         async move { one.refresh().await }
@@ -164,14 +165,14 @@ async fn a_queue_that_was_replaced_is_let_go_at_once() {
     let (one, channels) = with_subscribers(&world, 1).await;
     let mut subscription = world.subscribe(&one, channels[0], None).await.unwrap();
     let old = world.store.queue(&label("q0")).await.unwrap().unwrap();
-    world.store.looks_fail(true);
+    world.store.fail(Calls::Of(&["assigned_queues"]), Fault::Unavailable);
     world.store.delete_queue(old.id).await.unwrap();
     let assignee = old.assignee.map(|(id, _)| id);
     let request = uuid::Uuid::from_u128(77);
     let create = rmom_core::ports::CreateQueue { label: label("q0"), assignee, request };
     let new = world.store.create_queue(&create).await.unwrap();
-    world.store.lookup_time(Duration::from_millis(1_900));
-    world.store.looks_fail(false);
+    world.store.slow_requests(Calls::Of(&["queues_by_ids"]), Duration::from_millis(1_900));
+    world.store.repair(Calls::Of(&["assigned_queues"]));
     let _looking = tokio::spawn({
         let one = one.clone();
         async move { one.refresh().await }
@@ -202,7 +203,7 @@ async fn streams_that_wait_for_the_store_end_with_the_lease() {
     for _ in 0..20 {
         subscriptions.push(world.subscribe(&broker, channel, None).await.unwrap());
     }
-    world.store.hangs(true);
+    world.store.fail(Calls::All, Fault::Hangs);
     let began = Instant::now();
     let mut reading = tokio::task::JoinSet::new();
     for mut subscription in subscriptions {

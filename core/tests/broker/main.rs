@@ -2,7 +2,6 @@
 
 mod bounded;
 mod clocks;
-mod faults;
 mod idle;
 mod logs;
 mod looks;
@@ -22,11 +21,15 @@ use rmom_core::{
     },
     model::{ChannelId, Code, Coded, Epoch, Offset, Position, ProducerId, ProducerKey, QueueLabel, Sequence, Topic},
     ports::{AssignError, Catalog as _, Log as _, StoreError},
+    store::faulty::{Calls, Fault, Kind},
 };
 use rmom_proto::messages::Message;
 use uuid::Uuid;
 
-use self::{faults::Fault, world::World};
+use self::world::World;
+
+/// The look-ups of channels.
+const CHANNEL_LOOK_UPS: Calls = Calls::Of(&["channel", "channels", "known_channels"]);
 
 fn label(raw: &str) -> QueueLabel {
     QueueLabel::parse(raw).unwrap()
@@ -140,12 +143,12 @@ async fn a_replaced_broker_notices_when_nobody_pushes() {
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_append_is_found_out() {
-    for fault in [Fault::LoseBefore, Fault::LoseAfter] {
+    for fault in [Fault::RequestLost, Fault::AnswerLost] {
         let world = World::new();
         let broker = world.broker(1).await;
         broker.create_queue(&label("q")).await.unwrap();
         broker.push(numbered("1", 1)).await.unwrap();
-        world.store.next_append(fault);
+        world.store.fail_next(1, Kind::Append, fault);
         let receipt = broker.push(numbered("2", 2)).await.unwrap();
         assert_eq!((receipt.offset, receipt.duplicate), (Some(Offset::new(2)), false), "{fault:?}");
         broker.push(numbered("3", 3)).await.unwrap();
@@ -159,11 +162,11 @@ async fn an_append_that_lands_late_is_fenced_by_the_claim() {
     let world = World::new();
     let broker = world.broker(1).await;
     broker.create_queue(&label("q")).await.unwrap();
-    world.store.next_append(Fault::LandLate(Duration::from_secs(30)));
+    world.store.fail_next(1, Kind::Append, Fault::Late(Duration::from_secs(30)));
     broker.push(numbered("1", 1)).await.unwrap();
     broker.push(numbered("2", 2)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
-    assert_eq!(world.store.landed_late(), 1, "the old append was tried again, after the claim");
+    assert_eq!(world.store.fenced(), 1, "the old append was tried again, after the claim");
     assert_eq!(world.log("q").await, expect(1..=2));
 }
 
@@ -173,13 +176,13 @@ async fn pushes_survive_a_store_that_is_away_for_a_while() {
     let broker = world.broker(1).await;
     broker.create_queue(&label("q")).await.unwrap();
     broker.push(numbered("1", 1)).await.unwrap();
-    world.store.down(true);
+    world.store.fail(Calls::All, Fault::Unavailable);
     let pushing = tokio::spawn({
         let broker = broker.clone();
         async move { broker.push(numbered("2", 2)).await }
     });
     tokio::time::sleep(Duration::from_secs(2)).await;
-    world.store.down(false);
+    world.store.repair(Calls::All);
     assert_eq!(pushing.await.unwrap().unwrap().offset, Some(Offset::new(2)));
     assert_eq!(world.log("q").await, expect(1..=2));
 }
@@ -191,12 +194,12 @@ async fn a_broker_cut_off_from_the_store_stops_serving_and_comes_back() {
     broker.create_queue(&label("q")).await.unwrap();
     let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
     let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
-    world.store.down(true);
+    world.store.fail(Calls::All, Fault::Unavailable);
     let error = tokio::time::timeout(Duration::from_secs(4), subscription.next()).await.unwrap().unwrap_err();
     assert_eq!(error, BrokerError::LeaseExpired);
     assert_eq!(broker.heartbeat(), Err(BrokerError::LeaseExpired));
     assert_eq!(broker.push(push("x")).await, Err(BrokerError::LeaseExpired));
-    world.store.down(false);
+    world.store.repair(Calls::All);
     tokio::time::sleep(Duration::from_secs(2)).await;
     broker.heartbeat().unwrap();
     broker.push(push("1")).await.unwrap();
@@ -207,11 +210,11 @@ async fn a_push_of_unknown_outcome_says_so_and_its_retry_is_stored_once() {
     let world = World::new();
     let broker = world.broker(1).await;
     broker.create_queue(&label("q")).await.unwrap();
-    world.store.next_append(Fault::LoseAfter);
-    world.store.claims_fail(true);
+    world.store.fail_next(1, Kind::Append, Fault::AnswerLost);
+    world.store.fail(Kind::Claim, Fault::Unavailable);
     let error = broker.push(numbered("1", 1)).await.unwrap_err();
     assert!(matches!(error, BrokerError::Store(StoreError::Unknown(_))), "{error:?}");
-    world.store.claims_fail(false);
+    world.store.repair(Kind::Claim);
     let receipt = broker.push(numbered("1", 1)).await.unwrap();
     assert!(receipt.duplicate);
     assert_eq!(world.log("q").await, expect(1..=1));
@@ -222,14 +225,14 @@ async fn an_append_that_fails_again_and_again_is_given_up_in_time() {
     let world = World::new();
     let broker = world.broker(1).await;
     broker.create_queue(&label("q")).await.unwrap();
-    world.store.appends_fail(true);
+    world.store.fail(Kind::Append, Fault::Unavailable);
     let pushing = tokio::time::timeout(Duration::from_secs(15), broker.push(numbered("1", 1)));
     let error = pushing.await.expect("the limit is recovery_timeout, which is 10 s").unwrap_err();
     // Not unknown: the log was read after a claim, and it is not there.
     assert!(matches!(error, BrokerError::Store(StoreError::Unavailable(_))), "{error:?}");
     let claims = broker.status().queues[0].counters.claims;
     assert!(claims < 40, "the store was asked {claims} times");
-    world.store.appends_fail(false);
+    world.store.repair(Kind::Append);
     let receipt = broker.push(numbered("1", 1)).await.unwrap();
     assert_eq!((receipt.offset, receipt.duplicate), (Some(Offset::new(1)), false));
     assert_eq!(world.log("q").await, expect(1..=1));
@@ -240,7 +243,7 @@ async fn a_store_that_refuses_fails_the_push_and_all_behind() {
     let world = World::new();
     let broker = world.broker(1).await;
     broker.create_queue(&label("q")).await.unwrap();
-    world.store.next_append(Fault::Refuse);
+    world.store.fail_next(1, Kind::Append, Fault::Refused);
     let mut session =
         broker.open_push(OpenPush { label: label("q"), queue: None, producer: Some(stamp(1)) }).await.unwrap();
     let mut answers = Vec::new();
@@ -365,13 +368,13 @@ async fn a_channel_that_is_created_while_the_broker_looks_is_not_taken_for_delet
     broker.create_queue(&label("q")).await.unwrap();
     let old = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
     let mut subscription = world.subscribe(&broker, old, None).await.unwrap();
-    world.store.channel_time(Duration::from_secs(1));
+    world.store.slow_answers(CHANNEL_LOOK_UPS, Duration::from_secs(1));
     let looking = tokio::spawn({
         let broker = broker.clone();
         async move { broker.refresh().await }
     });
     world.sleep(Duration::from_millis(100)).await;
-    world.store.channel_time(Duration::ZERO);
+    world.store.slow_answers(CHANNEL_LOOK_UPS, Duration::ZERO);
     let new = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
     let mut another = world.subscribe(&broker, new, None).await.unwrap();
     assert!(!looking.is_finished());
@@ -387,13 +390,13 @@ async fn a_channel_that_is_deleted_while_somebody_subscribes_is_gone() {
     let broker = world.broker(1).await;
     broker.create_queue(&label("q")).await.unwrap();
     let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
-    world.store.channel_time(Duration::from_secs(1));
+    world.store.slow_answers(CHANNEL_LOOK_UPS, Duration::from_secs(1));
     let subscribing = tokio::spawn({
         let (broker, request) = (broker.clone(), SubscribeRequest { channel, position: None, peer: "test".into() });
         async move { broker.subscribe(request).await.map(drop) }
     });
     world.sleep(Duration::from_millis(100)).await;
-    world.store.channel_time(Duration::ZERO);
+    world.store.slow_answers(CHANNEL_LOOK_UPS, Duration::ZERO);
     broker.delete_channel(channel).await.unwrap();
     assert!(!subscribing.is_finished());
     assert_eq!(subscribing.await.unwrap(), Err(BrokerError::ChannelNotFound(channel)));
@@ -407,7 +410,7 @@ async fn a_position_ahead_is_no_loss_while_the_store_cannot_be_read() {
     let queue = broker.create_queue(&label("q")).await.unwrap();
     let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
     let ahead = Position { queue, epoch: Epoch::new(2), offset: Offset::new(7) };
-    world.store.looks_fail(true);
+    world.store.fail(Calls::Of(&["assigned_queues"]), Fault::Unavailable);
     let error = world.subscribe(&broker, channel, Some(ahead)).await.unwrap_err();
     assert!(matches!(error, BrokerError::Store(StoreError::Unavailable(_))), "{error:?}");
     broker.delete_channel(channel).await.expect("it is deleted, whatever the broker can see of that");
@@ -575,7 +578,7 @@ async fn a_queue_that_comes_back_while_its_old_task_ends_is_served_by_the_new_on
     let (one, _two) = (world.broker(1).await, world.broker(2).await);
     one.create_queue(&label("q")).await.unwrap();
     let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
-    world.store.next_append(Fault::Slow(Duration::from_millis(1_500)));
+    world.store.fail_next(1, Kind::Append, Fault::Slow(Duration::from_millis(1_500)));
     let held_up = tokio::spawn({
         let one = one.clone();
         async move { one.push(push("held up")).await }
@@ -598,8 +601,8 @@ async fn a_queue_that_is_stuck_does_not_hold_up_its_broker() {
     let world = World::new();
     let (one, _two) = (world.broker(1).await, world.broker(2).await);
     one.create_queue(&label("q")).await.unwrap();
-    world.store.next_append(Fault::LoseBefore);
-    world.store.claims_fail(true);
+    world.store.fail_next(1, Kind::Append, Fault::RequestLost);
+    world.store.fail(Kind::Claim, Fault::Unavailable);
     for n in 0..1_000 {
         if n == 1 {
             // The first is on its way; the rest finds the queue busy with finding out what became of it.
@@ -625,7 +628,7 @@ async fn a_crowd_that_comes_back_is_let_in_and_who_asks_at_random_is_not() {
         .await;
     broker.create_queue(&label("q")).await.unwrap();
     let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
-    world.store.channel_time(Duration::from_millis(1));
+    world.store.slow_answers(CHANNEL_LOOK_UPS, Duration::from_millis(1));
     let request = |channel| SubscribeRequest { channel, position: None, peer: "10.0.0.1:1".into() };
     let begun = tokio::time::Instant::now();
     let crowd = broker.on_behalf_of("10.0.0.1:1");
@@ -698,11 +701,11 @@ async fn a_trim_under_way_survives_the_recovery_of_an_append() {
     broker.create_queue(&label("q")).await.unwrap();
     let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
     let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
-    world.store.trim_time(Duration::from_secs(1));
+    world.store.slow_requests(Kind::Trim, Duration::from_secs(1));
     broker.push(push("1")).await.unwrap();
     assert_eq!(take(&mut subscription, 1).await, expect(1..=1));
     world.sleep(Duration::from_millis(3_500)).await;
-    world.store.next_append(Fault::LoseAfter);
+    world.store.fail_next(1, Kind::Append, Fault::AnswerLost);
     broker.push(push("2")).await.unwrap();
     world.sleep(Duration::from_secs(2)).await;
     broker.push(push("3")).await.unwrap();
@@ -721,8 +724,8 @@ async fn nothing_is_delivered_before_its_fate_is_known() {
     for n in 1..=3 {
         broker.push(push(&n.to_string())).await.unwrap();
     }
-    world.store.next_append(Fault::LoseAfter);
-    world.store.claims_fail(true);
+    world.store.fail_next(1, Kind::Append, Fault::AnswerLost);
+    world.store.fail(Kind::Claim, Fault::Unavailable);
     let pushing = tokio::spawn({
         let broker = broker.clone();
         async move { broker.push(push("4")).await }
@@ -741,7 +744,7 @@ async fn nothing_is_delivered_before_its_fate_is_known() {
         offset: Offset::new(seen.last().unwrap().0),
     };
     let mut again = world.subscribe(&broker, channel, Some(position)).await.unwrap();
-    world.store.claims_fail(false);
+    world.store.repair(Kind::Claim);
     pushing.await.unwrap().unwrap();
     assert_eq!(take(&mut subscription, 1).await, expect(4..=4));
     assert_eq!(take(&mut again, 1).await, expect(4..=4));
@@ -775,7 +778,7 @@ async fn a_named_producer_is_not_told_of_messages_that_are_not_stored() {
     let id = stamp(1).key.id;
     let key = ProducerKey { id, incarnation: broker.open_producer(&label("q"), id).await.unwrap().incarnation };
     let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
-    world.store.next_append(Fault::RefuseLate(Duration::from_millis(10)));
+    world.store.fail_next(1, Kind::Append, Fault::RefusedLate(Duration::from_millis(10)));
     let pushing = broker.push(PushRequest { producer: Some((producer, Sequence::new(1))), ..push("1") });
     let opening = async {
         tokio::task::yield_now().await;
@@ -838,7 +841,7 @@ async fn an_owner_that_was_replaced_does_not_accuse_the_store() {
 async fn one_lost_answer_does_not_cost_the_lease() {
     let world = World::new();
     let broker = world.broker(1).await;
-    world.store.lose_renewal();
+    world.store.fail_next(1, Calls::Of(&["renew_broker"]), Fault::Hangs);
     for _ in 0..60 {
         world.sleep(Duration::from_millis(100)).await;
         broker.heartbeat().unwrap();

@@ -7,10 +7,11 @@ use rmom_core::{
     broker::{BrokerError, ProducerStamp, PushRequest},
     model::{ChannelId, Epoch, Offset, Position, ProducerKey, Sequence, Start, Topic},
     ports::{Catalog as _, CreateChannel, CreateQueue, Log as _},
+    store::faulty::{Calls, Fault, Kind},
 };
 use uuid::Uuid;
 
-use super::{expect, faults::Fault, label, push, stamp, world::World};
+use super::{expect, label, push, stamp, world::World};
 
 #[tokio::test(start_paused = true)]
 async fn an_append_is_not_made_again_after_somebody_else_owned_the_queue() {
@@ -24,15 +25,15 @@ async fn an_append_is_not_made_again_after_somebody_else_owned_the_queue() {
         PushRequest { producer: Some((producer, Sequence::new(1))), ..push(content) }
     };
     let first = one.open_producer(&label("q"), id).await.unwrap().incarnation;
-    world.store.next_append(Fault::LoseBefore);
-    world.store.claims_fail(true);
+    world.store.fail_next(1, Kind::Append, Fault::RequestLost);
+    world.store.fail(Kind::Claim, Fault::Unavailable);
     let pushing = tokio::spawn({
         let (one, push) = (one.clone(), pushed(first, "of the first incarnation"));
         async move { one.push(push).await }
     });
     // By now the attempts to claim are far apart, so that the other owns the queue between two of them.
     world.sleep(Duration::from_secs(4)).await;
-    world.store.claims_fail(false);
+    world.store.repair(Kind::Claim);
     world.assign("q", 2).await.unwrap();
     let opened = two.open_producer(&label("q"), id).await.unwrap();
     world.assign("q", 1).await.unwrap();
@@ -53,8 +54,8 @@ async fn a_task_that_ends_does_not_make_its_successor_accuse_the_store() {
     let world = World::new();
     let (one, _two) = (world.broker(1).await, world.broker(2).await);
     one.create_queue(&label("q")).await.unwrap();
-    world.store.next_append(Fault::LoseAfter);
-    world.store.claim_time(Duration::from_millis(500));
+    world.store.fail_next(1, Kind::Append, Fault::AnswerLost);
+    world.store.slow_requests(Kind::Claim, Duration::from_millis(500));
     let held_up = tokio::spawn({
         let one = one.clone();
         async move { one.push(push("1")).await }
@@ -64,11 +65,11 @@ async fn a_task_that_ends_does_not_make_its_successor_accuse_the_store() {
     one.refresh().await.unwrap();
     world.assign("q", 1).await.unwrap();
     // The new task's claim overtakes the old one's, which is on its way still; but it learns late how the log ends.
-    world.store.claim_time(Duration::ZERO);
-    world.store.tail_time(Duration::from_secs(1));
+    world.store.slow_requests(Kind::Claim, Duration::ZERO);
+    world.store.slow_answers(Calls::Of(&["tail"]), Duration::from_secs(1));
     one.refresh().await.unwrap();
     world.sleep(Duration::from_millis(10)).await;
-    world.store.tail_time(Duration::ZERO);
+    world.store.slow_answers(Calls::Of(&["tail"]), Duration::ZERO);
     held_up.await.unwrap().expect_err("there was another claim before it was found");
     world.sleep(Duration::from_secs(2)).await;
     one.push(push("2")).await.unwrap();
@@ -81,15 +82,15 @@ async fn a_position_from_another_owner_waits_for_the_recovery() {
     let (one, two) = (world.broker(1).await, world.broker(2).await);
     one.create_queue(&label("q")).await.unwrap();
     let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
-    world.store.next_append(Fault::LoseBefore);
-    world.store.claims_fail(true);
+    world.store.fail_next(1, Kind::Append, Fault::RequestLost);
+    world.store.fail(Kind::Claim, Fault::Unavailable);
     let pushing = tokio::spawn({
         let one = one.clone();
         async move { one.push(push("lost")).await }
     });
     // By now the attempts to claim are far apart, so that the other owns the queue between two of them.
     world.sleep(Duration::from_secs(4)).await;
-    world.store.claims_fail(false);
+    world.store.repair(Kind::Claim);
     world.assign("q", 2).await.unwrap();
     two.push(push("1")).await.unwrap();
     let elsewhere = world.subscribe(&two, channel, None).await.unwrap();
@@ -105,8 +106,8 @@ async fn a_queue_that_is_deleted_behind_a_claim_is_no_loss() {
     let one = world.broker(1).await;
     let queue = one.create_queue(&label("q")).await.unwrap();
     one.push(push("1")).await.unwrap();
-    world.store.next_append(Fault::LoseBefore);
-    world.store.asking_tail_time(Duration::from_millis(500));
+    world.store.fail_next(1, Kind::Append, Fault::RequestLost);
+    world.store.slow_requests(Calls::Of(&["tail"]), Duration::from_millis(500));
     let pushing = tokio::spawn({
         let one = one.clone();
         async move { one.push(push("2")).await }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use rmom_core::{
     broker::{Broker, BrokerError, NewMessage, PushRequest, QueuePhase},
     model::ProducerId,
+    store::faulty::{Calls, Kind},
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -26,7 +27,7 @@ async fn left_behind(world: &World, queues: usize) {
     }
     task.abort();
     world.settle().await;
-    world.store.most_at_once();
+    world.store.take_most_at_once("claim");
 }
 
 fn served(broker: &Broker) -> usize {
@@ -37,7 +38,7 @@ fn served(broker: &Broker) -> usize {
 async fn queues_that_are_taken_back_are_activated_a_few_at_a_time() {
     let world = World::new();
     left_behind(&world, 40).await;
-    world.store.claim_time(Duration::from_millis(500));
+    world.store.slow_requests(Kind::Claim, Duration::from_millis(500));
     let broker = world.broker_with(1, |settings| settings.max_activations = 3).await;
     let began = Instant::now();
     while served(&broker) < 40 {
@@ -46,14 +47,14 @@ async fn queues_that_are_taken_back_are_activated_a_few_at_a_time() {
         assert!(!broker.has_broken_queue(Duration::from_secs(1)), "waiting for its turn is not failing");
         assert!(began.elapsed() < Duration::from_secs(10));
     }
-    assert_eq!(world.store.most_at_once().0, 3);
+    assert_eq!(world.store.take_most_at_once("claim"), 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_somebody_asks_for_is_activated_before_the_others() {
     let world = World::new();
     left_behind(&world, 40).await;
-    world.store.claim_time(Duration::from_millis(500));
+    world.store.slow_requests(Kind::Claim, Duration::from_millis(500));
     let broker = world.broker_with(1, |settings| settings.max_activations = 1).await;
     world.sleep(Duration::from_millis(100)).await;
     let began = Instant::now();
@@ -72,8 +73,8 @@ async fn trims_take_turns_and_who_opens_a_producer_does_not_wait_for_all() {
         let message = NewMessage { ttl: Some(Duration::from_secs(5)), ..message("1") };
         broker.push(PushRequest { label: label(&named(n)), queue: None, producer: None, message }).await.unwrap();
     }
-    world.store.trim_time(Duration::from_millis(400));
-    world.store.most_at_once();
+    world.store.slow_requests(Kind::Trim, Duration::from_millis(400));
+    world.store.take_most_at_once("trim");
     // All have something to remove, which takes twelve seconds together.
     world.sleep(Duration::from_secs(7)).await;
     let began = Instant::now();
@@ -81,7 +82,7 @@ async fn trims_take_turns_and_who_opens_a_producer_does_not_wait_for_all() {
     broker.open_producer(&label(&named(59)), producer).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(3), "it was opened after {:?}", began.elapsed());
     world.sleep(Duration::from_secs(20)).await;
-    assert_eq!(world.store.most_at_once().1, 2);
+    assert_eq!(world.store.take_most_at_once("trim"), 2);
     for n in 0..60 {
         assert_eq!(world.log(&named(n)).await, []);
     }
@@ -92,14 +93,15 @@ async fn named_producers_are_opened_a_few_at_a_time() {
     let world = World::new();
     let broker = world.broker(1).await;
     broker.create_queue(&label("q")).await.unwrap();
-    world.store.opening_time(Duration::from_millis(50));
+    world.store.slow_requests(Calls::Of(&["open_producer"]), Duration::from_millis(50));
     let open = |n| {
         let broker = broker.clone();
         async move { broker.open_producer(&label("q"), ProducerId::new(Uuid::from_u128(n))).await }
     };
     let opened = futures_util::future::join_all((0..40).map(open)).await;
     assert!(opened.iter().all(Result::is_ok));
-    assert_eq!(world.store.opening_time(Duration::from_millis(900)), 2);
+    assert_eq!(world.store.take_most_at_once("open_producer"), 2);
+    world.store.slow_requests(Calls::Of(&["open_producer"]), Duration::from_millis(900));
     // Those for which it takes too long are told.
     let opened = futures_util::future::join_all((40..80).map(open)).await;
     let refused: Vec<_> = opened.into_iter().filter_map(Result::err).collect();

@@ -16,11 +16,10 @@ use rmom_core::{
     broker::{Broker, BrokerError, BrokerExit, BrokerSettings, SubscribeRequest, Subscription},
     model::{BrokerAddr, ChannelId, Offset, Position, QueueLabel, StoreTime, Topic},
     ports::{AssignError, Catalog as _, Clock, Entropy, Log as _, Uptime},
+    store::faulty::FaultyStore,
 };
 use rmom_proto::messages::Message;
 use tokio::time::Instant;
-
-use super::faults::Faulty;
 
 /// The store's clock: simulated time.
 #[derive(Debug)]
@@ -61,7 +60,7 @@ pub(super) fn addr(n: u16) -> BrokerAddr {
 }
 
 pub(super) struct World {
-    pub(super) store: Arc<Faulty>,
+    pub(super) store: Arc<FaultyStore>,
     clock: Arc<TokioClock>,
     entropy: Arc<Seeded>,
 }
@@ -71,7 +70,7 @@ impl World {
         let clock =
             Arc::new(TokioClock { started: Instant::now(), ahead: AtomicI64::new(0), asleep: AtomicU64::new(0) });
         let entropy = Arc::new(Seeded(Mutex::new(StdRng::seed_from_u64(1))));
-        Self { store: Faulty::new(clock.clone()), clock, entropy }
+        Self { store: FaultyStore::new(clock.clone()), clock, entropy }
     }
 
     pub(super) fn spawn(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rmom_core::{
     manager::{
         BrokerView, Health, ManagerError, ManagerStatus, NotDescribed, PlacedQueue, Problem,
-        testing::{Behaviour, Call, Fault, LONG, World, addr, incarnation},
+        testing::{Behaviour, Call, Calls, Fault, LONG, World, addr, incarnation},
     },
     model::{
         BrokerId, ChannelId, ClaimId, Code, Coded as _, Epoch, NO_TOPIC, Offset, QueueId, Start, StoreTime, Topic,
@@ -101,7 +101,7 @@ async fn a_queue_that_was_deleted_before_its_creator_knew_stays_deleted() {
     let world = World::new();
     world.broker(1, LONG).await;
     let (manager, _task) = world.manager(|_| {});
-    world.store.set(Some(Fault::LoseAnswers(1)));
+    world.store.fail_next(1, Calls::Administration, Fault::AnswerLost);
     let creating = tokio::spawn({
         let manager = manager.clone();
         async move { manager.create_queue(&label("q")).await }
@@ -119,20 +119,20 @@ async fn a_queue_that_was_deleted_before_its_creator_knew_stays_deleted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_creation_of_unknown_outcome_is_repeated_as_the_same_request() {
-    for fault in [Fault::LoseAnswers(2), Fault::LoseRequests(2)] {
+    for fault in [Fault::AnswerLost, Fault::RequestLost] {
         let world = World::new();
         world.broker(1, LONG).await;
         let (manager, _task) = world.manager(|_| {});
-        world.store.set(Some(fault));
+        world.store.fail_next(2, Calls::Administration, fault);
         let queue = manager.create_queue(&label("q")).await.unwrap();
         assert_eq!(manager.queues().await.unwrap().len(), 1, "{fault:?}");
-        world.store.set(Some(fault));
+        world.store.fail_next(2, Calls::Administration, fault);
         let channel = manager.create_channel(&queue.label, topic("t"), Start::Latest).await.unwrap();
         assert_eq!(manager.channels(None).await.unwrap(), std::slice::from_ref(&channel.channel), "{fault:?}");
         // A deletion that found its own work done is a success, not a "not found".
-        world.store.set(Some(fault));
+        world.store.fail_next(2, Calls::Administration, fault);
         manager.delete_channel(channel.channel.id).await.unwrap();
-        world.store.set(Some(fault));
+        world.store.fail_next(2, Calls::Administration, fault);
         manager.delete_queue(&queue.label).await.unwrap();
         assert_eq!(manager.queues().await.unwrap(), [], "{fault:?}");
     }
@@ -144,15 +144,15 @@ async fn a_store_that_goes_down_after_an_unknown_outcome_leaves_it_unknown() {
     world.broker(1, LONG).await;
     let (manager, _task) = world.manager(|_| {});
     sleep(A_WHILE).await;
-    world.store.set(Some(Fault::LoseAnswers(1)));
+    world.store.fail_next(1, Calls::Administration, Fault::AnswerLost);
     let creation = tokio::spawn({
         let manager = manager.clone();
         async move { manager.create_queue(&label("q")).await }
     });
     sleep(Duration::from_millis(50)).await;
-    world.store.set(Some(Fault::Down));
+    world.store.fail(Calls::All, Fault::Unavailable);
     sleep(Duration::from_millis(500)).await;
-    world.store.set(None);
+    world.store.repair(Calls::All);
     creation.await.unwrap().unwrap();
 }
 
@@ -162,7 +162,7 @@ async fn an_outcome_that_stays_unknown_is_said_to_be() {
     world.broker(1, LONG).await;
     let (manager, _task) = world.manager(|_| {});
     sleep(A_WHILE).await;
-    world.store.set(Some(Fault::LoseAnswers(u32::MAX)));
+    world.store.fail_next(u32::MAX, Calls::Administration, Fault::AnswerLost);
     let begun = Instant::now();
     let error = manager.create_queue(&label("q")).await.unwrap_err();
     assert_eq!(error.code(), Code::OutcomeUnknown);
@@ -175,19 +175,20 @@ async fn a_store_that_fails_is_an_error_in_time() {
     world.broker(1, LONG).await;
     let (manager, _task) = world.manager(|_| {});
     manager.create_queue(&label("q")).await.unwrap();
-    for (fault, code) in [(Fault::Down, Code::StoreUnavailable), (Fault::Hangs, Code::StoreUnavailable)] {
-        world.store.set(Some(fault));
+    for (fault, code) in [(Fault::Unavailable, Code::StoreUnavailable), (Fault::Hangs, Code::StoreUnavailable)] {
+        world.store.fail(Calls::All, fault);
         let begun = Instant::now();
         assert_eq!(manager.queue(&label("q")).await.unwrap_err().code(), code, "{fault:?}");
         assert_eq!(manager.delete_queue(&label("q")).await.unwrap_err().code(), code, "{fault:?}");
         assert!(begun.elapsed() <= Duration::from_secs(10), "{fault:?}");
     }
-    world.store.set(Some(Fault::Full));
+    world.store.repair(Calls::All);
+    world.store.fail(Calls::Administration, Fault::Refused);
     sleep(A_WHILE).await;
     let full = Err(ManagerError::Store(StoreError::Refused("no room".into())));
     assert_eq!(manager.create_queue(&label("r")).await.map(drop), full);
     assert_eq!(manager.delete_queue(&label("q")).await, full);
-    world.store.set(None);
+    world.store.repair(Calls::All);
     manager.queue(&label("q")).await.unwrap();
 }
 
@@ -523,14 +524,14 @@ async fn a_look_up_reads_what_it_is_about_and_no_more() {
     until_leading(&manager).await;
     manager.create_queue(&label("q")).await.unwrap();
     let channel = manager.create_channel(&label("q"), Topic::NONE, Start::Earliest).await.unwrap().channel;
-    world.store.take_reads();
+    world.store.take_calls();
     manager.queue(&label("q")).await.unwrap();
     manager.channel(channel.id).await.unwrap();
     manager.create_channel(&label("q"), Topic::NONE, Start::Earliest).await.unwrap();
-    let mut reads = world.store.take_reads();
+    let mut calls = world.store.take_calls();
     // The lease of the leader is renewed meanwhile.
-    reads.retain(|name, _| *name != "lead");
-    assert_eq!(reads, [("broker_life", 3), ("channel", 1), ("queue", 2)].into());
+    calls.retain(|name, _| *name != "lead");
+    assert_eq!(calls, [("broker_life", 3), ("channel", 1), ("create_channel", 1), ("queue", 2)].into());
 }
 
 #[tokio::test(start_paused = true)]

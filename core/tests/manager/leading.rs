@@ -5,7 +5,7 @@ use std::time::Duration;
 use rmom_core::{
     manager::{
         ManagerError, ManagerExit, ManagerSettings,
-        testing::{Behaviour, Call, FakeBrokers, Fault, LONG, World, addr},
+        testing::{Behaviour, Call, Calls, FakeBrokers, Fault, LONG, World, addr},
     },
     ports::Catalog as _,
 };
@@ -79,9 +79,9 @@ async fn a_leader_stops_leading_before_the_store_gives_its_lease_away() {
     let (first, _task) = world.manager(|_| {});
     until_leading(&first).await;
     sleep(A_WHILE).await;
-    world.store.set(Some(Fault::Hangs));
+    world.store.fail(Calls::All, Fault::Hangs);
     until("the first steps down", Duration::from_secs(4), async || !first.status().leading).await;
-    world.store.set(None);
+    world.store.repair(Calls::All);
     world.store.set_latency(Duration::ZERO);
     let other = rmom_core::model::ManagerId::new(uuid::Uuid::from_u128(9));
     let held = world.store.lead(other, Duration::from_secs(3)).await.unwrap();
@@ -122,12 +122,12 @@ async fn stopping_lets_operations_finish_but_not_for_ever() {
 async fn a_manager_starts_without_a_store() {
     let world = World::new();
     world.broker(1, LONG).await;
-    world.store.set(Some(Fault::Down));
+    world.store.fail(Calls::All, Fault::Unavailable);
     let (manager, _task) = world.manager(|_| {});
     sleep(A_WHILE).await;
     assert!(manager.is_running());
     assert!(matches!(manager.create_queue(&label("q")).await, Err(ManagerError::Store(_))));
-    world.store.set(None);
+    world.store.repair(Calls::All);
     until_leading(&manager).await;
     manager.create_queue(&label("q")).await.unwrap();
 }
@@ -137,7 +137,7 @@ async fn a_defect_in_a_part_ends_the_whole() {
     let world = World::new();
     let (manager, task) = world.manager(|_| {});
     until_leading(&manager).await;
-    world.store.set(Some(Fault::Panics));
+    world.store.fail(Calls::All, Fault::Panics);
     assert!(task.await.unwrap_err().is_panic());
     assert!(!manager.is_running());
 }
@@ -151,7 +151,7 @@ async fn a_manager_that_cannot_write_is_not_ready() {
     let (second, _task) = world.manager(|_| {});
     sleep(A_WHILE).await;
     let settings = ManagerSettings::default();
-    world.store.set(Some(Fault::ReadOnly));
+    world.store.fail(Calls::Writes, Fault::ReadOnly);
     for manager in [&first, &second] {
         assert_eq!(manager.ready().await, Ok(()), "one failure may pass");
     }
@@ -160,7 +160,7 @@ async fn a_manager_that_cannot_write_is_not_ready() {
         let error = manager.ready().await.unwrap_err().to_string();
         assert!(error.contains("nothing could be written for") && error.contains("read-only"), "{error}");
     }
-    world.store.set(None);
+    world.store.repair(Calls::All);
     sleep(settings.lease).await;
     for manager in [&first, &second] {
         assert_eq!(manager.ready().await, Ok(()));

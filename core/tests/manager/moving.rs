@@ -5,7 +5,7 @@ use std::time::Duration;
 use rmom_core::{
     manager::{
         ManagerSettings,
-        testing::{Behaviour, Call, FakeBrokers, Fault, LONG, World, addr},
+        testing::{Behaviour, Call, Calls, FakeBrokers, Fault, LONG, World, addr},
     },
     model::Code,
     ports::{Catalog as _, CreateQueue},
@@ -223,13 +223,13 @@ async fn a_queue_without_broker_gets_one_and_a_lost_nudge_undoes_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn an_assignment_of_unknown_outcome_is_looked_up_by_the_next_cycle() {
-    for fault in [Fault::LoseAnswers(1), Fault::LoseRequests(1)] {
+    for fault in [Fault::AnswerLost, Fault::RequestLost] {
         let world = World::new();
         three_brokers(&world).await;
         let (manager, _task) = world.manager(|_| {});
         until_leading(&manager).await;
         sleep(A_WHILE).await;
-        world.store.set(Some(fault));
+        world.store.fail_next(1, Calls::Administration, fault);
         world.brokers.set(&addr(1), Behaviour::Absent);
         sleep(A_WHILE * 2).await;
         assert_ne!(assignee(&world, "q").await, Some(addr(1)), "{fault:?}");
@@ -264,15 +264,15 @@ async fn a_cycle_outlives_a_store_that_is_down_or_hangs() {
     let (manager, _task) = world.manager(|_| {});
     until_leading(&manager).await;
     sleep(A_WHILE).await;
-    for fault in [Fault::Down, Fault::Hangs] {
+    for fault in [Fault::Unavailable, Fault::Hangs] {
         let before = manager.status().counters.cycles_failed;
-        world.store.set(Some(fault));
+        world.store.fail(Calls::All, fault);
         sleep(Duration::from_secs(20)).await;
         let status = manager.status();
         assert!(status.counters.cycles_failed > before + 5, "{fault:?}");
         assert!(!status.leading, "still leads after its lease ran out");
         assert!(manager.ready().await.is_err());
-        world.store.set(None);
+        world.store.repair(Calls::All);
         until_leading(&manager).await;
         manager.ready().await.unwrap();
     }
@@ -365,7 +365,7 @@ async fn a_group_of_moves_that_fails_holds_up_no_other() {
         sleep(A_WHILE).await;
         // It belongs to those that are moved first.
         let stuck = world.store.queue(&label("q")).await.unwrap().unwrap().id;
-        world.store.set_stuck(stuck);
+        world.store.lock_queue(stuck);
         world.brokers.set(&addr(1), Behaviour::Absent);
         until("the others have moved", limit, async || queues_by_broker(&world).await == [100, 100, 100]).await;
         sleep(A_WHILE).await;
@@ -443,7 +443,7 @@ async fn a_purge_that_fails_holds_up_no_failover() {
     three_brokers(&world).await;
     let (manager, _task) = world.manager(|_| {});
     until_leading(&manager).await;
-    world.store.purges_hang(true);
+    world.store.fail(Calls::Of(&["purge_deleted"]), Fault::Hangs);
     sleep(Duration::from_secs(10)).await;
     let status = manager.status();
     assert!(status.counters.purges_failed >= 2, "{:?}", status.counters);

@@ -20,7 +20,7 @@ use super::{
     readers::{Channel, Reader},
     steps::{self, CONSUMERS, HOSTS, LABELS, NAMED, NOBODY, Step},
 };
-use crate::world::{Call, Process, World};
+use crate::world::{Kind, Process, World};
 
 /// An answer that came.
 pub(crate) enum News {
@@ -207,7 +207,7 @@ impl Play {
             }
             Step::Befall { to, call, fault, time } => {
                 if let Some(Process { line, .. }) = self.process(to) {
-                    line.befall(Call::ALL[usize::from(call)], steps::fault(fault, steps::time(time)));
+                    line.befall(Kind::ALL[usize::from(call)], steps::fault(fault, steps::time(time)));
                 }
             }
             Step::Cut { to, cut } => {

@@ -10,7 +10,7 @@ use super::{
         },
     },
 };
-use crate::world::Call;
+use crate::world::Kind;
 
 /// Times by their numbers in `steps::TIMES`.
 const INSTANT: Step = Pass { time: 1 };
@@ -49,7 +49,7 @@ const fn take(consumer: u8) -> Step {
     Take { consumer, chunks: 3 }
 }
 
-const fn befall(to: u8, call: Call, fault: u8, time: u8) -> Step {
+const fn befall(to: u8, call: Kind, fault: u8, time: u8) -> Step {
     Befall { to, call: call as u8, fault, time }
 }
 
@@ -74,10 +74,10 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         (
             "answers-lost",
             &[
-                befall(0, Call::Append, LOST, 0),
+                befall(0, Kind::Append, LOST, 0),
                 run(0, 0, 2),
                 INSTANT,
-                befall(0, Call::Append, UNANSWERED, 0),
+                befall(0, Kind::Append, UNANSWERED, 0),
                 run(0, 0, 2),
                 run(1, 0, 1),
                 INSTANT,
@@ -87,8 +87,8 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         (
             "landed-late",
             &[
-                befall(0, Call::Append, LATE, 3),
-                befall(0, Call::Claim, UNANSWERED, 0),
+                befall(0, Kind::Append, LATE, 3),
+                befall(0, Kind::Claim, UNANSWERED, 0),
                 run(0, 0, 1),
                 run(0, 0, 1),
                 INSTANT,
@@ -118,7 +118,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             &[
                 join(0, 0),
                 run(0, 0, 1),
-                befall(0, Call::Append, SLOW_THERE, 3),
+                befall(0, Kind::Append, SLOW_THERE, 3),
                 run(0, 0, 1),
                 Move { label: 0, host: 1, told: 1 },
                 INSTANT,
@@ -183,7 +183,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 Open { label: 0, to: 0 },
                 SECOND,
                 run(NAMED, 0, 2),
-                befall(0, Call::Append, SLOW_BACK, 3),
+                befall(0, Kind::Append, SLOW_BACK, 3),
                 run(NAMED, 0, 1),
                 Open { label: 0, to: 0 },
                 run(NAMED, 0, 1),
@@ -245,7 +245,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 join(0, 0),
                 run(0, 0, 2),
                 INSTANT,
-                befall(0, Call::Append, SLOW_THERE, 2),
+                befall(0, Kind::Append, SLOW_THERE, 2),
                 run(0, 0, 1),
                 Delete { label: 0 },
                 Create { label: 0, host: 1 },
@@ -290,8 +290,8 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 Create { label: 1, host: 0 },
                 Tell { to: 0 },
                 INSTANT,
-                befall(0, Call::Append, SLOW_THERE, 2),
-                befall(0, Call::Append, SLOW_THERE, 2),
+                befall(0, Kind::Append, SLOW_THERE, 2),
+                befall(0, Kind::Append, SLOW_THERE, 2),
                 run(0, 0, 4),
                 Push { producer: 0, label: 1, to: 0, back: 0, ahead: 0, count: 3, lowest: 1, way: 1 },
                 Delete { label: 1 },
@@ -317,12 +317,12 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 retry(0, 0, 2),
             ],
         ),
-        ("refused", &[befall(0, Call::Append, REFUSED, 0), run(0, 0, 2), run(1, 0, 1), INSTANT, retry(0, 0, 2)]),
+        ("refused", &[befall(0, Kind::Append, REFUSED, 0), run(0, 0, 2), run(1, 0, 1), INSTANT, retry(0, 0, 2)]),
         (
             "times-out",
             &[
                 join(0, 0),
-                befall(0, Call::Append, SLOW_BACK, 6),
+                befall(0, Kind::Append, SLOW_BACK, 6),
                 run(0, 0, 3),
                 INSTANT,
                 Break { consumer: 0 },
@@ -342,7 +342,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 run(0, 0, 3),
                 INSTANT,
                 join(0, 0),
-                befall(0, Call::Append, SLOW_BACK, 3),
+                befall(0, Kind::Append, SLOW_BACK, 3),
                 run(0, 0, 3),
                 INSTANT,
                 take(0),
@@ -353,7 +353,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         (
             "retried-while-pending",
             &[
-                befall(0, Call::Append, SLOW_THERE, 2),
+                befall(0, Kind::Append, SLOW_THERE, 2),
                 run(0, 0, 1),
                 INSTANT,
                 run(0, 0, 2),
@@ -367,8 +367,8 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             &[
                 run(0, 0, 1),
                 INSTANT,
-                befall(0, Call::Append, LOST, 0),
-                befall(0, Call::Claim, SLOW_THERE, 3),
+                befall(0, Kind::Append, LOST, 0),
+                befall(0, Kind::Claim, SLOW_THERE, 3),
                 run(0, 0, 1),
                 Move { label: 0, host: 1, told: 1 },
                 INSTANT,
@@ -388,16 +388,16 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             &[
                 run(0, 0, 1),
                 INSTANT,
-                befall(0, Call::Append, UNANSWERED, 0),
+                befall(0, Kind::Append, UNANSWERED, 0),
                 run(0, 0, 1),
-                befall(0, Call::Claim, SLOW_THERE, 6),
-                befall(0, Call::Claim, UNAVAILABLE, 0),
-                befall(0, Call::Claim, SLOW_THERE, 6),
-                befall(0, Call::Claim, SLOW_THERE, 6),
+                befall(0, Kind::Claim, SLOW_THERE, 6),
+                befall(0, Kind::Claim, UNAVAILABLE, 0),
+                befall(0, Kind::Claim, SLOW_THERE, 6),
+                befall(0, Kind::Claim, SLOW_THERE, 6),
                 SECONDS,
-                befall(0, Call::Claim, SLOW_THERE, 6),
-                befall(0, Call::Claim, SLOW_THERE, 6),
-                befall(0, Call::Claim, SLOW_THERE, 6),
+                befall(0, Kind::Claim, SLOW_THERE, 6),
+                befall(0, Kind::Claim, SLOW_THERE, 6),
+                befall(0, Kind::Claim, SLOW_THERE, 6),
                 SECONDS,
                 SECONDS,
                 retry(0, 0, 2),
@@ -410,16 +410,16 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 SECOND,
                 run(NAMED, 0, 1),
                 INSTANT,
-                befall(0, Call::Trim, SLOW_THERE, 3),
-                befall(0, Call::Append, LOST, 0),
+                befall(0, Kind::Trim, SLOW_THERE, 3),
+                befall(0, Kind::Append, LOST, 0),
                 Open { label: 0, to: 0 },
                 INSTANT,
                 run(NAMED, 0, 1),
                 INSTANT,
-                befall(0, Call::Trim, UNANSWERED, 0),
+                befall(0, Kind::Trim, UNANSWERED, 0),
                 Open { label: 0, to: 0 },
                 SECOND,
-                befall(0, Call::Trim, SLOW_THERE, 3),
+                befall(0, Kind::Trim, SLOW_THERE, 3),
                 Open { label: 0, to: 0 },
                 Move { label: 0, host: 1, told: 1 },
                 Open { label: 0, to: 1 },
@@ -449,9 +449,9 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             &[
                 Crash { host: 0 },
                 Start { host: 0 },
-                befall(0, Call::Lease, UNAVAILABLE, 0),
-                befall(0, Call::Claim, SLOW_THERE, 6),
-                befall(0, Call::Tail, UNAVAILABLE, 0),
+                befall(0, Kind::Lease, UNAVAILABLE, 0),
+                befall(0, Kind::Claim, SLOW_THERE, 6),
+                befall(0, Kind::Tail, UNAVAILABLE, 0),
                 SECOND,
                 run(0, 0, 1),
                 join(0, 0),

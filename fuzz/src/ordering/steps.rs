@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::world::{Call, Fault};
+use crate::world::{Fault, Kind};
 
 /// Hosts, each with a broker or none.
 pub(crate) const HOSTS: u8 = 3;
@@ -61,7 +61,7 @@ steps! {
         /// A broker stops in good order.
         Stop { host < HOSTS },
         /// Something befalls a broker's next call of the store.
-        Befall { to < ADDRESSEES, call < Call::ALL.len() as u8, fault < 8, time < TIMES.len() as u8 },
+        Befall { to < ADDRESSEES, call < Kind::ALL.len() as u8, fault < 8, time < TIMES.len() as u8 },
         /// A broker cannot reach the store from now on, or can again.
         Cut { to < ADDRESSEES, cut < 2 },
     }

@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use crate::world::{Call, Reading};
+use crate::world::{Kind, Reading};
 
 /// How far the store's clock was set at which time.
 pub(crate) struct Jumps(Vec<(Instant, i64)>);
@@ -51,7 +51,7 @@ pub(crate) struct Readings(pub(crate) Vec<Reading>);
 impl Readings {
     fn readings(&self) -> impl DoubleEndedIterator<Item = &Reading> {
         // An append's answer only ever makes an estimate later.
-        self.0.iter().filter(|reading| reading.call != Call::Append)
+        self.0.iter().filter(|reading| reading.kind != Kind::Append)
     }
 
     /// How far behind the clock the broker may be, in milliseconds. Of the answers that came since its last question was

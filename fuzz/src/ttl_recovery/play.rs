@@ -17,7 +17,7 @@ use super::{
     readers::Reader,
     steps::{self, CONSUMERS, HOSTS, JUMPS, LIVES, Step},
 };
-use crate::world::{Call, Process, World};
+use crate::world::{Kind, Process, World};
 
 /// An answer that came.
 pub(crate) enum News {
@@ -167,7 +167,7 @@ impl Play {
             Step::Start { host } => drop(self.world.start(host)),
             Step::Befall { to, call, fault, time } => {
                 if let Some(Process { line, .. }) = self.process(to) {
-                    line.befall(Call::ALL[usize::from(call)], steps::fault(fault, steps::time(time)));
+                    line.befall(Kind::ALL[usize::from(call)], steps::fault(fault, steps::time(time)));
                 }
             }
             Step::Cut { to, cut } => {

@@ -4,7 +4,7 @@ use super::{
     Case,
     steps::Step::{self, Befall, Clock, Crash, Cut, Move, Pass, Push, Retry, Start, Subscribe, Take},
 };
-use crate::world::Call;
+use crate::world::Kind;
 
 /// Times by their numbers in `steps::TIMES`.
 const ONE: Step = Pass { time: 0 };
@@ -127,8 +127,8 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         (
             "answers-take-time",
             &[
-                Befall { to: 0, call: Call::Lease as u8, fault: 7, time: 4 },
-                Befall { to: 0, call: Call::Append as u8, fault: 7, time: 4 },
+                Befall { to: 0, call: Kind::Lease as u8, fault: 7, time: 4 },
+                Befall { to: 0, call: Kind::Append as u8, fault: 7, time: 4 },
                 run(0, 2, LIVES_50, LIVES_1000),
                 SECOND,
                 JOIN,
@@ -143,10 +143,10 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         (
             "lost-and-found",
             &[
-                Befall { to: 0, call: Call::Append as u8, fault: 3, time: 0 },
+                Befall { to: 0, call: Kind::Append as u8, fault: 3, time: 0 },
                 run(0, 2, LIVES_50, LIVES_10),
                 ONE,
-                Befall { to: 0, call: Call::Append as u8, fault: 4, time: 5 },
+                Befall { to: 0, call: Kind::Append as u8, fault: 4, time: 5 },
                 run(0, 1, LIVES_1000, LIVES_1000),
                 SECOND,
                 JOIN,
@@ -213,12 +213,12 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             "trims-that-fail",
             &[
                 run(0, 2, LIVES_50, LIVES_50),
-                Befall { to: 0, call: Call::Trim as u8, fault: 3, time: 0 },
-                Befall { to: 0, call: Call::Trim as u8, fault: 4, time: 6 },
+                Befall { to: 0, call: Kind::Trim as u8, fault: 3, time: 0 },
+                Befall { to: 0, call: Kind::Trim as u8, fault: 4, time: 6 },
                 SECOND,
                 run(0, 2, LIVES_1000, LIVES_50),
                 SECOND,
-                Befall { to: 0, call: Call::Trim as u8, fault: 5, time: 5 },
+                Befall { to: 0, call: Kind::Trim as u8, fault: 5, time: 5 },
                 SECOND,
                 Move { host: 1, told: 1 },
                 ONE,
@@ -230,10 +230,10 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
             "a-trim-is-abandoned",
             &[
                 run(0, 2, LIVES_50, LIVES_1000),
-                Befall { to: 0, call: Call::Trim as u8, fault: 5, time: 6 },
+                Befall { to: 0, call: Kind::Trim as u8, fault: 5, time: 6 },
                 SECOND,
                 Pass { time: 5 },
-                Befall { to: 0, call: Call::Append as u8, fault: 2, time: 0 },
+                Befall { to: 0, call: Kind::Append as u8, fault: 2, time: 0 },
                 run(0, 2, LIVES_50, LIVES_20000),
                 SECOND,
                 JOIN,
@@ -244,7 +244,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
         (
             "asked-before-it-was-set-back",
             &[
-                Befall { to: 0, call: Call::Claim as u8, fault: 6, time: 5 },
+                Befall { to: 0, call: Kind::Claim as u8, fault: 6, time: 5 },
                 Move { host: 0, told: 1 },
                 SECOND,
                 SECOND,
@@ -255,7 +255,7 @@ pub(crate) fn seeds() -> Vec<(&'static str, Vec<u8>)> {
                 Pass { time: 4 },
                 TEN,
                 run(0, 1, LIVES_50, LIVES_50),
-                Befall { to: 0, call: Call::Lease as u8, fault: 6, time: 4 },
+                Befall { to: 0, call: Kind::Lease as u8, fault: 6, time: 4 },
                 TEN,
                 Clock { jump: 6 },
                 ONE,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::world::{Call, Fault};
+use crate::world::{Fault, Kind};
 
 /// Hosts, each with a broker or none.
 pub(crate) const HOSTS: u8 = 2;
@@ -36,7 +36,7 @@ steps! {
         /// A broker is started on a host. One that runs there goes on, and does not know.
         Start { host < HOSTS },
         /// Something befalls a broker's next call of the store.
-        Befall { to < ADDRESSEES, call < Call::ALL.len() as u8, fault < 8, time < TIMES.len() as u8 },
+        Befall { to < ADDRESSEES, call < Kind::ALL.len() as u8, fault < 8, time < TIMES.len() as u8 },
         /// A broker cannot reach the store from now on, or can again.
         Cut { to < ADDRESSEES, cut < 2 },
     }

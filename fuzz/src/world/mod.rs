@@ -15,19 +15,21 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 
 use arbitrary::{Arbitrary, Unstructured};
 
-use rmom_core::store::memory::State;
 use rmom_core::{
     broker::{Broker, BrokerExit, BrokerSettings},
     model::{BrokerAddr, BrokerId, QueueLabel},
     ports::NeverSuspended,
+    store::memory::State,
 };
 use tokio::task::JoinHandle;
+
+pub(crate) use rmom_core::store::memory::Kind;
 
 pub(crate) use self::{
     chance::Chance,
     database::{Commit, Database},
     frames::{Delivered, decode},
-    line::{Call, Fault, Line, Reading},
+    line::{Fault, Line, Reading},
 };
 
 /// A broker process.

@@ -5,23 +5,20 @@
 
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use parking_lot::Mutex;
 use rmom_core::{
     marks::reached,
-    model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, ProducerId, QueueId, QueueLabel, StoreTime},
+    model::{BrokerId, ChannelId, Incarnation, ManagerId, Offset, QueueId, StoreTime},
     ports::{
-        AppendBatch, Appended, Assign, Assigned, BatchHeader, BrokerLife, BrokerRecord, Catalog, ChannelRecord, Claim,
-        ClaimError, Claimed, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership,
-        Log, LogError, LogTail, Opened, Page, Purged, QueueRecord, Register, RegisterError, Registration, RenewError,
-        Renewal, StoreError, Trim, Trimmed, check_lookup,
+        AppendBatch, Appended, Assign, Assigned, BatchHeader, ChannelRecord, Claim, ClaimError, Claimed, CreateChannel,
+        CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, LogError, Page, Purged,
+        QueueRecord, Register, RegisterError, Registration, RenewError, Renewal, StoreError, Trim, Trimmed,
     },
-    store::memory::State,
+    store::memory::{Call as StoreCall, Rows, State, StateStore},
 };
 
 use super::{
     Database,
-    cost::Rows,
     disk::Disk,
     locks::{
         Mode::{self, Change, Share},
@@ -94,10 +91,11 @@ impl RemoteStore {
     /// A statement that reads. It locks nothing.
     async fn read<T: Rows + Send + 'static>(
         &self,
-        run: impl FnOnce(&State, StoreTime) -> T + Send + 'static,
+        run: impl FnOnce(&State, StoreTime) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let rows = Box::new(|_: &State| Vec::new());
-        self.call_over(&self.pool, Kind::Read, rows, |disk, now| run(disk.state(), now), T::rows).await
+        let none = Box::new(|_: &State| Vec::new());
+        let read = |answer: &Result<T, StoreError>| answer.as_ref().map_or(0, Rows::rows);
+        self.call_over(&self.pool, Kind::Read, none, |disk, now| run(disk.state(), now), read).await?
     }
 
     /// A statement that writes.
@@ -142,10 +140,24 @@ fn assignee(state: &State, queue: QueueId) -> Option<(Row, Mode)> {
     Some((Row::Broker(broker), Change))
 }
 
-#[async_trait]
-impl Catalog for RemoteStore {
-    async fn now(&self) -> Result<StoreTime, StoreError> {
-        self.read(|_, now| now).await
+impl StateStore for RemoteStore {
+    /// A statement that locks nothing which others wait for. (The lock that production takes on a queue while it opens a
+    /// producer excludes the queue's removal and nothing else, and a purge passes over it.) A write that locks rows, or
+    /// takes several statements, is written out below.
+    async fn execute<T: Send + 'static, E: From<StoreError> + Send + 'static>(
+        &self,
+        _: StoreCall,
+        step: impl FnOnce(&mut State, StoreTime) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        self.statement(|_| Vec::new(), move |disk, now| step(disk.state_mut(), now)).await?
+    }
+
+    async fn query<T: Rows + Send + 'static>(
+        &self,
+        _: StoreCall,
+        step: impl FnOnce(&State, StoreTime) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.read(step).await
     }
 
     async fn register_broker(&self, register: &Register) -> Result<Registration, RegisterError> {
@@ -186,14 +198,6 @@ impl Catalog for RemoteStore {
         self.statement(rows, move |disk, now| disk.state_mut().forget_broker(now, broker, gone_for)).await?
     }
 
-    async fn brokers(&self) -> Result<Vec<BrokerRecord>, StoreError> {
-        self.read(|state, _| state.brokers()).await
-    }
-
-    async fn broker_life(&self, broker: BrokerId) -> Result<Option<BrokerLife>, StoreError> {
-        self.read(move |state, now| state.broker_life(now, broker)).await
-    }
-
     async fn create_queue(&self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
         let (create, label, assignee) = (create.clone(), create.label.clone(), create.assignee);
         let rows = move |_: &State| {
@@ -201,33 +205,6 @@ impl Catalog for RemoteStore {
             [(Row::Label(label.clone()), Change)].into_iter().chain(broker).collect()
         };
         self.transaction(rows, move |disk, _| disk.create_queue(&create)).await?
-    }
-
-    async fn queue(&self, label: &QueueLabel) -> Result<Option<QueueRecord>, StoreError> {
-        let label = label.clone();
-        self.read(move |state, _| state.queue(&label)).await
-    }
-
-    async fn queues_by_ids(&self, queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError> {
-        check_lookup(queues)?;
-        let queues = queues.to_vec();
-        self.read(move |state, _| queues.iter().filter_map(|&queue| state.queue_by_id(queue)).collect()).await
-    }
-
-    async fn queues_after(&self, after: QueueId, limit: u32) -> Result<Vec<QueueRecord>, StoreError> {
-        self.read(move |state, _| state.queues_after(after, limit)).await
-    }
-
-    async fn queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
-        self.read(|state, _| state.queues()).await
-    }
-
-    async fn queue_page(&self, after: Option<QueueLabel>, limit: u32) -> Result<Vec<QueueRecord>, StoreError> {
-        self.read(move |state, _| state.queue_page(after, limit)).await
-    }
-
-    async fn assigned_queues(&self, broker: BrokerId) -> Result<Vec<QueueRecord>, StoreError> {
-        self.read(move |state, _| state.assigned_queues(broker)).await
     }
 
     async fn assign_queues(&self, group: &[Assign]) -> Result<Vec<Assigned>, StoreError> {
@@ -258,42 +235,12 @@ impl Catalog for RemoteStore {
         self.transaction(rows, move |disk, now| disk.create_channel(now, &create)).await?
     }
 
-    async fn channel(&self, channel: ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
-        self.read(move |state, _| state.channel(channel)).await
-    }
-
-    async fn channels(&self, queue: Option<QueueId>) -> Result<Vec<ChannelRecord>, StoreError> {
-        self.read(move |state, _| state.channels(queue)).await
-    }
-
-    async fn known_channels(&self, channels: &[ChannelId]) -> Result<Vec<ChannelId>, StoreError> {
-        check_lookup(channels)?;
-        let channels = channels.to_vec();
-        let known = move |state: &State, _| channels.into_iter().filter(|&id| state.channel(id).is_some()).collect();
-        self.read(known).await
-    }
-
-    async fn channel_page(
-        &self,
-        queue: Option<QueueId>,
-        after: Option<ChannelId>,
-        limit: u32,
-    ) -> Result<Vec<ChannelRecord>, StoreError> {
-        self.read(move |state, _| state.channel_page(queue, after, limit)).await
-    }
-
     async fn delete_channel(&self, channel: ChannelId) -> Result<bool, StoreError> {
         let rows = move |state: &State| {
             let Some(record) = state.channel(channel) else { return Vec::new() };
             [(Row::Queue(record.queue), Change)].into_iter().chain(assignee(state, record.queue)).collect()
         };
         self.transaction(rows, move |disk, _| disk.delete_channel(channel)).await
-    }
-
-    async fn use_channels(&self, channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError> {
-        let channels = channels.to_vec();
-        let used = move |disk: &mut Disk, now| disk.state_mut().use_channels(now, &channels, fresh);
-        self.statement(|_| Vec::new(), used).await?
     }
 
     async fn delete_idle_channels(
@@ -320,25 +267,18 @@ impl Catalog for RemoteStore {
         let rows = |_: &State| vec![(Row::Leader, Change)];
         self.lease(Kind::Statement, rows, move |disk, _| disk.state_mut().resign(manager)).await
     }
-}
 
-#[async_trait]
-impl Log for RemoteStore {
     async fn claim(&self, claim: &Claim) -> Result<Claimed, ClaimError> {
         let claim = *claim;
         let rows = move |_: &State| vec![(Row::Queue(claim.queue), Share), (Row::Log(claim.queue), Change)];
         self.transaction(rows, move |disk, now| disk.claim(now, &claim)).await?
     }
 
-    async fn tail(&self, queue: QueueId) -> Result<LogTail, StoreError> {
-        self.read(move |state, _| state.tail(queue)).await
-    }
-
     async fn headers(&self, queue: QueueId, after: Offset, limit: u32) -> Result<Vec<BatchHeader>, StoreError> {
         let headers = move |state: &State, _| {
             let headers = state.headers(queue, after, limit);
             note(FULL_HEADERS, headers.len() == usize::try_from(limit).unwrap_or(usize::MAX));
-            headers
+            Ok(headers)
         };
         self.read(headers).await
     }
@@ -354,9 +294,9 @@ impl Log for RemoteStore {
             let page = state.read_within(queue, after, span, max_bytes);
             let last = page.batches.last().map(|batch| batch.header.last);
             note(FULL_PAGE, last.is_some_and(|last| last < state.tail(queue).end));
-            page
+            Ok(page)
         };
-        RemoteStore::read(self, page).await
+        self.read(page).await
     }
 
     async fn append(&self, group: &[AppendBatch]) -> Result<Vec<Appended>, StoreError> {
@@ -373,11 +313,6 @@ impl Log for RemoteStore {
         let trimmed = self.transaction(rows, move |disk, now| disk.trim(now, &trim)).await?;
         note(FULL_TRIM, trimmed.as_ref().is_ok_and(|trimmed| trimmed.batches == limit));
         trimmed
-    }
-
-    async fn open_producer(&self, queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError> {
-        // The lock that production takes on the queue excludes its removal and nothing else, and a purge passes over it.
-        self.statement(|_| Vec::new(), move |disk, _| disk.state_mut().open_producer(queue, producer, most)).await
     }
 
     async fn purge_deleted(&self, limit: u32) -> Result<Purged, StoreError> {

@@ -10,7 +10,6 @@
 
 mod audit;
 mod client;
-mod cost;
 mod disk;
 mod evidence;
 mod faults;

@@ -1,7 +1,6 @@
 //! What managers are tested with: brokers and a store that do as they are told, time and chance that replay.
 
 mod brokers;
-mod store;
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,13 +9,13 @@ use rand::{RngCore as _, SeedableRng as _, rngs::SmallRng};
 use tokio::{task::JoinHandle, time::Instant};
 
 pub use brokers::{Behaviour, Call, FakeBrokers};
-pub use store::{Fault, FaultyStore};
+
+pub use crate::store::faulty::{Calls, Fault, FaultyStore};
 
 use super::{Manager, ManagerExit, ManagerSettings};
 use crate::{
     model::{BrokerAddr, BrokerId, Incarnation, StoreTime},
     ports::{Catalog as _, Clock, Entropy, Register, Store},
-    store::MemoryStore,
 };
 
 /// A lease that no test outlives.
@@ -71,7 +70,7 @@ impl World {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            store: Arc::new(FaultyStore::new(MemoryStore::new(Arc::new(TokioClock(Instant::now()))))),
+            store: FaultyStore::new(Arc::new(TokioClock(Instant::now()))),
             brokers: FakeBrokers::default(),
             entropy: Arc::new(SeededEntropy::new(1)),
         }

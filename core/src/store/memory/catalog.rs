@@ -214,6 +214,15 @@ impl State {
         self.record(queue)
     }
 
+    /// As [`Catalog::queues_by_ids`](crate::ports::Catalog::queues_by_ids).
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`], for ids that break the rules.
+    pub fn queues_by_ids(&self, queues: &[QueueId]) -> Result<Vec<QueueRecord>, StoreError> {
+        check_lookup(queues)?;
+        Ok(queues.iter().filter_map(|&queue| self.record(queue)).collect())
+    }
+
     /// As [`Catalog::queues`](crate::ports::Catalog::queues).
     #[must_use]
     pub fn queues(&self) -> Vec<QueueRecord> {
@@ -348,6 +357,15 @@ impl State {
     pub fn channels(&self, queue: Option<QueueId>) -> Vec<ChannelRecord> {
         let wanted = self.channels.iter().filter(|(_, channel)| queue.is_none_or(|queue| channel.queue == queue));
         wanted.map(|(&id, channel)| self.channel_record(id, channel)).collect()
+    }
+
+    /// As [`Catalog::known_channels`](crate::ports::Catalog::known_channels).
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`], for ids that break the rules.
+    pub fn known_channels(&self, channels: &[ChannelId]) -> Result<Vec<ChannelId>, StoreError> {
+        check_lookup(channels)?;
+        Ok(channels.iter().copied().filter(|channel| self.channels.contains_key(channel)).collect())
     }
 
     /// As [`Catalog::channel_page`](crate::ports::Catalog::channel_page).

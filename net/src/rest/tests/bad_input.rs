@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use http::{Request, header};
-use rmom_core::manager::testing::{Behaviour, Fault, addr};
+use rmom_core::manager::testing::{Behaviour, Calls, Fault, addr};
 use serde_json::{Value, json};
 
 use super::{
@@ -230,13 +230,14 @@ async fn brokers_and_stores_that_fail() {
     assert_eq!((slow.status.as_u16(), slow.code()), (503, "NOT_HOSTED"), "{slow:?}");
     assert!(slow.detail().contains("it exists") && slow.body["queue_id"].is_string(), "{slow:?}");
 
-    for (fault, code) in [(Fault::Down, "STORE_UNAVAILABLE"), (Fault::Hangs, "STORE_UNAVAILABLE")] {
-        bench.world.store.set(Some(fault));
+    for (fault, code) in [(Fault::Unavailable, "STORE_UNAVAILABLE"), (Fault::Hangs, "STORE_UNAVAILABLE")] {
+        bench.world.store.fail(Calls::All, fault);
         for (method, path) in [("GET", "/queues"), ("DELETE", "/queues/q"), ("GET", "/v1/brokers")] {
             check(&bench, &[(method, path, 503, code, "")]).await;
         }
     }
-    bench.world.store.set(Some(Fault::Full));
+    bench.world.store.repair(Calls::All);
+    bench.world.store.fail(Calls::Administration, Fault::Refused);
     check(&bench, &[("DELETE", "/queues/q", 503, "STORE_REFUSED", "no room")]).await;
 }
 
@@ -254,7 +255,7 @@ async fn every_request_has_a_deadline() {
     assert_eq!((answer.status.as_u16(), answer.code()), (504, "DEADLINE_EXCEEDED"));
     assert_eq!(begun.elapsed().as_secs(), 10);
     // A deadline below the manager's own.
-    bench.world.store.set(Some(Fault::Hangs));
+    bench.world.store.fail(Calls::All, Fault::Hangs);
     let settings = RestSettings { request_deadline: Duration::from_millis(100), ..RestSettings::default() };
     let hasty = Bench { router: router(bench.manager.clone(), settings, bench.connections.clone()), ..bench };
     check(&hasty, &[("GET", "/queues", 504, "DEADLINE_EXCEEDED", "100ms")]).await;

@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rmom_core::{
-    manager::testing::{Behaviour, Fault, LONG, addr},
+    manager::testing::{Behaviour, Calls, Fault, LONG, addr},
     model::{ChannelId, Epoch, Offset, QueueId, QueueLabel, Topic},
     ports::{QueueActivity, QueueDescription, QueueState, SubscriberDescription},
 };
@@ -321,13 +321,13 @@ async fn health() {
     a_while().await;
     assert_eq!(bench.ask("GET", "/healthz").await.status, 200);
     assert_eq!(bench.ask("GET", "/readyz").await.body, json!({ "status": "ready", "leading": true }));
-    for fault in [Fault::Down, Fault::Hangs] {
-        bench.world.store.set(Some(fault));
+    for fault in [Fault::Unavailable, Fault::Hangs] {
+        bench.world.store.fail(Calls::All, fault);
         let answer = bench.ask("GET", "/readyz").await;
         assert_eq!((answer.status.as_u16(), answer.code()), (503, "STORE_UNAVAILABLE"), "{fault:?}");
         assert_eq!(bench.ask("GET", "/healthz").await.status, 200, "{fault:?}");
     }
-    bench.world.store.set(None);
+    bench.world.store.repair(Calls::All);
     // Brokers that died are no fault of the manager's.
     bench.world.brokers.set(&addr(1), Behaviour::Absent);
     a_while().await;

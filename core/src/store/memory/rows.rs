@@ -1,7 +1,6 @@
-//! What a statement that reads costs: the more it has read, the longer it takes. Ordinary runs charge nothing; with small
-//! limits a row may take milliseconds, so that a read that grows with what is stored misses its deadline.
+//! How much a read has read.
 
-use rmom_core::{
+use crate::{
     model::StoreTime,
     ports::{LogTail, Page},
 };
@@ -10,8 +9,8 @@ use rmom_core::{
 /// could not get by it.
 const ROW_BYTES: usize = 65_536;
 
-/// How much a statement has read, by its answer.
-pub(super) trait Rows {
+/// How much a statement has read, by its answer. Simulations charge for it.
+pub trait Rows {
     /// In rows. What is longer than one counts for as many as it fills.
     fn rows(&self) -> usize;
 }
