@@ -142,9 +142,18 @@ pub(super) fn all(seen: &Seen) -> Vec<Finding> {
     checks.iter().flat_map(|check| check(seen)).collect()
 }
 
+impl ManagerAnswer {
+    /// While a manager starts, it does not tell how the cluster is, and says that it is not ready.
+    fn is_a_managers(&self) -> bool {
+        self.status.is_ok() || self.readiness != Readiness::Ready
+    }
+}
+
 /// The managers that answered.
 fn answers(seen: &Seen) -> impl Iterator<Item = (&str, &ManagerAnswer)> {
-    seen.managers.iter().filter_map(|manager| Some((manager.url.as_str(), manager.answer.as_ref().ok()?)))
+    let answered =
+        seen.managers.iter().filter_map(|manager| Some((manager.url.as_str(), manager.answer.as_ref().ok()?)));
+    answered.filter(|(_, answer)| answer.is_a_managers())
 }
 
 fn statuses(seen: &Seen) -> impl Iterator<Item = (&str, &Status)> {
@@ -161,8 +170,7 @@ fn manager(seen: &Seen) -> Vec<Finding> {
                 format!("{url} cannot be reached: {reason}"),
                 "Is it running? Start one with: rmom dev, or rmom serve manager FILE. Elsewhere? Name it with --manager URL.",
             ),
-            // While it starts, it says that it is not ready.
-            Ok(ManagerAnswer { status: Err(reason), readiness: Readiness::Ready, .. }) => problem(
+            Ok(answer @ ManagerAnswer { status: Err(reason), .. }) if !answer.is_a_managers() => problem(
                 "manager",
                 format!("{url} does not answer as a manager does: {reason}"),
                 "Is that a manager? A broker's port is another one. Name the manager's with --manager URL.",
@@ -337,7 +345,7 @@ fn clock(seen: &Seen) -> Vec<Finding> {
             let servers = plural(clocks.len() as u64, "server");
             vec![ok(
                 "clock",
-                format!("the clocks of {servers} differ from this machine's by {} at most", duration(furthest)),
+                format!("the clocks of this machine and of {servers} differ by {} at most", duration(furthest)),
             )]
         }
         _ => found,

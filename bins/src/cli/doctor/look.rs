@@ -62,6 +62,7 @@ fn brokers(managers: &[ManagerSeen]) -> Vec<Broker> {
             None => all.push(broker.clone()),
         }
     }
+    all.sort_by_key(|broker| broker.id.unwrap_or(u64::MAX));
     all
 }
 
@@ -255,5 +256,10 @@ mod tests {
             }),
         };
         assert_eq!(brokers(&[manager(false), manager(true), manager(false)]), [broker(true)]);
+        let other = |id| Broker { id, host: "c".into(), port: id.unwrap_or(2) as u16, ..broker(true) };
+        let mut several = manager(true);
+        several.answer.as_mut().unwrap().status =
+            Ok(super::super::tests::status(vec![other(None), other(Some(9)), broker(true)]));
+        assert_eq!(brokers(&[several]), [broker(true), other(Some(9)), other(None)]);
     }
 }

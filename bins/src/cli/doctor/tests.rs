@@ -111,7 +111,7 @@ fn all_is_well() {
         "ok       connection  broker 1 at b1:5 answers over gRPC in 4 ms",
         "ok       connection  broker 2 at b2:5 answers over gRPC in 4 ms",
         "ok       complaints  the managers and the live brokers have no complaints",
-        "ok       clock       the clocks of 3 servers differ from this machine's by 3 ms at most",
+        "ok       clock       the clocks of this machine and of 3 servers differ by 3 ms at most",
         "ok       version     this program and the servers that answer are 1 (a)",
         "ok       open-files  a process started from here may open 65536 files",
     ];
@@ -144,6 +144,7 @@ fn a_manager_is_reached_or_not() {
     let other = |seen: &mut Seen| manager(seen).status = Err("404 Not Found for /v1/status".into());
     let expected = "http://m:1 does not answer as a manager does: 404 Not Found for /v1/status";
     assert_eq!(told("manager", other), [problem(expected)]);
+    assert_eq!((told("readiness", other), told("database", other)), (vec![], vec![]), "of something else");
     // One that starts is a manager that is not ready.
     let starts = |seen: &mut Seen| {
         other(seen);
@@ -261,7 +262,7 @@ fn clocks_that_differ_are_told() {
         warning("the clock of broker 1 at b1:5 is 2 min 0 s behind this machine's"),
     ];
     assert_eq!(told("clock", off(Some(7_500), Some(-120_000))), expected);
-    let within = [ok("the clocks of 3 servers differ from this machine's by 5.0 s at most")];
+    let within = [ok("the clocks of this machine and of 3 servers differ by 5.0 s at most")];
     assert_eq!(told("clock", off(Some(5_000), Some(-5_000))), within);
     assert_eq!(told("clock", off(Some(i64::MIN), None))[0].0, Level::Warning);
     let older = |seen: &mut Seen| {
