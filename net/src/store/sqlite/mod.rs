@@ -33,31 +33,31 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(
         "sqlite",
         &[
-            (1, "initial", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0001_initial.sql"))),
+            (1, "initial", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0001_initial.sql"))),
             (
                 2,
                 "deleted requests",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0002_deleted_requests.sql")),
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0002_deleted_requests.sql")),
             ),
             (
                 3,
                 "bounded logs",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0003_bounded_logs.sql")),
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0003_bounded_logs.sql")),
             ),
             (
                 4,
                 "lease lengths",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0004_lease_lengths.sql")),
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0004_lease_lengths.sql")),
             ),
             (
                 5,
                 "channel pages",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0005_channel_pages.sql")),
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0005_channel_pages.sql")),
             ),
             (
                 6,
                 "idle channels",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite/0006_idle_channels.sql")),
+                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0006_idle_channels.sql")),
             ),
         ],
     )
