@@ -66,6 +66,10 @@ fmt:
 deny:
     cargo deny check licenses bans sources
 
+# Sees whether this commit could be released: crates, wheel, programs. Publishes nothing; `--no-verify` is quicker.
+release-check *ARGS:
+    scripts/release-check {{ARGS}}
+
 # rmom and other systems side by side, into docs/benchmarks/: for a quiet machine, and about an hour.
 bench-peers *ARGS:
     python3 bins/bench/side_by_side.py {{ARGS}}
