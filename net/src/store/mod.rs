@@ -20,6 +20,8 @@ mod pool;
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod warnings;
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use error::OpenError;

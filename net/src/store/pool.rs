@@ -14,6 +14,7 @@ use tokio::{
     time::{Instant, error::Elapsed, timeout_at},
 };
 
+use super::warnings::watched;
 use crate::metrics::Lane;
 
 /// A connection that rested for longer is tried before it is used, so that a server's restart costs no unknown write.
@@ -26,6 +27,12 @@ pub(super) trait Backend: Send + Sync + fmt::Debug + 'static {
 
     /// Begins a transaction that writes.
     const BEGIN: &'static str;
+
+    /// The server reports success, and warns, where a commit stands although not all is done that it was to wait for.
+    const WARNS: bool;
+
+    /// A statement that writes, and changes nothing, where commits may wait for other machines.
+    const SMALL_WRITE: Option<&'static str>;
 
     /// Opens a connection and prepares its session.
     fn connect(&self) -> impl Future<Output = Result<<Self::Driver as Database>::Connection, sqlx::Error>> + Send;
@@ -245,13 +252,22 @@ where
     /// Runs a statement to its end, commit included if it commits by itself.
     pub(super) async fn rows(&mut self, statement: Statement<B>) -> Result<Vec<Row<B>>, StoreError> {
         // Never fetch_one or fetch_optional: they return at the first row, which is before the commit.
-        let answer = timeout_at(self.deadline, statement.fetch_all(connection::<B>(&mut self.conn))).await;
+        let (deadline, warns) = (self.deadline, self.warns());
+        let rows = statement.fetch_all(connection::<B>(&mut self.conn));
+        let answer = timeout_at(deadline, watched_if(warns, rows)).await;
         self.judge(answer)
+    }
+
+    /// What the server warns of counts.
+    fn warns(&self) -> bool {
+        B::WARNS && self.may_commit
     }
 
     /// Runs BEGIN, COMMIT or ROLLBACK: in one round trip, without preparing it.
     async fn command(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        let answer = timeout_at(self.deadline, sqlx::raw_sql(sql).execute(connection::<B>(&mut self.conn))).await;
+        let (deadline, warns) = (self.deadline, self.warns());
+        let done = sqlx::raw_sql(sql).execute(connection::<B>(&mut self.conn));
+        let answer = timeout_at(deadline, watched_if(warns, done)).await;
         self.judge(answer).map(drop)
     }
 
@@ -280,10 +296,21 @@ where
         self.may_commit = true;
         // Our own text; what varies in it are numbers.
         let sql = AssertSqlSafe(format!("{statements}; COMMIT"));
-        let answer = timeout_at(self.deadline, sqlx::raw_sql(sql).execute(connection::<B>(&mut self.conn))).await;
+        let (deadline, warns) = (self.deadline, self.warns());
+        let done = sqlx::raw_sql(sql).execute(connection::<B>(&mut self.conn));
+        let answer = timeout_at(deadline, watched_if(warns, done)).await;
         self.judge(answer)?;
         self.done();
         Ok(())
+    }
+
+    /// Ends a transaction that changed nothing, for an answer that rests on what an earlier call may have stored: commits a
+    /// write of its own, where that waits for other machines. What was read is there by then, too.
+    pub(super) async fn confirm(self) -> Result<(), StoreError> {
+        match B::SMALL_WRITE {
+            Some(write) => self.commit_with(write).await,
+            None => self.rollback().await,
+        }
     }
 
     /// Rolls back, and gives the connection back.
@@ -301,10 +328,12 @@ where
     }
 
     /// What an answer means. After anything but success the connection is gone.
-    fn judge<T>(&mut self, answer: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, StoreError> {
+    fn judge<T>(&mut self, answer: Result<Answer<T>, Elapsed>) -> Result<T, StoreError> {
         let error = match answer {
-            Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) => {
+            Ok((Ok(value), None)) => return Ok(value),
+            // It looks stored to everybody, and may still be lost with its machine.
+            Ok((Ok(_), Some(warning))) => StoreError::Unknown(format!("the server warned: {warning}")),
+            Ok((Err(error), _)) => {
                 let failure = self.pool.backend.classify(&error, self.may_commit);
                 if failure.connection_lost {
                     self.pool.clear();
@@ -319,6 +348,13 @@ where
         self.conn = None;
         Err(error)
     }
+}
+
+/// What a statement came to, and what the server warned of.
+type Answer<T> = (Result<T, sqlx::Error>, Option<String>);
+
+async fn watched_if<T>(warns: bool, statement: impl Future<Output = Result<T, sqlx::Error>>) -> Answer<T> {
+    if warns { watched(statement).await } else { (statement.await, None) }
 }
 
 fn connection<B: Backend>(conn: &mut Option<Conn<B>>) -> &mut Conn<B> {

@@ -10,6 +10,7 @@ mod opening;
 mod standby;
 mod stress;
 mod support;
+mod synchronous;
 
 use std::sync::{
     Arc,

@@ -130,6 +130,11 @@ impl Backend for PostgresBackend {
 
     const BEGIN: &'static str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
+    const WARNS: bool = true;
+
+    /// A record in the log, which is of no table. Its commit waits for synchronous standbys as any other.
+    const SMALL_WRITE: Option<&'static str> = Some("SELECT pg_logical_emit_message(true, 'rmom', '')");
+
     async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
         let (conn, server) = self.establish(self.timeouts).await?;
         // A standby lags behind: what it does not hold yet looks as if it had never been stored, or were trimmed.

@@ -55,6 +55,10 @@ impl Backend for SqliteBackend {
 
     const BEGIN: &'static str = "BEGIN IMMEDIATE";
 
+    const WARNS: bool = false;
+
+    const SMALL_WRITE: Option<&'static str> = None;
+
     async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
         self.options.connect().await
     }

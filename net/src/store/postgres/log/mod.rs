@@ -144,13 +144,16 @@ impl Log for PostgresStore {
             )
             .await?;
         let Some(row) = row else {
-            tx.rollback().await?;
+            // It ends subscribers for good.
+            tx.confirm().await?;
             return Err(ClaimError::Deleted);
         };
         let (epoch, store_time) = (column::epoch(&row, "epoch")?, column::time(&row, "now")?);
-        // Made again, a claim that is still the latest answers as before, whatever has been assigned since.
+        // Made again, a claim that is still the latest answers as before, whatever has been assigned since. Everybody sees it,
+        // also if a standby that its commit was to wait for does not have it: what the new owner reads would be lost with
+        // this machine.
         if column::get::<_, Option<Uuid>>(&row, "claim")? == Some(claim.claim.uuid()) {
-            tx.rollback().await?;
+            tx.confirm().await?;
             return Ok(Claimed { epoch, store_time });
         }
         if column::get::<_, Option<i64>>(&row, "assignee")? != Some(claim.broker.as_i64()) {

@@ -1,0 +1,115 @@
+//! A commit that waits for a synchronous standby, and is cut short: it stands on one machine only, and PostgreSQL shows it to
+//! everybody. Nothing that rests on it may be answered before the standby has it.
+
+use std::{sync::Arc, time::Duration};
+
+use rmom_core::{
+    broker::{Broker, BrokerSettings, NewMessage, ProducerStamp, PushRequest},
+    model::{BrokerAddr, ProducerId, ProducerKey, QueueLabel, Sequence},
+    ports::{Catalog as _, Log as _},
+};
+use rmom_net::{clock::SystemUptime, entropy::OsEntropy, store::PostgresStore, testing::PgServer};
+use tokio::time::{Instant, sleep, timeout};
+use uuid::Uuid;
+
+use super::support::Bench;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// For so long the standby is away.
+const AWAY: Duration = Duration::from_secs(30);
+/// So often the statements or sessions of rmom are ended meanwhile.
+const ENDED_EVERY: Duration = Duration::from_secs(1);
+
+/// A primary whose commits wait for its standby.
+struct Pair {
+    primary: Arc<PgServer>,
+    standby: PgServer,
+}
+
+impl Pair {
+    async fn start() -> (Self, Bench) {
+        let primary = Arc::new(PgServer::start());
+        let bench = Bench::on(Arc::clone(&primary)).await;
+        let standby = primary.start_standby(&[]);
+        primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'ANY 1 (*)'").await;
+        primary.execute("SELECT pg_reload_conf()").await;
+        (Self { primary, standby }, bench)
+    }
+
+    /// Ends what rmom's sessions do now, or the sessions.
+    async fn end(&self, function: &str) {
+        let sql = format!("SELECT {function}(pid) FROM pg_stat_activity WHERE application_name = 'rmom'");
+        self.primary.execute(&sql).await;
+    }
+
+    /// Waits until a commit waits for the standby.
+    async fn until_a_commit_waits(&self, bench: &Bench) {
+        let mut conn = bench.database.connect().await;
+        let waiting = async {
+            let sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+            while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut conn).await.unwrap() == 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, waiting).await.expect("a commit waits");
+    }
+}
+
+/// One message, which its producer pushes again and again until it is acknowledged.
+async fn push(broker: Broker) -> Instant {
+    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(1)), incarnation: 0 };
+    let sequence = Sequence::new(1);
+    let stamp = ProducerStamp { key, lowest_unacknowledged: sequence };
+    loop {
+        let request = PushRequest {
+            label: QueueLabel::parse("q").unwrap(),
+            queue: None,
+            producer: Some((stamp, sequence)),
+            message: NewMessage { content: "message".into(), ..NewMessage::default() },
+        };
+        match broker.push(request).await {
+            Ok(_) => return Instant::now(),
+            Err(_) => {
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// The standby is away while a message is pushed, and `function` ends rmom's statements or sessions meanwhile.
+async fn nothing_is_acknowledged_before_the_standby_has_it(function: &str) {
+    let (pair, bench) = Pair::start().await;
+    let store = Arc::new(PostgresStore::connect(bench.direct()).await.unwrap());
+    let settings = BrokerSettings::new(BrokerAddr { host: "localhost".into(), port: 1 });
+    let (broker, tasks) = Broker::spawn(settings, store.clone(), Arc::new(OsEntropy), Arc::new(SystemUptime));
+    let created = async {
+        while broker.create_queue(&QueueLabel::parse("q").unwrap()).await.is_err() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, created).await.expect("the queue is created");
+    pair.standby.kill9();
+    let pushing = tokio::spawn(push(broker.clone()));
+    pair.until_a_commit_waits(&bench).await;
+    let until = Instant::now() + AWAY;
+    while Instant::now() < until {
+        sleep(ENDED_EVERY).await;
+        pair.end(function).await;
+    }
+    assert!(!pushing.is_finished(), "acknowledged, and on one machine only");
+    pair.standby.restart();
+    timeout(PATIENCE, pushing).await.expect("it is acknowledged in the end").unwrap();
+    let queue = store.queue(&QueueLabel::parse("q").unwrap()).await.unwrap().unwrap();
+    assert_eq!(store.tail(queue.id).await.unwrap().messages, 1);
+    tasks.abort();
+}
+
+#[tokio::test]
+async fn what_was_committed_by_a_session_that_ended_is_not_acknowledged() {
+    nothing_is_acknowledged_before_the_standby_has_it("pg_terminate_backend").await;
+}
+
+#[tokio::test]
+async fn what_was_committed_by_a_statement_that_was_cancelled_is_not_acknowledged() {
+    nothing_is_acknowledged_before_the_standby_has_it("pg_cancel_backend").await;
+}
