@@ -16,7 +16,7 @@ mod sim;
 mod status;
 mod subscribe;
 
-use clap::Parser as _;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, parser::ValueSource};
 pub use error::CliError;
 
 use self::{
@@ -27,14 +27,20 @@ use self::{
 };
 use crate::service::{Threads, block_on};
 
+/// Options of all commands that mean nothing to a server.
+const CLIENT_OPTIONS: [&str; 5] = ["manager", "json", "ca", "cert", "key"];
+
 /// Does what the command line says; returns the exit code.
 #[must_use]
 pub fn run() -> u8 {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match &cli.command {
-        // The servers have a runtime, a log and exit codes of their own.
-        Command::Serve(ServeCommand::Broker(args)) => return args.run().code(),
-        Command::Serve(ServeCommand::Manager(args)) => return args.run().code(),
+        Command::Serve(server) => match refuse_client_options(&matches) {
+            // The servers have a runtime, a log and exit codes of their own.
+            Ok(()) => return serve(server),
+            Err(error) => Err(error),
+        },
         Command::Completions { shell } => generate::completions(*shell),
         Command::Man { directory } => generate::man(directory.as_deref()),
         Command::Sim { args } => sim::run(args),
@@ -52,6 +58,24 @@ pub fn run() -> u8 {
             error.exit_code()
         }
     }
+}
+
+fn serve(server: &ServeCommand) -> u8 {
+    match server {
+        ServeCommand::Broker(args) => args.run().code(),
+        ServeCommand::Manager(args) => args.run().code(),
+    }
+}
+
+/// A server would ignore them; the variables of the same meaning may be set for other commands.
+fn refuse_client_options(matches: &ArgMatches) -> Result<(), CliError> {
+    let given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
+    CLIENT_OPTIONS.into_iter().find(given).map_or(Ok(()), |name| {
+        Err(CliError::usage(format_args!(
+            "--{name} is for commands that ask a cluster, and has no meaning for a server"
+        ))
+        .hint("A server has all its settings, TLS too, in its configuration file; docs/configuration.md lists them."))
+    })
 }
 
 async fn dispatch(cli: Cli) -> Result<(), CliError> {

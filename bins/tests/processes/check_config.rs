@@ -48,6 +48,22 @@ fn the_originals_files_pass_and_no_password_is_shown() {
 }
 
 #[test]
+fn a_server_refuses_the_options_of_clients() {
+    for args in [&["--json"][..], &["--manager", "http://m:1"], &["--ca", "ca.pem"]] {
+        let output =
+            rmom_in(examples(), "rmom", &[&["serve", "broker", "mom1.yaml", "--check-config"], args].concat(), &[]);
+        assert_eq!(output.code, Some(2), "{args:?}: {}", output.stderr);
+        assert!(
+            output.stderr.starts_with(&format!("rmom: {} is for commands that ask a cluster", args[0])),
+            "{output:?}"
+        );
+    }
+    // Variables are there for other commands.
+    let variable = [("RMOM_MANAGER", "http://m:1")];
+    rmom_in(examples(), "rmom", &["serve", "broker", "mom1.yaml", "--check-config"], &variable).success();
+}
+
+#[test]
 fn mistakes_end_with_2_and_say_where_they_are() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("b.yaml"), "prot: 1\ndatabase: {dbname: d, port: x}\n").unwrap();

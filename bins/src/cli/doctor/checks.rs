@@ -308,7 +308,11 @@ fn complaints(seen: &Seen) -> Vec<Finding> {
     let dead: Vec<String> = seen.brokers.iter().filter(|seen| !seen.broker.live).map(BrokerSeen::name).collect();
     told.retain(|what, _| !dead.iter().any(|name| what.starts_with(&format!("{name} is "))));
     let mut found: Vec<Finding> = told.into_iter().map(|(what, next)| problem("complaints", what, next)).collect();
-    found.extend(notes.into_keys().map(|note| warning("complaints", note, "Nothing has to be wrong.")));
+    found.extend(
+        notes
+            .into_keys()
+            .map(|note| warning("complaints", note, "Nothing is known to be wrong; the note says what is not known.")),
+    );
     if found.is_empty() && asked {
         let other = if dead.is_empty() { "no" } else { "no other" };
         found.push(ok("complaints", format!("the managers and the live brokers have {other} complaints")));
