@@ -6,8 +6,8 @@ use super::{
 };
 use crate::history::Event;
 
-/// The code is the expected one, the message names what it has to, and nothing is stored of what was sent: no word of its
-/// description is the body of a stored message.
+/// The push fails with the expected code, the message names the field or limit at fault, and nothing of the push is stored:
+/// no word of its description is the body of a stored message.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (at, record) in index.history.iter().enumerate() {
@@ -30,7 +30,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     violations
 }
 
-/// A push that had to be refused, and was acknowledged or stored.
+/// A push that should have been refused, and was acknowledged or stored.
 fn taken(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
     let expected = push.expected?;
     let stored = index.bodies[push.body].stored.first().map(|(_, message)| message.at);

@@ -1,4 +1,4 @@
-//! Part of promise 11: what an operator was told to have failed for certain did not happen.
+//! Part of promise 11: a call that an operator was told had definitely failed did not take effect.
 
 use super::{
     Promise, Violation,
@@ -6,20 +6,20 @@ use super::{
 };
 use crate::history::Event;
 
-/// Whatever the database did for operators, one of those who asked for it was told that it is done, or that it may be, or
-/// has no answer yet.
+/// For each change that the database made for operators, at least one caller was told that it is done or may be done, or has
+/// no answer yet.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let done = index.history.iter().enumerate().filter_map(|(at, record)| done(index, at, &record.event));
     done.filter_map(|done| done.denied(index)).collect()
 }
 
-/// Something that the database did.
+/// A change that the database made.
 struct Done<'i> {
     at: At,
     what: String,
-    /// The call that it would come from.
+    /// True for a call that can have caused this change.
     call: Box<dyn Fn(CallKind<'_>) -> bool + 'i>,
-    /// True for an answer that tells of this one, and not of another one of the same name.
+    /// True for an answer that reports this change, and not another one of the same name.
     told: Box<dyn Fn(&Event) -> bool + 'i>,
 }
 
@@ -67,7 +67,7 @@ fn done<'i>(index: &'i Index<'_>, at: At, event: &'i Event) -> Option<Done<'i>> 
 }
 
 impl Done<'_> {
-    /// Everybody who had asked for it by then was told that it is not done.
+    /// Every caller that had asked for the change by then was told that it was not made.
     fn denied(&self, index: &Index<'_>) -> Option<Violation> {
         let mut records = vec![self.at];
         let mut codes = Vec::new();
@@ -75,9 +75,11 @@ impl Done<'_> {
         {
             match outcome.map(|outcome| (outcome, &index.history[outcome].event)) {
                 Some((outcome, Event::AdminFailed { code, unknown: false, .. })) => {
-                    // Done by this call, or by none: an earlier one that failed would have to come that late.
+                    // This call made the change, or no call did: an earlier call that failed would have to have taken effect
+                    // this late.
                     if outcome > self.at {
-                        // It was done, and undone by somebody else before the answer; or it exists, and no broker serves it yet.
+                        // The change was made, and another caller undid it before the answer; or the queue exists, and no
+                        // broker serves it yet.
                         if code.ends_with("NOT_FOUND") || code == "QUEUE_REPLACED" || code == "NOT_HOSTED" {
                             return None;
                         }
@@ -97,7 +99,7 @@ impl Done<'_> {
                 None => return None,
             }
         }
-        // What nobody had asked for is for the checkers of deletes and of channels.
+        // Changes that no caller had asked for are reported by the checkers of deletes and of channels.
         let code = codes.last()?;
         let what = format!("{}, but who asked for it was told that it is not: {code}", self.what);
         Some(index.violation(Promise::NothingSilent, what, records))
@@ -139,7 +141,7 @@ mod tests {
         let op = asked(&mut run);
         run.record("operator", failed(op, true));
         innocent(&run);
-        // Two asked for it.
+        // Two callers asked for it.
         let mut run = Run::new();
         let first = run.next_op();
         run.record("operator", Event::QueueCreating { op: first, label: "Bills".into() });

@@ -8,9 +8,9 @@ use super::{
 };
 use crate::history::Event;
 
-/// A channel that nobody asked to delete, of a queue that is not deleted, is there in the end as it was created; managers know
-/// it; no stream or consumer is told that there is none; and what they are given is of its topic and after its start. The only
-/// exception is a disposable channel that nobody subscribed to for long.
+/// A channel that no caller asked to delete, of a queue that is not deleted, still exists at the end as it was created.
+/// Managers know it, no stream or consumer is told that it does not exist, and its readers get only messages of its topic
+/// after its start. The only exception is a disposable channel that had no subscriber for long.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (&id, channel) in &index.channels {
@@ -28,7 +28,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     violations
 }
 
-/// What a channel was created as, if at a record it must still exist.
+/// The channel as it was created, if it must still exist at that record.
 fn alive<'a>(index: &Index<'a>, id: Uuid, at: At) -> Option<Created<'a>> {
     let channel = index.channels.get(&id)?;
     let created = channel.created.filter(|created| created.at < at)?;
@@ -75,14 +75,15 @@ fn in_the_end(index: &Index<'_>, id: Uuid, channel: &Channel<'_>) -> Option<Viol
     Some(index.violation(Promise::ChannelsSurvive, what, [created.at, at]))
 }
 
-/// A later start is the same if nothing between the two was there when the channel was created; it may not have been told.
+/// A later start is equivalent if every offset between the two was already gone when the channel was created; its creator
+/// may not have been told which of them was used.
 fn starts_elsewhere(index: &Index<'_>, created: Created<'_>, found: Created<'_>) -> bool {
     let Some(queue) = index.queues.get(&created.queue_id) else { return found.start != created.start };
     let mut between = queue.between(created.start, found.start.saturating_add(1));
     found.start < created.start || between.any(|message| !index.is_excused(queue, message, created.at))
 }
 
-/// A channel that was to start with what is pushed from now on, and starts with what had been stored before it was asked for.
+/// A channel that should start with messages pushed from now on, but starts with messages stored before it was requested.
 fn starts_too_early(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
     let CallKind::CreateChannel { latest: true, .. } = call.what else { return None };
     let answered = call.outcome?;
@@ -208,7 +209,7 @@ mod tests {
         run.record("operator", Event::ChannelDeleted { op, channel: CHANNEL });
         seen(&mut run, CHANNEL, None);
         innocent(run.finish());
-        // With its queue.
+        // The channel is deleted with its queue.
         let mut run = Run::new();
         run.delete();
         seen(&mut run, CHANNEL, None);

@@ -1,25 +1,25 @@
-//! The database's clock, as the history tells it.
+//! The database's clock, reconstructed from the history.
 
 use crate::{
     EPOCH_MILLIS,
     history::{Event, Record},
 };
 
-/// Simulated hosts take turns within a tick, and a record bears the time of its host: the database's clock may have been so
-/// far from what a record's time says. In milliseconds; no tick is longer.
+/// Simulated hosts take turns within a tick, and a record has the time of its host, so the database's clock may differ by
+/// this much from a record's time. In milliseconds; no tick is longer.
 const GRAIN_MILLIS: u64 = 20;
 
-/// What the database's clock showed when. It runs as simulated time does, except where it is set.
+/// The readings of the database's clock over time. The clock runs with simulated time, except where it is set.
 #[derive(Debug)]
 pub(super) struct StoreClock {
-    /// From when on, in simulated microseconds, and what it showed then. In order; the first is from 0.
+    /// Pairs of a simulated time in microseconds and the reading from then on. In order; the first is at 0.
     lines: Vec<(u64, u64)>,
-    /// For how long after the clock was set a broker may go on with what it knew, in microseconds.
+    /// How long after the clock was set a broker may go on with its old reading, in microseconds.
     stale_micros: u64,
 }
 
 impl StoreClock {
-    /// `stale_millis` is within what time every broker has taken a new reading.
+    /// Every broker takes a new reading within `stale_millis`.
     pub(super) fn new(history: &[Record], stale_millis: u64) -> Self {
         let mut lines = vec![(0, start(history))];
         lines.extend(history.iter().filter_map(|record| match record.event {
@@ -34,11 +34,11 @@ impl StoreClock {
         self.lines.last().is_some_and(|&(since, _)| since > 0 && since >= micros)
     }
 
-    /// The latest that anybody who knows what was stored at `stored` can have taken the database's time for, from then to
-    /// `micros`. `stored_at_millis` is what the database took it for.
+    /// The latest time that any process which knows the batch stored at `stored` can have assumed for the database, from
+    /// then to `micros`. `stored_at_millis` is the time that the database gave the batch.
     ///
-    /// Who had read the clock before it was set back goes on with what it read. But what is stored afterwards tells its owner
-    /// of it: after that it takes the time for no later than when this was stored, and what has passed since.
+    /// A process that read the clock before it was set back goes on with that reading. But each append tells the owner the
+    /// database's time: from then on it assumes at most the time of that append plus the time elapsed since.
     pub(super) fn at_most_since(&self, stored: u64, stored_at_millis: u64, micros: u64) -> u64 {
         let ends = self.lines.iter().skip(1).map(|&(since, _)| since).chain([u64::MAX]);
         let shown =
@@ -52,7 +52,7 @@ impl StoreClock {
         shown.max().unwrap_or(0) + GRAIN_MILLIS
     }
 
-    /// The earliest that the clock showed from one time to another, in simulated microseconds.
+    /// The earliest reading of the clock between two simulated times, in microseconds.
     pub(super) fn at_least(&self, from: u64, to: u64) -> u64 {
         let ends = self.lines.iter().skip(1).map(|&(since, _)| since).chain([u64::MAX]);
         let shown = self.lines.iter().zip(ends).filter(|((since, _), end)| *since <= to && from < *end);
@@ -61,17 +61,17 @@ impl StoreClock {
     }
 }
 
-/// What the clock showed at the beginning, as can be told from what it showed later.
+/// The clock's reading at the beginning, derived from later readings.
 fn start(history: &[Record]) -> u64 {
     let before = |record: &Record, millis: u64| millis.saturating_sub(record.at_micros / 1_000);
-    // These tell the time at which they are recorded.
+    // These events carry the clock's reading at the time of their record.
     let told = history.iter().find_map(|record| match record.event {
         Event::StoreClock { from_millis: millis, .. } | Event::AuditDone { at_millis: millis } => {
             Some(before(record, millis))
         }
         _ => None,
     });
-    // A transaction tells the time at which it looked, and can be recorded long after.
+    // A transaction carries the clock's reading at its start, and can be recorded long after.
     let looked = || {
         history.iter().filter_map(|record| match record.event {
             Event::Stored { stored_at_millis: millis, .. } | Event::Trimmed { at_millis: millis, .. } => {

@@ -9,12 +9,12 @@ use super::{
 };
 use crate::history::Event;
 
-/// What our client says of a broker that it lost, beside the [codes](Code) that mean trying again.
+/// The codes that our client reports for a broker that it lost, besides the [codes](Code) that mean trying again.
 pub(super) const LOST: [&str; 2] = ["UNAVAILABLE", "UNREACHABLE"];
 
-/// The run did not run out of time; after it was healed everything was in order within the bound; and so had every push its
-/// answer. One that never has one is for [`nothing_silent`](super::nothing_silent). No consumer ended for what passes, and no
-/// producer gave a message up for it.
+/// The run did not run out of time. After it was healed, everything was in order within the bound and every push had its
+/// answer. (A push that is never answered is for [`nothing_silent`](super::nothing_silent).) No consumer ended, and no
+/// producer gave a message up, because of a transient failure.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     if let Some(at) = index.milestones.time_up
@@ -35,11 +35,11 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     violations
 }
 
-/// How often a queue may be assigned once nothing fails any more: away from a broker that was dead, from another one that was
-/// still starting, from a broker that was drained, and to level them.
+/// How often a queue may be assigned once the faults are over: away from a broker that was dead, from another one that was
+/// still starting, from a broker that was drained, and for levelling.
 const ASSIGNMENTS: usize = 4;
 
-/// A queue that is sent from broker to broker, although nothing is the matter.
+/// A queue that managers move from broker to broker although nothing is wrong.
 fn restless(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Option<Violation> {
     let healed = index.milestones.healed?;
     let after: Vec<_> = queue.assignments.iter().map(|&(at, _)| at).filter(|&at| at > healed).collect();
@@ -48,7 +48,7 @@ fn restless(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Option<Violation> 
     Some(index.violation(Promise::Convergence, what, [healed, last]))
 }
 
-/// Within what time after `micros` things have to be done.
+/// The time by which everything that was due at `micros` has to be done.
 fn deadline(index: &Index<'_>, micros: u64) -> u64 {
     micros.saturating_add(index.bounds.convergence.saturating_mul(1_000))
 }
@@ -62,7 +62,7 @@ fn in_order_late(index: &Index<'_>) -> Option<Violation> {
         return (index.micros(converged) > deadline(index, index.micros(healed)))
             .then(|| index.violation(Promise::Convergence, what, [healed, converged]));
     }
-    // A history that breaks off before it could tell says nothing.
+    // A history that breaks off before the deadline proves nothing.
     let over = index.milestones.drain.is_some() || index.end_micros() > deadline(index, index.micros(healed));
     if !over || index.milestones.time_up.is_some() {
         return None;
@@ -83,7 +83,7 @@ fn answered_late(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Viol
     Some(index.violation(Promise::Convergence, what, [push.at, at]))
 }
 
-/// A consumer object ended for something after which it was to connect again: it would never have proceeded.
+/// A consumer object ended for an error after which it had to connect again: it would never have proceeded.
 fn gave_up(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let (at, code) = reader.ended.filter(|_| reader.is_consumer())?;
     let code = code.filter(|code| LOST.contains(code) || Code::from_wire(code).is_some_and(Code::is_retryable))?;
@@ -165,7 +165,7 @@ mod tests {
         for code in ["UNAVAILABLE", "LEASE_EXPIRED", "DEADLINE_EXCEEDED"] {
             guilty(Run::new().consumer("b1", None).stop("b1", Some(code)), Convergence);
         }
-        // Whoever reads the raw wire connects again by itself.
+        // A client on the raw wire connects again by itself.
         innocent(Run::new().stream(1).end(1, "UNAVAILABLE").stream(2));
     }
 }

@@ -1,5 +1,5 @@
-//! Part of promise 11: what is stored, delivered, expired, refused or found to be a duplicate is counted, and what a broker says
-//! of how a queue is now is so.
+//! Part of promise 11: stored, delivered, expired, refused and duplicate messages are counted, and the state of a queue that
+//! a broker reports is correct.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use super::{
 };
 use crate::history::Event;
 
-/// What is younger than this when a broker is asked need not be counted.
+/// Events that are younger than this when a broker is asked need not be counted.
 const YOUNG_MICROS: u64 = 2_000_000;
-/// So begins what is said of a second process under a broker's address, whose counters nobody reads.
+/// Reports about a second process under a broker's address begin like this; its counters are not read.
 const TWIN: &str = "another process";
 
-/// A broker's counters of a queue cover at least what others saw it do since it claimed the queue last, and no more than what
-/// was ever done.
+/// A broker's counters of a queue cover at least what other hosts observed since the broker's last claim of the queue, and
+/// no more than was ever done.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let is_twin = |event: &Event| matches!(event, Event::FaultBegan { what, .. } if what.starts_with(TWIN));
     if index.history.iter().any(|record| is_twin(&record.event)) {
@@ -28,7 +28,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     pages.flatten().collect()
 }
 
-/// What is wrong with the counters of one queue.
+/// The first error in the counters of one queue.
 fn page(
     index: &Index<'_>,
     at: At,
@@ -57,7 +57,7 @@ fn page(
         ("last_offset", seen.end_by(seen.last_before(seen.until)), Some(seen.end_by(at))),
         ("epoch", epoch, Some(epoch)),
     ];
-    // Of a queue that it has just claimed it knows nothing yet.
+    // The broker knows nothing yet of a queue that it has just claimed.
     let now = is_old.then_some(now).into_iter().flatten();
     let expected = expected.into_iter().chain(now);
     let wrong = expected.into_iter().filter_map(|(name, least, most)| {
@@ -84,7 +84,7 @@ fn page(
     Some(wrong.collect())
 }
 
-/// What others saw a broker do with a queue, since its last claim and until shortly before it was asked.
+/// Observations by other hosts of a broker's work on a queue, from its last claim until shortly before it was asked.
 struct Seen<'i, 'a> {
     index: &'i Index<'a>,
     queue: &'i Queue<'a>,
@@ -104,20 +104,20 @@ impl Seen<'_, '_> {
         mine.filter(|message| self.is_meant(message.at)).count()
     }
 
-    /// Records up to this one are of that time.
+    /// The last record of that time.
     fn last_before(&self, micros: u64) -> At {
         self.index.history.partition_point(|record| record.at_micros <= micros)
     }
 
-    /// Messages that were in the store when the broker was asked, and shortly before: the audit still finds them.
+    /// Messages that were in the store when the broker was asked and shortly before: the audit still finds them.
     fn left(&self) -> usize {
         let left = self.queue.audit.map_or(&[][..], |audit| audit.messages).iter();
         let stored = left.filter_map(|left| self.queue.at_offset(left.offset).last());
         stored.filter(|message| self.index.micros(message.at) <= self.until).count()
     }
 
-    /// Messages that can have been in the store: of those below what had been trimmed long before,
-    /// none. A broker that has no answer to a trim counts anew with its next.
+    /// Messages that can have been in the store. Those below an offset that was trimmed long before do not count: a broker
+    /// that gets no answer to a trim counts anew with its next trim.
     fn stored_by(&self, at: At) -> usize {
         let trimming = self.index.bounds.trim.saturating_mul(1_000);
         let long_before = self.last_before(self.until.saturating_sub(trimming));
@@ -131,7 +131,8 @@ impl Seen<'_, '_> {
         usize::try_from(stored.map(|message| message.stored.offset).max().unwrap_or(0)).unwrap_or(usize::MAX)
     }
 
-    /// Only while nothing befell anybody: of a trim whose answer is lost nobody hears.
+    /// Expired messages are counted only while there was no fault: if a trim's answer is lost, no broker learns how many it
+    /// removed.
     fn expired(&self) -> usize {
         let Some(healed) = self.index.milestones.healed else { return 0 };
         let trims = self.queue.trims.iter().filter(|trim| trim.at > healed && self.is_meant(trim.at));
@@ -139,7 +140,7 @@ impl Seen<'_, '_> {
         let mut expired = 0;
         for trim in trims {
             let trimmed = self.queue.between(through.unwrap_or(0), trim.through.saturating_add(1));
-            // What this broker stored nobody trimmed before.
+            // No other broker can have trimmed messages that this one stored.
             expired += trimmed.filter(|message| message.epoch == self.claim.epoch && message.at > healed).count();
             through = through.max(Some(trim.through));
         }
@@ -160,9 +161,9 @@ impl Seen<'_, '_> {
         readers.flat_map(|reader| &reader.received).filter(|received| self.is_meant(received.at)).count()
     }
 
-    /// Pushes of this queue since the claim, with a certain end.
+    /// Pushes of this queue since the claim whose outcome is certain.
     fn pushes(&self, ended: impl Fn(Outcome<'_>) -> bool) -> usize {
-        // Of the time before, another broker may have thought itself the owner.
+        // Before the run was healed, another broker may have believed that it owned the queue.
         let Some(healed) = self.index.milestones.healed else { return 0 };
         let pushes = self.index.pushes.values().filter(|push| {
             push.tries_millis.is_none()
@@ -194,7 +195,7 @@ mod tests {
         history::{Event, Phase},
     };
 
-    /// What a broker says of its queue when all is well, of three messages that are stored and delivered.
+    /// A broker's report of a queue that works well, with three messages stored and delivered.
     const ALL: [(&str, u64); 8] = [
         ("pushed", 3),
         ("expired", 0),
@@ -212,7 +213,7 @@ mod tests {
         run.clone()
     }
 
-    /// All, but for one of them.
+    /// All of them, with one value replaced.
     fn but(all: &[(&'static str, u64)], name: &str, value: u64) -> Vec<(&'static str, u64)> {
         assert!(all.iter().any(|(known, _)| *known == name));
         all.iter().map(|&(known, right)| (known, if known == name { value } else { right })).collect()
@@ -232,7 +233,7 @@ mod tests {
             guilty(&says(&mut run.clone(), &but(&ALL, "pushed", 4)), NothingSilent),
             r#"broker-1 has counted 4 messages as pushed in queue "orders", and there were at most 3"#
         );
-        // It has begun anew, or another one owns the queue.
+        // The broker has started anew, or another one owns the queue.
         innocent(&says(run.clone().take_over(1), &but(&ALL, "pushed", 0)));
         innocent(&says(run.take_over(2), &but(&ALL, "pushed", 0)));
     }
@@ -275,7 +276,7 @@ mod tests {
             guilty(&says_but("depth_messages", 3), NothingSilent),
             r#"broker-1 says of queue "orders" that its depth_messages is 3, and it is at most 2"#
         );
-        // A claim that was made just now is news to the broker.
+        // The broker does not know yet of a claim that was made just now.
         innocent(&says(run.clone().take_over(1), &all));
     }
 

@@ -1,4 +1,4 @@
-//! Promise 9: what is deleted stays deleted, and nothing else is.
+//! Promise 9: deleted queues and channels stay deleted, and nothing else is deleted.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +9,10 @@ use super::{
 };
 use crate::history::Event;
 
-/// A queue becomes a tombstone only because somebody asked; then nothing is stored in it, nobody claims it, no stream stays
-/// open on it, nor on a channel that is deleted, and its id never comes again. Who names a deleted queue, by its id or by a position in it, is given and stores
-/// nothing of another one. A delete that was acknowledged happened.
+/// A queue becomes a tombstone only because a caller asked. From then on nothing is stored in it, no broker claims it, no
+/// stream stays open on it or on a deleted channel, and its id is never used again. A client that names a deleted queue, by
+/// its id or by a position in it, neither receives messages of another queue nor stores any there. An acknowledged delete
+/// took effect.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (&id, queue) in &index.queues {
@@ -31,7 +32,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     violations
 }
 
-/// Nobody had asked to delete the queue, at any time at which the call could still mean it.
+/// No caller had asked to delete the queue at any time at which the call could still have meant it.
 fn unasked(index: &Index<'_>, id: u64, queue: &Queue<'_>, tombstoned: At) -> Option<Violation> {
     let label = queue.label.as_ref()?;
     let means_it = |kind: CallKind<'_>| matches!(kind, CallKind::DeleteQueue(named) if folded(named) == *label);
@@ -68,7 +69,7 @@ fn resurrected(index: &Index<'_>, id: u64, queue: &Queue<'_>, tombstoned: At) ->
     violations
 }
 
-/// An id that comes again.
+/// An id that is used again.
 fn ids(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut named: BTreeMap<u64, (At, String)> = BTreeMap::new();
@@ -92,7 +93,7 @@ fn ids(index: &Index<'_>) -> Vec<Violation> {
     violations
 }
 
-/// A delete that was acknowledged, of a label of which no queue was deleted.
+/// An acknowledged delete, of a label for which no queue was deleted.
 fn undone(index: &Index<'_>) -> Vec<Violation> {
     let deleted = |label: &str, at: At| {
         index.queues.values().any(|queue| {
@@ -112,11 +113,11 @@ fn undone(index: &Index<'_>) -> Vec<Violation> {
     undone.collect()
 }
 
-/// A reader with a position in one queue, or of a channel of it, that is given messages of another.
+/// A reader with a position in one queue, or of one of its channels, that receives messages of another queue.
 fn wrong_queue(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let id = index.queue_of(reader)?;
     let name = index.queue_name(id);
-    // A consumer connects by itself: that it began is no answer yet.
+    // A consumer connects by itself: its start alone does not show that a broker granted it anything.
     let served = reader.received.first().map(|received| received.at).or(reader.position.and(reader.opened));
     if let (Some(after), Some(served)) = (reader.after.filter(|after| after.queue_id != id), served) {
         let held = index.queue_name(after.queue_id);
@@ -134,7 +135,7 @@ fn wrong_queue(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     })
 }
 
-/// A stream of a queue that is deleted.
+/// A stream that stays open on a deleted queue.
 fn lingers(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let opened = reader.opened?;
     let id = index.queue_of(reader)?;
@@ -144,7 +145,7 @@ fn lingers(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     Some(index.violation(Promise::DeletesAreFinal, what, [tombstoned, opened, overdue]))
 }
 
-/// A stream, or consumer, of a channel that was deleted by itself.
+/// A stream or consumer of a channel that was deleted although its queue remains.
 fn outlives_its_channel(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let opened = reader.opened?;
     let removed = index.channels.get(&reader.channel)?.removed?;
@@ -153,11 +154,11 @@ fn outlives_its_channel(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violat
     Some(index.violation(Promise::DeletesAreFinal, what, [removed, opened, overdue]))
 }
 
-/// A push that insists on a queue, and is stored in another.
+/// A push for a specific queue id that is stored in another queue.
 fn strayed(index: &Index<'_>, push: &Push<'_>) -> Option<Violation> {
     let meant = push.queue_id?;
     let pushes = &index.bodies[push.body].pushes;
-    // Other attempts may mean others.
+    // Other attempts may name another queue.
     if pushes.iter().any(|other| index.pushes[other].queue_id != Some(meant)) {
         return None;
     }
@@ -181,7 +182,7 @@ mod tests {
 
     const OTHER: Uuid = Uuid::from_u128(0xc2);
 
-    /// A queue with a message was deleted, and another one of its label has a message.
+    /// A queue with a message was deleted, and a new queue with its label has a message.
     fn replaced() -> Run {
         let mut run = Run::new();
         run.push("a").delete().create(2).channel(OTHER, "", 0).push("b");

@@ -1,4 +1,4 @@
-//! Promise 5: an application is given each message once, and copies that a raw client sees can be told by their id.
+//! Promise 5: an application receives each message once, and a raw client can recognize copies by their id.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,9 @@ use super::{
     index::{Index, Reader, brief},
 };
 
-/// Nobody who goes on after a position is given what lies before it; no consumer is given an offset twice; every copy of a
-/// message has the id under which it is stored. What is stored twice is for [`pushed_once`](super::pushed_once).
+/// A reader that resumes after a position does not receive messages before it; no consumer receives an offset twice; every
+/// copy of a message has the id under which it is stored. Messages that are stored twice are for
+/// [`pushed_once`](super::pushed_once).
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for reader in &index.readers {
@@ -23,7 +24,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 
 fn before_position(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let after = reader.after.filter(|after| index.queue_of(reader) == Some(after.queue_id))?;
-    // An offset that is used again after the database went back is another message.
+    // An offset that is used again after the database was rolled back is another message.
     let again = reader.received.iter().find(|received| received.offset <= after.offset)?;
     if index.went_back.iter().any(|&went| went < again.at) {
         return None;

@@ -1,4 +1,4 @@
-//! Promise 1: what is acknowledged was stored before, and is still there in the end.
+//! Promise 1: acknowledged messages were stored before the acknowledgement, and are still stored at the end.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use super::{
 };
 use crate::history::StoredMessage;
 
-/// Every acknowledgement comes after the commit of that message, and what was committed is in the audit, unless it expired or
-/// its queue was deleted. What was trimmed is for [`time_to_live`](super::time_to_live) to judge; which offset was
-/// acknowledged, for [`order`](super::order).
+/// Every acknowledgement comes after the commit of its message, and committed messages are in the audit unless they expired
+/// or their queue was deleted. [`time_to_live`](super::time_to_live) judges trims, and [`order`](super::order) judges which
+/// offset was acknowledged.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let acknowledgements = index.pushes.iter().filter_map(|(&number, push)| acknowledged(index, number, push));
     let queues = index.queues.iter().flat_map(|(&id, queue)| kept(index, id, queue));
@@ -48,10 +48,10 @@ fn acknowledged(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Viola
     Some(index.violation(Promise::Durable, what, [message.at, push.at, at]))
 }
 
-/// What a queue has lost.
+/// The messages that a queue has lost.
 fn kept(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     let Some(done) = index.milestones.audit_done else { return Vec::new() };
-    // A queue that nobody claimed may be a name only.
+    // A queue without a claim may exist by name only.
     if queue.tombstoned.is_some() || queue.claims.is_empty() || index.went_back_after(queue.born) {
         return Vec::new();
     }
@@ -76,7 +76,7 @@ fn kept(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     violations
 }
 
-/// The first message that is not in the audit as it was stored, and how many others are not.
+/// The first message that is not in the audit as it was stored, and the number of the others.
 fn missing<'a, 'i>(
     index: &Index<'a>,
     queue: &'i Queue<'a>,
@@ -87,7 +87,7 @@ fn missing<'a, 'i>(
     let mut gone = queue.messages.iter().filter(|message| {
         let stored = message.stored;
         match left.get(&stored.offset) {
-            // An offset that was used twice cannot have both.
+            // If an offset was used twice, only one of its messages can be there.
             Some(found) => **found != *stored && queue.at_offset(stored.offset).count() == 1,
             None => queue.trimmed_by(stored.offset).is_none() && !index.may_be_expired(message, now),
         }
@@ -96,14 +96,14 @@ fn missing<'a, 'i>(
     Some((first, gone.count()))
 }
 
-/// Where a message was acknowledged.
+/// The record that acknowledges a message.
 fn acknowledgement(index: &Index<'_>, body: &str) -> Option<At> {
     let mut pushes = index.bodies.get(body)?.pushes.iter().map(|push| &index.pushes[push]);
     pushes
         .find_map(|push| push.outcome.filter(|(_, outcome)| matches!(outcome, Outcome::Acked { .. })).map(|(at, _)| at))
 }
 
-/// For sentences about the first of several.
+/// A suffix for sentences that name only the first of several.
 pub(super) fn and_others(others: usize) -> String {
     match others {
         0 => String::new(),
@@ -204,7 +204,7 @@ mod tests {
         run.log().deleted = true;
         run.channels.clear();
         let mut broken = crate::check::testing::broken(&run.finish().history);
-        // Its channel is gone with it.
+        // Its channel was deleted with it.
         broken.retain(|&promise| promise != crate::check::Promise::ChannelsSurvive);
         assert_eq!(broken, [Durable]);
     }

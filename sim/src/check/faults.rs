@@ -1,16 +1,16 @@
-//! When something befell the world.
+//! When faults affected the run.
 
 use crate::{
     DATABASE_HOST,
     history::{Event, Phase, Record},
 };
 
-/// The times, in simulated microseconds, at which no fault befell anything.
+/// The faults of a run and the simulated times, in microseconds, at which they were on.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    /// From and to of those that were on, in order of their beginnings.
+    /// Start and end of each fault, in order of their starts.
     spans: Vec<(u64, u64)>,
-    /// Whom each befell.
+    /// The hosts that each fault affected; empty if unknown.
     hosts: Vec<Vec<String>>,
 }
 
@@ -32,7 +32,7 @@ impl Faults {
                     }
                 }
                 Event::PhaseBegan { phase: Phase::Healed } => open.drain(..).for_each(|(_, span)| spans[span].1 = at),
-                // They are over at once, but what follows from them is not.
+                // These faults last only an instant, but their consequences last longer.
                 Event::StoreClock { .. } | Event::StoreWentBack => {
                     spans.push((at, at));
                     hosts.push(vec![DATABASE_HOST.to_owned()]);
@@ -43,7 +43,8 @@ impl Faults {
         Self { spans, hosts }
     }
 
-    /// True if something befell one of these hosts between two times. Of what did not say whom it befell, everybody may be one.
+    /// True if a fault affected one of these hosts between two times. A fault without named hosts may have affected any
+    /// host.
     pub(super) fn befell(&self, hosts: &[&str], from: u64, to: u64) -> bool {
         self.spans.iter().zip(&self.hosts).any(|(&(began, ended), befallen)| {
             let meant = befallen.is_empty() || befallen.iter().any(|host| hosts.contains(&host.as_str()));
@@ -51,7 +52,7 @@ impl Faults {
         })
     }
 
-    /// The first time at which there was no fault for as long as `span`, all of it after `from`.
+    /// The end of the first fault-free period of length `span` after `from`.
     pub(super) fn quiet_for(&self, span: u64, from: u64) -> u64 {
         let mut quiet_since = from;
         for &(began, ended) in &self.spans {

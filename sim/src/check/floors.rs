@@ -1,4 +1,4 @@
-//! How much has to happen in a run before it says anything.
+//! How much has to happen in a run before it proves anything.
 
 use std::collections::BTreeMap;
 
@@ -7,26 +7,26 @@ use crate::{
     report::Counts,
 };
 
-/// Below any of these, a run that kept all promises says nothing.
+/// A run that kept all promises but stays below any of these minimums is vacuous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Floors {
-    /// Pushes that were acknowledged.
+    /// Acknowledged pushes.
     pub acknowledgements: u64,
-    /// Messages that came in.
+    /// Messages received.
     pub deliveries: u64,
     /// Faults during which a push was in flight.
     pub faults_in_flight: u64,
 }
 
 impl Default for Floors {
-    /// Those of a sweep. Its scenarios push some hundred messages to some consumers under half a dozen faults: a run with less
-    /// than this did not get under way, or its faults fell where nothing was.
+    /// The minimums of a sweep. Its scenarios push some hundred messages to some consumers under half a dozen faults. A run
+    /// below these minimums did not get under way, or its faults hit idle moments.
     fn default() -> Self {
         Self { acknowledgements: 50, deliveries: 50, faults_in_flight: 2 }
     }
 }
 
-/// Which floor is not reached, in words; none if a run counts.
+/// A sentence naming the floor that was not reached, or `None` if the run counts.
 #[must_use]
 pub fn vacuous(counts: &Counts, floors: &Floors) -> Option<String> {
     let reached = [
@@ -39,12 +39,12 @@ pub fn vacuous(counts: &Counts, floors: &Floors) -> Option<String> {
 }
 
 impl Counts {
-    /// What happened how often in a history.
+    /// Counts the events of a history.
     #[must_use]
     pub fn of(history: &[Record]) -> Self {
         let mut counts = Self::default();
         let mut in_flight = 0_u64;
-        // Those that are on: true once something was in flight.
+        // The faults that are on; true once a push was in flight.
         let mut faults: BTreeMap<usize, bool> = BTreeMap::new();
         for record in history {
             match &record.event {

@@ -1,4 +1,5 @@
-//! When a producer of our library may give a message up: what passes it waits for, and what does not pass has to be so.
+//! When a producer of our library may give a message up: it waits out transient failures, and a permanent failure must be
+//! real.
 
 use std::collections::BTreeMap;
 
@@ -11,11 +12,11 @@ use super::{
 };
 use crate::history::Event;
 
-/// With which code our client gives up what took too long.
+/// The code with which our client gives up a message after its timeout.
 const TIMEOUT: &str = "DELIVERY_TIMEOUT";
-/// What the run says of pushes whose process it killed, or did not wait for.
+/// The codes that the run records for pushes whose process it killed or left behind.
 const CUT_SHORT: [&str; 3] = ["CRASHED", "RUN_OVER", "ABANDONED"];
-/// Who opened a named producer again calls what it pushes through the one that it had before so.
+/// An application that reopens a named producer marks with this suffix the pushes it makes through the previous producer.
 const LATE: &str = "-late";
 /// Simulated hosts take turns; see [`clock`](super::clock).
 const GRAIN_MICROS: u64 = 50_000;
@@ -29,12 +30,12 @@ fn given_up<'a>(push: &Push<'a>) -> Option<(At, &'a str)> {
     }
 }
 
-/// Who pushes, under whatever name.
+/// The producer of a push, whatever name the push is recorded under.
 fn producer<'a>(push: &Push<'a>) -> Option<&'a str> {
     push.producer.map(|name| name.strip_suffix(LATE).unwrap_or(name))
 }
 
-/// A message that was given up for something that passes, or before its time was over.
+/// A message that was given up because of a transient failure, or before its timeout.
 pub(super) fn too_early(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
     let (at, code) = given_up(push)?;
     let passes = LOST.contains(&code) || Code::from_wire(code).is_some_and(Code::is_retryable);
@@ -49,7 +50,8 @@ pub(super) fn too_early(index: &Index<'_>, number: u64, push: &Push<'_>) -> Opti
     Some(index.violation(Promise::Convergence, what, [push.at, at]))
 }
 
-/// The time was over of what its producer had pushed before and not got rid of: what comes behind is given up together with it.
+/// The timeout had passed for an earlier message of the same producer that was still unsettled: later messages are given up
+/// with it.
 fn was_over(index: &Index<'_>, push: &Push<'_>, at: At) -> bool {
     let now = index.micros(at);
     let waited = |other: &Push<'_>| {
@@ -60,7 +62,7 @@ fn was_over(index: &Index<'_>, push: &Push<'_>, at: At) -> bool {
     index.pushes.values().any(|other| other.at <= push.at && producer(other) == producer(push) && waited(other))
 }
 
-/// A message that was given up for something that is not so, or that is no reason.
+/// A message that was given up for a reason that is false or not sufficient.
 pub(super) fn untrue(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
     let (at, code) = given_up(push)?;
     if code == TIMEOUT || LOST.contains(&code) || Code::from_wire(code).is_some_and(Code::is_retryable) {
@@ -79,7 +81,7 @@ pub(super) fn untrue(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<
         }
         "PRODUCER_FENCED" | "PRODUCER_POISONED" => {
             let opened = openings(index, at).get(producer(push)?).copied().unwrap_or(0);
-            // What is told in one instant is recorded in any order.
+            // Events of one instant are recorded in any order.
             let is_over = |ended: At| index.micros(ended) <= index.micros(at);
             let timed_out = |other: &Push<'_>| matches!(other.outcome, Some((ended, Outcome::Failed { code: TIMEOUT, .. })) if is_over(ended));
             let timed_out = index.pushes.values().any(|other| producer(other) == producer(push) && timed_out(other));
@@ -123,7 +125,7 @@ mod tests {
             let push = run.send_by_library("a", 2_000);
             guilty(run.fail(push, code, false), Convergence);
         }
-        // Who pushes on the raw wire tries again by itself.
+        // A client on the raw wire tries again by itself.
         let mut run = Run::new();
         let push = run.send("a");
         innocent(run.fail(push, "FENCED", false));
@@ -137,7 +139,7 @@ mod tests {
         let behind = run.send_by_library("b", 2_000);
         run.wait(1_400);
         assert!(guilty(run.clone().fail(push, "DELIVERY_TIMEOUT", true), Convergence).contains("before its time"));
-        // Together with what was before it.
+        // It was given up together with the message before it.
         run.wait(100);
         innocent(run.fail(push, "DELIVERY_TIMEOUT", true).fail(behind, "DELIVERY_TIMEOUT", false));
     }

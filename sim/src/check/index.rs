@@ -1,4 +1,4 @@
-//! What all checkers look up, gathered in one pass over the history.
+//! The lookups that all checkers share, gathered in one pass over the history.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ pub(super) use super::{
 };
 use crate::history::{Event, Phase, Record};
 
-/// Of whatever happened, the index of the record that tells it.
+/// The index of the record that reports an event.
 pub(super) type At = usize;
 
-/// A history, arranged by who it is about.
+/// A history, arranged by subject.
 pub(super) struct Index<'a> {
     pub(super) history: &'a [Record],
     pub(super) bounds: Bounds,
@@ -28,7 +28,7 @@ pub(super) struct Index<'a> {
     pub(super) faults: Faults,
     pub(super) milestones: Milestones,
     pub(super) queues: BTreeMap<u64, Queue<'a>>,
-    /// By number of the attempt.
+    /// By attempt number.
     pub(super) pushes: BTreeMap<u64, Push<'a>>,
     /// Every body that was pushed or stored.
     pub(super) bodies: BTreeMap<&'a str, Body<'a>>,
@@ -37,15 +37,15 @@ pub(super) struct Index<'a> {
     pub(super) channels: BTreeMap<Uuid, Channel<'a>>,
     /// The hosts of the brokers, by id.
     pub(super) brokers: BTreeMap<u64, &'a str>,
-    /// When brokers registered, by id, and under which incarnations; in order.
+    /// Registrations of brokers, by id: when, and under which incarnation; in order.
     pub(super) registrations: BTreeMap<u64, Vec<(At, &'a str)>>,
-    /// By number of the operators' call.
+    /// By the number of the operator's call.
     pub(super) calls: BTreeMap<u64, Call<'a>>,
     /// Each time an older state of the database was restored.
     pub(super) went_back: Vec<At>,
 }
 
-/// How late things may be, in milliseconds; for ever, if the history does not say.
+/// Bounds on delays, in milliseconds; unlimited if the history does not name them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
     pub(super) expiry: u64,
@@ -90,7 +90,7 @@ pub(super) enum Outcome<'a> {
     Failed { code: &'a str, unknown: bool },
 }
 
-/// What was pushed with one body, which is one message for the application, and what of it was stored.
+/// All pushes of one body, which is one message for the application, and the messages stored from them.
 #[derive(Debug, Default)]
 pub(super) struct Body<'a> {
     /// Numbers of the attempts, in order.
@@ -102,16 +102,16 @@ pub(super) struct Body<'a> {
 #[derive(Debug)]
 pub(super) struct Channel<'a> {
     pub(super) created: Option<Created<'a>>,
-    /// When the database added it as one that may be deleted once it is idle.
+    /// When the database added it as disposable, which permits its deletion once it is idle.
     pub(super) disposable: Option<At>,
-    /// The first request to delete it, or answer that it is deleted.
+    /// The first request to delete it, or the first answer that it is deleted.
     pub(super) deleting: Option<At>,
     /// When the database deleted it.
     pub(super) removed: Option<At>,
     pub(super) audit: Option<Created<'a>>,
 }
 
-/// What is said about a channel when it is created, or in the audit.
+/// A channel's properties as reported at its creation or in the audit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Created<'a> {
     pub(super) at: At,
@@ -139,7 +139,7 @@ pub(super) enum CallKind<'a> {
 impl<'a> Index<'a> {
     pub(super) fn new(history: &'a [Record]) -> Self {
         let bounds = bounds(history);
-        // A history that names no bounds has a clock all the same.
+        // Even a history that names no bounds has a clock.
         let stale = if bounds.clock == u64::MAX { 0 } else { bounds.clock };
         let mut index = Self {
             history,
@@ -272,7 +272,7 @@ impl<'a> Index<'a> {
                 self.bodies.entry(body).or_default().pushes.push(*push);
             }
             Event::PushAcked { push, queue_id, id, offset, duplicate } => {
-                // On the wire 0 is a way not to tell.
+                // On the wire, 0 means that no number is given.
                 let told = |number: &Option<u64>| number.filter(|&number| number > 0);
                 let (queue_id, offset) = (told(queue_id), told(offset));
                 let outcome = Outcome::Acked { queue_id, id: *id, offset, duplicate: *duplicate };
@@ -346,7 +346,7 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// A violation that these records show.
+    /// A violation shown by these records.
     pub(super) fn violation(&self, promise: Promise, what: String, records: impl Into<Vec<At>>) -> Violation {
         let mut records = records.into();
         records.sort_unstable();
@@ -354,7 +354,7 @@ impl<'a> Index<'a> {
         Violation { promise, what, records }
     }
 
-    /// Simulated microseconds.
+    /// Simulated time of a record, in microseconds.
     pub(super) fn micros(&self, at: At) -> u64 {
         self.history[at].at_micros
     }
@@ -364,7 +364,7 @@ impl<'a> Index<'a> {
         self.history.last().map_or(0, |last| last.at_micros)
     }
 
-    /// True if the run came to its planned end: what has no outcome by then will have none.
+    /// True if the run came to its planned end: calls without an outcome by then will never have one.
     pub(super) fn finished(&self) -> bool {
         self.milestones.audit_done.is_some() && self.milestones.time_up.is_none()
     }
@@ -377,12 +377,12 @@ impl<'a> Index<'a> {
         }
     }
 
-    /// What a channel is, as far as somebody was told.
+    /// A channel's properties, as far as any record reports them.
     pub(super) fn channel(&self, id: Uuid) -> Option<Created<'a>> {
         self.channels.get(&id).and_then(|channel| channel.created.or(channel.audit))
     }
 
-    /// The queue that a reader is to read.
+    /// The queue that a reader should read.
     pub(super) fn queue_of(&self, reader: &Reader<'a>) -> Option<u64> {
         self.channel(reader.channel)
             .map(|channel| channel.queue_id)
@@ -394,24 +394,24 @@ impl<'a> Index<'a> {
         self.went_back.last().is_some_and(|&last| last > at)
     }
 
-    /// True if that happened between two records.
+    /// True if an older state of the database was restored between two records.
     pub(super) fn lost_between(&self, first: At, second: At) -> bool {
         self.went_back.iter().any(|&went| first < went && went < second)
     }
 
-    /// True if what came in is stored, but not in this queue.
+    /// True if the received message is stored, but not in this queue.
     pub(super) fn is_of_another_queue(&self, received: &Received<'_>, queue: u64) -> bool {
         let stored = self.bodies.get(received.body).map_or(&[][..], |body| &body.stored);
         !stored.is_empty() && stored.iter().all(|(of, _)| *of != queue)
     }
 
-    /// True if, at `micros`, somebody may rightly have held the message for expired.
+    /// True if, at `micros`, a process may rightly have considered the message expired.
     pub(super) fn may_be_expired(&self, message: &Message<'a>, micros: u64) -> bool {
         let latest = || self.clock.at_most_since(self.micros(message.at), message.stored_at_millis, micros);
         message.stored.expires_at_millis.is_some_and(|expiry| expiry <= latest())
     }
 
-    /// True if, at a record, it is right that a message is not given to anybody any more.
+    /// True if, at a record, a message rightly no longer reaches any reader.
     pub(super) fn is_excused(&self, queue: &Queue<'a>, message: &Message<'a>, at: At) -> bool {
         let before = |earlier: Option<At>| earlier.is_some_and(|earlier| earlier <= at);
         before(queue.tombstoned)

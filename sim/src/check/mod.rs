@@ -1,7 +1,7 @@
-//! The promises, each as a pure function over a history.
+//! The promises, each checked by a pure function over a history.
 //!
-//! A checker knows nothing of brokers: it is given the records of a run and says which of them cannot be, if the promise
-//! holds. `rmom-sim check FILE` runs them over a history that was written down.
+//! A checker knows nothing of brokers: from the records of a run it reports those that contradict its promise. `rmom-sim
+//! check FILE` checks a saved history.
 
 mod bad_input;
 mod certain;
@@ -38,27 +38,27 @@ use crate::history::Record;
 
 pub use floors::{Floors, vacuous};
 
-/// One of the twelve promises that rmom makes; the README tells them.
+/// One of the twelve promises that rmom makes, as listed in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Promise {
-    /// 1: what is acknowledged is stored, and survives any crash.
+    /// 1: acknowledged messages are stored, and survive any crash.
     Durable,
-    /// 2: what is acknowledged reaches every subscription that matches.
+    /// 2: acknowledged messages reach every matching subscription.
     NoLoss,
     /// 3: one sequence of offsets, and each producer's messages in its order.
     Order,
     /// 4: a retry is stored once.
     PushedOnce,
-    /// 5: an application is given each message once.
+    /// 5: an application receives each message once.
     DeliveredOnce,
-    /// 6: nothing is appended under an epoch that was replaced, and who was replaced stops.
+    /// 6: nothing is appended under a replaced epoch, and a replaced owner stops.
     OneWriter,
     /// 7: nothing is dropped before it expires, or delivered long after.
     TimeToLive,
     /// 8: channels survive failovers.
     ChannelsSurvive,
-    /// 9: what is deleted stays deleted.
+    /// 9: deleted queues and channels stay deleted.
     DeletesAreFinal,
     /// 10: when faults stop, everything proceeds within the bound.
     Convergence,
@@ -69,7 +69,7 @@ pub enum Promise {
 }
 
 impl Promise {
-    /// All of them, in order.
+    /// All promises, in order.
     pub const ALL: [Self; 12] = [
         Self::Durable,
         Self::NoLoss,
@@ -91,32 +91,31 @@ impl Promise {
         self as usize + 1
     }
 
-    /// True if what breaks it is a matter of progress, not of safety.
+    /// True if a violation concerns progress, not safety.
     #[must_use]
     pub fn is_liveness(self) -> bool {
         matches!(self, Self::Convergence)
     }
 }
 
-/// A promise was broken.
+/// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// Which.
     pub promise: Promise,
     /// What happened, in one sentence that names messages, queues, offsets and hosts.
     pub what: String,
-    /// The records that show it, as indices into the history, in order; the last one is where it became visible.
+    /// The records that show it, as indices into the history, in order; the violation became visible at the last one.
     pub records: Vec<usize>,
 }
 
-/// Runs all checkers over a history: what they report, by promise.
+/// Runs all checkers over a history and returns their violations, by promise.
 #[must_use]
 pub fn check(history: &[Record]) -> Vec<Violation> {
     let index = Index::new(history);
     Promise::ALL.into_iter().flat_map(|promise| checker(promise)(&index)).collect()
 }
 
-/// What judges a promise.
+/// The checker of a promise.
 fn checker(promise: Promise) -> fn(&Index<'_>) -> Vec<Violation> {
     match promise {
         Promise::Durable => durable::check,

@@ -1,4 +1,4 @@
-//! Promise 2: what is stored reaches every subscription that matches, and nothing else does.
+//! Promise 2: stored messages reach every matching subscription, and nothing else does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +12,17 @@ use super::{
 /// The code of a stream that its observer ended.
 const LEFT: &str = "LEFT";
 
-/// A reader that was given an offset had been given every live message before it that matches, from where it was to begin. In
-/// the end every reader that is still there has everything. Nobody is given what is not stored.
+/// A reader that received an offset had received every live, matching message between its start and that offset. At the end
+/// every reader that is still connected has everything. No reader receives a message that is not stored.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
-    // Where an owner's reader of a channel had got to.
+    // How far an owner's reader of a channel had got.
     let mut reached = BTreeMap::new();
     for reader in &index.readers {
         let (Some(id), Some(channel)) = (index.queue_of(reader), index.channel(reader.channel)) else { continue };
         let Some(queue) = index.queues.get(&id) else { continue };
         let key = (reader.owner, reader.channel);
-        // Who resumes beyond what it was given has lost what lies between.
+        // A reader that resumes beyond its last message has lost the messages between.
         let from = match reader.after {
             Some(after) if after.queue_id != id => continue,
             Some(after) => after.offset.min(reached.get(&key).copied().unwrap_or(u64::MAX)),
@@ -43,7 +43,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     violations
 }
 
-/// A reader, and all that it is to be held against.
+/// A reader and everything that the checker compares it with.
 struct Reading<'i, 'a> {
     index: &'i Index<'a>,
     id: u64,
@@ -53,7 +53,7 @@ struct Reading<'i, 'a> {
 }
 
 impl Reading<'_, '_> {
-    /// What was left out between two messages.
+    /// Messages that were left out between two received ones.
     fn gaps(&self, from: u64) -> Vec<Violation> {
         let mut violations = Vec::new();
         let (mut last, mut last_at) = (from, self.reader.opened.unwrap_or_default());
@@ -83,7 +83,7 @@ impl Reading<'_, '_> {
         violations
     }
 
-    /// What was delivered without being stored.
+    /// Messages that were delivered without being stored.
     fn phantoms(&self) -> impl Iterator<Item = Violation> {
         self.reader.received.iter().filter_map(|received| {
             let stored: Vec<_> = self.queue.at_offset(received.offset).collect();
@@ -105,7 +105,7 @@ impl Reading<'_, '_> {
         })
     }
 
-    /// A reader that was sent away because of a loss that there was not.
+    /// A reader that was dismissed because of a loss that did not happen.
     fn dismissal(&self) -> Option<Violation> {
         let (at, code) = self.reader.ended?;
         let code = code.filter(|code| matches!(*code, "STORE_WENT_BACK" | "OFFSET_OUT_OF_RANGE"))?;
@@ -117,8 +117,8 @@ impl Reading<'_, '_> {
     }
 }
 
-/// What the last reader of an observer or application lacks in the end. What earlier ones of the same owner were given
-/// counts: an observer that begins at the start again may be on its way still.
+/// Messages that the last reader of an observer or application lacks at the end. Messages that earlier readers of the same
+/// owner received count: an observer that starts again from the beginning may not have caught up yet.
 fn left_out(index: &Index<'_>, last: &Reader<'_>) -> Option<Violation> {
     let at = judged_at(index, last)?;
     let id = index.queue_of(last)?;
@@ -131,7 +131,7 @@ fn left_out(index: &Index<'_>, last: &Reader<'_>) -> Option<Violation> {
         index.readers.iter().filter(|reader| reader.owner == last.owner && index.queue_of(reader) == Some(id));
     let given: BTreeSet<u64> =
         of_owner.flat_map(|reader| reader.received.iter().map(|received| received.offset)).collect();
-    // What comes later tells the run that all have everything: it need not have reached anybody.
+    // After this record the run considers all readers complete: later messages need not have reached any of them.
     let due = at.min(index.milestones.drain?);
     let lacks = |message: &&Message<'_>| {
         message.at < due
@@ -148,8 +148,8 @@ fn left_out(index: &Index<'_>, last: &Reader<'_>) -> Option<Violation> {
     Some(index.violation(Promise::NoLoss, what, [first.at, last.began, at]))
 }
 
-/// When an owner must have got everything: when the audit begins, which is when the run says that all have, or when its stream
-/// ended shortly before. None if it had gone by then, or went because it wanted to.
+/// The record at which an owner must have received everything: the beginning of the audit, when the run reports that all
+/// readers have, or the end of its stream shortly before. `None` if the owner had left before, or left of its own accord.
 fn judged_at(index: &Index<'_>, last: &Reader<'_>) -> Option<At> {
     let milestones = &index.milestones;
     if milestones.time_up.is_some() || milestones.converged.is_none() {
@@ -164,7 +164,7 @@ fn judged_at(index: &Index<'_>, last: &Reader<'_>) -> Option<At> {
     }
 }
 
-/// A channel that begins beyond the end misses what is pushed next.
+/// A channel that starts beyond the end of the log misses the next messages.
 fn starts_beyond_end(index: &Index<'_>, channel: Created<'_>) -> Option<Violation> {
     let queue = index.queues.get(&channel.queue_id)?;
     let before = queue.messages.partition_point(|message| message.at < channel.at);
@@ -247,7 +247,7 @@ mod tests {
         run.stream(1).see(1, [1]).end(1, "UNAVAILABLE").resume(2, 1);
         let what = guilty(run.finish(), NoLoss);
         assert_eq!(what, r#"stream 2 of o1 was never given offset 2 of queue "orders" (1) ("b") and another message"#);
-        // The consumer that stops by itself when all is said to be done.
+        // The consumer stops by itself when the run reports that all is done.
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [1]).phase(Phase::Healed).record("fate", Event::Converged);
         run.phase(Phase::Drain).stop("b1", None).phase(Phase::Audit).audit();
@@ -305,7 +305,7 @@ mod tests {
         innocent(run.stream(1).see(1, [1, 3]));
         // Deleted.
         innocent(three().delete().stream(1).see(1, [3]).end(1, "QUEUE_REPLACED"));
-        // Lost with the database.
+        // Lost when the database was rolled back.
         let mut run = three();
         run.record("database", Event::StoreWentBack);
         innocent(run.stream(1).see(1, [3]));

@@ -1,4 +1,4 @@
-//! Promise 11: whatever fails says so, and says the truth.
+//! Promise 11: every failure is reported, and reported truthfully.
 
 use super::{
     Promise, Violation, certain, counted, giving_up,
@@ -6,8 +6,9 @@ use super::{
 };
 use crate::history::{Event, Record};
 
-/// Every push and every call has an outcome in the end, every failure a code. What failed for certain is not stored. Nobody is
-/// told of a loss or a delete that there was not, nor of a queue that existed or is served, unless it is. Health says what is.
+/// Every push and every call has an outcome at the end, and every failure has a code. Definite failures left nothing stored.
+/// No client is told of a loss or a delete that did not happen, or that a queue exists or is served when it does not or is
+/// not. Health reports the actual state.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     if index.finished() {
@@ -46,7 +47,7 @@ fn unanswered_call(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
     Some(index.violation(Promise::NothingSilent, format!("the call {asked} never had an answer"), [call.at, done]))
 }
 
-/// The creation of a queue was acknowledged before a broker served it, or refused because it had succeeded.
+/// A create call that was acknowledged before a broker served the queue, or refused because the call itself had succeeded.
 fn wrongly_created(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
     let CallKind::CreateQueue(label) = call.what else { return None };
     let answered = call.outcome?;
@@ -58,7 +59,7 @@ fn wrongly_created(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
         }
         Event::AdminFailed { code, .. } if code == "QUEUE_EXISTS" => {
             let is_of_label = |queue: &&Queue<'_>| queue.label.as_deref() == Some(folded(label).as_str());
-            // Of those that there are now, one was there before, or somebody else may have created it.
+            // One of the queues that exist now existed before the call, or another caller may have created it.
             let existed =
                 index.queues.values().filter(is_of_label).any(|queue| {
                     queue.born < call.at && queue.tombstoned.is_none_or(|tombstoned| tombstoned > call.at)
@@ -81,7 +82,7 @@ fn wrongly_created(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
     ))
 }
 
-/// A message is stored, and every attempt at it until then was told that it was not.
+/// A stored message whose every attempt until then was reported as not stored.
 fn stored_all_the_same(index: &Index<'_>, text: &str, body: &Body<'_>) -> Option<Violation> {
     body.stored.iter().find_map(|(queue, message)| {
         let mut tried =
@@ -104,7 +105,7 @@ fn stored_all_the_same(index: &Index<'_>, text: &str, body: &Body<'_>) -> Option
     })
 }
 
-/// A push that failed for a loss or a delete that there was not.
+/// A push that failed because of a loss or a delete that did not happen.
 fn misinformed(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
     let Some((at, Outcome::Failed { code, .. })) = push.outcome else { return None };
     if !index.went_back.is_empty() {
@@ -130,7 +131,7 @@ fn misinformed(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violat
     Some(index.violation(Promise::NothingSilent, what, [push.at, at]))
 }
 
-/// A reader that was sent away for a delete that there was not. For a loss, see [`no_loss`](super::no_loss).
+/// A reader that was dismissed because of a delete that did not happen. For a loss, see [`no_loss`](super::no_loss).
 fn wrong_reason(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let (at, code) = reader.ended?;
     code.filter(|code| *code == "QUEUE_REPLACED")?;
@@ -150,7 +151,7 @@ fn without_reason(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     Some(index.violation(Promise::NothingSilent, what, [reader.began, at]))
 }
 
-/// What one record alone shows.
+/// A falsehood that a single record proves.
 fn untrue(record: &Record) -> Option<String> {
     match &record.event {
         Event::PushFailed { push, code, .. } if code.is_empty() => {
@@ -211,7 +212,7 @@ mod tests {
             guilty(&run, NothingSilent),
             r#"the creation of queue "Bills" was refused with QUEUE_EXISTS, although there was none"#
         );
-        // It was there before.
+        // The queue existed before.
         let mut run = Run::new();
         run.record("database", added());
         let op = creating(&mut run);
@@ -255,7 +256,7 @@ mod tests {
         innocent(run.clone().finish());
         let again = run.retry(push);
         innocent(run.clone().store("a").ack(again).finish());
-        // Of two attempts one did it.
+        // One of the two attempts created it.
         let third = run.retry(push);
         innocent(run.store("a").fail(again, "OUTCOME_UNKNOWN", true).fail(third, "SEQUENCE_GAP", false).finish());
     }

@@ -1,13 +1,13 @@
-//! Promise 6: one writer per queue, and who was replaced stops.
+//! Promise 6: a queue has one writer, and a replaced owner stops.
 
 use super::{
     Promise, Violation,
     index::{At, Claim, Index, Queue, Reader, brief},
 };
 
-/// Claims count epochs up, one by one, each by the broker to which the queue is assigned, and by its latest run. Nothing is stored under another epoch
-/// than the latest, nor by another broker than the one that claimed it. A broker from which a queue was taken delivers nothing
-/// of what its successors store, and ends its streams.
+/// Each claim raises the epoch by one; it is made by the broker to which the queue is assigned, in its latest run. Nothing
+/// is stored under any epoch but the latest, or by any broker but the one that claimed it. A broker from which a queue was
+/// taken delivers none of its successors' messages, and ends its streams.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (&id, queue) in &index.queues {
@@ -26,7 +26,7 @@ fn claims(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     let mut last: Option<&Claim<'_>> = None;
     for claim in &queue.claims {
         let before = last.map_or(0, |last| last.epoch);
-        // A claim whose answer was lost is made again, and creates nothing.
+        // A claim whose answer was lost is repeated, and creates no epoch.
         let again = last.is_some_and(|last| last.epoch == claim.epoch && last.incarnation == claim.incarnation);
         let lost = index.lost_between(last.map_or(queue.born, |last| last.at), claim.at);
         if claim.epoch != before + 1 && !again && !lost {
@@ -54,7 +54,7 @@ fn claims(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     violations
 }
 
-/// A claim by a run of a broker after which another one had registered.
+/// A claim by a run of a broker after a later run had registered.
 fn by_the_replaced(index: &Index<'_>, id: u64, claim: &Claim<'_>) -> Option<Violation> {
     let registrations = index.registrations.get(&claim.broker_id)?;
     let (at, latest) = *registrations[..registrations.partition_point(|&(at, _)| at < claim.at)].last()?;
@@ -106,17 +106,17 @@ fn appends(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     violations
 }
 
-/// A broker delivers what another one stored after it, and has not claimed the queue since.
+/// A broker delivers messages that another broker stored after it, without having claimed the queue since.
 fn reads_on(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let broker = reader.broker?;
     let (id, queue) = index.queue_of(reader).and_then(|id| Some((id, index.queues.get(&id)?)))?;
-    // Both are in order: the latest claim of this broker at each message.
+    // Both lists are in order: this finds the latest claim of this broker at each message.
     let own: Vec<_> =
         queue.claims.iter().filter(|claim| index.brokers.get(&claim.broker_id) == Some(&broker)).collect();
     reader.received.iter().find_map(|received| {
         let claim = own[..own.partition_point(|claim| claim.at < received.at)].last()?;
         let message = queue.at_offset(received.offset).find(|message| message.stored.body == received.body)?;
-        // The epoch tells who stored it, unless the database forgot epochs.
+        // The epoch identifies the broker that stored the message, unless the database lost epochs.
         if message.epoch <= claim.epoch || message.by == broker || !index.went_back.is_empty() {
             return None;
         }
@@ -134,12 +134,12 @@ fn reads_on(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     })
 }
 
-/// A stream that another broker's claim should have ended, with time enough and nothing in the way.
+/// A stream that should have ended at another broker's claim: there was enough time, and nothing was in the way.
 fn lingers(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let (opened, broker) = (reader.opened?, reader.broker?);
     let (id, queue) = index.queue_of(reader).and_then(|id| Some((id, index.queues.get(&id)?)))?;
     let is_its = |claim: &&Claim<'_>| index.brokers.get(&claim.broker_id) == Some(&broker);
-    // It may have been opened by a broker that was replaced already.
+    // The broker that opened it may already have been replaced.
     let owned = queue.claims.partition_point(|claim| claim.at < opened).saturating_sub(1);
     let takeover = queue.claims[owned..].iter().find(|claim| !is_its(claim))?;
     let overdue = overdue(index, reader, takeover.at.max(opened), index.bounds.convergence)?;
@@ -157,8 +157,8 @@ fn lingers(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     Some(index.violation(Promise::OneWriter, what, [opened, takeover.at, overdue]))
 }
 
-/// Where it shows that a stream which something should have ended is still open: it was quiet since, and no fault kept anybody
-/// from ending it, for longer than the bound. A stream that still takes what is on its way to it is given more time.
+/// The record that proves that a stream is still open although an event should have ended it: it has been quiet since, and
+/// for longer than the bound no fault prevented its end. A stream that still receives messages in transit gets more time.
 pub(super) fn overdue(index: &Index<'_>, reader: &Reader<'_>, since: At, bound_millis: u64) -> Option<At> {
     let until = match (reader.ended, index.milestones.audit) {
         (Some((at, _)), Some(audit)) => at.min(audit),
@@ -182,7 +182,7 @@ mod tests {
         history::Event,
     };
 
-    /// Stores as another broker, or under another epoch, than it should.
+    /// Stores under another broker or epoch than the current one.
     fn store_as(run: &mut Run, body: &str, owner: u64, epoch: u64) {
         let rightful = (run.log().owner, run.log().epoch);
         (run.log().owner, run.log().epoch) = (owner, epoch);
@@ -259,7 +259,7 @@ mod tests {
         };
         run.record("database", registered("run-1"));
         innocent(run.clone().take_over(1));
-        // Made again, a claim creates nothing.
+        // A repeated claim creates no epoch.
         run.take_over(1).record("database", registered("later"));
         claim(&mut run, 2, 1);
         innocent(&run);
@@ -272,7 +272,7 @@ mod tests {
         let mut run = Run::new();
         run.push("a").stream(1).see(1, [1]).take_over(2).push("b");
         guilty(run.clone().see(1, [2]), OneWriter);
-        // It has the queue again.
+        // The broker owns the queue again.
         innocent(run.take_over(1).see(1, [2]));
     }
 
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn the_old_one_has_time_to_notice() {
         innocent(Run::new().stream(1).take_over(2).wait(4_000).end(1, "FENCED"));
-        // Something was in the way, or the subscriber was slow to read what it had been sent.
+        // A fault was in the way, or the subscriber was slow to read messages in transit.
         innocent(Run::new().stream(1).take_over(2).fault(0).wait(6_000).mend(0).wait(4_000).end(1, "UNAVAILABLE"));
         let mut run = Run::new();
         run.push("a").push("b").stream(1).take_over(2).see(1, [1]).wait(4_000).see(1, [2]).wait(4_000);

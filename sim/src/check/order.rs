@@ -1,4 +1,4 @@
-//! Promise 3: one sequence of offsets, and each producer's messages in its order.
+//! Promise 3: a queue has one sequence of offsets, and each producer's messages are stored in its order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,9 +7,9 @@ use super::{
     index::{At, Index, Message, Outcome, Queue, Reader, Received, brief, folded},
 };
 
-/// Offsets in the store follow each other without a gap, and none is used twice. Readers see them strictly increasing, and at
-/// each what is stored there. What was sent after something else was acknowledged comes after it; so do a producer's
-/// messages, whatever was retried.
+/// Offsets in the store have no gaps, and none is used twice. Readers see them strictly increasing, each with the message
+/// stored there. A message that was sent after the acknowledgement of another comes after it; a producer's messages are
+/// stored in the order in which they were sent, despite retries.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (&id, queue) in &index.queues {
@@ -58,7 +58,7 @@ fn offsets(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     violations
 }
 
-/// True if the process that stores a message had let others know of another one at that offset.
+/// True if the process that stores the message had already let others know of another message at its offset.
 fn acknowledged_by_itself(index: &Index<'_>, queue: &Queue<'_>, message: &Message<'_>) -> bool {
     let process = |message: &Message<'_>| queue.claim_before(message.at).map(|claim| claim.incarnation);
     let mut earlier = queue.at_offset(message.stored.offset).filter(|earlier| earlier.at < message.at);
@@ -72,14 +72,14 @@ fn acknowledged_by_itself(index: &Index<'_>, queue: &Queue<'_>, message: &Messag
     })
 }
 
-/// The sequences of each producer, as it stamped them.
+/// The sequences of each producer, as its messages carry them.
 fn sequences(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut last: BTreeMap<_, &Message<'_>> = BTreeMap::new();
     let mut known = BTreeSet::new();
     for message in &queue.messages {
         let stored = message.stored;
-        // Twice the same is for `pushed_once`.
+        // Equal sequences of one producer are for `pushed_once`.
         if !known.insert((stored.producer, stored.sequence)) {
             continue;
         }
@@ -102,9 +102,9 @@ fn sequences(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     violations
 }
 
-/// What was first sent after something was acknowledged lies beyond it.
+/// A message first sent after another was acknowledged has the greater offset.
 fn acknowledged_first(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
-    // When the greatest acknowledged offset became known, and what it is; both grow.
+    // The greatest acknowledged offset and when it became known; both grow.
     let mut acknowledged: Vec<(At, u64)> =
         acked(index, queue).map(|(at, message)| (at, message.stored.offset)).collect();
     acknowledged.sort_unstable();
@@ -132,7 +132,7 @@ fn acknowledged_first(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Viol
     queue.messages.iter().filter_map(overtakes).collect()
 }
 
-/// The messages of a queue that were acknowledged, and where.
+/// The acknowledged messages of a queue, with the record of each acknowledgement.
 fn acked<'i, 'a>(index: &'i Index<'a>, queue: &'i Queue<'a>) -> impl Iterator<Item = (At, &'i Message<'a>)> {
     queue.messages.iter().filter_map(|message| {
         let mut pushes = index.bodies.get(message.stored.body.as_str())?.pushes.iter();
@@ -144,18 +144,18 @@ fn acked<'i, 'a>(index: &'i Index<'a>, queue: &'i Queue<'a>) -> impl Iterator<It
     })
 }
 
-/// A producer's acknowledged messages are stored in the order in which the application numbered them. What was given up is
-/// none of it: it may still turn up later. What goes through our library is pushed once, and counts in the order in which it
-/// was: the numbers that the application gives begin anew behind what is stored, when it opens its producer again.
+/// A producer's acknowledged messages are stored in the order in which the application numbered them. Messages that were
+/// given up do not count: they may still be stored later. Messages sent through our library are pushed once and count in the
+/// order of their pushes: when the application reopens its producer, its numbers start anew behind the stored ones.
 fn as_sent(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     let mut by_producer: BTreeMap<&str, BTreeMap<u64, &Message<'_>>> = BTreeMap::new();
     for (_, message) in acked(index, queue) {
         let pushes = &index.bodies[message.stored.body.as_str()].pushes;
         let push = &index.pushes[&pushes[0]];
-        // What was pushed again under another number has two places.
+        // A message that was pushed again under another number has two places.
         let one_number = pushes.iter().all(|again| index.pushes[again].sequence == push.sequence);
         if let Some(producer) = push.producer.filter(|_| one_number) {
-            // A message that was stored twice counts where it is first.
+            // A message that was stored twice counts at its first place.
             let place = if push.tries_millis.is_some() { pushes[0] } else { push.sequence };
             by_producer.entry(producer).or_default().entry(place).or_insert(message);
         }
@@ -180,7 +180,7 @@ fn as_sent(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     violations
 }
 
-/// The offset that a producer was told.
+/// The offset that a producer was told is the one stored.
 fn told(index: &Index<'_>, number: u64) -> Option<Violation> {
     let push = &index.pushes[&number];
     let Some((at, Outcome::Acked { queue_id, offset: Some(told), .. })) = push.outcome else { return None };
@@ -196,7 +196,7 @@ fn told(index: &Index<'_>, number: u64) -> Option<Violation> {
     Some(index.violation(Promise::Order, what, [first.at, push.at, at]))
 }
 
-/// What a reader sees goes forward. What an application is given twice is for `delivered_once`.
+/// Each reader sees offsets increase. Messages that an application receives twice are for `delivered_once`.
 fn increasing(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut seen = BTreeSet::new();
@@ -217,8 +217,8 @@ fn increasing(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
     violations
 }
 
-/// What a reader is given at an offset is what is stored there. What is stored nowhere is for `no_loss`, what is of another
-/// queue for `deletes_are_final`, the id for `delivered_once`.
+/// The message that a reader receives at an offset is the one stored there. Messages that are stored nowhere are for
+/// `no_loss`, those of another queue for `deletes_are_final`, and ids for `delivered_once`.
 fn contents(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
     let Some((id, queue)) = index.queue_of(reader).and_then(|id| Some((id, index.queues.get(&id)?))) else {
         return Vec::new();
@@ -290,7 +290,7 @@ mod tests {
         run.log().left.remove(&2);
         let push = run.clone().send("c");
         innocent(run.clone().take_over(2).store("c").fail(push, "OUTCOME_UNKNOWN", true));
-        // It was never told that the other one was stored.
+        // The producer was never told that the other one was stored.
         let mut unknown = Run::new();
         let push = unknown.push("a").send("b");
         unknown.store("b").fail(push, "OUTCOME_UNKNOWN", true).record("database", Event::StoreWentBack);
@@ -328,14 +328,14 @@ mod tests {
 
     #[test]
     fn acknowledged_messages_are_stored_as_they_were_sent() {
-        // The library began a new producer in between, so that the stamps do not tell.
+        // The library began a new producer in between, so that the sequences do not show the order.
         let mut run = Run::new();
         let (a, b) = (run.send("a"), run.send("b"));
         run.store("b").store_with("a", |message| {
             (message.producer, message.sequence) = (uuid::Uuid::from_u128(7), 1);
         });
         guilty(run.clone().ack(a).ack(b), Order);
-        // What was given up may turn up later.
+        // A message that was given up may be stored later.
         innocent(run.fail(a, "DELIVERY_TIMEOUT", true).ack(b).finish());
     }
 
@@ -359,7 +359,7 @@ mod tests {
         let b = run.send_plain("b");
         run.store("a").ack(a).store("b").ack(b);
         innocent(run.clone().finish());
-        // Offset 3 goes to whoever was asked after offset 4 was acknowledged: it was left free on purpose.
+        // Offset 3 goes to a push that was sent after offset 4 was acknowledged: it was left free on purpose.
         let d = run.send_plain("d");
         run.store_with("d", |message| message.offset = 4).ack(d);
         let c = run.send_plain("c");

@@ -7,9 +7,9 @@ use super::{
     index::{At, Body, Index, Message, Outcome, Push, Queue, brief},
 };
 
-/// No queue has two messages of one producer with one sequence, no two messages have the same id, and nothing is stored more
-/// often than it was pushed as something new: retries under the same sequence count once, pushes without a producer each. An
-/// acknowledgement says which of the two it was.
+/// No queue has two messages of one producer with one sequence, no two messages have the same id, and no message is stored
+/// more often than it was pushed as a new one: retries under the same sequence count once, pushes without a producer count
+/// each time. An acknowledgement says whether it is a duplicate.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (&id, queue) in &index.queues {
@@ -23,8 +23,8 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     violations
 }
 
-/// An acknowledgement says whether the message had been stored by an earlier attempt. Our library tries by itself, and nobody
-/// knows how often.
+/// An acknowledgement says whether an earlier attempt had stored the message. Our library retries by itself, and the history
+/// does not record how often.
 fn told_apart(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
     let Some((at, Outcome::Acked { duplicate, .. })) = push.outcome else { return None };
     let body = &index.bodies[push.body];
@@ -67,7 +67,7 @@ fn stamps(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     violations
 }
 
-/// Two pushes never have the same id, wherever they are.
+/// Two pushes never have the same id, in whichever queues they are.
 fn ids(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     let mut known = BTreeMap::new();
@@ -92,7 +92,7 @@ fn ids(index: &Index<'_>) -> Vec<Violation> {
     violations
 }
 
-/// How often one body is stored in one queue, under different sequences.
+/// How often one body is stored in one queue under different sequences.
 fn copies(index: &Index<'_>, text: &str, body: &Body<'_>) -> Vec<Violation> {
     let mut by_queue: BTreeMap<u64, BTreeMap<_, &Message<'_>>> = BTreeMap::new();
     for (queue, message) in &body.stored {

@@ -1,14 +1,14 @@
-//! A queue, as the database tells of it.
+//! A queue as the database's records describe it.
 
 use super::index::At;
 use crate::history::StoredMessage;
 
-/// A queue; those that were created with a label that another had before are others.
+/// A queue. A queue that was created with the label of an earlier one is another queue.
 #[derive(Debug, Default)]
 pub(super) struct Queue<'a> {
     /// In lower case, if it is known.
     pub(super) label: Option<String>,
-    /// The first that was heard of it.
+    /// The first record that mentions the queue.
     pub(super) born: At,
     /// In the order in which they were stored.
     pub(super) messages: Vec<Message<'a>>,
@@ -25,7 +25,7 @@ pub(super) struct Queue<'a> {
 /// A message that the database committed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Message<'a> {
-    /// The record of the batch it came with.
+    /// The record of its batch.
     pub(super) at: At,
     pub(super) epoch: u64,
     pub(super) by: &'a str,
@@ -57,12 +57,12 @@ pub(super) struct Audit<'a> {
 }
 
 impl<'a> Queue<'a> {
-    /// One of which nothing is known but when it was first heard of.
+    /// A queue of which only the first mention is known.
     pub(super) fn new(born: At) -> Self {
         Self { born, ..Self::default() }
     }
 
-    /// Makes what was gathered ready to be looked up.
+    /// Sorts the gathered records for lookups.
     pub(super) fn arrange(&mut self) {
         self.by_offset = (0..self.messages.len()).collect();
         self.by_offset.sort_by_key(|&nth| self.messages[nth].stored.offset);
@@ -75,16 +75,16 @@ impl<'a> Queue<'a> {
         messages.take_while(move |message| message.stored.offset < before)
     }
 
-    /// What was stored at an offset, in the order in which it was.
+    /// The messages stored at an offset, in the order in which they were stored.
     pub(super) fn at_offset(&self, offset: u64) -> impl Iterator<Item = &Message<'a>> {
         let from = self.by_offset.partition_point(|&nth| self.messages[nth].stored.offset < offset);
         let messages = self.by_offset[from..].iter().map(|&nth| &self.messages[nth]);
         messages.take_while(move |message| message.stored.offset == offset)
     }
 
-    /// The first trim that took an offset.
+    /// The first trim that removed an offset.
     pub(super) fn trimmed_by(&self, offset: u64) -> Option<&Trim> {
-        // What was trimmed through only grows, except where the database went back.
+        // `through` only grows, except where the database was rolled back.
         self.trims.iter().find(|trim| trim.through >= offset)
     }
 

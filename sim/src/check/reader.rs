@@ -1,4 +1,4 @@
-//! Who is given messages, as streams and consumers tell it.
+//! The readers of messages, as streams and consumers report them.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use uuid::Uuid;
 use super::index::At;
 use crate::history::{Event, Pos};
 
-/// A raw stream, or the consumer object of an application: who is given the messages of a channel, in order.
+/// A raw stream, or the consumer object of an application: it receives the messages of a channel, in order.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
     pub(super) kind: ReaderKind<'a>,
     /// The observer, or the application.
     pub(super) owner: &'a str,
     pub(super) channel: Uuid,
-    /// The first that was heard of it.
+    /// The first record that mentions the reader.
     pub(super) began: At,
-    /// When the request for it left; none if that is not told.
+    /// When its request left, or `None` if that is not recorded.
     pub(super) asked: Option<At>,
-    /// When it was granted; of a consumer, when it started. None if it was refused.
+    /// When a stream was granted or a consumer started, or `None` if it was refused.
     pub(super) opened: Option<At>,
-    /// After which position it is to go on.
+    /// The position after which it should resume.
     pub(super) after: Option<Pos>,
-    /// Which broker a stream was asked of, and what it said about the queue when it granted it.
+    /// The broker from which a stream was requested, and the broker's description of the queue when it granted the stream.
     pub(super) broker: Option<&'a str>,
     pub(super) position: Option<Pos>,
     pub(super) received: Vec<Received<'a>>,
@@ -35,7 +35,7 @@ pub(super) enum ReaderKind<'a> {
     Consumer(&'a str),
 }
 
-/// A message that came in.
+/// A received message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Received<'a> {
     pub(super) at: At,
@@ -46,7 +46,7 @@ pub(super) struct Received<'a> {
 }
 
 impl Reader<'_> {
-    /// For sentences.
+    /// A description for sentences.
     pub(super) fn name(&self) -> String {
         match self.kind {
             ReaderKind::Stream(number) => format!("stream {number} of {}", self.owner),
@@ -59,7 +59,7 @@ impl Reader<'_> {
     }
 }
 
-/// Where the readers are in their list, by what the records call them.
+/// Indices of the readers in their list, by their names in the records.
 #[derive(Default)]
 pub(super) struct Readers<'a> {
     streams: BTreeMap<u64, usize>,
@@ -67,7 +67,7 @@ pub(super) struct Readers<'a> {
 }
 
 impl<'a> Readers<'a> {
-    /// Adds what a record tells to the list.
+    /// Adds the contents of a record to the list.
     pub(super) fn take(&mut self, readers: &mut Vec<Reader<'a>>, at: At, event: &'a Event) {
         let new = |kind, owner, channel, after| Reader {
             kind,
@@ -130,7 +130,7 @@ impl<'a> Readers<'a> {
     }
 }
 
-/// A host that crashed tells no end of its stream; the next one of the same owner does.
+/// A crashed host does not report the end of its stream; the next stream of the same owner ends it.
 pub(super) fn end_superseded(readers: &mut [Reader<'_>]) {
     let mut next = BTreeMap::new();
     for reader in readers.iter_mut().rev() {

@@ -1,10 +1,12 @@
-//! What a queue owes while nothing befalls it: whatever befalls others, its clients are answered, and given what expires.
+//! The service that a queue owes its clients while no fault affects it: pushes are answered in time, and messages arrive
+//! before they expire.
 //!
-//! A history that bounds no answers owes nothing.
+//! A queue owes nothing in a history that sets no bound for answers.
 //!
-//! What our library is given while it waits for an answer waits as well; so its pushes are owed an answer each in turn.
+//! While a producer of our library waits for an answer, the messages passed to it wait as well, so each of its pushes is
+//! owed its answer only in turn.
 //!
-//! A queue is well while one broker owns it, and nothing befalls that broker, the database, or the client that is spoken of.
+//! A queue is well while one broker owns it and no fault affects that broker, the database or the client in question.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +18,12 @@ use super::{
 };
 use crate::{DATABASE_HOST, hosts::runs_on};
 
-/// For how long everything has to have been well before something is owed: connections that broke are found out by then.
+/// How long everything must have been well before a queue owes anything: by then clients have noticed broken connections.
 const SETTLED_MICROS: u64 = 5_000_000;
-/// Within what time a message reaches a subscriber that has all before it.
+/// The time within which a message reaches a subscriber that has received all earlier ones.
 const DELIVERY_MICROS: u64 = 700_000;
 
-/// The owner of a queue at a time, if it was well since `from` and stays so until `to`, and so is a host.
+/// The owner of a queue at `to`, if the queue and `host` were well from `from` to `to`.
 fn well<'a>(index: &Index<'a>, queue: &Queue<'a>, host: &str, from: u64, to: u64) -> Option<Claim<'a>> {
     let last = queue.claims.partition_point(|claim| index.micros(claim.at) <= from).checked_sub(1)?;
     let claim = queue.claims[last];
@@ -34,9 +36,9 @@ fn well<'a>(index: &Index<'a>, queue: &Queue<'a>, host: &str, from: u64, to: u64
     (!index.faults.befell(&[broker, DATABASE_HOST, runs_on(host)], from, to)).then_some(claim)
 }
 
-/// A push that was not acknowledged in time, although the one before it was, and all was well since long before that.
+/// A push that was not acknowledged in time, although the push before it was and the queue had been well since long before.
 pub(super) fn unanswered(index: &Index<'_>) -> Vec<Violation> {
-    // Of each host and label, the last push that was acknowledged.
+    // The last acknowledged push of each host and label.
     let mut acked: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     let mut acknowledgements: Vec<(usize, &str, &str)> = Vec::new();
     for push in index.pushes.values() {
@@ -73,7 +75,7 @@ impl<'a> Answers<'a> {
         Self(answers)
     }
 
-    /// From when on a push waits for nothing but its own answer. Our library keeps the order: after a refusal it pushes the
+    /// The time from which a push waits for its own answer only. Our library keeps the order: after a refusal it pushes the
     /// messages one by one, and each waits for the answer to the one before.
     fn waits_since(&self, index: &Index<'_>, push: &Push<'_>, host: &str) -> u64 {
         let sent = index.micros(push.at);
@@ -100,7 +102,7 @@ fn late(
     let (at, why) = match push.outcome {
         Some((at, Outcome::Acked { .. })) if index.micros(at) <= due => return None,
         Some((at, Outcome::Failed { code, .. })) if index.micros(at) <= due => {
-            // A gap is the producer's own; what is final is for other checkers.
+            // A gap is the producer's own fault; permanent failures are for other checkers.
             let passes = Code::from_wire(code).is_some_and(Code::is_retryable) && code != Code::SequenceGap.as_str();
             passes.then(|| (at, format!("was answered {code}")))?
         }
@@ -120,7 +122,7 @@ fn late(
     Some(index.violation(Promise::Convergence, what, [owner.at, push.at, at]))
 }
 
-/// A message that expired before it was given to a subscriber that had all before it, although there was time enough.
+/// A message that expired before it reached a subscriber that had received all earlier ones, although there was time enough.
 pub(super) fn withheld(index: &Index<'_>) -> Vec<Violation> {
     if index.bounds.answer == u64::MAX {
         return Vec::new();
@@ -151,7 +153,7 @@ fn withheld_from(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
         if short || due >= index.micros(ended) || given(message.stored.offset) {
             continue;
         }
-        // Who is behind may come too late.
+        // A message may reach a subscriber that is behind too late.
         let has_all = previous.is_none_or(|previous| previous.at < opened || given_before(previous.stored.offset));
         let from = stored.saturating_sub(SETTLED_MICROS);
         if !has_all || index.micros(opened) > from || well(index, queue, host, from, due).is_none() {
@@ -201,7 +203,7 @@ mod tests {
             guilty(run.clone().fail(push, "LEASE_EXPIRED", false).wait(3_000).push("c"), Convergence).contains("LEASE")
         );
         innocent(run.clone().fail(push, "SEQUENCE_GAP", false).wait(3_000).push("c"));
-        // What befalls others is no excuse, but what befalls the owner, the database or the producer is.
+        // Faults of other hosts are no excuse; faults of the owner, the database or the producer are.
         let mut other = run.clone();
         befall(&mut other, "manager-1");
         guilty(&late(&mut other), Convergence);
@@ -228,7 +230,7 @@ mod tests {
         innocent(run.wait(3_000).push("e"));
         let mut among_others = stuck.clone();
         assert!(guilty(stuck.wait(3_000).store("b").ack(pushes[0].1), Convergence).contains("had no answer for 3"));
-        // The answers to another producer of the same host are no reason to wait.
+        // Answers to another producer of the same host do not excuse a wait.
         for body in ["x", "y", "z"] {
             let push = among_others.wait(1_000).send_plain(body);
             among_others.store(body).ack(push);
@@ -246,7 +248,7 @@ mod tests {
         missed.wait(5_000);
         assert!(guilty(missed.clone().push("c").see(1, [3]), NoLoss).contains("was not given offset 2"));
         innocent(run.clone().see(1, [2]).wait(5_000).push("c").see(1, [3]));
-        // It was behind; or something was in the way.
+        // The subscriber was behind, or a fault was in the way.
         let mut behind = Run::new();
         behind.owe_answers();
         behind.stream(1).wait(6_000).push("a").push_for("b", 3_000).wait(5_000).push("c").see(1, [1, 3]);

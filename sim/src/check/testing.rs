@@ -1,4 +1,4 @@
-//! Histories written by hand: a few lines per story, about one queue at a time.
+//! Hand-written histories: a few lines per story, about one queue at a time.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use uuid::Uuid;
 use super::{Promise, check};
 use crate::history::{Event, Phase, Pos, Record, StoredMessage};
 
-/// When the database's clock starts.
+/// The database's clock at the start.
 const MIDNIGHT: u64 = 1_000_000;
 
 pub(super) const LABEL: &str = "orders";
-/// The channel that exists from the start: everything from the start.
+/// The channel that exists from the start; it starts at the first offset.
 pub(super) const CHANNEL: Uuid = Uuid::from_u128(0xc1);
 
 /// The promises that a history breaks.
@@ -21,13 +21,14 @@ pub(super) fn broken(history: &[Record]) -> Vec<Promise> {
     broken
 }
 
-/// Nothing is wrong with it. In a test's failure the sentences are the better half.
+/// Asserts that a history has no violation. A failure prints the sentences of the violations, which say more than the
+/// promises.
 #[track_caller]
 pub(super) fn innocent(run: &Run) {
     assert_eq!(check(&run.history), [], "{}", run.story());
 }
 
-/// One promise is broken, and no other; what is said about it.
+/// Asserts that exactly this promise is broken, and returns the sentences of its violations.
 #[track_caller]
 pub(super) fn guilty(run: &Run, of: Promise) -> String {
     let violations = check(&run.history);
@@ -40,19 +41,20 @@ pub(super) fn guilty(run: &Run, of: Promise) -> String {
     violations[0].what.clone()
 }
 
-/// A history that grows. Two brokers, one queue, claimed by the first, one channel. Every act takes a millisecond.
+/// A growing history with two brokers, one channel, and one queue that the first broker has claimed. Every action takes a
+/// millisecond.
 #[derive(Clone)]
 pub(super) struct Run {
     pub(super) history: Vec<Record>,
     now_micros: u64,
-    /// What the database's clock shows.
+    /// The reading of the database's clock.
     pub(super) clock_millis: u64,
-    /// The queue that is spoken of.
+    /// The queue to which actions apply.
     pub(super) queue: u64,
     pub(super) queues: BTreeMap<u64, Log>,
-    /// The channel that subscribers take, if they name none.
+    /// The channel of subscribers that name none.
     pub(super) current: Uuid,
-    /// What goes to the audit as channels.
+    /// The channels that the audit will list.
     pub(super) channels: BTreeMap<Uuid, (u64, String, u64)>,
     pushes: BTreeMap<u64, Event>,
     sequence: u64,
@@ -60,16 +62,16 @@ pub(super) struct Run {
     streams: BTreeMap<u64, Pos>,
 }
 
-/// A queue, as the database has it.
+/// A queue's log in the database.
 #[derive(Clone)]
 pub(super) struct Log {
     pub(super) epoch: u64,
     pub(super) owner: u64,
     pub(super) end: u64,
     pub(super) trimmed: u64,
-    /// All that was ever stored.
+    /// All messages ever stored.
     pub(super) all: BTreeMap<u64, StoredMessage>,
-    /// What is still there.
+    /// The messages that are still stored.
     pub(super) left: BTreeMap<u64, StoredMessage>,
     pub(super) deleted: bool,
 }
@@ -111,7 +113,7 @@ impl Run {
         run
     }
 
-    /// From here on a queue that is well owes its clients what it owes them in a scenario.
+    /// From here on the queue owes its clients, while it is well, the service that a scenario demands.
     pub(super) fn owe_answers(&mut self) -> &mut Self {
         for record in &mut self.history {
             if let Event::Began { answer_bound_millis, .. } = &mut record.event {
@@ -173,7 +175,7 @@ impl Run {
         self
     }
 
-    /// All phases to the end, and the audit.
+    /// Runs all phases to the end, with the audit.
     pub(super) fn finish(&mut self) -> &mut Self {
         self.phase(Phase::Healed);
         self.record("fate", Event::Converged);
@@ -204,7 +206,7 @@ impl Run {
 
     // ---- operators ----
 
-    /// A queue of the usual label comes into being, and is the one that is spoken of.
+    /// Creates a queue with the usual label; later actions apply to it.
     pub(super) fn create(&mut self, queue_id: u64) -> &mut Self {
         let (op, label) = (self.next_op(), LABEL.to_owned());
         self.record("operator", Event::QueueCreating { op, label: label.clone() });
@@ -257,7 +259,7 @@ impl Run {
         push
     }
 
-    /// A push leaves, of the one producer that there is.
+    /// The single producer sends a push.
     pub(super) fn send(&mut self, body: &str) -> u64 {
         self.sequence += 1;
         self.sent(body, Some("p1"), self.sequence, None)
@@ -268,7 +270,7 @@ impl Run {
         self.sent(body, Some("p1"), self.sequence, Some(ttl_millis))
     }
 
-    /// Of a producer of our library, which tries for so long.
+    /// A producer of our library sends a push and retries for up to `tries`.
     pub(super) fn send_by_library(&mut self, body: &str, tries: u64) -> u64 {
         let push = self.send(body);
         let Some(Event::PushSent { tries_millis, .. }) = self.history.last_mut().map(|record| &mut record.event) else {
@@ -278,18 +280,18 @@ impl Run {
         push
     }
 
-    /// The application opens its producer again, and numbers what it pushes behind what is stored.
+    /// The application reopens its producer and numbers its pushes from behind the stored messages.
     pub(super) fn number_on(&mut self, stored: u64) -> &mut Self {
         self.sequence = stored;
         self
     }
 
-    /// As the original's clients push.
+    /// Sends a push without a producer, like the original's clients.
     pub(super) fn send_plain(&mut self, body: &str) -> u64 {
         self.sent(body, None, 0, None)
     }
 
-    /// Another attempt at the same.
+    /// Another attempt at the same push.
     pub(super) fn retry(&mut self, push: u64) -> u64 {
         let Event::PushSent { body, producer, sequence, ttl_millis, .. } = self.pushes[&push].clone() else {
             unreachable!("only these are kept")
@@ -297,7 +299,7 @@ impl Run {
         self.sent(&body, producer.as_deref(), sequence, ttl_millis)
     }
 
-    /// It is told the truth.
+    /// Acknowledges a push truthfully.
     pub(super) fn ack(&mut self, push: u64) -> &mut Self {
         let Event::PushSent { body, producer, .. } = &self.pushes[&push] else { unreachable!("only these are kept") };
         let stamped = producer.is_some();
@@ -317,7 +319,7 @@ impl Run {
         self
     }
 
-    /// A message is pushed, and all goes well.
+    /// Pushes a message, which is stored and acknowledged.
     pub(super) fn push(&mut self, body: &str) -> &mut Self {
         let push = self.send(body);
         self.store(body);
@@ -344,12 +346,12 @@ impl Run {
         self
     }
 
-    /// What was sent is stored, at the end.
+    /// Stores a sent message at the end of the log.
     pub(super) fn store(&mut self, body: &str) -> &mut Self {
         self.store_with(body, |_| {})
     }
 
-    /// What is stored is not quite what was sent.
+    /// Stores a sent message with a change.
     pub(super) fn store_with(&mut self, body: &str, change: impl FnOnce(&mut StoredMessage)) -> &mut Self {
         let (sequence, ttl) = self
             .pushes
@@ -364,7 +366,7 @@ impl Run {
             .unwrap_or_default();
         let stored_at_millis = self.clock_millis + 1;
         let offset = self.log().end + 1;
-        // What has no sequence is given its offset for one.
+        // A message without a sequence gets its offset as sequence.
         let (producer, sequence) = if sequence == 0 { (0xb1, offset) } else { (0xa1, sequence) };
         let mut message = StoredMessage {
             id: Uuid::from_u128((u128::from(self.queue) << 80) | (producer << 64) | u128::from(sequence)),
@@ -385,7 +387,7 @@ impl Run {
         self
     }
 
-    /// What was sent is stored in one batch, at the end.
+    /// Stores sent messages in one batch, at the end of the log.
     pub(super) fn store_together(&mut self, bodies: &[impl AsRef<str>]) -> &mut Self {
         let from = self.history.len();
         for body in bodies {
@@ -437,7 +439,7 @@ impl Run {
         self.stream_by("consumer-1", stream, channel, after)
     }
 
-    /// A stream of another host than usual.
+    /// A stream of a host other than the usual one.
     pub(super) fn stream_by(&mut self, who: &str, stream: u64, channel: Uuid, after: Option<Pos>) -> &mut Self {
         let observer = "o1".to_owned();
         self.record(who, Event::StreamAsked { stream, observer: observer.clone(), channel, after });
@@ -450,7 +452,7 @@ impl Run {
         self
     }
 
-    /// What is stored at these offsets comes in.
+    /// A stream receives the messages stored at these offsets.
     pub(super) fn see(&mut self, stream: u64, offsets: impl IntoIterator<Item = u64>) -> &mut Self {
         for offset in offsets {
             let message = self.queues[&self.streams[&stream].queue_id].all[&offset].clone();
@@ -470,7 +472,7 @@ impl Run {
         self
     }
 
-    /// The application gets a consumer object, after an offset or from the start.
+    /// The application gets a consumer object that reads after an offset or from the start.
     pub(super) fn consumer(&mut self, consumer: &str, after: Option<u64>) -> &mut Self {
         let resumed = after.map(|offset| Pos { queue_id: self.queue, epoch: self.log().epoch, offset });
         let (consumer, application, channel) = (consumer.to_owned(), "billing".to_owned(), self.current);

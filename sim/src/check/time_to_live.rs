@@ -1,4 +1,4 @@
-//! Promise 7: nothing is dropped before it expires, delivered long after, or left behind.
+//! Promise 7: no message is dropped before it expires, delivered long after, or left behind.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,16 @@ use super::{
     index::{At, Index, Message, Push, Queue, Reader, brief},
 };
 
-/// The window of an observer's stream: what may be on its way to an observer that takes nothing.
+/// The window of an observer's stream: how much may be in transit to an observer that takes nothing.
 const WINDOW_BYTES: usize = 65_535;
-/// What an observer may have read of its window without a whole message beyond it: a frame of HTTP/2.
+/// How much of its window an observer may have read without having a whole message: an HTTP/2 frame.
 const READ_BYTES: usize = 16_384;
-/// What a message takes beside its body, at most.
+/// The most that a message takes besides its body.
 const FRAME_BYTES: usize = 500;
 
-/// Trims take only what has expired on the database's clock; a message lives for as long as its producer asked; times in a
-/// queue do not go back. A reader that asks long after a message expired is not given it; nor is an observer that reads on, unless
-/// the message may have been on its way before. What has expired leaves the store in the end.
+/// Trims remove only messages that have expired on the database's clock; a message lives as long as its producer asked;
+/// times in a queue do not go back. A reader that asks long after a message expired does not receive it; neither does an
+/// observer that reads on, unless the message may have been in transit before. Expired messages leave the store in the end.
 pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     let mut violations = Vec::new();
     for (&id, queue) in &index.queues {
@@ -52,14 +52,14 @@ fn trims(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     violations
 }
 
-/// When messages were stored, by offset.
+/// The times at which messages were stored, by offset.
 fn times(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
-    // What was trimmed is forgotten, and when it was stored with it.
+    // Once a message is trimmed, its time is forgotten too.
     let forgotten = |earlier: &Message<'_>, later: &Message<'_>| {
         queue.trimmed_by(earlier.stored.offset).is_some_and(|trim| trim.at < later.at)
     };
     let back = queue.messages.windows(2).filter(|pair| {
-        // A log that is further ahead of the database's clock is not followed.
+        // A log that is further ahead of the database's clock than this is not followed.
         let back = pair[0].stored_at_millis.saturating_sub(pair[1].stored_at_millis);
         (1..=MAX_CLOCK_AHEAD_MILLIS).contains(&back)
             && !forgotten(&pair[0], &pair[1])
@@ -78,9 +78,9 @@ fn times(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     back.map(violation).collect()
 }
 
-/// How long a message lives is what its producer said.
+/// A message lives as long as its producer asked.
 fn lifetime(index: &Index<'_>, push: &Push<'_>) -> Option<Violation> {
-    // On the wire 0 is a way to say nothing.
+    // On the wire, 0 means that no lifetime is given.
     let asked = push.ttl_millis.filter(|&millis| millis > 0)?;
     let stored = index.bodies[push.body].stored.iter().map(|(_, message)| message);
     let wrong = stored
@@ -93,7 +93,7 @@ fn lifetime(index: &Index<'_>, push: &Push<'_>) -> Option<Violation> {
     Some(index.violation(Promise::TimeToLive, what, [push.at, wrong.at]))
 }
 
-/// What was sent after it had expired for longer than the bound.
+/// A message that was sent when it had been expired for longer than the bound.
 fn late(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let queue = index.queues.get(&index.queue_of(reader)?)?;
     let sent_after = sent_after(reader, queue, reader.asked?);
@@ -117,12 +117,13 @@ fn late(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     })
 }
 
-/// Of each message that came in on a stream: the last record known to be before its broker handed it over. That is the request;
-/// and on a stream of which no more than so much can be on its way, what was taken before.
+/// For each message received on a stream: the last record that is known to precede its handover by the broker. That is the
+/// stream's request or, on a stream on which only a limited amount can be in transit, a message that the observer took
+/// earlier.
 ///
-/// A broker hands over a batch at a time, and hyper takes a chunk before there is room for it. So there are, of a stream that
-/// stands still: what fills the window, what is left of the chunk that has begun, and the chunk after it. All before those two
-/// has left the broker: it lies in the window, or in what the observer has read.
+/// A broker hands over a batch at a time, and hyper takes a chunk before there is room for it. So a stalled stream holds a
+/// full window, the rest of the chunk that has begun, and the next chunk. Everything before those two chunks has left the
+/// broker: it is in the window, or the observer has read it.
 fn sent_after(reader: &Reader<'_>, queue: &Queue<'_>, asked_at: At) -> Vec<At> {
     let received = &reader.received;
     if reader.is_consumer() {
@@ -134,7 +135,8 @@ fn sent_after(reader: &Reader<'_>, queue: &Queue<'_>, asked_at: At) -> Vec<At> {
     };
     let largest = received.iter().map(|message| message.body.len()).max().unwrap_or(0);
     let room = WINDOW_BYTES + READ_BYTES + largest + FRAME_BYTES;
-    // Where the chunk before begins, and where this one does; how much was taken, and the bytes from there to the former.
+    // The indices at which the previous batch and this one begin; the number of messages taken; the bytes from there to the
+    // previous batch.
     let (mut before, mut this) = (0, 0);
     let (mut taken, mut between) = (0, 0);
     (0..received.len())
@@ -152,7 +154,8 @@ fn sent_after(reader: &Reader<'_>, queue: &Queue<'_>, asked_at: At) -> Vec<At> {
         .collect()
 }
 
-/// What had expired by then, and stayed so, must not be delivered to whoever asks at `asked`.
+/// The messages up to this offset had expired by then and stayed expired, so a reader that asks at `asked` must not receive
+/// them.
 fn expired_by(index: &Index<'_>, asked: u64) -> u64 {
     let bound = index.bounds.expiry.saturating_mul(1_000);
     let to_notice = index.bounds.clock.saturating_mul(1_000);
@@ -174,11 +177,11 @@ fn left_behind(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Option<Violatio
     }
     let (count, all) = (batches.len(), batches.values().collect::<Vec<_>>());
     let overdue = all.iter().enumerate().find(|&(nth, batch)| {
-        // The last one holds the end of the log until all before it are gone.
+        // The last batch keeps the end of the log until all earlier ones are gone.
         if nth + 1 == count && count > 1 {
             return false;
         }
-        // Until another one came it was the last.
+        // A batch was the last one until the next one was stored.
         let next = all.get(nth + 1).map_or(batch.first.at, |next| next.first.at);
         let since = index.micros(batch.first.at.max(next));
         let set = index.clock.was_set_after(since);
@@ -195,10 +198,10 @@ fn left_behind(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Option<Violatio
     Some(index.violation(Promise::TimeToLive, what, [first.at, claim.at, audit.at]))
 }
 
-/// What is left of a batch: messages that were stored, and leave, together.
+/// The remains of a batch: messages that were stored together and are removed together.
 struct Batch<'a> {
     first: Message<'a>,
-    /// When the last of them expires; none if one never does.
+    /// When the last of them expires, or `None` if one never does.
     expiry: Option<u64>,
 }
 
@@ -249,9 +252,9 @@ mod tests {
         run.push("a").set_clock(-500);
         let push = run.send("b");
         guilty(run.store("b").ack(push), TimeToLive);
-        // Who is set back by more than a minute is not held to it.
+        // A queue does not follow a clock that was set back by more than a minute.
         innocent(Run::new().push("a").set_clock(-70_000).push("b"));
-        // When nothing is left that would tell.
+        // Trimmed messages leave nothing from which the broker could tell.
         innocent(Run::new().push_for("a", 50).wait(100).trim(1).set_clock(-500).push("b"));
     }
 
@@ -268,9 +271,9 @@ mod tests {
     fn what_was_on_its_way_may_come() {
         // Within the bound.
         innocent(Run::new().push_for("a", 100).wait(250).stream(1).see(1, [1]));
-        // Sent in time to somebody who read it late.
+        // Sent in time to an observer that read it late.
         innocent(Run::new().push_for("a", 100).stream(1).wait(3_000).see(1, [1]));
-        // The clock was set forward just now, or back since.
+        // The clock was set forward just now, or set back since.
         innocent(Run::new().push_for("a", 1_000).wait(100).set_clock(5_000).wait(500).stream(1).see(1, [1]));
         innocent(Run::new().push_for("a", 1_000).wait(6_000).set_clock(-6_000).stream(1).see(1, [1]));
     }
@@ -285,11 +288,11 @@ mod tests {
             run.push_for(&body(nth), 100);
         }
         run.wait(3_000);
-        // Three fill the window and what an observer reads; one has begun, and one waits to.
+        // Three messages fill the window and the observer's buffer, one has begun, and one waits to begin.
         innocent(run.clone().see(1, 1..=5));
-        // The first was taken before the sixth was on its way.
+        // The first was taken before the sixth was in transit.
         assert!(guilty(run.clone().see(1, 1..=6), TimeToLive).contains("before it could take it"));
-        // What is taken while it lives makes room for what lives.
+        // Messages that are taken before they expire make room for others that have not expired.
         let mut run = Run::new();
         run.stream(1);
         for nth in 1..=12 {
@@ -327,7 +330,8 @@ mod tests {
 
     #[test]
     fn what_has_expired_may_stay() {
-        // Not for long; nobody hosted the queue for long; something was in the way; the clock was set; it is the last one.
+        // In turn: it has not expired for long; no broker hosted the queue for long; a fault was in the way; the clock was
+        // set; it is the last one.
         innocent(Run::new().push_for("a", 100).push("b").wait(1_500).finish());
         innocent(Run::new().push_for("a", 100).push("b").wait(5_000).take_over(2).finish());
         innocent(Run::new().push_for("a", 100).push("b").fault(0).wait(5_000).mend(0).wait(1_000).finish());

@@ -1,5 +1,5 @@
-//! Histories at random: lawful ones, in which no checker finds anything, and those with one thing wrong, in which the right
-//! one does.
+//! Random histories: lawful ones, in which no checker finds a violation, and ones with a single mistake, which the
+//! responsible checker finds.
 
 mod wrong;
 
@@ -10,7 +10,7 @@ use self::wrong::Wrong;
 use super::testing::{Run, broken};
 use crate::history::{Event, Record, StoredMessage};
 
-/// What can go on in a lawful world.
+/// An action in a lawful world.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Push(Fate, Option<u64>),
@@ -20,15 +20,15 @@ enum Act {
     TakeOver,
     Trim,
     Replace,
-    /// The observer's stream breaks; it goes on after what it has, or begins again.
+    /// The observer's stream breaks; the observer resumes after its last message or starts again.
     Break(bool),
-    /// The application comes back with its position, or without.
+    /// The application restarts with or without its position.
     Restart(bool),
-    /// The observer, and the application, take so many messages.
+    /// The observer and the application each take this many messages.
     Take(usize, usize),
 }
 
-/// What becomes of a push.
+/// The outcome of a push.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Acknowledged,
@@ -36,7 +36,7 @@ enum Fate {
     UnknownAndLost,
     RetriedAsDuplicate,
     RetriedAfterRefusal,
-    /// Without a producer; stored twice, since it was pushed twice.
+    /// Without a producer; stored twice because it was pushed twice.
     PlainTwice,
 }
 
@@ -63,7 +63,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// A world in which all is well.
+/// A world without faults.
 struct World {
     run: Run,
     bodies: u64,
@@ -75,7 +75,7 @@ struct World {
 }
 
 impl World {
-    /// What these acts lead to, to the end, when everybody has everything.
+    /// The history that these actions produce, continued until all readers have everything.
     fn history(acts: &[Act]) -> Vec<Record> {
         let mut world =
             Self { run: Run::new(), bodies: 0, faults: 0, stream: 0, stream_at: 0, consumer: 0, consumer_at: 0 };
@@ -85,7 +85,7 @@ impl World {
             world.act(act);
         }
         world.take(usize::MAX, usize::MAX);
-        // In time for the last to expire, and to be trimmed.
+        // Late enough for the last messages to have expired, so that they are trimmed.
         world.trim();
         world.run.finish();
         world.run.history
@@ -177,7 +177,7 @@ impl World {
         message.expires_at_millis.is_none_or(|expiry| expiry > self.run.clock_millis + 1)
     }
 
-    /// As the store does it: whatever has expired goes, but the last batch not before all others.
+    /// Trims like the store: expired batches go, but the last batch only when no other is left.
     fn trim(&mut self) {
         let mut left = self.run.log().left.clone();
         let last = left.last_key_value().map(|(&offset, _)| offset);
@@ -235,7 +235,7 @@ impl World {
         }
     }
 
-    /// What comes after an offset for a subscriber.
+    /// The next offset for a subscriber after `after`.
     fn next(&mut self, after: u64) -> Option<u64> {
         let log = &self.run.queues[&self.run.queue];
         let live = log.left.range(after + 1..).find(|(_, message)| self.is_live(message));
@@ -253,7 +253,7 @@ proptest! {
     }
 }
 
-/// Each mistake on its own, so that none hides behind the others.
+/// Tests each mistake on its own, so that none hides behind another.
 #[test]
 fn what_is_wrong_is_found() {
     let mut runner = TestRunner::deterministic();

@@ -8,7 +8,7 @@ use crate::{
     history::{Event, Record, StoredMessage},
 };
 
-/// One thing that cannot be.
+/// A single mistake that a correct system cannot make.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wrong {
     DropDelivery,
@@ -36,7 +36,6 @@ pub(super) enum Wrong {
 }
 
 impl Wrong {
-    /// All of them.
     pub(super) const ALL: [Self; 22] = [
         Self::DropDelivery,
         Self::RepeatOnStream,
@@ -62,30 +61,30 @@ impl Wrong {
         Self::DropConverged,
     ];
 
-    /// Which promise it breaks, and which others may have to be broken by it, too.
+    /// The promise that the mistake breaks, and the other promises that it may break as well.
     pub(super) fn breaks(self) -> (Promise, &'static [Promise]) {
         match self {
             Self::DropDelivery => (NoLoss, &[]),
             Self::RepeatOnStream | Self::OtherBodyDelivered | Self::OtherOffsetAcked => (Order, &[]),
             Self::RepeatToConsumer | Self::OtherIdDelivered | Self::ResumeOneTooFar => (DeliveredOnce, &[]),
-            // Who is given the second first was not given the first.
+            // A reader that receives the second message first has missed the first.
             Self::SwapDeliveries => (Order, &[NoLoss]),
             Self::OtherIdAcked | Self::AckBeforeStore | Self::DropFromAudit => (Durable, &[]),
-            // It leaves a gap, and was delivered all the same.
+            // The missing message leaves a gap, although it was delivered.
             Self::DropStored => (Durable, &[Order, NoLoss]),
-            // The copy is in no audit, and reaches nobody.
+            // The copy is in no audit and reaches no reader.
             Self::StoreAgain => (PushedOnce, &[Durable, NoLoss]),
             Self::StoreUnderOldEpoch | Self::StoreByAnother => (OneWriter, &[]),
             Self::DropChannelFromAudit | Self::RenameTopicInAudit => (ChannelsSurvive, &[]),
             Self::TrimLive => (TimeToLive, &[]),
-            // By an owner that may have been replaced.
+            // The owner that stores it may have been replaced.
             Self::StoreAfterDelete => (DeletesAreFinal, &[PushedOnce, OneWriter]),
             Self::DropOutcome | Self::CallStoredRefused => (NothingSilent, &[]),
             Self::DropConverged => (Convergence, &[]),
         }
     }
 
-    /// Does it somewhere; false if there is no place for it.
+    /// Applies the mistake at some record; false if no record is suitable.
     #[expect(clippy::too_many_lines, reason = "one arm each")]
     pub(super) fn apply(self, history: &mut Vec<Record>, pick: Pick) -> bool {
         let places: Vec<usize> = (0..history.len()).filter(|&at| self.fits(history, at)).collect();
@@ -194,7 +193,7 @@ impl Wrong {
         true
     }
 
-    /// True if it can be done to this record, so that it matters.
+    /// True if applying the mistake to this record makes a difference.
     fn fits(self, history: &[Record], at: usize) -> bool {
         let event = &history[at].event;
         let lasting = || stored(&history[at]).is_some_and(|(_, message)| message.expires_at_millis.is_none());
@@ -221,7 +220,7 @@ impl Wrong {
             Self::DropStored => history.get(at + 1).is_some_and(|next| {
                 matches!(event, Event::Stored { .. }) && matches!(next.event, Event::PushAcked { .. })
             }),
-            // Of what names no producer two may be stored.
+            // A push without a producer may be stored twice.
             Self::StoreAgain => {
                 let stamped = stored(&history[at]).filter(|(_, message)| message.producer == Uuid::from_u128(0xa1));
                 lasting() && stamped.is_some_and(|(queue, _)| tombstone(history, queue).is_none())
@@ -280,7 +279,7 @@ fn is_stored(history: &[Record], body: &str) -> bool {
     history.iter().filter_map(stored).any(|(_, message)| message.body == body)
 }
 
-/// Stored, once, without an end to its life.
+/// True if the message was stored exactly once, without a lifetime.
 fn lasts(history: &[Record], body: &str) -> bool {
     let mut copies = history.iter().filter_map(stored).filter(|(_, message)| message.body == body);
     copies.next().is_some_and(|(_, message)| message.expires_at_millis.is_none()) && copies.next().is_none()
