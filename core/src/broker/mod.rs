@@ -9,7 +9,7 @@
 //! - `queue` is that task: claims, accepts pushes (`producers` finds the duplicates), sends batches, recovers, trims.
 //! - `committer` joins the batches of all queues into appends.
 //! - `idle` deletes channels that nobody subscribes to any more, if it is to.
-//! - `tail` is the cache that subscriptions read, `subscription` the reading.
+//! - `tail` is the cache of a queue's newest batches, `reader` reads it and the store, `subscription` hands over what it reads.
 
 mod admin;
 mod api;
@@ -28,6 +28,7 @@ mod moments;
 mod producers;
 mod push;
 mod queue;
+mod reader;
 mod room;
 mod settings;
 mod span;

@@ -6,7 +6,8 @@ use super::{
     api::{BrokerError, SubscribeRequest},
     handle::Broker,
     queue::Handle,
-    subscription::{Opening, Subscription},
+    reader::Reader,
+    subscription::{NewSubscription, Subscription},
 };
 use crate::model::{Epoch, Offset, Position};
 
@@ -99,17 +100,16 @@ impl Broker {
                 return Err(error);
             }
         };
-        let opening = Opening {
+        let new = NewSubscription {
             channel: request.channel,
             topic: channel.topic,
             peer: request.peer,
-            after,
             epoch,
             key: inner.next_subscription.fetch_add(1, Relaxed),
             slot,
         };
-        let context = inner.context()?;
-        let subscription = Subscription::new(context, inner.lease.clone(), inner.reads.clone(), &handle, opening);
+        let reader = Reader::new(inner.context()?, inner.reads.clone(), handle.shared.clone(), after);
+        let subscription = Subscription::new(reader, inner.lease.clone(), &handle, new);
         if inner.channel_looks.load(SeqCst) != looks {
             // The channel may have been deleted since it was read, and the look for its subscriptions did not see this one.
             inner.channel(request.channel, self.caller()).await?;

@@ -1,7 +1,7 @@
-//! Delivery: a subscriber holds an offset and asks for the next chunk when its connection has room.
+//! Delivery: a subscriber holds an offset and asks for the next chunk when its connection has room. Its own [`Reader`] reads;
+//! the subscription ends with the lease, the queue or the channel.
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{
         Arc,
@@ -10,87 +10,68 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
-    BrokerError,
+    api::BrokerError,
+    count::count,
     lease::Lease,
-    queue::{Context, Handle, Phase, Shared, Subscriber, View},
-    tail::Lookup,
+    queue::{Handle, Phase, Shared, Subscriber, View},
+    reader::{NotAtHand, Reader},
 };
-use crate::{
-    broker::count::count,
-    frame::{Batch, FrameError},
-    model::{ChannelId, Epoch, Offset, QueueId, Topic},
-    ports::{Page, StoreError},
-};
+use crate::model::{ChannelId, Epoch, QueueId, Topic};
 
 /// A subscription. Dropping it ends it.
 pub struct Subscription {
-    context: Arc<Context>,
+    reader: Reader,
     lease: Arc<Lease>,
-    reads: Arc<Semaphore>,
     shared: Arc<Shared>,
     view: watch::Receiver<View>,
     ended: watch::Receiver<Option<BrokerError>>,
     evictions: u64,
     epoch: Epoch,
     topic: Topic,
-    /// Everything up to here was handed over, or is not for this subscriber.
-    after: Offset,
-    /// Batches read from the store, while it is behind the cache.
-    page: VecDeque<Batch>,
     key: u64,
     entry: Arc<Subscriber>,
     _slot: OwnedSemaphorePermit,
 }
 
-/// Where and what a new subscription reads.
-pub(super) struct Opening {
+/// A subscription that begins.
+pub(super) struct NewSubscription {
     pub(super) channel: ChannelId,
     pub(super) topic: Topic,
     pub(super) peer: String,
-    pub(super) after: Offset,
     pub(super) epoch: Epoch,
     pub(super) key: u64,
     pub(super) slot: OwnedSemaphorePermit,
 }
 
 impl Subscription {
-    pub(super) fn new(
-        context: Arc<Context>,
-        lease: Arc<Lease>,
-        reads: Arc<Semaphore>,
-        handle: &Handle,
-        opening: Opening,
-    ) -> Self {
+    pub(super) fn new(reader: Reader, lease: Arc<Lease>, handle: &Handle, new: NewSubscription) -> Self {
         let shared = handle.shared.clone();
         let view = shared.view.subscribe();
         let evictions = view.borrow().evictions;
         let (sender, ended) = watch::channel(None);
         let entry = Arc::new(Subscriber {
-            channel: opening.channel,
-            topic: opening.topic.clone(),
-            peer: opening.peer,
-            offset: AtomicU64::new(opening.after.get()),
+            channel: new.channel,
+            topic: new.topic.clone(),
+            peer: new.peer,
+            offset: AtomicU64::new(reader.after().get()),
             ended: sender,
         });
-        shared.subscribers.lock().insert(opening.key, entry.clone());
+        shared.subscribers.lock().insert(new.key, entry.clone());
         Self {
-            context,
+            reader,
             lease,
-            reads,
             shared,
             view,
             ended,
             evictions,
-            epoch: opening.epoch,
-            topic: opening.topic,
-            after: opening.after,
-            page: VecDeque::new(),
-            key: opening.key,
+            epoch: new.epoch,
+            topic: new.topic,
+            key: new.key,
             entry,
-            _slot: opening.slot,
+            _slot: new.slot,
         }
     }
 
@@ -113,13 +94,11 @@ impl Subscription {
     /// Why the client should come back, here or elsewhere, or should not.
     pub async fn next(&mut self) -> Result<Bytes, BrokerError> {
         loop {
-            if let Some(frames) = self.at_hand(usize::MAX)? {
-                return Ok(frames);
-            }
-            match self.shared.tail.after(self.after) {
-                Lookup::Found(_) => {}
-                Lookup::AtEnd => self.wait().await,
-                Lookup::Behind(end) => {
+            match self.hand_over(usize::MAX)? {
+                Ok(frames) => return Ok(frames),
+                Err(NotAtHand::TooLarge) => unreachable!("a chunk of any size was asked for"),
+                Err(NotAtHand::AtEnd) => self.wait().await,
+                Err(NotAtHand::Behind(end)) => {
                     // The store may be gone, and others read before: neither keeps the end of this from being seen.
                     let ends = until_it_ends(self.ended.clone(), self.view.clone(), self.evictions);
                     tokio::select! {
@@ -127,7 +106,10 @@ impl Subscription {
                         () = ends => {
                             mark!(StreamEndedWhileReading);
                         }
-                        read = self.read(end) => read?,
+                        read = self.reader.read(end) => {
+                            read?;
+                            self.entry.offset.store(self.reader.after().get(), Relaxed);
+                        }
                     }
                 }
             }
@@ -140,50 +122,23 @@ impl Subscription {
     /// # Errors
     /// As [`Self::next`], which returns the same error again.
     pub fn at_hand(&mut self, largest: usize) -> Result<Option<Bytes>, BrokerError> {
-        loop {
-            self.check()?;
-            if let Some(batch) = self.page.front() {
-                let now = self.context.clock.at_least();
-                mark!(ExpiredInStore if batch.expires_at() <= now);
-                let chunk = batch.chunk(self.after, &self.topic, now);
-                if chunk.frames.len() > largest {
-                    return Ok(None);
-                }
-                self.page.pop_front();
-                let frames = self.hand_over(chunk);
-                mark!(CameBackToCache if self.page.is_empty()
-                    && !matches!(self.shared.tail.after(self.after), Lookup::Behind(_)));
-                if let Some(frames) = frames {
-                    return Ok(Some(frames));
-                }
-                continue;
-            }
-            match self.shared.tail.after(self.after) {
-                Lookup::Found(batch) => {
-                    let now = self.context.clock.at_least();
-                    mark!(ExpiredInCache if batch.expires_at() <= now);
-                    let chunk = batch.chunk(self.after, &self.topic, now);
-                    if chunk.frames.len() > largest {
-                        return Ok(None);
-                    }
-                    if let Some(frames) = self.hand_over(chunk) {
-                        return Ok(Some(frames));
-                    }
-                }
-                Lookup::AtEnd | Lookup::Behind(_) => return Ok(None),
-            }
-        }
+        Ok(self.hand_over(largest)?.ok())
     }
 
-    fn hand_over(&mut self, chunk: crate::frame::Chunk) -> Option<Bytes> {
-        assert!(chunk.through > self.after, "a subscriber only moves forward");
-        self.after = chunk.through;
-        self.entry.offset.store(self.after.get(), Relaxed);
-        if chunk.messages == 0 {
-            return None;
+    /// Hands over the next chunk that has something for this subscriber.
+    fn hand_over(&mut self, largest: usize) -> Result<Result<Bytes, NotAtHand>, BrokerError> {
+        loop {
+            self.check()?;
+            let chunk = match self.reader.take(&self.topic, largest) {
+                Ok(chunk) => chunk,
+                Err(why) => return Ok(Err(why)),
+            };
+            self.entry.offset.store(chunk.through.get(), Relaxed);
+            if chunk.messages > 0 {
+                count(&self.shared.counters.delivered, chunk.messages);
+                return Ok(Ok(chunk.frames));
+            }
         }
-        count(&self.shared.counters.delivered, chunk.messages);
-        Some(chunk.frames)
     }
 
     /// Nothing is delivered by a broker that lost its lease or the queue.
@@ -220,88 +175,6 @@ impl Subscription {
             }
         }
     }
-
-    /// Reads a page from the store. `end` is what was durable before.
-    async fn read(&mut self, end: Offset) -> Result<(), BrokerError> {
-        let _permit = self.reads.acquire().await.map_err(|_| BrokerError::ShuttingDown)?;
-        count(&self.shared.counters.store_reads, 1);
-        mark!(FellBackToStore);
-        let (queue, tuning) = (self.shared.id, self.context.settings.tuning);
-        let span = self.shared.span.offsets(tuning.read_span);
-        let page = self.context.store.read_within(queue, self.after, span, tuning.page_bytes);
-        let page = self.context.within(page).await.inspect_err(|error| {
-            self.shared.span.failed();
-            self.tell_if_corrupt(error, self.after.next());
-        });
-        let Page { batches: stored, looked_through } = page?;
-        self.shared.span.succeeded();
-        // What lies beyond is durable, too, but nobody here knows it yet: an append whose answer is on its way, or lost, or
-        // another owner's. A client with such a position would come back to a broker that ends before it.
-        mark!(StoreAheadOfBroker if stored.iter().any(|batch| batch.header.last > end));
-        for batch in stored.iter().take_while(|batch| batch.header.last <= end) {
-            let last = batch.header.last;
-            let batch = Batch::decode(batch).map_err(|error| self.cannot_decode(error, last))?;
-            self.page.push_back(batch);
-            self.shared.passed(self.after, last);
-        }
-        if !self.page.is_empty() {
-            return Ok(());
-        }
-        let through = looked_through.min(end);
-        if through <= self.after {
-            if self.context.within(self.context.store.queue_by_id(queue)).await?.is_none() {
-                // So does an older copy of the store say. Its owner is told of a deletion by what fences it.
-                let reason = format!("queue {queue} is not in the store; it may have been deleted");
-                return Err(StoreError::Unavailable(reason).into());
-            }
-            return Err(self.stale(end, looked_through));
-        }
-        // All of it has expired and is trimmed.
-        mark!(AllTrimmed if through == end);
-        self.after = through;
-        self.entry.offset.store(through.get(), Relaxed);
-        Ok(())
-    }
-}
-
-impl Subscription {
-    /// The store that was read has neither what is known to be stored nor a trim of it.
-    fn stale(&self, end: Offset, looked_through: Offset) -> BrokerError {
-        count(&self.shared.counters.stale_reads, 1);
-        if let Some(times) = self.shared.said.stale_reads.happened() {
-            let (queue, after) = (&self.shared.label, self.after);
-            tracing::error!(
-                %queue, %after, %end, %looked_through, times,
-                "a read has nothing of what was stored: it came from a standby or an older copy; no message is left out"
-            );
-        }
-        let reason = format!("a read after offset {} ends before {end}, where the queue does", self.after);
-        StoreError::Unavailable(reason).into()
-    }
-
-    /// `at` is where the batch ends, as far as is known.
-    fn tell_if_corrupt(&self, error: &StoreError, at: Offset) {
-        if matches!(error, StoreError::Corrupt(_)) {
-            self.tell_undeliverable(error, at, false);
-        }
-    }
-
-    fn cannot_decode(&self, error: FrameError, at: Offset) -> StoreError {
-        let newer = matches!(error, FrameError::Newer { .. });
-        let error = StoreError::from(error);
-        self.tell_undeliverable(&error, at, newer);
-        error
-    }
-
-    fn tell_undeliverable(&self, error: &StoreError, at: Offset, newer: bool) {
-        self.shared.newer.store(newer, Relaxed);
-        count(&self.shared.counters.corrupt_reads, 1);
-        *self.shared.undeliverable.lock() = Some(at);
-        if let Some(times) = self.shared.said.corrupt_reads.happened() {
-            let (queue, after) = (&self.shared.label, self.after);
-            tracing::error!(%queue, %after, %error, times, "a stored batch cannot be delivered; an operator has to look");
-        }
-    }
 }
 
 /// Waits until [`Subscription::check`] has a reason to end the subscription. What is appended meanwhile is none.
@@ -334,7 +207,7 @@ impl fmt::Debug for Subscription {
         f.debug_struct("Subscription")
             .field("queue", &self.shared.label)
             .field("channel", &self.entry.channel)
-            .field("after", &self.after)
+            .field("after", &self.reader.after())
             .finish_non_exhaustive()
     }
 }
