@@ -2,38 +2,14 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use bytes::Bytes;
-
 use crate::{
     model::{
-        BrokerAddr, ChannelId, Code, Coded, Epoch, IdError, MessageId, NameError, Offset, Position, ProducerKey,
-        QueueId, QueueLabel, Sequence, Topic,
+        BrokerAddr, ChannelId, Code, Coded, Epoch, IdError, MessageId, NameError, NewMessage, Offset, Position,
+        ProducerKey, QueueId, QueueLabel, Sequence,
         limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_TTL},
     },
     ports::{StoreError, SubscriberDescription},
 };
-
-/// A header of a message: the application's own, passed through.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Header {
-    /// Its name, up to [`MAX_HEADER_NAME_BYTES`].
-    pub name: String,
-    /// Its value; it counts towards the message's size.
-    pub value: Bytes,
-}
-
-/// A message on its way in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NewMessage {
-    /// The payload.
-    pub content: Bytes,
-    /// Its topic.
-    pub topic: Topic,
-    /// At most [`MAX_HEADERS`].
-    pub headers: Vec<Header>,
-    /// Lifetime; none: the broker's default.
-    pub ttl: Option<Duration>,
-}
 
 /// Who pushes, for pushes that may be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -39,9 +39,10 @@ mod tail;
 pub mod testing;
 mod turns;
 
+pub use crate::model::{Header, NewMessage};
 pub use api::{
-    BrokerError, BrokerExit, BrokerStatus, Header, NewMessage, OpenPush, OpenedProducer, ProducerStamp, PushReceipt,
-    PushRequest, PushRun, QueueCounters, QueuePhase, QueueStatus, RunReceipt, SubscribeRequest,
+    BrokerError, BrokerExit, BrokerStatus, OpenPush, OpenedProducer, ProducerStamp, PushReceipt, PushRequest, PushRun,
+    QueueCounters, QueuePhase, QueueStatus, RunReceipt, SubscribeRequest,
 };
 pub use handle::Broker;
 pub use lookups::{CHANNEL_LOOKUP_TIMEOUT, CHANNELS_AT_ONCE, MAX_PEERS, PEER_SHARE};

@@ -5,10 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{
-    api::{
-        BrokerError, Header, NewMessage, OpenPush, OpenedProducer, ProducerStamp, PushReceipt, PushRequest, PushRun,
-        RunReceipt,
-    },
+    api::{BrokerError, OpenPush, OpenedProducer, ProducerStamp, PushReceipt, PushRequest, PushRun, RunReceipt},
     handle::Broker,
     inner::{Inner, MAX_OPENINGS},
     lookups::Caller,
@@ -17,7 +14,7 @@ use super::{
 };
 use crate::{
     frame::encoded_len,
-    model::{ProducerId, QueueId, QueueLabel, Sequence},
+    model::{Header, NewMessage, ProducerId, QueueId, QueueLabel, Sequence},
     ports::{Opened, StoreError},
 };
 

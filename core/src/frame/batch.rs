@@ -10,11 +10,9 @@ use super::{
     builder::Parts,
     checksum,
     index::{self, runs},
+    stored::StoredBatch,
 };
-use crate::{
-    model::{Epoch, Offset, StoreTime, Topic},
-    ports::StoredBatch,
-};
+use crate::model::{Epoch, Offset, StoreTime, Topic};
 
 /// A durable batch, ready for delivery. Shared by all subscribers; so are the frames it hands out.
 #[derive(Debug)]

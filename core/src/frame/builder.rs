@@ -10,10 +10,7 @@ use prost::{
 use rmom_proto::storage::{BatchIndex, ProducerRun};
 
 use super::{Batch, FORMAT, PREFIX, Run, checksum};
-use crate::{
-    broker::{Header, NewMessage},
-    model::{Epoch, MessageId, Offset, ProducerKey, Sequence, StoreTime, Topic},
-};
+use crate::model::{Epoch, Header, MessageId, NewMessage, Offset, ProducerKey, Sequence, StoreTime, Topic};
 
 /// Field numbers of `messages.Message` and `messages.Header`.
 mod field {

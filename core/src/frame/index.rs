@@ -5,7 +5,6 @@ use rmom_proto::storage::BatchIndex;
 
 use super::READS_UP_TO;
 use crate::model::{IdError, NameError, Offset, ProducerId, ProducerKey, Sequence};
-use crate::ports::StoreError;
 
 /// Why a stored batch cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -82,16 +81,6 @@ pub(super) fn count(first: Offset, last: Offset) -> Result<u64, FrameError> {
         return Err(FrameError::Inconsistent("the batch ends at the last offset there is"));
     }
     Ok(last.next().since(first))
-}
-
-impl From<FrameError> for StoreError {
-    /// What a newer version stored is whole. It can be read once this binary was upgraded.
-    fn from(error: FrameError) -> Self {
-        match error {
-            FrameError::Newer { .. } => Self::Unavailable(error.to_string()),
-            _ => Self::Corrupt(error.to_string()),
-        }
-    }
 }
 
 pub(super) fn decode(format: u16, index: &[u8]) -> Result<BatchIndex, FrameError> {

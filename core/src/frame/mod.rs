@@ -7,10 +7,12 @@
 mod batch;
 mod builder;
 mod index;
+mod stored;
 
 pub use batch::{Batch, Chunk};
 pub use builder::{BatchBuilder, Encoded, encoded_len};
 pub use index::{FrameError, Run, runs};
+pub use stored::{BatchHeader, StoredBatch};
 
 /// Version of index and frames that this binary writes.
 pub const FORMAT: u16 = 1;

@@ -6,12 +6,8 @@ use prost::Message as _;
 use rmom_proto::messages::Message;
 use uuid::Uuid;
 
-use super::{Batch, BatchBuilder, FORMAT, FrameError, READS_UP_TO, Run, encoded_len, runs};
-use crate::{
-    broker::{Header, NewMessage},
-    model::{Epoch, Offset, ProducerId, ProducerKey, QueueId, Sequence, StoreTime, Topic},
-    ports::{BatchHeader, StoredBatch},
-};
+use super::{Batch, BatchBuilder, BatchHeader, FORMAT, FrameError, READS_UP_TO, Run, StoredBatch, encoded_len, runs};
+use crate::model::{Epoch, Header, NewMessage, Offset, ProducerId, ProducerKey, QueueId, Sequence, StoreTime, Topic};
 
 const KEY: ProducerKey = ProducerKey { id: ProducerId::new(Uuid::from_u128(5)), incarnation: 2 };
 const STORED_AT: StoreTime = StoreTime::from_millis(1_000);

@@ -6,6 +6,7 @@
 mod code;
 mod ids;
 pub mod limits;
+mod message;
 mod name;
 mod origin;
 mod position;
@@ -16,6 +17,7 @@ pub use ids::{
     BrokerAddr, BrokerId, ChannelId, ClaimId, Epoch, IdError, Incarnation, ManagerId, MessageId, MessageIds, Offset,
     ProducerId, ProducerKey, QueueId, Sequence,
 };
+pub use message::{Header, NewMessage};
 pub use name::{NO_TOPIC, NameError, QueueLabel, Topic};
 pub use origin::Origin;
 pub use position::{Position, Start};

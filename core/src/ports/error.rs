@@ -1,5 +1,7 @@
 //! How a store fails.
 
+use crate::frame::FrameError;
+
 /// Why a store did not answer as asked. It tells a definite failure from an unknown outcome, because the two need
 /// different care: the first may simply be tried again, the second may already have happened.
 ///
@@ -36,6 +38,16 @@ impl StoreError {
             Self::Unknown(_) => Code::OutcomeUnknown,
             Self::Refused(_) => Code::StoreRefused,
             Self::Corrupt(_) => Code::StoreCorrupt,
+        }
+    }
+}
+
+impl From<FrameError> for StoreError {
+    /// What a newer version stored is whole. It can be read once this binary was upgraded.
+    fn from(error: FrameError) -> Self {
+        match error {
+            FrameError::Newer { .. } => Self::Unavailable(error.to_string()),
+            _ => Self::Corrupt(error.to_string()),
         }
     }
 }

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::StoreError;
+use crate::frame::{BatchHeader, StoredBatch};
 use crate::model::{BrokerId, ClaimId, Epoch, Incarnation, Offset, ProducerId, QueueId, StoreTime};
 
 /// How far ahead of the store's clock a batch may be stored because the one before was. Within it, times never go back in a
@@ -174,36 +175,6 @@ pub enum Appended {
     Conflict,
     /// The batch before is neither stored nor trimmed: the store went back. Nothing was stored.
     WentBack,
-}
-
-/// What can be known of a stored batch without reading its messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BatchHeader {
-    /// Offset of the first message.
-    pub first: Offset,
-    /// Offset of the last message.
-    pub last: Offset,
-    /// The epoch it was stored under.
-    pub epoch: Epoch,
-    /// When it was stored.
-    pub stored_at: StoreTime,
-    /// When the last of its messages expires.
-    pub expires_at: StoreTime,
-    /// Version of index and frames.
-    pub format: u16,
-    /// The encoded `BatchIndex`.
-    pub index: Bytes,
-}
-
-/// A stored batch. Expired messages may be among its frames; the reader leaves them out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredBatch {
-    /// All but the frames.
-    pub header: BatchHeader,
-    /// The messages as they go to the socket.
-    pub frames: Bytes,
-    /// CRC-32 of index and frames.
-    pub checksum: u32,
 }
 
 /// A page of a log.

@@ -13,6 +13,7 @@ mod error;
 mod log;
 mod world;
 
+pub use crate::frame::{BatchHeader, StoredBatch};
 pub use catalog::{
     Assign, AssignError, Assigned, BrokerLife, BrokerRecord, BrokerState, Catalog, ChannelRecord, CreateChannel,
     CreateChannelError, CreateQueue, CreateQueueError, ForgetError, Leadership, QueueRecord, REQUEST_MEMORY, Register,
@@ -21,8 +22,8 @@ pub use catalog::{
 pub use control::{BrokerControl, ControlError, QueueActivity, QueueDescription, QueueState, SubscriberDescription};
 pub use error::StoreError;
 pub use log::{
-    AppendBatch, Appended, BatchHeader, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
-    MAX_NAMED_PRODUCERS, MAX_READ_SPAN, MAX_TRIM_SPAN, Opened, Page, Purged, Removed, StoredBatch, Trim, Trimmed,
+    AppendBatch, Appended, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
+    MAX_NAMED_PRODUCERS, MAX_READ_SPAN, MAX_TRIM_SPAN, Opened, Page, Purged, Removed, Trim, Trimmed,
 };
 pub use world::{BoxIo, Clock, Entropy, Io, Listener, NeverSuspended, Transport, Uptime};
 

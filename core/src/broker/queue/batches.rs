@@ -6,9 +6,9 @@ use tokio::sync::oneshot;
 
 use super::{backoff::Recovery, command::Pushed};
 use crate::{
-    broker::{BrokerError, BrokerSettings, Held, NewMessage},
+    broker::{BrokerError, BrokerSettings, Held},
     frame::{BatchBuilder, Encoded, Run, encoded_len},
-    model::{MessageId, Offset, ProducerId, ProducerKey, Sequence, limits::MAX_BATCH_BYTES},
+    model::{MessageId, NewMessage, Offset, ProducerId, ProducerKey, Sequence, limits::MAX_BATCH_BYTES},
 };
 
 /// Somebody who waits for a batch.

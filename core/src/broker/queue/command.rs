@@ -3,8 +3,8 @@
 use tokio::sync::oneshot;
 
 use crate::{
-    broker::{BrokerError, Held, NewMessage, ProducerStamp},
-    model::{Offset, ProducerId, ProducerKey, Sequence},
+    broker::{BrokerError, Held, ProducerStamp},
+    model::{NewMessage, Offset, ProducerId, ProducerKey, Sequence},
 };
 
 /// Commands waiting for a queue's task. Senders wait when it is full.

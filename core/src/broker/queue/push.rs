@@ -10,10 +10,10 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    broker::{BrokerError, BrokerSettings, NewMessage, ProducerStamp, count::count},
+    broker::{BrokerError, BrokerSettings, ProducerStamp, count::count},
     frame::encoded_len,
     model::{
-        Offset, ProducerId, ProducerKey, QueueId, Sequence,
+        NewMessage, Offset, ProducerId, ProducerKey, QueueId, Sequence,
         limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_TTL},
     },
     ports::StoreError,
