@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::{api::BrokerError, idle, inner::Inner, lookups::Caller, queue::Handle};
+use super::{api::BrokerError, idle, inner::Inner, lookup_limits::Caller, queue::Handle};
 use crate::{
     model::{ChannelId, QueueId, QueueLabel},
     ports::{ChannelRecord, QueueRecord},

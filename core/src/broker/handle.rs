@@ -8,11 +8,11 @@ use std::{
 
 use super::{
     api::{BrokerError, BrokerExit, BrokerStatus},
-    host::Host,
     inner::Inner,
-    lookups::Caller,
+    lookup_limits::Caller,
     queue::Handle,
     settings::BrokerSettings,
+    supervisor::Supervisor,
 };
 use crate::{
     model::{Origin, QueueLabel, limits::MAX_QUEUE_STATES},
@@ -37,7 +37,7 @@ impl Broker {
         uptime: Arc<dyn Uptime>,
     ) -> (Self, tokio::task::JoinHandle<BrokerExit>) {
         let (inner, refreshes) = Inner::new(settings, store, entropy, uptime);
-        let task = tokio::spawn(Host::new(inner.clone(), refreshes).run());
+        let task = tokio::spawn(Supervisor::new(inner.clone(), refreshes).run());
         (Self { inner, caller: None }, task)
     }
 

@@ -14,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     api::BrokerError,
-    lease::{Lease, StoreClock},
-    lookups::Lookups,
+    lease::Lease,
+    lookup_limits::LookupLimits,
     moments::Moments,
     queue::{Context, Handle},
     room::Room,
     settings::BrokerSettings,
+    store_clock::StoreClock,
     turns::Turns,
 };
 use crate::{
@@ -65,9 +66,9 @@ pub(super) struct Inner {
     pub(super) openings: Turns,
     pub(super) subscriptions: Arc<Semaphore>,
     pub(super) next_subscription: AtomicU64,
-    /// How often the host has begun to look for subscriptions whose channel was deleted.
+    /// How often the supervisor has begun to look for subscriptions whose channel was deleted.
     pub(super) channel_looks: AtomicU64,
-    pub(super) lookups: Lookups,
+    pub(super) lookups: LookupLimits,
     pub(super) failed_renewals: AtomicU64,
     /// Channels deleted for being idle.
     pub(super) expired_channels: AtomicU64,
@@ -99,7 +100,7 @@ impl Inner {
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             next_subscription: AtomicU64::new(0),
             channel_looks: AtomicU64::new(0),
-            lookups: Lookups::new(settings.max_lookups_per_second),
+            lookups: LookupLimits::new(settings.max_lookups_per_second),
             failed_renewals: AtomicU64::new(0),
             expired_channels: AtomicU64::new(0),
             draining: AtomicBool::new(false),

@@ -1,5 +1,5 @@
 //! A look at the store: what is assigned to this broker, and which of its subscribers' channels there still are. It runs
-//! beside the host's loop, which does what follows from it.
+//! beside the supervisor's loop, which does what follows from it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

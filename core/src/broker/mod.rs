@@ -3,9 +3,9 @@
 //! - [`Broker`] (`handle`) is the handle; everything the outside asks goes through it. Requests, answers and errors are in
 //!   `api`. What can be asked is in `push`, `subscribe` and `admin`.
 //! - `inner` is what the broker's tasks and handles share; `directory` finds the queues that are hosted here, and channels;
-//!   `lookups` limits how often that asks the store.
-//! - `host` registers the broker and runs a task for each queue that the store assigns to it; `look` reads which those are,
-//!   `keeping` keeps the lease, beside it.
+//!   `lookup_limits` limits how often that asks the store.
+//! - `supervisor` runs a task for each queue that the store assigns to the broker; `look` reads which those are.
+//! - `membership` registers the broker, keeps its lease (`lease`) and retires it. `store_clock` estimates the store's clock.
 //! - `queue` is that task: claims, accepts pushes (`producers` finds the duplicates), sends batches, recovers, trims.
 //! - `committer` joins the batches of all queues into appends.
 //! - `idle` deletes channels that nobody subscribes to any more, if it is to.
@@ -17,13 +17,12 @@ mod committer;
 mod count;
 mod directory;
 mod handle;
-mod host;
 mod idle;
 mod inner;
-mod keeping;
 mod lease;
 mod look;
-mod lookups;
+mod lookup_limits;
+mod membership;
 mod moments;
 mod producers;
 mod push;
@@ -32,8 +31,10 @@ mod reader;
 mod room;
 mod settings;
 mod span;
+mod store_clock;
 mod subscribe;
 mod subscription;
+mod supervisor;
 mod tail;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -45,7 +46,7 @@ pub use api::{
     QueueCounters, QueuePhase, QueueStatus, RunReceipt, SubscribeRequest,
 };
 pub use handle::Broker;
-pub use lookups::{CHANNEL_LOOKUP_TIMEOUT, CHANNELS_AT_ONCE, MAX_PEERS, PEER_SHARE};
+pub use lookup_limits::{CHANNEL_LOOKUP_TIMEOUT, CHANNELS_AT_ONCE, MAX_PEERS, PEER_SHARE};
 pub use push::PushSession;
 pub use room::{
     ARRIVING_SHARE, Held, Kept, MAX_AHEAD_BYTES, MAX_EXPANSION, MAX_ROOM_BYTES, MAX_TURNS, MAX_TURNS_OF_QUEUE,

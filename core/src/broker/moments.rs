@@ -34,3 +34,24 @@ impl Moments {
         moment.at.elapsed().max(asleep)
     }
 }
+
+#[cfg(test)]
+pub(super) mod testing {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// What the clock shows that counts while the machine sleeps, beyond what the other one does.
+    #[derive(Debug, Default)]
+    pub(in crate::broker) struct Asleep(pub(in crate::broker) Mutex<Duration>);
+
+    impl Uptime for Asleep {
+        fn uptime(&self) -> Duration {
+            *self.0.lock()
+        }
+    }
+
+    pub(in crate::broker) fn awake() -> Moments {
+        Moments::new(Arc::new(Asleep::default()))
+    }
+}

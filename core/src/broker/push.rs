@@ -8,7 +8,7 @@ use super::{
     api::{BrokerError, OpenPush, OpenedProducer, ProducerStamp, PushReceipt, PushRequest, PushRun, RunReceipt},
     handle::Broker,
     inner::{Inner, MAX_OPENINGS},
-    lookups::Caller,
+    lookup_limits::Caller,
     queue::{Command, Handle, Push, Pushed},
     room::{Held, PushRoom},
 };

@@ -43,8 +43,8 @@ pub(in crate::broker) enum Command {
     },
 }
 
-/// What the host wants of a queue's task. Not a command: it is seen also by a task that takes none, and giving it never
-/// waits.
+/// What the supervisor orders a queue's task to do. Not a command: a task that takes no commands sees it, too, and giving it
+/// never waits.
 #[derive(Clone, Debug, Default)]
 pub(in crate::broker) struct Orders {
     /// One more whenever the queue is to be claimed, and its log read, again.

@@ -3,12 +3,7 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use crate::{
-    broker::{
-        BrokerSettings,
-        committer::Committer,
-        lease::{Lease, StoreClock},
-        turns::Turns,
-    },
+    broker::{BrokerSettings, committer::Committer, lease::Lease, store_clock::StoreClock, turns::Turns},
     model::{BrokerId, Incarnation},
     ports::{Entropy, Store, StoreError},
 };

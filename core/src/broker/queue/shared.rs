@@ -142,7 +142,7 @@ pub(in crate::broker) struct Said {
 pub(in crate::broker) struct Shared {
     pub(in crate::broker) id: QueueId,
     pub(in crate::broker) label: QueueLabel,
-    /// The newest assignment to this broker that the host saw; they are numbered from 1.
+    /// The newest assignment to this broker that the supervisor saw; they are numbered from 1.
     pub(in crate::broker) assignment: AtomicU64,
     pub(in crate::broker) tail: Tail,
     pub(in crate::broker) view: watch::Sender<View>,

@@ -120,7 +120,7 @@ impl QueueTask {
         }
     }
 
-    /// What the host ordered since the last time: to begin again, or to come to an end.
+    /// What the supervisor ordered since the last time: to begin again, or to come to an end.
     fn obey(&mut self) -> Option<Ending> {
         let orders = self.orders.borrow_and_update().clone();
         if self.stopping.is_none()

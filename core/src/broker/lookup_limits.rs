@@ -28,7 +28,7 @@ pub const MAX_PEERS: usize = 4_096;
 pub(super) type Caller<'c> = Option<&'c Origin>;
 
 #[derive(Debug)]
-pub(super) struct Lookups {
+pub(super) struct LookupLimits {
     per_second: u32,
     channels: Semaphore,
     state: Mutex<State>,
@@ -98,7 +98,7 @@ impl State {
     }
 }
 
-impl Lookups {
+impl LookupLimits {
     pub(super) fn new(per_second: u32) -> Self {
         let all = Bucket::new(per_second);
         let state = State { all, peers: BTreeMap::new(), order: BTreeMap::new(), asked: 0 };
@@ -184,7 +184,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tokens_come_back() {
-        let lookups = Lookups::new(2);
+        let lookups = LookupLimits::new(2);
         assert!(lookups.take(None).is_ok() && lookups.take(None).is_ok());
         assert!(lookups.take(None).is_err());
         advance(Duration::from_millis(500)).await;
@@ -194,7 +194,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn one_address_leaves_something_to_the_others() {
-        let lookups = Lookups::new(8);
+        let lookups = LookupLimits::new(8);
         for _ in 0..2 {
             lookups.take(Some(&peer(1))).unwrap();
         }
@@ -212,7 +212,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn channels_that_exist_cost_nothing_and_others_do() {
-        let lookups = Lookups::new(40);
+        let lookups = LookupLimits::new(40);
         for _ in 0..20_000 {
             drop(lookups.channel(Some(&peer(1))).await.unwrap());
         }
@@ -228,7 +228,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_has_no_address_takes_nothing_from_others_by_asking_at_random() {
-        let lookups = Lookups::new(8);
+        let lookups = LookupLimits::new(8);
         for _ in 0..1_000 {
             drop(lookups.channel(None).await.unwrap());
             lookups.missed(None);
@@ -238,7 +238,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_remembered_of_peers_has_a_bound() {
-        let lookups = Lookups::new(1_000_000);
+        let lookups = LookupLimits::new(1_000_000);
         for n in 0..MAX_PEERS + 100 {
             lookups.take(Some(&peer(n))).unwrap();
             lookups.take(Some(&peer(0))).unwrap();

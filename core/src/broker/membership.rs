@@ -1,8 +1,10 @@
-//! Keeping the lease, in two tasks of their own that nothing else holds up: one renews it, the other sees it run out.
+//! The broker as the store knows it: it registers, keeps its lease, and retires. The lease is kept in two tasks of their own that
+//! nothing else holds up: one renews it, the other sees it run out.
 
 use std::{
     future::pending,
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -11,11 +13,43 @@ use super::{
     api::{BrokerError, BrokerExit},
     count::count,
     inner::Inner,
+    queue::Context,
 };
 use crate::{
     model::{BrokerId, Incarnation},
-    ports::RenewError,
+    ports::{Register, RegisterError, RenewError},
 };
+
+/// How soon the broker tries again to register.
+const REGISTER_RETRY: Duration = Duration::from_millis(200);
+
+/// Registers the broker, for as long as it takes the store to answer. Returns its id and the generation to begin with.
+pub(super) async fn register(inner: &Inner, incarnation: Incarnation) -> (BrokerId, u64) {
+    let settings = &inner.settings;
+    let mut register = Register { addr: settings.addr.clone(), incarnation, replaces: None, lease: settings.lease };
+    loop {
+        let asked_at = inner.moments.now();
+        let attempt = inner.store.register_broker(&register);
+        let error = match tokio::time::timeout(settings.store_timeout, attempt).await {
+            Ok(Ok(registration)) => {
+                inner.clock.read(asked_at.at, registration.store_time);
+                inner.lease.renewed(asked_at, settings.lease);
+                tracing::info!(broker = %registration.broker, addr = %settings.addr, %incarnation, "registered");
+                return (registration.broker, registration.generation);
+            }
+            // The run before this one; or another one that starts, and whoever registers last stays.
+            Ok(Err(RegisterError::Taken { by })) => {
+                register.replaces = Some(by);
+                continue;
+            }
+            Ok(Err(RegisterError::Store(error))) => error.to_string(),
+            Err(_) => format!("no answer within {:?}", settings.store_timeout),
+        };
+        mark!(RegistrationRetried);
+        tracing::warn!(error, "cannot register with the store; trying again");
+        tokio::time::sleep(REGISTER_RETRY).await;
+    }
+}
 
 /// What the lease's task learnt from the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,5 +150,17 @@ pub(super) async fn keep_lease(
             tracing::warn!(error, "cannot renew the lease; trying again until the store answers");
         }
         wait = retry;
+    }
+}
+
+/// Tells the store that the broker stops, so that managers need not wait for its lease to run out.
+pub(super) async fn retire(inner: &Inner) {
+    let Some(registered) = inner.registered.borrow().clone() else { return };
+    let Context { broker, incarnation, .. } = *registered.context;
+    let retire = inner.store.retire_broker(broker, incarnation);
+    match tokio::time::timeout(inner.settings.store_timeout, retire).await {
+        Ok(Ok(())) => tracing::info!(%broker, "retired"),
+        Ok(Err(error)) => tracing::warn!(%error, "cannot retire; the lease will run out by itself"),
+        Err(_) => tracing::warn!("no time to retire; the lease will run out by itself"),
     }
 }

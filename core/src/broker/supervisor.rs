@@ -1,4 +1,4 @@
-//! Hosting: registers the broker, keeps its lease, and runs a task for each queue that the store assigns to it.
+//! The broker's main task: it runs a task for each queue that the store assigns to the broker, and everything beside them.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,14 +21,14 @@ use super::{
     committer::Committer,
     idle::delete_idle_channels,
     inner::{Inner, REFRESHES, RefreshReply, Registered},
-    keeping::{News, keep_lease, watch_lease},
     look::{Elsewhere, Look, Seen},
+    membership::{News, keep_lease, register, retire, watch_lease},
     queue::{Confirmed, Context, Handle, QueueTask, STOP_GRACE},
     turns::Turns,
 };
 use crate::{
-    model::{BrokerId, Incarnation, QueueId, limits::MAX_LOOKED_UP},
-    ports::{QueueRecord, Register, RegisterError, StoreError},
+    model::{Incarnation, QueueId, limits::MAX_LOOKED_UP},
+    ports::{QueueRecord, StoreError},
 };
 
 /// How soon a failed look at the store is repeated. After one that succeeded the broker rests for as long as it took, up to
@@ -39,7 +39,7 @@ const RETRY: Duration = Duration::from_millis(200);
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// The broker's main task.
-pub(super) struct Host {
+pub(super) struct Supervisor {
     inner: Arc<Inner>,
     refreshes: mpsc::Receiver<RefreshReply>,
     /// The committer and the keepers of the lease: they run beside the rest and die with it.
@@ -55,7 +55,7 @@ pub(super) struct Host {
     next_forget: Instant,
 }
 
-impl Host {
+impl Supervisor {
     pub(super) fn new(inner: Arc<Inner>, refreshes: mpsc::Receiver<RefreshReply>) -> Self {
         Self {
             inner,
@@ -82,7 +82,7 @@ impl Host {
         self.stop_queues(&why).await;
         inner.lease.end();
         if exit == BrokerExit::Stopped {
-            self.retire().await;
+            retire(&inner).await;
         }
         // From here on nobody gets an answer that would take the dead for the living.
         inner.stop.cancel();
@@ -93,7 +93,7 @@ impl Host {
 
     async fn serve(&mut self) -> BrokerExit {
         let incarnation = Incarnation::new(self.inner.entropy.uuid());
-        let (broker, generation) = self.register(incarnation).await;
+        let (broker, generation) = register(&self.inner, incarnation).await;
         let (committer, committing) = Committer::new(self.inner.store.clone(), self.inner.settings.store_timeout);
         let context = Arc::new(Context {
             settings: self.inner.settings.clone(),
@@ -181,33 +181,6 @@ impl Host {
                     look = Some(Look::begin(&self.inner, &context, remembered, std::mem::take(&mut waiting)));
                 }
             }
-        }
-    }
-
-    async fn register(&self, incarnation: Incarnation) -> (BrokerId, u64) {
-        let settings = &self.inner.settings;
-        let mut register = Register { addr: settings.addr.clone(), incarnation, replaces: None, lease: settings.lease };
-        loop {
-            let asked_at = self.inner.moments.now();
-            let attempt = self.inner.store.register_broker(&register);
-            let error = match tokio::time::timeout(settings.store_timeout, attempt).await {
-                Ok(Ok(registration)) => {
-                    self.inner.clock.read(asked_at.at, registration.store_time);
-                    self.inner.lease.renewed(asked_at, settings.lease);
-                    tracing::info!(broker = %registration.broker, addr = %settings.addr, %incarnation, "registered");
-                    return (registration.broker, registration.generation);
-                }
-                // The run before this one; or another one that starts, and whoever registers last stays.
-                Ok(Err(RegisterError::Taken { by })) => {
-                    register.replaces = Some(by);
-                    continue;
-                }
-                Ok(Err(RegisterError::Store(error))) => error.to_string(),
-                Err(_) => format!("no answer within {:?}", settings.store_timeout),
-            };
-            mark!(RegistrationRetried);
-            tracing::warn!(error, "cannot register with the store; trying again");
-            tokio::time::sleep(RETRY).await;
         }
     }
 
@@ -320,17 +293,6 @@ impl Host {
             handle.shared.evict(why);
         }
         self.queues.abort_all();
-    }
-
-    async fn retire(&self) {
-        let Some(registered) = self.inner.registered.borrow().clone() else { return };
-        let Context { broker, incarnation, .. } = *registered.context;
-        let retire = self.inner.store.retire_broker(broker, incarnation);
-        match tokio::time::timeout(self.inner.settings.store_timeout, retire).await {
-            Ok(Ok(())) => tracing::info!(%broker, "retired"),
-            Ok(Err(error)) => tracing::warn!(%error, "cannot retire; the lease will run out by itself"),
-            Err(_) => tracing::warn!("no time to retire; the lease will run out by itself"),
-        }
     }
 }
 
