@@ -1,4 +1,4 @@
-//! The end of a run: what is in the database, as evidence.
+//! The end of a run: the contents of the database, as evidence.
 
 use rmom_core::{
     model::{Epoch, Offset, StoreTime},
@@ -33,7 +33,7 @@ fn channel(record: &ChannelRecord) -> Event {
         channel: record.id.uuid(),
         queue_id: record.queue.get(),
         topic: record.topic.as_wire().to_owned(),
-        // The store has the first offset that it lets through, the evidence the one before.
+        // The store keeps the first offset that the channel delivers; the evidence has the offset before it.
         start: record.start.get().saturating_sub(1),
     }
 }

@@ -1,7 +1,7 @@
-//! The store as brokers and managers hold it.
+//! The store as brokers and managers see it.
 //!
-//! Which rows a call locks, and whether it is a statement or a transaction, is taken from production's SQL
-//! (`net/src/store/postgres`).
+//! Production's SQL (`net/src/store/postgres`) determines which rows a call locks, and whether it is a statement or a
+//! transaction.
 
 use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
@@ -29,13 +29,13 @@ use super::{
 };
 use crate::marks::{FULL_HEADERS, FULL_PAGE, FULL_TRIM};
 
-/// One process' access to the database. It makes its connections from whatever host it is used on.
+/// One process's access to the database. It opens its connections from the host on which it is used.
 pub(crate) struct RemoteStore {
     database: Database,
     pool: Pool,
-    /// For leases alone.
+    /// Connections for lease calls only.
     leases: Pool,
-    /// The host's name, for the minutes.
+    /// The host's name, for the records.
     host: String,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Debug for RemoteStore {
 }
 
 impl RemoteStore {
-    /// No connection yet.
+    /// Opens no connection yet.
     pub(crate) fn new(database: Database, host: String) -> Self {
         Self { database, pool: Pool::new(MAX_CONNECTIONS), leases: Pool::new(LEASE_CONNECTIONS), host }
     }
@@ -56,7 +56,7 @@ impl RemoteStore {
         &self.database
     }
 
-    /// The call's answer lies in a place of its own until the database says that it is done. Unless it says so, nobody looks.
+    /// The call writes its answer to a shared slot, which its caller reads only once the database reports the call as done.
     async fn call<T: Send + 'static>(
         &self,
         kind: Kind,
@@ -66,7 +66,7 @@ impl RemoteStore {
         self.call_over(&self.pool, kind, rows, run, |_| 0).await
     }
 
-    /// `read` tells how many rows an answer has read that count.
+    /// `read` returns how many of an answer's rows count as read.
     async fn call_over<T: Send + 'static>(
         &self,
         pool: &Pool,
@@ -88,7 +88,7 @@ impl RemoteStore {
         Ok(answer.expect("the database says that it is done after it is"))
     }
 
-    /// A statement that reads. It locks nothing.
+    /// A read statement. It locks nothing.
     async fn read<T: Rows + Send + 'static>(
         &self,
         run: impl FnOnce(&State, StoreTime) -> Result<T, StoreError> + Send + 'static,
@@ -98,7 +98,7 @@ impl RemoteStore {
         self.call_over(&self.pool, Kind::Read, none, |disk, now| run(disk.state(), now), read).await?
     }
 
-    /// A statement that writes.
+    /// A write statement.
     async fn statement<T: Send + 'static>(
         &self,
         rows: impl Fn(&State) -> Vec<(Row, Mode)> + Send + Sync + 'static,
@@ -117,7 +117,7 @@ impl RemoteStore {
         self.call_over(&self.leases, kind, Box::new(rows), run, |_| 0).await
     }
 
-    /// A transaction that writes.
+    /// A write transaction.
     async fn transaction<T: Send + 'static>(
         &self,
         rows: impl Fn(&State) -> Vec<(Row, Mode)> + Send + Sync + 'static,
@@ -127,23 +127,23 @@ impl RemoteStore {
     }
 }
 
-/// Counts that a small limit was met.
+/// Records that a small limit was reached.
 fn note(mark: &'static str, met: bool) {
     if met {
         reached(mark);
     }
 }
 
-/// The broker that a queue is assigned to, whose generation grows with any change.
+/// The broker to which a queue is assigned; every change of the queue raises its generation.
 fn assignee(state: &State, queue: QueueId) -> Option<(Row, Mode)> {
     let (broker, _) = state.queue_by_id(queue)?.assignee?;
     Some((Row::Broker(broker), Change))
 }
 
 impl StateStore for RemoteStore {
-    /// A statement that locks nothing which others wait for. (The lock that production takes on a queue while it opens a
-    /// producer excludes the queue's removal and nothing else, and a purge passes over it.) A write that locks rows, or
-    /// takes several statements, is written out below.
+    /// A statement that locks nothing for which others wait. (The lock that production takes on a queue while it opens a
+    /// producer excludes only the queue's removal, and a purge skips it.) Writes that lock rows or take several statements
+    /// are written out below.
     async fn execute<T: Send + 'static, E: From<StoreError> + Send + 'static>(
         &self,
         _: StoreCall,
@@ -221,7 +221,7 @@ impl StateStore for RemoteStore {
 
     async fn delete_queue(&self, queue: QueueId) -> Result<bool, StoreError> {
         let rows = move |state: &State| {
-            // The label becomes free: whoever wants to create it waits.
+            // The label becomes free: a creation of the same label waits.
             let label = state.queue_by_id(queue).map(|record| (Row::Label(record.label), Change));
             let rows = [(Row::Queue(queue), Change), (Row::Log(queue), Change)];
             rows.into_iter().chain(label).chain(assignee(state, queue)).collect()
@@ -316,7 +316,7 @@ impl StateStore for RemoteStore {
     }
 
     async fn purge_deleted(&self, limit: u32) -> Result<Purged, StoreError> {
-        // It passes over what others have locked.
+        // A purge skips rows that other writes have locked.
         self.transaction(|_| Vec::new(), move |disk, _| disk.state_mut().purge_deleted(limit)).await
     }
 }

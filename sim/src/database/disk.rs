@@ -1,4 +1,4 @@
-//! What the database stores, and the minutes of what is done to it.
+//! The contents of the database, and the records of changes to it.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use rmom_core::{
 use super::{DATABASE_HOST, evidence::messages};
 use crate::history::{Event, Recorder};
 
-/// The data, which survives every crash. What is evidence is recorded as it is committed; everything else goes straight to
-/// the [`State`].
+/// The data, which survives every crash. Changes that are evidence are recorded as they are committed; everything else goes
+/// straight to the [`State`].
 #[derive(Debug)]
 pub(super) struct Disk {
     state: State,
@@ -24,7 +24,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// An empty one.
+    /// An empty disk.
     pub(super) fn new(recorder: Recorder) -> Self {
         Self { state: State::default(), recorder }
     }
@@ -58,7 +58,7 @@ impl Disk {
     pub(super) fn create_queue(&mut self, create: &CreateQueue) -> Result<QueueRecord, CreateQueueError> {
         let existed = self.state.queue(&create.label).is_some();
         let record = self.state.create_queue(create)?;
-        // Made again, a request finds its own queue.
+        // A repeated request finds its own queue.
         if !existed {
             let (queue_id, label) = (record.id.get(), record.label.as_str().to_owned());
             self.record(Event::QueueAdded { queue_id, label });
@@ -98,7 +98,7 @@ impl Disk {
     ) -> Result<ChannelRecord, CreateChannelError> {
         let existed = self.state.channel(create.id).is_some();
         let record = self.state.create_channel(now, create)?;
-        // Made again, a request finds its own channel.
+        // A repeated request finds its own channel.
         if !existed {
             let (channel, queue_id) = (record.id.uuid(), record.queue.get());
             let (topic, disposable) = (record.topic.as_wire().to_owned(), create.disposable);
@@ -133,7 +133,7 @@ impl Disk {
     pub(super) fn claim(&mut self, now: StoreTime, claim: &Claim) -> Result<Claimed, ClaimError> {
         let before = self.state.epoch(claim.queue);
         let claimed = self.state.claim(now, claim)?;
-        // Made again, a claim creates no epoch.
+        // A repeated claim creates no epoch.
         if before != Some(claimed.epoch) {
             self.record(Event::Claimed {
                 queue_id: claim.queue.get(),
@@ -172,7 +172,7 @@ impl Disk {
 
     fn record_stored(&self, queue: QueueId, first: Offset, stored_at: StoreTime, by: &str) {
         let before = Offset::new(first.get() - 1);
-        // What was asked for is not what counts, but what is there.
+        // Records the batches that are actually stored, not the ones that the caller sent.
         let stored = self.state.read(queue, before, 0).batches;
         let [stored] = stored.as_slice() else { panic!("a batch was stored and is not there") };
         self.record(Event::Stored {

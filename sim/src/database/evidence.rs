@@ -1,4 +1,4 @@
-//! What is in a batch, as a subscriber would read it.
+//! The messages of a batch, as a subscriber would read them.
 
 use bytes::Buf as _;
 use prost::Message as _;
@@ -13,7 +13,7 @@ use crate::history::{StoredMessage, told};
 /// The messages of a stored batch, in order.
 ///
 /// # Panics
-/// If it cannot be read. No broker may store such a batch, so the simulation has found something.
+/// If the batch cannot be decoded. No broker may store such a batch, so the simulation has found a bug.
 pub(super) fn messages(batch: &StoredBatch) -> Vec<StoredMessage> {
     let header = &batch.header;
     let at = || format!("the batch at offset {} cannot be read", header.first);
@@ -30,7 +30,7 @@ pub(super) fn messages(batch: &StoredBatch) -> Vec<StoredMessage> {
         let message = Message::decode(frames.split_to(body)).unwrap_or_else(|error| panic!("{}: {error}", at()));
         let headers = message.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
         let lifetime = index.ttl_millis.get(nth).or(index.ttl_millis.first()).copied().unwrap_or(0);
-        // `runs` covers the batch, or it had failed.
+        // `runs` covers the batch; otherwise it would have failed earlier.
         let (producer, sequence) = producers.next().unwrap_or_else(|| panic!("{}", at()));
         messages.push(StoredMessage {
             id: message.id.parse().unwrap_or_else(|error| panic!("{}: {error}", at())),

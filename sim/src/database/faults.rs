@@ -1,4 +1,4 @@
-//! What can be wrong with the database, for a while.
+//! Temporary faults of the database.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::scenario::DatabaseFault;
 
-/// The faults that last. They survive crashes of the database's process, as a full disk does.
+/// The active faults. They survive crashes of the database's process, as a full disk does.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     active: watch::Sender<Vec<DatabaseFault>>,
@@ -49,7 +49,7 @@ impl Faults {
         self.has(DatabaseFault::LoseReplies)
     }
 
-    /// True if this write is one of those that are to be aborted.
+    /// True if this write is one of those that are aborted.
     pub(super) fn aborts_write(&self) -> bool {
         self.has(DatabaseFault::AbortWrites) && self.writes.fetch_add(1, Relaxed).is_multiple_of(2)
     }
@@ -58,18 +58,18 @@ impl Faults {
         self.has(DatabaseFault::AbortAppends)
     }
 
-    /// Waits until connections are to be ended.
+    /// Waits until connections have to be closed.
     pub(super) async fn refused(&self) {
         self.until(|active| active.contains(&DatabaseFault::Refuse)).await;
     }
 
-    /// Waits while writes stand still.
+    /// Waits while writes are stalled.
     pub(super) async fn stalled(&self) {
         self.until(|active| !active.contains(&DatabaseFault::StallWrites)).await;
     }
 
     async fn until(&self, condition: impl Fn(&Vec<DatabaseFault>) -> bool) {
-        // The sender is here, so waiting cannot fail.
+        // The sender is a field of `self`, so waiting cannot fail.
         let _ = self.active.subscribe().wait_for(condition).await;
     }
 }

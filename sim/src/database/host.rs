@@ -1,17 +1,17 @@
 //! The process on the database's host.
 //!
 //! A write goes through five steps: it begins, locks its rows, does its work, commits, and is answered. Simulated time
-//! passes between any two of them, and there any of the faults can fall, besides cuts and crashes.
+//! passes between any two steps, and there any of the faults can strike, besides cuts and crashes.
 //!
-//! Work and commit are one step on the data, at the instant of the commit, while the locks are held. Under READ COMMITTED
-//! that is one of the courses that things can take: a statement sees what was committed before it and the rows that it
-//! locks as they are once it has them, nobody sees work before its commit, and here all statements of a transaction come
-//! just before it. What other courses add is that a statement reads, somebody else commits, and only then it commits. That
-//! changes nothing by which our writes decide: it lies in rows that they lock (`client.rs` names them, after production's
-//! SQL), or, for appends and trims, in batches that only the owner of the epoch changes, one write at a time. A claim reads
-//! the broker's run without a lock: one that registers after that, and before the claim commits, fences it with its own claim. It
-//! can shift two answers that promise nothing more exact: where a channel with the start "latest" begins while somebody pushes, and
-//! the limits on how many queues and channels there are.
+//! Work and commit are one change of the data, at the instant of the commit, while the locks are held. Under READ COMMITTED
+//! that is one of the possible courses: a statement sees earlier commits, and the rows that it locks as they are once it has
+//! them; no other session sees work before its commit; and here all statements of a transaction run just before the commit.
+//! In the other possible courses a statement reads, another session commits, and only then the transaction commits. That
+//! changes nothing on which our writes base a decision: this data is in rows that they lock (`client.rs` names them, after
+//! production's SQL) or, for appends and trims, in batches that only the owner of the epoch changes, one write at a time. A
+//! claim reads the broker's run without a lock: a run that registers after that, and before the claim commits, fences it
+//! with its own claim. The other courses can shift two results, neither of which is promised more exactly: where a channel
+//! with the start "latest" begins during pushes, and the limits on the numbers of queues and channels.
 
 use std::{io, time::Duration};
 
@@ -31,14 +31,14 @@ use super::{
 };
 use crate::SimNet;
 
-/// How long a statement may take before its commit; as production's PostgreSQL sessions have it.
+/// How long a statement may take before its commit, as in production's PostgreSQL sessions.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a transaction may wait for its client; as production's PostgreSQL sessions have it.
+/// How long a transaction may wait for its client, as in production's PostgreSQL sessions.
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long each step of a write takes: up to so many milliseconds, often none.
+/// The longest duration of each step of a write, in milliseconds; often a step takes none.
 const STEP_MILLIS: u64 = 3;
 
-/// The database, from its start until its host crashes.
+/// Runs the database from its start until its host crashes.
 pub(crate) async fn run_database(database: Database) -> turmoil::Result {
     let mut listener = SimNet.bind(&format!("0.0.0.0:{PORT}")).await?;
     let locks = Locks::default();
@@ -50,18 +50,18 @@ pub(crate) async fn run_database(database: Database) -> turmoil::Result {
             tokio::select! {
                 biased;
                 () = faults.refused() => {}
-                // It ends when its client is gone.
+                // The session ends when its client is gone.
                 _ = session.serve(io) => {}
             }
         });
     }
 }
 
-/// What becomes of a session after a call.
+/// What a session does after a call.
 enum Next {
-    /// It goes on, after this answer.
+    /// It sends this answer and goes on.
     Answer(Frame),
-    /// Its connection ends.
+    /// It closes its connection.
     Close,
     /// It never answers again.
     Silence,
@@ -93,7 +93,7 @@ impl Session {
                 Next::Answer(frame) => send(&mut io, frame).await?,
                 Next::Close => return Ok(()),
                 Next::Silence => {
-                    // Its client gives up in the end.
+                    // The client gives up in the end.
                     io.read_to_end(&mut Vec::new()).await?;
                     return Ok(());
                 }
@@ -104,7 +104,7 @@ impl Session {
     async fn read(&self, call: Call) -> Next {
         sleep(self.database.0.faults.slowness()).await;
         let rows = self.run(call, self.database.0.clock.now());
-        // What it read is as it was when it began.
+        // The answer shows the data as it was when the read began.
         sleep(self.database.cost(rows)).await;
         Next::Answer(Frame::Done)
     }
@@ -112,7 +112,7 @@ impl Session {
     async fn write(&self, call: Call, io: &mut BoxIo) -> io::Result<Next> {
         let faults = &self.database.0.faults;
         let aborted = faults.aborts_write() || (call.kind == Kind::Append && faults.aborts_appends());
-        // Slowness is in the statement, which a timeout can end, or in the commit, which nothing can.
+        // Slowness is split between the statement, which a timeout can end, and the commit, which nothing can end.
         let (slow_statement, slow_commit) = self.split(faults.slowness());
         let (locked, now) = match timeout(STATEMENT_TIMEOUT, self.lock(&call.rows, slow_statement)).await {
             Ok(Ok(begun)) => begun,
@@ -126,7 +126,7 @@ impl Session {
             send(io, Frame::Ready).await?;
             match timeout(IDLE_IN_TRANSACTION_TIMEOUT, receive(io)).await {
                 Ok(Ok(Frame::Commit)) => {}
-                // Rolled back: its client is gone, or silent for too long.
+                // Rolled back: the client is gone, or was silent for too long.
                 _ => return Ok(Next::Close),
             }
             if aborted {
@@ -145,7 +145,8 @@ impl Session {
         })
     }
 
-    /// Everything before the commit. The clock is read when the locks are held: whoever waited for them comes later.
+    /// Everything before the commit. The clock is read once the locks are held, so a write that waited for a lock gets a
+    /// later time than the write that held it.
     async fn lock(&self, rows: &RowsOf, slowness: Duration) -> Result<(Locked, StoreTime), Failure> {
         let inner = &self.database.0;
         self.step().await;
@@ -164,7 +165,7 @@ impl Session {
         (call.run)(&mut self.database.0.disk.lock(), now)
     }
 
-    /// Some time passes.
+    /// Lets a random time pass.
     async fn step(&self) {
         let millis = self.database.0.chance.below(2 * STEP_MILLIS).saturating_sub(STEP_MILLIS);
         sleep(Duration::from_millis(millis)).await;

@@ -1,4 +1,4 @@
-//! Rows that one write locks, and others wait for.
+//! Locks on rows, for which other writes wait.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use tokio::{
 
 use super::rpc::Failure;
 
-/// How long a write waits for one row; as `lock_timeout` of production's PostgreSQL sessions.
+/// How long a write waits for one row, as `lock_timeout` in production's PostgreSQL sessions.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A row of a table, in the order in which writes lock them.
@@ -26,29 +26,29 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) enum Row {
     /// The unique index over the labels of live queues.
     Label(QueueLabel),
-    /// A queue: its assignment, its channels.
+    /// A queue with its assignment and its channels.
     Queue(QueueId),
-    /// What fences its log. Appends share it, a claim takes it.
+    /// The fencing row of a log. Appends share it; a claim locks it exclusively.
     Log(QueueId),
-    /// What a trim leaves behind.
+    /// The row that a trim updates.
     LogState(QueueId),
     /// The managers' leader lease.
     Leader,
-    /// A broker: its lease and generation. Last, and for the shortest time, since renewals wait for it; production locks it in
-    /// the message that commits.
+    /// A broker with its lease and generation. It is locked last, and for the shortest time, since renewals wait for it;
+    /// production locks it in the message that commits.
     Broker(BrokerId),
 }
 
 /// How a row is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mode {
-    /// Against changes.
+    /// Excludes changes.
     Share,
-    /// Against everybody.
+    /// Excludes all other locks.
     Change,
 }
 
-/// Names the rows that a write locks, given what is stored.
+/// Returns the rows that a write locks, given the stored data.
 pub(super) type RowsOf = Box<dyn Fn(&State) -> Vec<(Row, Mode)> + Send + Sync>;
 
 enum Held {
@@ -56,17 +56,17 @@ enum Held {
     Change(#[expect(dead_code, reason = "held")] OwnedRwLockWriteGuard<()>),
 }
 
-/// The locks that a write holds; dropped, they are free.
+/// The locks that a write holds, until it is dropped.
 #[derive(Default)]
 pub(super) struct Locked(Vec<Held>);
 
-/// Who holds what, in one run of the database's process: when it crashes, nobody holds anything.
+/// All locks of one run of the database's process: a crash releases them.
 #[derive(Clone, Default)]
 pub(super) struct Locks(Arc<Mutex<BTreeMap<Row, Arc<RwLock<()>>>>>);
 
 impl Locks {
-    /// Locks rows one after the other, in order, waiting for each in the order of arrival. What is to be locked is looked up
-    /// again once it is locked, until that names nothing new: a queue's assignee, for example, can change meanwhile.
+    /// Locks rows one after the other, in order, waiting for each in the order of arrival. Once they are locked, looks up
+    /// again which rows to lock, until there are no new ones: a queue's assignee, for example, can change meanwhile.
     pub(super) async fn lock(&self, mut rows: impl FnMut() -> Vec<(Row, Mode)>) -> Result<Locked, Failure> {
         let mut locked = Locked::default();
         let mut names = BTreeSet::new();

@@ -1,12 +1,11 @@
 //! The database as a host of its own: it can be cut off, crash, be slow, be full, and lose the answer to a commit.
 //!
-//! What it does with the data is what the model does ([`State`], which the conformance suite compares with PostgreSQL and
-//! SQLite). What surrounds the data is here: connections and their timeouts as production has them (`pool.rs`), the steps
-//! of a write, between any two of which something can happen (`host.rs`), rows that one write locks and another waits for
-//! (`locks.rs`), and what can go wrong (`faults.rs`).
+//! The model ([`State`], which the conformance suite compares with PostgreSQL and SQLite) changes the data. This module adds
+//! the surroundings: connections with production's timeouts (`pool.rs`), the steps of a write, between which faults can
+//! strike (`host.rs`), rows that one write locks and others wait for (`locks.rs`), and the faults themselves (`faults.rs`).
 //!
-//! A call crosses the network as a number (`rpc.rs`): that is enough to be late, held or lost. The call itself waits in the
-//! memory that all simulated hosts share.
+//! A call crosses the network as a number (`rpc.rs`), which can be late, held or lost like any message. The call itself
+//! waits in the memory that all simulated hosts share.
 
 mod audit;
 mod client;
@@ -46,14 +45,14 @@ use crate::{
 /// The name of the database's host.
 pub const DATABASE_HOST: &str = "database";
 
-/// Where it listens.
+/// The port on which it listens.
 const PORT: u16 = 5_432;
 
-/// The database, for the hand of fate. Clones are the same database.
+/// A handle on the database, for the steps of a scenario. Clones are the same database.
 #[derive(Clone, Debug)]
 pub struct Database(Arc<Inner>);
 
-/// What outlives the process that runs on the database's host.
+/// The parts that outlive the process on the database's host.
 #[derive(Debug)]
 struct Inner {
     disk: Mutex<Disk>,
@@ -62,7 +61,7 @@ struct Inner {
     calls: Calls,
     chance: SeededEntropy,
     recorder: Recorder,
-    /// What a row costs that a statement reads, in microseconds.
+    /// The time that each row read by a statement takes, in microseconds.
     row_micros: AtomicU64,
 }
 
@@ -79,7 +78,7 @@ impl Database {
         }))
     }
 
-    /// Begins a fault, which lasts until [`Database::mend`]. Several faults can last at once, also of the same kind.
+    /// Begins a fault, which lasts until [`Database::mend`]. Several faults can last at once, even of the same kind.
     pub fn fault(&self, fault: DatabaseFault) {
         self.0.faults.begin(fault);
     }
@@ -89,37 +88,36 @@ impl Database {
         self.0.faults.end(fault);
     }
 
-    /// From now on each row that a statement reads takes so long; nothing if not said.
+    /// Sets the time that each row read by a statement takes; 0 by default.
     pub(crate) fn charge(&self, micros: u64) {
         self.0.row_micros.store(micros, Relaxed);
     }
 
-    /// What so many rows cost.
+    /// The time that reading this many rows takes.
     fn cost(&self, rows: usize) -> Duration {
         Duration::from_micros(self.0.row_micros.load(Relaxed).saturating_mul(rows as u64))
     }
 
-    /// The database's clock.
+    /// The reading of the database's clock.
     #[must_use]
     pub fn now(&self) -> StoreTime {
         self.0.clock.now()
     }
 
-    /// Sets the database's clock forward, or back, by so many milliseconds.
+    /// Sets the database's clock forward, or back, by this many milliseconds.
     pub fn set_clock(&self, by_millis: i64) {
         let (from, to) = self.0.clock.jump(by_millis);
         let event = Event::StoreClock { from_millis: from.millis(), to_millis: to.millis() };
         self.0.recorder.record(DATABASE_HOST, event);
     }
 
-    /// All that is stored.
+    /// A copy of all stored data.
     #[must_use]
     pub fn snapshot(&self) -> State {
         self.0.disk.lock().state().clone()
     }
 
-    /// Replaces all that is stored, as somebody does who restores a backup. Connections stay as they are: crash the host
-    /// to end them.
+    /// Replaces all stored data, like restoring a backup. Connections stay as they are: crash the host to end them.
     pub fn restore(&self, state: State) {
         *self.0.disk.lock().state_mut() = state;
         self.0.recorder.record(DATABASE_HOST, Event::StoreWentBack);
@@ -131,13 +129,13 @@ impl Database {
         self.0.disk.lock().state().queue(label)
     }
 
-    /// Every broker that ever registered, without the network.
+    /// Every broker that ever registered, read without the network.
     #[must_use]
     pub fn brokers(&self) -> Vec<BrokerRecord> {
         self.0.disk.lock().state().brokers()
     }
 
-    /// All that is stored, as evidence: queues, channels, and the database's time.
+    /// All stored data as evidence: queues, channels, and the database's time.
     #[must_use]
     pub fn audit(&self) -> Vec<Event> {
         audit::audit(self.0.disk.lock().state(), self.now())

@@ -1,5 +1,5 @@
 //! Connections to the database, with the rules and timeouts of production's pool (`net/src/store/pool.rs`): one call at a
-//! time on each, and none used again that is in doubt.
+//! time on each, and no connection in doubt is used again.
 
 use std::{io, time::Duration};
 
@@ -18,14 +18,14 @@ use crate::SimNet;
 
 // As in `PostgresOptions::new`.
 pub(super) const MAX_CONNECTIONS: usize = 8;
-/// Those that only leases use; as in production's PostgreSQL store.
+/// Connections for leases only, as in production's PostgreSQL store.
 pub(super) const LEASE_CONNECTIONS: usize = 2;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection that rested for longer is tried before it is used, so that a restart costs no unknown write.
+/// A connection that was idle for longer is tested before it is used, so that a restart does not cause an unknown outcome.
 const TRY_AFTER: Duration = Duration::from_millis(500);
 
-/// A connection that nobody uses.
+/// An idle connection.
 struct Resting {
     io: BoxIo,
     since: Instant,
@@ -35,12 +35,12 @@ struct Resting {
 pub(super) struct Pool {
     connections: usize,
     permits: Semaphore,
-    /// The one that rested last is used next.
+    /// The connection that became idle last is used next.
     resting: Mutex<Vec<Resting>>,
 }
 
 impl Pool {
-    /// So many connections at once, none yet.
+    /// A pool of at most `connections`, none of them open yet.
     pub(super) fn new(connections: usize) -> Self {
         Self { connections, permits: Semaphore::new(connections), resting: Mutex::default() }
     }
@@ -52,7 +52,7 @@ impl Pool {
     pub(super) async fn call(&self, calls: &Calls, call: Call) -> Result<(), StoreError> {
         let deadline = Instant::now() + CALL_TIMEOUT;
         let mut session = self.session(deadline).await?;
-        // Only now: what could not be sent is not waited for.
+        // The call is registered only now: one that cannot be sent must not stay registered.
         let kind = call.kind;
         session.exchange(kind, calls.put(call)).await?;
         session.done();
@@ -89,14 +89,14 @@ impl Pool {
         }
     }
 
-    /// Closes the resting connections, which are probably dead as well.
+    /// Closes the idle connections, which are probably dead as well.
     fn clear(&self) {
         let dropped = std::mem::take(&mut *self.resting.lock());
         drop(dropped);
     }
 }
 
-/// Opens a connection. As PostgreSQL's, it counts only when the database has spoken.
+/// Opens a connection. As with PostgreSQL, it counts only once the database has answered.
 async fn connect() -> io::Result<BoxIo> {
     let mut io = SimNet.connect(&format!("{DATABASE_HOST}:{PORT}")).await?;
     ping(&mut io).await?;
@@ -108,8 +108,8 @@ async fn ping(io: &mut BoxIo) -> io::Result<()> {
     receive(io).await.map(drop)
 }
 
-/// One call's use of a connection. Dropped without [`Session::done`], by an error or because its caller was cancelled, it
-/// closes the connection.
+/// One call's use of a connection. If it is dropped without [`Session::done`], by an error or because its caller was
+/// cancelled, it closes the connection.
 struct Session<'a> {
     pool: &'a Pool,
     io: Option<BoxIo>,
@@ -120,7 +120,7 @@ struct Session<'a> {
 impl Session<'_> {
     async fn exchange(&mut self, kind: Kind, number: u64) -> Result<(), StoreError> {
         let Some(io) = &mut self.io else { return Err(StoreError::Unavailable("the connection is closed".into())) };
-        // A statement commits by itself; a transaction does not before it is told to.
+        // A statement commits by itself; a transaction commits only when told to.
         let mut may_commit = matches!(kind, Kind::Statement | Kind::Append);
         let conversation = async {
             send(io, Frame::Run(number)).await?;
@@ -147,7 +147,7 @@ impl Session<'_> {
         Err(if may_commit { StoreError::Unknown(reason) } else { StoreError::Unavailable(reason) })
     }
 
-    /// Gives the connection back.
+    /// Returns the connection to the pool.
     fn done(mut self) {
         if let Some(io) = self.io.take() {
             self.pool.resting.lock().push(Resting { io, since: Instant::now() });

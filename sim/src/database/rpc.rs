@@ -1,8 +1,8 @@
-//! What crosses the network between a store's clients and the database.
+//! The messages between a store's clients and the database.
 //!
 //! A call is a closure over the [`Disk`]: it waits here, under a number, until a frame with that number arrives. It leaves
-//! its answer in a place that its caller knows, who looks there when the frame that says so arrives. Whether it is carried
-//! out, and whether anybody hears of it, is thus up to the frames, as it is in production.
+//! its answer in a slot that its caller reads when the frame that reports success arrives. Thus the frames decide whether
+//! the call is carried out and whether its caller learns of it, as they do in production.
 
 use std::{collections::BTreeMap, fmt, io};
 
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::{disk::Disk, locks::RowsOf};
 
-/// How the database carries a call out.
+/// How the database carries out a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// It changes nothing.
@@ -21,19 +21,18 @@ pub(super) enum Kind {
     Statement,
     /// A statement that stores messages.
     Append,
-    /// A transaction: rolled back unless its client says `Commit`.
+    /// A transaction: rolled back unless its client sends `Commit`.
     Transaction,
 }
 
-/// What a call does, at one instant, while it holds its locks; how many rows it has read that count.
+/// The work of a call, done at one instant while it holds its locks. Returns how many rows count as read.
 pub(super) type Run = Box<dyn FnOnce(&mut Disk, StoreTime) -> usize + Send>;
 
-/// One call.
 pub(super) struct Call {
     pub(super) kind: Kind,
-    /// The rows that it locks.
+    /// Returns the rows that the call locks.
     pub(super) rows: RowsOf,
-    /// What it does.
+    /// The work of the call.
     pub(super) run: Run,
 }
 
@@ -48,7 +47,7 @@ struct Waiting {
 }
 
 impl Calls {
-    /// Puts a call under the next number.
+    /// Stores a call and returns its number.
     pub(super) fn put(&self, call: Call) -> u64 {
         let mut waiting = self.0.lock();
         waiting.last += 1;
@@ -57,7 +56,8 @@ impl Calls {
         number
     }
 
-    /// Takes a call out. Those whose frame was lost stay to the end of the simulation: it might still have come.
+    /// Takes a call out. A call whose frame was lost stays until the end of the simulation, since the frame might still have
+    /// come.
     pub(super) fn take(&self, number: u64) -> Option<Call> {
         self.0.lock().calls.remove(&number)
     }
@@ -69,14 +69,14 @@ impl fmt::Debug for Calls {
     }
 }
 
-/// Why the database did certainly not do what it was asked for.
+/// The reason for a definite failure of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// Another transaction held a row for too long.
     LockTimeout,
     /// It took too long and was rolled back.
     StatementTimeout,
-    /// There is no room.
+    /// The disk is full.
     Full,
 }
 
@@ -90,14 +90,14 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// What one side tells the other.
+/// A message from one side to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// Client: are you there? `Done` says so.
+    /// Client: asks whether the connection works; the database answers `Done`.
     Ping,
-    /// Client: carry out the call of this number.
+    /// Client: carry out the call with this number.
     Run(u64),
-    /// Database: the transaction holds its locks; it waits for `Commit`.
+    /// Database: the transaction holds its locks and waits for `Commit`.
     Ready,
     /// Client: commit.
     Commit,

@@ -1,4 +1,4 @@
-//! Each fault does what it is called, and the outcome that its victim is told is true.
+//! Each fault has the effect that its name says, and its victim is told the true outcome.
 
 use std::{future::Future, time::Duration};
 
@@ -26,13 +26,13 @@ use crate::{
 
 const HOST: &str = "owner";
 
-/// The owner of a queue, as far as the store knows.
+/// The owner of a queue, from the store's point of view.
 struct Owner {
     store: RemoteStore,
     broker: BrokerId,
     queue: QueueId,
     epoch: Epoch,
-    /// How many batches are stored.
+    /// The number of stored batches.
     end: u64,
     stored_at: StoreTime,
 }
@@ -51,7 +51,7 @@ impl Owner {
         owner
     }
 
-    /// Another connection to the same database, which knows what this one knows.
+    /// Another connection to the same database, with the same knowledge.
     fn rival(&self) -> Self {
         let store = RemoteStore::new(self.store.database().clone(), HOST.into());
         Self { store, ..*self }
@@ -100,7 +100,7 @@ impl Owner {
         Ok(outcome)
     }
 
-    /// How many messages the database really has.
+    /// The number of messages that the database really has.
     fn stored(&self) -> u64 {
         self.store.database().snapshot().tail(self.queue).end.get()
     }
@@ -118,12 +118,12 @@ fn producer() -> ProducerKey {
     ProducerKey { id: ProducerId::new(Uuid::from_u128(7)), incarnation: 0 }
 }
 
-/// A database, and nothing else yet.
+/// A cluster of a database only.
 fn alone(seed: u64) -> Cluster {
     Cluster::builder(seed).brokers(0).managers(0).limit(Duration::from_secs(60)).build()
 }
 
-/// Runs what a client of the database does, to its end.
+/// Runs the calls of a database client to their end.
 fn simulate<F>(seed: u64, script: impl FnOnce(Database) -> F + Send) -> Evidence
 where
     F: Future<Output = ()> + 'static,
@@ -140,7 +140,7 @@ where
     })
 }
 
-/// What the database recorded.
+/// The events that the database recorded.
 type Evidence = Vec<Event>;
 
 fn millis(millis: u64) -> Duration {
@@ -190,7 +190,7 @@ fn what_is_committed_is_evidence() {
             messages: messages.clone(),
             by: HOST.into(),
         },
-        // The second claim was the first one made again.
+        // The second claim repeated the first one.
         Event::AppendRefused { queue_id: 1, epoch: 7, why: "fenced".into(), by: HOST.into() },
         Event::QueueTombstoned { queue_id: 1 },
     ];
@@ -216,9 +216,9 @@ fn a_database_that_refuses_connections_ends_those_there_are() {
         let mut owner = Owner::new(&database).await;
         database.fault(DatabaseFault::Refuse);
         sleep(millis(20)).await;
-        // The connection that rests is dead, which shows only when it is used.
+        // The idle connection is dead, which shows only when it is used.
         assert!(matches!(owner.append().await, Err(StoreError::Unknown(_))));
-        // And now there is none.
+        // Now no connection is left.
         assert!(matches!(owner.append().await, Err(StoreError::Unavailable(_))));
         database.mend(DatabaseFault::Refuse);
         owner.append().await.unwrap();
@@ -302,7 +302,8 @@ fn a_stall_ends_by_the_timeouts_of_production() {
         let (appended, took, owner) = append.await.unwrap();
         assert!(matches!(appended, Err(StoreError::Unknown(_))), "{appended:?}");
         assert_eq!(took, millis(2_000));
-        // The statement arrived a little after the call began, so its end is a little later: in between, it could still land.
+        // The statement arrived a little after the call began, so its timeout ends a little later: in between, it could
+        // still commit.
         sleep(millis(100)).await;
         database.mend(DatabaseFault::StallWrites);
         sleep(millis(3_000)).await;
@@ -335,7 +336,7 @@ fn a_read_across_a_cut_is_unavailable() {
             let owner = Owner::new(&database).await;
             database.fault(DatabaseFault::Slow { millis: 100 });
             sleep(millis(50)).await;
-            // Under way when the link is cut.
+            // In flight when the link is cut.
             let read = owner.store.tail(owner.queue).await;
             assert!(matches!(read, Err(StoreError::Unavailable(_))), "{read:?}");
             let read = owner.store.tail(owner.queue).await;
@@ -376,11 +377,11 @@ fn a_crash_loses_what_is_not_committed_and_its_locks() {
     });
 }
 
-/// A client that dies between lock and commit leaves a transaction that is rolled back, and a statement that is carried out.
+/// If a client dies between lock and commit, its transaction is rolled back, but a statement is carried out.
 #[test]
 fn a_transaction_dies_with_its_client_and_a_statement_does_not() {
     isolated(|| {
-        // The client that comes with a service wants to hear of a manager.
+        // A service's client waits until it hears from a manager.
         let mut cluster = Cluster::builder(9).brokers(0).build();
         let database = cluster.database().clone();
         cluster.service(HOST, move |_| {

@@ -13,22 +13,22 @@ use crate::{
     scenario::{Action, DatabaseFault, Host, Scenario, Step},
 };
 
-/// What the steps have done to the world.
+/// The state of the steps and of their effects.
 pub(super) struct Fate {
     stage: Stage,
     hosts: Vec<Host>,
-    /// Those of the scenario, and those that a script began.
+    /// The steps of the scenario, followed by those that a script began.
     steps: Vec<Step>,
-    /// When each step begins and ends, in milliseconds since the workload began; in order.
+    /// The beginning and end of each step, in milliseconds since the workload began; in order.
     timeline: Vec<(u64, Moment, usize)>,
-    /// How much of it is done.
+    /// How many entries of the timeline are done.
     done: usize,
     active: BTreeSet<usize>,
-    /// Hosts that do not run, with the steps that are the cause.
+    /// Hosts that are down, with the steps that cause it.
     down: BTreeMap<String, BTreeSet<usize>>,
-    /// Links that are slow, with the steps that are the cause and how slow each makes them.
+    /// Slow links, with the steps that cause it and the delay that each step adds.
     slow: BTreeMap<(String, String), BTreeMap<usize, u64>>,
-    /// Brokers that have a twin, with the steps that are the cause.
+    /// Brokers that have a twin, with the steps that cause it.
     twins: BTreeMap<u8, BTreeSet<usize>>,
 }
 
@@ -44,7 +44,7 @@ impl Fate {
         let mut timeline = Vec::with_capacity(2 * steps.len());
         for (number, step) in steps.iter().enumerate() {
             timeline.push((step.at_millis, Moment::Begin, number));
-            // A step begins before it ends, also one that takes no time.
+            // A step begins before it ends, even one that takes no time.
             timeline.push((step.at_millis.saturating_add(step.for_millis.max(1)), Moment::End, number));
         }
         timeline.sort_unstable();
@@ -66,7 +66,7 @@ impl Fate {
         Duration::from_millis(self.timeline.last().map_or(0, |(at, ..)| *at))
     }
 
-    /// Does what is due, so much time after the workload began.
+    /// Does everything that is due this long after the workload began.
     pub(super) fn advance(&mut self, cluster: &mut Cluster, since: Duration) {
         while let Some((_, moment, step)) =
             self.timeline.get(self.done).copied().filter(|(at, ..)| u128::from(*at) <= since.as_millis())
@@ -79,7 +79,7 @@ impl Fate {
         }
     }
 
-    /// Ends whatever is under way; nothing more begins.
+    /// Ends all active steps; no others begin.
     pub(super) fn heal(&mut self, cluster: &mut Cluster) {
         self.done = self.timeline.len();
         for step in self.active.clone() {
@@ -87,7 +87,7 @@ impl Fate {
         }
     }
 
-    /// Begins something that is no step of the scenario; its number, by which it ends.
+    /// Begins an action that is not a step of the scenario, and returns its number, by which it is ended.
     pub(super) fn intervene(&mut self, cluster: &mut Cluster, since: Duration, action: Action) -> usize {
         let at_millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         self.steps.push(Step { at_millis, for_millis: 0, action });
@@ -193,10 +193,10 @@ impl Fate {
             Action::StallConsumer(number) => self.stage.with(|state| less(state.stalled.entry(*number).or_default())),
             Action::LeaveConsumer(number) => self.stage.with(|state| less(state.left.entry(*number).or_default())),
             Action::Twin(host) => self.stop_twin(cluster, step, *host),
-            // For good.
+            // These are permanent.
             Action::ClockJump { .. } | Action::DeleteChannel(_) => {}
             Action::Lose(_) | Action::CutOff(_) | Action::DrainForGood(_) => {
-                // Nor does it end for the record, where it is seen to last.
+                // The history records no end either, which shows that the fault lasts.
                 self.active.insert(step);
                 return;
             }
@@ -205,7 +205,7 @@ impl Fate {
         self.note_who_is_cut_off(cluster);
     }
 
-    /// A host stops running. If it loses its power, its peers do not hear of it.
+    /// Stops a host. If it loses its power, its peers are not notified.
     fn take_down(&mut self, cluster: &mut Cluster, step: usize, host: &str, silently: bool) {
         let causes = self.down.entry(host.to_owned()).or_default();
         if causes.is_empty() {
@@ -236,7 +236,7 @@ impl Fate {
         }
     }
 
-    /// A link is as slow as the worst of its causes makes it.
+    /// Sets a link's delay to the longest of its causes.
     fn tell_slowness(&mut self, cluster: &mut Cluster) {
         for ((a, b), causes) in &self.slow {
             match causes.values().max() {
@@ -256,7 +256,7 @@ impl Fate {
         }
     }
 
-    /// Keeps account of who cannot reach the database, for those who ask about health.
+    /// Notes which hosts cannot reach the database, for the checks of their health.
     fn note_who_is_cut_off(&self, cluster: &Cluster) {
         let now = u64::try_from(cluster.elapsed().as_millis()).unwrap_or(u64::MAX);
         let mut blocked = BTreeSet::new();
@@ -297,10 +297,10 @@ impl Fate {
         all.filter(|(a, b)| a != b).map(|(a, b)| (a.to_string(), b.to_string())).collect()
     }
 
-    /// Those whom an action befalls; none if there is nothing for it to do, as when a scenario has lost hosts while it was
-    /// shrunk.
+    /// The hosts that an action affects. Empty if the action has nothing to do, for example because shrinking removed hosts
+    /// from the scenario.
     fn befallen(&self, action: &Action) -> Vec<Host> {
-        // That some of each kind are left is what the promises ask for.
+        // The promises hold only while some hosts of each kind are left.
         let left = |kind: fn(&Host) -> bool| {
             let of_kind = self.hosts.iter().filter(|host| kind(host));
             self.stage.with(|state| {

@@ -1,4 +1,4 @@
-//! The hand of fate, led by a script.
+//! Lets a script decide which faults happen, and when.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
 /// How long the workload lasts at least.
 const WORKLOAD: Duration = Duration::from_secs(1);
 
-/// What a script of [`run_scripted`](super::run_scripted) acts with. Time passes in its methods only.
+/// The handle with which a script of [`run_scripted`](super::run_scripted) acts. Time passes only in its methods.
 pub struct Hand<'a> {
     stage: &'a Stage,
     cluster: &'a mut Cluster,
@@ -31,7 +31,7 @@ impl<'a> Hand<'a> {
         Self { stage, cluster, fate: Fate::new(stage), began, patience, seen: stage.history.len() }
     }
 
-    /// Ends whatever is under way.
+    /// Ends all active steps.
     pub(super) fn heal(mut self) {
         self.fate.heal(self.cluster);
     }
@@ -49,7 +49,7 @@ impl<'a> Hand<'a> {
         Ok(())
     }
 
-    /// Lets so much simulated time pass.
+    /// Lets this much simulated time pass.
     ///
     /// # Errors
     /// If the simulation fails.
@@ -62,11 +62,11 @@ impl<'a> Hand<'a> {
         Ok(())
     }
 
-    /// Lets time pass until something happens that satisfies `which`, after the last thing that the script did or waited
-    /// for; it goes on within the tick of 2 ms in which it happened. `what` says in words what it waits for.
+    /// Lets time pass until an event satisfies `which`, after the last event that the script caused or waited for. Returns
+    /// within the tick of 2 ms in which the event happened. `what` describes the event in words.
     ///
     /// # Errors
-    /// If it does not happen within the bound for convergence (promise 10), or the simulation fails.
+    /// If the event does not happen within the bound for convergence (promise 10), or the simulation fails.
     pub fn wait_for(&mut self, what: &str, which: impl Fn(&Event) -> bool) -> Result<Record, SimError> {
         let end = self.since() + self.patience;
         loop {
@@ -83,7 +83,7 @@ impl<'a> Hand<'a> {
         }
     }
 
-    /// Something befalls the cluster from now on; its number, by which it ends.
+    /// Begins an action on the cluster, and returns its number, by which it is ended.
     pub fn begin(&mut self, action: Action) -> usize {
         let since = self.since();
         let step = self.fate.intervene(self.cluster, since, action);
@@ -91,7 +91,7 @@ impl<'a> Hand<'a> {
         step
     }
 
-    /// It is over. What has not ended when the script has, ends with it.
+    /// Ends an action. Actions that are still active when the script ends are ended then.
     pub fn end(&mut self, step: usize) {
         self.fate.end(self.cluster, step);
         self.seen = self.stage.history.len();
@@ -100,7 +100,7 @@ impl<'a> Hand<'a> {
     /// The broker to which a queue is assigned; queues are counted from 1.
     ///
     /// # Panics
-    /// If there is no such queue, or it has no broker.
+    /// If the queue does not exist or has no broker.
     #[must_use]
     pub fn owner(&self, queue: u8) -> Host {
         let label = QueueLabel::parse(&self.stage.label(queue)).expect("it is the label of a queue");
@@ -108,7 +108,7 @@ impl<'a> Hand<'a> {
         host.parse().expect("brokers' hosts have valid names")
     }
 
-    /// The cluster, to be looked at.
+    /// The cluster, for inspection.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {
         self.cluster

@@ -1,4 +1,4 @@
-//! A scenario becomes a run: the workload under faults, healing, liveness, drain, audit, judgement.
+//! Turns a scenario into a run: the workload under faults, healing, liveness, drain, audit, judgement.
 
 mod actors;
 mod fate;
@@ -24,17 +24,17 @@ use crate::{
     traced,
 };
 
-/// Runs a scenario, on a thread of its own, and judges it. A panic within is a verdict, not a panic here.
+/// Runs a scenario on a thread of its own and judges it. A panic in the simulation becomes a verdict, not a panic here.
 #[must_use]
 pub fn run(scenario: &Scenario) -> Report {
     run_scripted(scenario, follow)
 }
 
-/// As [`run`], but it is `script` that decides what happens while the workload goes on, and when: it waits until something
-/// is in the history, and then does something about it. So it brings about what a scenario's timed steps only may. When the
-/// script is done, the run goes on as any other: whatever it began ends, and the cluster has to converge.
+/// Like [`run`], but `script` decides which faults happen during the workload, and when: it waits for an event in the
+/// history and then acts. So it can force a course of events that the timed steps of a scenario only make possible. When the
+/// script is done, the run continues like any other: all its actions end, and the cluster has to converge.
 ///
-/// An error of the script is the verdict [`Verdict::Crashed`]. What it does is not in the report's scenario.
+/// An error of the script is the verdict [`Verdict::Crashed`]. The report's scenario does not contain the script's actions.
 ///
 /// ```no_run
 /// use rmom_sim::{history::Event, report::Verdict, run::run_scripted, scenario::{Action, Scenario}};
@@ -56,12 +56,12 @@ pub fn run_scripted(scenario: &Scenario, script: impl FnOnce(&mut Hand<'_>) -> R
     judge(&stage, played, began)
 }
 
-/// As [`run`], with a trace of everything that happened.
+/// Like [`run`], with a trace of everything that happened.
 #[must_use]
 pub fn run_traced(scenario: &Scenario, keep_lines: bool) -> (Report, Trace) {
     let began = Instant::now();
     let stage = Stage::new(scenario);
-    // A panic must not take the trace with it.
+    // A panic must not discard the trace.
     let (played, trace) = traced(keep_lines, || panics::caught(|| play(&stage, follow)));
     (judge(&stage, played, began), trace)
 }
@@ -71,11 +71,11 @@ fn follow(hand: &mut Hand<'_>) -> Result<(), SimError> {
     hand.follow()
 }
 
-/// Why the run ended too early, if it did, and the marks that were reached.
+/// The reason why the run ended too early, if it did, and the marks that were reached.
 type Played = (Option<String>, BTreeMap<String, u64>);
 
 fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(), SimError>) -> Played {
-    // What ran on this thread before is not meant.
+    // Discards the marks of earlier runs on this thread.
     drop(marks::take());
     let played = panics::quietly(|| phases::play(stage, script));
     let marks = marks::take().into_iter().map(|(name, times)| (name.to_owned(), times)).collect();
@@ -105,7 +105,7 @@ fn verdict(scenario: &Scenario, crashed: Option<String>, violations: &[Violation
     vacuous(counts, &floors(scenario)).map_or(Verdict::Passed, Verdict::Vacuous)
 }
 
-/// The floors of a sweep, unless the scenario itself is too small for them.
+/// The floors of a sweep, unless the scenario itself is too small to reach them.
 fn floors(scenario: &Scenario) -> Floors {
     let planned: u64 = scenario.workload.producers.iter().map(|plan| u64::from(plan.pushes)).sum();
     let usual = Floors::default();

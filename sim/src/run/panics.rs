@@ -1,4 +1,4 @@
-//! Panics within a simulation: their message is kept, and nothing is printed.
+//! Panics within a simulation: their messages are kept and not printed.
 
 use std::{
     any::Any,
@@ -8,15 +8,15 @@ use std::{
 };
 
 thread_local! {
-    /// The messages of this thread's panics, while they are kept and not printed.
+    /// The messages of this thread's panics, while they are kept.
     static KEPT: RefCell<Option<Vec<String>>> = const { RefCell::new(None) };
 }
 
-/// Why a run ended too early.
+/// The reason why a run ended too early.
 type Message = String;
 
-/// Runs a simulation on this thread. If anything panicked, also where the panic was caught and turned into an answer, the
-/// message of the first panic is the error.
+/// Runs a simulation on this thread. If any code in it panicked, even where the panic was caught and turned into an answer,
+/// the error is the message of the first panic.
 pub(super) fn quietly<T>(simulation: impl FnOnce() -> T) -> Result<T, Message> {
     install_hook();
     KEPT.with_borrow_mut(|kept| *kept = Some(Vec::new()));
@@ -25,7 +25,7 @@ pub(super) fn quietly<T>(simulation: impl FnOnce() -> T) -> Result<T, Message> {
     kept.into_iter().next().map_or(result, Err)
 }
 
-/// What a panic says, as an error.
+/// Turns a panic's message into an error.
 pub(super) fn caught<T>(f: impl FnOnce() -> T) -> Result<T, Message> {
     catch_unwind(AssertUnwindSafe(f)).map_err(|panic| text(panic.as_ref()))
 }
@@ -35,7 +35,7 @@ fn text(panic: &(dyn Any + Send)) -> Message {
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_else(|| "a panic".into())
 }
 
-/// Panics of other threads are passed on to whoever looked after them before.
+/// Panics of other threads are passed on to the previous hook.
 fn install_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

@@ -1,4 +1,4 @@
-//! The parts of a run, one after the other.
+//! The phases of a run, one after the other.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::{
     manager_host,
 };
 
-/// How long setting up may take, without any fault.
+/// How long setting up may take without any fault.
 const SET_UP: Duration = Duration::from_secs(20);
 
-/// Plays the scenario, with `script` in the place of its steps. What happened is in the stage's history, also if it fails.
+/// Plays the scenario, with `script` in place of its steps. The stage's history records the events even if the run fails.
 pub(super) fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(), SimError>) -> Result<(), String> {
     let scenario = stage.scenario.clone();
     let (broker, manager) = (settings::broker(&scenario), settings::manager());
@@ -104,14 +104,14 @@ fn parts(
         stage.history.record("fate", Event::TimeUp { pending });
     }
 
-    // What ought to have ended by now, and does not, is seen.
+    // Makes streams visible that should have ended by now but have not.
     let linger = Duration::from_millis(stage.scenario.workload.linger_millis);
     if converged && !linger.is_zero() {
         stage.with(|state| state.lingers = true);
         run_until(cluster, linger, || false)?;
     }
 
-    // What is left of the workload is not needed any more.
+    // The rest of the workload is no longer needed.
     stage.enter(Phase::Drain);
     run_until(cluster, bounds.convergence, || stage.with(|state| is_drained(state, stage)))?;
     if let Some(push) = stage.with(|state| state.open_pushes.keys().next().copied()) {
@@ -122,7 +122,7 @@ fn parts(
     Ok(())
 }
 
-/// What is still to be done before the cluster has converged.
+/// A sentence naming a condition that is missing for convergence, or `None`.
 fn unfinished(state: &State, pending: &[u64], hosts: &[String]) -> Option<String> {
     if let Some(push) = pending.iter().find(|push| state.open_pushes.contains_key(push)) {
         return Some(format!("push {push} has no outcome"));
@@ -143,13 +143,13 @@ fn unfinished(state: &State, pending: &[u64], hosts: &[String]) -> Option<String
     unprobed.map(|queue| format!("no message went through {}", queue.label))
 }
 
-/// A broker that is drained, and that the managers have not relieved of its queues.
+/// A drained broker from which the managers have not moved all queues.
 fn burdened(brokers: &[BrokerRecord]) -> Option<String> {
     let is_burdened = |broker: &&BrokerRecord| broker.state == BrokerState::Draining && broker.queues > 0;
     brokers.iter().find(is_burdened).map(|broker| format!("{} is drained, and still has queues", broker.addr.host))
 }
 
-/// Two brokers that take queues, of which one has too many more than the other.
+/// Two brokers that accept queues, one of which has too many more than the other.
 fn uneven(state: &State, brokers: &[BrokerRecord]) -> Option<String> {
     let takes = |broker: &&BrokerRecord| broker.state == BrokerState::Up && !state.lost.contains(&broker.addr.host);
     let most = brokers.iter().filter(takes).max_by_key(|broker| broker.queues)?;
@@ -160,7 +160,7 @@ fn uneven(state: &State, brokers: &[BrokerRecord]) -> Option<String> {
     })
 }
 
-/// True if every consumer has all.
+/// True if every consumer has all messages.
 fn is_drained(state: &State, stage: &Stage) -> bool {
     state.open_pushes.is_empty()
         && ((state.examined && state.accounted) || !state.converged)
@@ -168,7 +168,7 @@ fn is_drained(state: &State, stage: &Stage) -> bool {
         && (1..).zip(&stage.scenario.workload.consumers).all(|(number, _)| state.done.contains(&number))
 }
 
-/// Lets time pass until `done`, or for as long as `limit`; whether it was done.
+/// Lets time pass until `done` holds, or for at most `limit`. True if `done` held.
 fn run_until(cluster: &mut Cluster, limit: Duration, done: impl Fn() -> bool) -> Result<bool, SimError> {
     let end = cluster.elapsed() + limit;
     while !done() {

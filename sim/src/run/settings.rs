@@ -14,31 +14,31 @@ use crate::scenario::Scenario;
 /// Small, so that exceeding it costs little.
 pub(super) const MAX_MESSAGE_BYTES: usize = 65_536;
 
-/// How long a client may take to find out that a connection is dead: an interval and a timeout of its keepalive.
+/// How long a client may take to notice that a connection is dead: interval plus timeout of its keepalive.
 const KEEPALIVE: Duration = Duration::from_secs(3);
-/// How long a client waits for an answer to the opening of a stream.
+/// How long a client waits for the answer when it opens a stream.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a client waits for a manager to say where a queue is.
+/// How long a client waits for a manager's answer where a queue is.
 pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a client waits for an acknowledgement of a broker that is otherwise alive.
+/// How long a client waits for an acknowledgement from a broker that is otherwise alive.
 pub(super) const ACK_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long an operator waits for an answer.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(6);
 /// The longest pause between two attempts to activate a queue whose activation kept failing.
 const ACTIVATION_PAUSE: Duration = Duration::from_secs(6);
-/// So many intervals is the longest pause between two trims if trims kept failing.
+/// The longest pause between two trims after repeated failures, in trim intervals.
 const TRIM_PAUSES: u32 = 8;
-/// The longest pause of a client between two attempts.
+/// A client's first and longest pause between two attempts.
 pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
-/// How much a clock may differ from another, and how long a tick and a few segments take.
+/// How much two clocks may differ, plus the duration of a tick and a few segments.
 const SLACK: Duration = Duration::from_millis(100);
 
-/// Where limits are small, a producer is forgotten so long after its last push: later than anything arrives that was sent when
-/// it gave up.
+/// Where limits are small, a producer is forgotten this long after its last push: later than any message arrives that was
+/// sent before the producer gave up.
 const RETENTION: Duration = Duration::from_secs(20);
-/// Where limits are small, saving a producer or two keeps a queue from saving again for a while.
+/// Where limits are small, one or two saved producers keep a queue from saving again for a while.
 const SAVED_BYTES: usize = 50;
-/// Where limits are small, brokers look so often for what has expired.
+/// Where limits are small, brokers check for expired messages this often.
 const LONGEST_SLEEP: Duration = Duration::from_secs(2);
 
 /// Shorter than in production, so that a scenario of a few seconds has room for several failovers.
@@ -67,7 +67,7 @@ pub(super) fn broker(scenario: &Scenario) -> BrokerSettings {
         settings.max_pending_bytes = usize::try_from(limits.pending_bytes).unwrap_or(usize::MAX).max(1);
         settings.max_lookups_per_second = limits.lookups.max(1);
         settings.max_store_reads = 1;
-        // Who never gives up would push again what is forgotten.
+        // A producer that never gives up would push a forgotten message again.
         if scenario.workload.delivery_millis.is_some() {
             settings.producer_retention = RETENTION;
         }
@@ -85,7 +85,7 @@ pub(super) fn broker(scenario: &Scenario) -> BrokerSettings {
     settings
 }
 
-/// See [`broker`].
+/// Shorter than in production, as in [`broker`].
 pub(super) fn manager() -> ManagerSettings {
     ManagerSettings {
         cycle: Duration::from_millis(500),
@@ -105,12 +105,12 @@ pub(super) fn manager() -> ManagerSettings {
     }
 }
 
-/// For how long a producer tries to deliver a message. If a scenario does not say, it is never given up: the run is over before.
+/// How long a producer tries to deliver a message. If the scenario does not set it, the run ends before a producer gives up.
 pub(super) fn delivery_timeout(scenario: &Scenario) -> Duration {
     scenario.workload.delivery_millis.map_or(MAX_DELIVERY_TIMEOUT, Duration::from_millis)
 }
 
-/// Shorter as well.
+/// Shorter than in production, as well.
 pub(super) fn client(builder: ClientBuilder, delivery_timeout: Duration) -> ClientBuilder {
     builder
         .open_timeout(OPEN_TIMEOUT)
@@ -121,61 +121,64 @@ pub(super) fn client(builder: ClientBuilder, delivery_timeout: Duration) -> Clie
         .delivery_timeout(delivery_timeout)
 }
 
-/// More messages than the producers of a run have on their way at once.
+/// More messages than the producers of a run ever have in flight at once.
 const SENT_AT_ONCE: usize = 1_000;
-/// More bytes than that.
+/// More bytes than the producers of a run ever have in flight at once.
 const SENT_AT_ONCE_BYTES: usize = 16 << 20;
 /// Longer than any run.
 const UNBOUNDED: Duration = Duration::from_secs(1 << 30);
 
-/// What the history is held against.
+/// The bounds with which the history is compared.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// How late after its expiry a delivery may still start: a broker learns the database's time with one round trip, which
-    /// takes at most the deadline of a call.
+    /// How long after its expiry the delivery of a message may still start: a broker learns the database's time with one
+    /// round trip, which takes at most the deadline of a call.
     pub(super) expiry: Duration,
-    /// Within what time every broker that serves has heard that the database's clock was set: it serves for as long as its
-    /// lease runs, which begins when it asks for the time.
+    /// How soon every broker that serves learns that the database's clock was set: it serves until its lease ends, which is
+    /// counted from its request for the time.
     pub(super) clock: Duration,
-    /// Within what time after the last fault everything is in order.
+    /// How soon after the last fault everything is in order.
     pub(super) convergence: Duration,
-    /// Within what time after that the brokers are level again.
+    /// How soon after that the brokers are level again.
     pub(super) level: Duration,
-    /// Within what time after its expiry a message has to be gone from the store.
+    /// How soon after its expiry a message must be gone from the store.
     pub(super) trim: Duration,
     /// How much longer that may take if the database's clock was set.
     pub(super) sleep: Duration,
-    /// Within what time without faults a stream ends whose channel is deleted.
+    /// How soon a stream ends after its channel was deleted, in the absence of faults.
     pub(super) deleted: Duration,
-    /// Within what time a push is acknowledged while nothing befalls anybody whom it needs: an append waits for another one.
+    /// How soon a push is acknowledged while no fault affects the processes that it needs: an append may wait for another
+    /// one.
     pub(super) answer: Duration,
-    /// For how long at least a channel is kept that nobody subscribes to. Half: brokers do not see that a clock was set a little.
+    /// The shortest time for which a channel without subscribers is kept: half the setting, because brokers do not notice
+    /// when a clock was set by a small amount.
     pub(super) idle: Duration,
 }
 
 impl Bounds {
-    /// The formula of the operator's manual (how long a failover takes), and what clients add to it.
+    /// The formula of the operator's manual (how long a failover takes), plus the clients' own delays.
     pub(super) fn of(broker: &BrokerSettings, manager: &ManagerSettings) -> Self {
         let probes = manager.probe_deadline * manager.probe_attempts()
             + manager.life_probe_retry_delay * manager.life_probe_max_retries;
         let new_leader = manager.lease * 4 / 3;
-        // A broker notices with its next renewal that the store is back, or that it has to register anew.
+        // A broker notices at its next renewal that the store is back, or that it has to register anew.
         let broker_back = broker.lease / 3 + broker.store_timeout;
         let claim = broker.store_timeout * 2;
         let failover = new_leader + broker_back + manager.cycle + probes + claim + ACTIVATION_PAUSE;
-        // A client that was just told to wait, or waits for an answer that was lost.
+        // A client was just told to wait, or waits for an answer that was lost.
         let client = KEEPALIVE.max(OPEN_TIMEOUT) + LOOKUP_TIMEOUT * 2 + BACKOFF.1 * 2;
         Self {
             expiry: broker.store_timeout + SLACK,
             clock: broker.lease + SLACK,
             convergence: failover + broker.recovery_timeout + client,
-            // Twice: a step that was not served in time is followed by a pause as long as before the first.
+            // Twice: a step that was not served in time is followed by a pause as long as the one before the first step.
             level: (manager.rebalance_after + manager.cycle * 3 + manager.nudge_deadline + claim) * 2,
             trim: broker.trim_interval * (1 + TRIM_PAUSES) + broker.store_timeout * 2 + failover,
             sleep: broker.tuning.longest_sleep,
-            // A broker hears with its next renewal that something has changed, and reads what; then its client has to hear.
+            // A broker learns at its next renewal that there was a change, and reads it; then it notifies its client.
             deleted: broker.lease / 3 + broker.store_timeout * 3 + client,
-            // Where batches or the room are small, pushes wait for those before them, or are refused: that is load, and no fault.
+            // Where batches or the space for pushes are small, pushes wait for earlier ones or are refused: that is load,
+            // not a fault.
             answer: if broker.max_batch_messages < SENT_AT_ONCE || broker.max_pending_bytes < SENT_AT_ONCE_BYTES {
                 UNBOUNDED
             } else {

@@ -1,4 +1,4 @@
-//! What the hand of fate, the runner and the actors share. It stands outside of all hosts and outlives their crashes, as an
+//! The state that the steps, the runner and the actors share. It is outside of all hosts and outlives their crashes, as an
 //! actor's disk would.
 
 use std::{
@@ -15,7 +15,7 @@ use crate::{
     scenario::Scenario,
 };
 
-/// Clones share it.
+/// Clones share the same state.
 #[derive(Clone, Debug)]
 pub(super) struct Stage {
     pub(super) scenario: Arc<Scenario>,
@@ -26,83 +26,83 @@ pub(super) struct Stage {
 /// The state behind [`Stage`].
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// None until the workload begins.
+    /// `None` until the workload begins.
     pub(super) phase: Option<Phase>,
-    /// Everything is set up.
+    /// True once everything is set up.
     pub(super) ready: bool,
     last_op: u64,
     last_push: u64,
     last_stream: u64,
-    /// Pushes without an outcome, with who pushes.
+    /// Pushes without an outcome, with the host that pushes.
     pub(super) open_pushes: BTreeMap<u64, String>,
-    /// Operators' calls without an answer, with who calls.
+    /// Operators' calls without an answer, with the calling host.
     pub(super) open_calls: BTreeMap<u64, String>,
-    /// Streams that did not end, with who observes.
+    /// Open streams, with the observing host.
     pub(super) open_streams: BTreeMap<u64, String>,
-    /// Consumer objects that did not end, with their host and their position.
+    /// Active consumer objects, with their host and position.
     pub(super) open_consumers: BTreeMap<String, (String, Option<Pos>)>,
     /// In the order of their numbers.
     pub(super) queues: Vec<Queue>,
-    /// Brokers that were ever to be drained: how many steps want it, and whether it is done.
+    /// Brokers that a step ever drained: the number of steps that demand it now, and whether it is done.
     pub(super) drains: BTreeMap<u8, Drain>,
-    /// How many steps stall a consumer, or have it leave.
+    /// The number of steps that stall a consumer. `left` counts the steps that make it leave.
     pub(super) stalled: BTreeMap<u8, usize>,
     /// See `stalled`.
     pub(super) left: BTreeMap<u8, usize>,
     /// Channels in use, with their queue's id and label.
     pub(super) channels: BTreeMap<Uuid, u64>,
-    /// Channels that are to be deleted, although they are used.
+    /// Channels that must be deleted although they are in use.
     pub(super) doomed: BTreeSet<Uuid>,
-    /// Producers that have pushed all that they had to.
+    /// Producers that have pushed all their messages.
     pub(super) finished: BTreeSet<u8>,
     /// Named producers that are being opened.
     pub(super) opening: BTreeSet<u8>,
-    /// Per producer: where it is.
+    /// The progress of each producer.
     pub(super) producers: BTreeMap<u8, Progress>,
-    /// Per consumer: where it is.
+    /// The progress of each consumer.
     pub(super) consumers: BTreeMap<u8, Place>,
-    /// Queues through which a probe went since the faults ended, by id.
+    /// Ids of queues through which a probe went since the faults ended.
     pub(super) probed: BTreeSet<u64>,
-    /// Queues to which the last message was pushed, by id.
+    /// Ids of queues to which the last message was pushed.
     pub(super) marked: BTreeSet<u64>,
-    /// Consumers that were given it.
+    /// Consumers that received the last message.
     pub(super) done: BTreeSet<u8>,
-    /// The faults are over, and everything is in order again.
+    /// True once the faults are over and everything is in order again.
     pub(super) converged: bool,
-    /// All is well, and the run goes on for a while.
+    /// True while the run goes on for a while after convergence.
     pub(super) lingers: bool,
     /// When the faults ended, in milliseconds of simulated time.
     pub(super) healed_at: Option<u64>,
-    /// Managers and brokers that said so long after the faults ended that they are well that they will stay well.
+    /// Managers and brokers that reported health so long after the end of the faults that they will stay healthy.
     pub(super) well: BTreeSet<String>,
-    /// Brokers were asked what they have counted.
+    /// True once brokers were asked for their counters.
     pub(super) accounted: bool,
-    /// Everybody was asked since convergence how they are.
+    /// True once all processes were asked for their health after convergence.
     pub(super) examined: bool,
-    /// Hosts whose way to the database is blocked, with the simulated time in milliseconds since when.
+    /// Hosts whose link to the database is blocked, with the simulated time in milliseconds at which that began.
     pub(super) cut_off: BTreeMap<String, u64>,
-    /// Hosts that do not come back, or never reach the database again.
+    /// Hosts that do not come back, or that never reach the database again.
     pub(super) lost: BTreeSet<String>,
-    /// Brokers that are drained for good.
+    /// Brokers that are drained permanently.
     pub(super) relieved: BTreeSet<String>,
 }
 
-/// A queue, as the operator is to have it.
+/// The state in which the operator should bring a queue.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Queue {
     /// Its label, in lower case.
     pub(super) label: String,
-    /// How many steps want it away.
+    /// The number of steps that demand that the queue does not exist.
     pub(super) unwanted: usize,
-    /// How often it was to be deleted, and how often it was.
+    /// How often the queue has to be deleted; `deletes_done` counts the deletions so far.
     pub(super) deletes_wanted: u64,
     /// See `deletes_wanted`.
     pub(super) deletes_done: u64,
     /// Its id, while it exists as far as the operator knows.
     pub(super) id: Option<u64>,
-    /// Ids of those that were deleted under its label.
+    /// Ids of deleted queues that had its label.
     pub(super) deleted: BTreeSet<u64>,
-    /// How many extra channels there are to be.
+    /// The desired number of extra channels.
     pub(super) churn: usize,
     /// The extra channels.
     pub(super) extra: Vec<Uuid>,
@@ -117,12 +117,12 @@ impl Queue {
     }
 }
 
-/// A broker's draining.
+/// The draining of a broker.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Drain {
-    /// How many steps want it.
+    /// The number of steps that demand it.
     pub(super) wanted: usize,
-    /// True while it is drained; none if the operator asked for a change and had no answer.
+    /// True while the broker is drained; `None` if the operator requested a change and got no answer.
     pub(super) is: Option<bool>,
 }
 
@@ -139,29 +139,29 @@ impl Drain {
     }
 }
 
-/// How far a producer is.
+/// The progress of a producer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
-    /// How many messages it has pushed, whatever became of them.
+    /// How many messages it has pushed, regardless of their outcomes.
     pub(super) pushed: u32,
-    /// How often it began anew, as another producer.
+    /// How often it started anew as another producer.
     pub(super) life: u64,
-    /// How many times it was opened in this life.
+    /// How often it was opened in this life.
     pub(super) opened: u64,
 }
 
-/// How far a consumer is.
+/// The progress of a consumer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Place {
     /// Its channel, its queue's id, and the channel's start.
     pub(super) channel: Option<(Uuid, u64, u64)>,
     /// The application's position.
     pub(super) position: Option<Pos>,
-    /// How many consumer objects there were.
+    /// How many consumer objects it has had.
     pub(super) objects: u64,
 }
 
-/// A push on its way out, as [`Event::PushSent`] has it.
+/// A push that is being sent, as [`Event::PushSent`] records it.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
     pub(super) label: String,
@@ -186,7 +186,7 @@ impl Stage {
         Self { scenario: Arc::new(scenario.clone()), history: Recorder::default(), state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Looks at the state, or changes it.
+    /// Reads or changes the state.
     pub(super) fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
         f(&mut self.state.lock())
     }
@@ -195,13 +195,13 @@ impl Stage {
         self.state.lock().phase
     }
 
-    /// From now on it is another part of the run.
+    /// Begins another phase of the run.
     pub(super) fn enter(&self, phase: Phase) {
         self.state.lock().phase = Some(phase);
         self.history.record("fate", Event::PhaseBegan { phase });
     }
 
-    /// The label of the queue of this number, counted from 1. There is no number without a queue.
+    /// The label of the queue with this number, counted from 1. The number must have a queue.
     pub(super) fn label(&self, queue: u8) -> String {
         let state = self.state.lock();
         let index = usize::from(queue.max(1) - 1) % state.queues.len();
@@ -214,7 +214,7 @@ impl Stage {
         state.last_op
     }
 
-    /// A push leaves; its number.
+    /// Records that a push leaves, and returns its number.
     pub(super) fn push_sent(&self, host: &str, push: Outgoing) -> u64 {
         let number = self.with(|state| {
             state.last_push += 1;
@@ -238,13 +238,13 @@ impl Stage {
         number
     }
 
-    /// A push has an outcome: [`Event::PushAcked`] or [`Event::PushFailed`].
+    /// Records the outcome of a push: [`Event::PushAcked`] or [`Event::PushFailed`].
     pub(super) fn push_ended(&self, host: &str, push: u64, outcome: Event) {
         self.with(|state| state.open_pushes.remove(&push));
         self.history.record(host, outcome);
     }
 
-    /// An operator calls; the number of the call.
+    /// Records an operator's call, and returns its number.
     pub(super) fn call(&self, host: &str, event: impl FnOnce(u64) -> Event) -> u64 {
         let op = self.next_op();
         self.with(|state| state.open_calls.insert(op, host.to_owned()));
@@ -252,13 +252,13 @@ impl Stage {
         op
     }
 
-    /// A call is answered.
+    /// Records the answer to a call.
     pub(super) fn answered(&self, host: &str, op: u64, answer: Event) {
         self.with(|state| state.open_calls.remove(&op));
         self.history.record(host, answer);
     }
 
-    /// A raw subscription is asked for; its number.
+    /// Records the request for a raw subscription, and returns its number.
     pub(super) fn stream_opening(&self, host: &str) -> u64 {
         self.with(|state| {
             state.last_stream += 1;
@@ -267,7 +267,7 @@ impl Stage {
         })
     }
 
-    /// A raw subscription is over.
+    /// Records the end of a raw subscription.
     pub(super) fn stream_ended(&self, host: &str, stream: u64, code: impl Into<String>) {
         self.with(|state| state.open_streams.remove(&stream));
         self.history.record(host, Event::StreamEnded { stream, code: code.into() });
@@ -280,18 +280,18 @@ impl Stage {
         }
     }
 
-    /// What `host` had under way ends for the record, since whoever did it was killed, or turned to something else.
+    /// Records the end of everything that `host` had under way, because its actor was killed or moved on.
     pub(super) fn cut_short(&self, host: &str, code: &str) {
         self.end_those(code, |owner| owner == host);
     }
 
-    /// What all actors on `host` had under way ends for the record.
+    /// Records the end of everything that all actors on `host` had under way.
     pub(super) fn crashed(&self, host: &str) {
         self.end_those("CRASHED", |owner| runs_on(owner) == host);
     }
 
-    /// What anybody has under way ends for the record. Consumers are stopped as their applications would: what they lack is
-    /// lost.
+    /// Records the end of everything under way on all hosts. Consumers are stopped as their applications would stop them:
+    /// messages that they lack are lost.
     pub(super) fn cut_all_short(&self, code: &str) {
         let consumers = self.with(|state| {
             state.open_consumers.iter().map(|(name, (host, _))| (name.clone(), host.clone())).collect::<Vec<_>>()

@@ -15,27 +15,27 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{SimNet, hosts::MANAGER_PORT, manager_host, marks::TOLD_OVERLOADED};
 
-/// How long connecting may take.
+/// How long opening a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The window of a connection.
+/// The flow-control window of a stream.
 const WINDOW_BYTES: u32 = 65_535;
 
-/// Why a raw call failed.
+/// The error of a raw call.
 #[derive(Clone, Debug)]
 pub(super) struct RawError {
-    /// rmom's code if it was told one; otherwise the gRPC code, or `HTTP_` and the status, or `UNREACHABLE`.
+    /// rmom's code if the answer has one; otherwise the gRPC code, `HTTP_` and the status, or `UNREACHABLE`.
     pub(super) code: String,
     pub(super) message: String,
-    /// True if it may have been done nevertheless.
+    /// True if the call may have taken effect nevertheless.
     pub(super) unknown: bool,
-    /// True if an rmom process said so, and not the transport.
+    /// True if the error came from an rmom process, not from the transport.
     pub(super) told: bool,
-    /// Where the broker says that the queue is.
+    /// The address at which the broker says that the queue is.
     pub(super) hosted_at: Option<String>,
 }
 
-/// Codes of refusals after which what was refused may have been done.
+/// True for a refusal code after which the request may have taken effect nevertheless.
 fn is_unknown(code: &str) -> bool {
     matches!(code, "OUTCOME_UNKNOWN" | "DEADLINE_EXCEEDED" | "INTERNAL")
 }
@@ -73,16 +73,17 @@ impl From<tonic::Status> for RawError {
     }
 }
 
-/// A line to a broker, with the keepalive that the documentation recommends to all clients.
+/// A connection to a broker, with the keepalive that the documentation recommends to all clients.
 pub(super) fn broker(authority: &str) -> MessageStreamClient<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{authority}"))
         .expect("authorities of simulated brokers are valid")
         .http2_keep_alive_interval(Duration::from_secs(2))
         .keep_alive_timeout(Duration::from_secs(1))
         .keep_alive_while_idle(true)
-        // Little is on its way to who takes nothing: what comes later was sent later. The checkers know this size.
+        // Little is in transit to a client that takes nothing, so later messages were sent later. The checkers know this
+        // size.
         .initial_stream_window_size(WINDOW_BYTES)
-        // h2 ends a connection on which more small frames wait unread than half of its window is worth (256 bytes for each).
+        // h2 ends a connection if its unread small frames, counted as 256 bytes each, exceed half of its window.
         .initial_connection_window_size(16 * WINDOW_BYTES);
     let authority = authority.to_owned();
     let channel = endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
@@ -97,11 +98,11 @@ pub(super) fn broker(authority: &str) -> MessageStreamClient<Channel> {
     MessageStreamClient::new(channel)
 }
 
-/// Plain HTTP to the managers.
+/// A plain HTTP client of the managers.
 #[derive(Clone, Debug)]
 pub(super) struct Rest {
     managers: usize,
-    /// The one that is asked first.
+    /// The manager that is asked first.
     preferred: usize,
     timeout: Duration,
 }
@@ -111,8 +112,8 @@ impl Rest {
         Self { managers: managers.max(1), preferred: 0, timeout }
     }
 
-    /// A call; its status and its body, if that is JSON. Tries each manager until one answers with less than 500, if that
-    /// can do no harm.
+    /// Makes a call, and returns its status and, if it is JSON, its body. If repeating the call is harmless, tries each
+    /// manager until one answers with a status below 500.
     pub(super) async fn call(
         &mut self,
         method: Method,
@@ -136,7 +137,7 @@ impl Rest {
         Err(last.expect("there is a manager"))
     }
 
-    /// As [`Rest::call`]; a refusal is an error.
+    /// Like [`Rest::call`], but a refusal is an error.
     pub(super) async fn ok(&mut self, method: Method, path: &str, body: Option<Value>) -> Result<Value, RawError> {
         match self.call(method, path, body).await? {
             (status, answer) if status < 400 => Ok(answer),
@@ -144,7 +145,7 @@ impl Rest {
         }
     }
 
-    /// Asks one manager, counted from 1.
+    /// Asks one manager; managers are counted from 1.
     pub(super) async fn ask(
         &self,
         manager: usize,
@@ -158,7 +159,7 @@ impl Rest {
         Ok((status, serde_json::from_slice(&answer).unwrap_or(Value::Null)))
     }
 
-    /// The `host:port` of a queue's broker, or of a channel's: `path` is `/queues/L` or `/channels/ID`.
+    /// The `host:port` of the broker of a queue or a channel: `path` is `/queues/L` or `/channels/ID`.
     pub(super) async fn locate(&mut self, path: &str) -> Result<String, RawError> {
         let answer = self.ok(Method::GET, path, None).await?;
         let place = answer["host"].as_str().zip(answer["port"].as_u64());
@@ -168,7 +169,7 @@ impl Rest {
     }
 }
 
-/// One request over a connection of its own; the answer's status and body.
+/// Sends one request over a connection of its own, and returns the answer's status and body.
 pub(super) async fn exchange(
     authority: &str,
     method: &Method,
@@ -200,7 +201,7 @@ pub(super) async fn exchange(
         tokio::select! {
             biased;
             answer = &mut exchange => answer,
-            // Its error, if it is one, comes out of the exchange as well.
+            // If the connection fails, the exchange reports the error as well.
             _ = &mut connection => exchange.await,
         }
     };

@@ -1,4 +1,4 @@
-//! Asks brokers, in the end, what they have counted, and how their queues are.
+//! At the end of a run, reads each broker's counters and the reported state of its queues.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use crate::{
 
 /// How long a broker may take to answer.
 const ANSWER: Duration = Duration::from_secs(1);
-/// What the names of a queue's counters begin and end with.
+/// The prefix and suffix of the names of a queue's counters.
 const OF_QUEUES: (&str, &str) = ("rmom_queue_", "_total");
-/// What is said of how it is now, without what the names begin with.
+/// Gauges of a queue's present state, without the prefix.
 const GAUGES: [&str; 3] = ["depth_messages", "last_offset", "epoch"];
 
-/// Reads every broker's page once, when nobody pushes any more.
+/// Reads every broker's metrics page once, after the last push.
 pub(super) async fn run(me: Me) {
     while me.stage.phase() != Some(Phase::Drain) {
         sleep(LOOK).await;
@@ -41,7 +41,7 @@ pub(super) async fn run(me: Me) {
     me.stage.with(|state| state.accounted = true);
 }
 
-/// The counters of each queue on a broker's page, by their names without what all have in common, and some gauges.
+/// The counters of each queue on a broker's page, by name without the common prefix and suffix, and some gauges.
 fn counters(page: &str) -> BTreeMap<String, BTreeMap<String, u64>> {
     let mut counters: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
     for line in page.lines() {

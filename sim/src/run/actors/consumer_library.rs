@@ -1,4 +1,4 @@
-//! An application with our library, which keeps its position.
+//! An application that uses our library and keeps its position.
 
 use rmom_client::{Client, Error, Position, Start};
 use tokio::time::{Duration, sleep, timeout};
@@ -45,7 +45,7 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ConsumerPlan) 
     }
 }
 
-/// Takes messages until the application is to leave, or the consumer cannot go on.
+/// Takes messages until the application has to leave or the consumer cannot go on.
 async fn take(
     me: &Me,
     number: u8,
@@ -73,7 +73,7 @@ async fn take(
         let position = consumer.position().map(|at| Pos { queue_id: at.queue_id, epoch: at.epoch, offset: at.offset });
         let body =
             told(&message.content, message.headers.iter().map(|header| (header.name.as_str(), &header.value[..])));
-        // The application keeps the position in the step in which it takes the message.
+        // The application saves the position in the step in which it takes the message.
         me.stage.with(|state| {
             state.consumers.entry(number).or_default().position = position;
             if let Some((_, kept)) = state.open_consumers.get_mut(name) {
@@ -93,21 +93,21 @@ async fn take(
     }
 }
 
-/// What a message costs the application.
+/// Spends the time that a message costs the application.
 pub(super) async fn work(me: &Me, plan: &ConsumerPlan) {
     if plan.work_millis > 0 && !matches!(me.stage.phase(), Some(Phase::Drain | Phase::Audit)) {
         sleep(Duration::from_millis(plan.work_millis)).await;
     }
 }
 
-/// The last message of a queue has come.
+/// Notes that the last message of a queue has arrived.
 pub(super) fn note_marker(me: &Me, number: u8, body: &str) {
     if body.starts_with(MARKER) {
         me.stage.with(|state| state.done.insert(number));
     }
 }
 
-/// The consumer's channel is gone, with its queue or by itself: it takes another one.
+/// If the consumer's channel no longer exists, alone or with its queue, the consumer will create another one.
 pub(super) fn forget_if_gone(me: &Me, number: u8, code: &str) {
     if matches!(code, "CHANNEL_NOT_FOUND" | "QUEUE_NOT_FOUND" | "QUEUE_REPLACED") {
         me.stage.with(|state| {
@@ -120,7 +120,7 @@ pub(super) fn forget_if_gone(me: &Me, number: u8, code: &str) {
     }
 }
 
-/// The consumer's channel with its queue's id and its start, which it creates if it has none.
+/// The consumer's channel, its queue's id and its start. Creates the channel if the consumer has none.
 pub(super) async fn channel(me: &Me, client: &Client, number: u8, plan: &ConsumerPlan) -> (Uuid, u64, u64) {
     loop {
         if let Some(channel) = me.stage.with(|state| state.consumers.entry(number).or_default().channel) {
@@ -137,7 +137,7 @@ pub(super) async fn channel(me: &Me, client: &Client, number: u8, plan: &Consume
     }
 }
 
-/// Creates a channel; its id, its queue's id and its start.
+/// Creates a channel and returns its id, its queue's id and its start.
 pub(super) async fn create_channel(
     me: &Me,
     client: &Client,

@@ -21,7 +21,7 @@ use crate::{
     scenario::ConsumerPlan,
 };
 
-/// Observes until the end: resuming after the last position that it knows, or, as the original's consumers, on a new channel
+/// Observes until the end. It resumes after its last known position or, like the original's consumers, reads a new channel
 /// from the start each time.
 pub(super) async fn run(me: Me, client: Client, number: u8, plan: ConsumerPlan, original: bool) {
     while !me.stage.with(|state| state.ready) {
@@ -62,7 +62,7 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ConsumerPlan, 
     }
 }
 
-/// A channel as the original's clients create it, by the original's route.
+/// Creates a channel as the original's clients do, by the original's route.
 async fn create_disposable_channel(me: &Me, rest: &mut Rest, plan: &ConsumerPlan) -> Option<(Uuid, u64, u64)> {
     let (label, topic) = (me.stage.label(plan.queue), topic(u64::from(plan.topic.unwrap_or(0))));
     let creating = |op| Event::ChannelCreating { op, label: label.clone(), topic: topic.clone(), latest: false };
@@ -72,7 +72,7 @@ async fn create_disposable_channel(me: &Me, rest: &mut Rest, plan: &ConsumerPlan
         let path = format!("/queues/{label}/channels/{of_no_topic}");
         let created = rest.ok(Method::PUT, &path, None).await?;
         let id = created["id"].as_str().and_then(|id| id.parse::<Uuid>().ok()).expect("the answer names the channel");
-        // The original's route does not tell the queue's id.
+        // The original's route does not return the queue's id.
         let found = rest.ok(Method::GET, &format!("/v1/channels/{id}"), None).await;
         let found = found.map_err(|error| RawError { unknown: true, ..error })?;
         Ok::<_, RawError>((id, found["queue_id"].as_u64().expect("the answer names the queue")))
@@ -94,7 +94,7 @@ fn has_left(me: &Me, number: u8) -> bool {
     me.stage.with(|state| state.left.get(&number).is_some_and(|steps| *steps > 0))
 }
 
-/// Takes what comes in; the code with which the stream ended.
+/// Takes incoming messages and returns the code with which the stream ended.
 async fn observe(me: &Me, number: u8, plan: &ConsumerPlan, mut stream: Stream) -> String {
     loop {
         if has_left(me, number) {
@@ -120,17 +120,17 @@ async fn observe(me: &Me, number: u8, plan: &ConsumerPlan, mut stream: Stream) -
 pub(super) struct Observer {
     name: String,
     rest: Rest,
-    /// Where a broker said that the queue is.
+    /// The address at which the last broker said that the queue is.
     hint: Option<String>,
     /// The code with which opening failed.
     pub(super) last_code: Option<String>,
 }
 
-/// A raw stream that is open.
+/// An open raw stream.
 pub(super) struct Stream {
     number: u64,
     messages: Streaming<Message>,
-    /// The last message that came in, or where the stream began.
+    /// The position of the last message received, or the start of the stream.
     pub(super) position: Option<Pos>,
 }
 
@@ -140,12 +140,12 @@ impl Observer {
         Self { name: name.to_owned(), rest, hint: None, last_code: None }
     }
 
-    /// The next subscription goes to this broker, whatever the managers say.
+    /// Sends the next subscription to this broker, whatever the managers say.
     pub(super) fn ask_next(&mut self, authority: String) {
         self.hint = Some(authority);
     }
 
-    /// Subscribes, once. `start` is the channel's.
+    /// Subscribes once. `start` is the channel's.
     pub(super) async fn open(
         &mut self,
         me: &Me,
@@ -201,7 +201,7 @@ impl Observer {
 }
 
 impl Stream {
-    /// The next message's body, or the code with which the stream ended. Can be dropped and called again.
+    /// Returns the next message's body, or the code with which the stream ended. Can be dropped and called again.
     pub(super) async fn next(&mut self, me: &Me) -> Result<String, String> {
         let message = match self.messages.message().await {
             Ok(Some(message)) => message,
@@ -223,7 +223,7 @@ impl Stream {
         Ok(body)
     }
 
-    /// The stream is over.
+    /// Records the end of the stream.
     pub(super) fn end(&self, me: &Me, code: String) -> String {
         me.stage.stream_ended(&me.host, self.number, code.clone());
         code

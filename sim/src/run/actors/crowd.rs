@@ -1,4 +1,4 @@
-//! One address that opens as many connections to a broker as it gets, and holds them: nobody else is to notice.
+//! A client address that opens as many connections to a broker as it can get, and holds them. Other clients must not notice.
 
 use http::Method;
 use rmom_core::{
@@ -20,12 +20,12 @@ use crate::{
     run::wire::exchange,
 };
 
-/// How long it holds them, and how long it then waits: less than a server waits for the first word.
+/// How long it holds the connections, and how long it then pauses: less than a server waits for the first byte.
 const PACE: Duration = Duration::from_millis(1_500);
 /// How long connecting, or an answer, may take.
 const ANSWER: Duration = Duration::from_secs(1);
 
-/// Crowds one broker after the other, until nobody pushes any more. `limit` is theirs on connections from one address.
+/// Crowds one broker after the other until pushing ends. `limit` is the brokers' limit on connections from one address.
 pub(super) async fn run(me: Me, limit: u32) {
     me.wait_for_the_workload().await;
     let brokers = usize::from(me.stage.scenario.topology.brokers.max(1));
@@ -41,8 +41,8 @@ pub(super) async fn run(me: Me, limit: u32) {
     }
 }
 
-/// Takes all places that there are for one address, and finds out that there is none left but for what the reserve is for. The
-/// connections that it holds.
+/// Takes all connections that one address may have, checks that only the reserve is left, and returns the connections that
+/// it holds.
 async fn crowd(authority: &str, places: usize) -> Vec<BoxIo> {
     let mut held = Vec::with_capacity(places);
     while held.len() < places {
@@ -52,7 +52,7 @@ async fn crowd(authority: &str, places: usize) -> Vec<BoxIo> {
     let Ok(Ok(mut more)) = timeout(ANSWER, SimNet.connect(authority)).await else { return held };
     if matches!(timeout(ANSWER, more.read(&mut [0; 1])).await, Ok(Ok(0))) {
         reached(CONNECTION_REFUSED);
-        // The last one has a place in the reserve.
+        // The last connection uses a place in the reserve.
         held.pop();
         sleep(ANSWER / 10).await;
         ask(authority).await;
@@ -60,7 +60,7 @@ async fn crowd(authority: &str, places: usize) -> Vec<BoxIo> {
     held
 }
 
-/// Asks in the reserve for what it is for, and for something else.
+/// Sends a request that the reserve serves, and one that it refuses.
 async fn ask(authority: &str) {
     let get = |path| exchange(authority, &Method::GET, path, [][..].into(), ANSWER);
     if matches!(get("/metrics").await, Ok((200, _))) {

@@ -1,4 +1,4 @@
-//! Asks everybody how they are, and asks for what has to be refused.
+//! Checks the health of all managers and brokers, and sends requests that have to be refused.
 
 use http::Method;
 use rmom_core::model::{Code, limits::MAX_TTL};
@@ -23,19 +23,19 @@ use crate::{
     },
 };
 
-/// How long an answer may take; what is said later is of no interest.
+/// How long an answer may take; later answers are ignored.
 const ANSWER: Duration = Duration::from_secs(1);
-/// Between two rounds.
+/// The pause between two rounds of health checks.
 const HEALTH_PACE: Duration = Duration::from_millis(500);
-/// Between two requests that have to be refused.
+/// The pause between two requests that have to be refused.
 const INPUT_PACE: Duration = Duration::from_millis(300);
 
-/// Asks managers and brokers whether they are well, until the end.
+/// Asks managers and brokers for their health until the end.
 pub(super) async fn look_after(me: Me) {
     let topology = &me.stage.scenario.topology;
     let rest = Rest::new(1, LOOKUP_TIMEOUT);
-    // A broker may serve on for as long as its lease, counted from a request that left in time; a manager asks the database
-    // when it is asked.
+    // A broker may serve on until its lease ends, counted from the last request that left in time; a manager asks the
+    // database for each answer.
     let lease = settings::broker(&me.stage.scenario).lease + Duration::from_millis(100);
     let mut brokers: Vec<_> = (1..=usize::from(topology.brokers.max(1)))
         .map(|number| (broker_host(number), wire::broker(&format!("{}:{BROKER_PORT}", broker_host(number)))))
@@ -66,8 +66,9 @@ pub(super) async fn look_after(me: Me) {
     }
 }
 
-/// Asks one of them; whether there was an answer, or never will be one. Who cannot reach the database is well for `grace` at
-/// most: so long, what is said of being well may rest on what the faults had left.
+/// Asks one process for its health. Returns true if it answered, or if the process is lost for good. A process that cannot
+/// reach the database may report that it is healthy for at most `grace`: until then, its report of health may rest on what
+/// it knew before the fault.
 async fn ask(me: &Me, host: &str, grace: Duration, question: impl Future<Output = Option<bool>>) -> bool {
     let cut_off = || me.stage.with(|state| state.cut_off.get(host).copied());
     let (before, calm) = (cut_off(), me.stage.with(|state| state.converged));
@@ -80,7 +81,7 @@ async fn ask(me: &Me, host: &str, grace: Duration, question: impl Future<Output 
         me.stage.with(|state| state.well.insert(host.to_owned()));
     }
     let expected = match before {
-        // It may have been mended meanwhile, or mended and broken again.
+        // If the link was mended meanwhile, or mended and broken again, either answer is correct.
         Some(since) if cut_off() == Some(since) && asked > since + grace => Some(false),
         Some(_) => None,
         None => calm.then_some(true),
@@ -89,14 +90,14 @@ async fn ask(me: &Me, host: &str, grace: Duration, question: impl Future<Output 
     true
 }
 
-/// Simulated time.
+/// Simulated time in milliseconds.
 fn millis() -> u64 {
     turmoil::sim_elapsed().map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// What has to be refused.
+/// A request that has to be refused.
 struct Bad {
-    /// In words.
+    /// A description for sentences.
     what: &'static str,
     expected: Code,
     names: Vec<String>,
@@ -110,7 +111,8 @@ enum Request {
     Open(OpenProducerRequest),
 }
 
-/// All of it. `label` is of a queue, `channel` of a channel on it, with the queue's id, `body` occurs nowhere else.
+/// All requests that have to be refused. `label` names a queue; `channel` is a channel of it with the queue's id; `body`
+/// occurs nowhere else.
 fn bad_input(label: &str, channel: (Uuid, u64), body: &str) -> Vec<Bad> {
     let bad = |what, expected, names: &[&str], request| Bad {
         what,
@@ -264,17 +266,17 @@ fn bad_input(label: &str, channel: (Uuid, u64), body: &str) -> Vec<Bad> {
     ]
 }
 
-/// Sends what has to be refused, one after the other, while the workload goes on.
+/// Sends the requests that have to be refused, one after the other, during the workload.
 pub(super) async fn provoke(me: Me) {
     let mut rest = Rest::new(usize::from(me.stage.scenario.topology.managers), LOOKUP_TIMEOUT);
     let mut line: Option<MessageStreamClient<Channel>> = None;
     while me.may_push() {
         let number = me.stage.next_op();
-        // Another order for each seed; a sweep sees all of them often.
+        // The order depends on the seed, so a sweep covers all of them often.
         let queues = me.stage.scenario.workload.queues.max(1);
         let label = me.stage.label(u8::try_from(number % u64::from(queues)).unwrap_or(0) + 1);
         let body = format!("bad-{number}");
-        // Without one, there is no such channel.
+        // If there is no channel yet, these requests name one that does not exist.
         let channel = me.stage.with(|state| {
             let queue = state.queues.iter().find(|queue| queue.label == label)?.id;
             state.channels.iter().find(|(_, of)| Some(**of) == queue).map(|(id, of)| (*id, *of))
@@ -285,7 +287,8 @@ pub(super) async fn provoke(me: Me) {
         let answer = timeout(ANSWER, send(&mut rest, &mut line, &label, request)).await;
         let (got, message) = match answer {
             Ok(Ok(())) => ("ok".to_owned(), String::new()),
-            // Who is not there, cannot tell or does not have the queue says nothing about the request.
+            // An error says nothing about the request if the process is unreachable, cannot tell, or does not host the
+            // queue.
             Ok(Err(error)) if is_about_the_request(&error, expected) => (error.code, error.message),
             _ => {
                 line = None;
@@ -301,7 +304,7 @@ pub(super) async fn provoke(me: Me) {
 
 fn is_about_the_request(error: &RawError, expected: Code) -> bool {
     let Some(code) = Code::from_wire(&error.code).filter(|_| error.told) else { return error.told };
-    // Queues come and go.
+    // Queues are created and deleted meanwhile.
     code == expected
         || !(code.is_retryable() || matches!(code, Code::QueueNotFound | Code::QueueReplaced | Code::ChannelNotFound))
 }

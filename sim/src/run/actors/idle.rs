@@ -1,4 +1,4 @@
-//! Subscribers who wait while nobody pushes: their channels are deleted, and no message comes that could tell them so.
+//! Subscribers that wait after the last push. Their channels are deleted, and no message arrives that could tell them.
 
 use rmom_client::{Client, Start};
 use tokio::time::sleep;
@@ -6,8 +6,8 @@ use tokio::time::sleep;
 use super::{LOOK, Me, consumer_library::create_channel, consumer_raw::Observer, operator::delete_channel};
 use crate::hosts::IDLE;
 
-/// Puts one on each queue, if the run goes on when all is well. What a probe ends that took too long is the operator's, and not
-/// these ones'.
+/// Subscribes to each queue, if the run lingers once everything is in order. It has a host name of its own: a probe that
+/// times out cuts short only the operator's streams.
 pub(super) async fn run(me: Me, client: Client) {
     let me = Me { host: IDLE.to_owned(), ..me };
     while !me.stage.with(|state| state.lingers) {

@@ -1,4 +1,4 @@
-//! Who uses the cluster: each on a host of its own, on which it starts anew after a crash.
+//! The users of the cluster. Each has a host of its own, on which it starts anew after a crash.
 
 mod accounts;
 mod consumer_library;
@@ -26,9 +26,9 @@ use crate::{
     scenario::{ConsumerKind, Host, ProducerKind},
 };
 
-/// Between two looks at what is wanted.
+/// How often an actor checks the shared state for changes.
 const LOOK: Duration = Duration::from_millis(50);
-/// Between an error and the next attempt.
+/// The pause between an error and the next attempt.
 const RETRY: Duration = Duration::from_millis(150);
 
 /// An actor.
@@ -57,31 +57,31 @@ impl Me {
     }
 }
 
-/// A topic's name on the wire, spelled in one of two ways, which mean the same.
+/// A name on the wire, in one of two spellings that mean the same.
 fn spelled(name: &str, number: u64) -> String {
     if number.is_multiple_of(2) { name.to_owned() } else { name.to_uppercase() }
 }
 
-/// The topic of this number; 0 is none.
+/// The topic with this number; 0 means no topic.
 fn topic(number: u64) -> String {
     if number == 0 { String::new() } else { format!("topic-{number}") }
 }
 
-/// The headers of a message of this number: every third has some.
+/// The headers of the message with this number: every third message has some.
 fn headers(number: u64) -> Vec<(&'static str, String)> {
     if number.is_multiple_of(3) { vec![("number", number.to_string()), ("empty", String::new())] } else { Vec::new() }
 }
 
-/// A body with the headers of a message of this number, as the history has it.
+/// A message body with the headers of the message with this number, in the form that the history uses.
 fn with_headers(body: &str, number: u64) -> String {
     let headers = headers(number);
     told(body.as_bytes(), headers.iter().map(|(name, value)| (*name, value.as_bytes())))
 }
 
-/// What every body begins with that is no message of the workload.
+/// The prefix of every body that is not a message of the workload.
 const MARKER: &str = "last-";
 
-/// Puts everybody on their hosts.
+/// Starts all actors on their hosts.
 pub(super) fn enter(cluster: &mut Cluster, stage: &Stage) {
     let scenario = stage.scenario.clone();
     service(cluster, stage, Host::Operator, operator::run);

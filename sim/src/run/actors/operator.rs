@@ -1,5 +1,5 @@
-//! The one who creates and deletes queues and channels, and drains brokers. It compares what is wanted with what it knows to
-//! be so, again and again, and does the next thing.
+//! The operator, which creates and deletes queues and channels and drains brokers. It repeatedly compares the desired state
+//! with the state that it knows, and takes the next step.
 
 use rmom_client::{Admin, Client, Error, Start};
 use tokio::time::sleep;
@@ -22,7 +22,7 @@ pub(super) async fn run(me: Me, client: Client) {
     tokio::join!(biased; operating, probing, watching, idling);
 }
 
-/// Waits for the brokers, and creates the queues that exist from the start.
+/// Waits for the brokers, then creates the initial queues.
 async fn set_up(me: &Me, client: &Client) {
     let brokers = usize::from(me.stage.scenario.topology.brokers.max(1));
     while !me.stage.with(|state| state.ready) {
@@ -36,10 +36,10 @@ async fn set_up(me: &Me, client: &Client) {
     }
 }
 
-/// Does one thing. False if there is nothing to do.
+/// Takes one step. False if there is nothing to do.
 async fn work(me: &Me, client: &Client) -> bool {
     let admin = client.admin();
-    // First: where all are drained, no queue can be created.
+    // Drains come first: while all brokers are drained, no queue can be created.
     let drains = me.stage.with(|state| state.drains.clone());
     for (broker, drain) in drains {
         if !drain.is_settled() {
@@ -55,7 +55,7 @@ async fn work(me: &Me, client: &Client) -> bool {
     for (index, queue) in queues.iter().enumerate() {
         if queue.deletes_done < queue.deletes_wanted {
             if queue.id.is_none() {
-                // It was away already when it was to go.
+                // The queue did not exist when it was due for deletion.
                 me.stage.with(|state| state.queues[index].deletes_done = queue.deletes_wanted);
             } else {
                 delete_queue(me, &admin, index, queue.deletes_wanted).await;
@@ -104,7 +104,7 @@ async fn create_queue(me: &Me, admin: &Admin, index: usize) {
         Err(error) => error,
     };
     me.stage.answered(&me.host, op, failed(op, &error));
-    // An earlier attempt, or this one all the same, may have created it.
+    // An earlier attempt may have created the queue, or this one despite its error.
     let found = admin.queue(&label).await.ok().map(|queue| queue.id);
     let found = found.filter(|id| me.stage.with(|state| !state.queues[index].deleted.contains(id)));
     me.stage.with(|state| state.queues[index].id = found);
@@ -125,7 +125,7 @@ async fn delete_queue(me: &Me, admin: &Admin, index: usize, deletes: u64) {
             me.stage.answered(&me.host, op, failed(op, &error));
             sleep(RETRY).await;
         }
-        // What is not there any more was deleted by an attempt that got no answer.
+        // A queue that does not exist was deleted by an earlier attempt that got no answer.
         _ => {
             me.stage.with(|state| {
                 let queue = &mut state.queues[index];
@@ -140,7 +140,7 @@ async fn delete_queue(me: &Me, admin: &Admin, index: usize, deletes: u64) {
     }
 }
 
-/// True once the channel is not there any more.
+/// Deletes a channel. True once the channel does not exist.
 pub(super) async fn delete_channel(me: &Me, admin: &Admin, channel: Uuid) -> bool {
     me.stage.with(|state| state.channels.remove(&channel));
     let op = me.stage.call(&me.host, |op| Event::ChannelDeleting { op, channel });

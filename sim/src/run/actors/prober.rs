@@ -1,4 +1,4 @@
-//! Looks at the cluster from outside: whether it works, says that it does, and refuses what it has to.
+//! Tests the cluster from outside: it works, reports that it is healthy, and refuses bad requests.
 
 use std::collections::BTreeSet;
 
@@ -21,9 +21,9 @@ use crate::{
     run::{settings::LOOKUP_TIMEOUT, wire::Rest},
 };
 
-/// How long a probe may take before another one is sent.
+/// How long a probe may take before the next one is sent.
 const PROBE: Duration = Duration::from_secs(4);
-/// How often the channels are looked up while the workload goes on.
+/// How often the channels are looked up during the workload.
 const CHANNELS: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(me: Me, client: Client) {
@@ -33,7 +33,7 @@ pub(super) async fn run(me: Me, client: Client) {
     tokio::join!(biased; probe_and_mark(me, client), looking_after, provoking, straying, accounting);
 }
 
-/// Sends messages through, in the parts of the run that are for it.
+/// Sends probes and last messages in their phases of the run.
 async fn probe_and_mark(me: Me, client: Client) {
     let mut next_look = Instant::now() + CHANNELS;
     loop {
@@ -50,8 +50,8 @@ async fn probe_and_mark(me: Me, client: Client) {
     }
 }
 
-/// Sends two messages, one with a producer and one without, through each queue to a subscriber of its own, until both came
-/// through.
+/// Sends two messages, one with a producer and one without, through each queue to a subscriber of its own, until both
+/// arrive.
 async fn probe_queues(me: &Me, client: &Client) {
     let queues = me.stage.with(|state| state.queues.clone());
     for queue in queues {
@@ -73,7 +73,7 @@ async fn probe(me: &Me, client: &Client, label: &str) -> bool {
     let mut observer = Observer::new(me, &format!("probe-{channel}"));
     let Ok(mut stream) = observer.open(me, channel, None, start).await else { return false };
     let (body, plain) = (format!("probe-{}", me.stage.next_op()), format!("probe-{}", me.stage.next_op()));
-    // One line for both: finding the broker takes a second when the first manager is lost, and there are several queues.
+    // One line for both: if the first manager is lost, finding the broker takes a second, and there are several queues.
     let mut line = Line::new(me, label);
     if !push(me, &mut line, label, &body, 0).await || !push_plain(me, &mut line, label, &plain).await {
         stream.end(me, "LEFT".to_owned());
@@ -131,7 +131,7 @@ async fn push_plain(me: &Me, line: &mut Line, label: &str, body: &str) -> bool {
     }
 }
 
-/// Pushes the last messages: for each queue one of each topic that somebody listens to, and one without.
+/// Pushes the last messages to each queue: one of each topic that has a subscriber, and one without a topic.
 async fn mark_queues(me: &Me) {
     let queues = me.stage.with(|state| state.queues.clone());
     for (number, queue) in (1_u8..).zip(&queues) {
@@ -156,7 +156,7 @@ async fn mark_queues(me: &Me) {
     }
 }
 
-/// Asks a manager for each channel that ought to be there.
+/// Looks up each channel that ought to exist at a manager.
 async fn look_at_channels(me: &Me) {
     let mut rest = Rest::new(usize::from(me.stage.scenario.topology.managers), LOOKUP_TIMEOUT);
     let channels = me.stage.with(|state| state.channels.keys().copied().collect::<Vec<_>>());
@@ -166,7 +166,7 @@ async fn look_at_channels(me: &Me) {
             Err(error) if error.code == "CHANNEL_NOT_FOUND" => None,
             Err(_) => continue,
         };
-        // Nobody knows what is right while it is being deleted.
+        // While the channel is being deleted, either answer is correct.
         if me.stage.with(|state| state.channels.contains_key(&channel)) {
             me.record(Event::ChannelSeen { channel, topic });
         }

@@ -1,4 +1,4 @@
-//! A producer with our library.
+//! A producer that uses our library.
 
 use rmom_client::{Client, Delivery, NewMessage, Producer};
 use tokio::time::{Duration, sleep, timeout};
@@ -13,14 +13,14 @@ use crate::{
     scenario::ProducerPlan,
 };
 
-/// How long opening a named producer may take before it is tried anew.
+/// How long opening a named producer may take before the next attempt.
 const OPEN: Duration = Duration::from_secs(20);
 
-/// Pushes what the plan says, as one producer after the other if it has to.
+/// Pushes the messages of the plan, with one producer after the other if necessary.
 pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, named: bool) {
     me.wait_for_the_workload().await;
     let label = me.stage.label(plan.queue);
-    // An unnamed producer that crashed is another one now; a named one goes on.
+    // After a crash, an unnamed producer is a new one; a named one continues.
     if !named {
         begin_anew(&me, number);
     }
@@ -32,7 +32,7 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
             *progress
         });
         let name = format!("p{number}.{}", progress.life);
-        // What it pushes after it was opened again is something else, whatever sequences it is given.
+        // Messages pushed after a reopening are new messages, whatever sequences they get.
         let prefix = format!("{name}.{}", progress.opened);
         let builder = client.producer(spelled(&label, progress.opened));
         let builder = if named { builder.named(&name) } else { builder };
@@ -57,7 +57,7 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
         if let Some((name, old)) = old.take() {
             push_late(&me, &plan, &label, &name, &old).await;
         }
-        // Opened again half-way.
+        // The producer is reopened half-way.
         let until = if named && progress.opened == 1 { plan.pushes.div_ceil(2) } else { plan.pushes };
         let gone = push(&me, &plan, number, &label, [&name, &prefix], &producer, until).await;
         if gone {
@@ -66,13 +66,13 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
         } else if named && progress.opened == 1 {
             old = Some((name, producer));
         } else if named {
-            // Its failures came with the deliveries.
+            // Failures have already been reported by the deliveries.
             let _ = producer.close().await;
         } else {
             wait_for_outcomes(&me).await;
         }
     }
-    // The workload can end before it is opened again.
+    // The workload can end before the producer is reopened.
     if old.is_some() {
         wait_for_outcomes(&me).await;
     }
@@ -81,12 +81,12 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
     }
 }
 
-/// True if the queue that the producer meant is not there.
+/// True if the producer's queue no longer exists.
 fn is_gone(code: &str) -> bool {
     matches!(code, "QUEUE_NOT_FOUND" | "QUEUE_REPLACED")
 }
 
-/// Until everything that this host pushed has an outcome.
+/// Waits until every push of this host has an outcome.
 async fn wait_for_outcomes(me: &Me) {
     while me.stage.with(|state| state.open_pushes.values().any(|host| *host == me.host)) {
         sleep(LOOK).await;
@@ -105,8 +105,8 @@ fn begin_anew(me: &Me, number: u8) {
     });
 }
 
-/// Pushes through one producer, until so many were pushed in all. True if it stopped and cannot go on. Every body begins with
-/// `prefix`.
+/// Pushes through one producer until `until` messages were pushed in all. True if it stopped and cannot go on. Every body
+/// begins with `prefix`.
 async fn push(
     me: &Me,
     plan: &ProducerPlan,
@@ -172,12 +172,12 @@ async fn push(
     false
 }
 
-/// For how long our library tries to deliver a message, in milliseconds.
+/// How long our library tries to deliver a message, in milliseconds.
 fn tries(me: &Me) -> Option<u64> {
     u64::try_from(delivery_timeout(&me.stage.scenario).as_millis()).ok()
 }
 
-/// Pushes once more through a producer that was opened again under the same name. What it was given before may be under way.
+/// Pushes once more through a producer whose name was opened again. Messages passed to it earlier may still be in flight.
 async fn push_late(me: &Me, plan: &ProducerPlan, label: &str, name: &str, old: &Producer) {
     let name = format!("{name}-late");
     let body = body(&name, 1, plan.body_bytes);
@@ -217,7 +217,7 @@ async fn outcome(me: &Me, push: u64, delivery: Delivery) {
     me.stage.push_ended(&me.host, push, outcome);
 }
 
-/// Unlike any other, and as long as wanted.
+/// A unique body of the requested length.
 pub(super) fn body(name: &str, sequence: u64, bytes: u32) -> String {
     let name = format!("{name}-{sequence:06}");
     let width = (bytes as usize).min(crate::run::settings::MAX_MESSAGE_BYTES / 2);

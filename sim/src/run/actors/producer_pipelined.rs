@@ -1,5 +1,5 @@
-//! A producer on the raw wire that has several pushes on their way at once, each over a connection of its own: they come in any
-//! order, with gaps, and each is tried again by itself.
+//! A producer on the raw wire with several pushes in flight at once, each over a connection of its own. Pushes arrive in any
+//! order and with gaps, and each is retried by itself.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,23 +17,23 @@ use super::{
 };
 use crate::{history::Phase, run::settings::delivery_timeout, scenario::ProducerPlan};
 
-/// How many are on their way at once; see [`run`].
+/// The number of pushes in flight at once; see [`run`].
 const IN_FLIGHT: u64 = 4;
 
-/// What those who push for one producer share.
+/// The state that the tasks of one producer share.
 struct Life {
     name: String,
     id: Uuid,
     next: Cell<u64>,
-    /// Sequences that are not acknowledged.
+    /// Unacknowledged sequences.
     open: RefCell<BTreeSet<u64>>,
     queue_id: Cell<Option<u64>>,
-    /// Something was given up, or the queue is another one: nothing more is pushed as this producer.
+    /// A message was given up, or the queue was replaced: nothing more is pushed as this producer.
     over: Cell<bool>,
 }
 
 impl Life {
-    /// What a push says about its producer.
+    /// The producer stamp of a push.
     fn stamp(&self) -> ProducerStamp {
         let lowest_unacknowledged = self.open.borrow().first().copied().unwrap_or_else(|| self.next.get());
         ProducerStamp { id: self.id.as_bytes().to_vec().into(), incarnation: 0, lowest_unacknowledged }
@@ -88,14 +88,14 @@ async fn push(me: Me, life: Rc<Life>, number: u8, plan: ProducerPlan) {
                     life.over.set(true);
                     return;
                 }
-                // By now nobody may remember that it was stored; and what comes behind it waits for it.
+                // By now the broker may have forgotten that it stored the message, and later messages wait for this one.
                 Err(_) if Instant::now() >= give_up_at || me.stage.phase() == Some(Phase::Audit) => {
                     life.over.set(true);
                     return;
                 }
-                // What another one gave up is a gap for ever.
+                // A message that another task gave up leaves a permanent gap.
                 Err(_) if life.over.get() => return,
-                // Mostly a gap, which the others fill.
+                // Mostly a gap, which the other tasks fill.
                 Err(_) => sleep(RETRY / 3).await,
             }
         }

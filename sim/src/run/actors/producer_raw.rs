@@ -19,7 +19,7 @@ use crate::{
 /// How long a raw push waits for its answer.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// A line to whoever hosts a queue.
+/// A connection to the broker that hosts a queue.
 pub(super) struct Line {
     rest: Rest,
     label: String,
@@ -32,7 +32,7 @@ impl Line {
         Self { rest, label: label.to_owned(), broker: None }
     }
 
-    /// The broker that the managers name, or that was found before.
+    /// Finds the broker: the one found before, or the one that the managers name.
     pub(super) async fn find(&mut self) -> Result<(), RawError> {
         if self.broker.is_none() {
             let path = format!("/queues/{}", self.label);
@@ -60,13 +60,13 @@ impl Line {
     }
 }
 
-/// Pushes with a producer and sequences, each until it is acknowledged.
+/// Pushes with a producer and sequences, each message until it is acknowledged.
 pub(super) async fn stamped(me: Me, number: u8, plan: ProducerPlan) {
     me.wait_for_the_workload().await;
     let label = me.stage.label(plan.queue);
     let mut line = Line::new(&me, &label);
     while me.may_push() && left(&me, number, &plan) {
-        // After a crash, and after its queue was replaced, it is another producer.
+        // After a crash, or after its queue was replaced, it is a new producer.
         let life = me.stage.with(|state| {
             let progress = state.producers.entry(number).or_default();
             progress.life += 1;
@@ -94,9 +94,9 @@ pub(super) async fn stamped(me: Me, number: u8, plan: ProducerPlan) {
                         sleep(RETRY).await;
                         break 'life;
                     }
-                    // What was pushed is pushed to the end, unless the run ends.
+                    // A message is pushed until it is acknowledged, unless the run ends.
                     Err(_) if me.stage.phase().is_some_and(|phase| phase == crate::history::Phase::Audit) => return,
-                    // By now nobody may remember that it was stored.
+                    // By now the broker may have forgotten that it stored the message.
                     Err(_) if Instant::now() >= give_up_at => break 'life,
                     Err(_) => sleep(RETRY).await,
                 }
@@ -136,7 +136,7 @@ pub(super) fn left(me: &Me, number: u8, plan: &ProducerPlan) -> bool {
     me.stage.with(|state| state.producers.entry(number).or_default().pushed < plan.pushes)
 }
 
-/// A raw push, and what is recorded of it.
+/// A raw push and its entry in the history.
 pub(super) struct Message {
     pub(super) topic: String,
     pub(super) body: String,
@@ -170,7 +170,7 @@ fn headers_of(number: u64) -> Vec<Header> {
     headers.map(|(name, value)| Header { name: name.to_owned(), value: value.into() }).collect()
 }
 
-/// Finds the broker, pushes once, and records both.
+/// Finds the broker, pushes once, and records the push and its outcome.
 pub(super) async fn attempt(
     me: &Me,
     line: &mut Line,

@@ -1,15 +1,15 @@
-//! One who asks the wrong brokers: it subscribes where a consumer is by now, at any broker, whatever the managers say. Most
-//! refuse; one that was replaced and does not know yet must not serve it anything that is out of date.
+//! A client that asks the wrong brokers: it subscribes from a consumer's current position at any broker, whatever the
+//! managers say. Most brokers refuse; a replaced owner that does not know it yet must not serve outdated messages.
 
 use tokio::time::{Duration, sleep, timeout};
 
 use super::{LOOK, Me, consumer_raw::Observer};
 use crate::{broker_host, hosts::BROKER_PORT, run::stage::Place};
 
-/// Between two brokers.
+/// The pause between two brokers.
 const PACE: Duration = Duration::from_millis(250);
 
-/// Asks one broker after the other, until nobody pushes any more.
+/// Asks one broker after the other until pushing ends.
 pub(super) async fn run(me: Me) {
     let brokers = u64::from(me.stage.scenario.topology.brokers.max(1));
     while me.may_push() {
@@ -22,7 +22,7 @@ pub(super) async fn run(me: Me) {
         let Some(nth) = usize::try_from(turn).ok().and_then(|turn| turn.checked_rem(places.len())) else { continue };
         let ((channel, _, start), position) = places[nth];
         let number = usize::try_from(turn / 7 % brokers).unwrap_or(0) + 1;
-        // Another one each time: it does not go on where it was.
+        // A new observer each time, since it does not resume from its own last position.
         let mut observer = Observer::new(&me, &format!("stray-{turn}"));
         observer.ask_next(format!("{}:{BROKER_PORT}", broker_host(number)));
         if let Ok(mut stream) = observer.open(&me, channel, Some(position), start).await

@@ -1,4 +1,4 @@
-//! One subscriber for each queue, where there are many.
+//! One subscriber per queue, in runs with many queues.
 
 use rmom_client::{Client, Start};
 use tokio::time::sleep;
@@ -6,10 +6,11 @@ use tokio::time::sleep;
 use super::{LOOK, Me, RETRY, consumer_library::create_channel, consumer_raw::Observer};
 use crate::hosts::WATCH;
 
-/// From as many queues on there is one for each.
+/// Runs with at least this many queues have a subscriber for each.
 const MANY: usize = 10;
 
-/// Reads every queue, if there are many. What a probe ends that took too long is the operator's, and not this one's.
+/// Reads every queue if there are many. It has a host name of its own: a probe that times out cuts short only the operator's
+/// streams.
 pub(super) async fn run(me: Me, client: Client) {
     let me = Me { host: WATCH.to_owned(), ..me };
     while !me.stage.with(|state| state.ready) {
