@@ -1,4 +1,4 @@
-//! Wall time, and time since the machine is on, from the operating system.
+//! Wall time, and time since the machine was switched on, from the operating system.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,13 +13,13 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> StoreTime {
-        // A clock before 1970 reads as 1970: the store's own clock never goes back, whatever this one does.
+        // A clock before 1970 reads as 1970: the store's own clock never goes back, even if this one does.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         StoreTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
-/// The machine's clock that goes on while it is suspended.
+/// The machine's clock that keeps running while the machine is suspended.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemUptime;
 
@@ -28,14 +28,15 @@ impl Uptime for SystemUptime {
     #[allow(unsafe_code, reason = "a call of the C library; the block says why it is sound")]
     fn uptime(&self) -> Duration {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is valid for a write. The call cannot fail for a clock that every supported kernel has; if it did, the
-        // time would stay 0, and the other clock alone would count.
+        // SAFETY: `time` is valid for a write. The call cannot fail for a clock that every supported kernel has; if it did,
+        // the time would stay 0, and only the other clock would count.
         unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
         let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
         Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
     }
 
-    /// Nothing that could be trusted: the wall clock can be set forward, and what is not expired must not be left out.
+    /// Returns nothing that could be trusted: the wall clock can be set forward, and messages that have not expired must not
+    /// be left out.
     #[cfg(not(target_os = "linux"))]
     fn uptime(&self) -> Duration {
         Duration::ZERO

@@ -1,4 +1,4 @@
-//! Chance from the operating system.
+//! Randomness from the operating system.
 
 use rand::{TryRngCore as _, rngs::OsRng};
 use rmom_core::ports::Entropy;

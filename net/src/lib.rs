@@ -1,9 +1,9 @@
-//! The real world of rmom: what the ports of the core are made of in production, and the services on top of the core.
+//! rmom in production: the implementations of the core's ports, and the services on top of the core.
 //!
 //! - [`transport`], [`clock`], [`entropy`]: the ports, over TCP, TLS and the operating system.
 //! - [`store`]: the durable stores.
 //! - [`serve`]: HTTP/1.1 and HTTP/2 on one port, over any transport.
-//! - [`grpc`]: the broker's service, and the manager's line to it.
+//! - [`grpc`]: the broker's service, and the manager's client for it.
 //! - [`rest`]: the manager's administrative API.
 //! - [`metrics`]: Prometheus text.
 //!

@@ -45,58 +45,58 @@ use self::{
 };
 use crate::metrics::Lane;
 
-/// Connections at once, unless set otherwise.
+/// Default limit on the number of connections.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
-/// Connections at once from one address, unless set otherwise.
+/// Default limit on the connections from one address.
 pub const DEFAULT_MAX_CONNECTIONS_PER_PEER: usize = 4_096;
-/// What all clients together may send before it is read, unless set otherwise.
+/// Default limit on the bytes that all clients together may send before they are read.
 pub const DEFAULT_MAX_RECEIVE_BYTES: usize = 256 << 20;
-/// How long an HTTP/2 connection without requests stays open, unless set otherwise.
+/// Default time after which an HTTP/2 connection without requests is closed.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long requests in flight may take to finish after shutdown was asked for, unless set otherwise.
+/// Default time that requests in flight may take to finish after a shutdown has begun.
 pub const DEFAULT_SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a new connection may take to say which HTTP it speaks.
 pub const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an HTTP/1.1 connection may take to send a request's head, or stay idle before it.
+/// How long an HTTP/1.1 connection may take to send a request's head, idle time before it included.
 pub const HTTP1_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest head of an HTTP/1.1 request, in bytes.
 pub const HTTP1_MAX_HEAD_BYTES: usize = 64 << 10;
-/// Most headers of an HTTP/1.1 request.
+/// Limit on the headers of an HTTP/1.1 request.
 pub const HTTP1_MAX_HEADERS: usize = 100;
 /// Largest header list of an HTTP/2 request, in bytes.
 pub const HTTP2_MAX_HEADER_LIST_BYTES: u32 = 32 << 10;
-/// How often an HTTP/2 peer is asked whether it is there, also while idle, unless set otherwise. A client that is gone costs
-/// the server little, and one that is stopped in a debugger for a while should not lose its connection.
+/// Default interval at which an HTTP/2 peer is asked whether it is there, even when idle. A client that has gone costs the
+/// server little, and a client that is stopped in a debugger for a while should not lose its connection.
 pub const DEFAULT_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// How long it may take to answer before the connection is closed, unless set otherwise.
+/// Default time that the peer may take to answer before the connection is closed.
 pub const DEFAULT_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Requests at once on one HTTP/2 connection.
+/// Limit on the concurrent requests of one HTTP/2 connection.
 pub const HTTP2_MAX_STREAMS: u32 = 1_024;
 /// Largest frame that a client may send.
 pub const HTTP2_MAX_FRAME_BYTES: u32 = 64 << 10;
-/// What a stream holds ready to be sent, beyond one chunk of its body.
+/// Bytes that a stream holds ready for sending, beyond one chunk of its body.
 pub const HTTP2_SEND_BUFFER_BYTES: usize = 512 << 10;
-/// First and longest pause after the listener failed, for lack of file descriptors as a rule.
+/// First and longest pause after the listener has failed, usually for lack of file descriptors.
 pub const ACCEPT_BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// What can be set on a server.
+/// Settings of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServeSettings {
-    /// Connections at once; beyond it there is a reserve of [`RESERVED_CONNECTIONS`] for managers, health and metrics.
+    /// Limit on connections. Beyond it there is a reserve of [`RESERVED_CONNECTIONS`] for managers, health and metrics.
     pub max_connections: usize,
-    /// Connections at once from one address (for IPv6: one /64 network). 0: addresses tell nothing here, as behind a proxy,
-    /// so an address has no share of anything; see [`Peer::origin`].
+    /// Limit on connections from one address (for IPv6: one /64 network). 0 means that addresses tell nothing here, as
+    /// behind a proxy, so that no limit counts by address; see [`Peer::origin`].
     pub max_connections_per_peer: usize,
-    /// What all clients together may send before it is read, beyond [`HTTP2_SMALLEST_WINDOW_BYTES`] for each connection. The
-    /// more connections are open, the less a new one gets of it.
+    /// Limit on the bytes that all clients together may send before they are read, beyond [`HTTP2_SMALLEST_WINDOW_BYTES`]
+    /// for each connection. The more connections are open, the smaller the share of a new one.
     pub max_receive_bytes: usize,
-    /// An HTTP/2 connection without requests for so long is closed in order; its client opens another when it needs one.
+    /// An HTTP/2 connection without requests for this time is closed in order; its client opens another when it needs one.
     pub idle_timeout: Duration,
-    /// How often an HTTP/2 peer is asked whether it is there.
+    /// Interval at which an HTTP/2 peer is asked whether it is there.
     pub keepalive_interval: Duration,
-    /// How long it may take to answer.
+    /// Time that the peer may take to answer.
     pub keepalive_timeout: Duration,
-    /// How long requests in flight may take to finish after shutdown was asked for; then they are cut off.
+    /// Time that requests in flight may take to finish after a shutdown has begun; then they are cut off.
     pub shutdown_deadline: Duration,
 }
 
@@ -114,7 +114,7 @@ impl Default for ServeSettings {
     }
 }
 
-/// What a server did since it started, for metrics.
+/// Counters of a server since its start, for metrics.
 #[derive(Debug, Default)]
 pub struct ServeStats {
     open: AtomicUsize,
@@ -130,22 +130,22 @@ pub struct ServeStats {
 }
 
 impl ServeStats {
-    /// From now on its metrics tell how long calls of this process' store wait; once.
+    /// Adds to the metrics how long calls of this process' store wait. Has an effect once.
     pub fn watch_store(&self, lanes: &[Arc<Lane>]) {
         let _ = self.store.set(lanes.to_vec());
     }
 
-    /// Those that [`ServeStats::watch_store`] was given.
+    /// The lanes given to [`ServeStats::watch_store`].
     pub fn store(&self) -> &[Arc<Lane>] {
         self.store.get().map_or(&[], Vec::as_slice)
     }
 
-    /// Connections now, those in the reserve included.
+    /// The number of connections now, including those in the reserve.
     pub fn open(&self) -> usize {
         self.open.load(Relaxed)
     }
 
-    /// Connections in the reserve now.
+    /// The number of connections in the reserve now.
     pub fn reserved(&self) -> usize {
         self.reserved.load(Relaxed)
     }
@@ -155,13 +155,13 @@ impl ServeStats {
         self.limit.load(Relaxed)
     }
 
-    /// True while new connections get a place in the reserve at best.
+    /// True while a new connection can only get a place in the reserve.
     pub fn exhausted(&self) -> bool {
         let limit = self.limit();
         limit > 0 && self.open() - self.reserved().min(self.open()) >= limit
     }
 
-    /// What is wrong with this server, as far as these numbers tell: what its `/readyz` complains of.
+    /// The faults of this server that its counters show; `/readyz` reports them.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
         let mut complaints = Vec::new();
@@ -179,23 +179,23 @@ impl ServeStats {
         complaints
     }
 
-    /// What clients may send at this moment before it is read, over all connections.
+    /// The bytes that clients may send at this moment before they are read, over all connections.
     pub fn windows(&self) -> usize {
         self.windows.load(Relaxed)
     }
 
-    /// Connections accepted, those refused for their number included.
+    /// The number of connections accepted, including those then refused by a limit.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Relaxed)
     }
 
-    /// Connections closed at once because there were too many, also in the reserve.
+    /// The number of connections closed at once because there were too many, in the reserve as well.
     pub fn refused(&self) -> u64 {
         self.refused.iter().map(|count| count.load(Relaxed)).sum()
     }
 
-    /// What was refused beyond each limit: its setting, connections closed at once, and requests turned away on connections in
-    /// the reserve.
+    /// Refusals by each limit: its setting, the number of connections closed at once, and the number of requests refused on
+    /// connections in the reserve.
     pub fn refusals(&self) -> [(&'static str, u64, u64); 3] {
         [Limit::All, Limit::Peer, Limit::Handshakes].map(|limit| {
             let at = limit as usize;
@@ -203,32 +203,33 @@ impl ServeStats {
         })
     }
 
-    /// Connections closed since they had no requests.
+    /// The number of connections closed for lack of requests.
     pub fn closed_idle(&self) -> u64 {
         self.closed_idle.load(Relaxed)
     }
 
-    /// Failures of the listener.
+    /// The number of failures of the listener.
     pub fn accept_errors(&self) -> u64 {
         self.accept_errors.load(Relaxed)
     }
 }
 
-/// The other end of the connection that a request came in on; an extension of every request.
+/// The other end of the connection on which a request arrived; an extension of every request.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Its address and port, or what the transport calls it.
+    /// Its address and port, or another name that the transport gives it.
     pub name: Arc<str>,
-    /// Requests of this connection that may wait before they are read.
+    /// Permits for requests of this connection that wait before they are read.
     pub waits: Arc<Semaphore>,
-    /// How many that are.
+    /// The total number of those permits.
     pub max_waits: usize,
-    /// Its address stands for one client; false behind a proxy, which is the address of all of them.
+    /// True if its address stands for one client; false behind a proxy, whose address all clients share.
     pub counts: bool,
 }
 
 impl Peer {
-    /// Whose share of look-ups, announced pushes and open streams its requests take; none: only what all have together.
+    /// The origin whose share of look-ups, announced pushes and open streams its requests take. `None` means that only the
+    /// total limits apply.
     #[must_use]
     pub fn origin(&self) -> Option<&str> {
         self.counts.then_some(&*self.name)
@@ -237,8 +238,8 @@ impl Peer {
 
 /// Serves until `shutdown` is cancelled, then stops accepting, lets requests in flight finish, and returns.
 ///
-/// Connections belong to this future, and requests to their connections: dropping it ends them all at once, which is what
-/// a crash looks like from outside.
+/// This future owns the connections, and they own their requests: dropping it ends them all at once, which looks like a
+/// crash from outside.
 pub async fn serve(
     mut listener: Box<dyn Listener>,
     router: Router,
@@ -275,7 +276,7 @@ pub async fn serve(
                 stats.accepted.fetch_add(1, Relaxed);
                 admission.refused(Limit::Handshakes, &error);
             }
-            // The connection's own failure: it is gone, and the next is no worse for it.
+            // The failure of one connection, which is gone; it says nothing about the next.
             Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) => {
                 stats.accept_errors.fetch_add(1, Relaxed);
             }
@@ -297,7 +298,7 @@ pub async fn serve(
     }
 }
 
-/// A panic in a handler is a defect; it took its connection along and nothing else.
+/// A panic in a handler is a defect. It ended its connection and nothing else.
 fn report(done: Result<(), JoinError>) {
     if let Err(error) = done
         && error.is_panic()
@@ -331,7 +332,7 @@ impl Connection {
             let response = match beyond.filter(|_| !reserve::may(request.uri().path())) {
                 Some(limit) => {
                     stats.turned_away[limit as usize].fetch_add(1, Relaxed);
-                    // Its client is to come back on a new connection, which may find a place that is free by then.
+                    // The client reconnects, and may find a free place by then.
                     activity.close();
                     Err(reserve::refusal(limit, request.headers()))
                 }
@@ -376,7 +377,7 @@ impl Connection {
             }
         };
         if let Err(error) = result {
-            // The other end's doing, as a rule: it went away or spoke no HTTP.
+            // Usually caused by the other end: it went away or did not speak HTTP.
             tracing::debug!(peer = %name, error, "connection ended");
         }
     }
@@ -391,7 +392,7 @@ async fn displaced(place: Option<&Place>) {
 }
 
 fn builder(settings: &ServeSettings, slot: &Slot) -> auto::Builder<TokioExecutor> {
-    // HTTP/2 runs each request as a task of its own, which ends when its connection does.
+    // HTTP/2 runs each request as a task of its own, which ends with its connection.
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // The `Date` header reads the wall clock, which a simulation does not control; no client of ours reads it.
     builder

@@ -1,4 +1,4 @@
-//! What a broker complains of: on `/readyz`, and to managers, which tell it in `/v1/status`.
+//! A broker's complaints: shown on `/readyz`, and sent to managers, which report them in `/v1/status`.
 
 use std::time::Duration;
 
@@ -7,15 +7,16 @@ use rmom_core::broker::{BrokerStatus, QueuePhase, QueueStatus};
 use super::health::LONGEST_ACTIVATION;
 use crate::serve::ServeStats;
 
-/// Most complaints at once. A broker can host many queues, and they often have one trouble in common.
+/// Limit on the number of complaints. A broker can host many queues, and they often share one trouble.
 const MAX_COMPLAINTS: usize = 100;
-/// Trims that have failed for longer are complained of. One that fails is made again within seconds.
+/// Trims that have failed for longer than this are reported. A failed trim is retried within seconds.
 const LONGEST_WITHOUT_TRIM: Duration = Duration::from_secs(60);
-/// What a newer version stored.
+/// The reason given for data in a format that only newer versions read.
 const NEWER: &str = "stored by a newer version: upgrade this broker";
 
-/// Why this broker is not as it should be: it takes no requests, its connections or those of its store are taken, or one of its queues is stopped,
-/// cannot be activated, read or trimmed. At most [`MAX_COMPLAINTS`], and a last one that counts the rest.
+/// The reasons why this broker is not as it should be: it takes no requests, its connections or those of its store are used
+/// up, or one of its queues is stopped or cannot be activated, read or trimmed. There are at most [`MAX_COMPLAINTS`],
+/// followed by one that counts the rest.
 pub(super) fn complaints(status: &BrokerStatus, connections: &ServeStats) -> Vec<String> {
     let mut complaints = Vec::new();
     if status.stopping {

@@ -1,4 +1,4 @@
-//! The manager's line to the brokers.
+//! The manager's client for calls to the brokers.
 
 use std::{collections::BTreeMap, error::Error, io, ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -29,13 +29,13 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a connection to a broker may take.
 pub const CONTROL_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Brokers to which a connection is kept; the one not asked for longest makes room.
+/// Limit on the connections to brokers that are kept; the one that has gone unused for longest makes room.
 pub const MAX_CONTROL_CHANNELS: usize = 1_024;
 
 type Client = MessageStreamClient<Channel>;
 
-/// [`BrokerControl`] over gRPC, with a connection to each broker that is opened when it is first asked and again whenever
-/// it broke.
+/// [`BrokerControl`] over gRPC. The connection to each broker is opened with the first call, and again whenever it has
+/// broken.
 pub struct GrpcControl {
     transport: Arc<dyn Transport>,
     channels: Mutex<Channels>,
@@ -44,7 +44,7 @@ pub struct GrpcControl {
 #[derive(Default)]
 struct Channels {
     by_broker: BTreeMap<BrokerAddr, Kept>,
-    /// Counts the uses of all, so that the least recent can be told.
+    /// Counts all uses, so that the least recently used channel can be found.
     uses: u64,
 }
 
@@ -78,7 +78,7 @@ impl GrpcControl {
     }
 }
 
-/// A channel that connects when it is used.
+/// A channel that connects on first use.
 fn open(transport: Arc<dyn Transport>, broker: &BrokerAddr) -> Result<Channel, ControlError> {
     let authority = broker.authority();
     let endpoint = Endpoint::from_shared(format!("http://{authority}"))
@@ -101,7 +101,7 @@ fn open(transport: Arc<dyn Transport>, broker: &BrokerAddr) -> Result<Channel, C
     Ok(endpoint.connect_with_connector_lazy(connector))
 }
 
-/// A request that tells the broker when its answer is no longer waited for.
+/// A request that tells the broker when its caller stops waiting for an answer.
 fn request<T>(message: T, deadline: Duration) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(deadline);
@@ -120,7 +120,7 @@ async fn within<T>(
     }
 }
 
-/// What a status means. One that this process made has a source, one from the broker has none.
+/// The error that a status stands for. A status made in this process has a source; one from the broker has none.
 fn refusal(addr: &BrokerAddr, deadline: Duration, status: &Status) -> ControlError {
     let addr = addr.clone();
     let causes: Vec<_> = std::iter::successors(status.source(), |&cause| cause.source()).collect();
@@ -293,7 +293,7 @@ mod tests {
         start(&pipes, "b1", Some(Status::unimplemented("no such method")));
         let old = ControlError::Older { addr: addr("b1") };
         assert_eq!(control.heartbeat(&addr("b1"), DEADLINE).await, Err(old.clone()));
-        // Such is also a path that nobody serves.
+        // A path that the other end does not serve is answered in the same way.
         assert_eq!(control.complaints(&addr("b1"), DEADLINE).await, Err(old));
     }
 

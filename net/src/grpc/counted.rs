@@ -1,8 +1,8 @@
-//! Pushes are counted before they are read: the body of `PushToQueue` or `PushStream`, which takes room at its broker for each
-//! message before it lets the message's bytes through.
+//! Counts pushes before they are read. This is the body of `PushToQueue` or `PushStream`; it takes room at its broker for
+//! each message before it lets the message's bytes through.
 //!
-//! A gRPC message begins with its length. While there is no room nothing more is read, so that HTTP/2's flow control holds
-//! the client. What was taken is handed to the method beside the decoded message, in the same order.
+//! A gRPC message begins with its length. While there is no room, nothing more is read, so that HTTP/2's flow control holds
+//! the client back. The room taken for a message is handed to the method beside the decoded message, in the same order.
 
 use std::{
     collections::VecDeque,
@@ -31,24 +31,24 @@ use tonic::Status;
 use super::status::{status, to_status};
 use crate::serve::Peer;
 
-/// How long a client may send nothing of a message for which room was taken.
+/// How long a client may send nothing while a message for which room was taken is incomplete.
 pub const STALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long all of such a message may take to arrive: 4 MiB at 36 kB a second.
+/// How long such a message may take to arrive in full: 4 MiB at 36 kB a second.
 pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What a message counts for beyond its bytes: the entry that tells what it holds. Empty ones would count for nothing.
+/// Added to the bytes of each message: its entry in the ledger. Otherwise empty messages would cost nothing.
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
 
 /// Bytes before each gRPC message: a flag, and its length.
 const PREFIX: usize = 5;
 
-/// What a request's body and the method that reads it share; an extension of the request.
+/// State shared by a request's body and the method that reads it; an extension of the request.
 #[derive(Clone)]
 pub(super) struct Ledger(Arc<Mutex<Entries>>);
 
 struct Entries {
     room: PushRoom,
-    /// One for each message that was let through and not taken yet.
+    /// One entry for each message that was let through and not taken yet.
     held: VecDeque<Held>,
 }
 
@@ -57,7 +57,7 @@ impl Ledger {
         Self(Arc::new(Mutex::new(Entries { room, held: VecDeque::with_capacity(1) })))
     }
 
-    /// From now on messages take room here.
+    /// From now on, messages take room here.
     pub(super) fn set_room(&self, room: PushRoom) {
         let mut entries = self.0.lock();
         entries.room = room.from_where(&entries.room);
@@ -71,7 +71,7 @@ impl Ledger {
         self.0.lock().room.clone()
     }
 
-    /// What the next message holds, which was read.
+    /// The room that was taken for the next message that the method has read.
     pub(super) fn take(&self) -> Option<Held> {
         let mut held = self.0.lock().held.pop_front()?;
         held.arrived();
@@ -79,7 +79,7 @@ impl Ledger {
     }
 }
 
-/// The room for what a peer pushes, in which its address has a share, if it has any.
+/// The room for a peer's pushes. Its address has a share in it, if addresses count.
 fn room_for(peer: Option<&Peer>, room: PushRoom) -> PushRoom {
     match peer.and_then(Peer::origin) {
         Some(origin) => room.from_peer(origin),
@@ -87,7 +87,7 @@ fn room_for(peer: Option<&Peer>, room: PushRoom) -> PushRoom {
     }
 }
 
-/// Counts the messages of a request's body, which is at most one if it is unary.
+/// Counts the messages of a request's body; a unary request has at most one.
 pub(super) fn count(room: PushRoom, largest: usize, request: Request, unary: bool) -> Request {
     let peer = request.extensions().get::<Peer>();
     let waits = peer.map(|peer| (peer.waits.clone(), peer.max_waits));
@@ -102,34 +102,34 @@ enum Granted {
     Room(Held),
 }
 
-/// See the module.
+/// See the module's documentation.
 struct Counted<B> {
     inner: B,
     ledger: Ledger,
-    /// Of the connection: requests that may wait before they are read, and how many those are at most.
+    /// The connection's limit on requests that wait before they are read: permits, and their total number.
     waits: Option<(Arc<Semaphore>, usize)>,
     wait: Option<OwnedSemaphorePermit>,
-    /// Messages beyond it are let through without room: tonic refuses them as soon as it sees their length.
+    /// Longer messages are let through without room: tonic refuses them as soon as it sees their length.
     largest: usize,
-    /// The request has one message. tonic would decode further ones, and nothing would take what they hold.
+    /// The request has one message. tonic would decode further ones, and nothing would take their room.
     unary: bool,
-    /// The beginning of a message's prefix, if it came in pieces.
+    /// The beginning of a message's prefix, if the prefix came in pieces.
     prefix: ([u8; PREFIX], usize),
-    /// Bytes of the current message that are still to be let through.
+    /// Bytes of the current message that have not been let through yet.
     rest: usize,
-    /// The first message was let through; in a stream it names the queue.
+    /// The first message was let through. In a stream, it names the queue.
     began: bool,
-    /// Read, and not let through yet.
+    /// Bytes that were read and not let through yet.
     chunk: Bytes,
     turn: Option<Turn>,
     ahead: Option<Kept>,
     waiting: Option<BoxFuture<'static, Result<Granted, BrokerError>>>,
     waiting_since: Instant,
-    /// For how long the current message may still wait for room, and its queue.
+    /// How long the current message may still wait for room, and for its queue.
     patience: Duration,
-    /// When the current message has to be here, once it was waited for.
+    /// When the current message has to be complete, once the body has begun to wait for it.
     latest: Option<Instant>,
-    /// When more of it has to be here; set anew whenever something came.
+    /// When the next bytes have to arrive; set anew whenever some do.
     deadline: Option<Pin<Box<Sleep>>>,
     deadline_set: bool,
 }
@@ -158,7 +158,8 @@ impl<B> Counted<B> {
         }
     }
 
-    /// Room for a message whose prefix is complete, if there is some; else it begins to wait. `here` bytes came with the prefix.
+    /// Takes room for a message whose prefix is complete. If there is none, begins to wait. `here` bytes came with the
+    /// prefix.
     fn admit_message(&mut self, here: usize) -> Result<bool, BrokerError> {
         let [_, length @ ..] = self.prefix.0;
         let length = u32::from_be_bytes(length) as usize;
@@ -172,8 +173,8 @@ impl<B> Counted<B> {
                     let room = entries.room.clone().patient_for(self.patience);
                     drop(entries);
                     self.begin_to_wait()?;
-                    // A push that waits for its queue alone keeps no turn that other queues need, and one that waits for its
-                    // origin none that other origins need.
+                    // A push that waits only for its queue keeps no turn that other queues need, and a push that waits for
+                    // its origin keeps none that other origins need.
                     let origin_lacks = !whole && room.origin_lacks(bytes);
                     let own_lacks = origin_lacks || room.queue_lacks(bytes);
                     if self.ahead.is_none() && (self.turn.is_none() || own_lacks) {
@@ -199,8 +200,8 @@ impl<B> Counted<B> {
         Ok(true)
     }
 
-    /// Before it waits. While requests wait unread, what was sent of them fills the connection's window, which the others need;
-    /// so only some may.
+    /// Called before the message waits. While requests wait unread, the bytes sent for them fill the connection's window,
+    /// which other requests need; so only a limited number may wait.
     fn begin_to_wait(&mut self) -> Result<(), BrokerError> {
         self.waiting_since = Instant::now();
         if let (None, Some((waits, limit))) = (&self.wait, &self.waits) {
@@ -210,7 +211,7 @@ impl<B> Counted<B> {
         Ok(())
     }
 
-    /// The message whose prefix was read may be let through, and what is left of the prefix.
+    /// Lets through the message whose prefix was read, beginning with the part of the prefix that was held back.
     fn begin(&mut self, length: usize) {
         self.prefix.1 = 0;
         self.wait = None;
@@ -219,7 +220,7 @@ impl<B> Counted<B> {
         (self.latest, self.deadline_set) = (None, false);
     }
 
-    /// How much of the chunk may be let through now.
+    /// The number of bytes of the chunk that may be let through now.
     fn admit(&mut self) -> Result<usize, BrokerError> {
         let mut through = 0;
         loop {
@@ -232,7 +233,7 @@ impl<B> Counted<B> {
             if self.began && self.unary {
                 return Err(BrokerError::Invalid { field: "request", reason: "it has a second message; send one" });
             }
-            // The first message of a stream names the queue, so what follows waits until it was read.
+            // The first message of a stream names the queue, so the messages after it wait until it has been read.
             if self.began && through > 0 && self.prefix.1 == 0 && !self.ledger.knows_queue() {
                 return Ok(through);
             }
@@ -246,7 +247,8 @@ impl<B> Counted<B> {
             self.began = true;
             self.rest = take;
             if !self.admit_message(self.chunk.len() - through - take)? {
-                // The decoder makes room for a message as soon as its prefix is complete, so that comes later too.
+                // The decoder makes room for a message as soon as its prefix is complete, so the end of the prefix is held
+                // back too.
                 return Ok(through);
             }
         }
@@ -288,7 +290,7 @@ where
                 if through == this.chunk.len() {
                     (this.turn, this.ahead) = (None, None);
                 } else if this.waiting.is_none() && this.turn.take().is_some() {
-                    // It waits for its queue, which may take as long as an activation.
+                    // The message waits for its queue, which may take as long as an activation.
                     match this.ledger.room().keep(this.chunk.len() - through) {
                         Ok(ahead) => this.ahead = Some(ahead),
                         Err(error) => return Poll::Ready(Some(Err(failed(to_status(&error))))),
@@ -327,12 +329,12 @@ where
                     return Poll::Ready(end);
                 }
                 Poll::Pending => {
-                    // Nothing is held for a client that says nothing.
+                    // A silent client keeps neither turn nor place in the line.
                     (this.turn, this.wait) = (None, None);
                     if between {
                         this.patience = ROOM_TIMEOUT;
                     }
-                    // A single push that is here is not answered before its request has ended, and holds room.
+                    // A unary push that has arrived is not answered before its request has ended, and it holds room.
                     if between && !(this.unary && this.began) {
                         return Poll::Pending;
                     }
@@ -369,7 +371,7 @@ impl<B> Counted<B> {
     }
 }
 
-/// tonic finds the status in what a body fails with.
+/// tonic takes the status from the error with which a body fails.
 fn failed(status: Status) -> axum::Error {
     axum::Error::new(status)
 }

@@ -10,7 +10,7 @@ use tonic::Status;
 
 use super::status::status;
 
-/// The longest that a unary call may take, whatever its client asks for.
+/// The longest that a unary call may take, even if its client allows more.
 pub const MAX_UNARY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The middleware of unary methods: see [`within`].
@@ -18,8 +18,8 @@ pub(super) async fn unary(request: Request, next: Next) -> Response {
     within("request", request, |request| next.run(request)).await
 }
 
-/// Answers `DEADLINE_EXCEEDED` once the client's own deadline, or [`MAX_UNARY_DEADLINE`], has passed and no answer began.
-/// `field` is what a refusal of a request that is too large names.
+/// Answers `DEADLINE_EXCEEDED` if no answer has begun when the client's own deadline, or [`MAX_UNARY_DEADLINE`], passes. A
+/// refusal of a request that is too large names `field`.
 pub(super) async fn within<F>(field: &str, request: Request, answer: impl FnOnce(Request) -> F) -> Response
 where
     F: Future<Output = Response>,
@@ -31,8 +31,8 @@ where
     }
 }
 
-/// Gives tonic's own refusal of a request beyond its decoding limit the code that smaller ones get from the broker. It is
-/// told from our statuses by its lack of details.
+/// Replaces the code of tonic's own refusal of a request beyond its decoding limit by the code that the broker gives for
+/// smaller ones. tonic's status has no details, which tells it from ours.
 fn too_large_by_far(field: &str, response: Response) -> Response {
     match Status::from_header_map(response.headers()) {
         Some(refusal) if refusal.code() == tonic::Code::OutOfRange && refusal.details().is_empty() => {
@@ -42,12 +42,12 @@ fn too_large_by_far(field: &str, response: Response) -> Response {
     }
 }
 
-/// As tonic's refusal of a message beyond its decoding limit, with our code.
+/// Like tonic's refusal of a message beyond its decoding limit, but with our code.
 pub(super) fn too_large(field: &str, refusal: &Status) -> Status {
     status(Code::MessageTooLarge, format!("{field}: {}", refusal.message()), Vec::new())
 }
 
-/// The client's deadline: up to eight digits and a unit. What cannot be read is taken for none, as tonic does.
+/// The client's deadline: up to eight digits and a unit. An unreadable value counts as no deadline, as in tonic.
 fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get("grpc-timeout")?.to_str().ok()?;
     let unit = value.chars().next_back()?;

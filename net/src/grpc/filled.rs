@@ -1,24 +1,25 @@
-//! No chunk of a subscription is so small that a client takes it for an attack.
+//! Keeps chunks of a subscription large enough that clients do not take them for an attack.
 //!
-//! A client's HTTP/2 may count frames of DATA that it received and its application did not read: each costs memory beside its
-//! bytes. h2, which most Rust clients use, takes what a frame has less than 256 bytes from a budget of half its connection's
-//! window, and ends the connection when the budget is used up. With windows of 64 KiB that is after 160 messages of 50 bytes,
-//! although flow control would let more than a thousand through. So small chunks that are ready are joined, and what is small
-//! still is filled up with zeros in a field that no version of the schema uses. Clients pass over fields that they do not know.
+//! A client's HTTP/2 implementation may count DATA frames that it has received and its application has not read, because
+//! each costs memory beside its bytes. h2, which most Rust clients use, has a budget of half its connection's window. A
+//! frame of less than 256 bytes takes the missing bytes from the budget, and the connection ends when the budget is used up.
+//! With windows of 64 KiB, this happens after 160 messages of 50 bytes, although flow control would let more than a thousand
+//! through. Therefore small chunks that are ready are joined, and chunks that are still small are filled up with zeros in a
+//! field that no version of the schema uses. Clients skip fields that they do not know.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::subscribe::FRAME_PREFIX_BYTES;
 
-/// The smallest chunk. h2 counts frames that are smaller.
+/// Size of the smallest chunk. h2 charges for smaller frames.
 pub(super) const MIN_CHUNK_BYTES: usize = 256;
-/// Chunks are joined as long as they have so many bytes together; larger ones go out as they are, without being copied.
+/// Chunks are joined up to this many bytes; larger ones are sent as they are, without copying.
 const MAX_JOINED_BYTES: usize = 8 << 10;
-/// The field of `Message` that has the zeros; messages.proto keeps it free.
+/// The field of `Message` that holds the zeros; messages.proto reserves it.
 const FILLER_FIELD: u32 = 15;
 
-/// Joins a chunk with those that are ready. `ready` returns one of so many bytes at most.
+/// Joins a chunk with the following ones that are ready. `ready` returns the next one if it has at most so many bytes.
 pub(super) fn joined(first: Bytes, mut ready: impl FnMut(usize) -> Option<Bytes>) -> Bytes {
     let left = MAX_JOINED_BYTES.saturating_sub(first.len());
     if left == 0 {
@@ -43,7 +44,7 @@ pub(super) fn filled(chunk: Bytes) -> Bytes {
     let Some(last) = last_message(&chunk) else { return chunk };
     let mut all = BytesMut::with_capacity(MIN_CHUNK_BYTES + 8);
     all.put(chunk);
-    // The field's key and its length are a byte each, as a rule.
+    // As a rule, the field's key and its length take one byte each.
     let zeros = lacks.saturating_sub(2);
     encode_key(FILLER_FIELD, WireType::LengthDelimited, &mut all);
     encode_varint(zeros as u64, &mut all);

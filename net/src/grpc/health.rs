@@ -14,18 +14,18 @@ use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_server::Health,
 };
 
-/// A queue that has been activated for longer makes its broker complain.
+/// A queue whose activation has taken longer than this makes its broker complain.
 pub(super) const LONGEST_ACTIVATION: Duration = Duration::from_secs(30);
 
-/// How often a watched broker is looked at.
+/// How often the status of a watched broker is read.
 pub const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Serving while the broker's lease is current, it is not stopping, and all its queues can be served.
+/// Healthy while the broker's lease is current, the broker is not stopping, and all its queues can be served.
 pub(super) struct BrokerHealth {
     broker: Broker,
-    /// What all watches go by: looking at every queue for each of them would cost the more the more watch.
+    /// The status that all watches share: otherwise each watch would look at every queue.
     looked: Arc<Mutex<Option<(Instant, ServingStatus)>>>,
-    /// Ends watches, which clients would keep open for ever.
+    /// Ends watches, which clients would otherwise keep open for ever.
     shutdown: CancellationToken,
 }
 
@@ -35,7 +35,7 @@ impl BrokerHealth {
     }
 }
 
-/// The process as a whole, or the one service it has.
+/// True for the process as a whole, and for its one service.
 fn is_known(service: &str) -> bool {
     service.is_empty() || service == SERVICE_NAME
 }
@@ -48,7 +48,7 @@ fn current(broker: &Broker) -> ServingStatus {
     }
 }
 
-/// As [`current`], of [`WATCH_INTERVAL`] ago at most.
+/// Like [`current`], but up to [`WATCH_INTERVAL`] old.
 fn watched(broker: &Broker, looked: &Mutex<Option<(Instant, ServingStatus)>>) -> ServingStatus {
     let mut looked = looked.lock();
     match *looked {
@@ -79,7 +79,7 @@ impl Health for BrokerHealth {
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         if !is_known(&request.into_inner().service) {
-            // The protocol has the call go on, in case the service appears; here none ever does.
+            // The protocol keeps the call open in case the service appears later; here that never happens.
             let unknown = stream::once(async { Ok(answer(ServingStatus::ServiceUnknown)) });
             let shutdown = self.shutdown.clone().cancelled_owned();
             return Ok(Response::new(Box::pin(unknown.chain(stream::pending()).take_until(shutdown))));

@@ -1,13 +1,14 @@
-//! gRPC: the broker's service over its handle, and the manager's line to the brokers.
+//! gRPC: the broker's service over its handle, and the manager's client for the brokers.
 //!
 //! - `router` puts everything that a broker serves on one port.
-//! - `service` has the methods, `parse` reads their requests into the core's types, `push_stream` is the stream of pushes.
-//! - `counted` counts pushes before they are read, `tally` what they have before they are decoded.
-//! - `subscribe` is the one method that goes past tonic: it passes stored bytes on as they are.
+//! - `service` has the methods, `parse` reads their requests into the core's types, `push_stream` serves the stream of
+//!   pushes.
+//! - `counted` counts pushes before they are read, `tally` counts their parts before they are decoded.
+//! - `subscribe` is the one method that bypasses tonic: it sends stored bytes unchanged.
 //! - `status` turns errors into statuses and back.
-//! - `complaints` says why a broker is not as it should be.
-//! - `probe_streams` bounds the streams that clients keep open to watch.
-//! - `control` is a client: what managers ask of brokers.
+//! - `complaints` lists the reasons why a broker is not healthy.
+//! - `probe_streams` limits the streams of health and reflection that clients keep open.
+//! - `control` is a client: the calls that managers make to brokers.
 
 mod complaints;
 mod control;
@@ -40,7 +41,7 @@ pub use tally::tally_run;
 /// Reads a run of a push stream into the core's types, as the service does. For benchmarks.
 ///
 /// # Errors
-/// Which field is wrong, and what would be right.
+/// The field that is wrong, and what would be right.
 #[cfg(feature = "testing")]
 pub fn parse_run(
     run: rmom_proto::messages::PushStreamMessages,

@@ -1,4 +1,4 @@
-//! Requests into the core's types, once; errors name the field.
+//! Reads requests into the core's types, once. Errors name the field.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use rmom_core::{
 };
 use rmom_proto::messages as wire;
 
-/// Most messages of one run of a push stream.
+/// Limit on the messages in one run of a push stream.
 pub(super) const MAX_RUN_MESSAGES: usize = MAX_BATCH_MESSAGES;
 
 fn invalid<T>(field: &'static str, reason: &'static str) -> Result<T, BrokerError> {
@@ -26,7 +26,7 @@ fn sequence(field: &'static str, raw: u64) -> Result<Sequence, BrokerError> {
     Ok(Sequence::parse(raw).map_err(|_| IdError::TooLarge { field, found: raw })?)
 }
 
-/// The first of `count` sequences: neither the last of them nor the one after it may leave the range of a counter.
+/// The first of `count` sequences. Neither the last of them nor the one after it may leave the range of a counter.
 fn first_of(field: &'static str, count: usize, raw: u64) -> Result<Sequence, BrokerError> {
     sequence(field, raw.saturating_add(count as u64))?;
     sequence(field, raw)
@@ -179,7 +179,7 @@ mod tests {
             (error(|raw| raw.sequence = 0), "sequence: with a producer it is 1 or more"),
             (error(|raw| raw.producer = None), "sequence: it takes a producer"),
             (error(|raw| raw.sequence = u64::MAX), "sequence is 18446744073709551615; the limit is"),
-            // There has to be one after it; said before anybody looks for the queue.
+            // There has to be a sequence after it. This is checked before the queue is looked up.
             (error(|raw| raw.sequence = i64::MAX as u64), "sequence is 9223372036854775808; the limit is"),
             (error(|raw| raw.queue_id = u64::MAX), "queue_id is 18446744073709551615; the limit is"),
             (

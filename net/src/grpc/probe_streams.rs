@@ -1,5 +1,5 @@
-//! Streams of health and reflection: clients keep them open, and they cost something all the while. So they are few, and one
-//! address does not take them all.
+//! Limits streams of health and reflection. Clients keep them open, and they cost something all the while; so there are few
+//! of them, and one address cannot take them all.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,37 +10,37 @@ use rmom_core::model::{Code, Origin};
 use super::status::status;
 use crate::serve::{Lasting, Peer};
 
-/// Watches of gRPC health that may be open at once, and as many streams of reflection.
+/// Limit on the watches of gRPC health that are open at once; streams of reflection have the same limit.
 pub const MAX_PROBE_STREAMS: usize = 256;
-/// As many of either may come from one address.
+/// Limit for one address, again for either kind.
 pub const MAX_PROBE_STREAMS_PER_PEER: usize = MAX_PROBE_STREAMS / 4;
 
-/// Those that are open.
+/// The streams that are open.
 #[derive(Clone, Default)]
 pub(super) struct ProbeStreams {
     watches: Arc<Open>,
     reflections: Arc<Open>,
 }
 
-/// Those of one kind.
+/// The open streams of one kind.
 #[derive(Default)]
 struct Open(Mutex<Counts>);
 
 #[derive(Default)]
 struct Counts {
     all: usize,
-    /// No more entries than streams.
+    /// Never more entries than streams.
     origins: BTreeMap<Origin, usize>,
 }
 
-/// One of them, until it is dropped.
+/// The place of one stream, held until it is dropped.
 struct Place {
     open: Arc<Open>,
     origin: Option<Origin>,
 }
 
 impl Open {
-    /// A place for a stream from there, or the limit that is in its way.
+    /// Takes a place for a stream of this origin, or names the limit that was reached.
     fn take(self: &Arc<Self>, origin: Option<Origin>) -> Result<Place, String> {
         let mut counts = self.0.lock();
         if counts.all >= MAX_PROBE_STREAMS {
@@ -74,7 +74,7 @@ impl Drop for Place {
 }
 
 impl ProbeStreams {
-    /// Of which kind a method is, if it is a stream.
+    /// The kind of a method, if it is a stream.
     fn of(&self, path: &str) -> Option<(&Arc<Open>, &'static str)> {
         if path.ends_with("/Watch") {
             Some((&self.watches, "watches of health; ask with Check"))

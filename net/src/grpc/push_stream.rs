@@ -1,10 +1,10 @@
 //! `PushStream`: pushes with acknowledgements in flight.
 //!
-//! One half reads requests and submits them, waiting while the broker's buffers are full; the other resolves what was
-//! submitted, in order, into cumulative acknowledgements. A client that reads no acknowledgements stops being read from.
+//! One half reads requests and submits them, waiting while the broker's buffers are full. The other half turns the results,
+//! in order, into cumulative acknowledgements. A client that does not read its acknowledgements is no longer read from.
 //!
 //! The reading half is a task of its own, which ends with the response stream. HTTP/2 polls a response only while its client
-//! gives it window; the deadlines of what is read must pass also without.
+//! gives it window, but the deadlines of the reading half have to pass without that, too.
 
 use std::{
     panic::resume_unwind,
@@ -32,20 +32,20 @@ use super::{
 
 /// Runs submitted on one stream and not acknowledged yet; further requests wait.
 pub const MAX_PENDING_RUNS: usize = 1_024;
-/// How long a stream may take to say what it is for.
+/// How long a client may take to send the stream's opening.
 pub const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Receipt = BoxFuture<'static, Result<RunReceipt, BrokerError>>;
 
-/// What the reading half hands to the acknowledging half, in order.
+/// Items that the reading half hands to the acknowledging half, in order.
 enum Step {
     Opened(QueueId),
     Submitted(Receipt),
-    /// The stream's end; everything before it is acknowledged first.
+    /// The end of the stream. Everything before it is acknowledged first.
     Failed(Status),
 }
 
-/// Serves one stream: acknowledgements, and at the end the first error, if there was one.
+/// Serves one stream: acknowledgements, followed by the first error, if there was one.
 pub(super) fn serve<S>(
     broker: Broker,
     requests: S,
@@ -58,14 +58,14 @@ where
     let (steps, submitted) = mpsc::channel(MAX_PENDING_RUNS);
     let reading = async move {
         if let Err(status) = read(&broker, requests, ledger.as_ref(), &shutdown, &steps).await {
-            // Nobody listens if the stream ended on an earlier error.
+            // The receiver is gone if the stream ended on an earlier error.
             let _ = steps.send(Step::Failed(status)).await;
         }
     };
     Driven::new(reading, acknowledge(submitted))
 }
 
-/// A stream, and the task that feeds it; dropping it ends the task.
+/// A stream and the task that feeds it. Dropping it ends the task.
 struct Driven<S> {
     driver: JoinSet<()>,
     stream: Pin<Box<S>>,
@@ -84,13 +84,13 @@ impl<S: Stream<Item = Result<PushAck, Status>>> Stream for Driven<S> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         match ready!(self.stream.as_mut().poll_next(cx)) {
-            // An orderly end is told only once the task has ended in order too.
+            // An orderly end is reported only once the task has ended in order, too.
             None => match ready!(self.driver.poll_join_next(cx)) {
                 Some(Err(error)) if error.is_panic() => resume_unwind(error.into_panic()),
                 _ => Poll::Ready(None),
             },
             Some(Err(status)) => {
-                // Nobody is told of what would be read after it.
+                // Requests after the error would get no answer.
                 self.driver.abort_all();
                 Poll::Ready(Some(Err(status)))
             }
@@ -103,7 +103,7 @@ fn invalid<T>(field: &'static str, reason: &'static str) -> Result<T, Status> {
     Err(to_status(&BrokerError::Invalid { field, reason }))
 }
 
-/// Reads and submits until the client is done.
+/// Reads and submits until the client has finished.
 async fn read<S>(
     broker: &Broker,
     mut requests: S,
@@ -122,13 +122,13 @@ where
         Some(Request::Open(open)) => parse::open_push(&open).map_err(|error| to_status(&error))?,
         _ => return invalid("open", "the first request of a stream opens it"),
     };
-    // Without a producer sequences are for the acknowledgements only, so nobody but this stream knows what comes next.
+    // Without a producer, sequences serve only for acknowledgements, so this stream assigns them itself.
     let mut unnumbered = open.producer.is_none().then(|| Sequence::ZERO.next());
-    // The opening is read, and its queue may take as long as an activation: it keeps no room meanwhile.
+    // The opening has been read, and its queue may take as long as an activation: the opening keeps no room meanwhile.
     drop(ledger.and_then(Ledger::take));
     let mut session = broker.open_push(open).await.map_err(|error| to_status(&error))?;
     if let Some(ledger) = ledger {
-        // What follows counts for the queue too.
+        // From here on, messages count for the queue too.
         ledger.set_room(session.room());
     }
     if steps.send(Step::Opened(session.queue())).await.is_err() {
@@ -181,7 +181,7 @@ fn decoding_error(error: Status) -> Status {
 /// The acknowledging half.
 struct Acks {
     steps: mpsc::Receiver<Step>,
-    /// Taken from `steps`, and not ready yet or not to be joined with what came before.
+    /// Taken from `steps`, but not ready yet or not to be joined with the steps before it.
     held: Option<Step>,
     queue: u64,
     duplicates: u64,
@@ -216,7 +216,7 @@ impl Acks {
         }
     }
 
-    /// Acknowledgements are cumulative: of several that are ready, the last says it all.
+    /// Acknowledgements are cumulative: when several are ready, the last one is enough.
     fn join_ready(&mut self, mut latest: RunReceipt) -> PushAck {
         self.duplicates += latest.duplicates;
         while self.held.is_none() {
@@ -249,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream whose reading half takes as long as an opening may, and what it says at its end.
+    /// A stream whose reading half takes as long as an opening may, and its status at the end.
     fn slow() -> (impl Stream<Item = Result<PushAck, Status>> + Unpin, oneshot::Receiver<()>) {
         let (done, ended) = oneshot::channel();
         let reading = async move {

@@ -42,27 +42,27 @@ use crate::{
     serve::ServeStats,
 };
 
-/// What a request may take beyond the largest message: a label, a producer, the framing of a run; and enough for a push
-/// that is somewhat too large to get the broker's answer, which names the limit.
+/// Bytes that a request may have beyond the largest message, for a label, a producer and the framing of a run. It also lets
+/// a push that is slightly too large reach the broker, whose answer names the limit.
 pub const REQUEST_SLACK_BYTES: usize = 1 << 20;
-/// The largest request of a method that pushes nothing. Such requests are not counted before they are read.
+/// The largest request of a method that does not push. Such requests are not counted before they are read.
 pub const MAX_SMALL_REQUEST_BYTES: usize = 8 << 10;
 /// The largest request to gRPC health and reflection.
 pub const MAX_PROBE_REQUEST_BYTES: usize = 4 << 10;
 
-/// What the services need beside the broker.
+/// Settings and shared state of the services, beside the broker.
 #[derive(Clone, Debug)]
 pub struct BrokerService {
-    /// As in the broker's settings.
+    /// The broker's setting of the same name.
     pub max_message_bytes: usize,
-    /// What the server of this router counts, for the metrics.
+    /// Counters of the server that runs this router, for the metrics.
     pub connections: Arc<ServeStats>,
     /// Ends streams that clients would keep open; the token that also ends [`crate::serve::serve`].
     pub shutdown: CancellationToken,
 }
 
-/// The broker's whole port: the service `messages.MessageStream`, gRPC health and reflection, and over plain HTTP
-/// `/healthz` (the process is alive), `/readyz` (all is well, else 503 and why) and `/metrics`.
+/// All that the broker serves on its port: the service `messages.MessageStream`, gRPC health and reflection, and over plain
+/// HTTP `/healthz` (the process is alive), `/readyz` (all is well, otherwise 503 with the reasons) and `/metrics`.
 pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
     let methods = Arc::new(BrokerMethods {
         broker: broker.clone(),
@@ -89,7 +89,7 @@ pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
     let probes = mount(mount(mount(Router::new(), health), v1), v1alpha);
     let streams = ProbeStreams::default();
     let limit = middleware::from_fn(move |request, next| streams.clone().limit(request, next));
-    // A stream's deadline is for its beginning: its answer begins before it ends.
+    // For a stream, the deadline covers only the time until its answer begins.
     let router = router.merge(probes.layer(limit).layer(middleware::from_fn(deadline::unary)));
     let (ready, connections) = (service.connections.clone(), service.connections);
     let probes = Router::new()
@@ -104,7 +104,7 @@ pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
     router.merge(probes).fallback(nothing_here)
 }
 
-/// The methods that push, which tonic's generated service would decode before anything was counted.
+/// The methods that push. tonic's generated service would decode their requests before they were counted.
 #[derive(Clone)]
 struct Pushes {
     methods: Arc<BrokerMethods>,
@@ -122,7 +122,8 @@ impl Pushes {
     }
 }
 
-/// Clients make this call for each message. So it sets its deadline and counts by itself: layers would box each request again.
+/// Clients make this call for each message. It sets its deadline and counts by itself, because layers would box each request
+/// again.
 async fn push_to_queue(State(pushes): State<Pushes>, request: Request) -> Response {
     let answer = |request| async move {
         let method = service_fn(|request| pushes.methods.push_to_queue(request));
@@ -164,7 +165,7 @@ async fn nothing_here(request: Request) -> Response {
         .into_response()
 }
 
-/// A restart would help nothing that this process can know of, so as long as it answers it is alive.
+/// The process is alive as long as it answers: it knows of no fault that a restart would repair.
 async fn healthz() -> Response {
     Json(json!({ "status": "alive" })).into_response()
 }
@@ -177,7 +178,7 @@ fn readyz(broker: &Broker, connections: &ServeStats) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "not ready", "reasons": complaints }))).into_response()
 }
 
-/// Which queues to tell of.
+/// Selects the queues to list.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Listing {

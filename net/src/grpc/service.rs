@@ -1,4 +1,4 @@
-//! The methods of `MessageStream` but one, over the broker's handle.
+//! All methods of `MessageStream` but one, over the broker's handle.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -24,11 +24,11 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use super::{complaints::complaints, counted::Ledger, parse, push_stream, status::to_status};
 use crate::serve::{Peer, ServeStats};
 
-/// Most subscribers that a description lists: as many as fit what gRPC clients accept.
+/// Limit on the subscribers that a description lists: as many as fit the message size that gRPC clients accept.
 const MAX_DESCRIBED_SUBSCRIBERS: usize = 10_000;
 
-/// An answer about complaints is as old as this at most. To look at all queues takes longer the more there are, and anybody
-/// may ask.
+/// Greatest age of an answer about complaints. Looking at all queues takes longer the more there are, and any client may
+/// ask.
 const COMPLAINTS_AGE: Duration = Duration::from_millis(500);
 
 /// The service.
@@ -37,7 +37,7 @@ pub(super) struct BrokerMethods {
     pub(super) connections: Arc<ServeStats>,
     /// The last answer to [`MessageStream::list_complaints`], and when it was made.
     pub(super) complaints: Mutex<Option<(Instant, Vec<String>)>>,
-    /// Ends streams of pushes, which clients would keep open for ever.
+    /// Ends streams of pushes, which clients would otherwise keep open for ever.
     pub(super) shutdown: CancellationToken,
 }
 
@@ -92,7 +92,7 @@ fn state(queue: QueueState) -> wire::QueueState {
     }
 }
 
-/// The broker, on behalf of the client that sent a request.
+/// The broker, acting for the client that sent the request.
 fn asked<T>(broker: &Broker, request: &Request<T>) -> Broker {
     match request.extensions().get::<Peer>().and_then(Peer::origin) {
         Some(origin) => broker.on_behalf_of(origin),
@@ -181,7 +181,7 @@ impl MessageStream for BrokerMethods {
         &self,
         request: Request<Streaming<PushStreamRequest>>,
     ) -> Result<Response<Self::PushStreamStream>, Status> {
-        // The headers go out before the first request came: some clients send nothing until they see them.
+        // The response headers are sent before the first request has arrived: some clients send nothing until they see them.
         let ledger = request.extensions().get::<Ledger>().cloned();
         let acks =
             push_stream::serve(asked(&self.broker, &request), request.into_inner(), ledger, self.shutdown.clone());

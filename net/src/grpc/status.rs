@@ -1,7 +1,7 @@
 //! Errors as gRPC statuses, and back.
 //!
-//! Every status of ours carries a `google.rpc.ErrorInfo`: reason is the stable code, domain is [`DOMAIN`], metadata the
-//! facts that a program may act on. The gRPC code is for clients that know nothing of rmom, and for generic retry policies.
+//! Each of our statuses carries a `google.rpc.ErrorInfo`: the reason is the stable code, the domain is [`DOMAIN`], and the
+//! metadata are facts for programs. The gRPC code is for clients that know nothing of rmom, and for generic retry policies.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -37,13 +37,13 @@ struct Any {
 /// `google.rpc.ErrorInfo`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ErrorInfo {
-    /// A stable code, as [`Code::as_str`] has it.
+    /// A stable code, as returned by [`Code::as_str`].
     #[prost(string, tag = "1")]
     pub reason: String,
-    /// Whose code it is.
+    /// The domain that defines the code.
     #[prost(string, tag = "2")]
     pub domain: String,
-    /// Facts that a program may act on, such as `host` and `port`.
+    /// Facts for programs, such as `host` and `port`.
     #[prost(btree_map = "string, string", tag = "3")]
     pub metadata: BTreeMap<String, String>,
 }
@@ -52,7 +52,7 @@ pub struct ErrorInfo {
 #[must_use]
 pub const fn grpc_code(code: Code) -> tonic::Code {
     match code {
-        // Too large is not "resource exhausted": no retry of the same request will ever succeed.
+        // Not "resource exhausted": repeating a request that is too large never succeeds.
         Code::InvalidName | Code::InvalidArgument | Code::MessageTooLarge => tonic::Code::InvalidArgument,
         Code::QueueNotFound | Code::ChannelNotFound | Code::BrokerNotFound => tonic::Code::NotFound,
         Code::QueueExists => tonic::Code::AlreadyExists,
@@ -60,7 +60,7 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         Code::LimitReached | Code::TooManyProducers | Code::Overloaded | Code::StoreRefused => {
             tonic::Code::ResourceExhausted
         }
-        // What generic retry policies understand. A queue that is being moved may be here a moment later; a client that
+        // Generic retry policies understand this code. A queue that is being moved may be here a moment later; a client that
         // reads the details asks the manager, or goes to `host` and `port`.
         Code::NotHosted
         | Code::Fenced
@@ -99,7 +99,7 @@ pub(crate) fn status(code: Code, message: String, details: Vec<(&'static str, Co
     Status::with_details(grpc_code(code), message, rpc.encode_to_vec().into())
 }
 
-/// The `ErrorInfo` of ours in a status, if it has one.
+/// Our `ErrorInfo` in a status, if it has one.
 #[must_use]
 pub fn error_info(status: &Status) -> Option<ErrorInfo> {
     let rpc = RpcStatus::decode(status.details()).ok()?;
@@ -110,7 +110,7 @@ pub fn error_info(status: &Status) -> Option<ErrorInfo> {
         .find(|info| info.domain == DOMAIN)
 }
 
-/// The stable code in a status, if a process of ours made it.
+/// The stable code in a status, if an rmom process made it.
 #[must_use]
 pub fn stable_code(status: &Status) -> Option<Code> {
     Code::from_wire(&error_info(status)?.reason)

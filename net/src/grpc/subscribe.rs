@@ -1,5 +1,5 @@
-//! `SubscribeToChannel`, beside tonic: the broker's chunks are framed gRPC messages already, shared by all subscribers, and
-//! go to the socket as they are. Any gRPC client reads them.
+//! `SubscribeToChannel`, beside tonic. The broker's chunks are already framed gRPC messages, shared by all subscribers, and
+//! go to the socket unchanged. Any gRPC client can read them.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -102,7 +102,7 @@ fn decode_request(mut body: Bytes) -> Result<SubscriptionRequest, Status> {
     SubscriptionRequest::decode(body).map_err(|error| malformed(format!("the request cannot be decoded: {error}")))
 }
 
-/// Chunks as the connection has room for them, then the status.
+/// Sends chunks as the connection has room for them, then the status.
 fn stream_of(subscription: Subscription) -> Response {
     let queue = HeaderValue::from(subscription.queue().get());
     let epoch = HeaderValue::from(subscription.epoch().get());
@@ -110,7 +110,7 @@ fn stream_of(subscription: Subscription) -> Response {
         let mut subscription = subscription?;
         Some(match subscription.next().await {
             Ok(chunk) => {
-                // An error comes again with the next chunk.
+                // An error is returned again with the next chunk.
                 let chunk = filled(joined(chunk, |largest| subscription.at_hand(largest).ok().flatten()));
                 (Ok::<_, Infallible>(Frame::data(chunk)), Some(subscription))
             }
@@ -128,7 +128,7 @@ fn stream_of(subscription: Subscription) -> Response {
 fn trailers(error: &BrokerError) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(3);
     if to_status(error).add_header(&mut trailers).is_err() {
-        // Message and details are encoded before they become headers, so this takes a defect of tonic.
+        // Message and details are encoded before they become headers, so this happens only through a defect of tonic.
         trailers.insert(Status::GRPC_STATUS, HeaderValue::from(tonic::Code::Internal as i32));
     }
     trailers

@@ -1,5 +1,5 @@
-//! Pushes are tallied before prost decodes them: a header or a message without contents takes two bytes on the wire and a
-//! hundred in memory, so what is beyond the limits must not be decoded at all.
+//! Tallies pushes before prost decodes them. A header or an empty message takes two bytes on the wire and a hundred in
+//! memory, so requests beyond the limits must not be decoded at all.
 
 use std::marker::PhantomData;
 
@@ -30,21 +30,21 @@ const RUN_MESSAGES: u64 = 2;
 /// `PushMessage::headers`.
 const MESSAGE_HEADERS: u64 = 3;
 
-/// What the encoded request has of what repeats.
+/// The number of repeated elements in the encoded request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     messages: usize,
-    /// Of the message that has the most.
+    /// The headers of the message that has the most.
     headers: usize,
 }
 
-/// The bytes are not a Protobuf message; prost would find the same.
+/// The bytes are not a Protobuf message; prost would come to the same result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
 /// A request whose parts can be counted before it is decoded.
 pub(super) trait Tallied: Message + Default + Send + 'static {
-    /// Counts at least what prost would decode. What prost accepts is never [`Malformed`].
+    /// Counts at least the elements that prost would decode. A request that prost accepts is never [`Malformed`].
     fn tally(encoded: &[u8]) -> Result<Tally, Malformed>;
 }
 
@@ -77,8 +77,8 @@ fn occurrences(encoded: &[u8], field: u64) -> Result<usize, Malformed> {
     Ok(found)
 }
 
-/// Calls `found` with the contents of each occurrence of a field that is a message. It believes lengths, so
-/// an inner one that reaches beyond its outer one is refused here, since prost notices it only after it has decoded both.
+/// Calls `found` with the contents of each occurrence of a field that is a message. prost trusts lengths and notices only
+/// after decoding both that an inner message reaches beyond its outer one, so such a message is refused here.
 fn each<'a>(
     mut encoded: &'a [u8],
     field: u64,
@@ -112,7 +112,7 @@ fn take<'a>(encoded: &mut &'a [u8], length: usize) -> Result<&'a [u8], Malformed
     Ok(taken)
 }
 
-/// Of ten bytes at most, as prost has it.
+/// A varint of at most ten bytes, as in prost.
 fn varint(encoded: &mut &[u8]) -> Result<u64, Malformed> {
     let mut value = 0;
     for (at, &byte) in encoded.iter().take(10).enumerate() {
@@ -125,10 +125,10 @@ fn varint(encoded: &mut &[u8]) -> Result<u64, Malformed> {
     Err(Malformed)
 }
 
-/// Why a request is not decoded.
+/// Returns the reason if a request must not be decoded.
 fn check<T: Tallied>(encoded: &[u8]) -> Result<(), Status> {
     let Ok(Tally { messages, headers }) = T::tally(encoded) else {
-        // As tonic answers what prost refuses.
+        // The same answer as tonic's when prost refuses a message.
         return Err(Status::internal("failed to decode Protobuf message: a length or a tag in it is wrong"));
     };
     parse::check_run_length(messages).map_err(|error| to_status(&error))?;
@@ -138,7 +138,7 @@ fn check<T: Tallied>(encoded: &[u8]) -> Result<(), Status> {
     Ok(())
 }
 
-/// prost's codec, for requests that are tallied first.
+/// prost's codec, for requests that are tallied before decoding.
 pub(super) struct TalliedCodec<T, U>(PhantomData<(T, U)>);
 
 impl<T, U> Default for TalliedCodec<T, U> {
@@ -170,16 +170,16 @@ impl<U: Tallied> Decoder for TalliedDecoder<U> {
     type Item = U;
 
     fn decode(&mut self, encoded: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        // tonic has the whole message in one piece.
+        // tonic passes the whole message in one piece.
         check::<U>(bytes::Buf::chunk(encoded))?;
         self.0.decode(encoded)
     }
 }
 
-/// Tallies a request of a push stream, as the service does before it decodes it. For benchmarks.
+/// Tallies a request of a push stream, as the service does before decoding. For benchmarks.
 ///
 /// # Errors
-/// As the service would refuse it.
+/// The refusal that the service would send.
 #[cfg(feature = "testing")]
 pub fn tally_run(encoded: &[u8]) -> Result<(), Box<Status>> {
     check::<PushStreamRequest>(encoded).map_err(Box::new)
@@ -249,7 +249,7 @@ mod tests {
         Tally { messages: run.messages.len(), headers }
     }
 
-    /// What is damaged is either found to be so by prost as well, or counted for no less than prost decodes.
+    /// Either prost also refuses the damaged bytes, or the tally is no lower than what prost decodes.
     fn agrees<T: Tallied + std::fmt::Debug>(encoded: &[u8], decoded: fn(&T) -> Tally) {
         match (T::tally(encoded), T::decode(encoded)) {
             (Ok(tally), Ok(found)) => {
@@ -261,7 +261,7 @@ mod tests {
         }
     }
 
-    /// Places that are overwritten, and how much is left.
+    /// Places to overwrite, and the length to keep.
     fn damage() -> impl Strategy<Value = (Vec<(prop::sample::Index, u8)>, prop::sample::Index)> {
         (prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), any::<prop::sample::Index>())
     }
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(PushStreamRequest::tally(&both).map(|tally| tally.messages), Ok(5));
     }
 
-    /// prost decodes the inner message in full before it notices that the outer one was shorter.
+    /// prost decodes the inner message in full before it notices that it reaches beyond the outer one.
     #[test]
     fn a_message_that_is_longer_than_its_run_is_refused() {
         let headers = [0x1a, 0].repeat(100);

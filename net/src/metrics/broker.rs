@@ -1,7 +1,7 @@
-//! A broker's pages: the broker, and its queues.
+//! A broker's pages: one for the broker, one for its queues.
 //!
-//! What a page lists is bounded, whatever is stored and however often clients come back: it is made in one go, on a thread
-//! that has other things to do.
+//! The size of a page is bounded, however much is stored and however often clients reconnect: it is made in one go, on a
+//! thread that has other work.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,13 @@ use rmom_core::{
 use super::text::{Kind, Text, serving};
 use crate::serve::ServeStats;
 
-/// Channels of one queue that have samples of their own, those furthest behind; the rest share one, whose channel is `other`.
+/// Channels of one queue that get samples of their own: those furthest behind. The rest share one, whose channel is `other`.
 pub const MAX_LISTED_CHANNELS: usize = 100;
-/// Queues that a page has samples of. A broker with more tells of them together; [`per_object`] tells of each.
+/// Limit on the queues that get samples of their own on a page. A broker with more reports their totals; [`per_object`]
+/// reports each.
 pub const MAX_LISTED_QUEUES: usize = 1_000;
 
-/// What the channels beyond [`MAX_LISTED_CHANNELS`] are called.
+/// The name under which channels beyond [`MAX_LISTED_CHANNELS`] are reported.
 const OTHERS: &str = "other";
 
 type Queue = [(&'static str, String); 1];
@@ -82,7 +83,7 @@ const FIELDS: &[Field] = &[
     ),
 ];
 
-/// What all queues of the broker come to.
+/// A total over all queues of the broker.
 type Total = (Kind, &'static str, &'static str, fn(&QueueStatus) -> u64);
 
 const TOTALS: &[Total] = &[
@@ -134,8 +135,8 @@ pub fn broker(status: &BrokerStatus, connections: &ServeStats) -> String {
     text.finish()
 }
 
-/// A page of the broker's queues: of those whose labels begin with `prefix` and come after `after`, the first
-/// [`MAX_LISTED_QUEUES`] by label. The last line, a comment, names the label after which the next page begins, if there is one.
+/// A page of the broker's queues: the first [`MAX_LISTED_QUEUES`] by label whose labels begin with `prefix` and come after
+/// `after`. If there is another page, the last line is a comment that names the label after which it begins.
 #[must_use]
 pub fn per_object(status: &BrokerStatus, prefix: &str, after: &str) -> String {
     let mut queues: Vec<_> = status.queues.iter().collect();
@@ -192,11 +193,11 @@ fn per_queue(text: &mut Text, queues: &[&QueueStatus]) {
     text.metric(gauge, "rmom_subscriber_lag_messages", help, lags);
 }
 
-/// A channel's subscribers together. They are not told apart by their addresses, of which each reconnection brings a new one.
+/// All subscribers of a channel together. They are not listed by address, since each reconnection brings a new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Channel {
     subscribers: u64,
-    /// Of the one that is furthest behind.
+    /// The lag of the subscriber that is furthest behind.
     lag: u64,
 }
 

@@ -9,7 +9,7 @@ use rmom_core::manager::{BrokerView, Manager, ManagerCounters, ManagerStatus};
 use super::text::{Kind, TEXT_FORMAT, Text, serving};
 use crate::serve::ServeStats;
 
-/// `/metrics` of a manager, to be merged with its REST API.
+/// `/metrics` of a manager, for merging with its REST API.
 pub fn manager_metrics(manager: Manager, connections: Arc<ServeStats>) -> Router {
     let page = move || async move {
         ([(CONTENT_TYPE, TEXT_FORMAT)], self::manager(&manager.status(), &connections)).into_response()
@@ -71,7 +71,7 @@ pub fn manager(status: &ManagerStatus, connections: &ServeStats) -> String {
         text.single(gauge, "rmom_manager_cycle_seconds", help, cycle.duration.as_secs_f64());
         let help = "How long ago the last turn of the loop ended.";
         text.single(gauge, "rmom_manager_cycle_age_seconds", help, cycle.age.as_secs_f64());
-        // Only a leader counts these; a follower's zero would read as "all is lost".
+        // Only a leader counts these; a follower's zero would look as if everything were lost.
         if cycle.led {
             text.single(gauge, "rmom_manager_live_brokers", "Brokers that answered.", cycle.live_brokers);
             text.single(gauge, "rmom_manager_queues", "Queues of the cluster.", cycle.queues);
@@ -85,7 +85,7 @@ pub fn manager(status: &ManagerStatus, connections: &ServeStats) -> String {
 
     let broker = |view: &BrokerView| [("broker", view.addr.to_string())];
     let brokers = &status.brokers;
-    // Of brokers that are gone only the number is told; their addresses may never be used again.
+    // Brokers that are gone are only counted: their addresses may never be used again.
     let gone = brokers.iter().filter(|view| view.gone).count();
     text.single(gauge, "rmom_manager_brokers_gone", "Brokers that are long gone; see rmom broker forget.", gone);
     let brokers: Vec<_> = brokers.iter().filter(|view| !view.gone).collect();

@@ -25,7 +25,7 @@ mod tests {
     use super::*;
     use crate::serve::ServeStats;
 
-    /// The metrics of a page.
+    /// The names of the metrics on a page.
     fn names(page: &str) -> impl Iterator<Item = String> {
         page.lines().filter_map(|line| Some(line.strip_prefix("# TYPE ")?.split_once(' ')?.0.to_owned()))
     }

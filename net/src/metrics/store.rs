@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::text::{Kind, Text};
 
-/// Callers that wait for the same connections, and what became of their waits.
+/// Callers that wait for the same group of connections, with counts of how their waits ended.
 #[derive(Debug)]
 pub struct Lane {
     name: &'static str,
@@ -22,28 +22,28 @@ pub struct Lane {
     given_up: AtomicU64,
     waiting: AtomicU64,
     vain: Mutex<Option<Vain>>,
-    /// There were some: [`Lane::at_once`] takes no lock otherwise.
+    /// There has been a wait in vain. Without one, [`Lane::at_once`] takes no lock.
     any_vain: AtomicBool,
 }
 
-/// Long waits in vain, one after another.
+/// A series of long waits in vain.
 #[derive(Clone, Copy, Debug)]
 struct Vain {
     first: Instant,
     last: Instant,
 }
 
-/// Without a long wait in vain for this time they are over.
+/// The series ends after this time without another long wait in vain.
 const VAIN_LATELY: Duration = Duration::from_secs(10);
-/// Only waits in vain over this time are worth a complaint: one that came to nothing, or a database that stalls for a moment,
-/// takes no server out of service.
+/// A series has to last this long to be worth a complaint: a single wait in vain, or a database that stalls for a moment,
+/// does not take a server out of service.
 const VAIN_FOR: Duration = Duration::from_secs(5);
 
-/// A caller that gives up before has not waited in vain: it was told to stop for another reason.
+/// A caller that gives up sooner has not waited in vain: it was told to stop for another reason.
 const LONG_WAIT: Duration = Duration::from_secs(1);
 
 impl Lane {
-    /// Nobody has waited.
+    /// Creates a lane without waits.
     #[must_use]
     pub fn new(name: &'static str) -> Arc<Self> {
         Arc::new(Self {
@@ -57,51 +57,51 @@ impl Lane {
         })
     }
 
-    /// Somebody begins to wait. Dropped before [`Wait::ended`], the wait was given up.
+    /// Begins a wait. Dropping it before [`Wait::ended`] counts as giving up.
     #[must_use]
     pub fn wait(self: &Arc<Self>) -> Wait {
         self.waiting.fetch_add(1, Relaxed);
         Wait { lane: Arc::clone(self), since: Instant::now(), ended: false }
     }
 
-    /// There is a connection, and nobody waited for it.
+    /// A caller got a connection without waiting.
     pub fn at_once(&self) {
         if self.any_vain.swap(false, Relaxed) {
             *self.vain.lock() = None;
         }
     }
 
-    /// What the metrics call it.
+    /// The lane's name in the metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// How often somebody had to wait, until now.
+    /// The number of waits so far.
     #[must_use]
     pub fn waits(&self) -> u64 {
         self.waits.load(Relaxed)
     }
 
-    /// How long they waited, all together.
+    /// The total time of all waits.
     #[must_use]
     pub fn waited(&self) -> Duration {
         Duration::from_micros(self.waited_micros.load(Relaxed))
     }
 
-    /// How many of them gave up: at their deadline, or because nobody wanted the answer any more.
+    /// The number of waits that were given up: at the caller's deadline, or because the answer was no longer needed.
     #[must_use]
     pub fn given_up(&self) -> u64 {
         self.given_up.load(Relaxed)
     }
 
-    /// True if callers have given up long waits for some seconds, and lately.
+    /// True if callers have kept giving up long waits for some seconds, and still did so lately.
     #[must_use]
     pub fn waits_in_vain(&self) -> bool {
         self.vain.lock().is_some_and(|Vain { first, last }| last - first >= VAIN_FOR && last.elapsed() <= VAIN_LATELY)
     }
 
-    /// How many wait now.
+    /// The number of callers that wait now.
     #[must_use]
     pub fn waiting(&self) -> u64 {
         self.waiting.load(Relaxed)
@@ -117,7 +117,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    /// There is a connection.
+    /// The caller got a connection.
     pub fn ended(mut self) {
         self.ended = true;
     }
@@ -142,7 +142,7 @@ impl Drop for Wait {
     }
 }
 
-/// Adds what is counted of a process' connections to the database; the same for brokers and managers.
+/// Adds the counters of a process' connections to the database; the same for brokers and managers.
 pub(super) fn store(text: &mut Text, lanes: &[Arc<Lane>]) {
     let each = |of: fn(&Lane) -> String| lanes.iter().map(move |lane| ([("lane", lane.name().to_owned())], of(lane)));
     let help = "Calls of the database that wait for a connection now.";

@@ -4,13 +4,13 @@ use std::fmt::{Display, Write as _};
 
 use crate::serve::ServeStats;
 
-/// Its content type.
+/// The content type of the format.
 pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What a metric's value does.
+/// How a metric's value changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// It only grows, until its process starts again. Its name ends in `_total`.
+    /// It only grows until its process restarts. Its name ends in `_total`.
     Counter,
     /// It goes up and down.
     Gauge,
@@ -29,7 +29,7 @@ impl Text {
         Self::default()
     }
 
-    /// A metric, with as many samples as `samples` gives; none if there are none, which is how the format has it.
+    /// Adds a metric with the samples that `samples` gives. Without samples it is left out, as the format demands.
     pub fn metric<L, V>(
         &mut self,
         kind: Kind,
@@ -79,7 +79,7 @@ impl Text {
     }
 }
 
-/// Adds what a server of ours counts; the same for brokers and managers.
+/// Adds the counters of one of our servers; the same for brokers and managers.
 pub(super) fn serving(text: &mut Text, connections: &ServeStats) {
     text.single(Kind::Gauge, "rmom_connections", "Connections now.", connections.open());
     text.single(Kind::Counter, "rmom_connections_total", "Connections accepted.", connections.accepted());

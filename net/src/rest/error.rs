@@ -1,4 +1,4 @@
-//! Errors as clients of the REST API see them.
+//! Errors that clients of the REST API get.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -16,38 +16,38 @@ use serde_json::{Map, Value};
 /// Why a request was refused.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum RestError {
-    /// The manager's reasons.
+    /// A reason given by the manager.
     #[error(transparent)]
     Manager(#[from] ManagerError),
-    /// A label or topic.
+    /// A label or topic is wrong.
     #[error(transparent)]
     Name(#[from] NameError),
     /// A malformed id in the path.
     #[error(transparent)]
     Id(#[from] IdError),
-    /// The path is not a percent-encoded text.
+    /// The path is not percent-encoded text.
     #[error("path: {reason} at byte {at}; labels and topics have to be percent-encoded UTF-8")]
     Path {
         /// What is wrong.
         reason: &'static str,
-        /// Where, in bytes from the start of the path.
+        /// The position in bytes from the start of the path.
         at: usize,
     },
-    /// A field of the body.
+    /// A field of the body is wrong.
     #[error("{field}: {reason}")]
     Field {
-        /// Its name.
+        /// The field's name.
         field: &'static str,
         /// What is wrong, and what would be right.
         reason: String,
     },
-    /// The body is not the JSON that is expected.
+    /// The body is not the expected JSON.
     #[error("body: {0}")]
     Json(String),
     /// The body could not be read to its end.
     #[error("body: it could not be read: {0}")]
     Body(String),
-    /// The body is of another type.
+    /// The body is of the wrong type.
     #[error("content-type: it has to be application/json, not {}", .0.as_deref().unwrap_or("absent"))]
     ContentType(Option<String>),
     /// The body is too large.
@@ -56,7 +56,7 @@ pub(super) enum RestError {
     /// No such route.
     #[error("there is no such route; GET /v1/openapi.json lists all")]
     NoSuchRoute,
-    /// The route takes other methods.
+    /// The route takes other methods only.
     #[error("the route does not take {0}; the header Allow lists what it takes")]
     MethodNotAllowed(Method),
     /// The request's deadline passed.
@@ -101,8 +101,8 @@ impl RestError {
         }
     }
 
-    /// The status on the original's routes: its clients know 400 where HTTP has finer words, and its framework answered
-    /// a malformed UUID with 422.
+    /// The status on the original's routes: its clients know 400 where HTTP has more precise codes, and its framework
+    /// answered a malformed UUID with 422.
     fn original_status(&self) -> StatusCode {
         match self {
             Self::Id(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -113,7 +113,7 @@ impl RestError {
         }
     }
 
-    /// As a problem document.
+    /// The error as a problem document.
     pub(super) fn as_problem(&self) -> Response {
         let mut response = self.render(self.status());
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -135,7 +135,7 @@ impl RestError {
             details.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
         let title = status.canonical_reason().unwrap_or("Error");
         let members: [(&str, Value); 5] = [
-            // Which means that the title is the status in words, and the code says which problem it is.
+            // With this type, the title is the status in words, and the code identifies the problem.
             ("type", "about:blank".into()),
             ("title", title.into()),
             ("status", status.as_u16().into()),
@@ -180,7 +180,7 @@ fn status_of(code: Code) -> StatusCode {
 }
 
 impl IntoResponse for RestError {
-    /// Leaves the error to the guard, which knows in which form the route answers.
+    /// Leaves rendering to the guard, which knows the form in which the route answers.
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
         response.extensions_mut().insert(Arc::new(self));

@@ -16,7 +16,7 @@ pub(super) fn routes() -> Vec<RouteEntry> {
     vec![("/healthz", get(healthz)), ("/readyz", get(readyz))]
 }
 
-/// 503 once the manager's task has ended: nothing but a restart helps then.
+/// 503 once the manager's task has ended, since only a restart helps then.
 async fn healthz(State(api): State<Api>) -> Response {
     if api.manager.is_running() {
         (StatusCode::OK, Json(json!({ "status": "alive" }))).into_response()

@@ -33,7 +33,8 @@ use crate::serve::ServeStats;
 /// Limits of the REST API.
 #[derive(Clone, Debug)]
 pub struct RestSettings {
-    /// How long a request may take, reading its body included. Above the manager's own deadlines, whose errors say more.
+    /// How long a request may take, including the reading of its body. It is above the manager's own deadlines, whose errors
+    /// say more.
     pub request_deadline: Duration,
     /// Largest body of a request in bytes.
     pub max_body_bytes: usize,
@@ -45,16 +46,16 @@ impl Default for RestSettings {
     }
 }
 
-/// What the handlers share.
+/// State shared by the handlers.
 #[derive(Clone)]
 struct Api {
     manager: Manager,
     settings: Arc<RestSettings>,
-    /// Of the server that this API is on.
+    /// The connections of the server that this API is on.
     connections: Arc<ServeStats>,
 }
 
-/// A path and what is done there.
+/// A path and its handlers.
 type RouteEntry = (&'static str, MethodRouter<Api>);
 
 /// The REST API of a manager, on a server with these connections. Other routes (`/metrics`) may be merged into it.
@@ -69,7 +70,7 @@ pub fn router(manager: Manager, settings: RestSettings, connections: Arc<ServeSt
         .with_state(api)
 }
 
-/// Stands around every route: refuses what no route takes, sees that an answer comes, and renders errors.
+/// Wraps every route: refuses requests without a route, makes sure that an answer comes, and renders errors.
 async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let method = request.method().clone();
@@ -80,7 +81,7 @@ async fn guard(State(api): State<Api>, request: Request, next: Next) -> Response
             match timeout(deadline, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
                 Ok(Ok(response)) => response,
                 Ok(Err(_)) => {
-                    // The panic's text went to the panic hook.
+                    // The panic hook has got the panic's text.
                     error!(%method, %path, "a request made this manager panic");
                     RestError::Panicked.into_response()
                 }

@@ -1,6 +1,5 @@
-//! The original's nine routes. Its clients find here what they always found: the same bodies, the same status codes (with
-//! one difference, that 503 says that no broker is available, where the original said 500). Bodies of requests and
-//! their types are not looked at.
+//! The original's nine routes, with the same bodies and the same status codes. There is one difference: when no broker is
+//! available the status is 503, where the original sent 500. Request bodies and their content types are ignored.
 
 use axum::{
     Json,
@@ -22,7 +21,7 @@ pub(super) fn routes() -> Vec<RouteEntry> {
         ("/queues", get(queues)),
         ("/queues/", any(empty_label)),
         ("/queues/{label}", post(create_queue).delete(delete_queue).get(queue)),
-        // Both spellings: the original has the first, everybody expects the second.
+        // Both spellings: the original has the first, clients expect the second.
         ("/queue/{label}/topics", get(topics)),
         ("/queues/{label}/topics", get(topics)),
         ("/queues/{label}/channels/{topic}", put(create_channel)),
@@ -31,7 +30,7 @@ pub(super) fn routes() -> Vec<RouteEntry> {
     ]
 }
 
-/// Where to push to a queue.
+/// The address for pushes to a queue.
 #[derive(Serialize)]
 struct QueueAddress {
     label: String,
@@ -45,7 +44,7 @@ impl From<PlacedQueue> for QueueAddress {
     }
 }
 
-/// Where to subscribe to a channel.
+/// The address for subscribing to a channel.
 #[derive(Serialize)]
 struct ChannelAddress {
     id: ChannelId,

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::{Api, error::RestError};
 
-/// Refuses a path that is not percent-encoded UTF-8. Behind this, the router's decoding cannot fail, nor let a malformed
-/// escape pass as text.
+/// Refuses a path that is not percent-encoded UTF-8. After this check the router's decoding cannot fail, nor accept a
+/// malformed escape as text.
 pub(super) fn check_encoding(path: &str) -> Result<(), RestError> {
     let bytes = path.as_bytes();
     for (at, _) in path.match_indices('%') {
@@ -40,35 +40,35 @@ pub(super) fn broker_id(raw: &str) -> Result<BrokerId, RestError> {
     Ok(BrokerId::parse(number)?)
 }
 
-/// Most entries of a page; as many as there are unless the caller asks for fewer.
+/// Limit on the entries of a page, and the number that a caller gets by default.
 const MAX_PAGE: u32 = 1_000;
 
-/// Which part of a list is asked for.
+/// The requested part of a list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Listing {
-    /// The part begins behind this entry.
+    /// The part begins after this entry.
     pub(super) after: Option<String>,
     limit: Option<String>,
 }
 
-/// Which part of the list of queues is asked for, and whether brokers are asked about them.
+/// The requested part of the list of queues, and whether to ask the brokers about them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct QueueListing {
-    /// The part begins behind this entry.
+    /// The part begins after this entry.
     pub(super) after: Option<String>,
     limit: Option<String>,
     live: Option<String>,
 }
 
 impl QueueListing {
-    /// How many entries at most.
+    /// The requested limit on the entries.
     pub(super) fn limit(&self) -> Result<u32, RestError> {
         limit(self.limit.as_deref())
     }
 
-    /// The brokers are asked.
+    /// True if the brokers have to be asked.
     pub(super) fn live(&self) -> Result<bool, RestError> {
         match self.live.as_deref() {
             None | Some("false") => Ok(false),
@@ -82,7 +82,7 @@ impl QueueListing {
 }
 
 impl Listing {
-    /// How many entries at most.
+    /// The requested limit on the entries.
     pub(super) fn limit(&self) -> Result<u32, RestError> {
         limit(self.limit.as_deref())
     }
@@ -99,7 +99,7 @@ fn limit(raw: Option<&str>) -> Result<u32, RestError> {
     })
 }
 
-/// What stands behind the question mark.
+/// The query, which follows the question mark.
 pub(super) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T, RestError> {
     let query = Query::try_from_uri(uri);
     query.map(|Query(query)| query).map_err(|error| RestError::Field { field: "query", reason: error.body_text() })
@@ -188,7 +188,7 @@ mod tests {
             ("/queues/a%", "path: % is not followed by two hexadecimal digits at byte 9"),
             ("/queues/a%4", "path: % is not followed by two hexadecimal digits at byte 9"),
             ("/queues/%ff", "path: invalid UTF-8 in the segment at byte 8"),
-            // Half a letter on either side of a slash does not make one.
+            // The two halves of a letter do not join across a slash.
             ("/queues/%C3/%A4", "path: invalid UTF-8 in the segment at byte 8"),
         ] {
             let message = check_encoding(path).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Whether a connection has anything to do: one without requests is closed in order after a while.
+//! Tracks whether a connection has requests: one without any is closed in order after a while.
 
 use std::{
     pin::Pin,
@@ -34,23 +34,23 @@ impl Activity {
         Arc::new(Self { active: AtomicUsize::new(0), idle_since: Mutex::new(Instant::now()), closing: Notify::new() })
     }
 
-    /// A request begins; it lasts until what this returns is dropped.
+    /// Begins a request, which lasts until the returned value is dropped.
     pub(super) fn request(self: &Arc<Self>) -> Busy {
         self.active.fetch_add(1, AcqRel);
         Busy(self.clone())
     }
 
-    /// The connection is to end once its requests have.
+    /// Closes the connection once its requests have ended.
     pub(super) fn close(&self) {
         self.closing.notify_one();
     }
 
-    /// Waits until somebody says that the connection is to end.
+    /// Waits for [`Activity::close`].
     pub(super) async fn closing(&self) {
         self.closing.notified().await;
     }
 
-    /// Waits until there was no request for so long.
+    /// Waits until there has been no request for this time.
     pub(super) async fn idle(&self, limit: Duration) {
         loop {
             let end =
@@ -73,7 +73,7 @@ impl Drop for Busy {
     }
 }
 
-/// A response's body, and what its request holds until it has ended.
+/// A response's body, with the value that its request holds until the body has ended.
 pub(crate) struct Lasting<T> {
     body: Body,
     _held: T,

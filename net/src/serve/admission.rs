@@ -1,5 +1,5 @@
-//! Who may connect, and what that takes: the limits on connections, the reserve beyond them, and the memory that HTTP/2 may
-//! fill before anybody reads.
+//! Admission of connections: the limits on their number, the reserve beyond them, and the memory that HTTP/2 may fill before
+//! it is read.
 
 use std::{
     collections::BTreeMap,
@@ -13,24 +13,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ServeSettings, ServeStats};
 
-/// Connections beyond the limits, for those who see to it that the cluster lives: life probes and other calls of managers,
-/// health checks, metrics.
+/// Connections beyond the limits, for the clients that keep the cluster alive: probes and other calls of managers, health
+/// checks, metrics.
 pub const RESERVED_CONNECTIONS: usize = 64;
-/// As many of them may come from one address.
+/// Limit on the connections in the reserve from one address.
 pub const RESERVED_CONNECTIONS_PER_PEER: usize = 8;
-/// What a client may send on a connection before it is read, as long as there are few connections.
+/// Bytes that a client may send on a connection before they are read, while there are few connections.
 pub const HTTP2_LARGEST_WINDOW_BYTES: u32 = 16 << 20;
-/// The same at least; HTTP/2 knows no less.
+/// The lower bound of the same; HTTP/2 does not allow less.
 pub const HTTP2_SMALLEST_WINDOW_BYTES: u32 = 65_535;
-/// What a client may send on a stream before it is read, at least and at most; and never more than half of its connection's
-/// window. Even half of the smallest window brings 4 MiB through within a push's deadline at a round trip of 100 ms.
+/// Bytes that a client may send on a stream before they are read: lower and upper bound, and never more than half of its
+/// connection's window. Even half of the smallest window lets 4 MiB through within a push's deadline at a round trip of 100
+/// ms.
 pub const HTTP2_STREAM_WINDOW_BYTES: (u32, u32) = (64 << 10, 512 << 10);
-/// A new connection gets this part of what is left of `max_receive_bytes`: windows fall over hundreds of connections.
+/// A new connection gets this part of what is left of `max_receive_bytes`, so that windows shrink over hundreds of
+/// connections.
 const WINDOW_SHARE: usize = 128;
 /// A stream gets this part of its connection's window.
 const STREAM_SHARE: u32 = 16;
 
-/// Which limit a connection met.
+/// The limit that a connection reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
     All,
@@ -49,20 +51,20 @@ impl Limit {
     }
 }
 
-/// A connection, as long as it counts.
+/// A connection, for as long as it counts.
 pub(super) struct Slot {
     admission: Arc<Admission>,
     origin: Origin,
-    /// The limit that it is beyond: then it may do what the reserve is for, and nothing else.
+    /// The limit that it is beyond. Such a connection may do only what the reserve is for.
     pub(super) beyond: Option<Limit>,
     /// Its place in the reserve, if it has one.
     pub(super) place: Option<Place>,
-    /// What its client may send before it is read.
+    /// Bytes that its client may send before they are read.
     pub(super) window: u32,
 }
 
-/// A place in the reserve. It is *unproven* until a request that the reserve is for was answered on it. A new connection
-/// takes the oldest unproven place when all are taken, so that strangers who connect do not keep managers out.
+/// A place in the reserve. It is *unproven* until a request that the reserve is for has been answered on it. When all places
+/// are taken a new connection takes the oldest unproven one, so that strangers cannot keep managers out.
 #[derive(Clone)]
 pub(super) struct Place {
     admission: Arc<Admission>,
@@ -71,26 +73,26 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// A request that the reserve is for was answered: its connection keeps the place.
+    /// A request that the reserve is for was answered: the connection keeps its place.
     pub(super) fn prove(&self) {
         self.admission.state.lock().unproven.remove(&self.number);
     }
 
-    /// Waits until another connection took this place.
+    /// Waits until another connection has taken this place.
     pub(super) async fn displaced(&self) {
         self.displaced.cancelled().await;
     }
 }
 
 impl Slot {
-    /// What the client may send on a stream before it is read.
+    /// Bytes that the client may send on a stream before they are read.
     pub(super) fn stream_window(&self) -> u32 {
         let share = (self.window / STREAM_SHARE).clamp(HTTP2_STREAM_WINDOW_BYTES.0, HTTP2_STREAM_WINDOW_BYTES.1);
         share.min(self.window / 2)
     }
 
-    /// Streams that may wait before they are read. What they were sent takes half of the connection's window at most: with all
-    /// of it taken, nothing could arrive for those that are read.
+    /// Limit on the streams that wait before they are read. Their bytes take at most half of the connection's window; if
+    /// they took all of it, no bytes could arrive for streams that are being read.
     pub(super) fn waiting_streams(&self) -> usize {
         ((self.window / 2 / self.stream_window()) as usize).max(1)
     }
@@ -108,13 +110,13 @@ pub(super) struct Admission {
 struct State {
     open: usize,
     reserved: usize,
-    /// Bytes of windows given out.
+    /// Total bytes of the windows of all connections.
     windows: usize,
-    /// Places of the reserve that were given out, ever.
+    /// The number of places in the reserve ever given out.
     places: u64,
-    /// Those that are unproven now, and whose they are: the oldest first, and no more than there are places.
+    /// The places that are unproven now and their origins, the oldest first. Never more entries than places.
     unproven: BTreeMap<u64, (Origin, CancellationToken)>,
-    /// No more entries than connections.
+    /// Never more entries than connections.
     peers: BTreeMap<Origin, Peer>,
 }
 
@@ -130,7 +132,7 @@ impl Admission {
         Arc::new(Self { settings, stats, state: Mutex::default(), refusals: Default::default() })
     }
 
-    /// A place for a connection, if there is one.
+    /// Takes a place for a connection, if there is one.
     pub(super) fn admit(self: &Arc<Self>, peer: &str) -> Option<Slot> {
         let origin = Origin::of(peer);
         let mut state = self.state.lock();
@@ -162,7 +164,7 @@ impl Admission {
             of_peer.reserved += 1;
             state.reserved += 1;
         }
-        // A connection in the reserve does little, and needs little.
+        // A connection in the reserve does little and needs little.
         let left = if beyond.is_none() { self.settings.max_receive_bytes.saturating_sub(state.windows) } else { 0 };
         let window = u32::try_from(left / WINDOW_SHARE).unwrap_or(u32::MAX);
         let window = window.clamp(HTTP2_SMALLEST_WINDOW_BYTES, HTTP2_LARGEST_WINDOW_BYTES);
@@ -199,7 +201,7 @@ impl Admission {
 }
 
 impl State {
-    /// Takes the oldest unproven place from its connection, if there is one. The place is free at once.
+    /// Takes the oldest unproven place away from its connection, if there is one. The place is free at once.
     fn displace(&mut self) -> bool {
         let Some((_, (origin, displaced))) = self.unproven.pop_first() else { return false };
         displaced.cancel();
@@ -207,7 +209,7 @@ impl State {
         true
     }
 
-    /// A connection from there counts no more.
+    /// A connection of this origin no longer counts.
     fn leave(&mut self, origin: &Origin, reserved: bool) {
         let Some(of_peer) = self.peers.get_mut(origin) else { return };
         let (all, of_peer_now) =
@@ -226,7 +228,7 @@ impl Drop for Slot {
         if let Some(place) = &self.place {
             state.unproven.remove(&place.number);
         }
-        // A place that was taken counts for the connection that took it.
+        // A place that was taken away counts for the connection that took it.
         if !self.place.as_ref().is_some_and(|place| place.displaced.is_cancelled()) {
             state.leave(&self.origin, self.beyond.is_some());
         }

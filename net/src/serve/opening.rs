@@ -1,4 +1,4 @@
-//! A deadline for the first bytes of a connection, which hyper waits for without one.
+//! A deadline for the first bytes of a connection, for which hyper has none.
 
 use std::{
     io,
@@ -13,17 +13,18 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// What every HTTP/2 connection begins with.
+/// The first bytes of every HTTP/2 connection.
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream whose reads fail if it does not say within a deadline which HTTP it speaks; from then on a plain stream.
+/// A stream whose reads fail if the first bytes do not show within a deadline which HTTP it speaks. After that it is a plain
+/// stream.
 pub(super) struct Opening {
     io: BoxIo,
     undecided: Option<Undecided>,
 }
 
 struct Undecided {
-    /// Bytes read so far, all of them the preface's.
+    /// Number of bytes read so far, all of which match the preface.
     matched: usize,
     deadline: Pin<Box<Sleep>>,
 }
@@ -35,7 +36,7 @@ impl Opening {
 }
 
 impl Undecided {
-    /// Looks at what was read; true once it is clear whether it is the preface.
+    /// Looks at bytes that were read. True once it is clear whether they are the preface.
     fn decide(&mut self, read: &[u8]) -> bool {
         let wanted = &HTTP2_PREFACE[self.matched..];
         self.matched += read.len();

@@ -1,4 +1,5 @@
-//! What a connection beyond the limits may do: keep the cluster alive, and tell how it is.
+//! The requests allowed on a connection beyond the limits: those that keep the cluster alive, and those that report its
+//! state.
 
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use crate::grpc::status;
 
 /// How long a connection in the reserve may take to say which HTTP it speaks.
 pub const RESERVED_OPENING_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long it may stay without requests; managers and monitoring ask more often.
+/// How long it may stay without requests; managers and monitoring send them more often.
 pub const RESERVED_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Health, status, metrics, and what managers ask of brokers.
+/// Health, status, metrics, and the calls of managers to brokers.
 pub const RESERVED_PATHS: [&str; 12] = [
     "/healthz",
     "/readyz",
@@ -34,12 +35,12 @@ pub const RESERVED_PATHS: [&str; 12] = [
     "/messages.MessageStream/ListComplaints",
 ];
 
-/// True if the reserve is for it.
+/// True if the reserve serves this path.
 pub(super) fn may(path: &str) -> bool {
     RESERVED_PATHS.contains(&path)
 }
 
-/// What everything else is answered.
+/// The answer to all other requests.
 pub(super) fn refusal(limit: Limit, headers: &HeaderMap) -> Response {
     let why = match limit {
         Limit::All => "there are too many connections to this server (max_connections); try again later",

@@ -16,7 +16,7 @@ use super::*;
 use crate::testing::Pipes;
 
 const AT: &str = "server:1";
-/// Longer than anything here takes, on the paused clock; a test that waits for it fails.
+/// Longer than anything here takes, on the paused clock; a test that waits this long fails.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 struct Server {
@@ -96,7 +96,7 @@ fn ask(path: &str) -> Request<Empty<Bytes>> {
         .unwrap()
 }
 
-/// A server's router as far as it matters to the reserve.
+/// The part of a server's router that matters to the reserve.
 fn with_health() -> Router {
     hello()
         .route("/healthz", get(|| async { "alive" }))
@@ -110,7 +110,7 @@ async fn beyond_the_limit_connections_do_what_keeps_the_cluster_alive_and_nothin
     first.send_request(request()).await.unwrap();
     assert!(server.stats.exhausted());
 
-    // A manager that begins to lead finds a place, and keeps it.
+    // A manager that begins to lead gets a place, and keeps it.
     let mut manager = http2_client(server.pipes.dial(AT).unwrap()).await;
     for _ in 0..3 {
         let answer = manager.send_request(ask("/messages.MessageStream/GetHeartbeat")).await.unwrap();
@@ -121,7 +121,7 @@ async fn beyond_the_limit_connections_do_what_keeps_the_cluster_alive_and_nothin
     assert_eq!(probe.send_request(healthz).await.unwrap().status(), StatusCode::OK);
     assert_eq!((server.stats.open(), server.stats.reserved(), server.stats.refused()), (3, 2, 0));
 
-    // Clients are told why, in the words of what they speak, and the connection ends.
+    // Clients get the reason in the protocol that they speak, and the connection ends.
     let mut second = http2_client(server.pipes.dial(AT).unwrap()).await;
     let refusal = second.send_request(ask("/messages.MessageStream/PushToQueue")).await.unwrap();
     let status = tonic::Status::from_header_map(refusal.headers()).unwrap();
@@ -155,7 +155,7 @@ async fn beyond_the_reserve_connections_are_closed_and_counted() {
         server.stats.refusals(),
         [("max_connections", 0, 0), ("max_connections_per_peer", 1, 0), ("handshakes_per_peer", 0, 0)]
     );
-    // Who is silent in the reserve leaves it soon.
+    // A silent connection leaves the reserve soon.
     let begun = Instant::now();
     until(|| server.stats.reserved() == 0).await;
     assert!(begun.elapsed() <= RESERVED_OPENING_TIMEOUT + Duration::from_millis(10), "{:?}", begun.elapsed());
@@ -191,10 +191,10 @@ fn with_health_only() -> Router {
     Router::new().route("/healthz", axum::routing::post(|| async { "alive" }))
 }
 
-/// A request that a slow handler has begun: lets it answer, and tells when it is dropped.
+/// A request that a slow handler has begun: a sender that lets it answer, and a receiver that notices when it is dropped.
 type Begun = (oneshot::Sender<()>, oneshot::Receiver<()>);
 
-/// A handler that says when it begins, and waits for a word before it answers.
+/// A handler that reports that it has begun, and waits for a signal before it answers.
 fn slow() -> (Router, mpsc::Receiver<Begun>) {
     let (begun, requests) = mpsc::channel(1);
     let handler = || async move {
@@ -317,7 +317,7 @@ async fn an_http2_peer_that_vanished_is_noticed() {
     drop(peer);
 }
 
-/// Fails as often as told, as a listener does when the process has no file descriptor left.
+/// Fails a given number of times, as a listener does when the process has no file descriptor left.
 struct Exhausted {
     failures: u32,
     then: Box<dyn Listener>,

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 /// Tests use this server instead of a private one, if it is set. Its user has to be allowed to create databases.
 const SERVER_VARIABLE: &str = "RMOM_TEST_DATABASE_URL";
-/// As in [`WATCHER`].
+/// The same as in [`WATCHER`].
 const USER: &str = "rmom";
 /// How long the server may take to start or stop.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,8 +32,9 @@ const POLL: Duration = Duration::from_millis(10);
 /// Below the ports that systems give to outgoing connections, so that a port is still free after a restart.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// Makes the database, if it is not there (as a copy of the primary's, if there is one), and runs the server. When standard input ends (this process ended, however
-/// it did) or says so, stops it, and removes the folder unless told to keep it.
+/// Creates the database if there is none (as a copy of the primary's, if there is one), and runs the server. When standard
+/// input ends, as it does however this process ends, or tells it to, it stops the server and removes the folder unless told
+/// to keep it.
 const WATCHER: &str = r#"
 trap '' INT TERM HUP
 folder=$1 bin=$2; shift 2
@@ -76,7 +77,7 @@ enum Place {
 #[derive(Debug)]
 struct Private {
     bin: PathBuf,
-    /// The watcher removes it, or its `Drop` does; as the server's user owns it, both can.
+    /// Removed by the watcher or by its `Drop`; the server's user owns it, so both can.
     folder: TempDir,
     user: Option<(u32, u32)>,
     port: u16,
@@ -84,7 +85,7 @@ struct Private {
     watcher: Mutex<Option<Child>>,
 }
 
-/// A fresh database. Dropped with its server; on a server that is not ours, by its own `Drop`.
+/// A fresh database. It goes with its server; on a server that is not ours, its own `Drop` removes it.
 #[derive(Debug)]
 pub struct TestDatabase {
     server: Arc<PgServer>,
@@ -92,8 +93,8 @@ pub struct TestDatabase {
 }
 
 impl PgServer {
-    /// The server that the tests of this process share: the one that `RMOM_TEST_DATABASE_URL` names, or a private one,
-    /// which stops when nobody holds it any more.
+    /// The server that the tests of this process share: the one that `RMOM_TEST_DATABASE_URL` names, or a private one, which
+    /// stops when the last test has dropped it.
     ///
     /// # Panics
     /// If there is neither.
@@ -115,7 +116,7 @@ impl PgServer {
         server
     }
 
-    /// Starts a private server, as it comes: with fsync.
+    /// Starts a private server with default settings, fsync included.
     ///
     /// # Panics
     /// If PostgreSQL is not installed, or does not start.
@@ -123,7 +124,7 @@ impl PgServer {
         Self::start_with(&[])
     }
 
-    /// As [`PgServer::start`], with settings of one's own.
+    /// Like [`PgServer::start`], with settings of the caller's.
     ///
     /// # Panics
     /// As [`PgServer::start`].
@@ -131,7 +132,7 @@ impl PgServer {
         Self::start_as(settings, None)
     }
 
-    /// Starts a hot standby of this server, which follows it: it answers reads, and is behind.
+    /// Starts a hot standby of this server. It answers reads, and is behind.
     ///
     /// # Panics
     /// If this is not a private server; as [`PgServer::start`].
@@ -185,7 +186,7 @@ impl PgServer {
         self.url_through(&self.authority(), database)
     }
 
-    /// As [`PgServer::url`], by way of a proxy at this host and port.
+    /// Like [`PgServer::url`], but through a proxy at this host and port.
     pub fn url_through(&self, authority: &str, database: &str) -> String {
         let user = match &self.place {
             Place::Private(_) => USER,
@@ -212,7 +213,7 @@ impl PgServer {
         let _ = conn.close().await;
     }
 
-    /// Creates an empty database of a name that was not used before.
+    /// Creates an empty database with a name that was not used before.
     ///
     /// # Panics
     /// If it fails.
@@ -223,10 +224,10 @@ impl PgServer {
         TestDatabase { server: Arc::clone(self), name }
     }
 
-    /// Kills the server with SIGKILL, as a crash of its machine would, and waits until it is gone.
+    /// Kills the server with SIGKILL, like a crash of its machine, and waits until it is gone.
     ///
     /// # Panics
-    /// If it is not a private server, or not running.
+    /// If the server is not private, or not running.
     pub fn kill9(&self) {
         let private = self.private();
         let pid = private.pid().expect("the server runs");
@@ -238,7 +239,7 @@ impl PgServer {
     /// Starts the server again after [`PgServer::kill9`], on the same port.
     ///
     /// # Panics
-    /// If it is not a private server, or does not start.
+    /// If the server is not private, or does not start.
     pub fn restart(&self) {
         self.private().run();
     }
@@ -284,7 +285,8 @@ impl Private {
         for (name, value) in &self.settings {
             command.args(["-c", &format!("{name}={value}")]);
         }
-        command.stdin(Stdio::piped()).stdout(log.try_clone().expect("a second handle")).stderr(log).process_group(0); // so that ^C at the terminal does not reach the watcher before this process is gone
+        // A group of its own, so that ^C at the terminal does not reach the watcher before this process is gone.
+        command.stdin(Stdio::piped()).stdout(log.try_clone().expect("a second handle")).stderr(log).process_group(0);
         let _ = fs::remove_file(self.data().join("postmaster.pid"));
         *self.watcher.lock() = Some(command.spawn().expect("/bin/sh runs"));
         let deadline = Instant::now() + PATIENCE;
@@ -300,7 +302,7 @@ impl Private {
         fs::read_to_string(self.folder.path().join("watcher.log")).unwrap_or_default()
     }
 
-    /// The server gave up. That it turns clients away while it starts or recovers is logged as FATAL, too.
+    /// True if the server has given up. Refusals of clients during start or recovery are also logged as FATAL.
     fn has_failed(&self) -> bool {
         self.log().lines().any(|line| line.contains("FATAL") && !line.contains("the database system is"))
     }
@@ -313,7 +315,7 @@ impl Private {
         self.pid_file()?.lines().next().map(str::to_owned)
     }
 
-    /// The eighth line of the file says so; it is what pg_ctl looks at.
+    /// Reads the eighth line of the pid file, as pg_ctl does.
     fn is_ready(&self) -> bool {
         self.pid_file().is_some_and(|file| file.lines().nth(7).is_some_and(|status| status.trim() == "ready"))
     }
@@ -342,7 +344,7 @@ impl TestDatabase {
         self.server.url(&self.name)
     }
 
-    /// Its URL by way of a proxy.
+    /// Its URL through a proxy.
     pub fn url_through(&self, authority: &str) -> String {
         self.server.url_through(authority, &self.name)
     }
@@ -418,7 +420,7 @@ fn find_binaries() -> PathBuf {
     })
 }
 
-/// PostgreSQL does not run as root: whom it runs as instead; none: as we do.
+/// PostgreSQL does not run as root. The user and group to run it as instead; `None` means this process' own.
 fn unprivileged_user() -> Option<(u32, u32)> {
     let own = fs::metadata("/proc/self").or_else(|_| tempfile::tempdir().and_then(|dir| fs::metadata(dir.path())));
     if own.expect("a file of our own").uid() != 0 {

@@ -10,7 +10,7 @@ use tokio::{
     sync::mpsc,
 };
 
-/// What a pipe holds before its reader is waited for.
+/// Bytes that a pipe holds before the writer has to wait for its reader.
 const PIPE_BYTES: usize = 64 << 10;
 
 /// Pipes by name; clones share them.
@@ -29,7 +29,7 @@ impl Pipes {
     /// Connects to a name.
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// There is no listener of that name.
     pub fn dial(&self, authority: &str) -> io::Result<DuplexStream> {
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let (near, far) = duplex(PIPE_BYTES);

@@ -1,4 +1,4 @@
-//! A TCP proxy that loses what a test wants it to lose.
+//! A TCP proxy that loses the traffic that a test chooses.
 
 use std::{
     net::SocketAddr,
@@ -23,18 +23,18 @@ use tokio_util::sync::CancellationToken;
 
 const BUFFER_BYTES: usize = 64 << 10;
 
-/// What becomes of a request that [`TcpProxy::when`] waits for.
+/// The fault that a request matched by [`TcpProxy::when`] meets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The connection breaks, and the server does not see the request.
     LoseRequest,
-    /// The server sees the request; when it answers, the connection breaks, and the client does not see the answer.
+    /// The server sees the request; when it answers, the connection breaks before the client sees the answer.
     LoseAnswer,
-    /// From then on nothing passes, on any connection, until [`TcpProxy::heal`].
+    /// From then on nothing passes on any connection until [`TcpProxy::heal`].
     Stall,
 }
 
-/// Stands between clients and a server. Everything passes until told otherwise; dropped, it breaks all connections.
+/// Stands between clients and a server. Everything passes until a test says otherwise. Dropping it breaks all connections.
 #[derive(Debug)]
 pub struct TcpProxy {
     addr: SocketAddr,
@@ -48,7 +48,7 @@ struct Shared {
     stalled: watch::Sender<bool>,
     refusing: AtomicBool,
     rule: Mutex<Option<(Vec<u8>, Fault)>>,
-    /// Breaks the connections that are open now; replaced when it did.
+    /// Cancelled to break the connections that are open now, and then replaced.
     open: Mutex<CancellationToken>,
     accepted: AtomicUsize,
     delay_micros: AtomicU64,
@@ -75,44 +75,44 @@ impl TcpProxy {
         Self { addr, shared, acceptor }
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn authority(&self) -> String {
         self.addr.to_string()
     }
 
-    /// How many connections there have been.
+    /// The number of connections so far.
     pub fn accepted(&self) -> usize {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
-    /// From now on new connections lead to another server, as those to a name do whose address changed.
+    /// From now on, new connections lead to another server, like those to a name whose address has changed.
     pub fn lead_to(&self, server: impl Into<String>) {
         *self.shared.server.lock() = server.into();
     }
 
-    /// Once: does this to the next request that holds `pattern`; an empty pattern is in every request.
+    /// Applies the fault to the next request that contains `pattern`, once. An empty pattern matches every request.
     pub fn when(&self, pattern: &[u8], fault: Fault) {
         *self.shared.rule.lock() = Some((pattern.to_vec(), fault));
     }
 
-    /// True if what [`TcpProxy::when`] waits for has not come.
+    /// True if the request of [`TcpProxy::when`] has not come yet.
     pub fn is_waiting(&self) -> bool {
         self.shared.rule.lock().is_some()
     }
 
-    /// Holds every answer back for so long from now on, as a server does that is further away. The timer rounds it up to whole
-    /// milliseconds.
+    /// Holds back every answer for this time from now on, as if the server were further away. The timer rounds it up to
+    /// whole milliseconds.
     pub fn delay(&self, delay: Duration) {
         let micros = u64::try_from(delay.as_micros()).unwrap_or(u64::MAX);
         self.shared.delay_micros.store(micros, Ordering::SeqCst);
     }
 
-    /// From now on nothing passes; what is under way arrives after [`TcpProxy::heal`].
+    /// From now on nothing passes. Traffic under way arrives after [`TcpProxy::heal`].
     pub fn stall(&self) {
         self.shared.stalled.send_replace(true);
     }
 
-    /// Breaks all connections, and all new ones.
+    /// Breaks all connections, including new ones.
     pub fn refuse(&self) {
         self.shared.refusing.store(true, Ordering::SeqCst);
         self.cut();
@@ -139,7 +139,7 @@ impl Drop for TcpProxy {
 }
 
 impl Shared {
-    /// The fault that is to befall this request.
+    /// The fault that this request meets.
     fn fault(&self, request: &[u8]) -> Option<Fault> {
         let holds = |pattern: &[u8]| pattern.is_empty() || request.windows(pattern.len()).any(|part| part == pattern);
         self.rule.lock().take_if(|(pattern, _)| holds(pattern)).map(|(_, fault)| fault)
@@ -175,7 +175,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-/// Copies from client to server. A client that closes while everything stalls is seen only after what it sent has
+/// Copies from client to server. While everything stalls, the close of a client is noticed only after its earlier bytes have
 /// passed, as on a network that delays.
 async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, deaf: &AtomicBool) {
     let mut buffer = vec![0; BUFFER_BYTES];
@@ -196,7 +196,7 @@ async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shar
     }
 }
 
-/// Copies from server to client, until an answer is to be lost.
+/// Copies from server to client, until an answer has to be lost.
 async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, deaf: &AtomicBool) {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {

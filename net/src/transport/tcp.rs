@@ -14,21 +14,21 @@ use tokio::{
     time::timeout,
 };
 
-/// Connections that wait to be accepted; the kernel refuses further ones, whose clients try again after a second. It takes no
-/// more than `net.core.somaxconn` of them. The 128 of the standard library are too few when all clients of a broker that was
-/// restarted come back at once.
+/// Limit on connections that wait to be accepted. The kernel refuses further ones, whose clients try again after a second.
+/// It allows at most `net.core.somaxconn`. The standard library's 128 are too few when all clients of a restarted broker
+/// come back at once.
 const LISTEN_BACKLOG: u32 = 4_096;
-/// How long the name of the other end may take to resolve.
+/// How long the resolution of the other end's name may take.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one address of the other end may take to answer.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// After so long without traffic the kernel asks whether the other end is there. HTTP/2 asks sooner; this is for HTTP/1.
+/// After this time without traffic the kernel asks whether the other end is there. HTTP/2 asks sooner; this is for HTTP/1.
 pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
-/// How often it asks.
+/// The interval between the kernel's probes.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-/// How many questions may go unanswered.
+/// The number of probes that may go unanswered.
 pub const KEEPALIVE_RETRIES: u32 = 3;
-/// Bytes that the other end does not acknowledge for so long break the connection.
+/// The connection breaks if the other end leaves bytes unacknowledged for this time.
 pub const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Plain TCP, IPv4 and IPv6.
@@ -36,7 +36,7 @@ pub const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Tcp;
 
 impl Tcp {
-    /// As [`Transport::connect`], without the box.
+    /// Like [`Transport::connect`], without the box.
     pub(super) async fn stream(authority: &str) -> io::Result<TcpStream> {
         let resolved = timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(authority)).await;
         let addresses = resolved.map_err(|_| timed_out("resolve", authority, RESOLVE_TIMEOUT))??;
@@ -54,7 +54,7 @@ impl Tcp {
         Err(last)
     }
 
-    /// As [`Transport::bind`], without the box.
+    /// Like [`Transport::bind`], without the box.
     pub(super) async fn listener(authority: &str) -> io::Result<TcpAccept> {
         let cannot = |error: io::Error| io::Error::new(error.kind(), format!("cannot listen on {authority}: {error}"));
         let mut last = io::Error::new(io::ErrorKind::NotFound, "it has no address");
@@ -70,7 +70,7 @@ impl Tcp {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // On Windows it would let another process take the port.
+    // On Windows, this option would let another process take the port.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -87,7 +87,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     let keepalive =
         TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
     let socket = SockRef::from(stream);
-    // Else a connection with unsent bytes outlives its peer by the kernel's many retransmissions.
+    // Otherwise a connection with unsent bytes outlives its peer by the kernel's many retransmissions.
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT))?;
     socket.set_tcp_keepalive(&keepalive)
@@ -194,7 +194,7 @@ mod tests {
         }
     }
 
-    /// The kernel of a default Linux lets 4,096 wait.
+    /// By default, Linux lets 4,096 connections wait.
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_crowd_is_let_in_before_anybody_is_accepted() {

@@ -1,6 +1,6 @@
 //! TLS over TCP.
 //!
-//! The services speak the same HTTP over it as over TCP; encryption is no concern of theirs.
+//! The services speak the same HTTP over both and need not know about encryption.
 
 use std::{
     collections::BTreeMap,
@@ -38,17 +38,18 @@ use super::tcp::{Tcp, TcpAccept};
 
 /// How long a handshake may take, at either end.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a client may say nothing at all after it connected: clients speak first.
+/// How long a client may stay silent after connecting: clients speak first.
 pub const SILENCE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a client is left alone before its silence counts against it: a client far away needs a round trip to speak.
+/// How long a client is left alone before its silence counts against it: a distant client needs a round trip before it can
+/// speak.
 pub const PATIENCE_WITH_SILENCE: Duration = Duration::from_millis(200);
-/// How long a client that has spoken may take while others wait for its place: what goes well is done by then.
+/// How long a client that has spoken may take while others wait for its place; a normal handshake is finished by then.
 const PATIENCE_WITH_SPEECH: Duration = Duration::from_secs(1);
-/// Handshakes under way at once. One more takes the place of the client that has been silent longest, for
-/// [`PATIENCE_WITH_SILENCE`] at least; if there is none, of the oldest that has taken [`PATIENCE_WITH_SPEECH`]; until then
+/// Limit on concurrent handshakes. One more replaces the client that has been silent longest, if that is at least
+/// [`PATIENCE_WITH_SILENCE`]; otherwise the oldest handshake, if that has taken [`PATIENCE_WITH_SPEECH`]. Until then,
 /// further connections wait in the kernel's queue.
 pub const MAX_HANDSHAKES: usize = 256;
-/// As many of them may come from one address (for IPv6: one /64 network); more are closed at once.
+/// Limit on the handshakes from one address (for IPv6: one /64 network); more are closed at once.
 pub const MAX_HANDSHAKES_PER_PEER: usize = 32;
 
 /// Protocols offered, best first.
@@ -57,30 +58,31 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// A certificate (chain) and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// PEM file with the certificate, followed by those that vouch for it.
+    /// PEM file with the certificate, followed by those that sign it.
     pub certificate: PathBuf,
     /// PEM file with the private key.
     pub key: PathBuf,
 }
 
-/// The files that TLS needs; which are required depends on who connects and who listens.
+/// The files that TLS needs. Which of them are required depends on whether the process connects or listens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Who this process is. Required to listen; shown to servers that ask for it.
+    /// The certificate of this process. Required to listen; shown to servers that ask for it.
     pub identity: Option<Identity>,
-    /// PEM file with the certificates that this process trusts in servers it connects to. Required to connect.
+    /// PEM file with the authorities that this process trusts to sign servers' certificates. Required to connect.
     pub server_ca: Option<PathBuf>,
-    /// PEM file with the certificates that vouch for clients; with it, clients without one are turned away (mutual TLS).
+    /// PEM file with the authorities that sign clients' certificates. If set, clients without such a certificate are refused
+    /// (mutual TLS).
     pub client_ca: Option<PathBuf>,
 }
 
-/// Why TLS cannot be set up.
+/// The reason why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read, or is no PEM.
+    /// A file cannot be read, or is not PEM.
     #[error("{}: {source}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What is wrong with it.
         source: pem::Error,
@@ -91,7 +93,7 @@ pub enum TlsError {
     /// A certificate that cannot be used.
     #[error("{}: {source}", path.display())]
     Certificate {
-        /// Where it is.
+        /// Its file.
         path: PathBuf,
         /// What is wrong with it.
         source: rustls::Error,
@@ -99,7 +101,7 @@ pub enum TlsError {
     /// The client CA cannot be used.
     #[error("{}: {source}", path.display())]
     ClientCa {
-        /// Where it is.
+        /// Its file.
         path: PathBuf,
         /// What is wrong with it.
         source: VerifierBuilderError,
@@ -166,7 +168,7 @@ impl Tls {
         Ok(Self { acceptor, connector, handshakes_per_peer: MAX_HANDSHAKES_PER_PEER })
     }
 
-    /// Addresses tell nothing where it listens, as behind a proxy: one may have all handshakes.
+    /// For a listener behind a proxy, where addresses tell nothing: one address may have all handshakes.
     #[must_use]
     pub const fn behind_a_proxy(mut self) -> Self {
         self.handshakes_per_peer = MAX_HANDSHAKES;
@@ -174,7 +176,7 @@ impl Tls {
     }
 }
 
-/// Named explicitly: what rustls picks by itself depends on the features that other crates switch on.
+/// Named explicitly: rustls' own choice depends on the features that other crates switch on.
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
@@ -249,7 +251,7 @@ impl Transport for Tls {
     }
 }
 
-/// Accepts, and shakes hands with several clients at once: one that dawdles holds up nobody.
+/// Accepts, and handshakes with several clients at once, so that a slow one does not delay the others.
 struct TlsAccept {
     tcp: TcpAccept,
     acceptor: TlsAcceptor,
@@ -258,21 +260,21 @@ struct TlsAccept {
 
 type Shaken = io::Result<(TlsStream<TcpStream>, String)>;
 
-/// Handshakes under way, by the order in which they began.
+/// Handshakes under way, in the order in which they began.
 struct Handshakes {
-    /// How many one address may have under way.
+    /// Limit on the handshakes of one address.
     per_peer: usize,
     tasks: JoinSet<(u64, Shaken)>,
     begun: u64,
     under_way: BTreeMap<u64, Handshake>,
-    /// How many of them come from where.
+    /// The number of handshakes of each origin.
     origins: BTreeMap<Origin, usize>,
 }
 
 struct Handshake {
     origin: Origin,
     begun: Instant,
-    /// Set once the client has said anything.
+    /// Set once the client has sent anything.
     spoke: Arc<AtomicBool>,
     task: AbortHandle,
 }
@@ -296,7 +298,7 @@ impl Handshakes {
         })
     }
 
-    /// How long one more has to wait for a place at least, if it has to.
+    /// The least time that another handshake has to wait for a place; `None` means that it need not wait.
     fn wait(&self) -> Option<Duration> {
         if !self.is_full() {
             return None;
@@ -307,11 +309,11 @@ impl Handshakes {
         }
     }
 
-    /// Begins a handshake, unless its address has too many under way.
+    /// Begins a handshake, unless too many of its address are under way.
     fn begin(&mut self, acceptor: TlsAcceptor, stream: TcpStream, peer: String) -> bool {
         let origin = Origin::of(&peer);
         let of_origin = self.origins.entry(origin.clone()).or_default();
-        // When all places are taken one more takes the place of another, whose address that is.
+        // Where one address may have all places, its next handshake replaces one of its own.
         if *of_origin >= self.per_peer && self.per_peer < MAX_HANDSHAKES {
             return false;
         }
@@ -341,7 +343,7 @@ impl Handshakes {
         Some(ended)
     }
 
-    /// The next that is done. Cancel-safe.
+    /// The next finished handshake. Cancel-safe.
     async fn next(&mut self) -> Option<Shaken> {
         loop {
             match self.tasks.join_next().await? {
@@ -349,7 +351,7 @@ impl Handshakes {
                     self.end(at);
                     return Some(shaken);
                 }
-                // It made room for another.
+                // It was replaced by another handshake.
                 Err(error) if error.is_cancelled() => {}
                 Err(error) => {
                     tracing::error!(%error, "a TLS handshake panicked");
@@ -362,23 +364,23 @@ impl Handshakes {
     }
 }
 
-/// What decides about a handshake.
+/// The facts that decide about a handshake.
 struct Known {
     at: u64,
     age: Duration,
     spoke: bool,
 }
 
-/// Where one more handshake finds a place when all are taken.
+/// Where another handshake finds a place when all are taken.
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
-    /// That of this one, which ends.
+    /// The place of this handshake, which ends.
     Of(u64),
-    /// Nowhere, for so long.
+    /// None, for this time.
     Wait(Duration),
 }
 
-/// Which of the handshakes under way makes room, the oldest first.
+/// Chooses the handshake that makes room. `under_way` lists the oldest first.
 fn place(under_way: impl Iterator<Item = Known>) -> Place {
     let mut slow = None;
     let mut wait = PATIENCE_WITH_SILENCE;
@@ -422,7 +424,7 @@ impl Listener for TlsAccept {
                 biased;
                 Some(done) = self.handshakes.next() => match done {
                     Ok((stream, peer)) => return Ok((Box::new(stream), peer)),
-                    // A scanner, a plain-text client, a wrong certificate: the other end's doing, and it was told.
+                    // A scanner, a plain-text client, a wrong certificate: the fault of the other end, which has been told.
                     Err(error) => tracing::debug!(%error, "TLS handshake failed"),
                 },
                 () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
@@ -458,14 +460,14 @@ mod tests {
         assert_eq!(place(crowd.into_iter()), Place::Of(2), "the longest silent");
         let slow = [known(1, 1_900, true), known(2, 1_200, true), known(3, 10, false)];
         assert_eq!(place(slow.into_iter()), Place::Of(1), "the oldest that spoke and dawdles");
-        // A crowd that has just arrived is left alone: those behind it wait.
+        // A crowd that has just arrived is left alone: later clients wait.
         let fresh = [known(1, 150, true), known(2, 120, false), known(3, 10, false)];
         assert_eq!(place(fresh.into_iter()), Place::Wait(Duration::from_millis(80)));
         let good = [known(1, 900, true), known(2, 800, true)];
         assert_eq!(place(good.into_iter()), Place::Wait(Duration::from_millis(100)));
     }
 
-    /// A CA and an identity that it vouches for, as files.
+    /// A CA and an identity that it signed, as files.
     struct Pki {
         dir: tempfile::TempDir,
         ca: CertifiedIssuer<'static, KeyPair>,
@@ -499,7 +501,7 @@ mod tests {
         }
     }
 
-    /// Serves one echo to whoever completes a handshake, and returns what the client got.
+    /// Serves one echo to a client that completes a handshake, and returns the bytes that the client got.
     async fn echo(server: &Tls, client: &Tls) -> io::Result<Vec<u8>> {
         let mut listener = server.bind("127.0.0.1:0").await?;
         let authority = listener.local_addr();
@@ -595,7 +597,7 @@ mod tests {
             }
             refused
         });
-        // 300 from one address, and then as many as there are places from as many others.
+        // 300 from one address, and then one from each of as many others as there are places.
         let mut silent = Vec::new();
         for _ in 0..300 {
             silent.push(connect_from([127, 0, 0, 2], &authority).await);
@@ -621,7 +623,7 @@ mod tests {
         let client = Tls::from_files(&TlsFiles { server_ca: Some(pki.ca_file()), ..TlsFiles::default() }).unwrap();
         let mut listener = server.bind("127.0.0.1:0").await.unwrap();
         let authority = listener.local_addr();
-        // Nothing but the client's connection comes of it: nobody was refused for an address.
+        // Only the client's connection comes through: no address was refused.
         let accepting = tokio::spawn(async move { listener.accept().await.map(drop) });
         let mut silent = Vec::new();
         for _ in 0..MAX_HANDSHAKES + MAX_HANDSHAKES_PER_PEER {

@@ -13,7 +13,7 @@ use crate::grpc::stable_code;
 const ROOM: usize = 4_000;
 const LARGEST: usize = 2_000;
 
-/// A body that says what the test has it say.
+/// A body whose frames the test sends.
 struct Script(mpsc::UnboundedReceiver<Result<Frame<Bytes>, axum::Error>>);
 
 impl HttpBody for Script {
@@ -25,7 +25,7 @@ impl HttpBody for Script {
     }
 }
 
-/// A client, and what counts its messages.
+/// A client, and the counter of its messages.
 struct Pair {
     client: mpsc::UnboundedSender<Result<Frame<Bytes>, axum::Error>>,
     ledger: Ledger,
@@ -48,7 +48,7 @@ impl Pair {
         poll_fn(|cx| Pin::new(&mut self.counted).poll_frame(cx)).await
     }
 
-    /// What is let through now.
+    /// The bytes that are let through now.
     fn through(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         while let Some(Some(Ok(frame))) = self.frame().now_or_never() {
@@ -130,7 +130,7 @@ async fn a_length_that_is_not_kept_holds_room_for_a_while() {
     assert!(room.try_take(ROOM).is_some(), "it gave the room back");
 }
 
-/// It would keep its room for as long as a call may take.
+/// An unfinished push would keep its room for as long as a call may take.
 #[tokio::test(start_paused = true)]
 async fn a_single_push_has_to_end() {
     let room = PushRoom::for_tests(ROOM);
@@ -144,7 +144,7 @@ async fn a_single_push_has_to_end() {
     assert!(room.try_take(ROOM).is_some(), "it gave the room back");
 }
 
-/// A byte each four seconds; how long that goes well, for so many bytes.
+/// Sends a byte every four seconds, up to so many bytes; returns how long the server accepts this.
 async fn trickled(bytes: usize) -> Duration {
     let mut pair = Pair::new(PushRoom::for_tests(ROOM), true);
     pair.send(&message(900)[..PREFIX]);
@@ -186,7 +186,7 @@ async fn one_origin_does_not_claim_all_the_room() {
     let free: Vec<_> = std::iter::from_fn(|| room.try_turn()).collect();
     assert_eq!(free.len(), MAX_TURNS, "nor a turn that others need");
     drop(free);
-    // What comes as a whole takes nothing of that quarter.
+    // A message that arrives in one piece takes nothing from that quarter.
     let mut whole = Pair::new(room, true);
     whole.send(&message(400));
     assert_eq!(whole.through().len(), 405);
@@ -233,7 +233,7 @@ async fn an_origin_that_waits_for_its_own_claims_keeps_no_turn_of_a_queue() {
     assert_eq!(claims.iter().map(Pair::held).sum::<usize>(), 2, "half of the queue's share at most");
     let free: Vec<_> = std::iter::from_fn(|| queue.try_turn()).collect();
     assert_eq!(free.len(), MAX_TURNS_OF_QUEUE, "streams from elsewhere go on");
-    // And there is room of the queue for them.
+    // The queue has room for them.
     assert!(queue.try_take(ROOM / QUEUE_SHARE / 2).is_some());
 }
 

@@ -1,4 +1,4 @@
-//! What the routes do when asked badly: a clear error with a stable code, and nothing is changed.
+//! Bad requests: the answer is a clear error with a stable code, and nothing is changed.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
 
 const NO_CHANNEL: &str = "00000000-0000-4000-8000-000000000000";
 
-/// Requests without a body, the answer's status and code, and a part of its text.
+/// Sends requests without a body; checks the status, the code and a part of the text.
 async fn check(bench: &Bench, cases: &[(&str, &str, u16, &str, &str)]) {
     for &(method, path, status, code, text) in cases {
         let answer = bench.ask(method, path).await;
@@ -174,7 +174,7 @@ async fn content_types_and_sizes() {
         assert_eq!((answer.status.as_u16(), answer.code()), (415, "UNSUPPORTED_MEDIA_TYPE"), "{content_type:?}");
         assert!(answer.detail().contains(content_type.unwrap_or("absent")), "{answer:?}");
     }
-    // Announced or not, too much is too much; exactly the limit is not.
+    // A body that is too large is refused whether announced or not; a body of exactly the limit is accepted.
     let padded = |bytes: usize| format!("{{\"label\": \"a\"{}}}", " ".repeat(bytes - 14)).into_bytes();
     let chunked = |bytes: Vec<u8>| {
         let chunks: Vec<Result<Bytes, std::io::Error>> =
@@ -218,7 +218,7 @@ async fn brokers_and_stores_that_fail() {
     let answer = bench.post("/v1/queues", r#"{"label": "new"}"#).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (503, "NO_BROKER"));
     assert_eq!(answer.header(header::RETRY_AFTER), "1");
-    // What needs no broker works.
+    // Requests that need no broker work.
     let described = bench.ask("GET", "/v1/queues/q").await;
     assert_eq!((described.status.as_u16(), &described.body["live"]), (200, &Value::Null));
     assert_eq!(bench.ask("GET", "/queues/q/topics").await.body, json!(["t"]));
@@ -254,7 +254,7 @@ async fn every_request_has_a_deadline() {
     let answer = bench.send(request.body(Body::from_stream(half)).unwrap()).await;
     assert_eq!((answer.status.as_u16(), answer.code()), (504, "DEADLINE_EXCEEDED"));
     assert_eq!(begun.elapsed().as_secs(), 10);
-    // A deadline below the manager's own.
+    // The request's deadline is below the manager's own.
     bench.world.store.fail(Calls::All, Fault::Hangs);
     let settings = RestSettings { request_deadline: Duration::from_millis(100), ..RestSettings::default() };
     let hasty = Bench { router: router(bench.manager.clone(), settings, bench.connections.clone()), ..bench };

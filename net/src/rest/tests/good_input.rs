@@ -1,4 +1,4 @@
-//! What the routes do when asked well.
+//! Good requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ async fn the_originals_routes() {
     assert_eq!(channel.body, expected);
     let same = bench.ask("GET", &format!("/channels/{id}")).await;
     assert_eq!((same.status.as_u16(), same.body), (200, expected));
-    // The original's client sends a JSON header with no body; any type will do.
+    // The original's client sends a JSON header without a body; any content type is accepted.
     for content_type in ["application/json", "text/plain", "nonsense"] {
         let request = Request::builder().method("PUT").uri("/queues/news-queue/channels/__NONE__");
         let request = request.header(header::CONTENT_TYPE, content_type).body(Body::from("{")).unwrap();
@@ -158,7 +158,7 @@ async fn a_list_of_queues_has_what_their_brokers_say() {
     });
     assert_eq!(listed, json!({ "queues": [queue], "next": null }));
     assert_eq!(bench.ask("GET", "/v1/queues?live=false").await.body["queues"][0]["live"], Value::Null);
-    // A broker that does not answer takes nothing from the rest of the list.
+    // A broker that does not answer leaves the rest of the list intact.
     bench.world.brokers.set(&addr(1), Behaviour::Hangs);
     let silent = bench.ask("GET", "/v1/queues?live=true").await;
     assert_eq!((silent.status.as_u16(), &silent.body["queues"][0]["live"]), (200, &Value::Null));
@@ -328,7 +328,7 @@ async fn health() {
         assert_eq!(bench.ask("GET", "/healthz").await.status, 200, "{fault:?}");
     }
     bench.world.store.repair(Calls::All);
-    // Brokers that died are no fault of the manager's.
+    // The manager stays healthy when its brokers have died.
     bench.world.brokers.set(&addr(1), Behaviour::Absent);
     a_while().await;
     assert_eq!(bench.ask("GET", "/readyz").await.status, 200);
@@ -337,7 +337,7 @@ async fn health() {
     assert_eq!(bench.ask("GET", "/healthz").await.status, 503);
 }
 
-/// The methods of a path, as the header Allow tells them.
+/// The methods of a path, as listed in the `Allow` header.
 async fn methods(bench: &Bench, path: &str) -> BTreeSet<String> {
     let path = path.replace("{label}", "q").replace("{id}", "1");
     let answer = bench.ask("BREW", &path).await;
@@ -362,7 +362,7 @@ async fn openapi_describes_every_route_and_no_other() {
         served.insert(path.to_owned(), methods(&bench, path).await);
     }
     assert_eq!(described, served);
-    // References lead somewhere.
+    // Every reference has a target.
     for reference in OPENAPI.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(document.pointer(reference).is_some(), "{reference}");
     }

@@ -28,7 +28,7 @@ struct Bench {
     _task: JoinHandle<ManagerExit>,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
@@ -64,18 +64,18 @@ impl Bench {
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    /// A request without a body.
+    /// Sends a request without a body.
     async fn ask(&self, method: &str, path: &str) -> Answer {
         self.send(Request::builder().method(method).uri(path).body(Body::empty()).unwrap()).await
     }
 
-    /// A request with a body of JSON.
+    /// Sends a request with a body of JSON.
     async fn post(&self, path: &str, body: impl Into<Body>) -> Answer {
         let request = Request::builder().method("POST").uri(path).header(header::CONTENT_TYPE, "application/json");
         self.send(request.body(body.into()).unwrap()).await
     }
 
-    /// A channel on a queue, by the original's route.
+    /// Creates a channel of a queue, by the original's route.
     async fn channel(&self, label: &str, topic: &str) -> String {
         let answer = self.ask("PUT", &format!("/queues/{label}/channels/{topic}")).await;
         assert_eq!(answer.status, 200, "{answer:?}");

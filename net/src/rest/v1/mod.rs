@@ -20,7 +20,7 @@ use super::{
     request::{self, JsonBody},
 };
 
-/// Describes the routes below, for people and for generators of clients.
+/// Describes the routes below, for readers and for generators of clients.
 pub(super) const OPENAPI: &str = include_str!("../openapi.json");
 
 pub(super) fn routes() -> Vec<RouteEntry> {
@@ -40,14 +40,14 @@ pub(super) fn routes() -> Vec<RouteEntry> {
     ]
 }
 
-/// What creates a queue. Fields are taken as they come, so that errors can name them.
+/// The body that creates a queue. Fields are not typed here, so that errors can name them.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewQueue {
     label: Value,
 }
 
-/// What creates a channel.
+/// The body that creates a channel.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewChannel {
@@ -67,7 +67,7 @@ impl NewChannel {
     }
 }
 
-/// 201, where it is, and what it is.
+/// 201 with the location and the object.
 fn created(location: &str, body: impl IntoResponse) -> Response {
     let location = HeaderValue::from_str(location).expect("a percent-encoded path is a header value");
     (StatusCode::CREATED, [(header::LOCATION, location)], body).into_response()
@@ -157,7 +157,7 @@ async fn brokers(State(api): State<Api>) -> Result<impl IntoResponse, RestError>
     Ok(Json(json!({ "brokers": brokers })))
 }
 
-/// How sure the operator is.
+/// Whether the operator has confirmed the request.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Force {

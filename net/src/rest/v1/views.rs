@@ -1,4 +1,4 @@
-//! What the routes under `/v1/` answer, as JSON. Durations are in milliseconds.
+//! Answers of the routes under `/v1/`, as JSON. Durations are in milliseconds.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A queue and the broker that is to host it.
+/// A queue and its assigned broker.
 #[derive(Serialize)]
 pub(super) struct Queue {
     id: QueueId,
@@ -50,20 +50,20 @@ impl From<&PlacedQueue> for Queue {
     }
 }
 
-/// A queue, described by its broker if that can be asked.
+/// A queue, described by its broker if that answers.
 #[derive(Serialize)]
 pub(super) struct DescribedQueue {
     #[serde(flatten)]
     queue: Queue,
     live: Option<Live>,
-    /// Why there is no `live`.
+    /// The reason why `live` is missing.
     live_error: Option<String>,
 }
 
 #[derive(Serialize)]
 struct Live {
     state: &'static str,
-    /// Why it is not served.
+    /// The reason why the queue is not served.
     reason: Option<String>,
     epoch: Epoch,
     last_offset: Offset,
@@ -72,7 +72,7 @@ struct Live {
     oldest_age_millis: u64,
     subscriber_count: u64,
     largest_lag: u64,
-    /// Lists leave it out.
+    /// Left out in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     subscribers: Option<Vec<Subscriber>>,
 }
@@ -130,7 +130,7 @@ impl From<&QueueState> for Live {
 impl From<&QueueDescription> for Live {
     fn from(live: &QueueDescription) -> Self {
         Self {
-            // A broker describes what it serves.
+            // A broker describes only queues that it serves.
             state: "served",
             reason: None,
             epoch: live.epoch,
@@ -157,7 +157,7 @@ impl From<&SubscriberDescription> for Subscriber {
     }
 }
 
-/// A channel and the broker that is to host its queue.
+/// A channel and the broker assigned to its queue.
 #[derive(Serialize)]
 pub(super) struct Channel {
     id: ChannelId,
@@ -251,7 +251,7 @@ impl From<&ProbeView> for Probe {
     }
 }
 
-/// What a call to rebalance did.
+/// The result of a call to rebalance.
 #[derive(Serialize)]
 pub(super) struct Rebalanced {
     moved: Vec<Moved>,
@@ -297,7 +297,7 @@ pub(super) struct Status {
     notes: Vec<String>,
 }
 
-/// Something that is wrong, and what to do next.
+/// A fault, and the operator's next step.
 #[derive(Serialize)]
 struct Problem {
     what: String,
