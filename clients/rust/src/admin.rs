@@ -13,10 +13,10 @@ use crate::{
     rest::segment,
 };
 
-/// Where a new channel starts.
+/// The offset at which a new channel starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
-    /// At the oldest message that is still there.
+    /// At the oldest message still stored.
     #[default]
     Earliest,
     /// After the newest message at the time of creation.
@@ -32,43 +32,43 @@ pub struct Queue {
     pub id: u64,
     /// Its label, in lower case.
     pub label: String,
-    /// The host of the broker that is to host it; none: no broker yet.
+    /// The host of its assigned broker. `None` means that it has none yet.
     pub host: Option<String>,
     /// That broker's port.
     pub port: Option<u16>,
-    /// What the hosting broker says; from [`Admin::queue`] and [`Admin::live_queues`], and only while that
-    /// broker answers.
+    /// The hosting broker's description; set by [`Admin::queue`] and [`Admin::live_queues`], and only while that broker
+    /// answers.
     #[serde(default)]
     pub live: Option<LiveQueue>,
-    /// Why there is no `live`.
+    /// The reason why `live` is missing.
     #[serde(default)]
     pub live_error: Option<String>,
 }
 
-/// What the hosting broker knows about a queue.
+/// A queue as its hosting broker describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct LiveQueue {
-    /// `served`, `waiting` (its broker claims it, or recovers) or `halted` (until an operator looks).
+    /// `served`, `waiting` (its broker is claiming or recovering it) or `halted` (until an operator acts).
     #[serde(default = "served")]
     pub state: String,
-    /// Why it is not served.
+    /// The reason why it is not served.
     #[serde(default)]
     pub reason: Option<String>,
     /// How often the queue was activated.
     pub epoch: u64,
-    /// The newest message's offset; 0: none yet.
+    /// The newest message's offset. 0 means that there is none yet.
     pub last_offset: u64,
     /// Live messages.
     pub depth_messages: u64,
     /// Their bytes as stored.
     pub depth_bytes: u64,
-    /// Age of the oldest.
+    /// Age of the oldest live message.
     #[serde(rename = "oldest_age_millis", deserialize_with = "millis")]
     pub oldest_age: Duration,
-    /// How many are subscribed.
+    /// The number of subscribers.
     #[serde(default)]
     pub subscriber_count: u64,
-    /// Offsets between what the slowest of them was handed and the newest message.
+    /// Number of offsets by which the slowest subscriber is behind the newest message.
     #[serde(default)]
     pub largest_lag: u64,
     /// The subscribers; only from [`Admin::queue`].
@@ -86,9 +86,9 @@ pub struct Subscriber {
     pub topic: Option<String>,
     /// Address of the client's end of the connection.
     pub peer: String,
-    /// Everything up to this offset was handed to the connection.
+    /// The offset up to which everything was handed to the connection.
     pub offset: u64,
-    /// Offsets between that and the newest message.
+    /// Number of offsets from there to the newest message.
     pub lag: u64,
 }
 
@@ -102,12 +102,12 @@ pub struct Channel {
     /// That queue's label.
     #[serde(alias = "label")]
     pub queue_label: String,
-    /// What it lets through; none: everything.
+    /// The topic of the messages that it receives. `None` means all messages.
     #[serde(default, deserialize_with = "topic")]
     pub topic: Option<String>,
-    /// The first offset that a subscription without a position is given, or the first live one beyond it.
+    /// The first offset for a subscription without a position, or the first live one after it.
     pub start: u64,
-    /// The host of the broker that is to host the queue; none: no broker yet.
+    /// The host of the broker assigned to its queue. `None` means that it has none yet.
     pub host: Option<String>,
     /// That broker's port.
     pub port: Option<u16>,
@@ -116,73 +116,73 @@ pub struct Channel {
 /// A broker.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Broker {
-    /// Its id; none: listed in the managers' configuration, but never seen.
+    /// Its id. `None` means that the broker is in the managers' configuration but was never seen.
     pub id: Option<u64>,
-    /// Where it is.
+    /// Its host.
     pub host: String,
     /// Its port.
     pub port: u16,
     /// `up`, `draining`, `stopped` or `unregistered`.
     pub state: String,
-    /// The manager that answers counts it as alive.
+    /// True if the manager that answers counts it as alive.
     pub live: bool,
-    /// How many queues are assigned to it.
+    /// Number of queues assigned to it.
     pub queues: u64,
-    /// It has not been alive for long, and has no queues: it can be [forgotten](Admin::forget).
+    /// True if it has not been alive for long and has no queues: it can be [forgotten](Admin::forget).
     #[serde(default)]
     pub gone: bool,
 }
 
-/// How a cluster is, as the manager that answers knows it.
+/// The state of a cluster, as known to the manager that answers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Status {
-    /// That manager.
+    /// The manager that answers.
     pub manager_id: Uuid,
-    /// It leads.
+    /// True if it leads.
     pub leading: bool,
-    /// The manager that leads; none: it does not know.
+    /// The manager that leads. `None` means that the manager that answers does not know.
     pub leader_id: Option<Uuid>,
-    /// How often the lead has changed hands.
+    /// How often the leader has changed.
     pub term: u64,
     /// The brokers.
     pub brokers: Vec<Broker>,
-    /// What happened since it started.
+    /// Counts since the manager's start.
     pub counters: Counters,
-    /// Nothing is wrong.
+    /// True if there are no problems.
     pub healthy: bool,
-    /// What is wrong, the worst first: what the manager knows, then what the live brokers say.
+    /// The problems, the worst first: those that the manager knows of, then those that the live brokers report.
     pub problems: Vec<Problem>,
-    /// What is not known, without anything being wrong.
+    /// Facts that could not be found out, though nothing is wrong.
     #[serde(default)]
     pub notes: Vec<String>,
 }
 
-/// What a manager counts.
+/// Counters of a manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Counters {
-    /// Queues assigned elsewhere because their broker died.
+    /// Queues reassigned because their broker died.
     pub failovers: u64,
-    /// Queues assigned elsewhere because their broker stopped in good order or drains.
+    /// Queues reassigned because their broker stopped in good order or drains.
     pub handovers: u64,
-    /// Queues assigned elsewhere because their broker had more of them than others.
+    /// Queues reassigned because their broker had more of them than others.
     pub rebalanced: u64,
 }
 
-/// Something that is wrong with a cluster.
+/// A problem of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Problem {
-    /// What.
+    /// A description of the problem.
     pub what: String,
-    /// What to do next.
+    /// The next step for the operator.
     pub next: String,
 }
 
-/// What [`Admin::rebalance`] did.
+/// The result of [`Admin::rebalance`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Rebalanced {
-    /// The queues that were assigned elsewhere.
+    /// The queues that were reassigned.
     pub moved: Vec<MovedQueue>,
-    /// How many are left to move until the brokers are level.
+    /// How many moves are left until the brokers are level.
     pub left: u64,
 }
 
@@ -191,15 +191,15 @@ pub struct Rebalanced {
 pub struct MovedQueue {
     /// Its label.
     pub label: String,
-    /// Where it was.
+    /// The broker that it was assigned to before.
     pub from: Place,
-    /// The broker that it was assigned to.
+    /// The broker that it is assigned to now.
     pub to: Place,
-    /// The new broker said that it serves it. False: not in time; it may still come.
+    /// True if the new broker reported in time that it serves the queue. If not, it may do so later.
     pub served: bool,
 }
 
-/// Where a broker is.
+/// The address of a broker.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Place {
     /// Its host.
@@ -225,7 +225,7 @@ struct Brokers {
     brokers: Vec<Broker>,
 }
 
-/// Managers that do not say so only describe what is served.
+/// Managers that leave out the state describe only queues that are served.
 fn served() -> String {
     "served".to_owned()
 }
@@ -238,8 +238,8 @@ fn topic<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error>
     Ok(Option::<String>::deserialize(from)?.filter(|topic| !topic.is_empty() && topic != NO_TOPIC))
 }
 
-/// Administrative calls. Each is made once, at the first manager that can be reached; those that only read go on to the
-/// next manager if one does not answer. Errors carry the managers' codes ([`Error::code`]).
+/// Administrative calls. A call that changes something is made once, at the first manager that can be reached; a call that
+/// only reads goes on to the next manager if one does not answer. Errors carry the managers' codes ([`Error::code`]).
 #[derive(Clone, Debug)]
 pub struct Admin {
     client: Client,
@@ -253,8 +253,8 @@ impl Admin {
     /// Creates a queue and waits until a broker serves it.
     ///
     /// # Errors
-    /// `INVALID_NAME`, `QUEUE_EXISTS`, `LIMIT_REACHED`; `NO_BROKER` if there is no broker to host it; where
-    /// [`Error::outcome_unknown`] is true the queue may exist now.
+    /// `INVALID_NAME`, `QUEUE_EXISTS`, `LIMIT_REACHED`; `NO_BROKER` if no broker can host it. If [`Error::outcome_unknown`]
+    /// is true, the queue may exist now.
     pub async fn create_queue(&self, label: &str) -> Result<Queue, Error> {
         check_label(label)?;
         self.json(Method::POST, "/v1/queues", Some(json!({ "label": label }))).await
@@ -269,7 +269,7 @@ impl Admin {
         self.done(Method::DELETE, &format!("/v1/queues/{}", segment(label))).await
     }
 
-    /// A queue, with what its broker says about it.
+    /// A queue, with its broker's description.
     ///
     /// # Errors
     /// `QUEUE_NOT_FOUND` and others.
@@ -286,10 +286,10 @@ impl Admin {
         self.queue_pages("/v1/queues").await
     }
 
-    /// All queues, with what their brokers say about them: one call for each broker and a thousand queues.
+    /// All queues, with their brokers' descriptions: one call for each broker and a thousand queues.
     ///
     /// # Errors
-    /// If no manager answers; that a broker does not is none ([`Queue::live_error`]).
+    /// If no manager answers. A broker that does not answer is not an error ([`Queue::live_error`]).
     pub async fn live_queues(&self) -> Result<Vec<Queue>, Error> {
         self.queue_pages("/v1/queues?live=true").await
     }
@@ -316,11 +316,11 @@ impl Admin {
         self.json(Method::GET, &format!("/queues/{}/topics", segment(label)), None).await
     }
 
-    /// Creates a channel on a queue. With a topic it receives only what has the same (case-insensitive).
+    /// Creates a channel on a queue. With a topic, it receives only messages with the same topic (case-insensitive).
     ///
     /// # Errors
-    /// `INVALID_NAME`, `QUEUE_NOT_FOUND`, `OFFSET_OUT_OF_RANGE` and others; where [`Error::outcome_unknown`] is true a
-    /// channel may exist that nobody uses.
+    /// `INVALID_NAME`, `QUEUE_NOT_FOUND`, `OFFSET_OUT_OF_RANGE` and others. If [`Error::outcome_unknown`] is true, an unused
+    /// channel may exist.
     pub async fn create_channel(&self, label: &str, topic: Option<&str>, start: Start) -> Result<Channel, Error> {
         check_label(label)?;
         check_topic(topic.unwrap_or_default())?;
@@ -379,7 +379,7 @@ impl Admin {
         self.done(Method::DELETE, &format!("/v1/channels/{id}")).await
     }
 
-    /// How the cluster is, as the manager that answers knows it without asking anybody.
+    /// The state of the cluster. The manager that answers reports what it knows without asking others.
     ///
     /// # Errors
     /// If no manager answers.
@@ -411,8 +411,8 @@ impl Admin {
         self.done(Method::POST, &format!("/v1/brokers/{broker}/undrain")).await
     }
 
-    /// Removes a broker that is gone for good; with `force` also one that died within the last minute. A broker whose lease
-    /// runs is never removed.
+    /// Removes a broker that is gone for good; with `force`, also one that died within the last minute. A broker whose lease
+    /// is running is never removed.
     ///
     /// # Errors
     /// `BROKER_NOT_FOUND`, `BROKER_IN_USE` and others.
@@ -423,7 +423,7 @@ impl Admin {
     /// Moves some queues from brokers with many to brokers with few, now. Call it again while [`Rebalanced::left`] is not 0.
     ///
     /// # Errors
-    /// `UNSETTLED` while a broker does not answer or queues are on their way elsewhere; and others.
+    /// `UNSETTLED` while a broker does not answer or queues are being moved; and others.
     pub async fn rebalance(&self) -> Result<Rebalanced, Error> {
         self.json(Method::POST, "/v1/brokers/rebalance", None).await
     }
@@ -439,8 +439,8 @@ impl Admin {
     }
 }
 
-/// The places in a list at which its pages began so far. Pages that led back to one of them would never end. Memory grows
-/// with the number of pages.
+/// The places in a list at which its pages have begun so far. Pages that led back to one of them would never end. Memory
+/// grows with the number of pages.
 #[derive(Default)]
 struct Cursors {
     seen: BTreeSet<String>,
@@ -448,13 +448,13 @@ struct Cursors {
 }
 
 impl Cursors {
-    /// The path of the page that comes next.
+    /// The path of the next page.
     fn page(&self, path: &str) -> String {
         let joint = if path.contains('?') { '&' } else { '?' };
         self.last.as_deref().map_or_else(|| path.to_owned(), |after| format!("{path}{joint}after={}", segment(after)))
     }
 
-    /// Takes what a page says about the one behind it. False: the page was the last one.
+    /// Notes the page's pointer to the next one. False means that the page was the last.
     fn follow(&mut self, next: Option<String>, is_empty: bool) -> Result<bool, Error> {
         let Some(next) = next else { return Ok(false) };
         if is_empty || !self.seen.insert(next.clone()) {

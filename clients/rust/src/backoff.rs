@@ -1,4 +1,4 @@
-//! Waiting between attempts: exponential, with jitter, so that clients do not come back all at once.
+//! Waits between attempts: exponential, with jitter, so that clients do not all come back at once.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ impl Backoff {
         Self { min: settings.backoff_min, max: settings.backoff_max, next: settings.backoff_min }
     }
 
-    /// Between half of this step and all of it; the next step is twice as long.
+    /// Between half of this step and the whole of it; the next step is twice as long.
     pub(crate) fn next(&mut self, settings: &Settings) -> Duration {
         let step = self.next;
         self.next = step.saturating_mul(2).min(self.max);
@@ -26,7 +26,7 @@ impl Backoff {
         half + Duration::from_micros(settings.below(range))
     }
 
-    /// An attempt went well; the next series starts afresh.
+    /// An attempt succeeded; the next series starts afresh.
     pub(crate) fn reset(&mut self) {
         self.next = self.min;
     }

@@ -1,4 +1,4 @@
-//! The entry point: what producers, consumers and administration share.
+//! The entry point, shared by producers, consumers and administration.
 
 use std::{fmt, sync::Arc};
 
@@ -9,8 +9,8 @@ use crate::{
     rest::Managers,
 };
 
-/// A client of one rmom cluster. Clones share it. It holds no connection of its own: producers and consumers have one
-/// each, to the broker that hosts their queue.
+/// A client of one rmom cluster. Clones share it. It has no connection of its own: each producer and each consumer has one,
+/// to the broker that hosts its queue.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -29,7 +29,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// Starts with the defaults.
+    /// A builder with the default settings.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
     }
@@ -38,12 +38,12 @@ impl Client {
         Self { inner: Arc::new(Inner { dialer, settings, managers }) }
     }
 
-    /// A producer for the queue of this label (case-insensitive).
+    /// A producer for the queue with this label (case-insensitive).
     pub fn producer(&self, queue_label: impl Into<String>) -> ProducerBuilder {
         ProducerBuilder::new(self.clone(), queue_label.into())
     }
 
-    /// A consumer of this channel, which [`Admin::create_channel`] created.
+    /// A consumer of this channel. [`Admin::create_channel`] creates channels.
     pub fn subscribe(&self, channel: Uuid) -> ConsumerBuilder {
         ConsumerBuilder::new(self.clone(), channel)
     }

@@ -12,26 +12,26 @@ use crate::{
     uptime::{self, Moments},
 };
 
-/// Default for the largest message as it is delivered: what brokers have by default.
+/// Default for the size of the largest message as delivered; brokers have the same default.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4_194_304;
-/// For how long a producer may go on retrying at most: brokers remember producers for longer than that.
+/// The longest time for which a producer may go on retrying: brokers remember producers for longer than that.
 pub const MAX_DELIVERY_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// A source of 128 random bits. Ids and jitter come from here and nowhere else.
+/// A source of 128 random bits. All ids and jitter come from it.
 pub type Entropy = Arc<dyn Fn() -> u128 + Send + Sync>;
 
-/// What is set once per client.
+/// Settings of a client.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) entropy: Entropy,
     pub(crate) moments: Moments,
-    /// One administrative call.
+    /// Limit on the time of one administrative call.
     pub(crate) request_timeout: Duration,
-    /// One question where a queue or channel is.
+    /// Limit on the time of one look-up of a queue or channel at one manager.
     pub(crate) lookup_timeout: Duration,
-    /// Opening a stream at a broker.
+    /// Limit on the time of opening a stream at a broker.
     pub(crate) open_timeout: Duration,
-    /// Silence of a broker that owes an acknowledgement.
+    /// How long a broker that owes an acknowledgement may stay silent.
     pub(crate) ack_timeout: Duration,
     pub(crate) delivery_timeout: Duration,
     pub(crate) backoff_min: Duration,
@@ -106,8 +106,8 @@ impl Default for ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// The managers' URLs, such as `http://127.0.0.1:8082`. Any of them will do; the one that answered last is asked
-    /// first. Called again, it adds to them.
+    /// The managers' URLs, such as `http://127.0.0.1:8082`. Any of them can answer; the one that answered last is asked
+    /// first. Another call adds to them.
     pub fn managers<I>(mut self, urls: I) -> Self
     where
         I: IntoIterator,
@@ -117,27 +117,27 @@ impl ClientBuilder {
         self
     }
 
-    /// Opens connections in another way than by TCP.
+    /// Opens connections with this connector instead of TCP.
     pub fn connector(mut self, connector: impl Connector) -> Self {
         self.connector = Arc::new(connector);
         self
     }
 
-    /// Speaks TLS to the brokers, and to managers whose URL starts with `https`. Protocol negotiation (ALPN) is set by the
-    /// client.
+    /// Uses TLS with the brokers, and with managers whose URL starts with `https`. The client sets the protocol negotiation
+    /// (ALPN).
     pub fn tls(mut self, config: Arc<rustls::ClientConfig>) -> Self {
         self.tls = Some(config);
         self
     }
 
-    /// Where randomness comes from, for ids and jitter. Default: the operating system.
+    /// The source of randomness for ids and jitter. Default: the operating system.
     pub fn entropy(mut self, entropy: impl Fn() -> u128 + Send + Sync + 'static) -> Self {
         self.settings.entropy = Arc::new(entropy);
         self
     }
 
-    /// How long the machine has been on, time that it was suspended included: a message whose time was up while the machine
-    /// slept is not sent again. Only differences count. Default: the operating system's clock.
+    /// The time since the machine was switched on, suspension included: a message whose time ran out while the machine slept
+    /// is not sent again. Only differences count. Default: the operating system's clock.
     pub fn uptime(mut self, uptime: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         self.settings.moments = Moments::new(Arc::new(uptime));
         self
@@ -149,22 +149,23 @@ impl ClientBuilder {
         self
     }
 
-    /// How often a broker is asked whether it is there, and how long its answer may take before its connection counts as
+    /// How often a broker is asked whether it is there, and how long it may take to answer before its connection counts as
     /// broken. A program that blocks its runtime for longer than both, in a debugger or in a long computation, loses its
-    /// connections. Longer times bear with that, and find out later that a broker vanished. Default: 2 s and 1 s.
+    /// connections. Longer times avoid this, but the client then notices later that a broker has vanished. Default: 2 s and
+    /// 1 s.
     pub fn keepalive(mut self, interval: Duration, timeout: Duration) -> Self {
         self.keepalive = (interval, timeout);
         self
     }
 
-    /// How long one administrative call may take, its connection included. Creating a queue waits until it is served.
+    /// How long one administrative call may take, including the time to connect. Creating a queue waits until it is served.
     /// Default: 15 s.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.settings.request_timeout = timeout;
         self
     }
 
-    /// How long one manager may take to say where a queue or channel is, before the next is asked. Default: 2 s.
+    /// How long one manager may take to answer where a queue or channel is, before the next is asked. Default: 2 s.
     pub fn lookup_timeout(mut self, timeout: Duration) -> Self {
         self.settings.lookup_timeout = timeout;
         self
@@ -177,7 +178,7 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a broker that owes acknowledgements may be silent before a producer connects anew. Default: 30 s.
+    /// How long a broker that owes acknowledgements may be silent before a producer reconnects. Default: 30 s.
     pub fn ack_timeout(mut self, timeout: Duration) -> Self {
         self.settings.ack_timeout = timeout;
         self
@@ -195,14 +196,14 @@ impl ClientBuilder {
         self
     }
 
-    /// The largest message, framing included, as it is delivered; brokers have a setting of the same name, and refuse
-    /// what is larger than theirs. Default: [`DEFAULT_MAX_MESSAGE_BYTES`].
+    /// The size of the largest message as delivered, framing included. Brokers have a setting of the same name, and refuse
+    /// larger messages. Default: [`DEFAULT_MAX_MESSAGE_BYTES`].
     pub fn max_message_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_message_bytes = bytes;
         self
     }
 
-    /// Checks the settings. Nothing is connected yet.
+    /// Checks the settings. Does not connect yet.
     ///
     /// # Errors
     /// [`Error::Config`], which names the setting.
@@ -237,7 +238,7 @@ impl ClientBuilder {
     }
 }
 
-/// Brokers forget producers some time after that.
+/// Brokers forget producers some time after the limit.
 pub(crate) fn check_delivery_timeout(timeout: Duration) -> Result<(), Error> {
     if timeout.is_zero() || timeout > MAX_DELIVERY_TIMEOUT {
         let reason = format!("it is {timeout:?}; it takes more than zero and at most {MAX_DELIVERY_TIMEOUT:?}");

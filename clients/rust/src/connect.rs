@@ -1,6 +1,6 @@
-//! How byte streams are opened: plain TCP unless a [`Connector`] is handed in; TLS on top if it is configured.
+//! Opens byte streams: plain TCP unless the application passes a [`Connector`], with TLS on top if it is configured.
 //!
-//! Everything the client sends goes through here, so that a simulation can carry it over streams of its own.
+//! All of the client's traffic goes through here, so that a simulation can carry it over streams of its own.
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -18,16 +18,17 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::Error;
 
-/// How often a broker is asked whether it is there, and how long its answer may take, unless set otherwise. A connection whose
-/// peer does not answer is dead: a peer that vanished says nothing.
+/// Default interval at which a broker is asked whether it is there, and default time for its answer. A connection whose peer
+/// does not answer is dead: a peer that vanished says nothing.
 pub(crate) const DEFAULT_KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(1));
-/// How much a server may send on a stream, and on a connection, before the application takes it. Each producer and each
-/// consumer has a connection of its own, so that a slow one does not hold up the others.
+/// Bytes that a server may send on a stream before the application takes them. Each producer and each consumer has a
+/// connection of its own, so that a slow one does not hold up the others.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
-/// See [`STREAM_WINDOW_BYTES`].
+/// The same for a connection; see [`STREAM_WINDOW_BYTES`].
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Most bytes that a server may put into one frame, and so into one write. The default, 16 KiB, costs a system call on both
-/// sides and often a switch between them for every hundred messages; a message that is kept keeps its frame.
+/// Limit on the bytes that a server may put into one frame, and so into one write. The default, 16 KiB, costs a system call
+/// on both sides, and often a switch between them, for every hundred messages. A message that is kept keeps its frame in
+/// memory.
 const MAX_FRAME_BYTES: u32 = 64 << 10;
 
 /// A byte stream: TCP, TLS, or simulated.
@@ -41,7 +42,7 @@ pub trait Connector: Send + Sync + 'static {
     /// Connects to `host:port` (IPv6 addresses in brackets). May take for ever: the client sets a deadline.
     ///
     /// # Errors
-    /// Whatever the transport says; the client tries again, or elsewhere.
+    /// Any error of the transport; the client tries again, or elsewhere.
     async fn connect(&self, authority: &str) -> io::Result<Box<dyn Io>>;
 }
 
@@ -58,7 +59,7 @@ impl Connector for TcpConnector {
     }
 }
 
-/// What is spoken over a connection; TLS negotiates it.
+/// The protocol of a connection, which TLS negotiates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// gRPC, to brokers.
@@ -67,13 +68,13 @@ pub(crate) enum Protocol {
     Http1,
 }
 
-/// The client's way to everyone: a connector, TLS over it, and a deadline.
+/// Opens all connections of a client: a connector, TLS over it, and a deadline.
 #[derive(Clone)]
 pub(crate) struct Dialer {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
     pub(crate) timeout: Duration,
-    /// How often a broker is asked whether it is there, and how long its answer may take.
+    /// How often a broker is asked whether it is there, and how long it may take to answer.
     pub(crate) keepalive: (Duration, Duration),
 }
 
@@ -98,9 +99,9 @@ impl Dialer {
         })
     }
 
-    /// A line to the broker at `authority`: one connection, opened by the first call.
+    /// A channel to the broker at `authority`: one connection, opened by the first call.
     pub(crate) fn channel(&self, authority: &str) -> Result<Channel, Error> {
-        // The scheme is for the `:scheme` header only: TLS is the connector's affair.
+        // The scheme only sets the `:scheme` header; the connector handles TLS.
         let endpoint = Endpoint::from_shared(format!("http://{authority}")).map_err(|error| Error::Unreachable {
             authority: authority.to_owned(),
             reason: format!("not a valid address: {error}"),
@@ -148,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// Leads to peers that open HTTP/2, and from then on say nothing.
+    /// Connects to peers that open HTTP/2 and then stay silent.
     struct ToTheSilent;
 
     #[async_trait]

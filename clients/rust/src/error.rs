@@ -1,4 +1,4 @@
-//! What can go wrong, and what to do about it. `docs/protocol.md` has the table of codes.
+//! The client's errors, and their remedies. `docs/protocol.md` has the table of codes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -7,11 +7,11 @@ use tonic_types::StatusExt as _;
 /// The domain of rmom's codes in the details of a gRPC status.
 const DOMAIN: &str = "rmom";
 
-/// Why the client did not do as asked. Clones are cheap enough to hand one failure to many waiters.
+/// The reason why a call failed. Clones are cheap, so one failure can be handed to many waiters.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A setting of the client, producer or consumer makes no sense.
+    /// A setting of the client, producer or consumer is invalid.
     #[error("{setting}: {reason}")]
     Config {
         /// The setting.
@@ -19,18 +19,18 @@ pub enum Error {
         /// What is wrong with it, and what would be right.
         reason: String,
     },
-    /// A label, topic or producer name that no broker would take. Nothing was sent.
+    /// A label, topic or producer name that every broker would refuse. Nothing was sent.
     #[error("{field} {reason}")]
     InvalidName {
-        /// Which one.
+        /// The field.
         field: &'static str,
         /// What is wrong with it, and the limit.
         reason: String,
     },
-    /// A field of a message that no broker would take. Nothing was sent.
+    /// A field of a message that every broker would refuse. Nothing was sent.
     #[error("{field}: {reason}")]
     InvalidArgument {
-        /// Which one.
+        /// The field.
         field: &'static str,
         /// What is wrong with it, and the limit.
         reason: String,
@@ -38,7 +38,7 @@ pub enum Error {
     /// The message is larger than `max_message_bytes`. Nothing was sent.
     #[error("the message takes at least {bytes} bytes as it is delivered; the limit is {limit}")]
     MessageTooLarge {
-        /// What it takes at least.
+        /// The least number of bytes that the message takes.
         bytes: usize,
         /// The limit.
         limit: usize,
@@ -50,55 +50,55 @@ pub enum Error {
         by: String,
         /// The stable code, such as `QUEUE_NOT_FOUND`.
         code: String,
-        /// What it said.
+        /// Its message.
         message: String,
-        /// Facts to act on, such as `host` and `port`, or `expected`.
+        /// Facts for programs, such as `host` and `port`, or `expected`.
         details: BTreeMap<String, String>,
     },
-    /// A gRPC call failed without one of rmom's codes: mostly a broken connection.
+    /// A gRPC call failed without one of rmom's codes; usually because a connection broke.
     #[error("the call to {authority} failed: {message} ({status:?})")]
     Call {
         /// The `host:port` called.
         authority: String,
         /// The gRPC code.
         status: tonic::Code,
-        /// What the library or the server said.
+        /// The message of the library or the server.
         message: String,
     },
-    /// No connection, or it broke before there was an answer.
+    /// There was no connection, or it broke before the answer.
     #[error("cannot reach {authority}: {reason}")]
     Unreachable {
         /// The `host:port`.
         authority: String,
-        /// What the transport said.
+        /// The transport's message.
         reason: String,
-        /// True if the request may have been read and acted upon.
+        /// True if the request may have been read and carried out.
         sent: bool,
     },
-    /// No answer in time.
+    /// There was no answer in time.
     #[error("{what} took longer than {after:?}")]
     DeadlineExceeded {
-        /// What was waited for.
+        /// The awaited event.
         what: String,
-        /// For how long.
+        /// The time allowed for it.
         after: Duration,
-        /// True if the request may have been read and acted upon.
+        /// True if the request may have been read and carried out.
         sent: bool,
     },
-    /// The other end broke the protocol: no rmom, an incompatible version, or a defect.
+    /// The other end broke the protocol: it is not rmom, an incompatible version, or has a defect.
     #[error("{authority} broke the protocol: {reason}")]
     Protocol {
         /// Its `host:port`.
         authority: String,
-        /// What it did.
+        /// The violation.
         reason: String,
     },
     /// A message was given up.
     #[error("the message was not delivered{}: {reason}", if *.outcome_unknown { ", as far as is known" } else { "" })]
     NotDelivered {
-        /// Why.
+        /// The reason.
         reason: Arc<Error>,
-        /// True if it may have been stored all the same, or may still be.
+        /// True if it may have been stored nevertheless, or may still be.
         outcome_unknown: bool,
     },
     /// The delivery timeout passed.
@@ -106,19 +106,19 @@ pub enum Error {
     DeliveryTimeout {
         /// The timeout.
         after: Duration,
-        /// The failure that was being retried, if there was one.
+        /// The failure that was being retried, if any.
         last: Option<Arc<Error>>,
     },
-    /// A consumer could not connect again in the time that it was given.
+    /// A consumer could not reconnect in the time allowed.
     #[error("gave up after {after:?}; the last failure: {last}")]
     GaveUp {
-        /// The time it was given.
+        /// The time allowed.
         after: Duration,
         /// The failure that was being retried.
         last: Arc<Error>,
     },
-    /// A named producer does not know what became of a message that it gave up, and stopped, so that the sequence is not
-    /// used for another message.
+    /// A named producer gave up a message without knowing its outcome, and stopped, so that the sequence is not used for
+    /// another message.
     #[error("the named producer stopped: the outcome of sequence {sequence} is unknown")]
     Poisoned {
         /// The lowest sequence whose outcome is unknown.
@@ -130,8 +130,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// A stable code for programs: rmom's own where a broker or manager gave one, a similar one for failures on this
-    /// side, the gRPC code otherwise.
+    /// A stable code for programs: rmom's own if a broker or manager gave one, a similar one for failures on this side, and
+    /// otherwise the gRPC code.
     #[must_use]
     pub fn code(&self) -> &str {
         match self {
@@ -152,10 +152,10 @@ impl Error {
         }
     }
 
-    /// True if the same request may succeed later without anyone changing anything. Producers and consumers have
-    /// retried already when they return an error.
+    /// True if the same request may succeed later with nothing changed. Producers and consumers have already retried when
+    /// they return an error.
     ///
-    /// A push of which [`Error::outcome_unknown`] is true as well may be stored twice if it is pushed again.
+    /// If [`Error::outcome_unknown`] is also true for a push, pushing the message again may store it twice.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -165,7 +165,7 @@ impl Error {
             | Self::DeadlineExceeded { .. }
             | Self::DeliveryTimeout { .. }
             | Self::GaveUp { .. }
-            // A half-dead server says strange things; the next may be sound.
+            // A failing server can send anything; the next one may be sound.
             | Self::Protocol { .. } => true,
             Self::NotDelivered { reason, .. } => reason.is_retryable(),
             Self::Config { .. }
@@ -177,13 +177,13 @@ impl Error {
         }
     }
 
-    /// True if what was asked for may have happened all the same, or may still happen.
+    /// True if the request may have been carried out nevertheless, or may still be.
     #[must_use]
     pub fn outcome_unknown(&self) -> bool {
         match self {
             Self::NotDelivered { outcome_unknown, .. } => *outcome_unknown,
             Self::Unreachable { sent, .. } | Self::DeadlineExceeded { sent, .. } => *sent,
-            // A deadline that passed at the other end: what was begun there may go on.
+            // A deadline that passed at the other end: work begun there may go on.
             Self::Refused { code, .. } => code == "OUTCOME_UNKNOWN" || code == "DEADLINE_EXCEEDED",
             Self::Call { status, .. } => retryable_status(*status),
             Self::Protocol { .. } | Self::Poisoned { .. } => true,
@@ -191,7 +191,7 @@ impl Error {
         }
     }
 
-    /// What to do about it, in a sentence.
+    /// The remedy, in a sentence.
     #[must_use]
     pub fn hint(&self) -> &'static str {
         if let Self::NotDelivered { reason, outcome_unknown: false } = self {
@@ -239,7 +239,7 @@ impl Error {
         }
     }
 
-    /// Where the refusing broker says that the queue is.
+    /// The address at which the queue is, according to the broker that refused.
     pub(crate) fn hosted_at(&self) -> Option<String> {
         let Self::Refused { code, details, .. } = self else { return None };
         if code != "NOT_HOSTED" {
@@ -249,24 +249,24 @@ impl Error {
         Some(authority(details.get("host").filter(|host| !host.is_empty())?, port))
     }
 
-    /// True if a broker refused because of a message's own properties, before it stored anything of it.
+    /// True if a broker refused because of a message's own properties, before it stored any part of it.
     pub(crate) fn blames_a_message(&self) -> bool {
         match self {
             Self::Refused { code, .. } => {
                 matches!(code.as_str(), "MESSAGE_TOO_LARGE" | "INVALID_NAME" | "INVALID_ARGUMENT")
             }
-            // tonic's own limit on decoding, which knows nothing of rmom's codes.
+            // tonic's own limit on decoding, which has none of rmom's codes.
             Self::Call { status, .. } => matches!(status, tonic::Code::OutOfRange | tonic::Code::InvalidArgument),
             _ => false,
         }
     }
 
-    /// True if a broker has no room for a producer that it does not know: it has stored nothing of it.
+    /// True if a broker has no room for another unknown producer. It has stored nothing of this one.
     pub(crate) fn admits_no_producer(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if code == "TOO_MANY_PRODUCERS")
     }
 
-    /// True if a consumer cannot go on, whatever it tries.
+    /// True if retrying cannot help a consumer.
     pub(crate) fn ends_a_subscription(&self) -> bool {
         match self {
             Self::Refused { code, .. } => matches!(
@@ -298,7 +298,7 @@ pub(crate) fn authority(host: &str, port: u16) -> String {
     if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// The status and its causes, since tonic's own text is often just "transport error".
+/// The status and its causes, because tonic's own text is often just "transport error".
 fn describe(status: &tonic::Status) -> String {
     let mut text = status.message().to_owned();
     let mut cause = std::error::Error::source(status);
@@ -313,7 +313,7 @@ fn describe(status: &tonic::Status) -> String {
     text
 }
 
-/// The brokers' list of codes after which the same request may succeed. A code that this version does not know is final.
+/// The codes after which brokers say that the same request may succeed. A code that this version does not know is final.
 fn retryable_code(code: &str) -> bool {
     matches!(
         code,
@@ -332,7 +332,7 @@ fn retryable_code(code: &str) -> bool {
     )
 }
 
-/// Broken connections come as any of these.
+/// The statuses that broken connections are reported as.
 fn retryable_status(status: tonic::Code) -> bool {
     use tonic::Code;
     matches!(
@@ -363,7 +363,7 @@ fn grpc_code(status: tonic::Code) -> &'static str {
         Code::Aborted => "ABORTED",
         Code::OutOfRange => "OUT_OF_RANGE",
         Code::Unimplemented => "UNIMPLEMENTED",
-        // "INTERNAL" is rmom's own code for its defects; a broken connection must not look like one.
+        // "INTERNAL" is rmom's own code for its defects, and a broken connection must not look like one.
         Code::Internal => "TRANSPORT",
         Code::Unavailable => "UNAVAILABLE",
         Code::DataLoss => "DATA_LOSS",

@@ -1,7 +1,7 @@
 //! The Rust client of rmom: producers, consumers and administration.
 //!
-//! A [`Client`] is made once, from the managers' addresses. Producers and consumers find the broker that hosts their queue,
-//! stay with it, and find it again when it moves or dies.
+//! Create one [`Client`], from the managers' addresses. Producers and consumers find the broker that hosts their queue, stay
+//! with it, and find the queue again when it moves or its broker dies.
 //!
 //! # Producing
 //!
@@ -13,7 +13,7 @@
 //! client.admin().create_queue("orders").await?;
 //!
 //! let producer = client.producer("orders").open().await?;
-//! let receipt = producer.push("one coffee").await?; // stored: it survives the crash of everything
+//! let receipt = producer.push("one coffee").await?; // stored: it survives any crash
 //! println!("stored at offset {:?}", receipt.offset);
 //!
 //! for number in 0..1_000_000 {
@@ -25,8 +25,8 @@
 //! # }
 //! ```
 //!
-//! A retry is stored once, whatever crashed in between and whichever broker answers, and messages keep their order. See
-//! [`Producer`] for what happens when a message has to be given up.
+//! A retried message is stored once, whatever crashed in between and whichever broker answers, and messages keep their
+//! order. See [`Producer`] for the case that a message has to be given up.
 //!
 //! # Consuming
 //!
@@ -46,15 +46,15 @@
 //! loop {
 //!     let message = consumer.next().await?;
 //!     println!("{}: {}", message.offset, String::from_utf8_lossy(&message.content));
-//!     let position = consumer.position(); // keep it together with what was made of the message
+//!     let position = consumer.position(); // store it with the result of processing the message
 //! }
 //! # }
 //! ```
 //!
-//! # Time and chance
+//! # Time and randomness
 //!
-//! The client uses tokio's clock, opens connections through its [`Connector`] only, and draws random numbers from
-//! [`ClientBuilder::entropy`] only: in a simulation that controls these three, a run can be replayed.
+//! The client uses tokio's clock, opens connections only through its [`Connector`], and draws random numbers only from
+//! [`ClientBuilder::entropy`]. A simulation that controls these three can replay a run.
 
 mod admin;
 mod backoff;

@@ -1,4 +1,4 @@
-//! Messages, on their way in and on their way out.
+//! Messages, as pushed and as delivered.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use uuid::Uuid;
 
 use crate::{Error, names::check_topic};
 
-/// Most headers of one message.
+/// Limit on the headers of one message.
 pub const MAX_HEADERS: usize = 64;
 /// Longest header name in bytes.
 pub const MAX_HEADER_NAME_BYTES: usize = 255;
 /// Longest lifetime of a message: a hundred years.
 pub const MAX_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// What delivery adds to a pushed message at least: its id, its offset, gRPC's prefix.
+/// The least that delivery adds to a pushed message: its id, its offset, gRPC's prefix.
 const DELIVERY_OVERHEAD: usize = 38 + 2 + 5;
 
-/// A message to be pushed.
+/// A message for pushing.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -31,35 +31,35 @@ const DELIVERY_OVERHEAD: usize = 38 + 2 + 5;
 pub struct NewMessage(pub(crate) wire::PushMessage);
 
 impl NewMessage {
-    /// A message with this content, without a topic, living as long as the broker's default has it.
+    /// A message with this content, without a topic, and with the broker's default lifetime.
     #[must_use]
     pub fn new(content: impl Into<Bytes>) -> Self {
         Self(wire::PushMessage { content: content.into(), ..wire::PushMessage::default() })
     }
 
-    /// Gives it a topic (case-insensitive); channels with a topic receive only what has the same.
+    /// Sets the topic (case-insensitive). Channels with a topic receive only messages with the same topic.
     #[must_use]
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.0.topic = topic.into();
         self
     }
 
-    /// Adds a header, which is passed through to the receivers. At most [`MAX_HEADERS`].
+    /// Adds a header, which is passed on to the receivers. At most [`MAX_HEADERS`].
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Bytes>) -> Self {
         self.0.headers.push(wire::Header { name: name.into(), value: value.into() });
         self
     }
 
-    /// How long it lives once it is stored: at least a millisecond, at most [`MAX_TTL`].
+    /// Sets how long it lives once it is stored: at least a millisecond, at most [`MAX_TTL`].
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        // What is out of range is kept out of range, for `check` to find.
+        // A value out of range stays out of range, for `check` to find.
         self.0.ttl_millis = u64::try_from(ttl.as_millis()).ok().filter(|&millis| millis > 0).unwrap_or(u64::MAX);
         self
     }
 
-    /// Refuses what every broker would refuse, and says how large the message is as it travels.
+    /// Refuses messages that every broker would refuse, and returns the message's size as it travels.
     pub(crate) fn check(&self, max_message_bytes: usize) -> Result<usize, Error> {
         let message = &self.0;
         check_topic(&message.topic)?;
@@ -94,7 +94,7 @@ macro_rules! from_content {
 
 from_content!(Bytes, Vec<u8>, String, &'static str, &'static [u8]);
 
-/// A header of a message: the application's own.
+/// A header of a message, defined by the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Its name.
@@ -103,7 +103,7 @@ pub struct Header {
     pub value: Bytes,
 }
 
-/// A message as a consumer is given it.
+/// A message as delivered to a consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// The same for every copy of one push.
@@ -114,14 +114,14 @@ pub struct Message {
     pub content: Bytes,
     /// Its topic, in lower case.
     pub topic: Option<String>,
-    /// What the pusher added.
+    /// The headers that the application added when pushing.
     pub headers: Vec<Header>,
-    /// Its lifetime, which is the broker's default if it was pushed without; none: for ever.
+    /// Its lifetime, which is the broker's default if the push had none. `None` means for ever.
     pub ttl: Option<Duration>,
 }
 
 impl Message {
-    /// The value of the first header of this name.
+    /// The value of the first header with this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&Bytes> {
         self.headers.iter().find(|header| header.name == name).map(|header| &header.value)

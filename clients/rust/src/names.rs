@@ -1,10 +1,11 @@
-//! What brokers require of labels and topics, checked here as well, so that a bad name fails before it takes a sequence.
+//! The brokers' requirements on labels and topics. They are checked here as well, so that a bad name fails before it takes a
+//! sequence.
 
 use crate::Error;
 
 /// Longest label or topic in bytes, after lower-casing.
 pub const MAX_NAME_BYTES: usize = 255;
-/// How "no topic" is spelled on the wire; the empty string means the same.
+/// The spelling of "no topic" on the wire; the empty string means the same.
 pub const NO_TOPIC: &str = "__none__";
 
 pub(crate) fn check_label(label: &str) -> Result<(), Error> {
@@ -18,13 +19,13 @@ pub(crate) fn check_label(label: &str) -> Result<(), Error> {
     check_text(field, label)
 }
 
-/// Empty is "no topic", and fine.
+/// An empty string means "no topic", and passes.
 pub(crate) fn check_topic(topic: &str) -> Result<(), Error> {
     check_text("topic", topic)
 }
 
 fn check_text(field: &'static str, text: &str) -> Result<(), Error> {
-    // What most names are costs no allocation.
+    // The most common kind of name costs no allocation.
     if text.len() <= MAX_NAME_BYTES && text.bytes().all(|b| b.is_ascii_graphic()) {
         return Ok(());
     }

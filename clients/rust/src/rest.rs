@@ -1,4 +1,4 @@
-//! Asking the managers: REST over HTTP/1.1, one connection per call.
+//! Calls to the managers: REST over HTTP/1.1, one connection per call.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +19,10 @@ use crate::{
     connect::{Dialer, Protocol},
 };
 
-/// The largest answer that is read: a list of all queues of a cluster, described, is below that.
+/// The largest answer that is read. A list of all queues of a cluster, with descriptions, is smaller.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
-/// What needs no escape in a segment of a path (RFC 3986: unreserved).
+/// Characters that need no escape in a segment of a path (RFC 3986: unreserved).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// One segment of a path, escaped.
@@ -38,7 +38,7 @@ pub(crate) struct Manager {
 }
 
 impl Manager {
-    /// Reads a URL that has a host, perhaps a port, and nothing else.
+    /// Reads a URL of a host and optionally a port.
     pub(crate) fn parse(url: &str, tls_configured: bool) -> Result<Self, Error> {
         let refuse = |reason: &str| {
             let reason = format!("{url:?} {reason}; it has to look like \"http://127.0.0.1:8082\"");
@@ -66,12 +66,12 @@ impl Manager {
 #[derive(Debug)]
 pub(crate) struct Managers {
     all: Vec<Manager>,
-    /// The one that answered last, which is asked first.
+    /// Index of the manager that answered last; it is asked first.
     preferred: AtomicUsize,
     dialer: Dialer,
 }
 
-/// What is read of an error: `application/problem+json` and the same document on the original's routes.
+/// The fields of an error: `application/problem+json`, and the same document on the original's routes.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Problem {
@@ -102,9 +102,10 @@ impl Managers {
         })
     }
 
-    /// A call whose answer does not matter beyond success. Tries one manager after the other, each for at most `timeout`,
-    /// until one answers; a call that changes something is not made again once it may have been read. The next call begins with
-    /// another one then: who makes it again must not be stuck with a manager that cannot reach the store.
+    /// A call whose answer is ignored if it is a success. Tries one manager after the other, each for at most `timeout`,
+    /// until one answers. A call that changes something is not repeated once it may have been read; in that case, the next
+    /// call begins with another manager, so that a caller that repeats it is not stuck with a manager that cannot reach the
+    /// store.
     pub(crate) async fn call(
         &self,
         method: Method,
@@ -123,8 +124,8 @@ impl Managers {
                 }
                 Ok((status, answer)) => {
                     let error = refusal(&manager.authority, &format!("{method} {path}"), status, &answer);
-                    // A manager that cannot reach the store knows less than the next one may, and who is no manager
-                    // knows nothing.
+                    // A manager that cannot reach the store knows less than the next one may, and a server that is not a
+                    // manager knows nothing.
                     let next =
                         matches!(error, Error::Protocol { .. }) || status.is_server_error() && method == Method::GET;
                     if !next {
@@ -149,7 +150,7 @@ impl Managers {
         Err(failure.expect("the builder sees to it that there is a manager"))
     }
 
-    /// The next call is for the manager after this one.
+    /// The next call begins with the manager after this one.
     fn pass_over(&self, index: usize) {
         self.preferred.store((index + 1) % self.all.len(), Ordering::Relaxed);
     }
@@ -210,7 +211,7 @@ impl Managers {
             let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
             Ok((status, body.map_err(|error| unreachable(error.to_string(), true))?.to_bytes()))
         };
-        // The connection is driven here rather than in a task of its own; its failures reach the answer as well.
+        // The connection is driven here instead of in a task of its own; the answer reports its failures as well.
         let connection = async {
             let _ = connection.await;
             std::future::pending().await
@@ -223,8 +224,8 @@ impl Managers {
     }
 }
 
-/// Reads a manager's error. What has no code of rmom's is somebody else's answer: a proxy's, or a server's that is no
-/// manager; what that one cannot find says nothing about our queues.
+/// Reads a manager's error. An answer without one of rmom's codes is from a proxy, or from a server that is not a manager;
+/// its "not found" says nothing about our queues.
 fn refusal(authority: &str, request: &str, status: StatusCode, answer: &[u8]) -> Error {
     let problem: Problem = serde_json::from_slice(answer).unwrap_or_default();
     let message = problem.detail.or(problem.title).unwrap_or_else(|| {
@@ -248,12 +249,12 @@ fn refusal(authority: &str, request: &str, status: StatusCode, answer: &[u8]) ->
     Error::Refused { by: authority.to_owned(), code, message, details }
 }
 
-/// What a status means that came without a code.
+/// The code for a status that came without one.
 fn proxys_code(status: StatusCode) -> Option<&'static str> {
     match status {
         StatusCode::UNAUTHORIZED => Some("UNAUTHENTICATED"),
         StatusCode::FORBIDDEN => Some("PERMISSION_DENIED"),
-        // A manager behind a proxy is away, or has not opened its store yet.
+        // A manager behind a proxy is down, or has not opened its store yet.
         status if status.is_server_error() => Some("STORE_UNAVAILABLE"),
         _ => None,
     }
@@ -299,7 +300,7 @@ mod tests {
         let code = |status| refusal("m:1", "GET /queues/x", status, b"").code().to_owned();
         assert_eq!(code(StatusCode::SERVICE_UNAVAILABLE), "STORE_UNAVAILABLE");
         assert_eq!(code(StatusCode::FORBIDDEN), "PERMISSION_DENIED");
-        // Not QUEUE_NOT_FOUND, which would end producers.
+        // These must not become QUEUE_NOT_FOUND, which would end producers.
         for status in [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::FOUND] {
             let error = refusal("m:1", "GET /queues/x", status, b"no such page\n");
             assert_eq!((error.code(), error.is_retryable()), ("PROTOCOL_VIOLATION", true));

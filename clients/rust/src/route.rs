@@ -1,4 +1,4 @@
-//! Finding the broker that hosts a queue, and finding it again.
+//! Finds the broker that hosts a queue, and finds it again.
 
 use http::Method;
 use serde::Deserialize;
@@ -7,10 +7,11 @@ use uuid::Uuid;
 
 use crate::{Client, Error, error::authority, rest::segment};
 
-/// How many times in a row a broker's word on where the queue is is taken at once, before the client waits.
+/// Limit on the hints in a row that are followed at once; after that the client waits. A hint is a broker's word on where
+/// the queue is.
 const MAX_HINTS_IN_A_ROW: u32 = 2;
 
-/// What is looked for.
+/// The object to find.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {
     /// The host of a queue, by label.
@@ -19,13 +20,13 @@ pub(crate) enum Target {
     Channel(Uuid),
 }
 
-/// The way to a queue's host.
+/// The route to a queue's host.
 #[derive(Debug)]
 pub(crate) struct Route {
     target: Target,
-    /// Where it was last.
+    /// The last known address.
     host: Option<String>,
-    /// Where a broker said it is.
+    /// The address that a broker named.
     hint: Option<String>,
     hints_in_a_row: u32,
 }
@@ -41,8 +42,8 @@ impl Route {
         Self { target, host: None, hint: None, hints_in_a_row: 0 }
     }
 
-    /// The `host:port` to try now: a broker's hint, the managers' answer, or, while no manager answers, where the queue
-    /// was last.
+    /// The `host:port` to try now: a broker's hint, the managers' answer, or, while no manager answers, the queue's last
+    /// known address.
     pub(crate) async fn find(&mut self, client: &Client) -> Result<String, Error> {
         let found = match self.hint.take() {
             Some(hint) => hint,
@@ -70,20 +71,20 @@ impl Route {
         Ok(authority(&placed.host, placed.port))
     }
 
-    /// An attempt failed. True if the next can be made at once, since a broker said where to go.
+    /// An attempt failed. True if the next can be made at once, because a broker named an address.
     pub(crate) fn failed(&mut self, error: &Error) -> bool {
         self.hint = error.hosted_at().filter(|hint| Some(hint) != self.host.as_ref());
         self.hints_in_a_row = if self.hint.is_some() { self.hints_in_a_row + 1 } else { 0 };
         (1..=MAX_HINTS_IN_A_ROW).contains(&self.hints_in_a_row)
     }
 
-    /// An attempt went well.
+    /// An attempt succeeded.
     pub(crate) fn arrived(&mut self) {
         self.hints_in_a_row = 0;
     }
 }
 
-/// A manager that knows says that there is nothing to be found.
+/// True if a manager that has the facts says that the object does not exist.
 fn is_definite(error: &Error) -> bool {
     let definite = [
         "QUEUE_NOT_FOUND",

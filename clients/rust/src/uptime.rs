@@ -1,16 +1,16 @@
-//! Time that goes on while the machine sleeps.
+//! Time that includes the machine's sleep.
 //!
-//! tokio's clock stands still while a laptop or a virtual machine is suspended, and brokers do not: what looks like a second here
-//! can be an hour there, after which they have forgotten what a producer pushed, and would store it a second time.
+//! tokio's clock stands still while a laptop or a virtual machine is suspended, but brokers go on. A second here can be an
+//! hour there, after which they have forgotten a producer's pushes and would store them a second time.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-/// How long the machine has been on; only differences count.
+/// The time since the machine was switched on; only differences count.
 type Uptime = Arc<dyn Fn() -> Duration + Send + Sync>;
 
-/// By both clocks.
+/// A moment by both clocks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
     at: Instant,
@@ -18,14 +18,14 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// A moment that came so long after this one, by [`Moments::roughly_since`].
+    /// A moment this long after this one, by [`Moments::roughly_since`].
     pub(crate) fn later(self, after: Duration) -> Self {
-        // tokio's clock may have stood still meanwhile. It then shows less than has passed, and the larger of both counts.
+        // tokio's clock may have stood still in between. It then shows less than has passed, and the larger value counts.
         Self { at: self.at + after, uptime: self.uptime + after }
     }
 }
 
-/// Tells how long ago a [`Moment`] was.
+/// Measures how long ago a [`Moment`] was.
 #[derive(Clone)]
 pub(crate) struct Moments(Uptime);
 
@@ -38,14 +38,14 @@ impl Moments {
         Moment { at: Instant::now(), uptime: (self.0)() }
     }
 
-    /// What passed since, by one clock alone: half the cost, for what is done for every message. The one that counts a
-    /// suspension, where nobody can set it; elsewhere what was accepted behind a suspension is given up that much too early,
-    /// which is safe.
+    /// The time since the moment by one clock alone, at half the cost, for work done for every message. Where the clock that
+    /// counts suspension cannot be set, it is used. Elsewhere, messages accepted after a suspension are given up too early
+    /// by the length of the suspension, which is safe.
     pub(crate) fn roughly_since(&self, moment: Moment) -> Duration {
         if cfg!(target_os = "linux") { (self.0)().saturating_sub(moment.uptime) } else { moment.at.elapsed() }
     }
 
-    /// What passed since, by the clock that shows more.
+    /// The time since the moment, by the clock that shows more.
     pub(crate) fn since(&self, moment: Moment) -> Duration {
         moment.at.elapsed().max((self.0)().saturating_sub(moment.uptime))
     }
@@ -57,20 +57,20 @@ impl fmt::Debug for Moments {
     }
 }
 
-/// The machine's: the clock that counts while it is suspended.
+/// The machine's clock that counts while it is suspended.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "a call of the C library; the block says why it is sound")]
 pub(crate) fn of_this_machine() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid for a write. The call cannot fail for a clock that every supported kernel has; if it did, the time
-    // would stay 0, and the other clock alone would count.
+    // SAFETY: `time` is valid for a write. The call cannot fail for a clock that every supported kernel has; if it did, the
+    // time would stay 0, and only the other clock would count.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
     let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
 }
 
-/// The wall clock serves as a second opinion: set forward while a message waits, it makes a producer give up early, which is said
-/// to be of unknown outcome.
+/// The wall clock serves as a second opinion. If it is set forward while a message waits, the producer gives up early and
+/// reports an unknown outcome.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn of_this_machine() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()

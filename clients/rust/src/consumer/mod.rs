@@ -1,5 +1,5 @@
-//! Consumers: every message of a channel once, in order, whatever breaks. `docs/protocol.md` has the rules of subscriptions
-//! and positions.
+//! Consumers: each message of a channel once, in order, despite any failure. `docs/protocol.md` has the rules for
+//! subscriptions and positions.
 
 mod decode;
 mod position;
@@ -32,7 +32,7 @@ use crate::{
     route::{Route, Target},
 };
 
-/// What a delivered message may be larger than the limit on messages, so that a broker that counts otherwise is heard.
+/// Added to the limit on messages when decoding, so that messages from a broker that counts sizes differently still arrive.
 const DECODING_SLACK_BYTES: usize = 64 << 10;
 
 /// Sets up a [`Consumer`].
@@ -50,7 +50,7 @@ impl ConsumerBuilder {
         Self { client, channel, position: None, give_up_after: None }
     }
 
-    /// Goes on after this position, which an earlier consumer of the channel had reached. Default: at the channel's start.
+    /// Continues after this position, which an earlier consumer of the channel had reached. Default: at the channel's start.
     pub fn resume_from(mut self, position: Position) -> Self {
         self.position = Some(position);
         self
@@ -62,7 +62,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// The consumer. It connects when it is first asked for a message.
+    /// Builds the consumer. It connects when the first message is requested.
     pub fn build(self) -> Consumer {
         let Self { client, channel, position, give_up_after } = self;
         let backoff = Backoff::new(client.settings());
@@ -79,13 +79,13 @@ impl ConsumerBuilder {
     }
 }
 
-/// Receives the messages of a channel, each once and in order, for the life of this object; across restarts if the
-/// application keeps [`Consumer::position`] and hands it to [`ConsumerBuilder::resume_from`].
+/// Receives the messages of a channel, each once and in order, for the life of this object; and across restarts if the
+/// application stores [`Consumer::position`] and passes it to [`ConsumerBuilder::resume_from`].
 ///
-/// When its connection breaks, or the queue moves to another broker, it finds the queue again and goes on after the last
-/// message. It is driven by whoever polls it: a consumer that is not asked takes no messages, and loses none.
+/// When its connection breaks, or the queue moves to another broker, the consumer finds the queue again and continues after
+/// the last message. The caller drives it by polling: a consumer that is not polled takes no messages, and loses none.
 ///
-/// Also a [`Stream`], which ends after the first error.
+/// It is also a [`Stream`], which ends after the first error.
 pub struct Consumer {
     state: State,
     channel: Uuid,
@@ -94,7 +94,7 @@ pub struct Consumer {
     repeated: u64,
 }
 
-/// All that survives a cancelled call of `next` is here, so that `next` can be cancelled at any time.
+/// Holds all state that survives a cancelled call of `next`, so that `next` can be cancelled at any time.
 enum State {
     /// Looking for the broker, perhaps after a wait.
     Seeking(Seeking),
@@ -102,7 +102,7 @@ enum State {
         seeker: Box<Seeker>,
         subscription: Box<Subscription>,
     },
-    /// `told`: the stream has yielded the error.
+    /// `told` means that the stream has yielded the error.
     Ended {
         error: Error,
         told: bool,
@@ -111,7 +111,7 @@ enum State {
 
 type Seeking = Pin<Box<dyn Future<Output = (Box<Seeker>, Result<Box<Subscription>, Error>)> + Send>>;
 
-/// What it takes to connect.
+/// The parts needed to connect.
 struct Seeker {
     client: Client,
     channel: Uuid,
@@ -143,15 +143,16 @@ impl Consumer {
     /// The next message; waits until there is one. Cancel-safe: nothing is lost if the future is dropped.
     ///
     /// # Errors
-    /// Only what makes going on impossible: the channel or its queue was deleted (`CHANNEL_NOT_FOUND`, `QUEUE_REPLACED`),
-    /// the position is none of this queue's (`OFFSET_OUT_OF_RANGE`, `STORE_WENT_BACK`), the next message is larger than the
-    /// client's `max_message_bytes` (`MESSAGE_TOO_LARGE`), or [`Error::GaveUp`]. The same error comes again from then on.
+    /// Only failures that cannot be recovered from: the channel or its queue was deleted (`CHANNEL_NOT_FOUND`,
+    /// `QUEUE_REPLACED`), the position does not belong to this queue (`OFFSET_OUT_OF_RANGE`, `STORE_WENT_BACK`), the next
+    /// message is larger than the client's `max_message_bytes` (`MESSAGE_TOO_LARGE`), or [`Error::GaveUp`]. Later calls
+    /// return the same error.
     pub async fn next(&mut self) -> Result<Message, Error> {
         poll_fn(|cx| self.poll_message(cx)).await
     }
 
-    /// The last message that was handed to the application; what [`ConsumerBuilder::resume_from`] takes. None before the
-    /// first message, unless the consumer resumed from one.
+    /// The position of the last message that was handed to the application, for [`ConsumerBuilder::resume_from`]. `None`
+    /// before the first message, unless the consumer resumed from a position.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         self.position
@@ -163,13 +164,13 @@ impl Consumer {
         self.channel
     }
 
-    /// How often the consumer connected again after its connection had broken.
+    /// How often the consumer has reconnected after its connection had broken.
     #[must_use]
     pub fn reconnects(&self) -> u64 {
         self.connections.saturating_sub(1)
     }
 
-    /// How many messages came a second time, and were dropped.
+    /// How many messages arrived a second time and were dropped.
     #[must_use]
     pub fn duplicates_dropped(&self) -> u64 {
         self.repeated
@@ -249,7 +250,7 @@ impl Subscription {
         Poll::Ready(Err(match ended {
             Ended::Failed(status) => Error::from_status(&authority, &status),
             Ended::Well => Error::Call { authority, status: tonic::Code::Unavailable, message: ended.to_string() },
-            // The same message would come again.
+            // After a reconnection, the same message would come again.
             Ended::TooLarge { .. } => Error::Refused {
                 by: "this client".to_owned(),
                 code: "MESSAGE_TOO_LARGE".to_owned(),
@@ -264,7 +265,7 @@ impl Subscription {
 }
 
 impl Seeker {
-    /// Subscribes, again and again, until it succeeds, or it is clear that it never will. `failure` is what broke the last
+    /// Subscribes, repeatedly, until it succeeds or cannot ever succeed. `failure` is the error that ended the last
     /// subscription.
     async fn seek(
         mut self: Box<Self>,

@@ -1,12 +1,12 @@
-//! Where a consumer is.
+//! A consumer's position.
 
 use std::{fmt, str::FromStr};
 
 use rmom_proto::messages as wire;
 use serde::{Deserialize, Serialize};
 
-/// What a consumer needs to go on: the last message it was given. Keep it with what was made of the message, in the same
-/// transaction if there is one, and every message is processed once.
+/// The position of the last message that a consumer received, from which another can continue. Store it with the result of
+/// processing the message, in the same transaction if possible: then every message is processed exactly once.
 ///
 /// It can be written in any format of serde, or as text:
 ///
@@ -20,15 +20,16 @@ use serde::{Deserialize, Serialize};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position {
-    /// The queue; one that has the same label later has another id.
+    /// The queue's id. A later queue with the same label has another id.
     pub queue_id: u64,
-    /// How often the queue had been activated when the message was delivered. A store that has seen less went back.
+    /// How often the queue had been activated when the message was delivered. A store with a smaller number has been rolled
+    /// back.
     pub epoch: u64,
     /// The message's offset.
     pub offset: u64,
 }
 
-/// A text that is no [`Position`].
+/// The text is not a [`Position`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no position; it has to look like QUEUE_ID:EPOCH:OFFSET, three numbers")]
 pub struct ParsePositionError(String);

@@ -1,5 +1,5 @@
-//! The answer to one `SubscribeToChannel`, read beside tonic: its messages are cut out of what came off the socket, where
-//! tonic would copy everything into a buffer of its own first.
+//! The answer to one `SubscribeToChannel`, read without tonic: messages are slices of the bytes read from the socket, where
+//! tonic would first copy everything into a buffer of its own.
 
 use std::{
     pin::Pin,
@@ -74,7 +74,7 @@ pub(super) async fn subscribe(
         return Err(status);
     }
     if head.status != StatusCode::OK {
-        // No broker's: tonic knows what a proxy's mean.
+        // The answer is not from a broker: tonic knows how to read the answers of proxies.
         let decoder = ProstCodec::<(), WireMessage>::default().decoder();
         let mut streaming = Streaming::new_response(decoder, body, head.status, None, None);
         let status = streaming.message().await.err();
@@ -87,7 +87,7 @@ impl<B> Messages<B>
 where
     B: http_body::Body<Data = Bytes, Error = Status> + Unpin,
 {
-    /// The next message, or how the stream ended; not to be asked again then.
+    /// The next message, or the end of the stream. Must not be called again after the end.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, Ended>> {
         loop {
             if let Some(frame) = self.frames.cut()? {
@@ -120,9 +120,9 @@ where
 #[derive(Debug)]
 struct Frames {
     limit: usize,
-    /// What has come and was not cut yet.
+    /// Bytes that have arrived and were not cut yet.
     chunk: Bytes,
-    /// The beginning of a message that came in several chunks. Empty, or `chunk` is used up.
+    /// The beginning of a message that came in several chunks. If it is not empty, `chunk` is used up.
     partial: BytesMut,
 }
 
@@ -157,7 +157,7 @@ impl Frames {
         self.complete()
     }
 
-    /// Moves from the chunk what the message in pieces still wants.
+    /// Moves the missing bytes of a message in pieces from the chunk.
     fn complete(&mut self) -> Result<Option<Bytes>, Ended> {
         while !self.chunk.is_empty() {
             let wanted = frame_bytes(&self.partial, self.limit)?;
@@ -174,7 +174,7 @@ impl Frames {
     }
 }
 
-/// How long the message is that begins here, prefix included, if that can be seen already.
+/// The length of the message that begins here, prefix included, if enough bytes are there to tell.
 fn frame_bytes(mut bytes: &[u8], limit: usize) -> Result<Option<usize>, Ended> {
     if bytes.len() < PREFIX_BYTES {
         return Ok(None);
@@ -219,7 +219,7 @@ mod tests {
         }
     }
 
-    /// The offsets that come, and the end.
+    /// The offsets of the messages, and the end.
     fn read(frames: Vec<Frame<Bytes>>, limit: usize) -> (Vec<u64>, Ended) {
         let mut messages = Messages { body: Scripted(frames.into()), frames: Frames::new(limit) };
         let mut offsets = Vec::new();
@@ -262,7 +262,7 @@ mod tests {
         }
         assert!(matches!(read(vec![data(&[1, 0, 0, 0, 0])], 1_000).1, Ended::Compressed(1)));
         assert!(matches!(read(vec![data(&[0, 0, 0, 0, 0])], 1_000).1, Ended::Malformed(_)));
-        // It is told from the prefix, before anything of the message has come.
+        // The prefix alone shows it, before any byte of the message has come.
         for pieces in [vec![data(&whole)], vec![data(&whole[..2]), data(&whole[2..6])]] {
             assert!(matches!(read(pieces, 40).1, Ended::TooLarge { bytes: 45, limit: 40 }));
         }

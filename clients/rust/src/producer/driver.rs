@@ -1,10 +1,10 @@
-//! The task of a producer: owns what is not acknowledged, keeps a stream to the hosting broker, and sends again.
+//! The task of a producer: owns the messages without acknowledgement, keeps a stream to the hosting broker, and resends.
 //! `docs/protocol.md` has the rules that it follows.
 //!
-//! Sequences are positions: the message at the front of the window has `front`, the next `front + 1`, and so on. They are
-//! kept over every reconnection, so that a broker knows what it has stored already. They are given out anew only together
-//! with a new identity (see [`Driver::renew_identity`]), and only while it is known that the broker will never store what
-//! is in the window under the old one.
+//! Sequences are positions: the message at the front of the window has `front`, the next one `front + 1`, and so on. They
+//! stay the same over every reconnection, so that a broker recognizes messages that it has stored already. Sequences are
+//! reassigned only together with a new identity (see [`Driver::renew_identity`]), and only while it is certain that the
+//! broker will never store the messages of the window under the old one.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -21,12 +21,12 @@ use super::{
 };
 use crate::{Client, Error, backoff::Backoff, new_id, route::Route};
 
-/// Who the producer is, as brokers see it.
+/// The producer's identity, as brokers see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Identity {
-    /// A random id, replaced by another where sequences cannot go on.
+    /// A random id, replaced by another one when sequences cannot continue.
     Random { id: Uuid },
-    /// An id derived from a name. `incarnation` is none when a new one has to be taken before the next push.
+    /// An id derived from a name. `incarnation` is `None` when a new one has to be taken before the next push.
     Named { id: Uuid, incarnation: Option<u64> },
 }
 
@@ -38,17 +38,17 @@ impl Identity {
     }
 }
 
-/// Where a producer starts.
+/// The state in which a producer starts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Start {
     pub(crate) identity: Identity,
     /// The last sequence that is stored under this identity.
     pub(crate) stored_before: u64,
-    /// 0: not known yet.
+    /// The queue's id. 0 means that it is not known yet.
     pub(crate) queue_id: u64,
 }
 
-/// See the module.
+/// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Driver {
     client: Client,
@@ -57,32 +57,32 @@ pub(crate) struct Driver {
     queue: Arc<Queue>,
     route: Route,
     identity: Identity,
-    /// Fixed by the first broker that opened a stream; another queue of the same label is another one. 0: not yet.
+    /// Set by the first broker that opened a stream; a later queue with the same label has another id. 0 means not yet.
     queue_id: u64,
-    /// What has no outcome yet, oldest first.
+    /// Messages without an outcome yet, oldest first.
     window: VecDeque<Run>,
     /// Sequence of the first message in the window.
     front: u64,
-    /// The highest sequence that was ever put on a stream under this identity: it may be stored.
+    /// The highest sequence ever put on a stream under this identity: it may be stored.
     sent_through: u64,
-    /// Up to this sequence every message travels alone, to find the one that is refused.
+    /// Up to this sequence every message is sent alone, to find the one that is refused.
     alone_through: u64,
     /// The last acknowledged sequence and its offset, if that is known.
     last_offset: Option<(u64, u64)>,
 }
 
-/// What a stream has achieved so far.
+/// The progress of a stream so far.
 #[derive(Debug)]
 struct Progress {
-    /// How many runs, from the front of the window, are on the stream.
+    /// The number of runs on the stream, from the front of the window.
     runs_out: usize,
-    /// Sequence of the first message that was put on it.
+    /// Sequence of the first message put on it.
     first: u64,
-    /// When there was last a reason to be patient: a run sent while none was out, or an acknowledgement.
+    /// The start of the current wait for an acknowledgement: when the last one came, or a run was sent while none was out.
     since: Instant,
     /// There was an acknowledgement.
     any: bool,
-    /// Up to this sequence messages were sent on earlier streams.
+    /// Up to this sequence, messages were sent on earlier streams.
     sent_before: u64,
 }
 
@@ -104,7 +104,7 @@ impl Driver {
         }
     }
 
-    /// Runs until the application is done and everything has an outcome, or until the producer cannot go on.
+    /// Runs until the application has finished and all messages have an outcome, or until the producer cannot go on.
     pub(crate) async fn run(mut self) {
         let mut backoff = Backoff::new(self.client.settings());
         let mut last_failure = None;
@@ -120,7 +120,7 @@ impl Driver {
             let deadline = self.deadline().expect("there is work");
             let error = match timeout_at(deadline, self.open()).await {
                 Err(_) => None,
-                // What is refused at once ends before its time is found to be up.
+                // An attempt that is refused at once ends before the timer finds that the time is up.
                 Ok(Err(error)) if error.is_retryable() && self.is_overdue() => {
                     last_failure = Some(Arc::new(error));
                     None
@@ -138,7 +138,7 @@ impl Driver {
                 backoff.reset();
             }
             let Some(error) = error else {
-                // The deadline of the oldest message passed.
+                // The deadline of the oldest message has passed.
                 if !self.give_up(last_failure.take()) {
                     return;
                 }
@@ -150,7 +150,7 @@ impl Driver {
             }
             if !error.is_retryable() {
                 if error.admits_no_producer() {
-                    // The broker takes nothing of it, so nothing that this stream was the first to carry is stored.
+                    // The broker stores nothing from this stream, so messages that only this stream carried are not stored.
                     self.sent_through = self.sent_through.min(progress.sent_before);
                 }
                 self.stop(&error);
@@ -169,7 +169,7 @@ impl Driver {
         }
     }
 
-    /// Waits until there is something to push. False if there never will be.
+    /// Waits until there is something to push. False means that there never will be.
     async fn wait_for_work(&mut self) -> bool {
         loop {
             if !self.window.is_empty() || self.queue.waiting_since().is_some() {
@@ -187,7 +187,7 @@ impl Driver {
         self.age().map(|age| Instant::now() + self.delivery_timeout.saturating_sub(age))
     }
 
-    /// How long ago the oldest message was accepted, time that the machine was asleep included.
+    /// How long ago the oldest message was accepted, the machine's sleep included.
     fn age(&self) -> Option<Duration> {
         let since = self.window.front().and_then(Run::since).or_else(|| self.queue.waiting_since());
         since.map(|since| self.client.settings().moments.since(since))
@@ -215,7 +215,7 @@ impl Driver {
                 let opened = stream::open_producer(channel.clone(), &authority, label, id, timeout).await?;
                 self.check_queue(opened.queue_id, &authority)?;
                 if opened.last_sequence + 1 != self.front {
-                    // Somebody else pushed under this name meanwhile.
+                    // Another producer has pushed under this name in the meantime.
                     return Err(Error::Poisoned { sequence: self.front });
                 }
                 self.identity = Identity::Named { id, incarnation: Some(opened.incarnation) };
@@ -247,8 +247,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Pushes over a stream. Ends well if the application is done; with none if the oldest message's time is up;
-    /// otherwise with what broke the stream.
+    /// Pushes over a stream. Returns `Ok` if the application has finished, `None` as the error if the oldest message's time
+    /// is up, and otherwise the error that broke the stream.
     async fn pump(&mut self, stream: &mut PushStream, progress: &mut Progress) -> Result<(), Option<Error>> {
         let ack_timeout = self.client.settings().ack_timeout;
         loop {
@@ -274,7 +274,7 @@ impl Driver {
         }
     }
 
-    /// Puts on the stream what may be put there. True if there was nothing more to put.
+    /// Puts as many runs on the stream as allowed. True if there was nothing more to put.
     fn fill(&mut self, stream: &PushStream, progress: &mut Progress) -> bool {
         let mut next = self.front + self.window.iter().take(progress.runs_out).map(|run| run.len() as u64).sum::<u64>();
         loop {
@@ -291,7 +291,7 @@ impl Driver {
             }
             let run = &self.window[progress.runs_out];
             if !stream.send(run.clone(), next, self.front) {
-                // The acknowledgements will say why the stream is over.
+                // The acknowledgements will tell why the stream is over.
                 return false;
             }
             if progress.runs_out == 0 {
@@ -319,7 +319,7 @@ impl Driver {
         let acknowledged = Acknowledged {
             ids: MessageIds::new(self.identity.id(), self.queue_id),
             first_sequence: self.front,
-            // What had been stored before is what came first on this stream.
+            // Messages that had been stored before came first on this stream.
             duplicates_through: (progress.first + ack.duplicates).saturating_sub(1),
             offsets: self.offsets(&ack, left),
         };
@@ -339,8 +339,8 @@ impl Driver {
         Ok(())
     }
 
-    /// What an acknowledgement of `count` messages says about their offsets. They grow with the sequences, so if they
-    /// grew by as much as the sequences since the last known one, nobody else's message lies between.
+    /// The offsets that follow from an acknowledgement of `count` messages. Offsets grow with the sequences, so if they grew
+    /// by as much as the sequences since the last known one, no other producer's message lies between.
     fn offsets(&self, ack: &PushAck, count: u64) -> Offsets {
         if ack.offset == 0 {
             return Offsets::Unknown;
@@ -355,14 +355,14 @@ impl Driver {
         }
     }
 
-    /// A broker refused some message on the stream for what it is. It acknowledges in order and stops at the first error,
-    /// so it is in the first run that is out: if it was out alone, with one message, that is the one, and it fails alone;
-    /// otherwise that run is sent again message by message.
+    /// A broker refused a message on the stream because of its contents. It acknowledges in order and stops at the first
+    /// error, so the message is in the first run that is out. If that run was out alone and has one message, only that
+    /// message fails; otherwise the run is sent again message by message.
     fn find_the_culprit(&mut self, error: Error, progress: &Progress) {
         let Some(run) = self.window.pop_front() else { return };
         if run.len() == 1 && progress.runs_out == 1 {
             warn!(queue = self.label, %error, sequence = self.front, "a broker refused a message");
-            // Deduplication comes before validation, so what was refused had not been stored by an earlier attempt.
+            // Deduplication comes before validation, so the refused message had not been stored by an earlier attempt.
             let error = Error::NotDelivered { reason: Arc::new(error), outcome_unknown: false };
             self.fail(run, &error);
             self.renew_identity();
@@ -375,14 +375,14 @@ impl Driver {
         }
     }
 
-    /// Gives up all messages, since the oldest one's time is up and the others must not overtake it. False if the producer
-    /// ends with that.
+    /// Gives up all messages, since the oldest one's time is up and the others must not overtake it. False if this ends the
+    /// producer.
     fn give_up(&mut self, last: Option<Arc<Error>>) -> bool {
         let reason = Arc::new(Error::DeliveryTimeout { after: self.delivery_timeout, last });
         let unknown = self.sent_through >= self.front;
         warn!(queue = self.label, %reason, unknown, "a producer gives up what it has not delivered");
         if let (Identity::Named { .. }, true) = (self.identity, unknown) {
-            // Before the messages fail, so that whoever sees that sees this as well.
+            // Set before the messages fail, so that a caller that sees them fail sees this as well.
             self.queue.end(Error::Poisoned { sequence: self.front });
             self.fail_all(&reason);
             return false;
@@ -401,9 +401,9 @@ impl Driver {
         self.fail_all(&Arc::new(error.clone()));
     }
 
-    /// Fails everything that was accepted; what may be stored is said to be of unknown outcome. Does not use up sequences.
+    /// Fails all accepted messages; those that may be stored fail with an unknown outcome. Does not use up sequences.
     fn fail_all(&mut self, reason: &Arc<Error>) {
-        // First all of them are taken, then places become free: what is pushed from then on is not meant.
+        // All messages are taken before places become free: messages pushed from then on are not meant.
         self.window.extend(std::iter::from_fn(|| self.queue.take()));
         let mut sequence = self.front;
         while let Some(mut run) = self.window.pop_front() {
@@ -428,10 +428,10 @@ impl Driver {
         self.queue.release(&mut run, count, Some(error));
     }
 
-    /// Sequences cannot go on where they stopped: the one at the front was given up or refused, and its number must never
-    /// stand for another message. A random id is replaced by a fresh one, under which nothing was ever sent. A named
-    /// producer keeps its id and takes its next incarnation, which shuts out whatever of the old one is still on its
-    /// way; the next broker confirms that the sequence at the front is free.
+    /// Sequences cannot continue from where they stopped: the message at the front was given up or refused, and its number
+    /// must never stand for another message. A random id is replaced by a fresh one, under which nothing was ever sent. A
+    /// named producer keeps its id and takes its next incarnation, which shuts out messages of the old one that are still on
+    /// their way; the next broker confirms that the sequence at the front is free.
     fn renew_identity(&mut self) {
         self.identity = match self.identity {
             Identity::Random { .. } => {
@@ -447,7 +447,7 @@ impl Driver {
 }
 
 impl Drop for Driver {
-    /// The task ended, or the runtime drops it: nobody is left waiting.
+    /// The task ended, or the runtime drops it: all waiters get an answer.
     fn drop(&mut self) {
         self.queue.end(Error::Closed);
         self.fail_all(&Arc::new(Error::Closed));

@@ -1,4 +1,4 @@
-//! Producers: pushes that are stored once and in order, whatever is retried.
+//! Producers: pushes that are stored once and in order, despite retries.
 
 mod driver;
 mod queue;
@@ -45,32 +45,34 @@ impl ProducerBuilder {
         Self { client, label, name: None, max_messages: 16_384, max_bytes: 32 << 20, delivery_timeout }
     }
 
-    /// Gives the producer a name that outlives the process: opened again under it, perhaps elsewhere, it learns how many
-    /// messages of this queue it has stored ([`Producer::stored_before`]), so that an import goes on where it stopped.
-    /// Opening it shuts out whoever used the name before. Names are case-sensitive, and per queue.
+    /// Gives the producer a name that outlives the process. A producer opened again under the name, perhaps elsewhere,
+    /// learns how many messages of this queue it has stored ([`Producer::stored_before`]), so that an import can continue
+    /// where it stopped. Opening it shuts out the producer that used the name before. Names are case-sensitive, and apply
+    /// per queue.
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// How much may be accepted and not yet acknowledged; [`Producer::send`] waits while it is exceeded. Default: 16,384
-    /// messages, 32 MiB.
+    /// Limits the messages and bytes that are accepted and not yet acknowledged; [`Producer::send`] waits while a limit is
+    /// reached. Default: 16,384 messages, 32 MiB.
     pub fn max_in_flight(mut self, messages: usize, bytes: usize) -> Self {
         (self.max_messages, self.max_bytes) = (messages, bytes);
         self
     }
 
-    /// As [`ClientBuilder::delivery_timeout`](crate::ClientBuilder::delivery_timeout), for this producer.
+    /// Like [`ClientBuilder::delivery_timeout`](crate::ClientBuilder::delivery_timeout), for this producer.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.delivery_timeout = timeout;
         self
     }
 
-    /// Starts the producer. A named one asks the hosting broker what it has stored, retrying for as long as the delivery
-    /// timeout; an unnamed one connects at its first message.
+    /// Starts the producer. A named producer asks the hosting broker what it has stored, and retries for as long as the
+    /// delivery timeout; an unnamed one connects at its first message.
     ///
     /// # Errors
-    /// [`Error::Config`] and [`Error::InvalidName`]; for a named producer whatever keeps it from its broker.
+    /// [`Error::Config`] and [`Error::InvalidName`]; for a named producer also any error that keeps it from reaching its
+    /// broker.
     pub async fn open(self) -> Result<Producer, Error> {
         check_label(&self.label)?;
         check_delivery_timeout(self.delivery_timeout)?;
@@ -127,7 +129,8 @@ impl ProducerBuilder {
             if !error.is_retryable() {
                 return Err(error);
             }
-            // An attempt that is refused at once ends before its time is found to be up, and so would all that follow.
+            // An attempt that is refused at once, and all that follow, would otherwise end before the timer finds that the
+            // time is up.
             if Instant::now() >= give_up_at {
                 return Err(Error::DeliveryTimeout { after: self.delivery_timeout, last: Some(Arc::new(error)) });
             }
@@ -139,23 +142,23 @@ impl ProducerBuilder {
     }
 }
 
-/// The id of a named producer: a UUID of version 5, in the namespace for URLs, of `rmom:producer:NAME`.
+/// The id of a named producer: the UUID of version 5 for `rmom:producer:NAME` in the namespace for URLs.
 fn named_id(name: &str) -> Uuid {
     Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("rmom:producer:{name}").as_bytes())
 }
 
-/// Pushes messages to one queue. They are stored once, and in the order in which they were accepted, whatever breaks in
-/// between, until the delivery timeout. Clones share everything; once the last one is dropped, what was accepted is still
-/// delivered in the background for as long as the runtime lives. Use [`Producer::close`] to wait for that.
+/// Pushes messages to one queue. Until the delivery timeout, they are stored once and in the order in which they were
+/// accepted, whatever breaks in between. Clones share everything. Once the last one is dropped, accepted messages are still
+/// delivered in the background for as long as the runtime lives. Use [`Producer::close`] to wait for them.
 ///
-/// When the delivery timeout of the oldest message passes, that message and all behind it fail, because they must not
+/// When the delivery timeout of the oldest message passes, that message and all later ones fail, because they must not
 /// overtake it. If some of them may be stored ([`Error::outcome_unknown`]),
-/// - an unnamed producer goes on as another one: later pushes are stored once again and in order among themselves, but what
-///   was given up may still appear among them;
-/// - a named producer stops with [`Error::Poisoned`]: its sequences are the application's account of what is stored, and
-///   it has to be opened again to learn what that is.
+/// - an unnamed producer continues under a new identity: later pushes are stored once and in order among themselves, but the
+///   messages given up may still appear among them;
+/// - a named producer stops with [`Error::Poisoned`]: its sequences are the application's account of the stored messages,
+///   and it has to be opened again to learn which are stored.
 ///
-/// A message that a broker refuses, say because it is too large, fails alone, and takes no sequence.
+/// A message that a broker refuses, for example because it is too large, fails alone, and takes no sequence.
 #[derive(Clone)]
 pub struct Producer {
     handle: Arc<Handle>,
@@ -180,29 +183,30 @@ impl fmt::Debug for Producer {
 }
 
 impl Producer {
-    /// Pushes a message and waits until it is durable. To push many, use [`Producer::send`]: acknowledgements then need not
-    /// be waited for one by one.
+    /// Pushes a message and waits until it is durable. To push many, use [`Producer::send`], which does not wait for each
+    /// acknowledgement.
     ///
     /// # Errors
-    /// As [`Producer::send`]; [`Error::NotDelivered`] if the message was given up, with the reason and whether it may be
-    /// stored all the same. Dropping the future after it was polled does not take the message back.
+    /// The errors of [`Producer::send`]; [`Error::NotDelivered`] if the message was given up, with the reason and whether it
+    /// may be stored nevertheless. Dropping the future after it was polled does not take the message back.
     pub async fn push(&self, message: impl Into<NewMessage>) -> Result<Receipt, Error> {
         self.send(message).await?.await
     }
 
-    /// Accepts a message, and waits only while too much is in flight. The [`Delivery`] tells when it is durable; the
-    /// message is pushed whether or not it is awaited.
+    /// Accepts a message, and waits only while too much is in flight. The [`Delivery`] resolves when the message is durable;
+    /// the message is pushed even if the delivery is never awaited.
     ///
     /// # Errors
-    /// [`Error::InvalidName`], [`Error::InvalidArgument`] and [`Error::MessageTooLarge`] for a message that no broker would
-    /// take; otherwise why the producer stopped, such as [`Error::Closed`]. The message was not accepted then.
+    /// [`Error::InvalidName`], [`Error::InvalidArgument`] and [`Error::MessageTooLarge`] for a message that every broker
+    /// would refuse; otherwise the reason why the producer stopped, such as [`Error::Closed`]. In all these cases the
+    /// message was not accepted.
     pub async fn send(&self, message: impl Into<NewMessage>) -> Result<Delivery, Error> {
         let message = message.into();
         let bytes = message.check(self.handle.max_message_bytes)?;
         self.handle.queue.push(message, bytes).await
     }
 
-    /// Waits until everything that was accepted before is durable or given up.
+    /// Waits until all messages accepted before are durable or given up.
     ///
     /// # Errors
     /// The first failure of any message since the last flush.
@@ -210,17 +214,17 @@ impl Producer {
         self.handle.queue.flush().await
     }
 
-    /// Takes no more messages (clones included) and waits as [`Producer::flush`] does.
+    /// Accepts no more messages, from clones either, and waits like [`Producer::flush`].
     ///
     /// # Errors
-    /// As [`Producer::flush`].
+    /// The errors of [`Producer::flush`].
     pub async fn close(self) -> Result<(), Error> {
         self.handle.queue.close();
         self.handle.queue.flush().await
     }
 
-    /// The last sequence that a named producer had stored in this queue when it was opened; messages sent now are numbered
-    /// from there on. 0: none, or the producer has no name.
+    /// The last sequence that a named producer had stored in this queue when it was opened; new messages continue from
+    /// there. 0 means that there was none, or that the producer has no name.
     #[must_use]
     pub fn stored_before(&self) -> u64 {
         self.handle.stored_before

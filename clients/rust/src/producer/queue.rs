@@ -1,4 +1,4 @@
-//! What the application's tasks and the producer's task share: messages that wait to be sent, limits, and the end.
+//! State shared by the application's tasks and the producer's task: messages that wait to be sent, limits, and the end.
 
 use std::{
     collections::VecDeque,
@@ -16,21 +16,21 @@ use crate::{
     uptime::{Moment, Moments},
 };
 
-/// Most messages of one request.
+/// Limit on the messages of one request.
 pub(crate) const MAX_BATCH_MESSAGES: usize = 1_000;
-/// Most bytes of one request, unless a single message is larger.
+/// Limit on the bytes of one request, unless a single message is larger.
 pub(crate) const MAX_BATCH_BYTES: usize = 1 << 20;
-/// What a message counts beyond its content towards the limit on bytes in flight.
+/// Added to the content of each message for the limit on bytes in flight.
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
 
-/// Messages that are encoded together. They never change once they are being sent, so that a resend is the same.
+/// Messages that are encoded together. They do not change once sending has begun, so that a resend is identical.
 #[derive(Debug, Default)]
 pub(crate) struct Payload {
     pub(crate) messages: Vec<PushMessage>,
-    /// What each message counts towards the limit on bytes.
+    /// The cost of each message towards the limit on bytes.
     costs: Vec<u32>,
-    /// How long after the first message each one was accepted: a batch can fill for long before it is sent, and those in
-    /// front leave it first.
+    /// The time between the acceptance of the first message and that of each one: a batch can fill for a long time before it
+    /// is sent, and the messages at the front leave it first.
     accepted: Vec<Duration>,
 }
 
@@ -54,13 +54,13 @@ impl Run {
         self.payload.accepted.get(self.range.start).map(|&after| self.began.later(after))
     }
 
-    /// One run for each message.
+    /// Splits it into one run for each message.
     pub(crate) fn split(self) -> impl DoubleEndedIterator<Item = Self> {
         self.range.clone().map(move |at| Self { range: at..at + 1, ..self.clone() })
     }
 }
 
-/// A batch that still takes messages.
+/// A batch that still accepts messages.
 #[derive(Debug)]
 struct Filling {
     payload: Payload,
@@ -86,13 +86,13 @@ struct State {
     waiting: VecDeque<Filling>,
     /// Messages accepted so far.
     accepted: u64,
-    /// No more messages are taken, for this reason.
+    /// No more messages are accepted, for this reason.
     ended: Option<Error>,
-    /// The first failure that nobody was told of by a flush.
+    /// The first failure that no flush has returned yet.
     failure: Option<Error>,
 }
 
-/// See the module.
+/// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -101,9 +101,9 @@ pub(crate) struct Queue {
     room: Semaphore,
     room_bytes: usize,
     moments: Moments,
-    /// Tells the producer's task that there is something to send, or that the application is done.
+    /// Tells the producer's task that there is something to send, or that the application has finished.
     pub(crate) wake: Notify,
-    /// How many messages have an outcome.
+    /// Number of messages that have an outcome.
     resolved: watch::Sender<u64>,
 }
 
@@ -121,13 +121,13 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held, short of running out of memory.
+        // No code panics while holding it, short of running out of memory.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Accepts a message of `bytes` encoded bytes; waits while too much is in flight.
     pub(crate) async fn push(&self, message: NewMessage, bytes: usize) -> Result<Delivery, Error> {
-        // A message that is larger than the room there is may be alone in it.
+        // A message larger than the room may be the only one in it.
         let cost = (bytes + MESSAGE_OVERHEAD_BYTES).min(self.room_bytes);
         let cost = u32::try_from(cost).unwrap_or(u32::MAX);
         let Ok(place) = self.places.acquire().await else { return Err(self.reason()) };
@@ -155,7 +155,7 @@ impl Queue {
             batch.bytes += bytes;
             (Delivery::new(batch.tickets.clone(), batch.payload.messages.len() - 1), was_empty)
         };
-        // They are given back when the message has an outcome.
+        // The places are given back when the message has an outcome.
         place.forget();
         room.forget();
         if was_empty {
@@ -173,30 +173,30 @@ impl Queue {
         self.lock().waiting.pop_front().map(Filling::seal)
     }
 
-    /// When the oldest message that waits to be sent was accepted.
+    /// The time at which the oldest message that waits to be sent was accepted.
     pub(crate) fn waiting_since(&self) -> Option<Moment> {
         self.lock().waiting.front().map(|batch| batch.began)
     }
 
-    /// No more messages are taken; those that were are still delivered.
+    /// No more messages are accepted; those accepted before are still delivered.
     pub(crate) fn close(&self) {
         self.end(Error::Closed);
         self.wake.notify_one();
     }
 
-    /// No more messages are taken, for this reason.
+    /// No more messages are accepted, for this reason.
     pub(crate) fn end(&self, reason: Error) {
         self.lock().ended.get_or_insert(reason);
         self.places.close();
         self.room.close();
     }
 
-    /// No more messages are taken.
+    /// True if no more messages are accepted.
     pub(crate) fn is_ended(&self) -> bool {
         self.lock().ended.is_some()
     }
 
-    /// The first `count` messages of a run have an outcome, of which their tickets were told.
+    /// The first `count` messages of a run have an outcome, which their tickets know already.
     pub(crate) fn release(&self, run: &mut Run, count: usize, failure: Option<&Error>) {
         let done = run.range.start..run.range.start + count;
         let room = run.payload.costs[done].iter().map(|&cost| cost as usize).sum();
@@ -209,7 +209,7 @@ impl Queue {
         self.resolved.send_modify(|resolved| *resolved += count as u64);
     }
 
-    /// Waits until all that was accepted has an outcome; the first failure since the last flush is the error.
+    /// Waits until all accepted messages have an outcome. The error is the first failure since the last flush.
     pub(crate) async fn flush(&self) -> Result<(), Error> {
         let accepted = self.lock().accepted;
         self.resolved

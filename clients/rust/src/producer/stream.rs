@@ -1,5 +1,5 @@
-//! One `PushStream` to a broker, and the codec that encodes a batch straight from the messages that wait for their
-//! acknowledgement: nothing is cloned to be sent, or sent again.
+//! One `PushStream` to a broker, and the codec that encodes a batch directly from the messages that wait for
+//! acknowledgement: sending and resending clone nothing.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ use uuid::Uuid;
 use super::queue::Run;
 use crate::Error;
 
-/// Most requests without an acknowledgement. While they are out, what is pushed waits, and the next request takes it all:
-/// batches grow with the load.
+/// Limit on the requests without acknowledgement. While that many are out, pushed messages wait, and the next request takes
+/// them all: batches grow with the load.
 pub(crate) const MAX_RUNS_IN_FLIGHT: usize = 8;
 
 /// How long a broker may take to end a stream that the producer ended.
@@ -48,7 +48,7 @@ struct RunEncoder<'a> {
     messages: &'a [PushMessage],
     first_sequence: u64,
     lowest_unacknowledged: u64,
-    /// Of the inner message.
+    /// Length of the inner message.
     len: usize,
 }
 
@@ -82,7 +82,7 @@ impl<'a> RunEncoder<'a> {
     }
 }
 
-/// Seven bits to a byte, at least one byte.
+/// Seven bits in each byte, and at least one byte.
 fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
@@ -119,7 +119,7 @@ impl Encoder for PushCodec {
     type Error = Status;
 
     fn encode(&mut self, item: Outgoing, dst: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        // Room is reserved in one piece, so that a batch is not moved while it grows.
+        // Room is reserved in one piece, so that a growing batch is not moved.
         let encoded = match item {
             Outgoing::Open(open) => {
                 let request = PushStreamRequest { request: Some(Opening::Open(open)) };
@@ -149,16 +149,16 @@ impl Decoder for PushCodec {
 /// An open stream.
 #[derive(Debug)]
 pub(crate) struct PushStream {
-    /// Where to.
+    /// The broker's address.
     pub(crate) authority: String,
-    /// As the broker said when it opened the stream.
+    /// The queue's id, from the broker's answer when it opened the stream.
     pub(crate) queue_id: u64,
     requests: mpsc::Sender<Outgoing>,
     acks: Streaming<PushAck>,
 }
 
 impl PushStream {
-    /// Opens a stream and waits, for at most `timeout`, until the broker says that it is open.
+    /// Opens a stream and waits at most `timeout` until the broker confirms it.
     pub(crate) async fn open(
         channel: Channel,
         authority: &str,
@@ -194,7 +194,7 @@ impl PushStream {
         Ok(Self { authority: authority.to_owned(), queue_id, requests, acks })
     }
 
-    /// Sends a run. False if the stream is over, which [`PushStream::next_ack`] will tell the reason of.
+    /// Sends a run. False means that the stream is over; [`PushStream::next_ack`] returns the reason.
     pub(crate) fn send(&self, run: Run, first_sequence: u64, lowest_unacknowledged: u64) -> bool {
         // There is room for as many runs as may be out.
         self.requests.try_send(Outgoing::Run { run, first_sequence, lowest_unacknowledged }).is_ok()
@@ -213,7 +213,7 @@ impl PushStream {
         }
     }
 
-    /// Ends the stream in good order, so that the broker does not see it break off.
+    /// Ends the stream in good order, so that the broker does not see it as broken.
     pub(crate) async fn finish(self) {
         let Self { requests, mut acks, .. } = self;
         drop(requests);
@@ -242,7 +242,7 @@ pub(crate) async fn open_producer(
     }
 }
 
-/// How a producer introduces itself.
+/// The stamp by which a producer identifies itself.
 pub(crate) fn stamp(id: Uuid, incarnation: u64, lowest_unacknowledged: u64) -> ProducerStamp {
     ProducerStamp { id: id_bytes(id), incarnation, lowest_unacknowledged }
 }

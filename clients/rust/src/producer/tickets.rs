@@ -1,4 +1,4 @@
-//! What became of each message of a batch, and who waits to know: one allocation per batch, none per message.
+//! The outcome of each message of a batch, and the tasks that wait for it: one allocation per batch, none per message.
 
 use std::{
     fmt,
@@ -17,17 +17,18 @@ use crate::Error;
 pub struct Receipt {
     /// Its number within its producer.
     pub sequence: u64,
-    /// The message's id, as the receivers see it.
+    /// The message's id, as consumers see it.
     pub id: Uuid,
-    /// Its offset in the queue. Acknowledgements are cumulative, so it is exact where it is known and absent where it is
-    /// not: always known for a [`push`](crate::Producer::push) that is alone in flight and for the last message of an
-    /// acknowledgement; for others if nobody else pushed in between; not for a duplicate so old that only the fact is remembered.
+    /// Its offset in the queue. Acknowledgements are cumulative, so the offset is either exact or absent. It is known for a
+    /// [`push`](crate::Producer::push) that is alone in flight, for the last message of an acknowledgement, and for others
+    /// if no other producer pushed in between. It is absent for a duplicate so old that the broker remembers only that it is
+    /// one.
     pub offset: Option<u64>,
-    /// True if an earlier attempt had stored it already. It is stored once all the same.
+    /// True if an earlier attempt had already stored it. It is stored only once.
     pub duplicate: bool,
 }
 
-/// The ids of one producer's messages in one queue; brokers derive the same.
+/// The ids of one producer's messages in one queue. Brokers derive the same ids.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MessageIds {
     high: u64,
@@ -45,27 +46,27 @@ impl MessageIds {
     }
 }
 
-/// An acknowledgement, as far as it concerns one batch.
+/// The part of an acknowledgement that concerns one batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Acknowledged {
     pub(crate) ids: MessageIds,
-    /// Sequence of the first message that it is about.
+    /// Sequence of its first message.
     pub(crate) first_sequence: u64,
     /// Everything up to this sequence had been stored before.
     pub(crate) duplicates_through: u64,
     pub(crate) offsets: Offsets,
 }
 
-/// What an acknowledgement says about offsets.
+/// The offsets that an acknowledgement tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offsets {
     Unknown,
-    /// Of the message with this sequence only.
+    /// Only that of the message with this sequence.
     One {
         sequence: u64,
         offset: u64,
     },
-    /// Of all: offset minus sequence.
+    /// All: offset minus sequence.
     All {
         offset_at_zero: i128,
     },
@@ -87,7 +88,7 @@ enum Outcome {
     Failed(Error),
 }
 
-/// Outcomes come in order.
+/// Outcomes, in the order of the messages.
 #[derive(Debug, Default)]
 struct State {
     /// Each with the number of messages that had an outcome before it.
@@ -104,7 +105,7 @@ pub(crate) struct Tickets {
 
 impl Tickets {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while it was held can only have been in a waker's clone; the state is sound.
+        // Only a waker's clone can have panicked while it was held, so the state is sound.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -159,8 +160,8 @@ impl Tickets {
     }
 }
 
-/// The fate of one message: a future that resolves when the message is stored, or given up. The message is pushed
-/// whether or not this is polled; dropping it cancels nothing.
+/// The outcome of one message: a future that resolves when the message is stored or given up. The message is pushed even if
+/// this is never polled; dropping it cancels nothing.
 #[must_use = "a failure is only seen by awaiting the delivery, or by `flush`"]
 pub struct Delivery {
     tickets: Arc<Tickets>,
@@ -193,7 +194,7 @@ mod tests {
 
     #[test]
     fn message_ids_are_the_brokers() {
-        // From rmom-core's `ProducerKey::message_id` for producer 7, queue 1, sequence 1.
+        // The value of rmom-core's `ProducerKey::message_id` for producer 7, queue 1, sequence 1.
         let id = MessageIds::new(Uuid::from_u128(7), 1).at(1);
         assert_eq!((id.get_version_num(), id.get_variant()), (8, uuid::Variant::RFC4122));
         assert_eq!(id.to_string(), "6b85be3e-5935-85c6-8000-000000000001");
