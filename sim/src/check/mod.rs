@@ -101,6 +101,7 @@ impl Promise {
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
+    /// The broken promise.
     pub promise: Promise,
     /// What happened, in one sentence that names messages, queues, offsets and hosts.
     pub what: String,

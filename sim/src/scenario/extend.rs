@@ -1,5 +1,5 @@
-//! What some scenarios have beside: small limits, short patience, many queues. It is drawn by itself, so that it changes nothing
-//! else of a scenario.
+//! Additions to some scenarios: small limits, impatient producers, many queues. They are drawn separately, so that they
+//! change nothing else of a scenario.
 
 use rand::{SeedableRng as _, rngs::StdRng};
 
@@ -7,36 +7,37 @@ use super::{
     Action, ConsumerKind, ConsumerPlan, Host, Limits, ProducerKind, ProducerPlan, Scenario, Step, generate::Draw,
 };
 
-/// Tells these choices from the others of the same seed.
+/// Separates these draws from the others of the same seed.
 const SALT: u64 = 0x517c_c1b7_2722_0a95;
-/// How many of a hundred seeds have small limits.
+/// Percentage of seeds with small limits.
 const SMALL: u32 = 25;
-/// How many have producers that give up.
+/// Percentage with producers that give up.
 const IMPATIENT: u32 = 15;
-/// How many have a library producer that pushes what is too large.
+/// Percentage with a library producer that pushes messages which are too large.
 const TOO_LARGE: u32 = 15;
-/// Of those with a raw producer, how many have it push several messages at once.
+/// Percentage of raw producers that push several messages at once.
 const PIPELINED: u32 = 40;
-/// How many have many queues.
+/// Percentage with many queues.
 const MANY_QUEUES: u32 = 3;
-/// As many, with a subscriber each.
+/// The number of queues then, each with a subscriber.
 const QUEUES: (u64, u64) = (17, 22);
-/// How many go on when all is well.
+/// Percentage of runs that go on for a while after convergence.
 const LINGERING: u32 = 8;
-/// How long a run goes on. What was deleted or has expired must be gone by its end.
+/// How long such a run goes on. By its end, deleted and expired data must be gone.
 const LINGER_MILLIS: u64 = 24_000;
-/// How many have a subscriber that is behind, on messages that expire.
+/// Percentage with a subscriber that falls behind on expiring messages.
 const BEHIND: u32 = 8;
-/// How many have no manager for a while, and nothing else that goes wrong.
+/// Percentage with no manager for a while and no other fault.
 const WITHOUT_MANAGERS: u32 = 4;
-/// With small limits one address has so many connections to a broker: more than a client has whose connections break.
+/// With small limits, the number of connections that a broker accepts from one address: more than a client has while its
+/// connections break.
 const CONNECTIONS: u32 = 24;
-/// With small limits, in most seeds a row that the database reads takes so long: a statement that reads some hundred misses its
-/// deadline.
+/// With small limits, in most seeds, how long the database takes per row that it reads: a statement that reads some hundred
+/// rows misses its deadline.
 const ROW_MICROS: u64 = 10_000;
-/// Of those with one of the original's consumers, how many delete channels that nobody subscribes to.
+/// Percentage of scenarios with one of the original's consumers in which brokers delete idle channels.
 const IDLE: u32 = 50;
-/// With small limits what is held arrives before producers are forgotten.
+/// With small limits, held messages must arrive before producers are forgotten.
 const LONGEST_HOLD_MILLIS: u64 = 3_000;
 
 pub(super) fn extend(scenario: &mut Scenario) {
@@ -65,8 +66,8 @@ pub(super) fn extend(scenario: &mut Scenario) {
     if draw.chance(BEHIND) {
         behind(scenario, &mut draw);
     }
-    // Not both: one who tries each of many queues in turn, with few look-ups a second, takes longer than anything may take to come
-    // back.
+    // Not both: a client that tries each of many queues in turn, with few look-ups per second, takes longer to recover than
+    // any bound allows.
     if draw.chance(SMALL) && u64::from(scenario.workload.queues) < QUEUES.0 {
         small_limits(scenario, &mut draw);
     }
@@ -74,14 +75,14 @@ pub(super) fn extend(scenario: &mut Scenario) {
     if consumers.iter().any(|plan| plan.kind == ConsumerKind::RawOriginal) && draw.chance(IDLE) {
         scenario.topology.channel_idle_millis = Some(draw.one_of(&[1_000, 2_000, 4_000]));
     }
-    // This takes the place of what else befalls a run, and not where that leads to a corner that few seeds reach.
+    // This replaces the other faults of a run, except where they lead to a corner that few seeds reach.
     let is_rare = |step: &Step| matches!(step.action, Action::RecreateQueue(_));
     if !scenario.steps.iter().any(is_rare) && draw.chance(WITHOUT_MANAGERS) {
         without_managers(scenario, &mut draw);
     }
 }
 
-/// All managers end, long after the queues were assigned and for longer than any probe takes: brokers serve as before.
+/// Stops all managers, long after the queues were assigned and for longer than any probe takes: brokers serve as before.
 fn without_managers(scenario: &mut Scenario, draw: &mut Draw) {
     let producer = &mut scenario.workload.producers[0];
     *producer = ProducerPlan {
@@ -96,8 +97,8 @@ fn without_managers(scenario: &mut Scenario, draw: &mut Draw) {
     scenario.steps = (1..=scenario.topology.managers).map(end).collect();
 }
 
-/// A subscriber that takes nothing for a while, of messages so large that its connection does not hold all of them, and so
-/// short-lived that they expire meanwhile.
+/// A subscriber that takes nothing for a while. Its messages are so large that its connection cannot hold all of them, and
+/// they expire meanwhile.
 fn behind(scenario: &mut Scenario, draw: &mut Draw) {
     let workload = &mut scenario.workload;
     let (producer, consumer) = (&workload.producers[0], &workload.consumers[0]);
@@ -125,7 +126,7 @@ fn behind(scenario: &mut Scenario, draw: &mut Draw) {
 
 fn small_limits(scenario: &mut Scenario, draw: &mut Draw) {
     let mut limits = Limits {
-        // Ten times as many may wait to be saved, and no more: producers that are well do not push as many between two trims.
+        // At most ten times as many producers may wait to be saved: healthy producers push less than that between two trims.
         snapshot_batches: draw.one_of(&[5, 20, 50]),
         page_batches: draw.one_of(&[1, 2, 5]),
         page_bytes: draw.one_of(&[100, 1_000, 10_000]),
@@ -134,12 +135,12 @@ fn small_limits(scenario: &mut Scenario, draw: &mut Draw) {
         connections: draw.one_of(&[0, 0, CONNECTIONS]),
         row_micros: draw.one_of(&[0, ROW_MICROS, ROW_MICROS]),
     };
-    // A hundred rows fill such a page, which is to be read in time.
+    // Such a page is filled by a hundred rows, which must be read in time.
     if limits.page_bytes >= 10_000 {
         limits.row_micros /= 2;
     }
     scenario.topology.limits = Some(limits);
-    // What is forgotten must not be pushed again.
+    // A message must not be pushed again after its producer was forgotten.
     scenario.workload.delivery_millis.get_or_insert(5_000);
     for step in &mut scenario.steps {
         if matches!(step.action, Action::Hold { .. } | Action::Freeze(_)) {

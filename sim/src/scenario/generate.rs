@@ -7,26 +7,26 @@ use super::{
     Workload, extend::extend, themes::Theme,
 };
 
-/// Tells the choice of a scenario apart from the chance within its run, which has the same seed.
+/// Separates the choice of a scenario from the random draws within its run, which use the same seed.
 const SALT: u64 = 0x9e37_79b9_7f4a_7c15;
-/// How many messages are pushed in all, at least.
+/// The least number of messages pushed in all.
 const PUSHES: u32 = 300;
-/// How many steps there are, from the calmest to the wildest seeds.
+/// The smallest and largest number of steps.
 const STEPS: (usize, usize) = (6, 16);
-/// How long a queue is away, or who uses it, at most.
+/// The longest absence of a queue or of its users.
 const ABSENCE: u64 = 2_500;
-/// How long that may last which stops everything, once there was much of it.
+/// The longest that a fault which stops everything may last once there were many of them.
 const SHORT: u64 = 500;
-/// How far clocks jump that were set to another zone, or to nothing, in milliseconds.
+/// How far clocks jump that were set to another time zone, in milliseconds; [`DAYS`] is for clocks that lost their time.
 const HOURS: u64 = 10 * 3_600_000;
 /// See [`HOURS`].
 const DAYS: u64 = 30 * 24 * 3_600_000;
-/// One of so many seeds has a theme beside; they take turns, so that any thousand seeds have as many of each.
+/// One of this many seeds has a theme in addition; themes take turns, so that any thousand seeds have equally many of each.
 const THEMES: u64 = 2;
-/// How many of a hundred seeds lose hosts for good.
+/// Percentage of seeds that lose hosts permanently.
 const LOSSES: u32 = 30;
 
-/// A sort of step.
+/// A kind of step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sort {
     CrashBroker,
@@ -85,8 +85,8 @@ impl Sort {
 }
 
 impl Scenario {
-    /// The scenario of a seed. The seed draws which kinds of fault it uses and how hard, so that many seeds together go to
-    /// corners to which no even mixture would.
+    /// The scenario of a seed. The seed draws which kinds of fault occur and how severely, so that many seeds together reach
+    /// corners that an even mixture would not.
     #[must_use]
     pub fn from_seed(seed: u64) -> Self {
         let mut draw = Draw(StdRng::seed_from_u64(seed ^ SALT));
@@ -113,7 +113,7 @@ impl Scenario {
     }
 }
 
-/// About how long a producer that waits for each answer waits, in milliseconds.
+/// About how long a producer waits for each answer, in milliseconds.
 fn latency_of_a_push(kind: ProducerKind, topology: &Topology) -> u64 {
     match kind {
         ProducerKind::Library | ProducerKind::Named => 0,
@@ -123,7 +123,7 @@ fn latency_of_a_push(kind: ProducerKind, topology: &Topology) -> u64 {
     }
 }
 
-/// True for what keeps everybody from storing anything.
+/// True for a fault during which no broker can store anything.
 fn stops_everything(action: &Action) -> bool {
     match action {
         Action::Crash(host) | Action::PowerLoss(host) => *host == Host::Database,
@@ -132,11 +132,11 @@ fn stops_everything(action: &Action) -> bool {
     }
 }
 
-/// Who draws.
+/// The random draws of a scenario.
 pub(super) struct Draw(pub(super) StdRng);
 
 impl Draw {
-    /// True in so many of a hundred cases.
+    /// True in `percent` of a hundred cases.
     pub(super) fn chance(&mut self, percent: u32) -> bool {
         self.0.random_range(0..100) < percent
     }
@@ -174,11 +174,11 @@ impl Draw {
         let consumers = self.0.random_range(2..=3_usize);
         let consumers = (0..consumers)
             .map(|nth| {
-                // Most listen where something is pushed.
+                // Most consumers read a queue to which a producer pushes.
                 let queue = producers[nth % producers.len()].queue;
                 let queue = if nth == 0 || self.chance(85) { queue } else { self.number(usize::from(queues)) };
                 let plan = self.consumer(queue);
-                // One sees everything that somebody pushes.
+                // One consumer reads every message that is pushed to its queue.
                 if nth == 0 { ConsumerPlan { topic: None, ..plan } } else { plan }
             })
             .collect();
@@ -193,7 +193,7 @@ impl Draw {
             kind,
             queue: self.number(usize::from(queues)),
             pushes: pushes + extra,
-            // All together some eight seconds.
+            // About eight seconds in all.
             pace_millis: (8_000 / u64::from(pushes + extra)).max(1) * self.one_of(&[1, 1, 1, 2])
                 / self.one_of(&[1, 1, 2]),
             burst: self.one_of(&[1, 1, 1, 5, 20]),
@@ -220,12 +220,12 @@ impl Draw {
         let (fewest, most) = STEPS;
         let count = self.0.random_range(fewest..=most);
         let window = lasts.clamp(4_000, 14_000);
-        // Where nothing moves nothing can go wrong.
+        // While everything stands still, nothing can go wrong.
         let mut standstill = window / 2;
         let mut steps: Vec<Step> = Vec::with_capacity(count);
         for nth in 0..count {
             let sort = self.one_of(&sorts);
-            // Some fall into the middle of another one: what goes wrong goes wrong together.
+            // Some steps begin during the one before, so that faults coincide.
             let at_millis = match steps.last() {
                 Some(other) if nth % 2 == 1 && other.for_millis > 1 && self.chance(60) => {
                     other.at_millis + self.between(0, other.for_millis)
@@ -243,7 +243,7 @@ impl Draw {
         steps
     }
 
-    /// Hosts that do not come back, or are of no use any more. Often they go as the last thing that happens, when nothing else
+    /// Hosts that do not come back, or are permanently useless. Often this is the last event of the run, when no other event
     /// moves their queues.
     fn losses(&mut self, Scenario { topology, steps, .. }: &Scenario) -> Vec<Step> {
         let mut action = self.one_of::<fn(Host) -> Action>(&[Action::Lose, Action::CutOff, Action::DrainForGood]);
@@ -261,20 +261,20 @@ impl Draw {
         lost.into_iter().map(|host| Step { at_millis, for_millis: 0, action: action(host) }).collect()
     }
 
-    /// The sorts of this seed.
+    /// The kinds of step for this seed.
     fn sorts(&mut self) -> Vec<Sort> {
         let percent = self.one_of(&[10, 20, 35, 60, 100]);
         let mut sorts: Vec<Sort> = Sort::ALL.into_iter().filter(|_| self.chance(percent)).collect();
         if sorts.is_empty() {
             sorts.push(self.one_of(&Sort::ALL));
         }
-        // What brokers, links and the database do to each other is what this is about.
+        // The main subject is how faults of brokers, links and the database interact.
         let core = [Sort::CrashBroker, Sort::Cut, Sort::LostReplies, Sort::Freeze, Sort::StalledWrites];
         sorts.push(self.one_of(&core));
         sorts
     }
 
-    /// Mostly short, now and then longer than leases, keepalives and timeouts.
+    /// A duration: mostly short, now and then longer than leases, keepalives and timeouts.
     fn duration(&mut self) -> u64 {
         match self.between(0, 9) {
             0..=4 => self.between(200, 1_500),
@@ -299,7 +299,7 @@ impl Draw {
         }
     }
 
-    /// Two groups between which something happens.
+    /// Two groups of hosts, for a fault between them.
     fn sides(&mut self, topology: &Topology, workload: &Workload) -> (Vec<Host>, Vec<Host>) {
         let brokers: Vec<Host> = (1..=topology.brokers).map(Host::Broker).collect();
         let managers: Vec<Host> = (1..=topology.managers).map(Host::Manager).collect();
@@ -398,7 +398,7 @@ mod tests {
             let Scenario { topology, workload, steps, .. } = Scenario::from_seed(seed);
             assert!((1..=3).contains(&topology.managers) && (1..=5).contains(&topology.brokers));
             assert!(workload.producers.iter().map(|plan| plan.pushes).sum::<u32>() >= PUSHES);
-            // Without managers nothing else befalls a run.
+            // In a run without managers there are no other faults.
             let managers_alone = steps.iter().all(|step| matches!(step.action, Action::Crash(Host::Manager(_))));
             assert!(!workload.consumers.is_empty() && (managers_alone || steps.len() >= STEPS.0));
             assert!(steps.iter().all(|step| step.at_millis + step.for_millis < 30_000));

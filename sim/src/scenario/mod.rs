@@ -1,4 +1,4 @@
-//! A run as data: what there is, what it does, and what befalls it.
+//! A run as data: its hosts, its workload and its faults.
 
 mod extend;
 mod generate;

@@ -1,24 +1,24 @@
-//! The scenario, as it is written down and read by people.
+//! The scenario, in its human-readable file format.
 
 use std::{fmt, str::FromStr};
 
 use rmom_core::model::limits::MAX_BATCH_MESSAGES;
 use serde::{Deserialize, Serialize};
 
-/// A whole run. The same scenario is the same run, event for event.
+/// A whole run. The same scenario always gives the same run, event for event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What it shows, for people to read; it changes nothing.
+    /// A description for readers; it has no effect.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub about: String,
-    /// All chance within the run: latencies, the order of hosts, ids, jitter.
+    /// The seed of all random draws within the run: latencies, the order of hosts, ids, jitter.
     pub seed: u64,
-    /// What there is.
+    /// Hosts and settings.
     pub topology: Topology,
-    /// What it does.
+    /// The work of operators, producers and consumers.
     pub workload: Workload,
-    /// What befalls it, in any order.
+    /// Faults and other events, in any order.
     pub steps: Vec<Step>,
 }
 
@@ -26,71 +26,74 @@ pub struct Scenario {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Topology {
-    /// How many managers.
+    /// Number of managers.
     pub managers: u8,
-    /// How many brokers.
+    /// Number of brokers.
     pub brokers: u8,
-    /// Latency of a segment, from and to, in milliseconds.
+    /// Least and greatest latency of a segment, in milliseconds.
     pub latency_millis: (u64, u64),
-    /// The brokers' `message_ttl`; none for no expiry.
+    /// The brokers' `message_ttl`; `None` means no expiry.
     pub message_ttl_millis: Option<u64>,
-    /// The brokers' `queue_buffer_messages`: small ones make subscribers read from the store.
+    /// The brokers' `queue_buffer_messages`: with small ones, subscribers read from the store.
     pub queue_buffer_messages: u64,
-    /// The brokers' `max_batch_messages`: small ones make what is pushed together be stored in parts.
+    /// The brokers' `max_batch_messages`: with small ones, messages pushed together are stored in parts.
     #[serde(default = "any_batch")]
     pub batch_messages: u64,
-    /// The brokers' `channel_idle_expiry`; none for no expiry. With it, the original's consumers make channels as they did.
+    /// The brokers' `channel_idle_expiry`; `None` means no expiry. If set, the original's consumers create disposable
+    /// channels, as they used to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_idle_millis: Option<u64>,
-    /// Limits that this scenario makes small.
+    /// Limits that are small in this scenario.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 }
 
-/// Limits of the brokers that are small, so that a run of some hundred messages meets what else takes days and millions:
-/// snapshots of producers, ends of pages, full buffers, producers that are forgotten. A broker reads the store for one
-/// subscriber at a time, and looks for what has expired every two seconds at least.
+/// Small limits of the brokers, so that a run of some hundred messages meets situations that otherwise take days and
+/// millions: snapshots of producers, ends of pages, full buffers, forgotten producers. A broker then reads the store for one
+/// subscriber at a time, and checks for expired messages at least every two seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// After so many batches the producers are saved.
+    /// Batches after which the producers are saved.
     pub snapshot_batches: u64,
-    /// So many headers are read, and batches removed, at a time.
+    /// Headers read, or batches removed, at a time.
     pub page_batches: u32,
-    /// So many bytes a subscriber reads at a time, and are enough for a batch.
+    /// Bytes that a subscriber reads at a time; a batch is full with as many.
     pub page_bytes: u64,
     /// The brokers' `max_pending_bytes`.
     pub pending_bytes: u64,
     /// The brokers' `max_lookups_per_second`.
     pub lookups: u32,
-    /// So long takes each row that a statement of the database reads, in microseconds: what grows with what is stored shows.
+    /// Time that the database takes for each row that a statement reads, in microseconds: exposes costs that grow with the
+    /// stored data.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub row_micros: u64,
-    /// As many connections a broker takes from one address, and somebody opens as many as it gets; 0 for the usual limit.
+    /// Connections that a broker accepts from one address. A client then opens as many as it can get. 0 means the usual
+    /// limit.
     #[serde(default, skip_serializing_if = "is_none_at_all")]
     pub connections: u32,
 }
 
-/// As many messages to a batch as brokers allow.
+/// As many messages per batch as brokers allow.
 fn any_batch() -> u64 {
     MAX_BATCH_MESSAGES as u64
 }
 
-/// What operators, producers and consumers do.
+/// The work of operators, producers and consumers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Workload {
-    /// How many queues, with their channels, exist from the start.
+    /// Number of queues, with their channels, that exist from the start.
     pub queues: u8,
-    /// Who pushes, each from a host of its own.
+    /// Producers, each on a host of its own.
     pub producers: Vec<ProducerPlan>,
-    /// Who takes, each on a host of its own.
+    /// Consumers, each on a host of its own.
     pub consumers: Vec<ConsumerPlan>,
-    /// For how long producers try to deliver a message, in milliseconds; none for as long as the run lasts.
+    /// How long producers try to deliver a message, in milliseconds; `None` means as long as the run lasts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery_millis: Option<u64>,
-    /// For how long all goes on when the faults are over and everything is in order, in milliseconds: what should have ended
-    /// by then, and goes on, is seen.
+    /// How long everything goes on after the faults are over and everything is in order, in milliseconds. This exposes
+    /// activity that should have ended by then.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub linger_millis: u64,
 }
@@ -104,17 +107,17 @@ fn is_zero(millis: &u64) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProducerKind {
-    /// Our library, with pushes in flight.
+    /// Our library, with several pushes in flight.
     Library,
-    /// Our library, under a name, opened again half-way. What was opened before is used once more after that, by mistake.
+    /// Our library, with a name that is opened again half-way. The first producer is then used once more, by mistake.
     Named,
     /// Unary pushes on the raw wire with a producer and sequences, retried after every error.
     RawStamped,
-    /// As [`ProducerKind::RawStamped`], but with several pushes on their way at once, over several connections, so that they
-    /// come in any order and with gaps.
+    /// Like [`ProducerKind::RawStamped`], but with several pushes in flight at once, over several connections, so that they
+    /// arrive in any order and with gaps.
     RawPipelined,
-    /// Unary pushes as the original's clients send them: no producer, the queue's host asked again after an error, no retry of
-    /// what may have been stored.
+    /// Unary pushes like those of the original's clients: no producer, a new look-up of the queue's host after an error, no
+    /// retry of a message that may have been stored.
     RawPlain,
 }
 
@@ -122,24 +125,25 @@ pub enum ProducerKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProducerPlan {
-    /// How it pushes.
+    /// The way it pushes.
     pub kind: ProducerKind,
-    /// To which queue, counted from 1.
+    /// Its queue, counted from 1.
     pub queue: u8,
-    /// How many messages.
+    /// Number of messages.
     pub pushes: u32,
-    /// Between two of them, in milliseconds.
+    /// Pause between two messages, in milliseconds.
     pub pace_millis: u64,
-    /// How many it pushes at once, after a pause that is as much longer. A producer that waits for each answer cannot.
+    /// Messages pushed at once, after a pause that is longer in proportion. A producer that waits for each answer cannot do
+    /// this.
     #[serde(default = "one")]
     pub burst: u32,
-    /// Its messages go round this many topics; 0 for none.
+    /// Its messages use this many topics in turn; 0 means no topic.
     pub topics: u8,
-    /// What its messages ask for as lifetime; none for the broker's.
+    /// Lifetime that its messages ask for, in milliseconds; `None` means the broker's.
     pub ttl_millis: Option<u64>,
-    /// Their content's size, at least.
+    /// Least size of a message's content, in bytes.
     pub body_bytes: u32,
-    /// Every so many messages one is too large for the brokers; 0 for none. Only our library is given such.
+    /// One in this many messages is too large for the brokers; 0 means none is. Only for our library.
     #[serde(default, skip_serializing_if = "is_none_at_all")]
     pub too_large_every: u32,
 }
@@ -153,16 +157,16 @@ fn one() -> u32 {
     1
 }
 
-/// How a consumer takes.
+/// The way a consumer reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConsumerKind {
-    /// An application with our library, which keeps its position.
+    /// An application that uses our library and keeps its position.
     Library,
-    /// An observer on the raw wire that goes on after the last position that it knows.
+    /// An observer on the raw wire that resumes after its last known position.
     RawResuming,
-    /// An observer on the raw wire that, as the original's consumers, opens a new channel after each break, takes everything
-    /// from the start and drops what it knows by id.
+    /// An observer on the raw wire that, like the original's consumers, creates a new channel after each break, reads
+    /// everything from the start and drops known messages by id.
     RawOriginal,
 }
 
@@ -170,15 +174,15 @@ pub enum ConsumerKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConsumerPlan {
-    /// How it takes.
+    /// The way it reads.
     pub kind: ConsumerKind,
-    /// From which queue, counted from 1.
+    /// Its queue, counted from 1.
     pub queue: u8,
-    /// Which topic, counted from 1; none for everything.
+    /// Its topic, counted from 1; `None` means all messages.
     pub topic: Option<u8>,
-    /// True to start with what is pushed after the channel was created.
+    /// True to start with messages that are pushed after the channel was created.
     pub latest: bool,
-    /// How long it takes for each message, in milliseconds.
+    /// Work per message, in milliseconds.
     pub work_millis: u64,
 }
 
@@ -195,36 +199,35 @@ pub enum Host {
     Producer(u8),
     /// A consumer, counted from 1.
     Consumer(u8),
-    /// The one who creates and deletes queues and channels.
+    /// The operator, which creates and deletes queues and channels.
     Operator,
 }
 
-/// Something that befalls the world for a while. Faults last: what a scenario does is meant to be felt.
+/// An action on the cluster, for a while. Faults last, so that they have an effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// When, in milliseconds since the workload began.
+    /// Beginning, in milliseconds since the workload began.
     pub at_millis: u64,
-    /// How long, in milliseconds; 0 for what happens at once and is not undone.
+    /// Duration, in milliseconds; 0 for actions that take no time and are not undone.
     pub for_millis: u64,
-    /// What.
+    /// The action.
     pub action: Action,
 }
 
-/// What befalls the world.
+/// An action on the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// What runs on the host is killed; it starts again in the end.
+    /// The host's process is killed, and starts again at the end of the step.
     Crash(Host),
-    /// The host loses its power: as a crash, but nobody hears of it.
+    /// The host loses its power: like a crash, but its peers are not notified.
     PowerLoss(Host),
-    /// The broker or manager loses its power and does not come back. It is spared if it is the last of its kind.
+    /// The broker or manager loses its power and does not come back. The last of its kind is spared.
     Lose(Host),
-    /// The broker or manager does not reach the database any more, and all else goes on. It stays so; it is spared if it is the
-    /// last of its kind.
+    /// The broker or manager permanently loses its link to the database; all else goes on. The last of its kind is spared.
     CutOff(Host),
-    /// Nothing gets from one group to the other, nor back. What is sent meanwhile is lost.
+    /// Nothing crosses between the two groups in either direction. Messages sent meanwhile are lost.
     Cut {
         /// One side.
         between: Vec<Host>,
@@ -238,7 +241,7 @@ pub enum Action {
         /// The receivers.
         to: Vec<Host>,
     },
-    /// What is sent between the groups waits, and arrives in the end.
+    /// Messages sent between the groups wait, and arrive at the end of the step.
     Hold {
         /// One side.
         between: Vec<Host>,
@@ -251,64 +254,64 @@ pub enum Action {
         between: Vec<Host>,
         /// The other.
         and: Vec<Host>,
-        /// How long a segment travels.
+        /// Latency of a segment, in milliseconds.
         latency_millis: u64,
     },
-    /// The broker stands still: nothing of what it sends leaves, nothing reaches it, until the end.
+    /// The broker is frozen: nothing leaves or reaches it until the end of the step.
     Freeze(Host),
-    /// A host's clock is set forward or back for good; the database's decides what expires.
+    /// A host's clock is permanently set forward or back; the database's clock decides when messages expire.
     ClockJump {
-        /// Whose.
+        /// The host.
         host: Host,
-        /// By how much.
+        /// The change, in milliseconds.
         millis: i64,
     },
-    /// The database misbehaves.
+    /// The database has a fault.
     Database(DatabaseFault),
-    /// The broker is drained; undrained in the end.
+    /// The broker is drained until the end of the step.
     Drain(Host),
-    /// The broker is drained for good: its queues have to go elsewhere. It is spared if it is the last one.
+    /// The broker is drained permanently: its queues have to move elsewhere. The last one is spared.
     DrainForGood(Host),
-    /// A queue is deleted, and created again in the end.
+    /// A queue is deleted, and created again at the end of the step.
     RecreateQueue(u8),
-    /// Channels are created on a queue and deleted in the end.
+    /// Channels are created on a queue, and deleted at the end of the step.
     ChurnChannels {
         /// The queue.
         queue: u8,
-        /// How many.
+        /// Number of channels.
         count: u8,
     },
-    /// The consumer takes nothing meanwhile, but keeps its stream.
+    /// The consumer takes nothing during the step, but keeps its stream.
     StallConsumer(u8),
-    /// The consumer's application ends, keeping its position, and comes back in the end.
+    /// The consumer's application ends, keeps its position, and comes back at the end of the step.
     LeaveConsumer(u8),
-    /// The consumer's channel is deleted, without its knowing.
+    /// The consumer's channel is deleted without its knowledge.
     DeleteChannel(u8),
-    /// Another process starts, by mistake, under the host and port of this broker, which finds itself replaced, ends and is
-    /// started again after a while. In the end the other one is gone.
+    /// Another process starts, by mistake, under the host and port of this broker, which notices that it was replaced, ends,
+    /// and is restarted after a while. At the end of the step the other process is gone.
     Twin(Host),
 }
 
-/// How the database misbehaves.
+/// A fault of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DatabaseFault {
     /// Every call takes longer.
     Slow {
-        /// By how much.
+        /// The delay, in milliseconds.
         millis: u64,
     },
     /// It stores nothing more: definite failures.
     Full,
-    /// It accepts no connections, and ends those that it has.
+    /// It accepts no connections, and closes existing ones.
     Refuse,
     /// It commits, but loses the answers to writes.
     LoseReplies,
-    /// It ends the connection of every other write before the commit.
+    /// It closes the connection of every other write before the commit.
     AbortWrites,
-    /// Writes stand still between taking their locks and the commit.
+    /// Writes are stalled between taking their locks and the commit.
     StallWrites,
-    /// It ends the connection of every append before the commit, and does all else.
+    /// It closes the connection of every append before the commit; all else works.
     AbortAppends,
 }
 
@@ -325,7 +328,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// The text names no host.
+/// The text is not the name of a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no host is called {0:?}: database, operator, manager-N, broker-N, producer-N or consumer-N")]
 pub struct ParseHostError(String);
@@ -364,7 +367,7 @@ impl<'de> Deserialize<'de> for Host {
     }
 }
 
-/// The hosts of a group.
+/// The names of the hosts of a group.
 fn group(hosts: &[Host]) -> String {
     hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,10 +1,10 @@
-//! Actions under other numbers.
+//! Actions with renumbered hosts and queues.
 
 use super::{Action, Host};
 
 impl Action {
-    /// The same with other hosts and queues; consumers that stall and leave are hosts, too. Whatever becomes nothing is left
-    /// out, and with it the action, if nobody is left whom it befalls.
+    /// The same action with other hosts and queues, including the consumers that stall or leave. Hosts and queues without a
+    /// new number are left out; if none is left, so is the action.
     pub(crate) fn renumbered(
         &self,
         host: impl Fn(Host) -> Option<Host>,

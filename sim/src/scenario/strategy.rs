@@ -9,23 +9,23 @@ use super::{
 
 /// Times are multiples of this, in milliseconds.
 const GRAIN_MILLIS: u64 = 100;
-/// How many steps, at most.
+/// The greatest number of steps.
 const STEPS: usize = 8;
-/// When the last step begins and how long it lasts, at most, in grains.
+/// The latest beginning of a step, in grains. [`LONGEST`] is the longest duration.
 const LATEST: u64 = 30;
 /// See [`LATEST`].
 const LONGEST: u64 = 40;
-/// Seeds are below this: short enough to be read out.
+/// Seeds are below this, so that they are short enough to be read out.
 const SEEDS: u64 = 1_000_000_000;
 
-/// Scenarios that a test has time for: a few seconds of a small cluster, some dozen pushes, up to eight faults. They shrink
-/// by what they are made of: to fewer steps, clients and hosts, shorter times, plainer settings; a seed stays as it is.
-/// [`shrink`](crate::shrink::shrink) gets further with fewer attempts, but nothing prevents to use both.
+/// Scenarios small enough for a test: a few seconds of a small cluster, some dozen pushes, up to eight faults. They shrink
+/// by their parts: to fewer steps, clients and hosts, shorter times, plainer settings; the seed stays.
+/// [`shrink`](crate::shrink::shrink) gets further with fewer attempts; the two can be combined.
 pub fn strategy() -> impl Strategy<Value = Scenario> {
     let seed = (0..SEEDS).no_shrink();
     let steps = vec(step(), 1..=STEPS);
     let (producers, consumers) = (vec(producer(), 1..=3), vec(consumer(), 1..=3));
-    // What comes first shrinks first.
+    // The first parts shrink first.
     (seed, steps, consumers, producers, 1..=2_u8, topology()).prop_map(
         |(seed, steps, consumers, producers, queues, topology)| {
             let workload = Workload { queues, producers, consumers, delivery_millis: None, linger_millis: 0 };
@@ -34,7 +34,7 @@ pub fn strategy() -> impl Strategy<Value = Scenario> {
     )
 }
 
-/// The scenario with all numbers such that there is what they mean.
+/// The scenario with all numbers changed to ones that exist.
 fn fitting(mut scenario: Scenario) -> Scenario {
     let Scenario { topology, workload, steps, .. } = &mut scenario;
     let fit = |number: u8, count: usize| (number - 1) % u8::try_from(count).unwrap_or(u8::MAX).max(1) + 1;
@@ -114,7 +114,7 @@ fn consumer() -> impl Strategy<Value = ConsumerPlan> {
 
 fn step() -> impl Strategy<Value = Step> {
     (action(), 0..=LATEST, 1..=LONGEST).prop_map(|(action, at, lasts)| {
-        // Clocks are set for good, channels deleted as well.
+        // Clock jumps and channel deletions are permanent.
         let lasts = if matches!(action, Action::ClockJump { .. } | Action::DeleteChannel(_)) { 0 } else { lasts };
         Step { at_millis: at * GRAIN_MILLIS, for_millis: lasts * GRAIN_MILLIS, action }
     })

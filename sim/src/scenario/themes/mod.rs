@@ -1,28 +1,29 @@
-//! Things that go wrong together: some corners need several faults in a row, which no independent choice brings about often.
+//! Themes: faults that go wrong together. Some corners need several faults in a row, which independent choices rarely
+//! produce.
 
 mod moves;
 mod store;
 
 use super::{Action, Host, Scenario, Step, generate::Draw};
 
-/// What a seed is about, beside what befalls it otherwise.
+/// The theme of a seed, in addition to its other steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Theme {
-    /// The queues of one broker share its appends, and some of them are deleted meanwhile.
+    /// The queues of one broker share its appends, and some of the queues are deleted meanwhile.
     SharedAppends,
-    /// A queue goes from a broker to another and back, before the first has heard of it.
+    /// A queue moves from a broker to another and back before the first broker has learnt of it.
     ThereAndBack,
-    /// A queue is created just where its broker cannot serve it.
+    /// A queue is created while its broker cannot serve it.
     StillBorn,
-    /// Several managers, slow as they are, find the same work.
+    /// Several slow managers find the same work.
     Rivals,
-    /// A queue is deleted and created again before its broker has heard of either.
+    /// A queue is deleted and created again before its broker has learnt of either.
     Reborn,
     /// Brokers are drained while pushes are on their way into the store.
     HandOver,
-    /// Brokers lose the store when the answer to the renewal of a lease is under way.
+    /// Brokers lose the store while the answer to the renewal of a lease is in transit.
     LateAnswers,
-    /// The store lets queues be claimed, and stores nothing.
+    /// The store lets brokers claim queues, but stores nothing.
     FailingAppends,
     /// The database's clock is set while messages expire.
     ClockSet,
@@ -41,12 +42,12 @@ impl Theme {
         Self::ClockSet,
     ];
 
-    /// They come one after the other, again and again.
+    /// Themes take turns.
     pub(super) fn of(turn: u64) -> Self {
         Self::ALL[usize::try_from(turn % Self::ALL.len() as u64).unwrap_or(0)]
     }
 
-    /// Adds itself to what was drawn.
+    /// Adds the theme to a drawn scenario.
     pub(super) fn add_to(self, scenario: &mut Scenario, draw: &mut Draw) {
         let steps = match self {
             Self::SharedAppends => store::shared_appends(scenario, draw),
@@ -64,7 +65,7 @@ impl Theme {
     }
 }
 
-/// Latencies with which what is planned to the millisecond works out.
+/// Latencies with which steps planned to the millisecond work out.
 const QUICK: (u64, u64) = (1, 5);
 
 fn step(at_millis: u64, for_millis: u64, action: Action) -> Step {

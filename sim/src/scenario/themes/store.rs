@@ -8,7 +8,7 @@ use crate::scenario::{
 pub(super) fn shared_appends(scenario: &mut Scenario, draw: &mut Draw) -> Vec<Step> {
     scenario.topology.brokers = draw.one_of(&[1, 1, 2]);
     let workload = &mut scenario.workload;
-    // A broker sends two appends at once: only what more queues have ready shares one.
+    // A broker sends at most two appends at once, so only the ready batches of further queues share one.
     workload.queues = 5;
     let like = workload.producers[0].clone();
     workload.producers = (1..=workload.queues)
@@ -33,7 +33,7 @@ pub(super) fn late_answers(scenario: &mut Scenario, draw: &mut Draw) -> Vec<Step
     let begin = draw.between(1_500, 3_000);
     let mut steps = Vec::new();
     for at in [begin, begin + 7_000] {
-        // A renewal goes there and back twice, and is nearly as late as it may be.
+        // A renewal takes two round trips, and almost all the time that it may take.
         let slow = Action::Slow { between: from.clone(), and: to.clone(), latency_millis: draw.between(130, 155) };
         steps.push(step(at, 2_000, slow));
         let cut = Action::CutOneway { from: from.clone(), to: to.clone() };
@@ -43,7 +43,7 @@ pub(super) fn late_answers(scenario: &mut Scenario, draw: &mut Draw) -> Vec<Step
 }
 
 pub(super) fn failing_appends(draw: &mut Draw) -> Vec<Step> {
-    // Longer than an append is tried again.
+    // Longer than an append is retried.
     let fails = Action::Database(DatabaseFault::AbortAppends);
     vec![step(draw.between(1_500, 3_500), draw.between(7_500, 9_000), fails)]
 }
@@ -52,14 +52,14 @@ pub(super) fn clock_set(scenario: &mut Scenario, draw: &mut Draw) -> Vec<Step> {
     let (topology, workload) = (&mut scenario.topology, &mut scenario.workload);
     (topology.message_ttl_millis, topology.queue_buffer_messages) = (Some(10_000), 1_000);
     workload.producers.iter_mut().for_each(|plan| plan.ttl_millis = None);
-    // Who asks for all that lives, again and again.
+    // A consumer that asks for all live messages, again and again.
     let first = &workload.consumers[0];
     workload.consumers[0] = ConsumerPlan { kind: ConsumerKind::RawOriginal, work_millis: 0, ..first.clone() };
     let mut jump = |from, to, sign: i64| {
         let millis = i64::try_from(draw.between(from, to)).unwrap_or(0) * sign;
         Action::ClockJump { host: Host::Database, millis }
     };
-    // Messages come in all the while, and none may be older than the last.
+    // Messages arrive all the while, and none may be older than the one before.
     let (forward, back) = (jump(12_000, 20_000, 1), jump(500, 8_000, -1));
     let begin = draw.between(1_000, 2_500);
     let mut steps = vec![step(begin, 0, forward), step(begin + draw.between(5_500, 6_500), 0, back)];
