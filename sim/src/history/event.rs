@@ -1,18 +1,18 @@
-//! What can happen in a run, as far as it is evidence.
+//! The events of a run that are evidence.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// One thing that happened.
+/// An event with its time and place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Simulated time since the start, in microseconds. It never goes back from one record to the next.
     pub at_micros: u64,
-    /// Who did or saw it: the name of a host, or `fate` for what was done to the world.
+    /// The host that caused or observed the event, or `fate` for the runner's own events.
     pub host: String,
-    /// What it was.
+    /// The event.
     #[serde(flatten)]
     pub event: Event,
 }
@@ -24,11 +24,12 @@ pub struct Pos {
     pub queue_id: u64,
     /// The epoch of the message at `offset`.
     pub epoch: u64,
-    /// The last offset that was taken.
+    /// The last offset that the consumer took.
     pub offset: u64,
 }
 
-/// Content and headers of a message as one text, as the events that tell of messages have it: without headers it is the content.
+/// Content and headers of a message as one text, as the events of messages contain it: the plain content if there are no
+/// headers.
 #[must_use]
 pub fn told<'a>(content: &[u8], headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut text = String::from_utf8_lossy(content).into_owned();
@@ -38,40 +39,40 @@ pub fn told<'a>(content: &[u8], headers: impl IntoIterator<Item = (&'a str, &'a 
     text
 }
 
-/// A message as the database has it.
+/// A message in the database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredMessage {
     /// Its id.
     pub id: Uuid,
-    /// Where it is in its queue.
+    /// Its offset in its queue.
     pub offset: u64,
     /// Its topic; empty if it has none.
     pub topic: String,
-    /// What was pushed, with its headers; see [`told`]. Workloads make every body unlike any other.
+    /// The pushed content with its headers; see [`told`]. Workloads make every body unique.
     pub body: String,
-    /// Who pushed it.
+    /// Its producer.
     pub producer: Uuid,
-    /// The how-manieth of its producer.
+    /// Its number among its producer's messages.
     pub sequence: u64,
-    /// When it expires, on the database's clock; none if never.
+    /// Its expiry on the database's clock; `None` if it never expires.
     pub expires_at_millis: Option<u64>,
 }
 
-/// Part of a run.
+/// A phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// The workload goes on while faults come and go.
+    /// The workload runs while faults come and go.
     Faults,
-    /// All faults are over; the workload and everything pending has to get through within the bound.
+    /// All faults are over; the workload and all pending calls must complete within the bound.
     Healed,
-    /// Nobody pushes any more; subscribers take what is left.
+    /// Pushing has ended; subscribers take the remaining messages.
     Drain,
-    /// Everything stands still; the store is read out.
+    /// Nothing runs any more; the store is read out.
     Audit,
 }
 
-/// What [`Event::Began`] meant before it said so.
+/// The bound of [`Event::Began`] in histories that do not contain it.
 fn usual_sleep() -> u64 {
     60_000
 }
@@ -81,76 +82,77 @@ fn for_ever() -> u64 {
     u64::MAX
 }
 
-/// What happened.
+/// An event.
 ///
-/// Three sorts of witnesses write it: the hand of fate (phases and faults), those outside who use the cluster (operators,
-/// producers, consumers, raw streams), and the database (what it committed).
+/// There are three sources: the runner (phases and faults), the users of the cluster (operators, producers, consumers, raw
+/// streams), and the database (commits).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     // ---- fate ----
-    /// The first record: what to hold the run against.
+    /// The first record: the bounds with which checkers compare the run.
     Began {
         /// The seed.
         seed: u64,
-        /// How late after its expiry a delivery may still start.
+        /// How long after its expiry the delivery of a message may still start.
         expiry_bound_millis: u64,
-        /// Within what time every broker that serves has heard that the database's clock was set.
+        /// How soon every broker that serves learns that the database's clock was set.
         clock_bound_millis: u64,
-        /// Within what time after the last fault everything has to be in order (promise 10), and a dead or replaced broker to
-        /// be found out.
+        /// How soon after the last fault everything must be in order (promise 10), and a dead or replaced broker must be
+        /// detected.
         convergence_bound_millis: u64,
-        /// Within what time after expiry a message has to be gone from the store, while a broker hosts its queue.
+        /// How soon after its expiry a message must be gone from the store while a broker hosts its queue.
         trim_bound_millis: u64,
-        /// How much longer that may take if the database's clock was set: brokers that expect nothing to expire look again.
+        /// How much longer that may take if the database's clock was set: brokers that expect no expiry check again after
+        /// this time.
         #[serde(default = "usual_sleep")]
         sleep_bound_millis: u64,
-        /// Within what time without faults a stream ends whose channel is deleted.
+        /// How soon a stream must end after its channel was deleted, in the absence of faults.
         #[serde(default = "for_ever")]
         deleted_bound_millis: u64,
-        /// Within what time a push is acknowledged while nothing befalls anybody whom it needs.
+        /// How soon a push must be acknowledged while no fault affects the processes that it needs.
         #[serde(default = "for_ever")]
         answer_bound_millis: u64,
-        /// For how long at least a disposable channel is kept that nobody subscribes to.
+        /// The shortest time for which a disposable channel without subscribers is kept.
         #[serde(default = "for_ever")]
         idle_bound_millis: u64,
     },
-    /// A part of the run begins.
+    /// A phase of the run begins.
     PhaseBegan {
-        /// Which.
+        /// The phase.
         phase: Phase,
     },
     /// A step of the scenario takes effect.
     FaultBegan {
-        /// Which step, counted from 0.
+        /// The number of the step, counted from 0.
         step: usize,
-        /// In words.
+        /// A description.
         what: String,
-        /// The hosts that it befalls.
+        /// The hosts that it affects.
         hosts: Vec<String>,
     },
-    /// A step's effect is over.
+    /// A step's effect ends.
     FaultEnded {
-        /// Which step.
+        /// The number of the step.
         step: usize,
     },
-    /// Everything that was pending when the faults ended was done, and a probe went through every queue.
+    /// All work that was pending when the faults ended is done, and a probe went through every queue.
     Converged,
-    /// Simulated time ran out while something was still to be done.
+    /// The simulated time limit was reached before everything was done.
     TimeUp {
-        /// What was missing.
+        /// The missing condition.
         pending: String,
     },
 
     // ---- operators, over REST ----
-    /// Somebody asks for a queue.
+    /// An operator asks for a queue.
     QueueCreating {
         /// Number of the call, unique in the run; the answer has the same.
         op: u64,
         /// Its label.
         label: String,
     },
-    /// It exists and is served.
+    /// The queue exists and is served.
     QueueCreated {
         /// The call.
         op: u64,
@@ -159,21 +161,21 @@ pub enum Event {
         /// Its id.
         queue_id: u64,
     },
-    /// Somebody asks to delete a queue.
+    /// An operator asks to delete a queue.
     QueueDeleting {
         /// The call.
         op: u64,
         /// Its label.
         label: String,
     },
-    /// It is deleted.
+    /// The queue is deleted.
     QueueDeleted {
         /// The call.
         op: u64,
         /// Its label.
         label: String,
     },
-    /// Somebody asks for a channel.
+    /// A client asks for a channel.
     ChannelCreating {
         /// The call.
         op: u64,
@@ -181,10 +183,10 @@ pub enum Event {
         label: String,
         /// Its topic; empty if it has none.
         topic: String,
-        /// True if it is to start with what is pushed from now on; false if with all that there is.
+        /// True if it should start with messages pushed from now on; false if with all that exist.
         latest: bool,
     },
-    /// A channel exists.
+    /// The channel exists.
     ChannelCreated {
         /// The call.
         op: u64,
@@ -196,66 +198,67 @@ pub enum Event {
         label: String,
         /// Its topic; empty if it has none.
         topic: String,
-        /// Subscriptions without a position get what comes after this offset: one less than what the store and REST call
-        /// `start`, which is the first; 0 if it was not told.
+        /// Subscriptions without a position receive messages after this offset: one less than the first offset, which the
+        /// store and REST call `start`; 0 if the answer did not name it.
         start: u64,
     },
-    /// Somebody asks to delete a channel.
+    /// A client asks to delete a channel.
     ChannelDeleting {
         /// The call.
         op: u64,
         /// Its id.
         channel: Uuid,
     },
-    /// A channel is deleted.
+    /// The channel is deleted.
     ChannelDeleted {
         /// The call.
         op: u64,
         /// Its id.
         channel: Uuid,
     },
-    /// What a manager says of a channel.
+    /// A manager's answer about a channel.
     ChannelSeen {
         /// Its id.
         channel: Uuid,
-        /// Its topic, or none if there is no such channel.
+        /// Its topic, or `None` if the channel does not exist.
         topic: Option<String>,
     },
     /// A call failed.
     AdminFailed {
         /// The call.
         op: u64,
-        /// The code that the caller was told.
+        /// The code that the caller received.
         code: String,
-        /// True if it may have been done nevertheless.
+        /// True if the call may have taken effect nevertheless.
         unknown: bool,
     },
-    /// Somebody sent what has to be refused (promise 12).
+    /// A client sent a request that has to be refused (promise 12).
     BadInput {
-        /// What was sent.
+        /// A description of the request.
         what: String,
         /// The code that was expected.
         expected: String,
-        /// The code that came, or `ok`.
+        /// The actual code, or `ok`.
         got: String,
-        /// The message that came.
+        /// The message of the error.
         message: String,
-        /// What the message has to name: the field, the limit.
+        /// The words that the message must contain: the field, the limit.
         names: Vec<String>,
     },
-    /// What a manager or broker says of its health.
+    /// A manager's or broker's answer about its health.
     Health {
-        /// Whose.
+        /// Its host.
         of: String,
-        /// True if it says that it is well.
+        /// True if it reports that it is healthy.
         healthy: bool,
-        /// True if it can be: it runs, no fault befalls it, and it had the time to notice. None if that cannot be said.
+        /// The expected answer: true if it runs, no fault affects it, and it had time to notice. `None` if both answers are
+        /// correct.
         expected: Option<bool>,
     },
 
-    /// What a broker has counted of a queue that it hosts, since it began to, and how it says that the queue is now.
+    /// The counters of a queue since its broker claimed it, and the state of the queue, as the broker reports them.
     Counted {
-        /// Whose page it is from.
+        /// The broker whose page it is.
         broker: String,
         /// The queue's label.
         queue: String,
@@ -264,7 +267,7 @@ pub enum Event {
     },
 
     // ---- producers ----
-    /// A message is handed to a library producer, or a raw push leaves.
+    /// A message is passed to a library producer, or a raw push leaves.
     PushSent {
         /// Number of this attempt, unique in the run; the outcome has the same.
         push: u64,
@@ -274,64 +277,64 @@ pub enum Event {
         topic: String,
         /// Its content, with its headers; see [`told`].
         body: String,
-        /// Who pushes; none for a raw push that names no producer, as the original's.
+        /// Its producer; `None` for a raw push without one, like those of the original.
         producer: Option<String>,
-        /// The how-manieth of that producer, from 1. A retry of a raw push has the same.
+        /// Its number among that producer's messages, from 1. A retry of a raw push has the same.
         sequence: u64,
-        /// How long it may live, if it says.
+        /// Its lifetime, if it sets one.
         ttl_millis: Option<u64>,
-        /// The queue's id, if the producer insists on one.
+        /// The queue's id, if the producer requires a particular one.
         queue_id: Option<u64>,
-        /// For how long its producer tries to deliver it, if that is one of our library's, which does so by itself.
+        /// How long our library retries it; `None` for raw pushes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tries_millis: Option<u64>,
-        /// The code with which brokers have to refuse it, if they do not take it.
+        /// The code with which brokers must refuse it, if they do not accept it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         expected: Option<String>,
     },
-    /// A named producer is being opened, which shuts out those that were opened before under its name.
+    /// A named producer is being opened, which fences the ones opened before under its name.
     ProducerOpening {
         /// Its name, as in [`Event::PushSent`].
         producer: String,
         /// The queue's label.
         label: String,
     },
-    /// It is acknowledged.
+    /// The push is acknowledged.
     PushAcked {
         /// The attempt.
         push: u64,
-        /// The queue's id, if it was told.
+        /// The queue's id, if the answer has it.
         queue_id: Option<u64>,
-        /// The message's id, if it was told.
+        /// The message's id, if the answer has it.
         id: Option<Uuid>,
-        /// Its offset, if it was told.
+        /// Its offset, if the answer has it.
         offset: Option<u64>,
-        /// True if an earlier attempt had been stored.
+        /// True if an earlier attempt was stored.
         duplicate: bool,
     },
-    /// It failed, and the producer gave it up, or will try again as another attempt.
+    /// The attempt failed. The producer gives the message up, or makes another attempt.
     PushFailed {
         /// The attempt.
         push: u64,
-        /// The code that it was told.
+        /// The code of the failure.
         code: String,
-        /// True if it may have been stored nevertheless.
+        /// True if the message may have been stored nevertheless.
         unknown: bool,
     },
 
     // ---- consumers: applications with our library ----
     /// An application subscribes.
     ConsumerStarted {
-        /// Name of this consumer object; an application that comes back gets another one.
+        /// Name of this consumer object; an application that comes back gets a new one.
         consumer: String,
         /// Name of the application, which keeps its position across consumer objects.
         application: String,
         /// The channel.
         channel: Uuid,
-        /// Where it goes on.
+        /// The position after which it resumes.
         resumed: Option<Pos>,
     },
-    /// The application is given a message.
+    /// The application receives a message.
     Delivered {
         /// The consumer object.
         consumer: String,
@@ -343,21 +346,22 @@ pub enum Event {
         topic: String,
         /// Its content, with its headers; see [`told`].
         body: String,
-        /// The position that the application can keep from now on.
+        /// The position that the application can save from now on.
         position: Option<Pos>,
     },
     /// The consumer object ends.
     ConsumerStopped {
-        /// Which.
+        /// The consumer object.
         consumer: String,
-        /// The position that the application keeps.
+        /// The position that the application saved.
         position: Option<Pos>,
-        /// Why, if it was not the application's wish: the code.
+        /// The code of the error, or `None` if the application stopped it.
         error: Option<String>,
     },
 
     // ---- observers on the raw wire ----
-    /// A raw `SubscribeToChannel` leaves. [`Event::StreamOpened`] or [`Event::StreamEnded`] of the same stream answers it.
+    /// A raw `SubscribeToChannel` request leaves. [`Event::StreamOpened`] or [`Event::StreamEnded`] of the same stream
+    /// answers it.
     StreamAsked {
         /// Number of the stream, unique in the run.
         stream: u64,
@@ -365,10 +369,10 @@ pub enum Event {
         observer: String,
         /// The channel.
         channel: Uuid,
-        /// The position that it asks for.
+        /// The position in the request.
         after: Option<Pos>,
     },
-    /// A raw `SubscribeToChannel` was answered.
+    /// A raw `SubscribeToChannel` request is answered.
     StreamOpened {
         /// Number of the stream, unique in the run.
         stream: u64,
@@ -376,15 +380,15 @@ pub enum Event {
         observer: String,
         /// The channel.
         channel: Uuid,
-        /// The position that it asked for.
+        /// The position in the request.
         after: Option<Pos>,
         /// The broker's host.
         broker: String,
-        /// The broker's answer: the queue's id and the epoch under which it serves, and the offset after which the stream begins.
-        /// None if it refused.
+        /// The broker's answer: the queue's id, the epoch under which it serves, and the offset after which the stream
+        /// begins. `None` if it refused.
         position: Option<Pos>,
     },
-    /// A message came in on a raw stream.
+    /// A message arrives on a raw stream.
     StreamMessage {
         /// The stream.
         stream: u64,
@@ -397,7 +401,7 @@ pub enum Event {
         /// Its content, with its headers; see [`told`].
         body: String,
     },
-    /// A raw stream ended, or was refused.
+    /// A raw stream ends or is refused.
     StreamEnded {
         /// The stream.
         stream: u64,
@@ -406,23 +410,23 @@ pub enum Event {
     },
 
     // ---- the database ----
-    /// A broker process registered.
+    /// A broker process registers.
     Registered {
         /// Its host.
         broker: String,
         /// Its id.
         broker_id: u64,
-        /// The id of this run of the process.
+        /// The id of this process.
         incarnation: String,
     },
-    /// A queue came into being.
+    /// A queue is created.
     QueueAdded {
         /// Its id.
         queue_id: u64,
         /// Its label, in lower case.
         label: String,
     },
-    /// A channel came into being.
+    /// A channel is created.
     ChannelAdded {
         /// Its id.
         channel: Uuid,
@@ -430,23 +434,23 @@ pub enum Event {
         queue_id: u64,
         /// Its topic; empty if it has none.
         topic: String,
-        /// True if it may be deleted once nobody has subscribed to it for long.
+        /// True if it may be deleted after a long time without subscribers.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         disposable: bool,
     },
-    /// A channel was deleted by itself, not with its queue.
+    /// A channel is deleted although its queue remains.
     ChannelRemoved {
         /// Its id.
         channel: Uuid,
     },
-    /// A queue was given to a broker.
+    /// A queue is assigned to a broker.
     Assigned {
         /// The queue.
         queue_id: u64,
         /// The broker.
         broker_id: u64,
     },
-    /// A broker owns a queue from now on.
+    /// A broker claims a queue.
     Claimed {
         /// The queue.
         queue_id: u64,
@@ -467,47 +471,47 @@ pub enum Event {
         stored_at_millis: u64,
         /// Its messages, in order.
         messages: Vec<StoredMessage>,
-        /// The broker's host that asked for it.
+        /// The host of the broker that appended it.
         by: String,
     },
-    /// An append took no effect.
+    /// An append has no effect.
     AppendRefused {
         /// The queue.
         queue_id: u64,
-        /// The epoch under which it was tried.
+        /// The epoch of the attempt.
         epoch: u64,
         /// `fenced`, `deleted`, `conflict` or `went_back`.
         why: String,
-        /// The broker's host that asked for it.
+        /// The host of the broker that tried.
         by: String,
     },
-    /// Expired batches are gone.
+    /// Expired batches are removed.
     Trimmed {
         /// The queue.
         queue_id: u64,
-        /// All up to here.
+        /// The last removed offset.
         through: u64,
         /// The database's time.
         at_millis: u64,
     },
-    /// A queue became a tombstone.
+    /// A queue becomes a tombstone.
     QueueTombstoned {
         /// The queue.
         queue_id: u64,
     },
-    /// The database's clock was set.
+    /// The database's clock is set.
     StoreClock {
-        /// Before.
+        /// Its reading before.
         from_millis: u64,
-        /// From now on.
+        /// Its reading afterwards.
         to_millis: u64,
     },
-    /// An earlier state of the database was restored: what was committed since is lost. No promise covers that; what must
-    /// not happen is that anybody deletes or reuses anything because of it.
+    /// An earlier state of the database is restored: later commits are lost. No promise covers that, but no process may
+    /// delete or reuse anything because of it.
     StoreWentBack,
 
     // ---- the audit ----
-    /// A queue, as the database has it at the end.
+    /// The state of a queue in the database at the end.
     AuditQueue {
         /// Its id.
         queue_id: u64,
@@ -515,14 +519,14 @@ pub enum Event {
         label: String,
         /// The last offset.
         end: u64,
-        /// All up to here are gone.
+        /// The last removed offset.
         trimmed_through: u64,
         /// Its last epoch.
         epoch: u64,
-        /// What is left.
+        /// Its remaining messages.
         messages: Vec<StoredMessage>,
     },
-    /// A channel, as the database has it at the end.
+    /// The state of a channel in the database at the end.
     AuditChannel {
         /// Its id.
         channel: Uuid,
@@ -530,7 +534,7 @@ pub enum Event {
         queue_id: u64,
         /// Its topic; empty if it has none.
         topic: String,
-        /// What comes after this offset is what it is for, as in [`Event::ChannelCreated`].
+        /// The channel receives messages after this offset, as in [`Event::ChannelCreated`].
         start: u64,
     },
     /// The end of the audit, with the database's time.
@@ -540,9 +544,9 @@ pub enum Event {
     },
 
     // ---- applications of our users ----
-    /// Whatever an application wants to tell.
+    /// Any text that an application reports.
     Note {
-        /// In its words.
+        /// The text.
         text: String,
     },
 }

@@ -1,9 +1,9 @@
-//! What happened in a run: the evidence that the checkers look at.
+//! The history of a run: the evidence for the checkers.
 //!
-//! A history is a list of [`Record`]s in the order in which things happened, one JSON object a line when written down, so
-//! that a checker in any language can read it. It is written by those who stand outside of what is judged: by the clients
-//! on the application's side, by observers that speak the raw wire protocol beside them, and by the simulated database,
-//! which tells what it committed. What a broker believes is no evidence.
+//! A history is a list of [`Record`]s in the order of events. In a file, each record is a JSON object on a line of its own,
+//! so that a checker in any language can read it. Its sources are independent of the brokers and managers under test:
+//! clients on the application's side, observers that speak the raw wire protocol, and the simulated database, which reports
+//! its commits. A broker's own view is not evidence.
 
 mod event;
 mod recorder;
