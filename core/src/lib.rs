@@ -1,8 +1,8 @@
-//! All the logic of rmom, and none of the world: brokers, managers and the model of the store.
+//! All the logic of rmom, without the outside world: brokers, managers and the model of the store.
 //!
-//! Nothing here opens a socket, speaks SQL, reads a clock or draws a random number: the [`ports`] bring all of that in,
-//! so that the same code runs over TCP and PostgreSQL in production and over a simulated network in tests, where a seed
-//! is enough to replay it. Durations are `tokio::time`, which the simulation controls.
+//! No code here opens a socket, speaks SQL, reads a clock or draws a random number. The [`ports`] provide all of that, so
+//! that the same code runs over TCP and PostgreSQL in production, and over a simulated network in tests, where a seed is
+//! enough to replay a run. Durations use `tokio::time`, which the simulation controls.
 
 #[macro_use]
 pub mod marks;

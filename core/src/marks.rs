@@ -1,11 +1,11 @@
 //! Sometimes-marks: named points in the logic that a good simulation reaches now and then.
 //!
-//! There is one for each rule of how the store, brokers and managers work, and for each way out of it. A sweep of
-//! simulations in which one of them was never reached says less than it seems to: it is the generator that is at fault then.
+//! There is one for each rule by which the store, brokers and managers work, and for each way out of it. If a sweep of
+//! simulations never reaches one of them, the generator is missing a case.
 //!
-//! `mark!(AppendFenced);` counts, `mark!(AppendFenced if condition);` counts if the condition holds, and a further
-//! `else AppendDeleted` counts the other if it does not. Unless the feature `marks` is on, which is for simulations only,
-//! all of them compile to nothing and the condition is not evaluated; it must not do anything, therefore, but look.
+//! `mark!(AppendFenced);` counts, `mark!(AppendFenced if condition);` counts if the condition holds, and a further `else
+//! AppendDeleted` counts the other mark if it does not. Unless the feature `marks` is on, which is for simulations only, all
+//! of them compile to nothing and the condition is not evaluated; so it must not have side effects.
 
 #[cfg(feature = "marks")]
 use std::{cell::RefCell, collections::BTreeMap};
@@ -26,7 +26,7 @@ macro_rules! mark {
     };
 }
 
-/// Nothing is counted; but the mark has to exist, so that no build finds that out later than another.
+/// Counts nothing, but requires the mark to exist, so that every build finds a missing one.
 #[cfg(not(feature = "marks"))]
 macro_rules! mark {
     ($mark:ident $(if $condition:expr $(, else $other:ident)?)?) => {
@@ -48,10 +48,10 @@ macro_rules! marks {
 
         #[cfg(feature = "marks")]
         impl Mark {
-            /// All of them, by what they are about.
+            /// All marks, by subject.
             pub const ALL: &[Self] = &[$(Self::$mark),*];
 
-            /// What happened, in words.
+            /// The event, in words.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self {
@@ -199,14 +199,14 @@ thread_local! {
     static REACHED: RefCell<BTreeMap<&'static str, u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Counts a point of this thread by its name: a [`Mark`]'s, or one of the simulation's own.
+/// Counts a point of this thread by its name: the name of a [`Mark`], or of one of the simulation's own points.
 #[cfg(feature = "marks")]
 pub fn reached(name: &'static str) {
     REACHED.with_borrow_mut(|reached| *reached.entry(name).or_default() += 1);
 }
 
-/// How often each point was reached on this thread since the last call. A simulation runs on a thread of its own, so this is
-/// what it reached.
+/// The number of times that each point was reached on this thread since the last call. A simulation runs on a thread of its
+/// own, so these are its points.
 #[cfg(feature = "marks")]
 #[must_use]
 pub fn take() -> BTreeMap<&'static str, u64> {

@@ -1,21 +1,21 @@
-//! Logging a thing that keeps happening: once, and then at growing intervals.
+//! Logs a recurring event once, and then at growing intervals.
 //!
-//! A fault that lasts would else write a line for each attempt, and the log would say little and hide the rest.
+//! Otherwise a lasting fault would write a line for each attempt, and these lines would hide the rest of the log.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// The first interval in which nothing more is said.
+/// The first interval in which the event is not logged again.
 pub const FIRST_SILENCE: Duration = Duration::from_secs(10);
-/// The longest; it is also how long a thing must not have happened to be news again.
+/// The longest interval; an event that has not happened for this long is news again.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(600);
 
-/// How long all must have gone well after a thing that happens now and then, for it to be over.
+/// How long everything must have gone well before an event that happens now and then counts as over.
 pub const CALM: Duration = Duration::from_secs(30);
 
-/// Decides when to say again what was said before. One for each kind of thing; it takes a few bytes and never grows.
+/// Decides when to log a recurring event again. Use one for each kind of event. It takes a few bytes and never grows.
 ///
 /// ```ignore
 /// if let Some(times) = self.refusals.happened() {
@@ -29,7 +29,7 @@ pub struct Repeat {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Times that it happened since it was last said.
+    /// Number of times that the event happened since it was last logged.
     unsaid: u64,
     said: Option<Said>,
 }
@@ -42,7 +42,8 @@ struct Said {
 }
 
 impl Repeat {
-    /// The thing happened. If it is to be said now: how often it happened since it was last said, this time included.
+    /// The event happened. If it should be logged now, returns how often it happened since it was last logged, this time
+    /// included.
     pub fn happened(&self) -> Option<u64> {
         let now = Instant::now();
         let mut state = self.state.lock();
@@ -65,14 +66,14 @@ impl Repeat {
         Some(std::mem::take(&mut state.unsaid))
     }
 
-    /// It is over: the next time is news. True if it had been said, so that its end is worth a line too.
+    /// The event is over: the next time is news. True if it had been logged, so that its end is worth a line too.
     pub fn over(&self) -> bool {
         let mut state = self.state.lock();
         state.unsaid = 0;
         state.said.take().is_some()
     }
 
-    /// All went well this time. It is over if it did not happen for [`CALM`].
+    /// All went well this time. The event is over if it has not happened for [`CALM`].
     pub fn went_well(&self) {
         let mut state = self.state.lock();
         if state.said.is_some_and(|said| said.last_happened.elapsed() >= CALM) {

@@ -1,4 +1,4 @@
-//! Delivery: from a stored batch to what a subscriber is sent.
+//! Delivery: turns a stored batch into the chunks that subscribers are sent.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::model::{Epoch, Offset, StoreTime, Topic};
 
-/// A durable batch, ready for delivery. Shared by all subscribers; so are the frames it hands out.
+/// A durable batch, ready for delivery. All subscribers share it and the frames that it hands out.
 #[derive(Debug)]
 pub struct Batch {
     first: Offset,
@@ -25,18 +25,18 @@ pub struct Batch {
     latest_expiry: StoreTime,
     frames: Bytes,
     parts: Parts,
-    /// What each topic of this batch selects of it, as long as nothing has expired; made at the first request.
+    /// The chunk that each topic selects from this batch while nothing has expired; made at the first request.
     selections: Mutex<BTreeMap<Topic, Chunk>>,
 }
 
-/// Part of a batch, as a subscriber is sent it.
+/// A part of a batch, ready for sending to a subscriber.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
-    /// Whole frames; empty if nothing is for this subscriber.
+    /// Whole frames. Empty if no message is for this subscriber.
     pub frames: Bytes,
-    /// How many.
+    /// The number of messages.
     pub messages: u64,
-    /// Everything up to this offset has been considered.
+    /// Every message up to this offset has been considered.
     pub through: Offset,
 }
 
@@ -57,7 +57,7 @@ impl Batch {
         }
     }
 
-    /// Reads a batch from the store, checking all of it.
+    /// Reads a batch from the store and checks all of it.
     ///
     /// # Errors
     /// [`FrameError`] if it is damaged or newer than this binary.
@@ -127,27 +127,27 @@ impl Batch {
         self.latest_expiry
     }
 
-    /// How many messages there are.
+    /// Number of messages.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.last.next().since(self.first)
     }
 
-    /// Bytes of their frames.
+    /// Bytes of all frames.
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
         self.frames.len()
     }
 
-    /// What a subscriber of `topic` that has everything up to `after` is to be sent of this batch at `now`. A message
-    /// whose expiry is `now` or earlier is left out.
+    /// The part of this batch to send at `now` to a subscriber of `topic` that has everything up to `after`. A message whose
+    /// expiry is `now` or earlier is left out.
     #[must_use]
     pub fn chunk(&self, after: Offset, topic: &Topic, now: StoreTime) -> Chunk {
         let nothing = Chunk { frames: Bytes::new(), messages: 0, through: self.last };
         if after >= self.last || self.latest_expiry <= now {
             return nothing;
         }
-        // Counted from the batch's first message, which is at most 2^32 frames away.
+        // Counted from the batch's first message, at most 2^32 frames away.
         let from = usize::try_from(after.next().since(self.first)).unwrap_or(usize::MAX);
         let one_topic_for_all = self.parts.topic_of.is_empty();
         if one_topic_for_all && !topic.accepts(&self.parts.topics[0]) {
@@ -173,7 +173,7 @@ impl Batch {
         self.select(from, topic, now)
     }
 
-    /// Copies what passes, message by message.
+    /// Copies the messages that pass, one by one.
     fn select(&self, from: usize, topic: &Topic, now: StoreTime) -> Chunk {
         let parts = &self.parts;
         let passes = |at: usize| {

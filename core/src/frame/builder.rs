@@ -1,4 +1,4 @@
-//! Encoding: from pushes to a batch.
+//! Encoding: turns pushes into a batch.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -53,15 +53,15 @@ fn header_len(header: &Header) -> usize {
     bytes_len(field::HEADER_NAME, header.name.len()) + bytes_len(field::HEADER_VALUE, header.value.len())
 }
 
-/// Milliseconds of a lifetime as stored: at least 1, since 0 means for ever.
+/// A lifetime in milliseconds as stored: at least 1, since 0 means for ever.
 fn ttl_millis(ttl: Option<Duration>) -> u64 {
     ttl.map_or(0, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1))
 }
 
-/// Length of a message as it goes to the socket, prefix included, whatever its offset will be.
+/// Length of a message as sent to the socket, prefix included; an upper bound for any offset.
 #[must_use]
 pub fn encoded_len(message: &NewMessage) -> usize {
-    // The offset takes at most 9 bytes: counters are below 2^63.
+    // The offset takes at most 9 bytes, because counters are below 2^63.
     PREFIX + body_len(message, i64::MAX as u64, ttl_millis(message.ttl))
 }
 
@@ -82,7 +82,7 @@ fn body_len(message: &NewMessage, offset: u64, ttl: u64) -> usize {
         + varint_len(field::TTL_MILLIS, ttl)
 }
 
-/// Collects messages of one queue into a batch, encoding each as it comes.
+/// Collects messages of one queue into a batch, and encodes each at once.
 #[derive(Debug)]
 pub struct BatchBuilder {
     first: Offset,
@@ -104,25 +104,25 @@ pub struct Encoded {
     pub last: Offset,
     /// The encoded `BatchIndex`.
     pub index: Bytes,
-    /// The messages as they go to the socket.
+    /// The messages as sent to the socket.
     pub frames: Bytes,
     /// CRC-32 of index and frames.
     pub checksum: u32,
-    /// The longest lifetime in milliseconds; none if a message lives for ever.
+    /// The longest lifetime in milliseconds. `None` means that a message lives for ever.
     pub lifetime_millis: Option<u64>,
-    /// Who pushed what, in offset order.
+    /// The producers and their sequences, in offset order.
     pub runs: Vec<Run>,
     parts: Parts,
 }
 
-/// What a [`Batch`] keeps of the index.
+/// The parts of the index that a [`Batch`] keeps.
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
     pub(super) starts: Vec<u32>,
     pub(super) topics: Vec<Topic>,
-    /// Empty when there is one topic for all.
+    /// Empty if all messages have the same topic.
     pub(super) topic_of: Vec<u32>,
-    /// Milliseconds, 0 for ever; one entry when all are equal.
+    /// Lifetimes in milliseconds, 0 for ever; a single entry if all are equal.
     pub(super) ttls: Vec<u64>,
 }
 
@@ -142,25 +142,25 @@ impl BatchBuilder {
         }
     }
 
-    /// How many messages there are.
+    /// Number of messages.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lengths.len()
     }
 
-    /// True if there is no message.
+    /// True if there are no messages.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.lengths.is_empty()
     }
 
-    /// Bytes of their frames.
+    /// Bytes of all frames.
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
         self.frames.len()
     }
 
-    /// Who pushed what, in offset order.
+    /// The producers and their sequences, in offset order.
     #[must_use]
     pub fn runs(&self) -> &[Run] {
         &self.runs
@@ -172,7 +172,7 @@ impl BatchBuilder {
         self.first.plus(self.lengths.len() as u64)
     }
 
-    /// Encodes a message at the next offset, and returns that.
+    /// Encodes a message at the next offset, and returns the offset.
     ///
     /// # Panics
     /// If the message is longer than 4 GiB, which validation excludes.
@@ -225,7 +225,7 @@ impl BatchBuilder {
         id
     }
 
-    /// Ends the batch.
+    /// Finishes the batch.
     ///
     /// # Panics
     /// If it is empty.
@@ -271,7 +271,7 @@ impl BatchBuilder {
     }
 }
 
-/// Where each frame starts, and where the last one ends.
+/// The start of each frame, and the end of the last one.
 pub(super) fn starts(lengths: &[u32]) -> Option<Vec<u32>> {
     let mut starts = Vec::with_capacity(lengths.len() + 1);
     let mut at = 0_u32;
@@ -290,13 +290,13 @@ impl Encoded {
         FORMAT
     }
 
-    /// How many messages there are.
+    /// Number of messages.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.last.next().since(self.first)
     }
 
-    /// The batch, once it is stored.
+    /// The batch once it is stored.
     #[must_use]
     pub fn stored(self, epoch: Epoch, stored_at: StoreTime) -> Batch {
         Batch::from_parts(self.first, epoch, stored_at, self.frames, self.parts)

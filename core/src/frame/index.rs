@@ -6,7 +6,7 @@ use rmom_proto::storage::BatchIndex;
 use super::READS_UP_TO;
 use crate::model::{IdError, NameError, Offset, ProducerId, ProducerKey, Sequence};
 
-/// Why a stored batch cannot be read.
+/// The reason why a stored batch cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// A later rmom wrote it.
@@ -15,21 +15,21 @@ pub enum FrameError {
         /// The batch's format.
         found: u16,
     },
-    /// The bytes are not those that were stored.
+    /// The bytes differ from those that were stored.
     #[error("checksum {found:08x} instead of {expected:08x}")]
     Checksum {
-        /// What was stored.
+        /// The stored checksum.
         expected: u32,
-        /// What the bytes give.
+        /// The checksum of the bytes that were read.
         found: u32,
     },
-    /// The index is no `BatchIndex`.
+    /// The index is not a `BatchIndex`.
     #[error("index: {0}")]
     Index(#[from] prost::DecodeError),
-    /// An id in the index.
+    /// An id in the index is invalid.
     #[error("index: {0}")]
     Id(#[from] IdError),
-    /// A topic in the index.
+    /// A topic in the index is invalid.
     #[error("index: {0}")]
     Name(#[from] NameError),
     /// Parts of the batch contradict each other.
@@ -46,7 +46,7 @@ pub struct Run {
     pub first: Sequence,
     /// Offset of the first message.
     pub offset: Offset,
-    /// How many; at least one.
+    /// Number of messages; at least one.
     pub count: u64,
 }
 
@@ -71,12 +71,12 @@ impl Run {
     }
 }
 
-/// How many messages a batch has that begins and ends at these offsets.
+/// Number of messages of a batch that begins and ends at these offsets.
 pub(super) fn count(first: Offset, last: Offset) -> Result<u64, FrameError> {
     if first == Offset::ZERO || last < first {
         return Err(FrameError::Inconsistent("the batch is empty"));
     }
-    // The next message has to find an offset.
+    // There must be an offset left for the next message.
     if last.get() == i64::MAX as u64 {
         return Err(FrameError::Inconsistent("the batch ends at the last offset there is"));
     }
@@ -90,7 +90,7 @@ pub(super) fn decode(format: u16, index: &[u8]) -> Result<BatchIndex, FrameError
     Ok(BatchIndex::decode(index)?)
 }
 
-/// The producers of a stored batch whose first message is at `first` and last at `last`.
+/// The producers of a stored batch with its first message at `first` and its last at `last`.
 ///
 /// # Errors
 /// [`FrameError`] if the index is damaged or newer than this binary.

@@ -1,8 +1,8 @@
 //! The codec of stored and delivered messages.
 //!
-//! A message is encoded once, when it is pushed, as the length-prefixed gRPC message that subscribers read; batches of
-//! them are stored as they are and go from memory or store to any number of sockets without being touched again. What
-//! must be known of a message without decoding it (length, topic, lifetime, producer) is in the batch's index.
+//! A message is encoded once, when it is pushed, as the length-prefixed gRPC message that subscribers read. Batches of
+//! messages are stored in this form and go from memory or store to any number of sockets unchanged. The batch's index has
+//! all that has to be known of a message without decoding it: length, topic, lifetime, producer.
 
 mod batch;
 mod builder;
@@ -17,14 +17,14 @@ pub use stored::{BatchHeader, StoredBatch};
 /// Version of index and frames that this binary writes.
 pub const FORMAT: u16 = 1;
 
-/// The newest version that this binary reads; it reads all earlier ones as well. A release that learns a new version only reads
-/// it, and the next release writes it. So brokers of two releases in a row can run together, in an upgrade and when it is
-/// undone: each reads what the other writes.
+/// The newest version that this binary reads; it reads all earlier ones as well. A release that introduces a new version
+/// only reads it; the next release writes it. Brokers of two successive releases can therefore run together, both during an
+/// upgrade and when it is undone: each reads what the other writes.
 pub const READS_UP_TO: u16 = 1;
 
 const _: () = assert!(FORMAT == READS_UP_TO || FORMAT + 1 == READS_UP_TO, "see READS_UP_TO");
 
-/// Bytes in front of each message: a compression flag (0) and the length, big-endian, as gRPC wants it.
+/// Bytes in front of each message: a compression flag (0) and the length, big-endian, as gRPC prescribes.
 pub const PREFIX: usize = 5;
 
 fn checksum(index: &[u8], frames: &[u8]) -> u32 {

@@ -1,10 +1,10 @@
-//! A batch as a store keeps it.
+//! A batch in the form in which stores keep it.
 
 use bytes::Bytes;
 
 use crate::model::{Epoch, Offset, StoreTime};
 
-/// What can be known of a stored batch without reading its messages.
+/// The facts about a stored batch that are known without reading its messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchHeader {
     /// Offset of the first message.
@@ -26,9 +26,9 @@ pub struct BatchHeader {
 /// A stored batch. Expired messages may be among its frames; the reader leaves them out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredBatch {
-    /// All but the frames.
+    /// Everything but the frames.
     pub header: BatchHeader,
-    /// The messages as they go to the socket.
+    /// The messages as sent to the socket.
     pub frames: Bytes,
     /// CRC-32 of index and frames.
     pub checksum: u32,

@@ -150,7 +150,7 @@ fn any_message() -> impl Strategy<Value = NewMessage> {
 }
 
 proptest! {
-    /// Arbitrary bytes with a right checksum are refused or read, never a panic.
+    /// Arbitrary bytes with a valid checksum are refused or read, and never cause a panic.
     #[test]
     fn decoding_never_panics(
         index in prop::collection::vec(any::<u8>(), 0..80),

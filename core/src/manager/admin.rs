@@ -1,5 +1,5 @@
-//! Administrative operations. Each decides in one transaction of the store; a call of a broker that follows only hurries
-//! it up. Every manager, leading or not, carries them out.
+//! Administrative operations. Each takes effect in one transaction of the store; a call to a broker afterwards only hurries
+//! the broker up. Every manager carries them out, whether or not it leads.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -24,24 +24,24 @@ use crate::{
     },
 };
 
-/// How many whole lists are read at once.
+/// Limit on the whole lists that are read at once.
 pub(super) const LISTS: usize = 2;
-/// Most queues or channels that a whole list has; who has more of them reads pages.
+/// Limit on the queues or channels in a whole list; larger lists have to be read in pages.
 pub const MAX_LISTED: usize = 100_000;
-/// How many are read from the store at once for a whole list.
+/// Number of entries that are read from the store at once for a whole list.
 const PAGE: u32 = 1_000;
 
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
-    /// What is in it, in order.
+    /// The entries, in order.
     pub items: Vec<T>,
-    /// There are more behind it.
+    /// True if there are more entries after these.
     pub more: bool,
 }
 
 impl<T> Page<T> {
-    /// Of what was found when one more than `limit` was asked for.
+    /// Makes a page of entries that were read with a limit of one more than `limit`.
     fn of(mut found: Vec<T>, limit: u32) -> Self {
         let more = found.len() > limit as usize;
         found.truncate(limit as usize);
@@ -57,10 +57,10 @@ fn check_listed(count: usize, what: &str) -> Result<(), ManagerError> {
     Err(ManagerError::LimitReached(text))
 }
 
-/// For how long a broker's lease has to be over before it can be forgotten without force.
+/// How long a broker's lease has to have been over before the broker can be forgotten without force.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
 
-/// A queue and the live broker that is to host it.
+/// A queue and its assigned broker, which is live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacedQueue {
     /// Its id.
@@ -69,41 +69,41 @@ pub struct PlacedQueue {
     pub label: QueueLabel,
     /// The broker.
     pub broker: BrokerId,
-    /// Where it is.
+    /// The broker's address.
     pub addr: BrokerAddr,
 }
 
-/// A channel and the live broker that is to host its queue.
+/// A channel and the live broker assigned to its queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlacedChannel {
-    /// What the store knows.
+    /// The store's record.
     pub channel: ChannelRecord,
-    /// Where to subscribe.
+    /// The address for subscribing.
     pub addr: BrokerAddr,
 }
 
-/// A queue as the store knows it and, if it could be asked, as its broker does.
+/// A queue as recorded in the store and, if its broker could be asked, as described by the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueDetails {
-    /// What the store knows.
+    /// The store's record.
     pub queue: QueueRecord,
-    /// What the hosting broker says, or why it does not.
+    /// The hosting broker's description, or the reason why there is none.
     pub live: Result<QueueDescription, NotDescribed>,
 }
 
-/// Why there is no live description of a queue.
+/// The reason why there is no live description of a queue.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotDescribed {
     /// There is no live broker to ask.
     #[error("the queue has no live broker at the moment")]
     NoBroker,
-    /// It was asked in vain.
+    /// The call failed.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// It speaks of a queue that was deleted.
+    /// The broker described another queue, which was deleted.
     #[error("the broker describes a queue of the same label that was deleted")]
     OtherQueue,
-    /// Its broker answered, and does not host it.
+    /// The broker at this address answered that it does not host the queue.
     #[error("the broker at {0} does not host the queue yet, or any more; ask again in a moment")]
     NotHosted(BrokerAddr),
 }
@@ -129,8 +129,8 @@ impl Inner {
         })
     }
 
-    /// Waits until some broker serves the queue, and gives it to another one if its own dies. Ends early only if the
-    /// queue is deleted meanwhile.
+    /// Waits until a broker serves the queue, and assigns the queue to another broker if its own dies. Ends early only if
+    /// the queue is deleted in the meantime.
     async fn wait_until_served(&self, mut queue: QueueRecord, by: Instant) -> Result<PlacedQueue, ManagerError> {
         let limit = self.settings.nudge_deadline;
         loop {
@@ -155,7 +155,7 @@ impl Inner {
         }
     }
 
-    /// Assigns a queue away from a dead broker, if it can. What comes of it is read from the store.
+    /// Assigns a queue away from a dead broker, if possible. The caller reads the result from the store.
     async fn give_to_another(&self, queue: &QueueRecord, dead: BrokerId, by: Instant) {
         let target = match self.place(Some(dead), by).await {
             Ok(Some(target)) => target,
@@ -191,11 +191,11 @@ impl Inner {
         self.probes.probe_all(unsure.map(|broker| (broker.id, broker.addr.clone(), 1)).collect()).await;
         let mut candidates: Vec<_> = eligible
             .into_iter()
-            // Probing the others may have taken longer than a cycle, so a little older has to do.
+            // Probing the other brokers may have taken longer than a cycle, so slightly older answers are accepted.
             .filter(|broker| self.probes.answered_within(&broker.addr, cycle + self.settings.probe_deadline))
             .map(Candidate::from)
             .collect();
-        // Chance, so that managers that see the same do not all choose the same.
+        // Random, so that managers that see the same brokers do not all choose the same one.
         Ok(fewest_queues(&mut candidates, |ties| self.entropy.below(ties)).cloned())
     }
 
@@ -260,7 +260,7 @@ impl Inner {
         }
     }
 
-    /// Whole lists are read a few at a time, since each takes memory for all that is in it.
+    /// Whole lists are read a few at a time, since each is held in memory.
     async fn turn_to_list(&self, by: Instant) -> Result<SemaphorePermit<'_>, ManagerError> {
         match timeout_at(by, self.lists.acquire()).await {
             Ok(turn) => turn.map_err(|_| ManagerError::ShuttingDown),
@@ -277,7 +277,7 @@ impl Inner {
         by: Instant,
     ) -> Result<PlacedChannel, ManagerError> {
         let queue = self.queue_record(label, by).await?;
-        // Before anything is created, since an error has to mean that nothing was.
+        // Checked before the channel is created, since an error has to mean that nothing was created.
         let (_, addr) = self.live_assignee(queue.assignee, label, by).await?;
         let id = ChannelId::new(self.entropy.uuid());
         let create = CreateChannel { id, queue: queue.id, topic, start, disposable };
@@ -380,7 +380,7 @@ impl Inner {
             return Err(ManagerError::BrokerNotFound(id));
         }
         info!(broker = %id, draining, "changed whether a broker takes queues");
-        // Ours, if this manager leads; otherwise the leader's next cycle sees it.
+        // Wakes this manager's loop. If another manager leads, its next cycle sees the change.
         self.wake.notify_one();
         Ok(())
     }

@@ -1,5 +1,4 @@
-//! Asking many brokers at once. Their answers are for people: a broker that does not answer costs its own answer, never the
-//! others'.
+//! Asks many brokers at once. The answers are shown to operators: a broker that does not answer costs only its own answer.
 
 use futures_util::{StreamExt as _, stream};
 use tokio::time::{Duration, Instant, timeout_at};
@@ -7,15 +6,15 @@ use tokio::time::{Duration, Instant, timeout_at};
 use super::Inner;
 use crate::{model::BrokerAddr, ports::ControlError};
 
-/// Most brokers that are asked at once.
+/// Limit on the brokers that are asked at once.
 pub const MAX_ASKED_AT_ONCE: usize = 256;
 
-/// What a broker answered.
+/// A broker's answer.
 pub(super) type Answer<T> = Result<T, ControlError>;
 
 impl Inner {
-    /// Asks each broker its question. That takes `describe_deadline` at most, and no more than half of what is left until
-    /// `by`: brokers that do not answer must not cost the whole operation.
+    /// Asks each broker its question. This takes `describe_deadline` at most, and no more than half of the time left until
+    /// `by`: brokers that do not answer must not use up the time of the whole operation.
     pub(super) async fn ask_all<Q, T, F>(
         &self,
         questions: impl IntoIterator<Item = (BrokerAddr, Q)>,

@@ -6,10 +6,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::ports::{AssignError, CreateChannelError, CreateQueueError, ForgetError, Store, StoreError};
 
-/// Pause before a write of unknown outcome is made again, and between looks at what is not ready yet.
+/// Pause before a write of unknown outcome is repeated, and between checks of a state that is not ready yet.
 pub(super) const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// An error of the store's, or one that has such an error among its cases.
+/// An error of the store, or one that includes the store's errors.
 pub(super) trait StoreFailure: From<StoreError> {
     fn as_store(&self) -> Option<&StoreError>;
 }
@@ -35,7 +35,7 @@ macro_rules! store_failure {
 
 store_failure! { AssignError CreateChannelError CreateQueueError ForgetError }
 
-/// A store whose every call ends at a deadline: the caller's or the store's own, whichever is earlier.
+/// A store with a deadline on every call: the caller's or the store's own, whichever is earlier.
 #[derive(Clone)]
 pub(super) struct TimedStore {
     store: Arc<dyn Store>,
@@ -45,7 +45,7 @@ pub(super) struct TimedStore {
 /// A write that succeeded.
 pub(super) struct Written<T> {
     pub(super) value: T,
-    /// An earlier attempt may have been the one that did it.
+    /// True if an earlier attempt may have made the change.
     pub(super) repeated: bool,
 }
 
@@ -54,12 +54,12 @@ impl TimedStore {
         Self { store, timeout }
     }
 
-    /// The store itself, to make the calls that the other methods watch.
+    /// The store itself, for making the calls that the other methods time.
     pub(super) fn raw(&self) -> &dyn Store {
         &*self.store
     }
 
-    /// Makes a call that changes nothing.
+    /// Times a call that changes nothing.
     pub(super) async fn read<T, E: StoreFailure>(
         &self,
         by: Instant,
@@ -71,7 +71,7 @@ impl TimedStore {
         }
     }
 
-    /// Makes a call that may change something, once.
+    /// Times a call that may change something. Makes it once.
     pub(super) async fn write<T, E: StoreFailure>(
         &self,
         by: Instant,
@@ -83,7 +83,7 @@ impl TimedStore {
         }
     }
 
-    /// Makes a call that may change something, and makes it again while its outcome is unknown, until `by`.
+    /// Makes a call that may change something, and repeats it while its outcome is unknown, until `by`.
     pub(super) async fn write_until_known<T, E, F>(
         &self,
         by: Instant,

@@ -1,4 +1,4 @@
-//! Why a manager did not do as asked.
+//! Errors of a manager's operations.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -7,19 +7,19 @@ use crate::{
     ports::{CreateChannelError, CreateQueueError, StoreError},
 };
 
-/// Why a manager did not do as asked. Unless said otherwise, nothing was changed.
+/// The reason why an operation failed. Unless stated otherwise, nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManagerError {
-    /// No live queue of that label.
+    /// There is no live queue with that label.
     #[error("queue_label: there is no queue {0}")]
     QueueNotFound(QueueLabel),
-    /// A live queue of that label.
+    /// There is a live queue with that label.
     #[error("queue_label: the queue {0} exists")]
     QueueExists(QueueLabel),
-    /// No such channel, or its queue is gone.
+    /// There is no such channel, or its queue is gone.
     #[error("channel_id: there is no channel {0}")]
     ChannelNotFound(ChannelId),
-    /// No broker ever registered under this id.
+    /// No broker has ever registered under this id.
     #[error("broker_id: there is no broker {0}")]
     BrokerNotFound(BrokerId),
     /// A broker cannot be forgotten while it may be alive.
@@ -41,19 +41,19 @@ pub enum ManagerError {
     BrokerHasQueues {
         /// The broker.
         broker: BrokerId,
-        /// How many.
+        /// Number of its queues.
         queues: u64,
     },
-    /// There is no live broker that could host a new queue.
+    /// No live broker could host a new queue.
     #[error("no broker is available; start one, or try again when one is back")]
     NoBroker,
-    /// The queue exists, and the broker that is to host it is not live, nor is any other so far.
+    /// The queue exists, but its assigned broker is not live, and no other broker has it yet.
     #[error("the queue {label} has no live broker at the moment; try again soon")]
     NoBrokerFor {
         /// The queue.
         label: QueueLabel,
     },
-    /// The queue was created; no broker serves it yet.
+    /// The queue was created, but no broker serves it yet.
     #[error(
         "the queue {label} was created, with id {queue}, but no broker served it within {deadline:?}; it exists, and will \
          be served as soon as a broker can"
@@ -66,21 +66,21 @@ pub enum ManagerError {
         /// How long this manager waited.
         deadline: Duration,
     },
-    /// Something is the matter that has to be over first.
+    /// The cluster is in a state that has to pass first.
     #[error("not now: {0}; try again when `rmom broker list` shows all brokers alive")]
     Unsettled(&'static str),
-    /// A named limit on the number of queues or channels.
+    /// A named limit on the number of queues or channels was reached.
     #[error("{0}")]
     LimitReached(String),
-    /// A channel cannot start there.
+    /// The start of a channel is beyond the queue's end.
     #[error("start: offset {start} is beyond the end of the queue, which is {end}")]
     OffsetOutOfRange {
-        /// What was asked for.
+        /// The requested offset.
         start: Offset,
         /// The newest message's offset.
         end: Offset,
     },
-    /// The store failed; after [`StoreError::Unknown`] the change may have been made.
+    /// The store failed. After [`StoreError::Unknown`], the change may have been made.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The operation took too long. It may have been carried out in part.

@@ -1,5 +1,5 @@
-//! Which manager leads: the holder of a lease in the store. Only the leader probes and reconciles. Two that believe to
-//! lead at once would do no harm, since every assignment is a compare-and-set; they would only do work twice.
+//! Leadership: the manager that holds a lease in the store leads. Only the leader probes and reconciles. Two managers that
+//! both believe that they lead do no harm, since every assignment is a compare-and-set; they only do the work twice.
 
 use std::time::Duration;
 
@@ -10,18 +10,18 @@ use tracing::{info, warn};
 use super::Inner;
 use crate::{model::ManagerId, ports::StoreError};
 
-/// What this manager knows of the lease.
+/// This manager's knowledge of the lease.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lead {
-    /// Until when this manager leads, if it does.
+    /// The end of this manager's lead, if it leads.
     until: Option<Instant>,
-    /// Who led when the store last told.
+    /// The leader, when the store last answered.
     pub(super) leader: Option<ManagerId>,
     /// That leader's term.
     pub(super) term: u64,
 }
 
-/// Since when the lease cannot be asked for, and why.
+/// The time since which requests for the lease have failed, and the error.
 #[derive(Clone, Debug)]
 pub(super) struct Failing {
     since: Instant,
@@ -40,18 +40,18 @@ impl Leadership {
         *self.lead.lock()
     }
 
-    /// True while this manager holds the lease by its own clock, which runs out before the store's.
+    /// True while this manager holds the lease by its own clock, by which it ends before it does in the store.
     pub(super) fn is_leading(&self) -> bool {
         self.lead.lock().until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Gives the lead up locally; the store has to be told, too.
+    /// Gives up the lead locally; the caller has to tell the store, too.
     pub(super) fn step_down(&self) {
         self.lead.lock().until = None;
     }
 
-    /// Every manager writes the row of the lease again and again, whether it leads or not: what keeps it from doing so for
-    /// longer than `patience` would keep it from doing anything else.
+    /// Every manager, leading or not, keeps writing the row of the lease. An obstacle that prevents this for longer than
+    /// `patience` would prevent any other write.
     pub(super) fn can_write(&self, patience: Duration) -> Result<(), StoreError> {
         let failing = self.failing.lock().clone();
         match failing.map(|failing| (failing.since.elapsed(), failing.error)) {
@@ -63,7 +63,7 @@ impl Leadership {
         }
     }
 
-    /// Takes note of how asking for the lease went; true if that is another outcome than before.
+    /// Notes the result of a request for the lease. True if it differs from the one before.
     fn answered(&self, asked: Instant, error: Option<&StoreError>) -> bool {
         let mut failing = self.failing.lock();
         let was = failing.is_some();
@@ -80,11 +80,11 @@ impl Leadership {
 }
 
 impl Inner {
-    /// Takes the lease when it is free, and keeps it. Never ends.
+    /// Takes the lease when it is free, and keeps it. Never returns.
     pub(super) async fn lead_or_follow(&self) {
         let lease = self.settings.lease;
         loop {
-            // The lease runs in the store from some time after this, so counting from here errs on the safe side.
+            // The lease in the store starts at some time after this, so counting from here errs on the safe side.
             let asked = Instant::now();
             let was_leading = self.leadership.is_leading();
             match self.store.write(asked + lease, self.store.raw().lead(self.id, lease)).await {

@@ -1,8 +1,8 @@
-//! A manager: administers queues and channels, watches the brokers, and sees to it that every queue has a live one.
+//! A manager: administers queues and channels, watches the brokers, and makes sure that every queue has a live broker.
 //!
-//! All that a manager decides is one transaction in the store, so any number of them may run. The one that holds the
-//! leader lease probes the brokers and reconciles; all carry out administrative operations. A manager only *assigns* a
-//! queue; the right to write to it is the broker's to claim.
+//! Each decision of a manager is one transaction in the store, so any number of managers may run. The one that holds the
+//! leader lease probes the brokers and reconciles; all managers carry out administrative operations. A manager only
+//! *assigns* a queue; its broker then claims the right to write to it.
 
 mod admin;
 mod ask;
@@ -48,23 +48,24 @@ use crate::{
     ports::{BrokerControl, ChannelRecord, Entropy, QueueRecord, Store},
 };
 
-/// A handle on a running manager; clones share it.
+/// A handle on a running manager. Clones share it.
 ///
-/// Every operation has a deadline, and ends with [`ManagerError::ShuttingDown`] when the manager stops. Dropping its
+/// Every operation has a deadline, and ends with [`ManagerError::ShuttingDown`] when the manager stops. Dropping an
+/// operation's future abandons it; changes that the store has committed by then remain.
 /// future abandons it; what the store has committed by then stands.
 #[derive(Clone)]
 pub struct Manager {
     inner: Arc<Inner>,
 }
 
-/// Why a manager ended.
+/// The reason why a manager ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ManagerExit {
-    /// It was asked to.
+    /// It was told to stop.
     Stopped,
 }
 
-/// What the tasks of a manager and its handles share.
+/// State shared by a manager's tasks and handles.
 struct Inner {
     id: ManagerId,
     settings: ManagerSettings,
@@ -77,25 +78,26 @@ struct Inner {
     leadership: leadership::Leadership,
     /// As of the last cycle.
     registry: Mutex<Option<Arc<registry::Registry>>>,
-    /// When it ended, and how it went (its age is not kept up to date).
+    /// The end and the result of the last cycle (its age is not kept up to date).
     last_cycle: Mutex<Option<(Instant, CycleStatus)>>,
     /// Starts the next cycle at once.
     wake: Notify,
-    /// One permit per whole list that is being read.
+    /// One permit for each whole list that is being read.
     lists: Semaphore,
-    /// One permit per operation under way.
+    /// One permit for each operation under way.
     calls: Semaphore,
-    /// No new operations.
+    /// Cancelled when new operations are refused.
     stopping: CancellationToken,
-    /// No operations at all: the task ended, was aborted, or ran out of time to stop.
+    /// Cancelled when all operations end: the task ended, was aborted, or ran out of time to stop.
     dead: CancellationToken,
 }
 
 impl Manager {
-    /// Starts a manager on the current runtime. It need not find the store or any broker up. The task ends with the
-    /// manager; aborting it is a crash: the lease is not given up, and operations under way are cut off.
+    /// Starts a manager on the current runtime. Neither the store nor any broker has to be up. The task ends with the
+    /// manager. Aborting it is a crash: the lease is not given up, and operations under way are cut off.
     ///
     /// # Panics
+    /// The task panics if one of its own tasks does.
     /// The task panics if one of its own tasks does.
     pub fn spawn(
         settings: ManagerSettings,
@@ -123,7 +125,7 @@ impl Manager {
             dead: CancellationToken::new(),
             settings,
         });
-        // Made here, so that the handle learns of an abort even if the task never ran.
+        // Created here, so that the handle learns of an abort even if the task never ran.
         let dead = inner.dead.clone().drop_guard();
         let task = tokio::spawn({
             let inner = Arc::clone(&inner);
@@ -135,7 +137,7 @@ impl Manager {
         (Self { inner }, task)
     }
 
-    /// Creates a queue on the live broker with the fewest, and waits until it is served there.
+    /// Creates a queue on the live broker with the fewest queues, and waits until it is served there.
     ///
     /// # Errors
     /// [`ManagerError::NoBroker`] if no live broker is known: nothing is created. [`ManagerError::NotServedYet`] at
@@ -147,12 +149,12 @@ impl Manager {
     /// Deletes a queue with its messages and channels, for good.
     ///
     /// # Errors
-    /// [`ManagerError::QueueNotFound`], also when it was deleted before.
+    /// [`ManagerError::QueueNotFound`], also if it has already been deleted.
     pub async fn delete_queue(&self, label: &QueueLabel) -> Result<(), ManagerError> {
         self.admin(|by| self.inner.delete_queue(label, by)).await
     }
 
-    /// Where a queue is served.
+    /// The broker that serves a queue.
     ///
     /// # Errors
     /// [`ManagerError::QueueNotFound`], [`ManagerError::NoBrokerFor`].
@@ -160,26 +162,26 @@ impl Manager {
         self.admin(|by| self.inner.placed_queue(label, by)).await
     }
 
-    /// What is known of a queue; its broker is asked, too.
+    /// A queue's record, and its broker's description.
     ///
     /// # Errors
-    /// [`ManagerError::QueueNotFound`]; that the broker cannot be asked is none.
+    /// [`ManagerError::QueueNotFound`]. A broker that cannot be asked is not an error.
     pub async fn describe_queue(&self, label: &QueueLabel) -> Result<QueueDetails, ManagerError> {
         self.admin(|by| self.inner.describe_queue(label, by)).await
     }
 
-    /// Some queues, by label: those that come after `after`, `limit` at most.
+    /// Some queues, by label: at most `limit` of those that come after `after`.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's errors.
     pub async fn queue_page(&self, after: Option<QueueLabel>, limit: u32) -> Result<Page<QueueRecord>, ManagerError> {
         self.admin(|by| self.inner.queue_page(after, limit, by)).await
     }
 
-    /// As [`Manager::queue_page`]; each broker of these queues is asked how they are, too.
+    /// Like [`Manager::queue_page`], but also asks each broker of these queues about their state.
     ///
     /// # Errors
-    /// The store's; that a broker cannot be asked is none.
+    /// The store's errors. A broker that cannot be asked is not an error.
     pub async fn live_queue_page(
         &self,
         after: Option<QueueLabel>,
@@ -188,7 +190,7 @@ impl Manager {
         self.admin(|by| self.inner.live_queue_page(after, limit, by)).await
     }
 
-    /// All queues, by label, as they are while they are read.
+    /// All queues, by label. They may change while they are being read.
     ///
     /// # Errors
     /// [`ManagerError::LimitReached`] beyond [`MAX_LISTED`].
@@ -210,11 +212,11 @@ impl Manager {
         self.admin(|by| self.inner.create_channel(label, topic, start, false, by)).await
     }
 
-    /// Creates a channel from the earliest message on, as the original's clients do after each break: a broker may delete it
-    /// once nobody has subscribed to it for long.
+    /// Creates a channel that starts at the earliest message, as the original's clients do after each break. A broker may
+    /// delete it once it has had no subscriber for long.
     ///
     /// # Errors
-    /// As [`Manager::create_channel`].
+    /// As for [`Manager::create_channel`].
     pub async fn create_disposable_channel(
         &self,
         label: &QueueLabel,
@@ -223,7 +225,7 @@ impl Manager {
         self.admin(|by| self.inner.create_channel(label, topic, Start::Earliest, true, by)).await
     }
 
-    /// Where a channel is served.
+    /// The broker that serves a channel.
     ///
     /// # Errors
     /// [`ManagerError::ChannelNotFound`], [`ManagerError::NoBrokerFor`].
@@ -231,7 +233,7 @@ impl Manager {
         self.admin(|by| self.inner.placed_channel(id, by)).await
     }
 
-    /// Some channels of one queue, or of all, by id: those that come after `after`, `limit` at most.
+    /// Some channels of one queue, or of all, by id: at most `limit` of those that come after `after`.
     ///
     /// # Errors
     /// [`ManagerError::QueueNotFound`].
@@ -244,7 +246,7 @@ impl Manager {
         self.admin(|by| self.inner.channel_page(label, after, limit, by)).await
     }
 
-    /// The channels of one queue, or of all, by id, as they are while they are read.
+    /// The channels of one queue, or of all, by id. They may change while they are being read.
     ///
     /// # Errors
     /// [`ManagerError::QueueNotFound`], [`ManagerError::LimitReached`] beyond [`MAX_LISTED`].
@@ -263,20 +265,21 @@ impl Manager {
     /// Deletes a channel.
     ///
     /// # Errors
-    /// [`ManagerError::ChannelNotFound`], also when it was deleted before.
+    /// [`ManagerError::ChannelNotFound`], also if it has already been deleted.
     pub async fn delete_channel(&self, id: ChannelId) -> Result<(), ManagerError> {
         self.admin(|by| self.inner.delete_channel(id, by)).await
     }
 
-    /// All brokers that registered and were not forgotten, and those that the operator listed, by address.
+    /// All brokers that registered and were not forgotten, and those in the configuration, by address.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's errors.
     pub async fn brokers(&self) -> Result<Vec<BrokerView>, ManagerError> {
         self.admin(|by| self.inner.brokers(by)).await
     }
 
-    /// Has a broker's queues moved to others while it serves them and gives it no more (true), or takes that back (false).
+    /// Drains a broker (true) or ends that (false). A drained broker gets no new queues, and its queues move to other
+    /// brokers while it serves them.
     ///
     /// # Errors
     /// [`ManagerError::BrokerNotFound`].
@@ -285,7 +288,7 @@ impl Manager {
     }
 
     /// Removes a broker that is gone for good: its lease has been over for a minute (with `force`: is over), and no queue is
-    /// assigned to it. If it comes back it is a new one.
+    /// assigned to it. If the broker comes back, it counts as a new one.
     ///
     /// # Errors
     /// [`ManagerError::BrokerNotFound`], [`ManagerError::BrokerAlive`], [`ManagerError::BrokerHasQueues`].
@@ -293,21 +296,20 @@ impl Manager {
         self.admin(|by| self.inner.forget_broker(broker, force, by)).await
     }
 
-    /// Moves some queues from brokers with many to brokers with few, now, even if settings say that none are moved.
+    /// Moves some queues from brokers with many to brokers with few, now, even if the settings switch rebalancing off.
     ///
     /// # Errors
-    /// [`ManagerError::Unsettled`] while queues are on their way elsewhere or a broker does not answer;
-    /// [`ManagerError::NoBroker`].
+    /// [`ManagerError::Unsettled`] while queues are being moved or a broker does not answer; [`ManagerError::NoBroker`].
     pub async fn rebalance(&self) -> Result<Rebalanced, ManagerError> {
         self.admin(|by| self.inner.rebalance(by)).await
     }
 
-    /// Succeeds if the store answers and can be written: this manager can do its work.
+    /// Succeeds if the store answers and can be written, so that this manager can do its work.
     ///
     /// # Errors
-    /// The store's; [`ManagerError::ShuttingDown`] if the manager stops or has ended.
+    /// The store's errors; [`ManagerError::ShuttingDown`] if the manager is stopping or has ended.
     pub async fn ready(&self) -> Result<(), ManagerError> {
-        // Not counted among the operations: a busy manager is ready.
+        // Does not count as an operation: a busy manager is ready.
         if !self.is_running() || self.inner.stopping.is_cancelled() {
             return Err(ManagerError::ShuttingDown);
         }
@@ -316,13 +318,13 @@ impl Manager {
         Ok(self.inner.leadership.can_write(self.inner.settings.lease)?)
     }
 
-    /// True until the manager's task ends, for whatever reason.
+    /// True until the manager's task ends, for any reason.
     #[must_use]
     pub fn is_running(&self) -> bool {
         !self.inner.dead.is_cancelled()
     }
 
-    /// For health checks and metrics; asks nobody.
+    /// The state for health checks and metrics. Makes no calls.
     #[must_use]
     pub fn status(&self) -> ManagerStatus {
         let inner = &self.inner;
@@ -348,8 +350,8 @@ impl Manager {
         }
     }
 
-    /// What is wrong with the cluster: what this manager knows (as it says in `status`), and what the live brokers say.
-    /// Asking them counts as an operation; where it cannot be done, that is told as a problem.
+    /// The problems of the cluster: those that this manager knows from `status`, and those that the live brokers report.
+    /// Asking the brokers counts as an operation; if that is refused, the refusal is reported as a problem.
     pub async fn health(&self, status: &ManagerStatus) -> Health {
         let mut problems = problems::problems(status, self.inner.settings.cycle);
         let said = match self.admin(|by| self.inner.complaints(status, by)).await {
@@ -363,8 +365,8 @@ impl Manager {
         Health { problems, notes: said.notes }
     }
 
-    /// Stops in good order: refuses new operations, gives up the lead so that another manager takes over at once, and
-    /// lets operations under way finish, for at most `deadline`.
+    /// Stops in good order: refuses new operations, gives up the lead so that another manager takes over at once, and lets
+    /// operations under way finish, for at most `deadline`.
     pub async fn shutdown(&self, deadline: Duration) {
         self.inner.stopping.cancel();
         if timeout(deadline, self.inner.dead.cancelled()).await.is_err() {
@@ -379,8 +381,8 @@ impl Manager {
         self.call(self.inner.settings.admin_deadline, operation).await
     }
 
-    /// Carries an operation out, unless there are too many or the manager stops. The operation is told when it has to
-    /// end, so that it can say what came of it; it is cut off only if it does not listen.
+    /// Carries out an operation, unless there are too many or the manager is stopping. The operation gets its deadline, so
+    /// that it can report its outcome in time; it is cut off only if it ignores the deadline.
     async fn call<T, F>(&self, deadline: Duration, operation: impl FnOnce(Instant) -> F) -> Result<T, ManagerError>
     where
         F: Future<Output = Result<T, ManagerError>>,
@@ -447,7 +449,7 @@ async fn run(inner: Arc<Inner>, nudger: nudge::Nudger) -> ManagerExit {
         Ok(()) => info!("gave up the lead, if there was any"),
         Err(error) => warn!(%error, "could not give up the lead; it ends with the lease"),
     }
-    // Every operation holds a permit, and ends by its deadline at the latest.
+    // Every operation holds a permit, and ends by its deadline.
     tokio::select! {
         biased;
         () = inner.dead.cancelled() => {}

@@ -1,5 +1,5 @@
-//! Nudges: calls that hurry a broker up after the store was changed. Nothing depends on them, since brokers find out by
-//! themselves when they next renew their lease; so they are made in the background, and dropped when there are too many.
+//! Nudges: calls that hurry a broker up after a change in the store. Nothing depends on them, since brokers notice changes
+//! when they next renew their lease. So the calls are made in the background, and dropped when there are too many.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use crate::{
     ports::{BrokerControl, ControlError},
 };
 
-/// The brokers whose calls wait for their turn: one for each, however often it is handed in.
+/// The brokers whose calls wait for their turn; each is in it once, however often it is nudged.
 type Waiting = Arc<Mutex<BTreeSet<BrokerAddr>>>;
 
-/// Where nudges are handed in.
+/// Accepts nudges.
 pub(super) struct Nudges {
     pending: mpsc::Sender<BrokerAddr>,
     waiting: Waiting,
@@ -25,8 +25,8 @@ pub(super) struct Nudges {
 }
 
 impl Nudges {
-    /// Has a broker look at the store, where something of its own was changed; unless too many wait for that. A call that
-    /// has not begun yet will see this change too.
+    /// Makes a broker read the store after a change that concerns it, unless too many calls are waiting. A call that has not
+    /// begun yet will see this change too.
     pub(super) fn refresh(&self, broker: BrokerAddr) {
         let mut waiting = self.waiting.lock();
         if waiting.contains(&broker) {
@@ -69,7 +69,7 @@ pub(super) fn nudges(
 }
 
 impl Nudger {
-    /// Makes calls until nobody can hand any in.
+    /// Makes calls until the last [`Nudges`] is dropped.
     pub(super) async fn run(mut self) {
         let Self { pending, waiting, control, counters, deadline, concurrency } = &mut self;
         let (waiting, control, counters, deadline) = (&*waiting, &*control, &*counters, *deadline);
@@ -107,7 +107,7 @@ mod tests {
         let task = tokio::spawn(nudger.run());
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(brokers.take_calls(), [1, 2].map(|n| Call::Refresh(addr(n))));
-        // A change after the call has begun is worth another.
+        // A change after the call has begun needs another call.
         nudges.refresh(addr(1));
         drop(nudges);
         task.await.unwrap();

@@ -1,16 +1,16 @@
-//! Which broker is to host a queue: the one with the fewest.
+//! Chooses the broker for a queue: the one with the fewest queues.
 
 use crate::{
     model::{BrokerAddr, BrokerId},
     ports::BrokerRecord,
 };
 
-/// A broker that may be given queues: it is live and takes some.
+/// A broker that may be given queues: it is live and accepts them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) id: BrokerId,
     pub(super) addr: BrokerAddr,
-    /// How many queues it has, those included that are about to be assigned to it.
+    /// Number of its queues, including those about to be assigned to it.
     pub(super) queues: u64,
 }
 
@@ -20,7 +20,7 @@ impl From<&BrokerRecord> for Candidate {
     }
 }
 
-/// The candidate with the fewest queues. `choose` picks among those that have equally few, given how many there are.
+/// The candidate with the fewest queues. `choose` gets the number of candidates that tie, and picks one of them.
 pub(super) fn fewest_queues(candidates: &mut [Candidate], choose: impl FnOnce(u64) -> u64) -> Option<&mut Candidate> {
     let fewest = candidates.iter().map(|candidate| candidate.queues).min()?;
     let mut tied: Vec<_> = candidates.iter_mut().filter(|candidate| candidate.queues == fewest).collect();

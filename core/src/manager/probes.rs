@@ -1,4 +1,4 @@
-//! Life probes: which brokers answer.
+//! Life probes: find out which brokers answer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,16 +17,16 @@ use crate::{
     ports::{BrokerControl, ControlError},
 };
 
-/// What this manager knows of a broker from probing it.
+/// The results of this manager's probes of a broker.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ProbeRecord {
-    /// When the last answer came.
+    /// The time of the last answer.
     pub(super) last_success: Option<Instant>,
-    /// When the last probe ended, whatever its result.
+    /// The time at which the last probe ended, whatever its result.
     pub(super) last_result: Option<Instant>,
     /// Probes that failed since the last answer.
     pub(super) failures_in_a_row: u32,
-    /// Why the last one failed, if it did.
+    /// The reason why the last probe failed, if it did.
     pub(super) last_error: Option<String>,
 }
 
@@ -54,7 +54,7 @@ impl Probes {
         }
     }
 
-    /// Probes a broker as often as it takes to call it dead; true at the first answer.
+    /// Probes a broker as often as it takes to call it dead. True at the first answer.
     pub(super) async fn is_alive(&self, addr: &BrokerAddr) -> bool {
         self.probe(addr, self.attempts).await
     }
@@ -62,7 +62,7 @@ impl Probes {
     /// Probes a broker until it answers, `attempts` times at most.
     pub(super) async fn probe(&self, addr: &BrokerAddr, attempts: u32) -> bool {
         for attempt in 1..=attempts {
-            // The port promises to keep the deadline; a manager that hangs on a broken promise would help nobody.
+            // The port promises to keep the deadline; this timeout keeps the manager from hanging if it does not.
             let answer = timeout(self.deadline, self.control.heartbeat(addr, self.deadline)).await;
             let result = answer.unwrap_or_else(|_| {
                 Err(ControlError::DeadlineExceeded { addr: addr.clone(), deadline: self.deadline })
@@ -79,7 +79,7 @@ impl Probes {
         false
     }
 
-    /// Probes many brokers at once, each as many times as given with it; returns those that answered.
+    /// Probes many brokers at once, each up to the number of times given with it; returns those that answered.
     pub(super) async fn probe_all<K: Ord>(&self, targets: Vec<(K, BrokerAddr, u32)>) -> Vec<K> {
         let mut alive: Vec<K> = stream::iter(targets)
             .map(|(key, addr, attempts)| async move { self.probe(&addr, attempts).await.then_some(key) })
@@ -91,12 +91,12 @@ impl Probes {
         alive
     }
 
-    /// Forgets what it knows of brokers that are not in question any more.
+    /// Forgets the results of brokers that are no longer known.
     pub(super) fn keep(&self, known: &BTreeSet<&BrokerAddr>) {
         self.records.lock().retain(|addr, _| known.contains(addr));
     }
 
-    /// What is known of a broker, if it was probed.
+    /// The results of a broker's probes, if there were any.
     pub(super) fn of(&self, addr: &BrokerAddr) -> Option<ProbeRecord> {
         self.records.lock().get(addr).cloned()
     }
@@ -109,7 +109,7 @@ impl Probes {
         })
     }
 
-    /// What probes within the last `age` say; none if they say nothing.
+    /// The verdict of probes made within `age`, or `None` if they are inconclusive.
     pub(super) fn verdict(&self, addr: &BrokerAddr, age: Duration) -> Option<bool> {
         let record = self.of(addr)?;
         if Instant::now().duration_since(record.last_result?) > age {

@@ -1,4 +1,4 @@
-//! What is wrong with a cluster, as far as a manager knows and its brokers say, and what to do next.
+//! The problems of a cluster that a manager knows of or its brokers report, and the operator's next steps.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -14,27 +14,27 @@ use crate::{
     ports::{BrokerState, ControlError},
 };
 
-/// A loop that has not come round for so many cycles is stuck; one may take long while brokers do not answer.
+/// A loop that has not completed a cycle for this many cycles is stuck; one cycle may take long while brokers do not answer.
 const STUCK_AFTER_CYCLES: u32 = 10;
 
-/// Most complaints of one broker that are told one by one.
+/// Limit on the complaints of one broker that are reported one by one.
 const MAX_TOLD: usize = 10;
 
-/// How a cluster is.
+/// The health of a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// What is wrong, the worst first.
+    /// The problems, the worst first.
     pub problems: Vec<Problem>,
-    /// What is not known, without anything being wrong.
+    /// Facts that could not be found out, though nothing is wrong.
     pub notes: Vec<String>,
 }
 
-/// Something that is wrong.
+/// A problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// What.
+    /// A description of the problem.
     pub what: String,
-    /// What to do next.
+    /// The operator's next step.
     pub next: String,
 }
 
@@ -42,7 +42,8 @@ fn problem(what: impl Into<String>, next: impl Into<String>) -> Problem {
     Problem { what: what.into(), next: next.into() }
 }
 
-/// All that is wrong as far as is known without asking anybody, the worst first. `cycle` is how long a turn of the loop should take.
+/// All problems that are known without asking brokers, the worst first. `cycle` is how long one turn of the loop should
+/// take.
 pub(super) fn problems(status: &ManagerStatus, cycle: Duration) -> Vec<Problem> {
     let mut found = Vec::new();
     if !status.running {
@@ -75,7 +76,7 @@ pub(super) fn problems(status: &ManagerStatus, cycle: Duration) -> Vec<Problem> 
     found
 }
 
-/// The brokers were not asked.
+/// The problem of not having asked the brokers.
 pub(super) fn unasked(error: &ManagerError) -> Problem {
     problem(format!("this manager did not ask the brokers how they are: {error}"), "ask again, or another manager")
 }
@@ -86,7 +87,7 @@ fn of_broker(broker: &BrokerView) -> Option<Problem> {
         let what = format!("the broker at {addr} is listed (moms) and never registered");
         return Some(problem(what, "start it, or take it off the list"));
     };
-    // One that stopped in good order said so, and one that is gone is nobody's concern any more.
+    // A broker that stopped in good order said so, and a broker that is gone no longer matters.
     if broker.live || broker.gone || registered.state == BrokerState::Stopped {
         return None;
     }
@@ -98,8 +99,8 @@ fn of_broker(broker: &BrokerView) -> Option<Problem> {
 }
 
 impl Inner {
-    /// What the live brokers complain of, each asked once. It takes `describe_deadline` at most, and memory that grows with
-    /// their number.
+    /// The complaints of the live brokers, each asked once. This takes `describe_deadline` at most, and memory that grows
+    /// with their number.
     pub(super) async fn complaints(&self, status: &ManagerStatus, by: Instant) -> Result<Health, ManagerError> {
         let live = status.brokers.iter().filter(|broker| broker.live);
         let ids: BTreeMap<_, _> = live
@@ -116,7 +117,7 @@ impl Inner {
     }
 }
 
-/// Tells what a broker said, or that it did not.
+/// Adds a broker's answer, or the lack of one.
 fn said(health: &mut Health, id: BrokerId, addr: &BrokerAddr, answer: Answer<Vec<String>>) {
     let complaints = match answer {
         Ok(complaints) => complaints,
@@ -214,7 +215,7 @@ mod tests {
     #[test]
     fn a_cluster_that_is_well_has_none() {
         assert_eq!(whats(|_| {}), [""; 0]);
-        // Nor has one from which brokers went in good order, or long ago.
+        // A cluster whose brokers stopped in good order, or left long ago, has no problems either.
         let gone = BrokerView { gone: true, ..broker(4, BrokerState::Up, false) };
         assert_eq!(whats(|status| status.brokers.extend([broker(3, BrokerState::Stopped, false), gone])), [""; 0]);
     }

@@ -1,4 +1,5 @@
-//! Removing what deleted queues left behind, beside the cycles: however much that is, a broker's death is noticed in time.
+//! Removes the data of deleted queues, outside the cycles: even if there is a lot of it, a broker's death is noticed in
+//! time.
 
 use std::time::Duration;
 
@@ -8,13 +9,14 @@ use tracing::{debug, info, warn};
 use super::{Inner, reconcile::MIN_CYCLE};
 use crate::{ports::Purged, repeat::Repeat};
 
-/// While there is more, the leader rests for so many times as long as the last step took: the database has better things to do.
+/// While there is more, the leader rests for this many times the duration of the last step: the database has more important
+/// work.
 const REST: u32 = 3;
 
-/// A step that takes longer is too much at once: its transaction holds locks, and others wait for the disk.
+/// A step that takes longer removes too much at once: its transaction holds locks, and other work waits for the disk.
 const SLOW: Duration = Duration::from_millis(100);
 
-/// How much the next step removes, and when it comes.
+/// The size of the next step, and the rest before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pace {
     limit: u32,
@@ -22,8 +24,8 @@ struct Pace {
 }
 
 impl Pace {
-    /// After a step that took so long. `purged` is none if it failed. After a step that failed or was slow the next one tries
-    /// less, and at last a single batch.
+    /// The pace after a step that took `took`. `purged` is `None` if the step failed. After a step that failed or was slow
+    /// the next one tries less, down to a single batch.
     fn after(self, took: Duration, purged: Option<Purged>, most: u32, cycle: Duration) -> Self {
         let cycle = cycle.max(MIN_CYCLE);
         let limit = if purged.is_none() || took > SLOW {
@@ -39,7 +41,7 @@ impl Pace {
 }
 
 impl Inner {
-    /// Removes what is left of deleted queues, while this manager leads. Never ends.
+    /// Removes the data of deleted queues, while this manager leads. Never returns.
     pub(super) async fn run_purges(&self) {
         let most = self.settings.purge_batches.max(1);
         let mut pace = Pace { limit: most, rest: self.settings.cycle.max(MIN_CYCLE) };
@@ -100,7 +102,7 @@ mod tests {
         let pace = Pace { limit: 64, rest: CYCLE };
         let limit = |took, more| pace.after(Duration::from_millis(took), purged(64, more), 1_000, CYCLE).limit;
         assert_eq!([49, 50, 100, 101].map(|took| limit(took, true)), [128, 64, 64, 32]);
-        // Also if all is gone: the next queue that is deleted may be as slow.
+        // This also holds when everything is gone: the next deleted queue may be as slow.
         assert_eq!([49, 50, 100, 101].map(|took| limit(took, false)), [128, 64, 64, 32]);
     }
 
@@ -108,7 +110,7 @@ mod tests {
     fn while_there_is_more_the_database_gets_a_rest_and_no_more_than_that() {
         let pace = Pace { limit: 8, rest: CYCLE };
         assert_eq!(pace.after(TOOK, purged(8, true), 8, CYCLE).rest, TOOK * REST);
-        // Nothing was found where it looked, and there is more behind that.
+        // The step found nothing in its range, but there is more beyond it.
         assert_eq!(pace.after(TOOK, purged(0, true), 8, CYCLE).rest, TOOK * REST);
         assert_eq!(pace.after(CYCLE * 2, purged(8, true), 8, CYCLE).rest, CYCLE);
         assert_eq!(pace.after(TOOK, purged(8, false), 8, CYCLE).rest, CYCLE);

@@ -1,9 +1,9 @@
-//! Level again: after a restart, or when a broker comes back or is added, some brokers have many queues and others few.
-//! The leader spreads them again, a few per cycle, while nothing else is the matter.
+//! Rebalancing: after a restart, or when a broker comes back or is added, some brokers have many queues and others few. The
+//! leader spreads the queues again, a few per cycle, while the cluster is otherwise settled.
 //!
-//! A move is an assignment like any other: a short pause for the queue. So there are few of them. Nothing moves before the
-//! brokers have been the same for a while, nor for a small difference; the next step waits until the last one is served;
-//! and who is moved is moved once.
+//! A move is an assignment like any other: a short pause for the queue. So moves are kept few. Queues move only after the
+//! brokers have been the same for a while, and not for a small difference; the next step waits until the queues of the last
+//! one are served; and each queue moves only once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,15 +28,15 @@ use crate::{
     ports::{BrokerControl, BrokerState, QueueRecord, StoreError},
 };
 
-/// Most queues that one call of [`Manager::rebalance`](super::Manager::rebalance) moves; who wants more calls again.
+/// Limit on the queues that one call of [`Manager::rebalance`](super::Manager::rebalance) moves; the caller can repeat it.
 const MOVES_PER_CALL: usize = 16;
 
-/// What a call to rebalance did.
+/// The result of a call to rebalance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rebalanced {
-    /// The queues that were assigned elsewhere.
+    /// The queues that were assigned to other brokers.
     pub moved: Vec<MovedQueue>,
-    /// How many are left to move until the brokers are level: call again.
+    /// Number of moves left until the brokers are level. If it is not 0, call again.
     pub left: usize,
 }
 
@@ -45,18 +45,18 @@ pub struct Rebalanced {
 pub struct MovedQueue {
     /// Its label.
     pub label: QueueLabel,
-    /// Where it was.
+    /// Its broker before the move.
     pub from: BrokerAddr,
     /// The broker that it was assigned to.
     pub to: BrokerAddr,
-    /// The new broker said that it serves it. False: it had no time to, or cannot; it may still come.
+    /// True if the new broker reported that it serves the queue. If not, it had no time to, or cannot; it may still do so.
     pub served: bool,
 }
 
-/// The brokers that take queues, each with its present run. While it stays the same nothing is the matter.
+/// The brokers that take queues, each with its present run. While this set stays the same, the cluster is settled.
 type Lives = BTreeSet<(BrokerId, Incarnation)>;
 
-/// The lives of those that answered and take queues; none while a broker that should be alive does not answer.
+/// The lives of the brokers that answered and take queues. `None` while a broker that should be alive does not answer.
 fn lives(registry: &Registry, alive: &BTreeSet<BrokerId>) -> Option<Lives> {
     let expected = registry.brokers.iter().filter(|broker| registry.lease_current(broker));
     if expected.map(|broker| broker.id).any(|id| !alive.contains(&id)) {
@@ -66,7 +66,7 @@ fn lives(registry: &Registry, alive: &BTreeSet<BrokerId>) -> Option<Lives> {
     Some(up.map(|broker| (broker.id, broker.incarnation)).collect())
 }
 
-/// How many queues each of the brokers has.
+/// Number of queues of each of the brokers.
 fn counts(queues: &[QueueRecord], hosts: impl IntoIterator<Item = BrokerId>) -> BTreeMap<BrokerId, u64> {
     let mut counts: BTreeMap<_, _> = hosts.into_iter().map(|id| (id, 0)).collect();
     for (id, _) in queues.iter().filter_map(|queue| queue.assignee.as_ref()) {
@@ -77,17 +77,17 @@ fn counts(queues: &[QueueRecord], hosts: impl IntoIterator<Item = BrokerId>) -> 
     counts
 }
 
-/// By how much the fullest differs from the emptiest, and by how much it may without anything being moved: by `tolerated`,
-/// or a tenth of the average if that is more.
+/// The difference between the fullest and the emptiest broker, and the difference that is tolerated without a move:
+/// `tolerated`, or a tenth of the average if that is more.
 fn difference(counts: &BTreeMap<BrokerId, u64>, tolerated: u64) -> (u64, u64) {
     let (Some(most), Some(fewest)) = (counts.values().max(), counts.values().min()) else { return (0, tolerated) };
     let average = counts.values().sum::<u64>() / counts.len() as u64;
     (most - fewest, tolerated.max(average / 10))
 }
 
-/// The fewest moves after which the numbers of queues of the `hosts` differ by one at most. What is on other brokers stays,
-/// and so do `settled` queues. Each step takes from the fullest and gives to the emptiest, so any number of them from the
-/// beginning brings the brokers nearer to each other. Of a broker's queues the newest go first.
+/// The fewest moves after which the numbers of queues of the `hosts` differ by one at most. Queues on other brokers stay,
+/// and so do `settled` queues. Each move takes from the fullest and gives to the emptiest, so any number of moves from the
+/// beginning brings the brokers nearer to each other. The newest queues of a broker move first.
 pub(super) fn level(
     queues: &[QueueRecord],
     hosts: &BTreeMap<BrokerId, BrokerAddr>,
@@ -107,7 +107,7 @@ pub(super) fn level(
     let mut order: BTreeSet<(u64, BrokerId)> = counts.into_iter().map(|(id, count)| (count, id)).collect();
     let mut moves = Vec::new();
     while let Some(&(fewest, to)) = order.first() {
-        // A broker that is full of queues which were moved just now can give none.
+        // A broker that only has queues which were moved just now cannot give any.
         let fullest = order.iter().rev().find(|(_, id)| movable.get(id).is_some_and(|queues| !queues.is_empty()));
         let Some(&(most, from)) = fullest.filter(|(most, _)| *most > fewest + 1) else { break };
         let Some(queue) = movable.get_mut(&from).and_then(Vec::pop) else { break };
@@ -127,34 +127,35 @@ pub(super) fn level(
     moves
 }
 
-/// Where each of these brokers is.
+/// The addresses of these brokers.
 fn hosts(registry: &Registry, lives: &Lives) -> BTreeMap<BrokerId, BrokerAddr> {
     let host = |id: &BrokerId| Some((*id, registry.get(*id)?.addr.clone()));
     lives.iter().filter_map(|(id, _)| host(id)).collect()
 }
 
-/// What the loop remembers from cycle to cycle.
+/// The state that the loop keeps from cycle to cycle.
 #[derive(Default)]
 pub(super) struct Rebalancer {
-    /// The brokers as they are, and since when they have been so; none: something is the matter.
+    /// The present brokers, and the time since when they have been the same. `None` means that the cluster is not settled.
     calm: Option<(Instant, Lives)>,
-    /// Queues that were moved since levelling began; none: it has not begun. It ends when the brokers are level, and when
-    /// one of them goes or comes.
+    /// Queues that were moved since levelling began. `None` means that it has not begun. Levelling ends when the brokers are
+    /// level, and when a broker goes or comes.
     moved: Option<BTreeSet<QueueId>>,
-    /// The last step, of levelling or of a drain, until the brokers serve what they were given: true if all of them do.
+    /// The last step, of levelling or of a drain. It lasts until the brokers serve their new queues; true if they serve all
+    /// of them.
     step: JoinSet<bool>,
-    /// Until when no drain goes on, because a queue of its last step is not served.
+    /// The end of a pause of drains, made because a queue of the last step is not served.
     drain_paused: Option<Instant>,
 }
 
 impl Rebalancer {
-    /// Something is the matter: nothing moves until the brokers have been the same for a while.
+    /// The cluster is not settled: nothing moves until the brokers have been the same for a while.
     pub(super) fn disturb(&mut self) {
         self.calm = None;
         self.moved = None;
     }
 
-    /// Notes who is there. True if they have been so for that long.
+    /// Notes the present brokers. True if they have been the same for this long.
     fn is_calm(&mut self, lives: &Lives, long: Duration) -> bool {
         match &self.calm {
             Some((since, same)) if same == lives => since.elapsed() >= long,
@@ -166,12 +167,12 @@ impl Rebalancer {
         }
     }
 
-    /// What came of the last step: none while it is under way.
+    /// The result of the last step, or `None` while it is under way.
     fn last_step(&mut self) -> Option<bool> {
         if self.step.is_empty() {
             return Some(true);
         }
-        // A task that panicked served nothing.
+        // A task that panicked has served nothing.
         self.step.try_join_next().map(|served| served.unwrap_or(false))
     }
 }
@@ -222,7 +223,8 @@ impl Inner {
         self.step(rebalancer, moves, &mut BTreeSet::new()).await
     }
 
-    /// One step of relieving the brokers that are drained. They serve: so there is no hurry, and few queues pause at once.
+    /// One step of moving queues away from drained brokers. These still serve them, so there is no hurry, and few queues
+    /// pause at once.
     pub(super) async fn drain_step(
         &self,
         rebalancer: &mut Rebalancer,
@@ -252,7 +254,7 @@ impl Inner {
         self.step(rebalancer, moves, postponed).await
     }
 
-    /// Assigns queues of brokers that serve them, and has the new brokers serve them; the next step waits for that.
+    /// Assigns queues whose brokers serve them, and makes the new brokers serve them; the next step waits for that.
     async fn step(
         &self,
         rebalancer: &mut Rebalancer,
@@ -265,7 +267,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Assigns queues as planned, and tells the brokers that have them; returns those that were assigned.
+    /// Assigns queues as planned, and tells the brokers that have them; returns the moves that were made.
     async fn assign_and_tell(
         &self,
         moves: Vec<Move>,
@@ -305,7 +307,7 @@ impl Inner {
     }
 }
 
-/// Has each of the queues served by the broker that it was assigned to; says of each whether it is.
+/// Makes the new broker of each queue serve it; returns for each queue whether it does.
 async fn serve(control: &dyn BrokerControl, assigned: &[Move], limit: Duration) -> Vec<bool> {
     let serve = |planned: &Move| {
         let (label, addr) = (planned.label.clone(), planned.to.1.clone());
@@ -328,7 +330,7 @@ mod tests {
         (1..=n).map(BrokerId::new).map(|id| (id, addr(id))).collect()
     }
 
-    /// Queues 1, 2, 3 …, as many for each broker as told.
+    /// Queues 1, 2, 3 …, with the given number for each broker.
     fn queues(counts: &[u64]) -> Vec<QueueRecord> {
         let of = (1..).zip(counts).flat_map(|(broker, &count)| (0..count).map(move |_| BrokerId::new(broker)));
         let record = |(id, broker): (u64, BrokerId)| QueueRecord {
@@ -353,7 +355,8 @@ mod tests {
         counts(queues, hosts.keys().copied()).into_values().collect()
     }
 
-    /// How many queues have to move at least: all that a broker has beyond its share, the fullest having the larger shares.
+    /// The least number of queues that have to move: for each broker those beyond its share, the fullest brokers having the
+    /// larger shares.
     fn fewest_moves(counts: &[u64]) -> u64 {
         let (total, brokers) = (counts.iter().sum::<u64>(), counts.len() as u64);
         let mut counts = counts.to_vec();
@@ -372,7 +375,7 @@ mod tests {
 
     #[test]
     fn what_is_elsewhere_stays() {
-        // Broker 3 drains, or is dead.
+        // Broker 3 is draining or dead.
         let queues = queues(&[4, 0, 9]);
         let moves = level(&queues, &hosts(2), &BTreeSet::new());
         assert_eq!(moves.len(), 2);
@@ -413,7 +416,7 @@ mod tests {
             let all = level(&queues, &hosts, &BTreeSet::new());
             prop_assert_eq!(all.len() as u64, fewest_moves(&before));
             prop_assert_eq!(&all, &level(&queues, &hosts, &BTreeSet::new()));
-            // A few at a time, each queue once, it comes to the same.
+            // Moving a few at a time, each queue once, gives the same result.
             let mut moved = BTreeSet::new();
             let mut steps = Vec::new();
             loop {

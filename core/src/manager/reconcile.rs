@@ -1,5 +1,5 @@
-//! The one loop that keeps every queue on a live broker, whatever happened: boot, a broker's death, an orderly stop, a
-//! drain. It looks at how things are, not at what changed, so nothing is lost if it misses something or is repeated.
+//! The one loop that keeps every queue on a live broker in all cases: boot, a broker's death, an orderly stop, a drain. It
+//! looks at the present state, not at changes, so missing or repeating something does no harm.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,13 +22,13 @@ use crate::{
     ports::{Assign, Assigned, BrokerRecord, BrokerState, QueueRecord, StoreError},
 };
 
-/// The shortest cycle, whatever is configured, so that the loop never spins.
+/// The shortest cycle, whatever the configuration, so that the loop never spins.
 pub(super) const MIN_CYCLE: Duration = Duration::from_millis(10);
 
-/// Queues read by one call of the store, each with a deadline of its own.
+/// Number of queues that one call of the store reads. Each call has a deadline of its own.
 const QUEUES_PER_PAGE: u32 = 5_000;
 
-/// Why a queue is assigned; the most urgent first.
+/// The reason for an assignment; the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Why {
     /// Its broker does not answer.
@@ -43,31 +43,32 @@ pub(super) enum Why {
     Uneven,
 }
 
-/// A queue to be assigned to another broker.
+/// A planned assignment of a queue to another broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Move {
     pub(super) queue: QueueId,
     pub(super) label: QueueLabel,
-    /// The assignment that this was planned on; another one voids it.
+    /// The assignment on which the plan is based. If it has changed, the move is void.
     pub(super) expected: u64,
     pub(super) from: Option<BrokerAddr>,
     pub(super) to: (BrokerId, BrokerAddr),
     pub(super) why: Why,
 }
 
-/// What is to be done, and what cannot be.
+/// The planned moves, and the queues that cannot be helped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     /// The most urgent first.
     pub(super) moves: Vec<Move>,
-    /// No live broker takes queues: nothing can be assigned.
+    /// No live broker takes queues, so nothing can be assigned.
     pub(super) starved: bool,
-    /// How many queues have no live broker and none to go to.
+    /// Number of queues without a live broker and without one to go to.
     pub(super) stranded: usize,
 }
 
-/// Plans so that every queue has a live broker that takes queues, moving no other, each to the broker that then has the
-/// fewest. `alive` are the brokers that answered just now. Where no broker takes queues, nothing moves.
+/// Plans the moves that give every queue a live broker that takes queues; other queues stay. Each queue goes to the broker
+/// that has the fewest at that point. `alive` are the brokers that answered just now. If no broker takes queues, nothing
+/// moves.
 pub(super) fn plan(queues: &[QueueRecord], brokers: &[BrokerRecord], alive: &BTreeSet<BrokerId>) -> Plan {
     let known: BTreeMap<BrokerId, &BrokerRecord> = brokers.iter().map(|broker| (broker.id, broker)).collect();
     let why_move = |queue: &QueueRecord| {
@@ -110,24 +111,24 @@ pub(super) fn plan(queues: &[QueueRecord], brokers: &[BrokerRecord], alive: &BTr
     plan
 }
 
-/// Whether a cycle did all that there was to do.
+/// Whether a cycle did everything that there was to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
     Done,
-    /// More queues are to be moved than one cycle moves.
+    /// There are more queues to move than one cycle moves.
     More,
 }
 
-/// What the loop remembers from cycle to cycle.
+/// The state that the loop keeps from cycle to cycle.
 #[derive(Default)]
 struct Memory {
     said: Said,
     rebalancer: Rebalancer,
-    /// Queues whose moves were tried and not made. The others go first, so that these cannot hold them up.
+    /// Queues whose moves were tried and not made. Other queues go first, so that these cannot hold them up.
     postponed: BTreeSet<QueueId>,
 }
 
-/// What was said, so that the loop says everything once.
+/// The messages logged so far, so that each is logged once.
 #[derive(Default)]
 struct Said {
     store_failed: bool,
@@ -136,7 +137,7 @@ struct Said {
 }
 
 impl Inner {
-    /// Runs the loop. Never ends.
+    /// Runs the loop. Never returns.
     pub(super) async fn run_cycles(&self) {
         let mut memory = Memory::default();
         loop {
@@ -166,7 +167,7 @@ impl Inner {
             memory.said.store_failed = cycle.error.is_some();
             *self.last_cycle.lock() = Some((Instant::now(), cycle));
             if more {
-                // The brokers are probed again before the rest is moved: another may have died meanwhile.
+                // The brokers are probed again before the rest is moved: another one may have died in the meantime.
                 continue;
             }
             tokio::select! {
@@ -177,7 +178,7 @@ impl Inner {
         }
     }
 
-    /// One turn: look at the brokers and, as the leader, probe them and bring the assignments into line.
+    /// One turn: reads the list of brokers and, as the leader, probes them and brings the assignments into line.
     async fn cycle(&self, cycle: &mut CycleStatus, memory: &mut Memory) -> Result<Progress, StoreError> {
         let Memory { said, rebalancer, postponed } = memory;
         let registry = Arc::new(Registry::read(&self.store, self.store_deadline()).await?);
@@ -190,7 +191,7 @@ impl Inner {
         }
         self.report_unregistered(&registry, said);
         let alive = self.probe_round(&registry).await;
-        // After the probes, so that what was created or moved meanwhile is seen.
+        // Read after the probes, so that queues created or moved in the meantime are seen.
         let queues = self.all_queues().await?;
         let plan = plan(&queues, &registry.brokers, &alive);
         cycle.live_brokers = alive.len();
@@ -198,7 +199,7 @@ impl Inner {
         cycle.stranded = plan.stranded;
         report_starved(&plan, said);
         if !self.leadership.is_leading() {
-            // The probes may be as old as the lease that ran out meanwhile: leave it to who leads now.
+            // The probes may be as old as the lease that ran out in the meantime: the present leader does the work.
             mark!(LeadLapsed);
             return Ok(Progress::Done);
         }
@@ -217,7 +218,7 @@ impl Inner {
         Ok(progress)
     }
 
-    /// All live queues, page by page: no call takes longer for their number.
+    /// All live queues, page by page, so that no call takes longer because there are many.
     pub(super) async fn all_queues(&self) -> Result<Vec<QueueRecord>, StoreError> {
         let mut queues: Vec<QueueRecord> = Vec::new();
         loop {
@@ -232,12 +233,13 @@ impl Inner {
         }
     }
 
-    /// Probes every registered broker that may be alive, and for the operator's sake those listed that never registered.
+    /// Probes every registered broker that may be alive and, for the operator's information, the listed brokers that never
+    /// registered.
     pub(super) async fn probe_round(&self, registry: &Registry) -> BTreeSet<BrokerId> {
         let probed = registry.brokers.iter().filter(|broker| broker.state != BrokerState::Stopped);
         let registered = probed.filter(|broker| !registry.is_gone(broker)).map(|broker| {
-            // Once the lease has run out the broker itself refuses heartbeats. It is asked all the same, once, in case
-            // that it was the store's clock that jumped.
+            // Once its lease has run out, the broker itself refuses heartbeats. It is asked once nevertheless, in case that
+            // only the store's clock has jumped.
             let attempts = if registry.lease_current(broker) { self.settings.probe_attempts() } else { 1 };
             (Some(broker.id), broker.addr.clone(), attempts)
         });
@@ -246,9 +248,9 @@ impl Inner {
         answered.into_iter().flatten().collect()
     }
 
-    /// Makes moves, many at once: [`ManagerSettings::max_moves_per_cycle`](super::ManagerSettings) at most, and for no longer
-    /// than a cycle takes, so that the brokers are probed again in time. A group of moves that fails does not keep the others
-    /// from being made.
+    /// Makes moves, many at once: [`ManagerSettings::max_moves_per_cycle`](super::ManagerSettings) at most, and for no
+    /// longer than a cycle, so that the brokers are probed again in time. If a group of moves fails, the other groups are
+    /// still made.
     async fn carry_out(&self, moves: Vec<Move>, postponed: &mut BTreeSet<QueueId>) -> Result<Progress, StoreError> {
         let until = Instant::now() + self.settings.cycle.max(MIN_CYCLE);
         let moves = postponed_last(moves, postponed);
@@ -280,7 +282,7 @@ impl Inner {
     }
 
     /// Makes up to [`MAX_ASSIGNED_QUEUES`] moves in one transaction, and returns those that were made. The others are
-    /// postponed. `concerned` gets the brokers that should hear of it.
+    /// postponed. The brokers to notify are added to `concerned`.
     pub(super) async fn assign(
         &self,
         mut moves: Vec<Move>,
@@ -292,7 +294,7 @@ impl Inner {
         let assign = |planned: &Move| Assign { queue: planned.queue, expected: planned.expected, to: planned.to.0 };
         let group: Vec<Assign> = moves.iter().map(assign).collect();
         let assigned = self.store.write(self.store_deadline(), self.store.raw().assign_queues(&group)).await;
-        // The next cycle finds out how far this one came.
+        // The next cycle finds out how far this one got.
         mark!(AssignFailed if assigned.is_err());
         let (mut made, mut summary) = (Vec::new(), BTreeMap::new());
         for (planned, assigned) in moves.into_iter().zip(assigned?) {
@@ -321,8 +323,8 @@ impl Inner {
         Ok(made)
     }
 
-    /// Counts a move, and names the brokers that should hear of it: the one that is to host the queue, or the one that still
-    /// does where the leader asks the new one for the queue itself.
+    /// Counts a move, and adds the broker to notify: the newly assigned one, or, where the leader itself asks the new one to
+    /// serve the queue, the present one.
     fn moved(&self, planned: &Move, concerned: &mut BTreeSet<BrokerAddr>) {
         mark!(MovedFromDead if planned.why == Why::Dead);
         mark!(MovedFromDraining if planned.why == Why::Draining);
@@ -348,7 +350,7 @@ impl Inner {
     }
 }
 
-/// The moves in their order, those of postponed queues behind the others.
+/// The moves in their order, with those of postponed queues last.
 pub(super) fn postponed_last(mut moves: Vec<Move>, postponed: &BTreeSet<QueueId>) -> Vec<Move> {
     moves.sort_by_key(|planned| postponed.contains(&planned.queue));
     moves
@@ -409,7 +411,7 @@ mod tests {
     #[test]
     fn what_is_well_stays() {
         let brokers = [broker(1, Up), broker(2, Up)];
-        // An uneven load does not hurry: see `rebalance`.
+        // An uneven load is not urgent: see `rebalance`.
         let queues = [queue(1, Some(1)), queue(2, Some(1)), queue(3, Some(1))];
         assert_eq!(plan(&queues, &brokers, &alive(&[1, 2])), Plan::default());
     }
@@ -450,7 +452,7 @@ mod tests {
         let brokers = [broker(1, Up), broker(2, Up)];
         let queues = [queue(1, Some(1)), queue(2, None)];
         assert_eq!(plan(&queues, &brokers, &alive(&[])), Plan { moves: Vec::new(), starved: true, stranded: 2 });
-        // A stopped broker takes nothing even if something answers at its address, and a draining one keeps what it has.
+        // A stopped broker gets nothing, even if something answers at its address, and a draining one keeps its queues.
         let brokers = [broker(1, Stopped), broker(2, Draining)];
         let queues = [queue(1, Some(1)), queue(2, Some(2))];
         assert_eq!(plan(&queues, &brokers, &alive(&[1, 2])), Plan { moves: Vec::new(), starved: true, stranded: 1 });

@@ -1,4 +1,4 @@
-//! Which brokers there are, and which of them are live.
+//! The brokers, and which of them are live.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ use crate::{
     ports::{BrokerRecord, BrokerState, StoreError},
 };
 
-/// For so long after its lease ran out a broker without queues is asked whether it is alive. Brokers whose addresses are
-/// never used again would otherwise make every round of probes longer.
+/// For this long after its lease has run out, a broker without queues is still probed. Without this limit, brokers whose
+/// addresses are never used again would make every round of probes longer.
 const GONE_AFTER_MILLIS: u64 = 10 * 60 * 1_000;
 
-/// The brokers that registered and were not forgotten, at a moment of the store's.
+/// The brokers that registered and were not forgotten, at one moment of the store.
 #[derive(Debug)]
 pub(super) struct Registry {
     now: StoreTime,
@@ -27,7 +27,8 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) async fn read(store: &TimedStore, by: Instant) -> Result<Self, StoreError> {
-        // The clock first: read after the records, it would make a lease that is renewed in between look run out.
+        // The clock is read first: read after the records, it would make a lease that is renewed in between look as if it
+        // had run out.
         let now = store.read(by, store.raw().now()).await?;
         let brokers = store.read(by, store.raw().brokers()).await?;
         Ok(Self { now, brokers })
@@ -38,8 +39,7 @@ impl Registry {
         broker.state != BrokerState::Stopped && broker.is_leased(self.now)
     }
 
-    /// True if nothing depends on whether the broker is alive, and it has not been for long. It says so itself if it comes
-    /// back: it registers.
+    /// True if nothing depends on whether the broker is alive, and it has not been for long. If it comes back, it registers.
     pub(super) fn is_gone(&self, broker: &BrokerRecord) -> bool {
         broker.queues == 0 && broker.lease_until.plus_millis(GONE_AFTER_MILLIS) <= self.now
     }
@@ -50,24 +50,24 @@ impl Registry {
 }
 
 impl Inner {
-    /// True if a broker counts as live, as far as is known without asking it.
+    /// True if a broker counts as live by what is known without asking it.
     pub(super) fn is_live(&self, registry: &Registry, broker: &BrokerRecord) -> bool {
         self.counts_as_live(&broker.addr, broker.state, registry.lease_current(broker))
     }
 
-    /// As [`Self::is_live`], of a broker that was looked up by itself.
+    /// Like [`Self::is_live`], for a broker that was looked up alone.
     pub(super) fn counts_as_live(&self, addr: &BrokerAddr, state: BrokerState, lease_current: bool) -> bool {
         if state == BrokerState::Stopped {
             return false;
         }
-        // Failed probes are quicker than the lease. A probe that succeeded bridges a jump of the store's clock.
+        // Failed probes are noticed sooner than the end of a lease. A successful probe bridges a jump of the store's clock.
         match self.probes.verdict(addr, self.settings.cycle * 2) {
             Some(false) => false,
             _ => lease_current || self.probes.answered_within(addr, self.settings.cycle),
         }
     }
 
-    /// The registered brokers and those that the operator listed, by address.
+    /// The registered brokers and the configured ones, by address.
     pub(super) fn broker_views(&self, registry: &Registry) -> Vec<BrokerView> {
         let configured: BTreeSet<&BrokerAddr> = self.settings.moms.iter().collect();
         let mut views: Vec<_> = registry
@@ -100,7 +100,7 @@ impl Inner {
         views
     }
 
-    /// Brokers that the operator listed and that never registered, each once.
+    /// Configured brokers that never registered, each once.
     pub(super) fn unregistered<'a>(&'a self, registry: &Registry) -> impl Iterator<Item = &'a BrokerAddr> + use<'a> {
         let registered: BTreeSet<&BrokerAddr> = registry.brokers.iter().map(|broker| &broker.addr).collect();
         let listed: BTreeSet<&BrokerAddr> = self.settings.moms.iter().collect();
@@ -139,7 +139,7 @@ mod tests {
         };
         let ahead = |millis| current(now.plus_millis(millis), BrokerState::Up);
         assert_eq!([0, 1, 3_000].map(ahead), [false, true, true]);
-        // Renewed after the clock was read, before the brokers were.
+        // Renewed after the clock was read and before the brokers were.
         assert!(ahead(5_000));
         assert_eq!([6_001, 36_000_000].map(ahead), [false, false]);
         assert!(!current(now.plus_millis(1), BrokerState::Stopped));

@@ -1,4 +1,4 @@
-//! What an operator can set on a manager.
+//! The settings of a manager.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use crate::model::BrokerAddr;
 
 /// Settings of a manager. [`ManagerSettings::default`] has the defaults.
 ///
-/// From them follows how long a queue is without a broker after its broker died: at most
-/// `cycle + (life_probe_max_retries + 1) * probe_deadline + life_probe_max_retries * life_probe_retry_delay`, then what
-/// the store takes for a few statements per [`MAX_ASSIGNED_QUEUES`](crate::model::limits::MAX_ASSIGNED_QUEUES) queues, and
-/// the new broker for its claims. A dead process on a live machine refuses
-/// probes at once, which leaves out the deadlines. If the leading manager died too, `lease * 4 / 3` comes on top.
+/// They determine how long a queue is without a broker after its broker died: at most `cycle + (life_probe_max_retries + 1)
+/// * probe_deadline + life_probe_max_retries * life_probe_retry_delay`, plus the store's time for a few statements per
+/// [`MAX_ASSIGNED_QUEUES`](crate::model::limits::MAX_ASSIGNED_QUEUES) queues, plus the new broker's time for its claims. A
+/// dead process on a live machine refuses probes at once, which saves the deadlines. If the leading manager died too, `lease
+/// * 4 / 3` is added.
 #[derive(Clone, Debug)]
 pub struct ManagerSettings {
     /// Brokers that the operator expects (the original's `moms`). They are probed and reported even before they have
-    /// registered; queues are only assigned to brokers that have.
+    /// registered, but queues are assigned only to registered brokers.
     pub moms: Vec<BrokerAddr>,
     /// How often the leader probes the brokers and reconciles the assignments (`manager_cycle_secs`).
     pub cycle: Duration,
@@ -24,9 +24,10 @@ pub struct ManagerSettings {
     pub life_probe_retry_delay: Duration,
     /// How many times a failed life probe is repeated before the broker counts as dead.
     pub life_probe_max_retries: u32,
-    /// How long a leader may go without the store before another manager takes over. Renewed three times as often.
+    /// How long a leader may go without the store before another manager takes over. The lease is renewed three times as
+    /// often.
     pub lease: Duration,
-    /// Deadline of one call of the store; below the lease.
+    /// Deadline of one call of the store; shorter than the lease.
     pub store_timeout: Duration,
     /// Deadline of an administrative operation other than the creation of a queue.
     pub admin_deadline: Duration,
@@ -36,29 +37,29 @@ pub struct ManagerSettings {
     pub nudge_deadline: Duration,
     /// How long a broker may take to describe a queue.
     pub describe_deadline: Duration,
-    /// Most administrative operations at once; more are refused.
+    /// Limit on the administrative operations at once; more are refused.
     pub max_admin_calls: u32,
-    /// Most life probes at once.
+    /// Limit on the life probes at once.
     pub max_concurrent_probes: usize,
-    /// Most queues that the leader moves from brokers that are gone before it probes the brokers again. It does so once a
-    /// `cycle` has passed, too.
+    /// Limit on the queues that the leader moves from brokers that are gone before it probes the brokers again. It also
+    /// probes again once a `cycle` has passed.
     pub max_moves_per_cycle: usize,
-    /// Most queues that a cycle moves from brokers that are drained. The next cycle goes on when these are served.
+    /// Limit on the queues that a cycle moves from drained brokers. The next cycle continues when these are served.
     pub drain_moves_per_cycle: usize,
-    /// Most calls at once that hurry a broker up.
+    /// Limit on the calls at once that hurry a broker up.
     pub max_concurrent_nudges: usize,
-    /// Most such calls that wait for their turn; more are dropped, and the brokers find out by themselves.
+    /// Limit on such calls that wait for their turn; more are dropped, and the brokers notice the changes by themselves.
     pub max_pending_nudges: usize,
-    /// Queues are moved from brokers with many to brokers with few (`rebalance`).
+    /// Whether queues are moved from brokers with many to brokers with few (`rebalance`).
     pub rebalance: bool,
-    /// For how long the brokers have to be the same, all of them alive, before queues are moved to level them
+    /// How long the brokers have to be the same, all of them alive, before queues are moved to level them
     /// (`rebalance_after_secs`).
     pub rebalance_after: Duration,
-    /// By how many queues two brokers may differ without any being moved; at least a tenth of the average is tolerated.
+    /// The difference in queues between two brokers that is tolerated; at least a tenth of the average always is.
     pub rebalance_tolerance: u64,
-    /// Most queues that a cycle moves to level the brokers.
+    /// Limit on the queues that a cycle moves to level the brokers.
     pub rebalance_moves_per_cycle: usize,
-    /// Most batches of deleted queues that the leader removes in one step.
+    /// Limit on the batches of deleted queues that the leader removes in one step.
     pub purge_batches: u32,
 }
 

@@ -1,4 +1,4 @@
-//! What brokers say about the queues of a page: one call for each broker, however many of them it hosts.
+//! The states of a page of queues, as reported by their brokers: one call for each broker, however many of them it hosts.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
@@ -17,25 +17,25 @@ use crate::{
 /// A queue of a list and, if its broker answered, its state there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedQueue {
-    /// What the store knows.
+    /// The store's record.
     pub queue: QueueRecord,
-    /// What the hosting broker says, or why it does not.
+    /// The hosting broker's answer, or the reason why there is none.
     pub live: Result<QueueState, NotDescribed>,
 }
 
-/// Which labels to ask each broker about: from its first queue of these to its last.
+/// The labels to ask each broker about: from the first of its queues to the last.
 fn questions(queues: &[QueueRecord]) -> BTreeMap<BrokerAddr, RangeInclusive<QueueLabel>> {
     let mut ranges: BTreeMap<&BrokerAddr, (&QueueLabel, &QueueLabel)> = BTreeMap::new();
     for queue in queues {
         let Some((_, addr)) = &queue.assignee else { continue };
         let (first, last) = ranges.entry(addr).or_insert((&queue.label, &queue.label));
-        // The store need not order labels as brokers do.
+        // The store may order labels differently from brokers.
         (*first, *last) = ((*first).min(&queue.label), (*last).max(&queue.label));
     }
     ranges.into_iter().map(|(addr, (first, last))| (addr.clone(), first.clone()..=last.clone())).collect()
 }
 
-/// Gives each queue what its own broker says about it.
+/// Gives each queue the answer of its own broker.
 fn merge(queues: Vec<QueueRecord>, answers: Vec<(BrokerAddr, Answer<Vec<QueueState>>)>) -> Vec<ListedQueue> {
     let mut states: BTreeMap<(BrokerAddr, QueueId), QueueState> = BTreeMap::new();
     let mut silent: BTreeMap<BrokerAddr, ControlError> = BTreeMap::new();
@@ -56,8 +56,8 @@ fn merge(queues: Vec<QueueRecord>, answers: Vec<(BrokerAddr, Answer<Vec<QueueSta
 }
 
 impl Inner {
-    /// A page of queues with their states. It takes as long as the page itself, and `describe_deadline` at most, whatever
-    /// the brokers do; memory grows with the page.
+    /// A page of queues with their states. This takes as long as the page itself plus `describe_deadline` at most, whatever
+    /// the brokers do. Memory grows with the page.
     pub(super) async fn live_queue_page(
         &self,
         after: Option<QueueLabel>,
@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn a_broker_is_asked_once_about_all_of_its_queues() {
         let label = |text: &str| QueueLabel::parse(text).unwrap();
-        // Not in the order of bytes, as a database may sort.
+        // Not in the order of bytes, since a database may sort differently.
         let page = [queue(1, "b", Some(1)), queue(2, "a", Some(1)), queue(3, "c", Some(2)), queue(4, "d", None)];
         let asked = questions(&page);
         let expected = [(addr(1), label("a")..=label("b")), (addr(2), label("c")..=label("c"))];
@@ -131,7 +131,7 @@ mod tests {
             queue(5, "e", Some(1)),
         ];
         let late = ControlError::DeadlineExceeded { addr: addr(2), deadline: Duration::from_secs(1) };
-        // Queue 9 had the label of queue 2, and was deleted.
+        // Queue 9 had the label of queue 2 and was deleted.
         let answers = vec![(addr(1), Ok(vec![state(1), state(9), state(5)])), (addr(2), Err(late.clone()))];
         let merged: Vec<_> = merge(page, answers).into_iter().map(|one| (one.queue.id.get(), one.live)).collect();
         let expected = [

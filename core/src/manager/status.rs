@@ -1,4 +1,4 @@
-//! What a manager tells about itself and about the brokers: for operators, health checks and metrics.
+//! A manager's report on itself and on the brokers: for operators, health checks and metrics.
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use crate::{
     ports::BrokerState,
 };
 
-/// A manager at a moment.
+/// The state of a manager at a moment.
 #[derive(Clone, Debug)]
 pub struct ManagerStatus {
     /// This manager.
     pub manager: ManagerId,
-    /// Its task runs; false after a crash or once it stopped.
+    /// True while its task runs; false after a crash and once it has stopped.
     pub running: bool,
-    /// It was asked to stop and refuses new operations.
+    /// True if it was told to stop and refuses new operations.
     pub stopping: bool,
-    /// It holds the leader lease.
+    /// True if it holds the leader lease.
     pub leading: bool,
-    /// Who led when the store last told; none: the store has not answered yet.
+    /// The leader, when the store last answered. `None` means that the store has not answered yet.
     pub leader: Option<ManagerId>,
     /// That leader's term: one more at each change of leader.
     pub term: u64,
@@ -41,26 +41,26 @@ pub struct CycleStatus {
     pub duration: Duration,
     /// How long ago it ended.
     pub age: Duration,
-    /// This manager led: it probed the brokers and reconciled the assignments.
+    /// True if this manager led: it probed the brokers and reconciled the assignments.
     pub led: bool,
-    /// Brokers that answered; 0 if it did not lead.
+    /// Number of brokers that answered; 0 if it did not lead.
     pub live_brokers: usize,
-    /// Queues seen; 0 if it did not lead.
+    /// Number of queues seen; 0 if it did not lead.
     pub queues: usize,
-    /// Queues among them that have no live broker, and none to go to.
+    /// Number of those queues without a live broker and without one to go to.
     pub stranded: usize,
-    /// Why it was cut short, if it was.
+    /// The reason why it was cut short, if it was.
     pub error: Option<String>,
 }
 
-/// What happened since this manager started.
+/// Counts since the start of this manager.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ManagerCounters {
     /// Cycles.
     pub cycles: u64,
     /// Cycles that the store cut short.
     pub cycles_failed: u64,
-    /// Times that this manager took the lead.
+    /// Number of times that this manager took the lead.
     pub elected: u64,
     /// Attempts to take or keep the lead that the store did not answer.
     pub lead_failures: u64,
@@ -68,13 +68,13 @@ pub struct ManagerCounters {
     pub probes: u64,
     /// Life probes that failed.
     pub probes_failed: u64,
-    /// Queues assigned elsewhere because their broker died.
+    /// Queues reassigned because their broker died.
     pub failovers: u64,
-    /// Queues assigned elsewhere because their broker stopped in good order or drains.
+    /// Queues reassigned because their broker stopped in good order or drains.
     pub handovers: u64,
-    /// Queues assigned elsewhere because their broker had more of them than others.
+    /// Queues reassigned because their broker had more of them than others.
     pub rebalanced: u64,
-    /// Queues assigned that had no broker.
+    /// Queues without a broker that were assigned to one.
     pub placed: u64,
     /// Assignments that another manager was quicker to make.
     pub lost_races: u64,
@@ -95,21 +95,21 @@ pub struct ManagerCounters {
 /// A broker as a manager sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrokerView {
-    /// Where it is.
+    /// Its address.
     pub addr: BrokerAddr,
-    /// The operator listed it (`moms`).
+    /// True if it is in the configuration (`moms`).
     pub configured: bool,
-    /// What the store knows; none: it never registered, and cannot be given queues.
+    /// The store's record. `None` means that it never registered, and cannot be given queues.
     pub registered: Option<RegisteredBroker>,
-    /// Counts as live: probes say so or, where none were made lately, its lease does.
+    /// True if it counts as live: according to probes or, without recent ones, to its lease.
     pub live: bool,
-    /// It has not been alive for long, and nothing depends on it: it can be forgotten.
+    /// True if it has not been alive for long and nothing depends on it: it can be forgotten.
     pub gone: bool,
-    /// What this manager's probes said, if it made any.
+    /// The results of this manager's probes, if it made any.
     pub probe: Option<ProbeView>,
 }
 
-/// What the store knows of a broker.
+/// The store's record of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegisteredBroker {
     /// Its id.
@@ -118,20 +118,20 @@ pub struct RegisteredBroker {
     pub incarnation: Incarnation,
     /// Whether it takes queues.
     pub state: BrokerState,
-    /// Its lease had not run out on the store's clock.
+    /// True if its lease had not run out on the store's clock.
     pub lease_current: bool,
-    /// How many queues are assigned to it.
+    /// Number of queues assigned to it.
     pub queues: u64,
 }
 
 /// The result of life probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeView {
-    /// How long ago it last answered; none: never.
+    /// How long ago it last answered. `None` means never.
     pub last_success_age: Option<Duration>,
-    /// How many probes failed since.
+    /// Number of probes that have failed since.
     pub failures_in_a_row: u32,
-    /// Why the last one failed, if it did.
+    /// The reason why the last one failed, if it did.
     pub last_error: Option<String>,
 }
 

@@ -1,11 +1,12 @@
-//! Stable codes of everything that can be refused.
+//! Stable codes of all refusals.
 
 use std::{borrow::Cow, fmt};
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// What went wrong, as a code that programs can rely on: it is in the details of a gRPC status (`ErrorInfo.reason`,
-        /// domain `rmom`) and in the field `code` of a REST problem. Codes are only ever added.
+        /// The reason of a refusal, as a code that programs can rely on. It is in the details of a gRPC status
+        /// (`ErrorInfo.reason`, domain `rmom`) and in the field `code` of a REST problem. Codes are added, but never changed
+        /// or removed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
             $($(#[$doc])* $name,)*
@@ -15,13 +16,13 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// As it stands on the wire.
+            /// The code as written on the wire.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
 
-            /// Reads what [`Code::as_str`] wrote.
+            /// Reads the text that [`Code::as_str`] returns.
             #[must_use]
             pub fn from_wire(text: &str) -> Option<Self> {
                 match text { $($text => Some(Self::$name),)* _ => None }
@@ -39,15 +40,15 @@ codes! {
     MessageTooLarge = "MESSAGE_TOO_LARGE",
     /// No such queue.
     QueueNotFound = "QUEUE_NOT_FOUND",
-    /// A queue of this label exists.
+    /// A queue with this label exists.
     QueueExists = "QUEUE_EXISTS",
-    /// The queue id that the client holds was deleted; the label may name a new queue.
+    /// The queue with the client's id was deleted; the label may name a new queue.
     QueueReplaced = "QUEUE_REPLACED",
     /// No such channel.
     ChannelNotFound = "CHANNEL_NOT_FOUND",
     /// A named limit on the number of queues or channels is reached.
     LimitReached = "LIMIT_REACHED",
-    /// As many producers pushed to the queue lately, or were named, as it keeps apart; this one would be one more.
+    /// The queue keeps the largest allowed number of recent or named producers apart; this one would be one more.
     TooManyProducers = "TOO_MANY_PRODUCERS",
     /// Another broker hosts the queue (`host` and `port` are in the details), or none does yet.
     NotHosted = "NOT_HOSTED",
@@ -61,11 +62,11 @@ codes! {
     ProducerFenced = "PRODUCER_FENCED",
     /// The offset is beyond the end of the queue.
     OffsetOutOfRange = "OFFSET_OUT_OF_RANGE",
-    /// The store did nothing: it could not be reached, or rolled back. Try again.
+    /// The store made no change: it could not be reached, or rolled back. Try again.
     StoreUnavailable = "STORE_UNAVAILABLE",
     /// The store has no room, or is read-only.
     StoreRefused = "STORE_REFUSED",
-    /// It is not known whether the store did it. A retry with the same producer and sequence is safe.
+    /// It is not known whether the store made the change. A retry with the same producer and sequence is safe.
     OutcomeUnknown = "OUTCOME_UNKNOWN",
     /// The store holds less than it had confirmed: an older copy was restored, or data was lost.
     StoreWentBack = "STORE_WENT_BACK",
@@ -77,13 +78,13 @@ codes! {
     BrokerNotFound = "BROKER_NOT_FOUND",
     /// The broker is alive, or has queues: it cannot be forgotten.
     BrokerInUse = "BROKER_IN_USE",
-    /// Something is the matter with the cluster that has to be over first; try again later.
+    /// The cluster is in a state that has to pass first; try again later.
     Unsettled = "UNSETTLED",
     /// The process is stopping.
     ShuttingDown = "SHUTTING_DOWN",
     /// A buffer limit is reached; try again later.
     Overloaded = "OVERLOADED",
-    /// The server has too many connections, or too many from this address. This connection is closed; try again later, on a
+    /// The server has too many connections, or too many from this address. This connection is closed; try again later on a
     /// new one.
     TooManyConnections = "TOO_MANY_CONNECTIONS",
     /// The deadline passed before there was an answer.
@@ -93,7 +94,7 @@ codes! {
 }
 
 impl Code {
-    /// True if the same request may succeed later, here or at another broker, without anyone changing anything.
+    /// True if the same request may succeed later, here or at another broker, with nothing changed.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
         matches!(
@@ -121,12 +122,12 @@ impl fmt::Display for Code {
     }
 }
 
-/// An error that a client is told about.
+/// An error that clients see.
 pub trait Coded: std::error::Error {
     /// Its stable code.
     fn code(&self) -> Code;
 
-    /// Facts that a program may act on, such as `host` and `port`, or `expected`.
+    /// Facts for programs, such as `host` and `port`, or `expected`.
     fn details(&self) -> Vec<(&'static str, Cow<'static, str>)> {
         Vec::new()
     }

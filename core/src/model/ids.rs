@@ -1,35 +1,35 @@
-//! Identifiers and counters. Each is a type of its own, so that none is taken for another.
+//! Identifiers and counters. Each has a type of its own, so that they cannot be mixed up.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A number from outside that is no valid id or counter.
+/// A value from outside that is not a valid id or counter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// Not a UUID.
     #[error("{field} is not a UUID: {found:?}")]
     NotAUuid {
-        /// The field, as the client knows it.
+        /// The name of the field, as clients know it.
         field: &'static str,
-        /// What was given, cut to 64 characters.
+        /// The value, cut to 64 characters.
         found: String,
     },
-    /// A field that has to hold 16 bytes holds another number of them.
+    /// A field for 16 bytes has another length.
     #[error("{field} has {bytes} bytes; it takes 16")]
     Not16Bytes {
-        /// The field, as the client knows it.
+        /// The name of the field, as clients know it.
         field: &'static str,
-        /// How many there were.
+        /// Its length in bytes.
         bytes: usize,
     },
-    /// Counters fit a signed 64-bit column.
+    /// A number does not fit a signed 64-bit column, as counters have to.
     #[error("{field} is {found}; the limit is {}", i64::MAX)]
     TooLarge {
-        /// The field, as the client knows it.
+        /// The name of the field, as clients know it.
         field: &'static str,
-        /// What was given.
+        /// The number.
         found: u64,
     },
 }
@@ -41,13 +41,13 @@ macro_rules! counter {
         pub struct $name(u64);
 
         impl $name {
-            /// Zero: before the first.
+            /// Zero, which is before the first.
             pub const ZERO: Self = Self(0);
 
             /// A counter from a number that is known to be in range.
             ///
             /// # Panics
-            /// Above `i64::MAX`, which no counter reaches in the life of a cluster; parse what comes from outside.
+            /// Above `i64::MAX`, which no counter reaches in the life of a cluster. Use `parse` for numbers from outside.
             #[must_use]
             pub const fn new(value: u64) -> Self {
                 assert!(value <= i64::MAX as u64, "counter out of range");
@@ -71,7 +71,7 @@ macro_rules! counter {
                 self.0
             }
 
-            /// The number as a database column holds it.
+            /// The number as stored in a database column.
             #[must_use]
             #[allow(clippy::cast_possible_wrap)] // `new` and `parse` keep it below i64::MAX
             pub const fn as_i64(self) -> i64 {
@@ -84,13 +84,13 @@ macro_rules! counter {
                 Self::new(self.0 + 1)
             }
 
-            /// This one, `n` further.
+            /// The counter `n` after this one.
             #[must_use]
             pub const fn plus(self, n: u64) -> Self {
                 Self::new(self.0 + n)
             }
 
-            /// How far this is beyond `other`; 0 if it is not.
+            /// The distance from `other` to this; 0 if this is not beyond `other`.
             #[must_use]
             pub const fn since(self, other: Self) -> u64 {
                 self.0.saturating_sub(other.0)
@@ -114,7 +114,7 @@ counter! {
     BrokerId, "broker_id"
 }
 counter! {
-    /// The fencing token of a queue: one more at each activation. 0: never activated.
+    /// The fencing token of a queue: one more at each activation. 0 means that it was never activated.
     Epoch, "epoch"
 }
 counter! {
@@ -195,7 +195,7 @@ uuid_id! {
     ManagerId, "manager_id"
 }
 uuid_id! {
-    /// Names one attempt to claim a queue, so that an attempt of unknown outcome can be made again safely.
+    /// Names one attempt to claim a queue, so that an attempt of unknown outcome can be repeated safely.
     ClaimId, "claim_id"
 }
 uuid_id! {
@@ -203,16 +203,16 @@ uuid_id! {
     ProducerId, "producer_id"
 }
 uuid_id! {
-    /// A message's id: a function of its producer and sequence, so that every copy of a push has the same.
+    /// A message's id: a function of its producer and sequence, so that every copy of a push has the same id.
     MessageId, "message_id"
 }
 
-/// A producer in one of its incarnations (0 for unnamed producers, which have one only).
+/// A producer in one of its incarnations (0 for unnamed producers, which have only one).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProducerKey {
-    /// Who.
+    /// The producer.
     pub id: ProducerId,
-    /// Which run; a later one fences the earlier.
+    /// Its incarnation; a later one fences the earlier ones.
     pub incarnation: u64,
 }
 
@@ -226,12 +226,12 @@ impl ProducerKey {
         self.message_ids(queue).at(sequence)
     }
 
-    /// As [`ProducerKey::message_id`], hashing once for many sequences.
+    /// Like [`ProducerKey::message_id`], but hashes once for many sequences.
     #[must_use]
     pub fn message_ids(self, queue: QueueId) -> MessageIds {
         let mut name = [0; 8];
         name.copy_from_slice(&queue.get().to_be_bytes());
-        // The incarnation is left out: a named producer goes on counting where its predecessor stopped.
+        // The incarnation is left out: a named producer continues counting where its predecessor stopped.
         let hash = Uuid::new_v5(&self.id.uuid(), &name);
         MessageIds { high: hash.as_u64_pair().0 }
     }
@@ -253,7 +253,7 @@ impl MessageIds {
     }
 }
 
-/// Where clients and managers reach a broker: the original's `external_host` and `external_port`.
+/// The address at which clients and managers reach a broker: the original's `external_host` and `external_port`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BrokerAddr {
     /// A host name or an IP address.
@@ -263,7 +263,7 @@ pub struct BrokerAddr {
 }
 
 impl BrokerAddr {
-    /// As the authority of a URL: IPv6 addresses in brackets.
+    /// The address as the authority of a URL: IPv6 addresses in brackets.
     #[must_use]
     pub fn authority(&self) -> String {
         if self.host.contains(':') {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::Topic;
 
-/// A header of a message: the application's own, passed through.
+/// A header of a message, defined by the application and passed through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Its name, up to [`MAX_HEADER_NAME_BYTES`](super::limits::MAX_HEADER_NAME_BYTES).
@@ -15,7 +15,7 @@ pub struct Header {
     pub value: Bytes,
 }
 
-/// A message on its way in.
+/// A message as pushed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewMessage {
     /// The payload.
@@ -24,6 +24,6 @@ pub struct NewMessage {
     pub topic: Topic,
     /// At most [`MAX_HEADERS`](super::limits::MAX_HEADERS).
     pub headers: Vec<Header>,
-    /// Lifetime; none: the broker's default.
+    /// Lifetime. `None` means the broker's default.
     pub ttl: Option<Duration>,
 }

@@ -1,7 +1,7 @@
-//! The words of rmom as types: what a value of one of them says is true of it has been checked.
+//! The words of rmom as types. A value of one of these types has been checked.
 //!
-//! Everything here is parsed once, at the edge (a gRPC request, a REST path, a row of the store); behind the edge no
-//! code looks at a raw label, topic or id again.
+//! Everything here is parsed once, at the edge (a gRPC request, a REST path, a row of the store). Past the edge no code
+//! handles a raw label, topic or id.
 
 mod code;
 mod ids;

@@ -4,22 +4,22 @@ use std::{fmt, sync::Arc};
 
 use super::limits::MAX_NAME_BYTES;
 
-/// How "no topic" is spelled on the wire; the empty string means the same.
+/// The spelling of "no topic" on the wire; the empty string means the same.
 pub const NO_TOPIC: &str = "__none__";
 
-/// Why a label or topic is refused. The texts name the field, so that they can be shown to a user as they are.
+/// The reason why a label or topic is refused. The texts name the field, so that they can be shown to a user unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// A label has at least one character.
+    /// A label needs at least one character.
     #[error("{field} is empty; give it 1 to {MAX_NAME_BYTES} bytes")]
     Empty {
-        /// The field, as the client knows it.
+        /// The name of the field, as clients know it.
         field: &'static str,
     },
     /// Longer than [`MAX_NAME_BYTES`] after folding.
     #[error("{field} has {bytes} bytes after lower-casing; the limit is {MAX_NAME_BYTES}")]
     TooLong {
-        /// The field, as the client knows it.
+        /// The name of the field, as clients know it.
         field: &'static str,
         /// Its length in bytes after folding.
         bytes: usize,
@@ -27,17 +27,17 @@ pub enum NameError {
     /// Control characters, line separators, or white space at either end.
     #[error("{field} has a character that cannot be printed, or white space at an end: {found:?} at byte {at}")]
     NotPrintable {
-        /// The field, as the client knows it.
+        /// The name of the field, as clients know it.
         field: &'static str,
         /// The first such character.
         found: char,
-        /// Where, in bytes from the start.
+        /// Its position in bytes from the start.
         at: usize,
     },
     /// `__none__` means "no topic" and cannot be a label.
     #[error("{field} is the reserved word {NO_TOPIC:?}; choose another")]
     Reserved {
-        /// The field, as the client knows it.
+        /// The name of the field, as clients know it.
         field: &'static str,
     },
 }
@@ -51,7 +51,7 @@ fn fold(field: &'static str, raw: &str) -> Result<Arc<str>, NameError> {
         return Err(NameError::NotPrintable { field, found, at });
     }
     // Lower-casing is not full case folding: "ΑΣ" and "ασ" are two names, since a final sigma has a lower case of its own.
-    // Lower-casing can lengthen a name ("İ" becomes three bytes), so the limit counts what is stored.
+    // Lower-casing can lengthen a name ("İ" becomes three bytes), so the limit applies to the stored form.
     let folded = raw.to_lowercase();
     if folded.len() > MAX_NAME_BYTES {
         return Err(NameError::TooLong { field, bytes: folded.len() });
@@ -64,7 +64,7 @@ fn fold(field: &'static str, raw: &str) -> Result<Arc<str>, NameError> {
 pub struct QueueLabel(Arc<str>);
 
 impl QueueLabel {
-    /// Folds and checks a label as a client wrote it.
+    /// Folds and checks a label as written by a client.
     ///
     /// # Errors
     /// [`NameError`]; the field is called `queue_label`.
@@ -104,10 +104,10 @@ impl fmt::Debug for QueueLabel {
 pub struct Topic(Option<Arc<str>>);
 
 impl Topic {
-    /// No topic.
+    /// The absence of a topic.
     pub const NONE: Self = Self(None);
 
-    /// Folds and checks a topic as a client wrote it; empty and `__none__` (in any case) are [`Topic::NONE`].
+    /// Folds and checks a topic as written by a client. Empty and `__none__` (in any case) are [`Topic::NONE`].
     ///
     /// # Errors
     /// [`NameError`]; the field is called `topic`.
@@ -125,13 +125,13 @@ impl Topic {
         self.0.as_deref()
     }
 
-    /// As the original writes it: [`NO_TOPIC`] for none.
+    /// The original's spelling: [`NO_TOPIC`] if there is no topic.
     #[must_use]
     pub fn as_wire(&self) -> &str {
         self.name().unwrap_or(NO_TOPIC)
     }
 
-    /// True if a channel with this topic receives a message with that one: a channel without a topic receives all.
+    /// True if a channel with this topic receives a message with that one. A channel without a topic receives all messages.
     #[must_use]
     pub fn accepts(&self, message: &Self) -> bool {
         self.0.is_none() || self == message
@@ -154,8 +154,8 @@ impl fmt::Display for Topic {
 mod tests {
     use super::*;
 
-    /// Lower-casing, not full case folding: what Unicode holds for the same only when it is folded are different names. It is
-    /// the rule of the original, and of every name that is stored; another one would make two queues of one, or one of two.
+    /// Lower-casing, not full case folding: names that Unicode equates only after folding are different names. This is the
+    /// original's rule, and the rule for every stored name; another rule would make two queues of one, or one of two.
     #[test]
     fn names_are_lower_cased_and_no_more() {
         let label = |raw: &str| QueueLabel::parse(raw).unwrap();
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(label("ΑΣ"), label("ας"));
         assert_ne!(label("ΑΣ"), label("ασ"));
         assert_ne!(label("STRASSE"), label("straße"));
-        // Folding twice changes nothing: a label that was read back is the same label.
+        // Folding twice changes nothing: a label that is read back stays the same.
         for raw in ["ΑΣ", "İ", "ẞ", "ǅ", "Ω"] {
             assert_eq!(label(label(raw).as_str()), label(raw));
         }

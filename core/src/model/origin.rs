@@ -1,4 +1,4 @@
-//! Where a connection comes from.
+//! The origin of a connection.
 
 use std::{
     fmt,
@@ -6,8 +6,8 @@ use std::{
     sync::Arc,
 };
 
-/// Where a connection comes from, as far as limits for each client go: an IPv4 address, the /64 network of an IPv6 address
-/// (a host has all of it to itself), or the name that a transport has for a peer, without its port.
+/// The origin of a connection, for limits that apply to each client: an IPv4 address, the /64 network of an IPv6 address
+/// (which a host has to itself), or the transport's name for a peer, without its port.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Origin(Place);
 
@@ -18,7 +18,7 @@ enum Place {
 }
 
 impl Origin {
-    /// Where the connection to a peer, `address:port` as a rule, comes from.
+    /// The origin of the connection to a peer, which is usually `address:port`.
     #[must_use]
     pub fn of(peer: &str) -> Self {
         Self(match peer.parse() {

@@ -1,21 +1,21 @@
-//! Where a consumer is, and where a channel starts.
+//! The position of a consumer, and the start of a channel.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Epoch, Offset, QueueId};
 
-/// What a consumer needs to go on: the last message it was given.
+/// The position of the last message that a consumer received, from which it can continue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// The queue; another one of the same label answers `QueueReplaced`.
+    /// The queue. A later queue with the same label answers `QueueReplaced`.
     pub queue: QueueId,
-    /// The epoch of the stream that delivered the message: the store has to have seen it.
+    /// The epoch of the stream that delivered the message. The store must have reached it.
     pub epoch: Epoch,
-    /// The message's offset; the next delivered is beyond it.
+    /// The message's offset; the next delivered message is beyond it.
     pub offset: Offset,
 }
 
-/// Where a new channel starts.
+/// The offset at which a new channel starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Start {
     /// At the oldest live message, as the original does.

@@ -1,4 +1,4 @@
-//! The store's clock, the one clock that decides what has expired.
+//! The store's clock, which alone decides whether a message has expired.
 
 use std::{fmt, time::Duration};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct StoreTime(u64);
 
 impl StoreTime {
-    /// Later than every reading: when a message without a lifetime expires.
+    /// Later than every reading: the expiry of a message without a lifetime.
     pub const NEVER: Self = Self(i64::MAX as u64);
 
     /// From milliseconds since 1970.
@@ -24,20 +24,20 @@ impl StoreTime {
         self.0
     }
 
-    /// The reading as a database column holds it.
+    /// The reading as stored in a database column.
     #[must_use]
     #[allow(clippy::cast_possible_wrap)] // at most NEVER, which is i64::MAX
     pub const fn as_i64(self) -> i64 {
         self.0 as i64
     }
 
-    /// This much later, [`StoreTime::NEVER`] at most.
+    /// This reading plus `millis`, at most [`StoreTime::NEVER`].
     #[must_use]
     pub const fn plus_millis(self, millis: u64) -> Self {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
-    /// How much later this is than `other`; zero if it is not.
+    /// The time from `other` to this; zero if this is not later.
     #[must_use]
     pub const fn since(self, other: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(other.0))

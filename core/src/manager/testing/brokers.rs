@@ -1,4 +1,4 @@
-//! Brokers that answer as they are told to.
+//! Fake brokers whose answers a test sets.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -16,15 +16,15 @@ pub enum Behaviour {
     /// Nothing listens at the address.
     #[default]
     Absent,
-    /// It answers, and serves what it is asked to.
+    /// It answers, and serves the queues that it is asked to serve.
     Well,
-    /// It never answers anything.
+    /// It never answers.
     Hangs,
     /// It answers life probes, but cannot serve a queue.
     ServesNothing,
     /// It answers life probes; anything else makes the caller panic.
     Panics,
-    /// It is well, and does not know what was added later than life probes.
+    /// It is well, but knows no calls that are newer than life probes.
     IsOld,
     /// It answers everything with this code.
     Refuses(Code),
@@ -57,37 +57,37 @@ struct State {
     calls: Vec<Call>,
 }
 
-/// Fake brokers, by address; those that were not [set](FakeBrokers::set) are [`Behaviour::Absent`].
+/// Fake brokers, by address. A broker that was not [set](FakeBrokers::set) is [`Behaviour::Absent`].
 #[derive(Clone, Default)]
 pub struct FakeBrokers(Arc<Mutex<State>>);
 
 impl FakeBrokers {
-    /// Makes a broker behave so from now on.
+    /// Sets how a broker behaves from now on.
     pub fn set(&self, addr: &BrokerAddr, behaviour: Behaviour) {
         self.0.lock().behaviours.insert(addr.clone(), behaviour);
     }
 
-    /// Has the next `count` life probes of a broker fail, whatever its behaviour.
+    /// Makes the next `count` life probes of a broker fail, whatever its behaviour.
     pub fn fail_heartbeats(&self, addr: &BrokerAddr, count: u32) {
         self.0.lock().failing_heartbeats.insert(addr.clone(), count);
     }
 
-    /// What brokers that are well say about a queue.
+    /// Sets the description of a queue that brokers give when they are well.
     pub fn describe_as(&self, label: &QueueLabel, description: QueueDescription) {
         self.0.lock().descriptions.insert(label.clone(), description);
     }
 
-    /// What brokers that are well say about a queue in a list.
+    /// Sets the state of a queue that brokers give in a list when they are well.
     pub fn state_as(&self, label: &QueueLabel, state: QueueState) {
         self.0.lock().states.insert(label.clone(), state);
     }
 
-    /// What a broker that is well complains of.
+    /// Sets the complaints that a broker makes when it is well.
     pub fn complain(&self, addr: &BrokerAddr, complaints: Vec<String>) {
         self.0.lock().complaints.insert(addr.clone(), complaints);
     }
 
-    /// The calls made since this was last asked, in order.
+    /// The calls made since the last call of this method, in order.
     pub fn take_calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.0.lock().calls)
     }

@@ -1,4 +1,4 @@
-//! What managers are tested with: brokers and a store that do as they are told, time and chance that replay.
+//! Support for tests of managers: brokers and a store with scripted behaviour, and time and randomness that replay.
 
 mod brokers;
 
@@ -21,7 +21,7 @@ use crate::{
 /// A lease that no test outlives.
 pub const LONG: Duration = Duration::from_secs(24 * 3600);
 
-/// A clock that goes with tokio's, which a test may pause.
+/// A clock that follows tokio's, which a test may pause.
 #[derive(Debug)]
 pub struct TokioClock(Instant);
 
@@ -31,7 +31,7 @@ impl Clock for TokioClock {
     }
 }
 
-/// Chance from a seed.
+/// Randomness from a seed.
 #[derive(Debug)]
 pub struct SeededEntropy(Mutex<SmallRng>);
 
@@ -56,7 +56,7 @@ pub fn addr(n: u16) -> BrokerAddr {
     BrokerAddr { host: format!("broker-{n}"), port: 50_050 + n }
 }
 
-/// A store in memory and fake brokers, for managers to manage.
+/// A store in memory and fake brokers for a manager.
 pub struct World {
     /// The store.
     pub store: Arc<FaultyStore>,
@@ -82,7 +82,7 @@ impl World {
         self.manager_over(&self.brokers, change)
     }
 
-    /// Starts a manager that sees other brokers behind the addresses.
+    /// Starts a manager that reaches other brokers at the addresses.
     #[must_use]
     pub fn manager_over(
         &self,
@@ -122,7 +122,7 @@ impl Default for World {
     }
 }
 
-/// The run in which a test's broker number `n` registers.
+/// The run in which broker number `n` of a test registers.
 #[must_use]
 pub fn incarnation(n: u16) -> Incarnation {
     Incarnation::new(uuid::Uuid::from_u128(u128::from(n)))
