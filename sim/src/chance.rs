@@ -1,4 +1,4 @@
-//! Chance, from the seed.
+//! Randomness derived from the seed.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use parking_lot::Mutex;
 use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
 use rmom_core::ports::Entropy;
 
-/// Random bits that are a function of the seed and of how many were drawn before.
+/// Random bits that depend only on the seed and on how many were drawn before.
 pub struct SeededEntropy(Mutex<StdRng>);
 
 impl SeededEntropy {
-    /// From a seed.
+    /// A source that starts from a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Mutex::new(StdRng::seed_from_u64(seed)))
     }
 
-    /// Another source, independent of how much this one is used from now on: one per host, so that no host's luck depends
-    /// on what another does.
+    /// Returns another source, independent of later draws from this one. Each host has one, so that no host's random bits
+    /// depend on the draws of another.
     #[must_use]
     pub fn fork(&self) -> Self {
         Self::new(self.0.lock().next_u64())

@@ -1,4 +1,4 @@
-//! A cluster on simulated hosts, and the hand of fate over it.
+//! A cluster on simulated hosts, and control over its faults.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,17 +21,17 @@ use crate::{
     system,
 };
 
-/// How much time passes on one host before it is the next one's turn, unless the builder is told otherwise. A tick costs
-/// about 1.7 µs for each host, however idle: with 1 ms, that is nine tenths of what a simulation takes.
+/// How much time passes on one host before the next one's turn, unless the builder sets another. A tick costs about 1.7 µs
+/// per host, even an idle one: with 1 ms, ticks are nine tenths of a simulation's cost.
 const TICK: Duration = Duration::from_millis(2);
-/// How long a segment travels, unless the builder is told otherwise: from .0 to .1.
+/// The least and greatest latency of a segment, unless the builder sets others.
 const LATENCY: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(5));
-/// After what time a broker's process that ended by itself is started again, as by systemd.
+/// The time after which a broker's process that ended by itself is restarted, as systemd does.
 const RESTART: Duration = Duration::from_secs(2);
 /// Segments that a connection holds until they are read.
 const TCP_CAPACITY: usize = 4_096;
 
-/// Why a simulation failed.
+/// The reason why a simulation failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SimError {
     /// An application, a broker or a manager ended with this error.
@@ -42,12 +42,12 @@ pub enum SimError {
         /// The error.
         reason: String,
     },
-    /// The limit was reached first.
+    /// The limit on simulated time was reached first.
     #[error("not done within {0:?} of simulated time")]
     TimeUp(Duration),
 }
 
-/// What a cluster is made of; from [`Cluster::builder`].
+/// The configuration of a cluster; from [`Cluster::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ClusterBuilder {
@@ -64,19 +64,19 @@ pub struct ClusterBuilder {
 }
 
 impl ClusterBuilder {
-    /// How many managers; 1 if not said.
+    /// The number of managers. Default: 1.
     pub fn managers(mut self, managers: usize) -> Self {
         self.managers = managers;
         self
     }
 
-    /// How many brokers; 2 if not said.
+    /// The number of brokers. Default: 2.
     pub fn brokers(mut self, brokers: usize) -> Self {
         self.brokers = brokers;
         self
     }
 
-    /// Changes the settings of all brokers. Their address is not up to you.
+    /// Changes the settings of all brokers, except their addresses, which the cluster sets.
     pub fn broker_settings(mut self, change: impl FnOnce(&mut BrokerSettings)) -> Self {
         change(&mut self.broker_settings);
         self
@@ -94,33 +94,32 @@ impl ClusterBuilder {
         self
     }
 
-    /// How much simulated time the simulation may take; 10 minutes if not said.
+    /// The limit on simulated time. Default: 10 minutes.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
     }
 
-    /// How much time passes on one host before it is the next one's turn: the grain of every race between hosts, and of
-    /// what travels between them. Whole milliseconds; 2 ms if not said. A simulation pays for every host at every tick,
-    /// however idle.
+    /// How much time passes on one host before the next one's turn: the grain of every race between hosts, and of the
+    /// traffic between them. Whole milliseconds; default: 2 ms. Each tick costs time for every host, even an idle one.
     pub fn tick(mut self, tick: Duration) -> Self {
         self.tick = tick;
         self
     }
 
-    /// How long a segment travels, in whole milliseconds; 1 to 5 ms if not said.
+    /// The least and greatest latency of a segment, in whole milliseconds. Default: 1 to 5 ms.
     pub fn latency(mut self, min: Duration, max: Duration) -> Self {
         self.latency = (min, max);
         self
     }
 
-    /// Where the database records what it commits; a recorder of the cluster's own if not said.
+    /// The recorder of the database's commits. Default: a new recorder.
     pub fn recorder(mut self, recorder: Recorder) -> Self {
         self.recorder = recorder;
         self
     }
 
-    /// Puts everything on its hosts; time stands at zero.
+    /// Creates the cluster on its hosts; time stands at zero.
     #[must_use]
     pub fn build(self) -> Cluster {
         system::seed(self.seed);
@@ -133,14 +132,14 @@ impl ClusterBuilder {
             .min_message_latency(self.latency.0)
             .max_message_latency(self.latency.1)
             .tcp_capacity(TCP_CAPACITY)
-            // `step` looks after the limit, also when no application runs.
+            // `step` checks the limit, even when no application runs.
             .simulation_duration(Duration::MAX)
             .build();
         let (mut links, exits) = (Links::default(), Rc::new(Exits::default()));
         let server = database.clone();
         sim.host(DATABASE_HOST, move || run_database(server.clone()));
         links.add(&sim, DATABASE_HOST);
-        // A host that restarts draws on from where it was: what it makes up is new, as it would be.
+        // A restarted host continues its random sequence, so that new ids differ from earlier ones, as in production.
         for number in 1..=self.brokers {
             let settings = BrokerSettings { addr: broker_addr(number), ..self.broker_settings.clone() };
             add_broker(&mut sim, &broker_host(number), (settings, self.serving), &database, chance.fork(), &exits);
@@ -174,10 +173,10 @@ impl ClusterBuilder {
 
 /// A database, managers, brokers and applications on simulated hosts.
 ///
-/// Time passes in the `run` methods only. All of them fail if an application or a host does, and when the limit is reached;
+/// Time passes only in the `run` methods. All of them fail if an application or a host does, and when the limit is reached;
 /// a panic on a host is passed on.
 ///
-/// Cuts and holds of a link add up: one that was cut twice and repaired once is still cut.
+/// Cuts and holds of a link add up: a link that was cut twice and repaired once is still cut.
 pub struct Cluster {
     sim: turmoil::Sim<'static>,
     links: Links,
@@ -190,14 +189,14 @@ pub struct Cluster {
     broker_settings: BrokerSettings,
     serving: ServeSettings,
     exits: Rc<Exits>,
-    /// Hosts of twins that were started before.
+    /// Hosts of twins that have been started before.
     twins: BTreeSet<String>,
-    /// When hosts are started again whose process has ended by itself.
+    /// The restart times of hosts whose process ended by itself.
     restarts: BTreeMap<String, Duration>,
 }
 
 impl Cluster {
-    /// Starts to describe a cluster that is a function of `seed`.
+    /// Starts the configuration of a cluster whose behaviour is a function of `seed`.
     pub fn builder(seed: u64) -> ClusterBuilder {
         ClusterBuilder {
             seed,
@@ -222,8 +221,8 @@ impl Cluster {
         self.host(host, async move { application(client?).await });
     }
 
-    /// Starts an application that can crash: each start of its host calls `application` anew. What is to outlive a crash
-    /// is kept outside. Its end is no end of the simulation.
+    /// Starts an application that can crash: each start of its host calls `application` anew. State that has to outlive a
+    /// crash is kept outside. The simulation continues after the application ends.
     pub fn service<F>(&mut self, host: &str, application: impl Fn(Client) -> F + 'static)
     where
         F: Future<Output = turmoil::Result> + 'static,
@@ -231,7 +230,7 @@ impl Cluster {
         self.service_with(host, |builder| builder, application);
     }
 
-    /// As [`Cluster::service`], with a client whose settings `change` changes.
+    /// Like [`Cluster::service`], with a client whose settings `change` changes.
     pub fn service_with<F>(
         &mut self,
         host: &str,
@@ -248,7 +247,7 @@ impl Cluster {
         self.links.add(&self.sim, host);
     }
 
-    /// A client that knows all managers, to be changed before it is built; for use on one host.
+    /// The builder of a client that knows all managers, for use on one host.
     pub fn client_builder(&mut self) -> ClientBuilder {
         client_builder(self.managers, Arc::new(self.chance.fork()))
     }
@@ -268,7 +267,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Runs until `done`, which is looked at after every tick.
+    /// Runs until `done` returns true; it is called after every tick.
     ///
     /// # Errors
     /// See [`Cluster`].
@@ -279,7 +278,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Runs for so much simulated time.
+    /// Runs for this much simulated time.
     ///
     /// # Errors
     /// See [`Cluster`].
@@ -293,7 +292,7 @@ impl Cluster {
         self.step().map(drop)
     }
 
-    /// One tick; true if every application has ended.
+    /// Runs one tick. True if every application has ended.
     fn step(&mut self) -> Result<bool, SimError> {
         if self.elapsed() >= self.limit {
             return Err(SimError::TimeUp(self.limit));
@@ -305,7 +304,7 @@ impl Cluster {
         ended.map_err(|error| SimError::Failed { at: self.elapsed(), reason: error.to_string() })
     }
 
-    /// What has ended by itself is stopped, and started again after a while, unless it should not have been there.
+    /// Stops processes that ended by themselves, and restarts them after a while, unless they were started by mistake.
     fn supervise(&mut self) -> Result<(), SimError> {
         let now = self.sim.elapsed();
         for host in self.exits.take() {
@@ -334,31 +333,31 @@ impl Cluster {
         self.sim.elapsed()
     }
 
-    /// Chance for something else that is to be a function of the seed.
+    /// A source of randomness that is a function of the seed, for other uses.
     pub fn chance(&mut self) -> SeededEntropy {
         self.chance.fork()
     }
 
-    /// The host of the broker that a queue is assigned to; none while there is none, or no such queue.
+    /// The host of the broker to which a queue is assigned, or `None` if the queue is unassigned or does not exist.
     #[must_use]
     pub fn hosting(&self, label: &QueueLabel) -> Option<String> {
         self.database.queue(label)?.assignee.map(|(_, addr)| addr.host)
     }
 
-    /// The database, to look into it and to make it misbehave.
+    /// The database, for inspection and faults.
     #[must_use]
     pub fn database(&self) -> &Database {
         &self.database
     }
 
-    /// Where the database records what it commits, and others may record what they see.
+    /// The recorder of the database's commits, in which other observers may record as well.
     #[must_use]
     pub fn recorder(&self) -> &Recorder {
         &self.recorder
     }
 
-    /// Sets a host's wall clock forward, or back, by so many milliseconds. The database's decides what has expired; nothing
-    /// is to depend on the others', which libraries see as `SystemTime`.
+    /// Sets a host's wall clock forward, or back, by this many milliseconds. The database's clock decides when messages
+    /// expire; nothing may depend on the others, which libraries read as `SystemTime`.
     pub fn set_clock(&mut self, host: &str, by_millis: i64) {
         if host == DATABASE_HOST {
             self.database.set_clock(by_millis);
@@ -367,28 +366,29 @@ impl Cluster {
         }
     }
 
-    /// Kills what runs on the database's, a manager's or a broker's host. Its peers see their connections end. What the
-    /// database has committed stays.
+    /// Kills the process on the database's, a manager's or a broker's host. Its peers see their connections end. Committed
+    /// data stays.
     pub fn crash(&mut self, host: &str) {
         self.restarts.remove(host);
         self.sim.crash(host);
     }
 
-    /// As a crash, but nobody hears of it: the host's links are cut first, and repaired when it is restarted.
+    /// Like a crash, but its peers are not notified: the host's links are cut first, and repaired at its restart.
     pub fn power_loss(&mut self, host: &str) {
         self.links.darken(&self.sim, host);
         self.crash(host);
     }
 
-    /// Starts again what was crashed or lost its power, with nothing in memory.
+    /// Restarts a host that crashed or lost its power, with empty memory.
     pub fn restart(&mut self, host: &str) {
         self.restarts.remove(host);
         self.links.lighten(&self.sim, host);
         self.sim.bounce(host);
     }
 
-    /// Starts another broker process under the host and port of a broker, counted from 1, on a host of its own: an operator's
-    /// mistake. The broker's own process finds itself replaced, and ends; it is started again after a while.
+    /// Starts another broker process under the host and port of a broker, counted from 1, on a host of its own, as an
+    /// operator might by mistake. The broker's own process notices that it was replaced, and ends; it is restarted after a
+    /// while.
     pub fn start_twin(&mut self, number: usize) {
         let host = twin_of(&broker_host(number));
         if !self.twins.insert(host.clone()) {
@@ -405,14 +405,14 @@ impl Cluster {
         self.sim.crash(twin_of(&broker_host(number)));
     }
 
-    /// True if something runs on the host.
+    /// True if a process runs on the host.
     pub fn is_running(&mut self, host: &str) -> bool {
         self.sim.is_host_running(host)
     }
 
-    /// Cuts the link between two hosts: what is under way or sent from now on is lost, silently.
+    /// Cuts the link between two hosts: segments in transit or sent from now on are lost silently.
     ///
-    /// Simulated TCP does not send again, so a connection that lost anything stays broken after the link is repaired.
+    /// Simulated TCP does not retransmit, so a connection that lost a segment stays broken after the link is repaired.
     pub fn cut(&mut self, a: &str, b: &str) {
         self.links.cut(&self.sim, a, b);
         self.links.cut(&self.sim, b, a);
@@ -434,31 +434,31 @@ impl Cluster {
         self.links.repair(&self.sim, from, to);
     }
 
-    /// Holds what is under way between two hosts or sent from now on. It is not lost.
+    /// Holds segments between two hosts that are in transit or sent from now on. They are not lost.
     pub fn hold(&mut self, a: &str, b: &str) {
         self.links.hold(&self.sim, a, b);
     }
 
-    /// Undoes one [`Cluster::hold`]: what was held arrives.
+    /// Undoes one [`Cluster::hold`]: held segments arrive.
     pub fn release(&mut self, a: &str, b: &str) {
         self.links.release(&self.sim, a, b);
     }
 
-    /// What is sent between two hosts from now on travels for so long, in whole milliseconds, until [`Cluster::unslow`] or
+    /// Sets the latency of segments sent between two hosts from now on, in whole milliseconds, until [`Cluster::unslow`] or
     /// another `slow`.
     pub fn slow(&mut self, a: &str, b: &str, latency: Duration) {
         self.sim.set_link_latency(a, b, latency);
     }
 
-    /// A link has its usual latency again.
+    /// Restores the usual latency of a link.
     pub fn unslow(&mut self, a: &str, b: &str) {
-        // The first sets both bounds.
+        // The first call sets both bounds.
         self.sim.set_link_latency(a, b, self.latency.0);
         self.sim.set_link_max_message_latency(a, b, self.latency.1);
     }
 
-    /// Holds all links of a host. To the others it is as one that was stopped; its own timers go on, so what it would do out
-    /// of time comes to be done while nobody hears it, and is heard when it thaws.
+    /// Holds all links of a host. To its peers it looks like a stopped one. Its own timers go on, so its late actions reach
+    /// no peer until it thaws, and then arrive.
     pub fn freeze(&mut self, host: &str) {
         self.links.freeze(&self.sim, host);
     }

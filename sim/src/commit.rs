@@ -1,7 +1,7 @@
-//! Which build this is.
+//! Identifies the build.
 
-/// The commit that this was built from, with `-dirty` behind it if files had changed since; `unknown` outside of a repository.
-/// A seed says what happens in one state of the sources only.
+/// The commit from which this was built, with the suffix `-dirty` if files had changed since; `unknown` outside of a
+/// repository. A seed determines a run only for one state of the sources.
 #[must_use]
 pub fn commit() -> &'static str {
     match env!("RMOM_COMMIT") {

@@ -1,4 +1,4 @@
-//! What runs on the hosts: brokers and managers, wired as in production.
+//! The processes on the hosts: brokers and managers, wired as in production.
 
 use std::{cell::RefCell, fmt::Debug, future::pending, rc::Rc, sync::Arc, time::Duration};
 
@@ -41,8 +41,8 @@ pub fn manager_host(number: usize) -> String {
     format!("manager-{number}")
 }
 
-/// The subscriber to all queues, where there are many. It runs on the operator's host, and has a name of its own, since a probe
-/// that takes too long ends only what the operator has under way.
+/// The subscriber to all queues, where there are many. It runs on the operator's host, but has a name of its own, since a
+/// probe that times out cuts short only the operator's calls and streams.
 pub(crate) const WATCH: &str = "watch";
 /// The subscribers to queues without pushes. They run on the operator's host too.
 pub(crate) const IDLE: &str = "idle";
@@ -55,8 +55,8 @@ pub(crate) fn runs_on(actor: &str) -> &str {
     }
 }
 
-/// As by default, but that the network here transmits nothing twice: a connection of which a packet was lost is never well
-/// again, and has to be noticed soon.
+/// The defaults, except for the keepalive: the simulated network does not retransmit, so a connection that lost a packet
+/// never recovers and must be detected soon.
 pub(crate) const SERVING: ServeSettings = ServeSettings {
     max_connections: DEFAULT_MAX_CONNECTIONS,
     max_connections_per_peer: DEFAULT_MAX_CONNECTIONS_PER_PEER,
@@ -67,34 +67,34 @@ pub(crate) const SERVING: ServeSettings = ServeSettings {
     shutdown_deadline: DEFAULT_SHUTDOWN_DEADLINE,
 };
 
-/// Where brokers are reached.
+/// The address of a broker.
 pub(crate) fn broker_addr(number: usize) -> BrokerAddr {
     BrokerAddr { host: broker_host(number), port: BROKER_PORT }
 }
 
-/// Where clients find a manager.
+/// The URL of a manager.
 pub(crate) fn manager_url(number: usize) -> String {
     format!("http://{}:{MANAGER_PORT}", manager_host(number))
 }
 
-/// The name of the host of a process that runs under the address of another broker's host.
+/// The name of the host for a second process under a broker's address.
 pub(crate) fn twin_of(broker: &str) -> String {
     format!("twin-of-{broker}")
 }
 
-/// Hosts whose processes have ended by themselves, since another one took their place. They are to be stopped: a process takes
-/// its threads and sockets along.
+/// Hosts whose processes ended by themselves because another process took their place. They must be stopped: a process takes
+/// its threads and sockets with it.
 #[derive(Debug, Default)]
 pub(crate) struct Exits(RefCell<Vec<String>>);
 
 impl Exits {
-    /// The hosts since the last call.
+    /// Takes the hosts noted since the last call.
     pub(crate) fn take(&self) -> Vec<String> {
         self.0.take()
     }
 }
 
-/// Simulated time, which goes on whatever a host's own clocks do.
+/// Simulated time, which runs on regardless of a host's own clocks.
 #[derive(Debug)]
 struct SimUptime;
 
@@ -104,7 +104,7 @@ impl Uptime for SimUptime {
     }
 }
 
-/// A broker, from its start until its host crashes. `host` is where it runs.
+/// Runs a broker from its start until its host crashes. `host` is the host on which it runs.
 pub(crate) async fn run_broker(
     host: String,
     settings: BrokerSettings,
@@ -130,7 +130,7 @@ pub(crate) async fn run_broker(
     run(BROKER_PORT, broker_router(broker, service), serving, connections, shutdown, core).await
 }
 
-/// A manager, from its start until its host crashes.
+/// Runs a manager from its start until its host crashes.
 pub(crate) async fn run_manager(
     number: usize,
     settings: ManagerSettings,
@@ -145,7 +145,7 @@ pub(crate) async fn run_manager(
     run(MANAGER_PORT, router, SERVING, connections, CancellationToken::new(), core).await
 }
 
-/// Serves until the host crashes. Nobody asks for an orderly end, so any end is a failure of the simulation.
+/// Serves until the host crashes. No orderly shutdown is ever requested, so any end is a failure of the simulation.
 async fn run<E: Debug>(
     port: u16,
     router: Router,

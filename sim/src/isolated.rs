@@ -1,4 +1,4 @@
-//! Where a simulation runs.
+//! An isolated thread for each simulation.
 
 use std::{panic::resume_unwind, thread};
 
@@ -18,28 +18,28 @@ compile_error!(
      (If the environment variable RUSTFLAGS is set, it replaces that: add `--cfg tokio_unstable` to it.)"
 );
 
-/// Simulations share what is global to the process: tokio's task ids.
+/// Held while a simulation runs: tokio's task ids are global to the process.
 static RUNNING: Mutex<()> = Mutex::new(());
 
-/// A runtime that shuts down, as that of a host that crashes does, drops its tasks in an order that depends on their ids
-/// modulo the number of shards in which it keeps them: 4 now; a power of two, so that this will do for a while.
+/// A runtime that shuts down, like that of a crashing host, drops its tasks in an order that depends on their ids modulo its
+/// number of shards. There are 4 shards now; 64, which is also a power of two, leaves room for more.
 const TASK_SHARDS: u64 = 64;
 
-/// Runs a simulation on a thread of its own, one at a time in this process, so that a run does not depend on what ran
-/// before it or runs beside it. A panic is passed on.
+/// Runs a simulation on a thread of its own, one at a time in this process, so that a run does not depend on earlier or
+/// concurrent ones. A panic is passed on.
 ///
-/// On that thread chance and time are simulated, for libraries too: `HashMap`'s order, `rand::rng()`, `SystemTime::now()`
-/// and `Instant::now()` are functions of the cluster's seed and of simulated time. So it is on Linux with glibc; elsewhere a
-/// replay is exact only as far as nobody uses those.
+/// On that thread randomness and time are simulated, even for libraries: `HashMap`'s order, `rand::rng()`,
+/// `SystemTime::now()` and `Instant::now()` are functions of the cluster's seed and of simulated time. This needs Linux with
+/// glibc; elsewhere a replay is exact only if no code uses them.
 ///
-/// A [`Cluster`](crate::Cluster) cannot leave its thread, so make it in here. For a replay to be exact, nothing else in the
-/// process may start tasks meanwhile.
+/// A [`Cluster`](crate::Cluster) cannot leave its thread, so create it in `simulation`. For an exact replay, no other code
+/// in the process may start tasks meanwhile.
 pub fn isolated<T: Send>(simulation: impl FnOnce() -> T + Send) -> T {
     run(|| trace::untraced(simulation))
 }
 
-/// As [`isolated`], with a [`Trace`] of everything that happened: its digest, and its lines if they are to be kept. A trace
-/// costs about as much again as the simulation.
+/// Like [`isolated`], with a [`Trace`] of everything that happened: its digest, and its lines if `keep_lines`. A trace about
+/// doubles the cost of the simulation.
 pub fn traced<T: Send>(keep_lines: bool, simulation: impl FnOnce() -> T + Send) -> (T, Trace) {
     run(|| trace::trace(keep_lines, simulation))
 }
@@ -48,7 +48,7 @@ fn run<T: Send>(simulation: impl FnOnce() -> T + Send) -> T {
     let _alone = RUNNING.lock();
     on_a_fresh_thread(align_task_ids);
     on_a_fresh_thread(|| {
-        // To the end of the thread: what is left behind may still look at the clock.
+        // Until the thread ends: destructors may still read the clock.
         system::enter();
         simulation()
     })

@@ -1,9 +1,9 @@
-//! The simulated world of rmom: the production code over a simulated network, replayed from a seed.
+//! Simulates rmom: runs the production code over a simulated network, replayed from a seed.
 //!
-//! A [`Cluster`] runs managers, brokers and clients on turmoil's hosts. What runs there is what runs in production, down to
-//! the bytes of HTTP/2; only the ports are others: the network ([`SimNet`]), wall time ([`SimClock`]), chance
-//! ([`SeededEntropy`]), and the store, a [`Database`] on a host of its own. A test is the hand of fate: it lets time pass,
-//! crashes hosts, cuts links, and makes the database misbehave.
+//! A [`Cluster`] runs managers, brokers and clients on turmoil's hosts. The code is the production code, down to the bytes
+//! of HTTP/2. Only the ports are replaced: the network ([`SimNet`]), wall time ([`SimClock`]), randomness
+//! ([`SeededEntropy`]), and the store, a [`Database`] on a host of its own. A test lets time pass and injects faults: it
+//! crashes hosts, cuts links, and makes the database fail.
 //!
 //! ```
 //! use std::time::Duration;

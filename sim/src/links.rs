@@ -1,16 +1,16 @@
 //! The state of the links between hosts.
 //!
-//! turmoil knows one state per direction of a link, the one that was set last. Faults overlap: a link that is cut twice and
-//! repaired once is still cut. So all that befalls links is counted here, and what it comes to is told to turmoil.
+//! turmoil knows one state per direction of a link: the one that was set last. But faults overlap: a link that is cut twice
+//! and repaired once is still cut. So this module counts the faults of each link, and sets the resulting state in turmoil.
 
 use std::collections::BTreeMap;
 
-/// How often something was begun and not ended.
+/// How often a fault was begun and not ended.
 type Counts<K> = BTreeMap<K, u32>;
-/// Two hosts: from and to, or in order of name if there is no direction.
+/// Two hosts: from and to, or in order of name if direction does not matter.
 type Pair = (String, String);
 
-/// What befalls the links.
+/// The active faults of the links.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     hosts: Vec<String>,
@@ -44,7 +44,7 @@ fn end<K: Ord>(counts: &mut Counts<K>, key: &K) {
 }
 
 impl Links {
-    /// Adds a host, which shares the fate of those that it is linked with.
+    /// Adds a host, and applies the faults of other hosts to its links with them.
     pub(crate) fn add(&mut self, sim: &turmoil::Sim<'_>, host: &str) {
         self.hosts.push(host.to_owned());
         self.apply_all(sim, host);
@@ -85,7 +85,7 @@ impl Links {
         self.apply_all(sim, host);
     }
 
-    /// Ends all darkness of a host.
+    /// Ends the cuts that power losses made on a host's links.
     pub(crate) fn lighten(&mut self, sim: &turmoil::Sim<'_>, host: &str) {
         if self.dark.remove(host).is_some() {
             self.apply_all(sim, host);
@@ -98,10 +98,10 @@ impl Links {
         }
     }
 
-    /// Tells turmoil what a link is like now. To say again what it is like already changes nothing.
+    /// Sets the present state of a link in turmoil. Setting the same state again changes nothing.
     fn apply(&self, sim: &turmoil::Sim<'_>, a: &str, b: &str) {
         let is = |counts: &Counts<String>| counts.contains_key(a) || counts.contains_key(b);
-        // Both directions together, before those that are cut.
+        // Holds apply to both directions, so they come before cuts.
         if is(&self.frozen) || self.holds.contains_key(&either_way(a, b)) {
             sim.hold(a, b);
         } else {

@@ -1,4 +1,4 @@
-//! Sometimes-marks, as a sweep sees them: which points of the logic were never reached, in none of its runs.
+//! Sometimes-marks, as a sweep uses them: which points of the logic none of its runs reached.
 
 use std::collections::BTreeMap;
 
@@ -6,30 +6,30 @@ use rmom_core::marks::Mark;
 
 /// The simulated database read as many headers as it was asked for, and there may be more.
 pub(crate) const FULL_HEADERS: &str = "simulation: a page of headers was full";
-/// It read as many bytes as it was asked for, and there were more.
+/// The simulated database read as many bytes as it was asked for, and there were more.
 pub(crate) const FULL_PAGE: &str = "simulation: a page of messages was full";
-/// It removed as many batches as it was asked for, and there may be more.
+/// The simulated database removed as many batches as it was asked for, and there may be more.
 pub(crate) const FULL_TRIM: &str = "simulation: a trim took as much as it may";
-/// A client on the raw wire was told that a broker has too much to do.
+/// A broker told a client on the raw wire that it is overloaded.
 pub(crate) const TOLD_OVERLOADED: &str = "simulation: a client was told that a broker is overloaded";
 
-/// A connection was closed at once, since its address had all places that there are for one, also in the reserve.
+/// A broker closed a connection at once, since its address already had all its connections, including the reserve.
 pub(crate) const CONNECTION_REFUSED: &str = "simulation: a connection beyond the reserve was refused";
-/// A connection beyond the limit was answered what the reserve is for.
+/// A connection beyond the limit got an answer for which the reserve exists.
 pub(crate) const RESERVE_USED: &str = "simulation: a connection in the reserve was served";
-/// It was refused everything else.
+/// A connection beyond the limit was refused any other answer.
 pub(crate) const TURNED_AWAY: &str = "simulation: a request in the reserve was turned away";
 
-/// What only the simulation can see: that small limits were met.
+/// Marks for small limits that only the simulation can reach.
 const OWN: [&str; 7] =
     [FULL_HEADERS, FULL_PAGE, FULL_TRIM, TOLD_OVERLOADED, CONNECTION_REFUSED, RESERVE_USED, TURNED_AWAY];
 
-/// The names of all points that a sweep is to reach.
+/// The names of all points that a sweep should reach.
 pub fn all() -> impl Iterator<Item = &'static str> {
     Mark::ALL.iter().map(|mark| mark.name()).chain(OWN)
 }
 
-/// Those of them that are not among `reached`: what the scenarios never led to.
+/// The names of the points that `reached` does not contain.
 #[must_use]
 pub fn never_reached(reached: &BTreeMap<String, u64>) -> Vec<&'static str> {
     all().filter(|name| reached.get(*name).is_none_or(|&times| times == 0)).collect()

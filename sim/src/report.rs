@@ -1,4 +1,4 @@
-//! What came of a run.
+//! The result of a run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,23 +14,24 @@ use crate::{
     scenario::Scenario,
 };
 
-/// How a run ended.
+/// The result of a run, in short.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// All promises were kept, under faults that mattered.
+    /// All promises were kept, under faults that had an effect.
     Passed,
-    /// All promises were kept, but so little happened that this says nothing: below the floor that is named.
+    /// All promises were kept, but so little happened that this proves nothing: the sentence names the floor that was not
+    /// reached.
     Vacuous(String),
-    /// A promise of safety was broken.
+    /// A safety promise was broken.
     Safety,
     /// Only promise 10 was broken: something did not proceed in time.
     Liveness,
-    /// Something panicked, or ended that should not: the message.
+    /// A panic, or a process that ended although it should not have: the message.
     Crashed(String),
 }
 
-/// How it is told, in one line.
+/// The verdict in one line.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -43,57 +44,57 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What happened how often in a run, or in all runs of a sweep.
+/// Counts of events in a run, or in all runs of a sweep.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Pushes that were tried.
+    /// Attempts to push.
     pub pushes: u64,
-    /// Pushes that were acknowledged.
+    /// Acknowledged pushes.
     pub acknowledgements: u64,
-    /// Messages that came in, at applications and on raw streams.
+    /// Messages received, by applications and on raw streams.
     pub deliveries: u64,
     /// Faults that began.
     pub faults: u64,
-    /// Faults during which something was in flight: a push without an answer yet.
+    /// Faults during which a push was in flight.
     pub faults_in_flight: u64,
-    /// Claims of queues after the first of each.
+    /// Claims of queues, without the first of each.
     pub failovers: u64,
     /// Simulated milliseconds.
     pub simulated_millis: u64,
 }
 
-/// What came of a run.
+/// The result of a run, in full.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
-    /// What was run.
+    /// The scenario.
     pub scenario: Scenario,
-    /// How it ended.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Which promises were broken.
+    /// The broken promises.
     pub violations: Vec<Violation>,
-    /// What happened how often.
+    /// Counts of events.
     pub counts: Counts,
-    /// Points in the logic that were reached, and how often.
+    /// Marks that were reached, with their counts.
     pub marks: BTreeMap<String, u64>,
     /// The evidence.
     pub history: Vec<Record>,
-    /// How long it took, in real time.
+    /// Its duration in real time.
     pub took: Duration,
 }
 
-/// What a failure looks like, to tell whether a smaller scenario fails for the same cause.
+/// The symptom of a failure, by which a smaller scenario can be recognized as failing for the same cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Symptom {
-    /// Promises of safety were broken: these.
+    /// These safety promises were broken.
     Safety(BTreeSet<Promise>),
     /// Only promise 10 was broken.
     Liveness,
-    /// Something crashed.
+    /// The run crashed.
     Crashed,
 }
 
 impl Symptom {
-    /// That of a run; none if it did not fail.
+    /// The symptom of a run, or `None` if it did not fail.
     #[must_use]
     pub fn of(verdict: &Verdict, violations: &[Violation]) -> Option<Self> {
         match verdict {
@@ -107,7 +108,7 @@ impl Symptom {
         }
     }
 
-    /// True if it may well be the same bug: what breaks another promise is another one.
+    /// True if both may well be the same bug. A failure that breaks another promise is another bug.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
         match (self, other) {

@@ -1,11 +1,11 @@
-//! Time and chance, at the place where they come into a process.
+//! Time and randomness at the point where they enter a process.
 //!
 //! Production code takes neither from the system, but libraries do: std's hash maps their keys, `uuid` and `rand` their
 //! random bits, hyper its `Date` header. All of it comes from two functions of the C library, `getrandom` and
-//! `clock_gettime`, and a program may define those itself. Here they are: on a thread that runs a simulation they answer
-//! from the seed and from simulated time, on any other they are what they were.
+//! `clock_gettime`, and a program may define those itself. This module defines them: on a thread that runs a simulation they
+//! answer from the seed and from simulated time, on any other thread they behave as usual.
 //!
-//! This crate is linked into tests and into `rmom-sim`, never into what runs in production.
+//! This crate is linked into tests and into `rmom-sim`, never into production programs.
 #![allow(unsafe_code, reason = "functions of the C library are defined here; each block says why it is sound")]
 
 use std::{
@@ -18,25 +18,25 @@ use rand::{TryRngCore as _, rngs::OsRng};
 
 use crate::EPOCH_MILLIS;
 
-/// What the monotonic clock shows when a simulation starts: nothing may rely on its being small.
+/// The monotonic clock's reading when a simulation starts, so that no code relies on a small one.
 const MONOTONIC_START: Duration = Duration::from_secs(1_000);
 
 // Without destructors, so that these functions can be called at any time of a thread's life.
 thread_local! {
-    /// The state of the generator; none on threads without a simulation.
+    /// The state of the generator, or `None` on threads without a simulation.
     static CHANCE: Cell<Option<u64>> = const { Cell::new(None) };
-    /// Simulated time since the start; none on threads without a simulation.
+    /// Simulated time since the start, or `None` on threads without a simulation.
     static NOW: Cell<Option<Duration>> = const { Cell::new(None) };
-    /// By how much the wall clock of the host that runs is wrong.
+    /// The error of the current host's wall clock.
     static ERROR_MILLIS: Cell<i64> = const { Cell::new(0) };
 }
 
 thread_local! {
-    /// By how much each host's wall clock is wrong.
+    /// The error of each host's wall clock.
     static ERRORS: RefCell<BTreeMap<String, i64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// This thread runs a simulation from now on, to its own end.
+/// Makes this thread a simulation's until the thread ends.
 ///
 /// # Panics
 /// If the program does not use the functions that are defined here.
@@ -45,7 +45,7 @@ pub(crate) fn enter() {
     NOW.set(Some(Duration::ZERO));
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
-        // A linker takes from a library only what something refers to.
+        // A linker takes only referenced items from a library.
         std::hint::black_box((getrandom as *const (), clock_gettime as *const ()));
         let (mine, used) = (split_mix(&mut 0), OsRng.try_next_u64().ok());
         let start = UNIX_EPOCH + Duration::from_millis(EPOCH_MILLIS);
@@ -57,28 +57,28 @@ pub(crate) fn enter() {
     }
 }
 
-/// Chance follows from this seed from now on, if this thread runs a simulation.
+/// Seeds the randomness of this thread, if it runs a simulation.
 pub(crate) fn seed(seed: u64) {
     CHANCE.set(CHANCE.get().map(|_| seed));
 }
 
-/// Simulated time since the start: of the host whose turn it is, or between two ticks, where the hand of fate acts.
+/// Simulated time since the start: that of the current host, or between two ticks that of the simulation.
 pub(crate) fn elapsed() -> Duration {
     turmoil::sim_elapsed().or_else(|| NOW.get()).unwrap_or_default()
 }
 
-/// Sets the clocks, if this thread runs a simulation. No host runs.
+/// Sets the clocks between two ticks, if this thread runs a simulation.
 pub(crate) fn set_now(elapsed: Duration) {
     NOW.set(NOW.get().map(|_| elapsed));
     ERROR_MILLIS.set(0);
 }
 
-/// It is this host's turn.
+/// Begins this host's turn.
 pub(crate) fn set_host(host: &str) {
     ERROR_MILLIS.set(ERRORS.with_borrow(|errors| errors.get(host).copied().unwrap_or(0)));
 }
 
-/// A host's wall clock is set forward, or back.
+/// Sets a host's wall clock forward, or back.
 pub(crate) fn jump(host: &str, by_millis: i64) {
     ERRORS.with_borrow_mut(|errors| *errors.entry(host.to_owned()).or_default() += by_millis);
 }
@@ -92,7 +92,7 @@ fn split_mix(state: &mut u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// What a clock shows in a simulation; none if there is none, or it is no clock that tells time.
+/// A clock's reading in a simulation, or `None` outside of one and for clocks that do not tell time.
 fn reading(clock: libc::clockid_t) -> Option<Duration> {
     let elapsed = NOW.try_with(Cell::get).ok().flatten()?;
     match clock {
@@ -107,7 +107,7 @@ fn reading(clock: libc::clockid_t) -> Option<Duration> {
     }
 }
 
-/// As `getrandom(2)`.
+/// Replaces `getrandom(2)`.
 ///
 /// # Safety
 /// `buffer` is valid for writes of `length` bytes, as for the function that this replaces.
@@ -115,11 +115,11 @@ fn reading(clock: libc::clockid_t) -> Option<Duration> {
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getrandom(buffer: *mut libc::c_void, length: libc::size_t, flags: libc::c_uint) -> libc::ssize_t {
     let Some(mut state) = CHANCE.try_with(Cell::get).ok().flatten() else {
-        // SAFETY: the caller's promise about `buffer` is handed on.
+        // SAFETY: the caller's promise about `buffer` is passed on.
         let written = unsafe { libc::syscall(libc::SYS_getrandom, buffer, length, flags) };
         return written as libc::ssize_t;
     };
-    // SAFETY: the caller promises that so many bytes can be written there, and bytes have no alignment.
+    // SAFETY: the caller promises that `length` bytes can be written there, and bytes need no alignment.
     let bytes = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), length) };
     for chunk in bytes.chunks_mut(8) {
         chunk.copy_from_slice(&split_mix(&mut state).to_le_bytes()[..chunk.len()]);
@@ -128,7 +128,7 @@ unsafe extern "C" fn getrandom(buffer: *mut libc::c_void, length: libc::size_t, 
     length.cast_signed()
 }
 
-/// As `clock_gettime(2)`.
+/// Replaces `clock_gettime(2)`.
 ///
 /// # Safety
 /// `time` is valid for a write, as for the function that this replaces.
@@ -136,10 +136,10 @@ unsafe extern "C" fn getrandom(buffer: *mut libc::c_void, length: libc::size_t, 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> libc::c_int {
     let Some(reading) = reading(clock) else {
-        // SAFETY: the caller's promise about `time` is handed on.
+        // SAFETY: the caller's promise about `time` is passed on.
         return unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) } as libc::c_int;
     };
-    // SAFETY: the caller promises that it can be written there.
+    // SAFETY: the caller promises that `time` can be written.
     unsafe {
         (*time).tv_sec = reading.as_secs().cast_signed();
         (*time).tv_nsec = libc::c_long::from(reading.subsec_nanos());

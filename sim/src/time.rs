@@ -1,4 +1,4 @@
-//! Wall time, from the simulation's.
+//! Wall time, derived from simulated time.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -6,23 +6,23 @@ use rmom_core::{model::StoreTime, ports::Clock};
 
 use crate::system;
 
-/// When every simulation starts: milliseconds since 1970.
+/// The wall time at which every simulation starts, in milliseconds since 1970.
 pub const EPOCH_MILLIS: u64 = 1_700_000_000_000;
 
 /// The clock of the simulated database.
 ///
-/// Hosts run one after the other through the same tick, so that time as the hosts see it goes back a little between them.
-/// A database has one clock: this one stands still meanwhile. It goes back only when it is set back.
+/// Hosts run through the same tick one after the other, so the time that they see goes back a little between them. The
+/// database has a single clock, which stands still meanwhile. It goes back only when it is set back.
 #[derive(Debug, Default)]
 pub struct SimClock {
-    /// Simulated milliseconds that it has counted.
+    /// The simulated milliseconds counted so far.
     latest: AtomicU64,
-    /// By how much it is wrong.
+    /// The error of the clock.
     error_millis: AtomicI64,
 }
 
 impl SimClock {
-    /// Sets the clock forward, or back, by so many milliseconds; what it said before, and what it says now.
+    /// Sets the clock forward, or back, by this many milliseconds. Returns the readings before and after.
     pub fn jump(&self, by_millis: i64) -> (StoreTime, StoreTime) {
         let from = self.now();
         self.error_millis.fetch_add(by_millis, Relaxed);

@@ -1,7 +1,7 @@
-//! Everything that happens in a simulation, as one number: what two runs of a seed are compared by.
+//! Everything that happens in a simulation, as one number by which two runs of a seed are compared.
 //!
-//! turmoil tells of every segment that is sent, held, dropped, delivered and read, payload included, by way of `tracing`; the
-//! [`Recorder`](crate::history::Recorder) tells what applications and the database did. Both end up here.
+//! turmoil reports every segment that is sent, held, dropped, delivered and read, with its payload, through `tracing`; the
+//! [`Recorder`](crate::history::Recorder) reports the events of applications and of the database. A trace contains both.
 
 use std::{
     cell::RefCell,
@@ -20,9 +20,10 @@ use tracing::{
 
 use crate::system;
 
-/// What turmoil calls itself.
+/// The prefix of turmoil's targets.
 const TURMOIL: &str = "turmoil";
-/// The span in which it runs a host, the module that opens it, and the field with the host's name.
+/// The span in which turmoil runs a host. [`NODE_TARGET`] is the module that opens it, [`NODE_NAME`] the field with the
+/// host's name.
 const NODE: &str = "node";
 /// See [`NODE`].
 const NODE_TARGET: &str = "turmoil::sim";
@@ -32,15 +33,16 @@ const NODE_NAME: &str = "name";
 /// Every event of the network and of applications in one simulation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trace {
-    /// A digest of them all, in order. Two runs are alike if this is; it says nothing across versions of Rust.
+    /// A digest of all events, in order. Equal digests mean equal runs; digests of different versions of Rust cannot be
+    /// compared.
     pub digest: u64,
-    /// How many there were.
+    /// The number of events.
     pub events: u64,
-    /// The events, one a line, if they were to be kept.
+    /// The events, one per line, if they were kept.
     pub lines: Vec<String>,
 }
 
-/// A trace in the making.
+/// A trace that is being recorded.
 struct Tracing {
     hasher: DefaultHasher,
     events: u64,
@@ -51,7 +53,7 @@ thread_local! {
     static TRACING: RefCell<Option<Tracing>> = const { RefCell::new(None) };
 }
 
-/// Runs `simulation` on this thread, and traces it; keeps the lines if asked to.
+/// Runs `simulation` on this thread and traces it; keeps the lines if `keep_lines`.
 pub(crate) fn trace<T>(keep_lines: bool, simulation: impl FnOnce() -> T) -> (T, Trace) {
     let lines = keep_lines.then(Vec::new);
     TRACING.set(Some(Tracing { hasher: DefaultHasher::new(), events: 0, lines }));
@@ -75,7 +77,7 @@ fn watch<T>(level: LevelFilter, simulation: impl FnOnce() -> T) -> T {
     tracing::subscriber::with_default(Watcher { level, behind }, simulation)
 }
 
-/// Adds an event, if there is a trace in the making on this thread.
+/// Adds an event, if this thread is recording a trace.
 pub(crate) fn note(event: impl fmt::Display) {
     TRACING.with_borrow_mut(|tracing| {
         if let Some(tracing) = tracing {
@@ -91,14 +93,14 @@ pub(crate) fn note(event: impl fmt::Display) {
     });
 }
 
-/// Sees what turmoil tells, and hands everything on to whoever listened before.
+/// Receives turmoil's events, and passes everything on to the previous subscriber.
 struct Watcher {
     level: LevelFilter,
     behind: Dispatch,
 }
 
 impl Watcher {
-    /// True if we want to know of it ourselves.
+    /// True if the trace needs it.
     fn is_ours(&self, metadata: &Metadata<'_>) -> bool {
         is_node(metadata) || (metadata.target() == TURMOIL && *metadata.level() <= self.level)
     }
@@ -120,13 +122,13 @@ impl Subscriber for Watcher {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        // What others want to hear cannot be asked.
+        // The levels that other subscribers need cannot be queried.
         self.behind.is::<NoSubscriber>().then_some(self.level)
     }
 
     fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
         if is_node(attributes.metadata()) {
-            // It is entered at once, and the next host's comes after its end.
+            // turmoil enters the span at once, and the next host's span comes after its end.
             attributes.record(&mut Turn);
         }
         self.behind.new_span(attributes)
@@ -171,7 +173,7 @@ impl Subscriber for Watcher {
     }
 }
 
-/// Takes a host's name from its span.
+/// Reads a host's name from its span.
 struct Turn;
 
 impl Visit for Turn {
@@ -184,13 +186,13 @@ impl Visit for Turn {
     fn record_debug(&mut self, _field: &Field, _value: &dyn fmt::Debug) {}
 }
 
-/// An event's fields.
+/// The fields of an event.
 #[derive(Default)]
 struct Line(String);
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = write!(self.0, " {}={value:?}", field.name());
     }
 }

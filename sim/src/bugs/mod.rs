@@ -1,15 +1,15 @@
-//! Planted bugs: realistic mistakes, each kept as a small edit of the source, and who finds them.
+//! Planted bugs: realistic mistakes, each kept as a small edit of the source, and the promises that catch them.
 //!
-//! A simulation that finds nothing may be looking the wrong way. `rmom-sim bugs` makes each of the mistakes in `sim/bugs` in
-//! a copy of the sources, one after the other, builds it and sweeps seeds until one fails: every mistake has to be found.
-//! The sources themselves stay clean.
+//! A simulation that finds nothing may be missing the relevant cases. `rmom-sim bugs` makes each of the mistakes in
+//! `sim/bugs` in a copy of the sources, one after the other, builds it and sweeps seeds until one fails: every mistake has
+//! to be found. The sources themselves are not changed.
 //!
 //! A bug is a file, `sim/bugs/NAME.toml`:
 //!
 //! ```toml
 //! rule = "6, Append"                 # section of the design, and the rule that is broken
 //! mistake = "A push is acknowledged when it is accepted, not when it is stored."
-//! caught_by = ["durable"]            # promises of which one at least should be seen to break
+//! caught_by = ["durable"]            # promises, at least one of which should be seen to break
 //!
 //! [[edit]]                           # one or more
 //! file = "core/src/broker/queue/push.rs"
@@ -17,7 +17,7 @@
 //! replace = "…"
 //! ```
 //!
-//! Rules whose violation no promise could show are in [`UNSEEN`].
+//! Rules whose violation no promise can show are in [`UNSEEN`].
 
 mod table;
 mod workshop;
@@ -34,36 +34,36 @@ use crate::check::Promise;
 pub use table::markdown;
 pub use workshop::{Fate, Sweep, Trial, Workshop};
 
-/// The rules of which no mistake is planted, and the tests that look after them: for the docs.
+/// The rules without a planted mistake, and the tests that cover them, for the docs.
 pub const UNSEEN: &str = include_str!("../../bugs/unseen.md");
 
-/// Where the bugs are, below the workspace.
+/// The folder of the bugs, below the workspace.
 const CATALOGUE: &str = "sim/bugs";
 
-/// A mistake that can be made.
+/// A planted bug.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bug {
-    /// Its name: that of its file, without the extension.
+    /// Its name: its file's name, without the extension.
     pub name: String,
     /// The rule that it breaks, with its section of the design.
     pub rule: String,
-    /// What is done wrong, in a sentence.
+    /// The mistake, in a sentence.
     pub mistake: String,
-    /// Promises of which one at least should be seen to break.
+    /// The promises, at least one of which should be seen to break.
     pub caught_by: Vec<Promise>,
-    /// What has to be changed to make the mistake, in this order.
+    /// The edits that make the mistake, in order.
     pub edits: Vec<Edit>,
 }
 
-/// A change of a file.
+/// An edit of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edit {
-    /// Which, from the root of the workspace.
+    /// The file, from the root of the workspace.
     pub file: PathBuf,
-    /// What is there; exactly once.
+    /// The text to be replaced, which must occur exactly once.
     pub find: String,
-    /// What takes its place.
+    /// The new text.
     pub replace: String,
 }
 
@@ -76,26 +76,26 @@ struct BugFile {
     edit: Vec<Edit>,
 }
 
-/// Why bugs cannot be planted or looked for.
+/// The reason why bugs cannot be planted or searched for.
 #[derive(Debug, thiserror::Error)]
 pub enum BugError {
     /// A file cannot be read or written.
     #[error("{}: {error}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
-    /// A file of the catalogue is none.
+    /// A file of the catalogue has the wrong format.
     #[error("{}: {error}", path.display())]
     Format {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error.
         error: Box<toml::de::Error>,
     },
-    /// The source has changed, and the mistake cannot be made any more.
+    /// The source has changed, so that the mistake cannot be planted any more.
     #[error("{name}: its text occurs {times} times in {}, not once:\n{find}", file.display())]
     Unplantable {
         /// The bug.
@@ -104,21 +104,21 @@ pub enum BugError {
         file: PathBuf,
         /// The text to be replaced.
         find: String,
-        /// How often it is there.
+        /// How often it occurs.
         times: usize,
     },
     /// No bug has this name.
     #[error("no bug is called {0:?}; `rmom-sim bugs --list` tells their names")]
     Unknown(String),
-    /// There is no workspace around here.
+    /// No workspace contains this folder.
     #[error("no folder from {} up has {CATALOGUE}: run this within the sources of rmom", .0.display())]
     NoWorkspace(PathBuf),
-    /// A program that is needed cannot be run, or failed.
+    /// A required program cannot be run, or failed.
     #[error("{program}: {reason}")]
     Program {
-        /// Which.
+        /// The program.
         program: String,
-        /// What it said.
+        /// Its error.
         reason: String,
     },
 }
@@ -130,7 +130,7 @@ impl BugError {
     }
 }
 
-/// The root of the workspace that a folder is in.
+/// The root of the workspace that contains a folder.
 ///
 /// # Errors
 /// [`BugError::NoWorkspace`].
@@ -161,7 +161,7 @@ impl Bug {
         Ok(Self { name, rule, mistake, caught_by, edits: edit })
     }
 
-    /// The files that it changes, each once, with their new texts.
+    /// The files that it changes, each once, with their new contents.
     ///
     /// # Errors
     /// [`BugError::File`], [`BugError::Unplantable`].
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn what_is_not_planted_is_tested() {
         let words: Vec<_> = UNSEEN.split('`').collect();
-        // What is quoted comes in the odd places: the names of tests, and then their file.
+        // The quoted parts have odd indices: the names of tests, and then their file.
         let mut tests = Vec::new();
         let mut files = 0;
         for quoted in words.iter().skip(1).step_by(2) {

@@ -1,11 +1,11 @@
-//! The result, for the docs.
+//! The table of results, for the docs.
 
 use std::{fmt::Write as _, time::Duration};
 
 use super::{Fate, Trial};
 use crate::check::Promise;
 
-/// A table in Markdown: each bug, its rule, who caught it, after how many seeds, and how long that took.
+/// A table in Markdown: each bug, its rule, the promises that caught it, the number of seeds, and the time that it took.
 #[must_use]
 pub fn markdown(trials: &[Trial]) -> String {
     let mut table =
@@ -36,7 +36,7 @@ fn catchers(promises: &[Promise]) -> String {
     promises.iter().map(words).collect::<Vec<_>>().join(", ")
 }
 
-/// As the README calls it.
+/// The name that the README uses.
 fn name(promise: Promise) -> &'static str {
     match promise {
         Promise::Durable => "durable",

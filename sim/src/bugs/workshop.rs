@@ -1,4 +1,4 @@
-//! Where bugs are planted: a copy of the sources, in which one after the other is built and swept.
+//! The workshop: a copy of the sources, in which one bug after the other is planted, built and swept.
 
 use std::{
     collections::BTreeSet,
@@ -16,12 +16,12 @@ use crate::{
     report::Verdict,
 };
 
-/// The copy and what is built from it, below the workspace.
+/// The folder of the copy and its build, below the workspace.
 const FOLDER: &str = "target/bugs";
-/// Of what the compiler says so many lines are kept.
+/// The number of lines of compiler output that are kept.
 const COMPILER_LINES: usize = 30;
 
-/// A copy of the sources of a workspace. It stays when this is dropped, so that the next one builds less.
+/// A copy of the sources of a workspace. It remains after this is dropped, so that the next build is faster.
 #[derive(Debug)]
 pub struct Workshop {
     workspace: PathBuf,
@@ -29,55 +29,55 @@ pub struct Workshop {
     built: PathBuf,
 }
 
-/// How hard a bug is looked for.
+/// The extent of the search for a bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sweep {
-    /// In how many seeds, from 0 on.
+    /// The number of seeds, from 0 on.
     pub seeds: u64,
-    /// How many at a time; none: one per core.
+    /// The number of concurrent runs; `None` means one per core.
     pub jobs: Option<usize>,
 }
 
-/// A bug, planted.
+/// The trial of a planted bug.
 #[derive(Clone, Debug)]
 pub struct Trial {
-    /// None: nothing was planted, to see that nothing is found.
+    /// The bug; `None` if none was planted, to verify that nothing is found.
     pub bug: Option<Bug>,
-    /// What came of it.
+    /// The result.
     pub fate: Fate,
-    /// How long it took to build.
+    /// The build time.
     pub building: Duration,
-    /// How long it was looked for.
+    /// The duration of the search.
     pub sweeping: Duration,
 }
 
-/// What came of a bug.
+/// The result of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fate {
     /// A seed failed.
     Caught {
-        /// Which.
+        /// The seed.
         seed: u64,
-        /// After so many seeds, this one included.
+        /// The number of seeds tried, including this one.
         seeds: u64,
-        /// The promises that were broken, in their order; none if it crashed.
+        /// The broken promises, in their order; empty if the run crashed.
         promises: Vec<Promise>,
-        /// What happened, in a sentence.
+        /// The failure, in a sentence.
         what: String,
     },
-    /// So many seeds passed.
+    /// All seeds passed.
     Missed {
-        /// How many.
+        /// The number of seeds.
         seeds: u64,
     },
-    /// The compiler found it; then it is no bug.
+    /// The code does not compile, so the bug is unusable.
     NotBuilt {
-        /// What it said.
+        /// The compiler's errors.
         errors: String,
     },
 }
 
-/// What a sweep says of a seed; it says more, which does not matter here.
+/// The part of a sweep's output for a seed that matters here.
 #[derive(Deserialize)]
 struct Outcome {
     seed: u64,
@@ -86,7 +86,7 @@ struct Outcome {
 }
 
 impl Workshop {
-    /// Makes the copy, or brings it up to date: what git knows and does not ignore.
+    /// Creates or updates the copy: all files that git tracks or does not ignore.
     ///
     /// # Errors
     /// [`BugError::Program`] for git, [`BugError::File`].
@@ -103,11 +103,11 @@ impl Workshop {
         Ok(workshop)
     }
 
-    /// Plants a bug, or none, looks for it, and takes it out again.
+    /// Plants a bug, or none, searches for it, and removes it again.
     ///
     /// # Errors
-    /// [`BugError::Unplantable`], [`BugError::File`], [`BugError::Program`] if cargo cannot be run, or the sweep says nothing
-    /// that can be understood.
+    /// [`BugError::Unplantable`], [`BugError::File`], [`BugError::Program`] if cargo cannot be run or the sweep's output
+    /// cannot be parsed.
     pub fn try_out(&self, bug: Option<&Bug>, sweep: Sweep) -> Result<Trial, BugError> {
         let planted = bug.map_or(Ok(Vec::new()), |bug| bug.planted(&self.workspace))?;
         for (file, text) in &planted {
@@ -116,7 +116,7 @@ impl Workshop {
         let started = Instant::now();
         let errors = self.build();
         let building = started.elapsed();
-        // Even if it could not be built, the copy is left as it was.
+        // The copy is restored even if the build failed.
         let (fate, sweeping) = match errors {
             Ok(None) => {
                 let started = Instant::now();
@@ -131,7 +131,7 @@ impl Workshop {
         Ok(Trial { bug: bug.cloned(), fate: fate?, building, sweeping })
     }
 
-    /// What the compiler complains of, if it does.
+    /// The compiler's errors, if there are any.
     fn build(&self) -> Result<Option<String>, BugError> {
         let mut cargo = Command::new("cargo");
         cargo.args(["build", "--locked", "--quiet", "--profile", "sim", "--package", "rmom-sim", "--bin", "rmom-sim"]);
@@ -170,14 +170,14 @@ impl Workshop {
         Err(BugError::Program { program: "git".into(), reason })
     }
 
-    /// Copies a file as it is in the workspace, unless it is the same: cargo goes by when files were written.
+    /// Copies a file from the workspace unless it is unchanged, since cargo compares modification times.
     fn restore(&self, file: &Path) -> Result<(), BugError> {
         let (from, to) = (self.workspace.join(file), self.tree.join(file));
         let text = fs::read(&from).map_err(BugError::file(&from))?;
         if fs::read(&to).is_ok_and(|known| known == text) { Ok(()) } else { write(&to, &text) }
     }
 
-    /// Removes what is not in the workspace any more.
+    /// Removes files that are no longer in the workspace.
     fn remove_others(&self, folder: &Path, files: &BTreeSet<PathBuf>) -> Result<(), BugError> {
         for entry in fs::read_dir(folder).map_err(BugError::file(folder))? {
             let path = entry.map_err(BugError::file(folder))?.path();

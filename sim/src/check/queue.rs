@@ -48,7 +48,7 @@ pub(super) struct Trim {
     pub(super) at_millis: u64,
 }
 
-/// What is left of a queue at the end.
+/// The state of a queue in the audit at the end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Audit<'a> {
     pub(super) at: At,

@@ -13,7 +13,7 @@ use crate::scenario::DatabaseFault;
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     active: watch::Sender<Vec<DatabaseFault>>,
-    /// Counts writes, of which every other is aborted.
+    /// Counts writes; while the fault lasts, every second one is aborted.
     writes: AtomicU64,
 }
 

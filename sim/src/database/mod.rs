@@ -48,7 +48,7 @@ pub const DATABASE_HOST: &str = "database";
 /// The port on which it listens.
 const PORT: u16 = 5_432;
 
-/// A handle on the database, for the steps of a scenario. Clones are the same database.
+/// A handle on the database, for the fault injector. Clones are the same database.
 #[derive(Clone, Debug)]
 pub struct Database(Arc<Inner>);
 

@@ -1,31 +1,31 @@
 //! A run as a picture: a space-time diagram in one HTML file that opens in any browser.
 //!
-//! Time runs to the right, and every host has a lane. `model` turns a history into lanes, bands, marks and arrows;
-//! `page` puts them into a file, beside the scripts that draw them and a story for who has no scripts.
+//! Time runs to the right, and every host has a lane. `model` turns a history into lanes, bands, marks and arrows; `page`
+//! puts them into a file, with the scripts that draw them and a story for readers without scripts.
 
 mod model;
 mod page;
 
 use crate::{check::Violation, history::Record, report::Verdict, scenario::Scenario};
 
-/// What a diagram shows.
+/// The contents of a diagram.
 #[derive(Clone, Copy, Debug)]
 pub struct Picture<'a> {
     /// The evidence.
     pub history: &'a [Record],
-    /// What was run, if it is known: it tells which side of a cut a host was on.
+    /// The scenario, if it is known: it tells which side of a cut a host was on.
     pub scenario: Option<&'a Scenario>,
-    /// How it ended, if it was judged.
+    /// The verdict, if the run was judged.
     pub verdict: Option<&'a Verdict>,
-    /// Which promises were broken.
+    /// The broken promises.
     pub violations: &'a [Violation],
     /// The commit of the build.
     pub commit: &'a str,
-    /// The command that plays it again.
+    /// The command that replays the run.
     pub replay: &'a str,
 }
 
-/// The whole file. It needs no other, and no network.
+/// The whole file. It needs no other file, and no network.
 #[must_use]
 pub fn html(picture: &Picture<'_>) -> String {
     page::page(picture)

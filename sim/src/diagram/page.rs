@@ -11,7 +11,7 @@ use crate::{
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
-/// In the order in which they need each other.
+/// In the order of their dependencies.
 const SCRIPTS: [&str; 9] = [
     include_str!("page/data.js"),
     include_str!("page/view.js"),
@@ -24,11 +24,11 @@ const SCRIPTS: [&str; 9] = [
     include_str!("page/main.js"),
 ];
 
-/// At most so many violations are told above the picture; the picture itself has all.
+/// The number of violations described above the picture; the picture itself has all.
 const TOLD_VIOLATIONS: usize = 20;
-/// At most so many records are told of each: the last ones.
+/// The number of records described for each violation: the last ones.
 const TOLD_RECORDS: usize = 12;
-/// A link to a moment shows so much of what was before and after it.
+/// A link to a moment shows this much time before and after it.
 const AROUND_MICROS: u64 = 50_000;
 
 /// The whole file.
@@ -55,7 +55,7 @@ pub(super) fn page(picture: &Picture<'_>) -> String {
     })
 }
 
-/// Puts what `part` has for each `{{name}}` into the page. What is put in is not looked at again.
+/// Replaces each `{{name}}` in the page with the text that `part` returns. Inserted text is not scanned again.
 fn fill(part: impl Fn(&str) -> String) -> String {
     let mut pieces = PAGE.split("{{");
     let mut page = pieces.next().unwrap_or_default().to_owned();
@@ -135,7 +135,7 @@ fn told(picture: &Picture<'_>) -> String {
     html
 }
 
-/// A line of a story, with a link to what it tells.
+/// A line of a story, with a link to its moment.
 fn line_to(html: &mut String, link: &str, line: &Line, tone: &str) {
     let Line { at, until, host, text, .. } = line;
     let until = until.map_or_else(String::new, |until: At| format!(" – {until}"));
@@ -146,13 +146,13 @@ fn line_to(html: &mut String, link: &str, line: &Line, tone: &str) {
     );
 }
 
-/// As JSON that can stand in a script element: nothing in it ends the element, or a line.
+/// JSON for a script element: its text ends neither the element nor a line.
 fn json(model: &Model) -> String {
     let json = serde_json::to_string(model).expect("a model has nothing that JSON cannot say");
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
         match c {
-            // All of these are found within strings only.
+            // These characters occur only within strings.
             '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
                 let _ = write!(safe, "\\u{:04x}", u32::from(c));
             }
@@ -162,7 +162,7 @@ fn json(model: &Model) -> String {
     safe
 }
 
-/// As text in HTML, or in a quoted attribute.
+/// Text escaped for HTML or for a quoted attribute.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
@@ -188,7 +188,7 @@ mod tests {
     use super::*;
     use crate::check::{Promise, Violation};
 
-    /// What a reader who means harm, or a fuzzer, would push.
+    /// A body that an attacker or a fuzzer might push.
     const NASTY: &str = "</script><script>alert('1')</script>\u{2028}<!-- \"{{style}}\" & --";
 
     fn pushed(body: &str) -> Vec<Record> {

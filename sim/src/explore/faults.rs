@@ -1,4 +1,4 @@
-//! What goes wrong while an application is tested.
+//! Faults for the tests of an application.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -8,7 +8,7 @@ use rmom_core::ports::Entropy as _;
 use super::Explore;
 use crate::{Cluster, DATABASE_HOST, SeededEntropy, broker_host, manager_host, scenario::DatabaseFault};
 
-/// What may go wrong. Each seed draws some of it, and how often.
+/// The permitted faults. Each seed draws some of them, and how often they occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Faults {
@@ -20,49 +20,49 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Everything: brokers, managers, the database and the services crash, brokers stand still, links between any of them
-    /// are cut, held up or slow, the database aborts writes, loses answers, is slow or refuses connections.
+    /// All faults: brokers, managers, the database and the services crash, brokers freeze, links between any of them are
+    /// cut, held or slow, the database aborts writes, loses answers, is slow or refuses connections.
     pub fn all() -> Self {
         Self { brokers: true, managers: true, services: true, links: true, database: true }
     }
 
-    /// Nothing, to begin with.
+    /// No faults, as a starting point.
     pub fn none() -> Self {
         Self { brokers: false, managers: false, services: false, links: false, database: false }
     }
 
-    /// Whether brokers crash and stand still.
+    /// Permits crashes and freezes of brokers.
     pub fn brokers(mut self, may: bool) -> Self {
         self.brokers = may;
         self
     }
 
-    /// Whether managers crash.
+    /// Permits crashes of managers.
     pub fn managers(mut self, may: bool) -> Self {
         self.managers = may;
         self
     }
 
-    /// Whether the application's own services crash.
+    /// Permits crashes of the application's own services.
     pub fn services(mut self, may: bool) -> Self {
         self.services = may;
         self
     }
 
-    /// Whether links fail.
+    /// Permits faults of links.
     pub fn links(mut self, may: bool) -> Self {
         self.links = may;
         self
     }
 
-    /// Whether the database fails.
+    /// Permits faults of the database.
     pub fn database(mut self, may: bool) -> Self {
         self.database = may;
         self
     }
 }
 
-/// Something that goes wrong, for a while.
+/// A fault that lasts for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Mishap {
     Crash(String),
@@ -74,11 +74,11 @@ enum Mishap {
     Database(DatabaseFault),
 }
 
-/// How long a segment travels on a slow link.
+/// The latency of a segment on a slow link.
 const SLOW: Duration = Duration::from_millis(200);
-/// How many things go wrong, at least and at most.
+/// The least and greatest number of faults.
 const MISHAPS: (u64, u64) = (2, 10);
-/// How long one lasts, at least and at most: from too short to be noticed to longer than any lease or keepalive.
+/// The shortest and longest duration of a fault: from too short to be noticed to longer than any lease or keepalive.
 const LASTS_MILLIS: (u64, u64) = (100, 8_000);
 
 impl fmt::Display for Mishap {
@@ -103,16 +103,16 @@ impl fmt::Display for Mishap {
     }
 }
 
-/// All that goes wrong under a seed.
+/// All faults under a seed.
 pub(super) struct Course {
     began: Duration,
-    /// With when it begins and ends.
+    /// Each fault with its beginning and end.
     coming: Vec<(Duration, Duration, Mishap)>,
     current: Vec<(Duration, Mishap)>,
 }
 
 impl Course {
-    /// Draws it. It begins now.
+    /// Draws the faults. Their times count from now on.
     pub(super) fn new(cluster: &mut Cluster, settings: &Explore, services: &[String]) -> Self {
         let began = cluster.elapsed();
         let chance = cluster.chance();
@@ -136,7 +136,7 @@ impl Course {
                 .collect(),
         };
         without_double_crashes(&mut coming);
-        // The next one to come is the last in the list.
+        // The next one is the last in the list.
         coming.sort_by_key(|(begins, ..)| std::cmp::Reverse(*begins));
         Self { began, coming, current: Vec::new() }
     }
@@ -145,7 +145,7 @@ impl Course {
         self.began
     }
 
-    /// Begins and ends what is due.
+    /// Begins and ends the faults that are due.
     pub(super) fn pass(&mut self, cluster: &mut Cluster, told: &Mutex<Vec<String>>) {
         let now = cluster.elapsed();
         while let Some(at) = self.current.iter().position(|(ends, _)| *ends <= now) {
@@ -184,7 +184,7 @@ fn end(cluster: &mut Cluster, mishap: &Mishap) {
     }
 }
 
-/// A host that is down cannot crash: of two crashes that overlap, the one that begins later goes.
+/// A host that is down cannot crash: of two overlapping crashes, the one that begins later is removed.
 fn without_double_crashes(coming: &mut Vec<(Duration, Duration, Mishap)>) {
     coming.sort_by_key(|(begins, ..)| *begins);
     let mut down_until: BTreeMap<String, Duration> = BTreeMap::new();
@@ -199,7 +199,7 @@ fn without_double_crashes(coming: &mut Vec<(Duration, Duration, Mishap)>) {
     });
 }
 
-/// A kind of mishap.
+/// A kind of fault.
 #[derive(Clone, Copy)]
 enum Kind {
     BrokerCrash,
@@ -226,7 +226,7 @@ impl Draw<'_> {
         min + self.chance.below(max - min + 1)
     }
 
-    /// About half of what is allowed, so that each seed is another mixture.
+    /// About half of the permitted kinds, so that each seed is another mixture.
     fn kinds(&self, faults: Faults) -> Vec<Kind> {
         let mut allowed = Vec::new();
         if faults.brokers && !self.brokers.is_empty() {
@@ -253,7 +253,7 @@ impl Draw<'_> {
         hosts[self.chance.below(hosts.len() as u64) as usize].clone()
     }
 
-    /// Both ends of a link over which somebody speaks: with a broker on one of them.
+    /// Both ends of a link that is in use: one of them is a broker.
     fn link(&self) -> (String, String) {
         let mut others: Vec<_> = self.services.iter().chain(&self.managers).cloned().collect();
         others.push(DATABASE_HOST.to_owned());

@@ -1,8 +1,8 @@
-//! Tests of applications: their own producers and consumers, against a cluster in which everything fails.
+//! Tests of applications: their own producers and consumers, against a cluster in which any part can fail.
 //!
 //! [`explore`] runs a test under many seeds. Each seed is another course of events: other brokers crash at other times,
-//! other links are cut, the services of the application crash, too. A seed that fails is told, with what befell the cluster
-//! and the command that replays it, exactly, as often as one likes.
+//! other links are cut, and services of the application crash, too. For a seed that fails, it reports the faults of the
+//! cluster and the command that replays the run exactly.
 //!
 //! ```
 //! use std::sync::{Arc, atomic::{AtomicU64, Ordering::Relaxed}};
@@ -49,15 +49,15 @@ use parking_lot::Mutex;
 pub use self::{faults::Faults, world::World};
 use crate::isolated;
 
-/// Runs one seed only: the one that failed.
+/// Restricts the test to one seed: the one that failed.
 const SEED_VARIABLE: &str = "RMOM_SIM_SEED";
-/// Runs so many seeds, whatever the test says.
+/// The number of seeds, which overrides the test's.
 const SEEDS_VARIABLE: &str = "RMOM_SIM_SEEDS";
 
-/// Whatever makes a test fail, besides a panic.
+/// Any error that makes a test fail, besides a panic.
 pub type TestError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How a test is explored; from [`explore`].
+/// The configuration of a test; from [`explore`].
 #[derive(Clone, Debug)]
 #[must_use = "`run` runs it"]
 pub struct Explore {
@@ -69,8 +69,8 @@ pub struct Explore {
     patience: Duration,
 }
 
-/// Starts to describe how a test is explored: 100 seeds, 2 managers, 3 brokers, all faults for 20 simulated seconds, and a
-/// minute of patience after that.
+/// Starts the configuration of a test: 100 seeds, 2 managers, 3 brokers, all faults for 20 simulated seconds, and a minute
+/// of patience after that.
 pub fn explore() -> Explore {
     Explore {
         seeds: 100,
@@ -83,37 +83,37 @@ pub fn explore() -> Explore {
 }
 
 impl Explore {
-    /// How many seeds, from 0. The environment variable `RMOM_SIM_SEEDS` overrides it.
+    /// The number of seeds, from 0. The environment variable `RMOM_SIM_SEEDS` overrides it.
     pub fn seeds(mut self, seeds: u64) -> Self {
         self.seeds = seeds;
         self
     }
 
-    /// How many managers.
+    /// The number of managers.
     pub fn managers(mut self, managers: usize) -> Self {
         self.managers = managers;
         self
     }
 
-    /// How many brokers.
+    /// The number of brokers.
     pub fn brokers(mut self, brokers: usize) -> Self {
         self.brokers = brokers;
         self
     }
 
-    /// What may go wrong. Each seed draws some of it.
+    /// The permitted faults. Each seed draws some of them.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self
     }
 
-    /// For how much simulated time, once the test lets time pass, things go wrong.
+    /// How much simulated time faults last, from the moment at which the test first lets time pass.
     pub fn faults_last(mut self, time: Duration) -> Self {
         self.faults_last = time;
         self
     }
 
-    /// How much simulated time the test has after all faults are over. A test that needs more fails: something hangs.
+    /// How much simulated time the test has after all faults are over. A test that needs more fails: it is probably stuck.
     pub fn patience(mut self, time: Duration) -> Self {
         self.patience = time;
         self
@@ -123,14 +123,14 @@ impl Explore {
     ///
     /// # Panics
     /// With the first seed that fails: when the test panics or returns an error, a service panics, or time runs out. The
-    /// message tells what befell the cluster, and how to replay it.
+    /// message lists the faults of the run, and the command that replays it.
     pub fn run(self, test: impl Fn(&mut World<'_>) -> Result<(), TestError> + Sync) {
         if let Err(failure) = self.first_failure(test) {
             panic!("{failure}");
         }
     }
 
-    /// As [`Explore::run`], but returns the first failure: to show that a test can fail.
+    /// Like [`Explore::run`], but returns the first failure, to show that a test can fail.
     ///
     /// # Errors
     /// With the first seed that fails.
@@ -141,7 +141,7 @@ impl Explore {
         };
         let first = seeds.start;
         for seed in seeds {
-            // What befalls the world is told also if the test panics.
+            // The faults are reported even if the test panics.
             let course = Mutex::new(Vec::new());
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 isolated(|| {
@@ -166,11 +166,11 @@ impl Explore {
 pub struct Failure {
     /// The seed.
     pub seed: u64,
-    /// How many seeds passed before it.
+    /// The number of seeds that passed before it.
     pub passed: u64,
-    /// What went wrong: the panic's message, or the error.
+    /// The panic's message, or the error.
     pub reason: String,
-    /// What had befallen the cluster until then, in order.
+    /// The faults of the cluster until then, in order.
     pub course: Vec<String>,
     /// The command that replays it.
     pub replay: String,
@@ -193,7 +193,7 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// Cargo tells tests their package, the test harness names its threads after the tests.
+/// Cargo passes a test its package; the test harness names its threads after the tests.
 fn replay(seed: u64) -> String {
     let package = env::var("CARGO_PKG_NAME").map_or_else(|_| String::new(), |name| format!("-p {name} "));
     let thread = thread::current();

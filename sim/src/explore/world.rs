@@ -1,4 +1,4 @@
-//! The cluster, as the test of an application sees it.
+//! The cluster from the point of view of an application's test.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -9,14 +9,14 @@ use tokio::time::sleep;
 use super::{Explore, TestError, faults::Course};
 use crate::{Cluster, SimError};
 
-/// How soon a service that failed is started again, as a supervisor would.
+/// The time after which a service that ended is restarted, like by a supervisor.
 const RESTART: Duration = Duration::from_secs(1);
-/// How much simulated time setting up may take.
+/// The limit on simulated time for setting up.
 const SETUP: Duration = Duration::from_secs(30);
 
-/// A cluster, the services of an application on hosts of their own, and everything that befalls them.
+/// A cluster, the services of an application on hosts of their own, and all faults.
 ///
-/// Nothing goes wrong until time passes for the first time in [`World::run_until`] or [`World::run_for`].
+/// There are no faults until time first passes in [`World::run_until`] or [`World::run_for`].
 pub struct World<'a> {
     cluster: Cluster,
     services: Vec<String>,
@@ -33,10 +33,10 @@ impl<'a> World<'a> {
         Self { cluster, services: Vec::new(), settings, course: None, told, setups: 0 }
     }
 
-    /// Runs something to its end while all is well: creates queues and channels, say.
+    /// Runs a task to its end in the absence of faults, for example to create queues and channels.
     ///
     /// # Errors
-    /// Its error, or that it takes too long.
+    /// The task's error, or that it takes too long.
     pub fn setup<T, F>(&mut self, act: impl FnOnce(Client) -> F + 'static) -> Result<T, TestError>
     where
         T: 'static,
@@ -59,8 +59,9 @@ impl<'a> World<'a> {
         result.unwrap_or_else(|| Err(SimError::TimeUp(SETUP).into()))
     }
 
-    /// Starts a service on a host of its own, with a client that knows all managers. When its host crashes, or it returns,
-    /// it is started again: by another call of `service`, which has to bring all that is to survive (its database, say).
+    /// Starts a service on a host of its own, with a client that knows all managers. When its host crashes or the service
+    /// returns, it is restarted by another call of `service`, which has to bring everything that survives (its database, for
+    /// example).
     pub fn service<F>(&mut self, name: &str, service: impl Fn(Client) -> F + 'static)
     where
         F: Future<Output = Result<(), TestError>> + 'static,
@@ -71,7 +72,7 @@ impl<'a> World<'a> {
             let service = service.clone();
             async move {
                 loop {
-                    // A supervisor does not ask why. What must not happen, the test looks for.
+                    // A supervisor restarts a service for any reason. The test itself checks for errors.
                     let _ended = service(client.clone()).await;
                     sleep(RESTART).await;
                 }
@@ -79,18 +80,18 @@ impl<'a> World<'a> {
         });
     }
 
-    /// Lets time pass, with all that goes wrong in it, until `done`.
+    /// Lets time pass, with faults, until `done` returns true.
     ///
     /// # Errors
-    /// If it is not done when patience is over, or the simulation fails.
+    /// If `done` is still false when the patience is over, or the simulation fails.
     pub fn run_until(&mut self, mut done: impl FnMut() -> bool) -> Result<(), TestError> {
         self.pass(|_| done())
     }
 
-    /// Lets so much simulated time pass, with all that goes wrong in it.
+    /// Lets this much simulated time pass, with faults.
     ///
     /// # Errors
-    /// If patience is over, or the simulation fails.
+    /// If the patience is over, or the simulation fails.
     pub fn run_for(&mut self, time: Duration) -> Result<(), TestError> {
         let end = self.cluster.elapsed() + time;
         self.pass(|now| now >= end)
@@ -120,7 +121,7 @@ impl<'a> World<'a> {
         self.cluster.elapsed()
     }
 
-    /// The cluster, for tests that want to do something to it themselves.
+    /// The cluster, for tests that inject faults themselves.
     pub fn cluster(&mut self) -> &mut Cluster {
         &mut self.cluster
     }

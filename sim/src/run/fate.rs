@@ -1,4 +1,4 @@
-//! The steps of a scenario take effect and end, between ticks.
+//! The fault injector: begins and ends the steps of a scenario, between ticks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,5 +1,5 @@
-//! The state that the steps, the runner and the actors share. It is outside of all hosts and outlives their crashes, as an
-//! actor's disk would.
+//! The state that the fault injector, the runner and the actors share. It is outside of all hosts and outlives their
+//! crashes, as an actor's disk would.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

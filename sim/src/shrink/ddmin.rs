@@ -1,10 +1,10 @@
-//! Delta debugging: which of many things a failure needs.
+//! Delta debugging: finds which of many items a failure needs.
 
-/// Leaves out items as long as what is left `fails`, but keeps at least `least`. `items` fail. No single item of the result
-/// can be left out.
+/// Leaves out items as long as the rest `fails`, but keeps at least `least`. All `items` together must fail. No single item
+/// of the result can be left out.
 ///
 /// This is `ddmin` of Andreas Zeller and Ralf Hildebrandt, "Simplifying and Isolating Failure-Inducing Input", IEEE
-/// Transactions on Software Engineering 28 (2), 2002. It asks first whether nothing at all fails, which they take to pass.
+/// Transactions on Software Engineering 28 (2), 2002. It first asks whether the empty list fails, which they assume to pass.
 pub(super) fn ddmin<T: Clone>(mut items: Vec<T>, least: usize, mut fails: impl FnMut(&[T]) -> bool) -> Vec<T> {
     if least == 0 && fails(&[]) {
         return Vec::new();
@@ -22,7 +22,7 @@ pub(super) fn ddmin<T: Clone>(mut items: Vec<T>, least: usize, mut fails: impl F
             let to = (from + size).min(items.len());
             [&items[..from], &items[to..]].concat()
         });
-        // Of two parts, the rest of one is the other.
+        // With two parts, the complement of one is the other.
         if let Some(rest) = rests.filter(|rest| parts > 2 && rest.len() >= least).find(|rest| fails(rest)) {
             items = rest;
             parts = (parts - 1).max(2);
@@ -39,7 +39,7 @@ pub(super) fn ddmin<T: Clone>(mut items: Vec<T>, least: usize, mut fails: impl F
 mod tests {
     use super::*;
 
-    /// What is left of 0 … `count` - 1 if a failure needs these, and how many attempts that took.
+    /// The remainder of 0 … `count` - 1 if a failure needs the items in `needed`, and the number of attempts.
     fn left(count: usize, least: usize, needed: &[usize]) -> (Vec<usize>, usize) {
         let mut attempts = 0;
         let left = ddmin((0..count).collect(), least, |kept| {
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn every_remaining_item_is_needed() {
-        // A failure that needs any three neighbours, so that several results are right.
+        // A failure that needs any three neighbours, so that several results are correct.
         let fails = |kept: &[u32]| kept.windows(3).any(|three| three[0] + 1 == three[1] && three[1] + 1 == three[2]);
         let left = ddmin((0..50).collect(), 0, fails);
         assert!(fails(&left));

@@ -1,8 +1,8 @@
-//! From a scenario that fails to a small one that still does.
+//! Shrinks a failing scenario to a small one that still fails.
 //!
-//! First it loses what it does not need: steps, then consumers, producers, queues, brokers and managers, by delta debugging
-//! ([`ddmin`]). Then what is left becomes shorter and plainer ([`plainer`]). As the one can make room for the other, both go
-//! on until neither gets any further.
+//! First it loses unneeded parts: steps, then consumers, producers, queues, brokers and managers, by delta debugging
+//! ([`ddmin`]). Then the rest becomes shorter and plainer ([`plainer`]). As each can make room for the other, both alternate
+//! until neither gets any further.
 
 mod ddmin;
 mod part;
@@ -15,9 +15,9 @@ use crate::scenario::Scenario;
 
 /// The smallest scenario that was found to fail, trying at most `attempts` others.
 ///
-/// Nothing is left to chance: the same scenario, under a `still_fails` that always says the same, shrinks to the same. No
-/// candidate is tried twice. The result fails, given that `scenario` does, which is not tried; it is `scenario` itself if
-/// nothing smaller did.
+/// The search is deterministic: with a deterministic `still_fails`, the same scenario shrinks to the same result. No
+/// candidate is tried twice. The result fails, provided that `scenario` does, which is not tried; it is `scenario` itself if
+/// no smaller candidate failed.
 #[must_use]
 pub fn shrink(scenario: &Scenario, attempts: usize, still_fails: impl FnMut(&Scenario) -> bool) -> Scenario {
     let smallest = scenario.clone();
@@ -32,19 +32,19 @@ pub fn shrink(scenario: &Scenario, attempts: usize, still_fails: impl FnMut(&Sce
     }
 }
 
-/// How far the search is.
+/// The state of the search.
 struct Search<F> {
-    /// The smallest one that fails.
+    /// The smallest scenario found that fails.
     smallest: Scenario,
-    /// How many more may be tried.
+    /// The number of attempts left.
     attempts: usize,
     still_fails: F,
-    /// What was tried and does not fail, as JSON.
+    /// Candidates that did not fail, as JSON.
     passed: BTreeSet<String>,
 }
 
 impl<F: FnMut(&Scenario) -> bool> Search<F> {
-    /// True if the candidate fails; it is the smallest one then.
+    /// True if the candidate fails, which makes it the smallest.
     fn attempt(&mut self, candidate: Scenario) -> bool {
         if self.attempts == 0 || candidate == self.smallest {
             return false;
@@ -63,7 +63,7 @@ impl<F: FnMut(&Scenario) -> bool> Search<F> {
         fails
     }
 
-    /// Leaves out as much of a part as it can.
+    /// Leaves out as much of a part as possible.
     fn leave_out(&mut self, part: Part) {
         let whole = self.smallest.clone();
         let numbers: Vec<usize> = (0..part.count(&whole)).collect();
@@ -100,13 +100,13 @@ impl<F: FnMut(&Scenario) -> bool> Search<F> {
         }
     }
 
-    /// Goes on with the first of the variants that fails, until none does.
+    /// Continues with the first of the variants that fails, until none does.
     fn as_far_as_it_goes(&mut self, variants: impl Fn(&Scenario) -> Vec<Scenario>) {
         while variants(&self.smallest).into_iter().any(|variant| self.attempt(variant)) {}
     }
 }
 
-/// The scenario with a change.
+/// A copy of the scenario with a change.
 fn with(scenario: &Scenario, change: impl FnOnce(&mut Scenario)) -> Scenario {
     let mut new = scenario.clone();
     change(&mut new);

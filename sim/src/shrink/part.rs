@@ -1,27 +1,27 @@
-//! What scenarios are made of, and how they do without some of it.
+//! The parts of scenarios, and how to leave some of them out.
 
 use crate::scenario::{Host, Scenario, Step};
 
-/// What there is several of.
+/// A part that occurs several times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     Steps,
     Consumers,
     Producers,
-    /// With those who use them.
+    /// With their users.
     Queues,
-    /// Without those who use them, who turn to the first that is left.
+    /// Without their users, which move to the first remaining queue.
     QueuesOnly,
     Brokers,
     Managers,
 }
 
 impl Part {
-    /// In the order in which they are left out: what costs least understanding last.
+    /// In the order in which they are left out: the parts that are easiest to understand come last.
     pub(super) const ALL: [Self; 7] =
         [Self::Steps, Self::Consumers, Self::Producers, Self::Queues, Self::QueuesOnly, Self::Brokers, Self::Managers];
 
-    /// How many there are.
+    /// The number of these parts.
     pub(super) fn count(self, scenario: &Scenario) -> usize {
         match self {
             Self::Steps => scenario.steps.len(),
@@ -33,7 +33,7 @@ impl Part {
         }
     }
 
-    /// How many there have to be.
+    /// The least number that a scenario needs.
     pub(super) fn least(self) -> usize {
         match self {
             Self::Steps | Self::Consumers | Self::Producers => 0,
@@ -41,7 +41,8 @@ impl Part {
         }
     }
 
-    /// The scenario with only these, counted from 0. The others' steps go with them, and those that stay move up.
+    /// The scenario with only these parts, counted from 0. The steps of the others are removed, and the remaining parts are
+    /// renumbered.
     pub(super) fn only(self, scenario: &Scenario, kept: &[usize]) -> Scenario {
         let mut new = scenario.clone();
         let place = |number: u8| kept.iter().position(|&one| one + 1 == usize::from(number));
@@ -85,7 +86,7 @@ fn pick<T: Clone>(items: &[T], kept: &[usize]) -> Vec<T> {
     kept.iter().filter_map(|&number| items.get(number)).cloned().collect()
 }
 
-/// Leaves out queues, and who pushes to them or takes from them.
+/// Leaves out queues with their producers and consumers.
 fn only_queues(scenario: &Scenario, kept: &[usize]) -> Scenario {
     let stays = |queue: u8| kept.iter().any(|&one| one + 1 == usize::from(queue));
     let workload = &scenario.workload;

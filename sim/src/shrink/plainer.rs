@@ -1,4 +1,4 @@
-//! What is shorter or plainer than what there is: each of these gives variants, the boldest first, that all go the same way.
+//! Shorter and plainer variants of scenarios. Each function returns variants of one kind, the boldest first.
 
 use std::iter;
 
@@ -6,23 +6,23 @@ use crate::scenario::{
     Action, ConsumerKind, ConsumerPlan, DatabaseFault, Host, ProducerKind, ProducerPlan, Scenario, Step, Topology,
 };
 
-/// Times are multiples of this afterwards, in milliseconds, as people can read them.
+/// Times become multiples of this, in milliseconds, for readability.
 const TIME_GRAIN: u64 = 100;
-/// The size of bodies as they mostly are.
+/// The usual size of bodies.
 const BODY_BYTES: u32 = 16;
-/// What most scenarios have; a shrunk one has something else only if it matters.
+/// Like the next two, a value that most scenarios have; a shrunk one differs only if it matters.
 const LATENCY_MILLIS: (u64, u64) = (1, 5);
 /// See [`LATENCY_MILLIS`].
 const QUEUE_BUFFER_MESSAGES: u64 = 1_000;
 /// See [`LATENCY_MILLIS`].
 const BATCH_MESSAGES: u64 = 8_192;
 
-/// A way in which something becomes plainer.
+/// One way to make an item plainer.
 type Way<T> = fn(&T) -> Vec<T>;
 
-/// What concerns the whole.
+/// Ways for the whole scenario.
 pub(super) const OF_ALL: [Way<Scenario>; 8] = [
-    // What happens before the first step says least.
+    // The time before the first step matters least.
     |all| {
         let first = all.steps.iter().map(|step| step.at_millis).min().unwrap_or(0);
         each(all, lower(first, 0, TIME_GRAIN), |new, at| {
@@ -38,7 +38,7 @@ pub(super) const OF_ALL: [Way<Scenario>; 8] = [
     |all| each(all, [0], |new, millis| new.workload.linger_millis = millis),
 ];
 
-/// What concerns a producer.
+/// Ways for a producer.
 pub(super) const OF_PRODUCERS: [Way<ProducerPlan>; 7] = [
     |plan| each(plan, lower(plan.pushes.into(), 1, 1), |new, pushes| new.pushes = small(pushes)),
     |plan| each(plan, [ProducerKind::Library], |new, kind| new.kind = kind),
@@ -49,7 +49,7 @@ pub(super) const OF_PRODUCERS: [Way<ProducerPlan>; 7] = [
     |plan| each(plan, [BODY_BYTES.min(plan.body_bytes)], |new, bytes| new.body_bytes = bytes),
 ];
 
-/// What concerns a consumer.
+/// Ways for a consumer.
 pub(super) const OF_CONSUMERS: [Way<ConsumerPlan>; 4] = [
     |plan| each(plan, [ConsumerKind::Library], |new, kind| new.kind = kind),
     |plan| each(plan, [None], |new, topic| new.topic = topic),
@@ -57,7 +57,7 @@ pub(super) const OF_CONSUMERS: [Way<ConsumerPlan>; 4] = [
     |plan| each(plan, [0], |new, work| new.work_millis = work),
 ];
 
-/// What concerns a step.
+/// Ways for a step.
 pub(super) const OF_STEPS: [Way<Step>; 4] = [
     |step| {
         let actions = smaller_groups(&step.action);
@@ -85,8 +85,8 @@ fn topology(scenario: &Scenario, set: impl Fn(&mut Topology)) -> Vec<Scenario> {
     each(scenario, [()], |new, ()| set(&mut new.topology))
 }
 
-/// Lower numbers: the lowest that is allowed, then half-way to it, and ever nearer to what there is, up to the next below. All
-/// but the lowest are multiples of `grain`.
+/// Lower numbers: first the lowest permitted, then half-way to it, and ever nearer to `number`, up to the next lower one.
+/// All but the lowest are multiples of `grain`.
 fn lower(number: u64, lowest: u64, grain: u64) -> Vec<u64> {
     let gaps = iter::successors(Some(number.saturating_sub(lowest)), |gap| Some(gap / 2).filter(|gap| *gap >= grain));
     let round = |number: u64| (number / grain * grain).max(lowest);
@@ -100,7 +100,7 @@ fn small(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// The groups of a step without one of their members.
+/// The action's groups, each without one of its members.
 fn smaller_groups(action: &Action) -> Vec<Action> {
     let smaller = |one: &Vec<Host>, other: &Vec<Host>, remake: &dyn Fn(Vec<Host>, Vec<Host>) -> Action| {
         let of_one = without_each(one).into_iter().map(|one| remake(one, other.clone()));
@@ -126,7 +126,7 @@ fn without_each(group: &[Host]) -> Vec<Vec<Host>> {
     (0..group.len()).map(|left_out| [&group[..left_out], &group[left_out + 1..]].concat()).collect()
 }
 
-/// The same with lower numbers.
+/// The same action with lower numbers.
 fn milder(action: &Action) -> Vec<Action> {
     match action {
         Action::Slow { between, and, latency_millis } => {

@@ -3,7 +3,7 @@ use crate::scenario::{Action, ConsumerKind, DatabaseFault, Host, ProducerKind, S
 
 const ATTEMPTS: usize = 2_000;
 
-/// A scenario of a seed, and these steps among its own.
+/// The scenario of a seed, with these steps added.
 fn scenario(seed: u64, steps: impl IntoIterator<Item = Step>) -> Scenario {
     let mut scenario = Scenario::from_seed(seed);
     scenario.topology.brokers = 5;
@@ -12,7 +12,7 @@ fn scenario(seed: u64, steps: impl IntoIterator<Item = Step>) -> Scenario {
     scenario
 }
 
-/// Fails as a test would: also the result has to.
+/// Shrinks a scenario, and checks that the result fails as well.
 fn smallest(scenario: &Scenario, fails: impl Fn(&Scenario) -> bool) -> Scenario {
     assert!(fails(scenario));
     let smallest = shrink(scenario, ATTEMPTS, &fails);
@@ -118,7 +118,7 @@ fn attempts_are_counted_and_none_is_made_twice() {
     assert_eq!((smallest.steps.len(), smallest.steps[0].for_millis), (1, 600));
     assert!(all.len() < 100, "{} attempts", all.len());
     for attempts in 0..all.len() {
-        // The same way, as far as it goes.
+        // With fewer attempts, the search takes the same path.
         assert_eq!(run(attempts).1, all[..attempts]);
     }
 }

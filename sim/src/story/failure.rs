@@ -3,10 +3,10 @@
 use super::promise;
 use crate::{check::Violation, commit, report::Verdict};
 
-/// Of a run that broke many promises so many are told; a replay tells all.
+/// The number of violations described; a replay shows all.
 const SHOWN_VIOLATIONS: usize = 3;
 
-/// What there is to say of a failure: what failed and at which commit first, the way to see it again last.
+/// The description of a failure: first what failed and at which commit, last the command that replays it.
 #[must_use]
 pub fn failure(what: &str, verdict: &Verdict, violations: &[Violation], replay: &str) -> Vec<String> {
     let mut lines = vec![match verdict {

@@ -1,7 +1,7 @@
-//! What happened, told: a history as lines that a person reads from top to bottom.
+//! A history as a story: lines to be read from top to bottom.
 //!
-//! What matters (faults, epochs, failovers, broken promises) has a line of its own. The traffic between two of those is
-//! summarised, a line for each host: "pushed 40 messages (a … b), 38 acknowledged".
+//! Important events (faults, epochs, failovers, broken promises) have a line of their own. The traffic between two of them
+//! is summarized, in a line for each host: "pushed 40 messages (a … b), 38 acknowledged".
 
 mod failure;
 mod names;
@@ -23,18 +23,18 @@ use crate::{
     history::{Event, Record},
 };
 
-/// How a line should strike the eye.
+/// The emphasis of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tone {
     /// A promise is broken.
     Broken,
-    /// Something befalls the world, or is over.
+    /// A fault begins or ends.
     Fault,
-    /// Who owns what changes, or the run enters another phase.
+    /// A queue changes its owner, or the run enters another phase.
     Turn,
-    /// Something that happens now and then.
+    /// An occasional event.
     Plain,
-    /// Traffic, summarised or in detail.
+    /// Traffic, summarized or in detail.
     Traffic,
 }
 
@@ -56,11 +56,11 @@ pub struct Line {
     pub at: At,
     /// When it ended, if it lasted.
     pub until: Option<At>,
-    /// Who did or saw it.
+    /// The host that caused or observed it.
     pub host: String,
-    /// What it was.
+    /// The event.
     pub text: String,
-    /// How it should strike the eye.
+    /// Its emphasis.
     pub tone: Tone,
 }
 
@@ -76,18 +76,18 @@ impl Line {
     }
 }
 
-/// Tells a history, with the traffic summarised, and each broken promise where it became visible.
+/// Tells a history, with the traffic summarized, and each broken promise at the place where it became visible.
 #[must_use]
 pub fn tell(history: &[Record], violations: &[Violation]) -> Vec<Line> {
     let names = Names::of(history);
     let mut lines = Vec::new();
-    // Since the last event that is worth an interruption: lines as they come, and traffic that is still being counted.
+    // Lines since the last important event, and traffic that is still being counted.
     let mut scene = Vec::new();
     let mut traffic = Traffic::default();
     for (index, record) in history.iter().enumerate() {
         let event = &record.event;
         if traffic.takes(record, &names) {
-            // It is in the summary.
+            // Ordinary events are in the summary.
         } else if matches!(tone(event), Tone::Fault | Tone::Turn) {
             end_scene(&mut lines, &mut scene, &mut traffic);
             lines.push(Line::of(record, &names));
@@ -103,7 +103,7 @@ pub fn tell(history: &[Record], violations: &[Violation]) -> Vec<Line> {
     lines
 }
 
-/// Tells every single record.
+/// Tells every record.
 #[must_use]
 pub fn tell_all(history: &[Record], violations: &[Violation]) -> Vec<Line> {
     let names = Names::of(history);
@@ -122,7 +122,7 @@ pub fn evidence(history: &[Record], violation: &Violation) -> Vec<(usize, Line)>
     shown.map(|(index, record)| (index, Line::of(record, &names))).collect()
 }
 
-/// What was summarised comes where it began.
+/// A summary is placed at the beginning of its traffic.
 fn end_scene(lines: &mut Vec<Line>, scene: &mut Vec<Line>, traffic: &mut Traffic) {
     scene.extend(traffic.summarised());
     scene.sort_by_key(|line| line.at);
@@ -143,7 +143,7 @@ fn broken(violation: &Violation, record: &Record) -> Line {
     }
 }
 
-/// How an event should strike the eye.
+/// The emphasis of an event.
 #[must_use]
 pub fn tone(event: &Event) -> Tone {
     match event {
@@ -165,7 +165,7 @@ pub fn tone(event: &Event) -> Tone {
     }
 }
 
-/// What goes as expected, and often, is left to those who ask for every event.
+/// Frequent events that go as expected are shown only by [`tell_all`].
 fn is_worth_telling(event: &Event) -> bool {
     match event {
         Event::Health { healthy, expected, .. } => expected.is_some_and(|expected| expected != *healthy),

@@ -1,4 +1,4 @@
-//! What ids stand for.
+//! Names for ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use crate::history::{Event, Record};
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     labels: BTreeMap<u64, String>,
-    /// Labels that several queues bore, one after the other.
+    /// Labels of several queues, one after the other.
     reused: BTreeSet<String>,
     brokers: BTreeMap<u64, String>,
     channels: BTreeMap<Uuid, String>,
@@ -19,7 +19,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Learns all names that a history tells.
+    /// Collects all names in a history.
     #[must_use]
     pub fn of(history: &[Record]) -> Self {
         let mut names = Self::default();
@@ -63,7 +63,7 @@ impl Names {
         self.labels.insert(id, label.to_owned());
     }
 
-    /// A queue's label, with its id where several bore the same one.
+    /// A queue's label, with its id if several queues had the label.
     #[must_use]
     pub fn queue(&self, id: u64) -> String {
         match self.labels.get(&id) {
@@ -85,7 +85,7 @@ impl Names {
         self.channels.get(&id).cloned().unwrap_or_else(|| format!("channel {}", &id.simple().to_string()[..8]))
     }
 
-    /// What a push carried.
+    /// The content of a push.
     #[must_use]
     pub fn pushed(&self, push: u64) -> &str {
         self.pushes.get(&push).map_or("a message", String::as_str)

@@ -1,8 +1,8 @@
-//! What the promises are called.
+//! Names of the promises.
 
 use crate::check::Promise;
 
-/// A promise in words, with the number under which the README tells it: `promise 6 (one writer)`.
+/// A promise with its number in the README: `promise 6 (one writer)`.
 #[must_use]
 pub fn promise(promise: Promise) -> String {
     format!("promise {} ({})", promise.number(), promise_name(promise))

@@ -1,14 +1,14 @@
-//! One event, one sentence.
+//! A sentence for each event.
 
 use std::fmt::{Display, Write as _};
 
 use super::{At, Names};
 use crate::history::{Event, Phase, Pos};
 
-/// Bodies are shown up to here.
+/// Bodies are cut after this many characters.
 const SHOWN_CHARS: usize = 40;
 
-/// What a record says, without its time and host, in lower case and without a full stop.
+/// A record's event, without its time and host, in lower case and without a full stop.
 #[must_use]
 pub fn sentence(event: &Event, names: &Names) -> String {
     fate(event, names)
@@ -177,14 +177,14 @@ fn database(event: &Event, names: &Names) -> Option<String> {
     })
 }
 
-/// A body as it can stand in a sentence: short, printable, and quoted if it is not one plain word.
+/// A body for use in a sentence: short, printable, and quoted unless it is one plain word.
 pub(crate) fn shown(body: &str) -> String {
     let short = body.chars().count() <= SHOWN_CHARS;
     let plain = !body.is_empty() && body.chars().all(|c| c.is_alphanumeric() || "-_./:#".contains(c));
     match (short, plain) {
         (true, true) => body.to_owned(),
         (true, false) => format!("{body:?}"),
-        // Workloads fill their bodies up to a size: what tells them apart is in front.
+        // Workloads pad their bodies at the end, so the beginning identifies them.
         (false, _) => {
             let head: String = body.chars().take(SHOWN_CHARS).collect();
             let word = head.split(|c: char| c.is_whitespace()).next().unwrap_or_default();

@@ -1,15 +1,15 @@
-//! Many records of one kind, in one line.
+//! Many records of one kind, summarized in one line.
 
 use std::collections::BTreeMap;
 
 use super::{At, Line, Names, Tone, sentence::count, sentence::shown};
 use crate::history::{Event, Record};
 
-/// What each host did since the last summary.
+/// The traffic of each host since the last summary.
 #[derive(Debug, Default)]
 pub(super) struct Traffic(BTreeMap<Key, Run>);
 
-/// What is counted in one line.
+/// The records that share a line.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Pushes { host: String },
@@ -39,7 +39,7 @@ struct Run {
 }
 
 impl Traffic {
-    /// Counts a record if it is traffic; false if it is not.
+    /// Counts a record if it is traffic; otherwise returns false.
     pub(super) fn takes(&mut self, record: &Record, names: &Names) -> bool {
         let host = record.host.clone();
         match &record.event {
@@ -96,7 +96,7 @@ impl Traffic {
         run
     }
 
-    /// A line for each run; nothing is counted any more.
+    /// Returns a line for each run, and resets the counts.
     pub(super) fn summarised(&mut self) -> Vec<Line> {
         std::mem::take(&mut self.0).into_iter().map(|(key, run)| run.line(key)).collect()
     }

@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 /// How long a seed may take before it counts as a failure, in seconds of real time.
 const SEED_DEADLINE_SECS: u64 = 120;
-/// How often `shrink` runs a scenario, at most.
+/// The most scenarios that `shrink` runs.
 const SHRINK_ATTEMPTS: usize = 500;
 
 const AFTER_HELP: &str = "\
@@ -25,31 +25,31 @@ Exit codes:
   5  too many runs were vacuous, or, with --require-marks, a mark was never reached
 Where several apply it is the first of 2, 4, 3, 5. A sweep that is interrupted and found nothing ends with 130.";
 
-/// Run rmom in a simulated world: any failure is a seed.
+/// Run rmom in a simulated cluster; a single seed replays any failure.
 #[derive(Debug, Parser)]
 #[command(name = "rmom-sim", version, after_help = AFTER_HELP, subcommand_required = true, arg_required_else_help = true)]
 pub(crate) struct Cli {
-    /// What to do.
+    /// Command.
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run many seeds, and say which of them broke a promise.
+    /// Run many seeds and report which of them broke a promise.
     Run(RunArgs),
-    /// Run a seed or a scenario again and tell what happened; or tell a history that was written down.
+    /// Replay a seed or a scenario and tell what happened, or tell a saved history.
     Replay(ReplayArgs),
-    /// Find the smallest scenario that fails as a given one does.
+    /// Find the smallest scenario that fails like the given one.
     Shrink(ShrinkArgs),
-    /// Hold a history, as JSON lines, against the promises.
+    /// Check a history (JSON lines) against the promises.
     Check(CheckArgs),
     /// Print the scenario of a seed.
     Scenario(ScenarioArgs),
-    /// Plant bugs, one after the other, and see which of them the simulation finds.
+    /// Plant bugs, one after the other, and report which ones the simulation finds.
     Bugs(BugsArgs),
-    /// Run what comes on standard input, a job a line; answer with a line each.
+    /// Run jobs from standard input, one per line, and print one line for each.
     #[command(hide = true)]
     Worker(WorkerArgs),
 }
@@ -64,31 +64,31 @@ Examples:
 
 A worker is a process of its own, since only one simulation at a time can run in one.")]
 pub(crate) struct RunArgs {
-    /// How many seeds.
+    /// Number of seeds.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seeds: u64,
-    /// The first of them; the others follow it.
+    /// First seed.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     pub(crate) from: u64,
-    /// Start with a seed drawn by chance, which is printed.
+    /// Start with a random seed, which is printed.
     #[arg(long, conflicts_with = "from")]
     pub(crate) fresh: bool,
-    /// How many at a time [default: one per core].
+    /// Concurrent runs [default: one per core].
     #[arg(long, value_name = "J")]
     pub(crate) jobs: Option<NonZeroUsize>,
     /// Stop at the first seed that fails.
     #[arg(long)]
     pub(crate) until_first_failure: bool,
-    /// Print JSON: a line for each seed as it ends, and a last one with the summary.
+    /// Print JSON: one line per seed, then one line with the summary.
     #[arg(long)]
     pub(crate) json: bool,
     /// Write scenario, history, story and diagram of every seed that fails to this directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
-    /// Fail if a mark was never reached.
+    /// Fail if a mark was not reached.
     #[arg(long)]
     pub(crate) require_marks: bool,
-    /// How long a seed may take, in seconds.
+    /// Time limit per seed, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = SEED_DEADLINE_SECS, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) deadline: u64,
     #[command(flatten)]
@@ -96,16 +96,16 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
-    /// How long a seed may take.
+    /// The time limit per seed.
     pub(crate) fn deadline(&self) -> Duration {
         Duration::from_secs(self.deadline)
     }
 }
 
-/// Which faults befall a seed's world.
+/// The faults that may occur in a seed's run.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct FaultArgs {
-    /// Of a seed's faults, let only these kinds happen.
+    /// Kinds of the seed's faults to keep [default: all].
     #[arg(long, value_name = "KINDS", value_delimiter = ',')]
     pub(crate) faults: Vec<FaultKind>,
 }
@@ -113,7 +113,7 @@ pub(crate) struct FaultArgs {
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FaultKind {
-    /// None at all.
+    /// No faults.
     None,
     /// A host is killed.
     Crash,
@@ -123,34 +123,34 @@ pub(crate) enum FaultKind {
     Loss,
     /// Links are cut, in both directions or one.
     Cut,
-    /// What is sent arrives late.
+    /// Messages arrive late.
     Hold,
     /// Links are slow.
     Slow,
-    /// A broker stands still.
+    /// A broker is frozen.
     Freeze,
     /// A clock is set.
     Clock,
-    /// The database misbehaves.
+    /// The database has a fault.
     Database,
     /// A broker is drained.
     Drain,
     /// A second process starts under a broker's address.
     Twin,
-    /// Queues and channels come and go.
+    /// Queues and channels are created and deleted.
     Churn,
     /// Consumers stall, leave and come back.
     Consumers,
 }
 
-/// A scenario: a seed's, or one from a file.
+/// A scenario: from a seed or from a file.
 #[derive(Clone, Debug, Args)]
 #[command(group = ArgGroup::new("what").required(true))]
 pub(crate) struct WhatArgs {
-    /// The seed.
+    /// Seed.
     #[arg(group = "what")]
     pub(crate) seed: Option<u64>,
-    /// A scenario that was written to a file; `-` for standard input.
+    /// Scenario file; `-` for standard input.
     #[arg(long, value_name = "FILE", group = "what")]
     pub(crate) scenario: Option<PathBuf>,
     #[command(flatten)]
@@ -171,27 +171,27 @@ Examples:
 Times are simulated ones, mm:ss.mmm since the start. The exit codes are those of `rmom-sim --help`."
 )]
 pub(crate) struct ReplayArgs {
-    /// The seed.
+    /// Seed.
     #[arg(group = "which")]
     pub(crate) seed: Option<u64>,
-    /// A scenario that was written to a file; `-` for standard input.
+    /// Scenario file; `-` for standard input.
     #[arg(long, value_name = "FILE", group = "which")]
     pub(crate) scenario: Option<PathBuf>,
-    /// Run nothing: tell and check this history, as JSON lines; `-` for standard input.
+    /// Tell and check this history (JSON lines) instead of running a scenario; `-` for standard input.
     #[arg(long, value_name = "FILE", group = "which", conflicts_with_all = ["faults", "jsonl", "trace"])]
     pub(crate) history: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) faults: FaultArgs,
-    /// Tell every single event, instead of summing up the traffic.
+    /// Tell every event instead of summarizing the traffic.
     #[arg(long)]
     pub(crate) all: bool,
-    /// Write the history, as JSON lines.
+    /// Write the history to this file, as JSON lines.
     #[arg(long, value_name = "FILE")]
     pub(crate) jsonl: Option<PathBuf>,
-    /// Draw a space-time diagram: one HTML file for any browser.
+    /// Write a space-time diagram to this file, as HTML for any browser.
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
-    /// Write what went over the simulated network, a line for each event.
+    /// Write the traffic of the simulated network to this file, one event per line.
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
 }
@@ -205,13 +205,13 @@ Examples:
 pub(crate) struct ShrinkArgs {
     #[command(flatten)]
     pub(crate) what: WhatArgs,
-    /// Where to write the result [default: standard output].
+    /// File for the result [default: standard output].
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
-    /// How many smaller scenarios to try, at most.
+    /// Maximum number of smaller scenarios to try.
     #[arg(long, value_name = "N", default_value_t = SHRINK_ATTEMPTS)]
     pub(crate) attempts: usize,
-    /// How long a run may take, in seconds.
+    /// Time limit per run, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = SEED_DEADLINE_SECS, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) deadline: u64,
 }
@@ -220,7 +220,7 @@ pub(crate) struct ShrinkArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  rmom-sim check 17.jsonl")]
 pub(crate) struct CheckArgs {
-    /// The history, as JSON lines; `-` for standard input.
+    /// History as JSON lines; `-` for standard input.
     pub(crate) file: PathBuf,
     /// Print each broken promise as a line of JSON.
     #[arg(long)]
@@ -231,7 +231,7 @@ pub(crate) struct CheckArgs {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example:\n  rmom-sim scenario 17 > 17.scenario")]
 pub(crate) struct ScenarioArgs {
-    /// The seed.
+    /// Seed.
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) faults: FaultArgs,
@@ -248,22 +248,22 @@ Examples:
 Run it within the sources of rmom. Each bug is built anew, so all of them take long.
 Exit codes: 0 if all were caught; 5 if one was missed; 2 if something was found that is no planted bug.")]
 pub(crate) struct BugsArgs {
-    /// Only these.
+    /// Bugs to plant [default: all].
     #[arg(long, value_name = "NAME", num_args = 1..)]
     pub(crate) only: Vec<String>,
-    /// Tell what bugs there are, and do nothing.
+    /// List the bugs without planting any.
     #[arg(long)]
     pub(crate) list: bool,
-    /// In how many seeds each is looked for, at most.
+    /// Maximum number of seeds per bug.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seeds: u64,
-    /// How many at a time [default: one per core].
+    /// Concurrent runs [default: one per core].
     #[arg(long, value_name = "J")]
     pub(crate) jobs: Option<NonZeroUsize>,
-    /// Do not try first that nothing is found where nothing is planted.
+    /// Skip the control run without a planted bug.
     #[arg(long)]
     pub(crate) no_control: bool,
-    /// Write the table to this file, too, after each bug.
+    /// Also write the table to this file, after each bug.
     #[arg(long, value_name = "FILE")]
     pub(crate) markdown: Option<PathBuf>,
 }
@@ -271,7 +271,7 @@ pub(crate) struct BugsArgs {
 /// `rmom-sim worker`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WorkerArgs {
-    /// Write what a failure leaves behind to this directory.
+    /// Write scenario, history, story and diagram of every failure to this directory.
     #[arg(long)]
     pub(crate) keep: Option<PathBuf>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! `rmom-sim bugs`: planted bugs, and who finds them.
+//! `rmom-sim bugs`: planted bugs, and the promises that catch them.
 
 use std::{env, io::Write as _, num::NonZeroUsize};
 
@@ -28,14 +28,14 @@ pub(crate) fn run(args: &BugsArgs) -> Result<Exit, Error> {
     tell(format_args!("{}, each looked for in {}", plural(bugs.len() as u64, "bug"), plural(args.seeds, "seed")));
     let workshop = Workshop::open(workspace)?;
     let sweep = Sweep { seeds: args.seeds, jobs: args.jobs.map(NonZeroUsize::get) };
-    // First none, to see that nothing is found where nothing is; a failure would be taken for each bug's.
+    // The first trial plants no bug and must find none; otherwise its failure would be attributed to every bug.
     let none = (!args.no_control).then_some(None);
     let mut trials = Vec::new();
     for bug in none.into_iter().chain(bugs.iter().map(Some)) {
         let trial = workshop.try_out(bug, sweep)?;
         tell(told(&trial));
         trials.push(trial);
-        // After each, since all of them take long.
+        // Written after each bug, since all of them together take long.
         if let Some(file) = &args.markdown {
             files::write(file, |out| out.write_all(document(&trials, sweep).as_bytes()))?;
         }
@@ -66,7 +66,7 @@ fn told(Trial { bug, fate, building, sweeping }: &Trial) -> String {
     format!("{name}: {fate} ({} to build, {} to sweep)", duration(*building), duration(*sweeping))
 }
 
-/// Where the sections that bugs name are written down.
+/// The document with the sections that bugs name.
 const SECTIONS: &str = "\
 The column *rule* names the broken rule with its section of the design:
 
@@ -93,7 +93,7 @@ fn document(trials: &[Trial], sweep: Sweep) -> String {
     )
 }
 
-/// All bugs have to be caught, and nothing else.
+/// All bugs must be caught, and the trial without a bug must pass.
 fn exit(trials: &[Trial]) -> Exit {
     let fails = |trial: &Trial| match &trial.fate {
         Fate::Caught { .. } => trial.bug.is_none().then_some(Exit::Safety),

@@ -1,4 +1,4 @@
-//! `rmom-sim check`: a history against the promises.
+//! `rmom-sim check`: checks a history against the promises.
 
 use rmom_sim::check;
 

@@ -1,4 +1,4 @@
-//! Which build this is, and how it was called: what somebody else needs to see the same.
+//! The build and the command line: the details that another person needs to reproduce a run.
 
 use std::{env, path::Path};
 
@@ -6,7 +6,7 @@ pub(crate) use rmom_sim::commit;
 
 /// The command line that starts this program with these arguments, as the user started it.
 pub(crate) fn command(arguments: &str) -> String {
-    // `cargo run` tells the program where cargo is.
+    // `cargo run` sets `CARGO` for the program.
     if env::var_os("CARGO").is_none() {
         return format!("rmom-sim {arguments}");
     }

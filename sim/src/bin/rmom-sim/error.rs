@@ -1,11 +1,11 @@
-//! How a command fails that could not do what it was asked to.
+//! Errors of commands.
 
 use std::{io, path::Path};
 
-/// Why; the text says what to do about it where there is something.
+/// An error of a command; the text suggests a remedy where there is one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// Nobody reads the output any more, as after `| head`: no reason to complain.
+    /// The reader closed the output, as `| head` does: this needs no message.
     #[error("standard output was closed")]
     OutputClosed,
     /// Standard output failed.
@@ -16,18 +16,18 @@ pub(crate) enum Error {
     File {
         /// `read` or `write`.
         what: &'static str,
-        /// Its name, as it was given.
+        /// Its name, as the user gave it.
         file: String,
-        /// Why.
+        /// The error.
         error: io::Error,
     },
-    /// What was asked for makes no sense.
+    /// The arguments make no sense.
     #[error("{0}")]
     Usage(String),
     /// Worker processes cannot be started.
     #[error("cannot start a worker process: {0}")]
     Worker(io::Error),
-    /// Planted bugs.
+    /// Planting bugs failed.
     #[error(transparent)]
     Bugs(#[from] rmom_sim::bugs::BugError),
 }
@@ -42,7 +42,7 @@ impl Error {
     }
 }
 
-/// Of standard output.
+/// Errors of standard output.
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         match error.kind() {

@@ -1,30 +1,30 @@
-//! Exit codes; `rmom-sim --help` tells them.
+//! Exit codes, as listed by `rmom-sim --help`.
 
 use std::process::ExitCode;
 
 use rmom_sim::report::Verdict;
 
-/// How the program ends.
+/// The result of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// All promises were kept.
     Passed,
     /// Wrong usage, or the program itself failed.
     Error,
-    /// A promise of safety was broken.
+    /// A safety promise was broken.
     Safety,
-    /// Something did not proceed in time.
+    /// Progress was not made in time.
     Liveness,
-    /// Something crashed.
+    /// A run crashed.
     Crashed,
-    /// The runs say too little.
+    /// The runs prove too little.
     TooLittle,
     /// The user stopped it.
     Interrupted,
 }
 
 impl Exit {
-    /// How a single run ends. That it was vacuous is no failure: only many such runs are.
+    /// The result of a single run. A vacuous run alone is not a failure: only too many of them are.
     pub(crate) fn of(verdict: &Verdict) -> Self {
         match verdict {
             Verdict::Passed | Verdict::Vacuous(_) => Self::Passed,

@@ -30,13 +30,13 @@ pub(crate) fn read_scenario(path: &Path) -> Result<Scenario, Error> {
     serde_json::from_str(&text).map_err(|error| Error::reading(path, io::Error::other(format!("no scenario: {error}"))))
 }
 
-/// A scenario as files hold it.
+/// A scenario in its file format.
 pub(crate) fn scenario_text(scenario: &Scenario) -> String {
     let json = serde_json::to_string_pretty(scenario);
     json.expect("a scenario has only string keys, and nothing in it fails to serialise") + "\n"
 }
 
-/// Writes a file through `fill`, with the directories that lead to it.
+/// Writes a file through `fill`, and creates its parent directories.
 pub(crate) fn write(path: &Path, fill: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), Error> {
     let written = || {
         if let Some(parent) = path.parent() {

@@ -1,4 +1,4 @@
-//! Broken promises, for people to read.
+//! Broken promises, in readable form.
 
 use rmom_sim::{
     check::Violation,
@@ -12,7 +12,7 @@ use crate::{
     output::{Colour, Out},
 };
 
-/// At most so many records are shown of each violation: the last ones.
+/// The number of records shown for each violation: the last ones.
 const SHOWN_RECORDS: usize = 12;
 
 /// Prints a line of a story.
@@ -39,7 +39,7 @@ fn colour(tone: Tone) -> Option<Colour> {
     }
 }
 
-/// Prints the violations, with the records that show them.
+/// Prints the violations with the records that show them.
 pub(crate) fn print_violations(out: &mut Out, history: &[Record], violations: &[Violation]) -> Result<(), Error> {
     for violation in violations {
         let promise = format!("{} is broken: {}", story::promise(violation.promise), violation.what);
@@ -57,7 +57,7 @@ pub(crate) fn print_violations(out: &mut Out, history: &[Record], violations: &[
     Ok(())
 }
 
-/// Prints how a run ended.
+/// Prints the verdict of a run.
 pub(crate) fn print_verdict(out: &mut Out, verdict: &Verdict) -> Result<(), Error> {
     let colour = match verdict {
         Verdict::Passed => Colour::Green,
@@ -68,7 +68,7 @@ pub(crate) fn print_verdict(out: &mut Out, verdict: &Verdict) -> Result<(), Erro
     out.line(out.paint(colour, verdict))
 }
 
-/// How a history ends that was not run just now.
+/// The verdict of a history that was not run just now.
 pub(crate) fn verdict(violations: &[Violation]) -> Verdict {
     match violations {
         [] => Verdict::Passed,

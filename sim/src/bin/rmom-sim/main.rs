@@ -1,4 +1,4 @@
-//! `rmom-sim`: any failure is a seed.
+//! `rmom-sim`: a single seed replays any failure.
 
 mod args;
 mod bugs;
@@ -30,7 +30,8 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(asked) => {
-            // Help and versions are errors to clap. Its own exit code for real ones is 2, which means a broken promise here.
+            // To clap, help and version are errors too. Its own exit code for errors is 2, which here means a broken
+            // promise.
             let exit = if asked.use_stderr() { Exit::Error } else { Exit::Passed };
             let _ = asked.print();
             return exit.into();

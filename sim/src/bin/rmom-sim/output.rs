@@ -1,4 +1,4 @@
-//! Standard output: lines, colours, and numbers that people can read.
+//! Standard output: lines, colours, and readable numbers.
 
 use std::{
     fmt::{self, Display},
@@ -26,7 +26,7 @@ impl Out {
         Ok(writeln!(self.lines, "{line}")?)
     }
 
-    /// A text in a colour, if the reader wants any.
+    /// A text in a colour, if the output has colours.
     pub(crate) fn paint<T: Display>(&self, colour: Colour, text: T) -> Painted<T> {
         Painted { colour: self.colours.then_some(colour), text }
     }
@@ -52,7 +52,7 @@ pub(crate) enum Colour {
     Dim,
 }
 
-/// A text in a colour, or as it is.
+/// A text with or without a colour.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Painted<T> {
     colour: Option<Colour>,
@@ -75,7 +75,7 @@ impl<T: Display> Display for Painted<T> {
     }
 }
 
-/// Writes a line to standard error; if nobody reads that, nobody is told.
+/// Writes a line to standard error; a failure is ignored.
 pub(crate) fn tell(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! `rmom-sim replay`: what happened, told or drawn.
+//! `rmom-sim replay`: tells or draws a run.
 
 use std::io::Write as _;
 
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
     Ok(Exit::of(&played.verdict))
 }
 
-/// What there is to tell.
+/// The run or history to be told.
 struct Played {
     scenario: Option<rmom_sim::scenario::Scenario>,
     verdict: Verdict,
@@ -102,7 +102,7 @@ fn replay_command(args: &ReplayArgs) -> String {
     command(&format!("replay {what}{}", scenario::fault_arguments(&args.faults)))
 }
 
-/// Pictures are passed on: they tell no one's directories.
+/// The file's name only: diagrams are passed on and should not reveal directories.
 fn file_name(path: &std::path::Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }

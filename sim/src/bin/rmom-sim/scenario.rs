@@ -1,4 +1,4 @@
-//! Which scenario is meant.
+//! The scenario that a command's arguments select.
 
 use std::path::Path;
 
@@ -20,14 +20,14 @@ pub(crate) fn print(args: &ScenarioArgs) -> Result<Exit, Error> {
     Ok(Exit::Passed)
 }
 
-/// A seed's scenario, with only the faults that are wanted.
+/// A seed's scenario, with only the selected faults.
 pub(crate) fn of_seed(seed: u64, faults: &FaultArgs) -> Scenario {
     let mut scenario = Scenario::from_seed(seed);
     keep_faults(&mut scenario, faults);
     scenario
 }
 
-/// The scenario that the arguments mean.
+/// The scenario that the arguments select.
 pub(crate) fn wanted(what: &WhatArgs) -> Result<Scenario, Error> {
     match (what.seed, &what.scenario) {
         (Some(seed), _) => Ok(of_seed(seed, &what.faults)),
@@ -36,7 +36,7 @@ pub(crate) fn wanted(what: &WhatArgs) -> Result<Scenario, Error> {
     }
 }
 
-/// A file's scenario, with only the faults that are wanted.
+/// A file's scenario, with only the selected faults.
 pub(crate) fn from_file(path: &Path, faults: &FaultArgs) -> Result<Scenario, Error> {
     let mut scenario = files::read_scenario(path)?;
     keep_faults(&mut scenario, faults);
@@ -67,7 +67,7 @@ fn kind(action: &Action) -> FaultKind {
     }
 }
 
-/// The arguments that select these faults again, with a space in front.
+/// The arguments that select these faults again, with a leading space.
 pub(crate) fn fault_arguments(faults: &FaultArgs) -> String {
     use clap::ValueEnum as _;
     let name = |kind: &FaultKind| kind.to_possible_value().map(|value| value.get_name().to_owned());
@@ -75,7 +75,7 @@ pub(crate) fn fault_arguments(faults: &FaultArgs) -> String {
     if names.is_empty() { String::new() } else { format!(" --faults {}", names.join(",")) }
 }
 
-/// What a scenario is made of, in a line.
+/// The size of a scenario, in a line.
 pub(crate) fn outline(scenario: &Scenario) -> String {
     let of = |number: usize, what: &str| crate::output::plural(number as u64, what);
     let (topology, workload) = (&scenario.topology, &scenario.workload);

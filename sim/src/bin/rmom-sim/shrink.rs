@@ -24,7 +24,7 @@ use crate::{
 pub(crate) fn run(args: &ShrinkArgs) -> Result<Exit, Error> {
     let scenario = scenario::wanted(&args.what)?;
     tell(format_args!("seed {}: {}", scenario.seed, scenario::outline(&scenario)));
-    // A scenario that aborts or never ends must not take the program along.
+    // In a worker, a scenario that aborts or never ends does not end the program.
     let pool = Pool::new(1, Duration::from_secs(args.deadline), None, FaultArgs::default());
     let mut runner = Runner { pool, error: None };
     let outcome = runner.outcome(&scenario);
@@ -108,7 +108,7 @@ fn in_short(failure: &Outcome) -> String {
     }
 }
 
-/// A line for each success that leaves something out; on a terminal also one that is written over.
+/// Prints a line for each success that leaves something out; on a terminal also a line that is overwritten.
 struct Progress {
     tried: usize,
     of: usize,

@@ -1,7 +1,7 @@
-//! A worker: jobs come in on standard input, a line each, and for each a line goes out on standard output.
+//! A worker: reads jobs from standard input, one per line, and prints an outcome for each.
 //!
-//! A worker is a process of its own, since only one simulation at a time can run in a process, and so that one that aborts
-//! or never ends takes nothing else along.
+//! A worker is a process of its own, since a process can run only one simulation at a time, and so that a run which aborts
+//! or never ends affects no other.
 
 use std::{
     collections::BTreeMap,
@@ -26,13 +26,13 @@ use crate::{
     sweep::keep,
 };
 
-/// What a worker is to run: `17`, or a scenario in JSON.
+/// A worker's job: `17`, or a scenario in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Job {
-    /// The scenario of a seed, as far as the worker's arguments let its faults happen.
+    /// The scenario of a seed, with only the faults that the worker's arguments select.
     Seed(u64),
-    /// This one.
+    /// This scenario.
     Scenario(Box<Scenario>),
 }
 
@@ -53,22 +53,22 @@ impl Job {
     }
 }
 
-/// What came of a job: a [`Report`] without its evidence.
+/// The outcome of a job: a [`Report`] without its evidence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     /// The seed.
     pub(crate) seed: u64,
-    /// How it ended.
+    /// The verdict.
     pub(crate) verdict: Verdict,
-    /// Which promises were broken.
+    /// The broken promises.
     pub(crate) violations: Vec<Violation>,
-    /// What happened how often.
+    /// Counts of events.
     pub(crate) counts: Counts,
-    /// Points in the logic that were reached, and how often.
+    /// Marks that were reached, with their counts.
     pub(crate) marks: BTreeMap<String, u64>,
-    /// How long it took, in real time.
+    /// Its duration in real time, in microseconds.
     pub(crate) took_micros: u64,
-    /// How long it was on a core.
+    /// Its CPU time, in microseconds.
     pub(crate) cpu_micros: u64,
 }
 
@@ -86,7 +86,7 @@ impl Outcome {
         }
     }
 
-    /// Of a job whose worker did not live to tell.
+    /// The outcome of a job whose worker died.
     pub(crate) fn crashed(seed: u64, why: String, took_micros: u64) -> Self {
         Self {
             seed,
@@ -99,7 +99,7 @@ impl Outcome {
         }
     }
 
-    /// What its failure looks like; none if it did not fail.
+    /// The symptom of the failure, or `None` if it did not fail.
     pub(crate) fn symptom(&self) -> Option<Symptom> {
         Symptom::of(&self.verdict, &self.violations)
     }

@@ -1,4 +1,4 @@
-//! From cause to effect, where the history tells which is which.
+//! Arrows from cause to effect, where the history shows which is which.
 
 use std::collections::BTreeMap;
 
@@ -14,28 +14,28 @@ pub(crate) struct Arrow {
     pub(crate) from: usize,
     /// The effect.
     pub(crate) to: usize,
-    /// The lane of the broker through which it went. Nobody noted when.
+    /// The lane of the broker through which it went, at a time that was not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) via: Option<usize>,
-    /// What became what.
+    /// The relation of cause and effect.
     pub(crate) kind: ArrowKind,
 }
 
-/// What an arrow tells.
+/// The meaning of an arrow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum ArrowKind {
-    /// What was pushed is stored: by the last attempt before that, if there were several.
+    /// A pushed message is stored. If there were several attempts, the cause is the last one before that.
     Store,
-    /// What is stored is acknowledged.
+    /// A stored message is acknowledged.
     Ack,
-    /// What is stored is given to a subscriber.
+    /// A stored message is delivered to a subscriber.
     Delivery,
     /// A call has an outcome, on its caller's lane.
     Outcome,
     /// A stream is answered.
     Stream,
-    /// A push is acknowledged that nothing is known to have stored.
+    /// A push is acknowledged although no record shows that it was stored.
     Unfounded,
 }
 
@@ -49,7 +49,7 @@ pub(super) fn arrows(history: &[Record], known: &Known, marks: &[Mark]) -> Vec<A
     drawn.arrows
 }
 
-/// Where a message was stored.
+/// The record that stored a message.
 #[derive(Clone, Copy)]
 struct Stored {
     mark: usize,
@@ -57,7 +57,7 @@ struct Stored {
     by: Option<usize>,
 }
 
-/// The arrows so far, and the causes that may have effects.
+/// The arrows so far, and the causes that may still have effects.
 struct Drawn<'a> {
     known: &'a Known,
     arrows: Vec<Arrow>,
@@ -66,7 +66,7 @@ struct Drawn<'a> {
     /// The last attempt to push each message.
     attempts: BTreeMap<usize, usize>,
     stored: BTreeMap<usize, Vec<Stored>>,
-    /// Streams, with the mark of their asking and their broker.
+    /// Streams, with the mark of their request and their broker.
     streams: BTreeMap<u64, (usize, Option<usize>)>,
     ops: BTreeMap<u64, usize>,
     /// The last call for each label.
@@ -133,7 +133,7 @@ impl<'a> Drawn<'a> {
         self.arrow(stored.map(|stored| stored.mark), index, via, ArrowKind::Delivery);
     }
 
-    /// Where a message was stored at an offset, or first of all, if no offset is told.
+    /// The record that stored a message at an offset, or that first stored it if the offset is unknown.
     fn stored_at(&self, message: usize, offset: Option<u64>) -> Option<Stored> {
         let stored = self.stored.get(&message)?;
         stored.iter().find(|stored| offset.is_none_or(|offset| stored.offset == offset)).copied()

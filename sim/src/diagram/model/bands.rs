@@ -1,4 +1,4 @@
-//! Parts of the run, and what else lasts: streams and consumers.
+//! Bands: the phases of the run, and streams and consumers.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use serde::Serialize;
 use super::{Known, rows::Band};
 use crate::history::{self, Event, Record};
 
-/// A part of the run.
+/// A phase of the run.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Phase {
     /// When it began; it ends when the next one begins.
     pub(crate) from: u64,
-    /// What it is called.
+    /// Its name.
     pub(crate) name: &'static str,
 }
 
-/// The parts of the run, one after the other.
+/// The phases of the run, one after the other.
 pub(super) fn phases(history: &[Record]) -> Vec<Phase> {
     let set_up = Phase { from: 0, name: "setting up" };
     let others = history.iter().filter_map(|record| match &record.event {
@@ -40,15 +40,15 @@ fn name(phase: history::Phase) -> &'static str {
 pub(crate) struct Stretch {
     /// The client.
     pub(crate) lane: usize,
-    /// When it was asked for.
+    /// When it was requested.
     pub(crate) from: u64,
     /// When it ended.
     pub(crate) to: u64,
-    /// What it is.
+    /// A description.
     pub(crate) text: String,
     /// The queue.
     pub(crate) queue: Option<usize>,
-    /// Its place among those that the client has at the same time.
+    /// Its place among the client's simultaneous ones.
     pub(crate) row: usize,
     /// The record of its beginning.
     pub(crate) mark: usize,
@@ -68,7 +68,7 @@ impl Band for Stretch {
     }
 }
 
-/// How streams and consumers are told apart.
+/// The identity of a stream or consumer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Key<'a> {
     Stream(u64),

@@ -1,4 +1,4 @@
-//! What befell which host.
+//! Faults, by affected host.
 
 use std::collections::BTreeMap;
 
@@ -11,42 +11,42 @@ use crate::{
     scenario::{Action, Host},
 };
 
-/// A fault, on the lane of a host that it befell.
+/// A fault, on the lane of an affected host.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Fault {
-    /// Whom.
+    /// The host.
     pub(crate) lane: usize,
     /// When it began.
     pub(crate) from: u64,
     /// When it was over.
     pub(crate) to: u64,
-    /// Of which kind it was.
+    /// Its kind.
     pub(crate) kind: FaultKind,
-    /// What it meant for this host.
+    /// Its effect on this host.
     pub(crate) text: String,
-    /// Its place among those that befell the host at the same time.
+    /// Its place among the host's simultaneous faults.
     pub(crate) row: usize,
     /// The record of its beginning.
     pub(crate) mark: usize,
 }
 
-/// How a fault looks.
+/// The kind of a fault, which determines how it is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum FaultKind {
     /// The host does not run.
     Down,
-    /// It stands still.
+    /// The host is frozen.
     Frozen,
-    /// What is sent is lost.
+    /// Messages are lost.
     Cut,
-    /// What is sent comes later.
+    /// Messages are delayed.
     Slow,
-    /// The database misbehaves.
+    /// The database has a fault.
     Database,
-    /// Not a fault of the world, but of what is asked of it: draining, churn, consumers that stall.
+    /// Not a fault but a demand on the cluster: draining, churn, consumers that stall.
     Demand,
-    /// The scenario is not known.
+    /// Unknown, because the scenario is not known.
     Unknown,
 }
 
@@ -67,7 +67,7 @@ impl Band for Fault {
 /// The faults, in the order in which they began.
 pub(super) fn faults(picture: &Picture<'_>, known: &Known) -> Vec<Fault> {
     let mut faults: Vec<Fault> = Vec::new();
-    // The bands of each step that is under way.
+    // The bands of each active step.
     let mut open: BTreeMap<usize, std::ops::Range<usize>> = BTreeMap::new();
     for (mark, record) in picture.history.iter().enumerate() {
         match &record.event {
@@ -117,7 +117,7 @@ fn kind(action: &Action) -> FaultKind {
     }
 }
 
-/// What an action means for one of those whom it befalls, in a few words.
+/// The effect of an action on one of the affected hosts, in a few words.
 fn felt_by(host: &str, action: &Action) -> String {
     let among = |group: &[Host]| group.iter().any(|other| other.to_string() == host);
     let names = |group: &[Host]| group.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

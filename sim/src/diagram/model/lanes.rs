@@ -1,4 +1,4 @@
-//! Which lane is whose.
+//! The lanes of the hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,23 +14,24 @@ use crate::{
 pub(crate) struct Lane {
     /// The host.
     pub(crate) name: String,
-    /// What it is.
+    /// Its kind.
     pub(crate) sort: Sort,
 }
 
-/// Lanes of a sort are side by side. Messages go from clients at the top through brokers to the database, and back.
+/// The kind of a host. Lanes of a kind are side by side. Messages go from clients at the top through brokers to the
+/// database, and back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Sort {
-    /// The hand of fate.
+    /// The fault injector.
     Fate,
-    /// Who creates queues and asks after everybody's health.
+    /// The operator, which also checks the health of all processes.
     Operator,
-    /// Whoever scenarios have no name for.
+    /// A host that scenarios do not name.
     Other,
-    /// Who pushes.
+    /// A producer.
     Producer,
-    /// Who takes.
+    /// A consumer.
     Consumer,
     /// A broker.
     Broker,
@@ -48,7 +49,7 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// A lane for everybody that a history speaks of.
+    /// A lane for each host in a history.
     pub(super) fn of(history: &[Record]) -> Self {
         let mut hosts = BTreeSet::new();
         for record in history {
@@ -78,7 +79,7 @@ impl Lanes {
     }
 }
 
-/// Where a host belongs: its sort, and its number there.
+/// The place of a host: its kind, and its number within the kind.
 fn place(name: &str) -> (Sort, u8) {
     match name.parse() {
         Ok(Host::Operator) => (Sort::Operator, 0),

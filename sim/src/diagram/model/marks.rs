@@ -13,36 +13,36 @@ use crate::{
 /// A record.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Mark {
-    /// When.
+    /// Its time.
     pub(crate) at: u64,
-    /// Whose.
+    /// Its host.
     pub(crate) lane: usize,
-    /// What it looks like.
+    /// Its shape.
     pub(crate) kind: &'static str,
-    /// What it says.
+    /// Its description.
     pub(crate) text: String,
-    /// The queue that it is about.
+    /// Its queue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) queue: Option<usize>,
-    /// The messages that it is about.
+    /// Its messages.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) messages: Vec<usize>,
-    /// Whom it is about, besides whoever saw it.
+    /// The other host that it concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) with: Option<usize>,
 }
 
-/// What was pushed. Each has a body of its own, so that its body tells which one it is.
+/// A pushed message. Every body is unique, so that it identifies its message.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Message {
     /// The beginning of its body.
     pub(crate) body: String,
-    /// Who pushed it, if a producer did.
+    /// Its producer, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) producer: Option<String>,
 }
 
-/// A mark for each record, and the messages that they speak of.
+/// A mark for each record, and the messages in those records.
 pub(super) fn marks(history: &[Record], known: &Known) -> (Vec<Mark>, Vec<Message>) {
     let mut seen = Seen::default();
     let mark = |record: &Record| {
@@ -61,14 +61,14 @@ pub(super) fn marks(history: &[Record], known: &Known) -> (Vec<Mark>, Vec<Messag
     (history.iter().map(mark).collect(), seen.messages)
 }
 
-/// What is known so far.
+/// The state so far.
 #[derive(Default)]
 struct Seen {
     messages: Vec<Message>,
     by_body: BTreeMap<String, usize>,
-    /// What a push carries, and to which queue it went.
+    /// The message of each push, and its queue.
     pushes: BTreeMap<u64, (usize, Option<usize>)>,
-    /// Who has a label now.
+    /// The present owner of each label.
     labels: BTreeMap<String, u64>,
     streams: BTreeMap<u64, Option<usize>>,
     consumers: BTreeMap<String, Option<usize>>,
@@ -159,7 +159,7 @@ impl Seen {
     }
 }
 
-/// The lane of whom a record is about.
+/// The lane of the other host that a record concerns.
 fn with(event: &Event, known: &Known) -> Option<usize> {
     match event {
         Event::Assigned { broker_id, .. } | Event::Claimed { broker_id, .. } => known.broker(*broker_id),
@@ -171,7 +171,7 @@ fn with(event: &Event, known: &Known) -> Option<usize> {
     }
 }
 
-/// The scripts have a shape for each.
+/// The scripts have a shape for each kind.
 fn kind(event: &Event) -> &'static str {
     match event {
         Event::Began { .. } | Event::PhaseBegan { .. } => "phase",

@@ -1,7 +1,7 @@
-//! A history as a picture: what is drawn where, as far as that does not depend on how far one zooms.
+//! A history as a picture: the positions of everything drawn, as far as they do not depend on the zoom.
 //!
-//! Times are simulated microseconds since the start. Lanes, queues, messages and marks are told by their index. There is one
-//! mark for each record, in the same order, so that a record's index is its mark's.
+//! Times are simulated microseconds since the start. Lanes, queues, messages and marks are identified by their index. There
+//! is one mark for each record, in the same order, so that a record's index is its mark's.
 
 mod arrows;
 mod bands;
@@ -32,37 +32,37 @@ use crate::{
     story::{self, Names},
 };
 
-/// What is drawn.
+/// The contents of the picture.
 #[derive(Debug, Serialize)]
 pub(super) struct Model {
-    /// When the last thing happened.
+    /// The time of the last event.
     pub(super) end: u64,
     /// The hosts, from top to bottom.
     pub(super) lanes: Vec<Lane>,
     /// The queues' labels.
     pub(super) queues: Vec<String>,
-    /// The parts of the run.
+    /// The phases of the run.
     pub(super) phases: Vec<Phase>,
-    /// What befell the hosts.
+    /// The faults of the hosts.
     pub(super) faults: Vec<Fault>,
-    /// Who owned the queues.
+    /// The owners of the queues.
     pub(super) tenures: Vec<Tenure>,
     /// Streams and consumers.
     pub(super) stretches: Vec<Stretch>,
-    /// What was pushed.
+    /// The pushed messages.
     pub(super) messages: Vec<Message>,
     /// One for each record.
     pub(super) marks: Vec<Mark>,
-    /// From cause to effect.
+    /// Arrows from cause to effect.
     pub(super) arrows: Vec<Arrow>,
-    /// The promises that were broken.
+    /// The broken promises.
     pub(super) violations: Vec<Broken>,
 }
 
-/// A promise that was broken.
+/// A broken promise.
 #[derive(Debug, Serialize)]
 pub(super) struct Broken {
-    /// Which, in words.
+    /// The promise, in words.
     pub(super) promise: String,
     /// Its number.
     pub(super) number: usize,
@@ -110,7 +110,7 @@ fn broken(picture: &Picture<'_>) -> Vec<Broken> {
     violations.collect()
 }
 
-/// What the ids of a history stand for.
+/// The meanings of a history's ids.
 #[derive(Debug)]
 struct Known {
     names: Names,
@@ -150,7 +150,7 @@ impl Known {
         self.channels.get(channel).and_then(|&id| self.queue(id))
     }
 
-    /// The lane of a broker that is told by its id.
+    /// The lane of a broker, by its id.
     fn broker(&self, id: u64) -> Option<usize> {
         self.lanes.of_host(&self.names.broker(id))
     }

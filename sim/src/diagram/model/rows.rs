@@ -1,20 +1,20 @@
-//! Bands that overlap on a lane go side by side.
+//! Places overlapping bands on a lane side by side.
 
 use std::collections::BTreeMap;
 
-/// What lasts, on a lane.
+/// Something on a lane that lasts for a time.
 pub(super) trait Band {
     /// Its lane.
     fn lane(&self) -> usize;
-    /// From when to when.
+    /// Its beginning and end.
     fn time(&self) -> (u64, u64);
-    /// Puts it in a row of its lane, counted from 0; none if it fills the lane.
+    /// The field for its row within the lane, counted from 0; `None` if it fills the lane.
     fn row(&mut self) -> Option<&mut usize>;
 }
 
-/// Gives each band the first row of its lane that is free. They have to come in the order in which they begin.
+/// Gives each band the first free row of its lane. The bands must be in the order of their beginnings.
 pub(super) fn pack(bands: &mut [impl Band]) {
-    // Per lane: until when each row is taken.
+    // For each lane, the time until which each row is taken.
     let mut taken: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
     for band in bands {
         let (from, to) = band.time();

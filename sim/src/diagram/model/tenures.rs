@@ -1,4 +1,4 @@
-//! Who owned which queue, under which epoch.
+//! The owners of queues, with their epochs.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +20,13 @@ pub(crate) struct Tenure {
     pub(crate) from: u64,
     /// When the next epoch began, or the queue was deleted.
     pub(crate) to: u64,
-    /// Until when the process that claimed it ran: nobody serves an epoch that another process claimed.
+    /// When the claiming process ended: no other process serves its epoch.
     pub(crate) alive: u64,
     /// The queue.
     pub(crate) queue: usize,
     /// The epoch.
     pub(crate) epoch: u64,
-    /// Its place among those that the broker has at the same time.
+    /// Its place among the broker's simultaneous ones.
     pub(crate) row: usize,
     /// The record of the claim.
     pub(crate) mark: usize,
@@ -77,7 +77,7 @@ pub(super) fn tenures(history: &[Record], known: &Known, faults: &[Fault]) -> Ve
     tenures
 }
 
-/// When a broker's process ends that ran on a lane at a time: its host crashes, or another one registers there.
+/// When the process that a broker ran on a lane at a time ended: its host crashed, or another process registered there.
 fn ends(history: &[Record], known: &Known, faults: &[Fault], process: (u64, usize, &str)) -> u64 {
     let (at, lane, incarnation) = process;
     let crash = faults.iter().find(|fault| fault.lane == lane && fault.from >= at && fault.kind == FaultKind::Down);

@@ -9,12 +9,12 @@ use crate::{
     scenario::{Action, Host, Scenario, Step},
 };
 
-/// A history that is written a line a millisecond.
+/// A history with one record per millisecond.
 #[derive(Default)]
 struct Story(Vec<Record>);
 
 impl Story {
-    /// Two brokers, a queue that the first one owns.
+    /// Two brokers, and a queue that the first one owns.
     fn begun() -> Self {
         let mut story = Self::default();
         for broker_id in 1..=2 {

@@ -1,4 +1,4 @@
-//! A worker process, from outside.
+//! A worker process, as its parent sees it.
 
 use std::{
     collections::VecDeque,
@@ -19,20 +19,20 @@ use crate::{
     worker::{Job, Outcome},
 };
 
-/// Of what a worker says on standard error so many lines are kept, for when it dies.
+/// The number of lines of a worker's standard error that are kept for the report of its death.
 const LAST_WORDS: usize = 6;
 
-/// A worker process. It ends when this is dropped.
+/// A worker process. It is killed when this is dropped.
 pub(super) struct Worker {
     child: Child,
     jobs: Option<ChildStdin>,
     last_words: Arc<Mutex<VecDeque<String>>>,
-    /// What it works on, and since when.
+    /// Its job's seed, and when the job began.
     pub(super) job: Option<(u64, Instant)>,
 }
 
 impl Worker {
-    /// Starts one, which reports to `reports` under `id`.
+    /// Starts a worker that sends its reports to `reports` under `id`.
     pub(super) fn start(
         id: u64,
         keep: Option<&Path>,
@@ -45,7 +45,7 @@ impl Worker {
             command.arg("--keep").arg(dir);
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        // Ctrl-C at the terminal is for the one who writes the summary.
+        // Ctrl-C at the terminal must reach only the parent, which writes the summary.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().map_err(Error::Worker)?;
@@ -66,7 +66,7 @@ impl Worker {
         let reports = reports.clone();
         thread::spawn(move || {
             for line in stdout.into_iter().flat_map(|stdout| stdout.lines().map_while(Result::ok)) {
-                // Anything else was printed by what is simulated.
+                // Any other line was printed by the simulated code.
                 if let Ok(outcome) = serde_json::from_str::<Outcome>(&line) {
                     let _ = reports.send(Report::Outcome(id, outcome));
                 }
@@ -78,7 +78,7 @@ impl Worker {
         Ok(Self { child, jobs, last_words, job: None })
     }
 
-    /// Hands it a job. That it died meanwhile is told elsewhere.
+    /// Gives it a job. If it has died meanwhile, its end is reported separately.
     pub(super) fn give(&mut self, job: &Job) {
         self.job = Some((job.seed(), Instant::now()));
         if let Some(jobs) = &mut self.jobs {
@@ -87,7 +87,7 @@ impl Worker {
         }
     }
 
-    /// Why it ended.
+    /// The reason why it ended.
     pub(super) fn obituary(&mut self) -> String {
         let how = self.child.wait().map_or_else(|error| error.to_string(), how_it_ended);
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +95,7 @@ impl Worker {
         if words.is_empty() { how } else { format!("{how}: {}", words.join(" | ")) }
     }
 
-    /// Ends it at once.
+    /// Kills it at once.
     pub(super) fn kill(&mut self) -> io::Result<()> {
         self.jobs = None;
         self.child.kill()

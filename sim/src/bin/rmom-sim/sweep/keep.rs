@@ -1,4 +1,4 @@
-//! What a failure leaves behind.
+//! The files that describe a failure.
 
 use std::{io::Write as _, path::Path};
 

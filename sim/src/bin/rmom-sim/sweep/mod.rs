@@ -1,4 +1,4 @@
-//! `rmom-sim run`: many seeds, and what came of them.
+//! `rmom-sim run`: many seeds and their results.
 
 mod child;
 pub(crate) mod keep;
@@ -24,7 +24,7 @@ use crate::{
     worker::{Job, Outcome},
 };
 
-/// Who starts a fresh sweep gets seeds below this: short enough to be read out.
+/// Fresh sweeps start with a seed below this, which is short enough to be read out.
 const FRESH_SEEDS: u64 = 1_000_000_000_000;
 
 pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
@@ -77,7 +77,7 @@ fn print_json(out: &mut Out, outcome: &Outcome) -> Result<(), Error> {
     out.flush()
 }
 
-/// Chance enough to try seeds that nobody tried.
+/// Random enough to select seeds that were not tried before.
 fn fresh_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_micros()).unwrap_or_default() % FRESH_SEEDS

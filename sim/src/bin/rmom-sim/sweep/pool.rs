@@ -1,4 +1,4 @@
-//! Workers, and what they are given to do.
+//! Workers and their jobs.
 
 use std::{
     collections::BTreeMap,
@@ -16,29 +16,29 @@ use crate::{
     worker::{Job, Outcome},
 };
 
-/// How often somebody who waits hears that there is no news.
+/// The interval at which a waiting caller is called without news.
 const TICK: Duration = Duration::from_millis(200);
 
-/// What comes in from workers and from the terminal.
+/// A report from a worker or from the terminal.
 pub(super) enum Report {
-    /// A worker is done with its job.
+    /// A worker has finished its job.
     Outcome(u64, Outcome),
-    /// A worker is no more.
+    /// A worker has ended.
     Ended(u64),
-    /// The user wants it to end.
+    /// The user requested the end.
     Interrupted,
 }
 
-/// What whoever runs jobs is told.
+/// A notification to the caller that runs jobs.
 #[derive(Debug)]
 pub(crate) enum News {
     /// A job is done.
     Outcome(Outcome),
-    /// Time passes.
+    /// Time has passed.
     Tick,
 }
 
-/// Worker processes. They live as long as this does.
+/// Worker processes. They end when the pool is dropped.
 pub(crate) struct Pool {
     size: usize,
     deadline: Duration,
@@ -52,7 +52,7 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// `size` workers at most, each with `deadline` for a job; failures leave their files in `keep`.
+    /// At most `size` workers, each with `deadline` for a job; files of failures go to `keep`.
     pub(crate) fn new(size: usize, deadline: Duration, keep: Option<PathBuf>, faults: FaultArgs) -> Self {
         let (reporting, reports) = mpsc::channel();
         Self {
@@ -68,7 +68,7 @@ impl Pool {
         }
     }
 
-    /// Lets Ctrl-C end what runs, and not the program.
+    /// Makes Ctrl-C end the jobs instead of the program.
     pub(crate) fn interruptible(&self) {
         let reporting = self.reporting.clone();
         thread::spawn(move || {
@@ -77,14 +77,14 @@ impl Pool {
         });
     }
 
-    /// True if the user ended it.
+    /// True if the user interrupted it.
     pub(crate) fn was_interrupted(&self) -> bool {
         self.interrupted
     }
 
-    /// Has all jobs done, in any order, until `each` breaks it off or the user does.
+    /// Runs all jobs, in any order, until `each` or the user stops it.
     ///
-    /// A worker that dies, or needs longer than the deadline, is a crash of its job and is replaced.
+    /// The death of a worker, or a job that exceeds the deadline, counts as a crash of the job; the worker is replaced.
     pub(crate) fn run(
         &mut self,
         jobs: impl IntoIterator<Item = Job>,
@@ -104,7 +104,7 @@ impl Pool {
                     self.workers.clear();
                     return Ok(());
                 }
-                // This side holds a sender: nothing else can be the matter.
+                // The channel cannot be disconnected, since `self` holds a sender.
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => self.overdue(),
             };
             if each(news)?.is_break() {
@@ -143,7 +143,7 @@ impl Pool {
                 worker.job = None;
                 News::Outcome(outcome)
             }
-            // It answered while it was being ended, and its job has an outcome.
+            // The worker answered while it was being killed, and its job already has an outcome.
             None => News::Tick,
         }
     }

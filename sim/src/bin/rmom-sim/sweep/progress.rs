@@ -1,4 +1,4 @@
-//! How far a sweep is: a line that is written over on a terminal, a line now and then elsewhere.
+//! The progress of a sweep: an overwritten line on a terminal, an occasional line elsewhere.
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -8,21 +8,21 @@ use std::{
 use super::tally::Tally;
 use crate::output::{count, duration};
 
-/// Where nothing can be written over, so often.
+/// The interval of lines where they cannot be overwritten.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
-/// The width of a terminal that does not say.
+/// The assumed width of a terminal that does not report it.
 const USUAL_COLUMNS: usize = 80;
 
-/// Writes to standard error; nobody is told if nobody reads that.
+/// Writes to standard error; failures are ignored.
 pub(super) struct Progress {
     of: u64,
     kind: Kind,
 }
 
 enum Kind {
-    /// Written over.
+    /// One line, overwritten.
     Line,
-    /// Last written after so much time.
+    /// Separate lines, the last one after this much time.
     Plain(Duration),
     Silent,
 }
@@ -54,13 +54,13 @@ impl Progress {
         }
     }
 
-    /// Lets something else be written to standard error.
+    /// Lets other text be written to standard error.
     pub(super) fn interrupt(&mut self, other: impl FnOnce()) {
         self.end();
         other();
     }
 
-    /// Takes the line away.
+    /// Erases the line.
     pub(super) fn end(&mut self) {
         if matches!(self.kind, Kind::Line) {
             let mut stderr = io::stderr().lock();

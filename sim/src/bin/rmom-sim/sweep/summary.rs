@@ -1,4 +1,4 @@
-//! What a sweep found, for people and for programs.
+//! The results of a sweep, for readers and for programs.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::{
     worker::Outcome,
 };
 
-/// Tells of a seed that failed as soon as it did.
+/// Reports a failed seed at once.
 pub(super) fn print_failure(outcome: &Outcome, faults: &FaultArgs) {
     for line in failure(outcome, faults) {
         tell(line);
     }
 }
 
-/// Prints the whole sweep.
+/// Prints the summary of the sweep.
 pub(super) fn print(out: &mut Out, tally: &Tally, took: Duration, args: &RunArgs) -> Result<(), Error> {
     if !tally.failures.is_empty() {
         out.line("\nFailures")?;

@@ -1,4 +1,4 @@
-//! What came of a sweep, added up.
+//! The totals of a sweep.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::{exit::Exit, worker::Outcome};
 
-/// A sweep with a larger share of vacuous runs says too little, in percent.
+/// A sweep with a greater share of vacuous runs proves too little, in percent.
 pub(super) const MAX_VACUOUS_PERCENT: u64 = 5;
 
 /// The sum of all outcomes so far.
@@ -25,7 +25,7 @@ pub(super) struct Tally {
     pub(super) counts: Counts,
     pub(super) marks: BTreeMap<String, u64>,
     pub(super) cpu_micros: u64,
-    /// Why runs were vacuous, and how many.
+    /// Reasons for vacuous runs, with their counts.
     pub(super) vacuous_for: BTreeMap<String, u64>,
     #[serde(skip)]
     pub(super) failures: Vec<Outcome>,
@@ -65,12 +65,12 @@ impl Tally {
         self.safety + self.liveness + self.crashed
     }
 
-    /// Scenarios per minute per core; none before anything was measured.
+    /// Scenarios per minute per core, or `None` before the first measurement.
     pub(super) fn per_minute_per_core(&self) -> Option<f64> {
         (self.cpu_micros > 0).then(|| self.seeds as f64 * 60e6 / self.cpu_micros as f64)
     }
 
-    /// How many of the marks that there are were reached, and how many there are.
+    /// The number of marks that were reached, and the number of all marks.
     pub(super) fn marks_reached(&self) -> (usize, usize) {
         let all = marks::all().count();
         (all - self.never_reached().len(), all)
@@ -84,7 +84,7 @@ impl Tally {
         self.vacuous * 100 > self.seeds * MAX_VACUOUS_PERCENT
     }
 
-    /// The gravest of what was found.
+    /// The gravest result.
     pub(super) fn exit(&self, require_marks: bool, interrupted: bool) -> Exit {
         let lacks_marks = require_marks && !self.never_reached().is_empty();
         match () {
