@@ -1,4 +1,4 @@
-//! The store in memory passes the suite that every store has to pass.
+//! The in-memory store passes the conformance suite.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ fn create_queue(number: usize) -> CreateQueue {
     CreateQueue { label, assignee: None, request: Uuid::from_u128(number as u128) }
 }
 
-// The two limits would take too long on a database: there, each store's own tests fill the tables.
+// On a database these two limits would take too long: each store's own tests fill the tables.
 
 #[test]
 fn there_are_no_more_queues_than_the_limit() {
@@ -70,7 +70,7 @@ fn there_are_no_more_queues_than_the_limit() {
         last = Some(state.create_queue(&create_queue(number)).unwrap());
     }
     assert_eq!(state.create_queue(&create_queue(MAX_QUEUES)), Err(CreateQueueError::TooMany));
-    // A request that was granted is still known again, and a label that is taken is told apart.
+    // An earlier request that was granted is still recognized, and a taken label gets its own error.
     let last = last.unwrap();
     assert_eq!(state.create_queue(&create_queue(MAX_QUEUES - 1)).as_ref(), Ok(&last));
     let taken = CreateQueue { request: Uuid::max(), ..create_queue(0) };

@@ -1,4 +1,4 @@
-//! The picture of a real run.
+//! The diagram of a real run.
 
 use rmom_sim::{
     diagram::{Picture, html},
@@ -8,7 +8,7 @@ use rmom_sim::{
 };
 use serde_json::Value;
 
-/// A seed's scenario, cut short: a broker crashes, a few messages are pushed.
+/// A shortened scenario of a seed: a broker crashes, a few messages are pushed.
 fn short() -> Scenario {
     let mut scenario = Scenario::from_seed(1);
     scenario.workload.producers.truncate(1);

@@ -1,4 +1,4 @@
-//! What befalls links and hosts, and that it adds up.
+//! Faults of links and hosts, and that they add up.
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
 
@@ -19,10 +19,10 @@ async fn connect() -> std::io::Result<BoxIo> {
     Transport::connect(&SimNet, &format!("echo:{PORT}")).await
 }
 
-/// What came back, with the milliseconds that it took; none if nothing came.
+/// The milliseconds that each answer took; `None` if no answer came.
 type Echoes = Rc<RefCell<Vec<Option<u128>>>>;
 
-/// A host that sends everything back, and one that connects anew for everything that it sends, every 500 ms.
+/// A host that sends everything back, and one that sends a byte over a new connection every 500 ms.
 fn echoes(seed: u64) -> (Cluster, Echoes) {
     let mut cluster = Cluster::builder(seed).brokers(0).limit(Duration::from_secs(60)).build();
     cluster.service("echo", |_| async {
@@ -56,9 +56,9 @@ fn echoes(seed: u64) -> (Cluster, Echoes) {
     (cluster, echoes)
 }
 
-/// How many of the calls of the next seconds are answered.
+/// The number of answered calls in the next two seconds after a pause.
 fn answered(cluster: &mut Cluster, echoes: &Echoes) -> usize {
-    // What is under way already does not count.
+    // Calls in flight do not count.
     cluster.run_for(millis(1_000)).unwrap();
     echoes.borrow_mut().clear();
     cluster.run_for(millis(2_000)).unwrap();
@@ -114,7 +114,7 @@ fn a_slow_link_is_slow_until_it_is_not() {
         let (mut cluster, echoes) = echoes(3);
         cluster.slow("echo", "caller", millis(100));
         assert_eq!(answered(&mut cluster, &echoes), 4);
-        // The connection and the byte there, and the byte back. What accepts a connection is not delayed.
+        // Three delays: the connection, the byte, and the byte back. The acceptance of a connection is not delayed.
         assert!(echoes.borrow().iter().flatten().all(|&took| took >= 300), "{echoes:?}");
         cluster.unslow("echo", "caller");
         assert_eq!(answered(&mut cluster, &echoes), 4);
@@ -137,7 +137,7 @@ fn hosts_crash_and_lose_their_power() {
             cluster.restart("echo");
             assert_eq!(answered(&mut cluster, &echoes), 4, "{what}");
         }
-        // A host that comes later is cut off like the others.
+        // A freeze also applies to links of a host that is added later.
         cluster.freeze("echo");
         cluster.host("late", async {
             assert!(timeout(millis(400), connect()).await.is_err(), "it reached a frozen host");

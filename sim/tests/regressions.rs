@@ -1,4 +1,4 @@
-//! What was found once is not found again: the scenarios in `sim/regressions` keep all promises.
+//! Earlier findings do not return: the scenarios in `sim/regressions` keep all promises.
 #![allow(clippy::print_stdout, reason = "a test that fails, or hangs, shows what it printed")]
 
 use std::{fs, path::Path};

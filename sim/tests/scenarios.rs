@@ -1,5 +1,5 @@
-//! Scenarios that no seed draws: proptest's. One that fails is made small and kept in `sim/regressions`, where it is replayed
-//! from then on.
+//! Scenarios from proptest, which no seed draws. One that fails is shrunk and kept in `sim/regressions`, where it is
+//! replayed from then on.
 #![allow(clippy::print_stdout, reason = "a test that fails, or hangs, shows what it printed")]
 
 use std::{
@@ -20,21 +20,21 @@ use rmom_sim::{
     story,
 };
 
-/// How many scenarios are tried, unless the variable says otherwise.
+/// The number of scenarios, unless [`CASES_VARIABLE`] sets another.
 const CASES: u32 = 80;
 /// See [`CASES`].
 const CASES_VARIABLE: &str = "PROPTEST_CASES";
-/// If fewer of so many say something, the strategy is at fault, in percent. Some four in five do: chance also draws consumers of
-/// what nobody pushes.
+/// If a smaller share of the runs proves anything, in percent, the strategy is at fault. About four in five do: some draw
+/// consumers of a queue to which no producer pushes.
 const MIN_TELLING_PERCENT: u32 = 60;
-/// How long a scenario is shrunk, at most: a test that takes too long is killed, and tells nothing.
+/// The longest time for shrinking: a test that takes too long is killed, and reports nothing.
 const SHRINKING: Duration = Duration::from_secs(90);
-/// How many smaller scenarios are tried in that time, at most.
+/// The most smaller scenarios tried in that time.
 const ATTEMPTS: usize = 500;
 
-/// The smallest scenario with a symptom that was found among so many.
+/// The smallest scenario with a symptom that was found among `cases`.
 fn find(cases: u32, symptom: impl Fn(&Scenario) -> Option<Symptom>) -> Option<Scenario> {
-    // Proptest would shrink, too, but needs more attempts; and what it keeps of a failure cannot be read.
+    // Proptest would shrink, too, but it needs more attempts, and its record of a failure is not readable.
     let config = Config { cases, max_shrink_iters: 0, failure_persistence: None, ..Config::default() };
     let found = TestRunner::new(config).run(&scenario::strategy(), |scenario| match symptom(&scenario) {
         None => Ok(()),
@@ -52,7 +52,7 @@ fn find(cases: u32, symptom: impl Fn(&Scenario) -> Option<Symptom>) -> Option<Sc
     }))
 }
 
-/// Writes the scenario to the regressions, and says what there is to say.
+/// Writes the scenario to the regressions, and returns a message about it.
 fn keep(mut scenario: Scenario) -> String {
     let Report { verdict, violations, .. } = run::run(&scenario);
     let lines = |replay: &str| story::failure(&format!("seed {}", scenario.seed), &verdict, &violations, replay);
@@ -90,7 +90,7 @@ fn scenarios_keep_all_promises() {
     assert!(cases < CASES || telling * 100 >= cases * MIN_TELLING_PERCENT, "the scenarios say too little");
 }
 
-/// A failure that comes with a certain fault, whatever else there is.
+/// A failure that depends only on a certain fault.
 #[test]
 fn what_is_found_is_small() {
     let is_cause = |action: &Action| matches!(action, Action::Freeze(_));

@@ -1,6 +1,7 @@
-//! One queue, one producer and one consumer, and what can happen to them in half a minute.
+//! One queue, one producer and one consumer, with half a minute of faults.
 //!
-//! The point is the seams: production code, over the simulated network, clock and store, does what it promises.
+//! These tests check that the parts fit together: production code keeps its promises over the simulated network, clock and
+//! store.
 
 use std::time::Duration;
 
@@ -16,20 +17,20 @@ const LABEL: &str = "orders";
 const PRODUCER: &str = "producer";
 const CONSUMER: &str = "consumer";
 const MESSAGES: usize = 1_200;
-/// Between two messages; the last one is sent after the last fault.
+/// The pause between two messages; the last one is sent after the last fault.
 const PACE: Duration = Duration::from_millis(20);
-/// How long links are cut: longer than keepalive takes to notice.
+/// How long links are cut: longer than the keepalive takes to notice.
 const CUT: Duration = Duration::from_secs(5);
-/// How long the consumer listens on after the last message, for what must not come.
+/// How long the consumer reads on after the last message, to catch surplus messages.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Event {
-    /// The producer learned that it is stored.
+    /// The producer learnt that it is stored.
     Acknowledged { message: usize, id: Uuid, duplicate: bool },
-    /// The consumer was given it.
+    /// The consumer received it.
     Delivered { message: usize, id: Uuid, offset: u64 },
-    /// The consumer is done; so often did it have to connect again.
+    /// The consumer is done, after this many reconnections.
     Reconnected(u64),
 }
 
@@ -74,10 +75,10 @@ async fn produce(client: Client, history: Journal<Event>) -> turmoil::Result {
     tokio::try_join!(biased; accept, acknowledge).map(drop)
 }
 
-/// What happened to the messages, with simulated times, while
+/// The events of the messages, with simulated times, while
 /// - the broker that hosts the queue crashes, and comes back when another has taken over,
 /// - the link between that other and the consumer is cut for a while,
-/// - and the way back from it to the producer, so that acknowledgements get lost.
+/// - the way back from it to the producer is cut, so that acknowledgements get lost.
 fn simulate(seed: u64) -> Result<Vec<(Duration, Event)>, SimError> {
     isolated(|| {
         let label = QueueLabel::parse(LABEL).expect("it is a valid label");
@@ -139,15 +140,15 @@ fn what_is_acknowledged_is_delivered_once_and_in_order() {
     assert_eq!(acknowledged.iter().map(|(message, _)| *message).collect::<Vec<_>>(), (0..MESSAGES).collect::<Vec<_>>());
     assert_eq!(delivered, acknowledged);
 
-    // The faults did bite.
+    // The faults had an effect.
     let duplicates = events.iter().filter(|(_, event)| matches!(event, Event::Acknowledged { duplicate: true, .. }));
     assert!(duplicates.count() > 0, "no acknowledgement was lost");
     let Some((_, Event::Reconnected(times))) = events.last() else { panic!("the consumer is not the last to end") };
     assert!(*times >= 2, "the consumer lost its connection only {times} times");
 }
 
-/// Exact to the millisecond, although the libraries still hash with the system's random keys: nothing that matters here
-/// depends on those. What did was the order in which the crash drops a broker's tasks, hence seeds for which it matters.
+/// Exact to the millisecond, although libraries still use the system's random keys for hashing: nothing that matters here
+/// depends on those. The order in which a crash drops a broker's tasks did matter once, hence the seeds for which it would.
 #[test]
 fn a_seed_is_a_history() {
     let histories = [10, 14].map(|seed| {

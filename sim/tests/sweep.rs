@@ -1,4 +1,4 @@
-//! Many seeds: some that are always the same, and some that nobody has tried.
+//! A sweep of many seeds: some fixed, and some that are new in each run.
 //!
 //! `rmom-sim run` does the same faster, and more of it: CI runs both.
 #![allow(clippy::print_stdout, reason = "a test that fails, or hangs, shows what it printed")]
@@ -6,15 +6,16 @@
 use rand::Rng as _;
 use rmom_sim::{commit, report::Verdict, run, scenario::Scenario, story};
 
-/// The seeds from 0 on: whoever breaks something finds the same ones broken as everybody else.
+/// The number of fixed seeds, from 0, so that every developer sees the same failures.
 const FIXED: u64 = 30;
-/// How many fresh ones, unless this variable says otherwise.
+/// The number of fresh seeds, unless [`FRESH_VARIABLE`] sets another.
 const FRESH: u64 = 15;
 /// See [`FRESH`].
 const FRESH_VARIABLE: &str = "RMOM_SIM_SEEDS";
-/// Fresh seeds are below this: short enough to be read out.
+/// Fresh seeds are below this, which is short enough to be read out.
 const SEEDS: u64 = 1_000_000_000_000;
-/// If a larger share of the fixed ones is vacuous, the generator is at fault, in percent. That of some fresh ones is chance.
+/// If a greater share of the fixed seeds is vacuous, in percent, the generator is at fault. Fresh seeds may be vacuous by
+/// chance.
 const MAX_VACUOUS_PERCENT: usize = 5;
 
 #[test]

@@ -1,4 +1,4 @@
-//! What grows has a limit, and what is not known is not guessed.
+//! Everything that grows has a limit, and a broker does not guess facts that it does not know.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ async fn an_empty_page_is_not_taken_for_all_trimmed() {
     assert_eq!(take(&mut subscription, 9).await, expect(1..=9), "nothing was left out");
 }
 
-/// What expired between messages that live on is crossed with several reads; what does not come from there is not skipped.
+/// A gap of expired messages between live ones is crossed in several reads; live messages are not skipped.
 #[tokio::test(start_paused = true)]
 async fn a_hole_is_crossed_step_by_step() {
     let world = World::new();
@@ -75,10 +75,10 @@ async fn an_empty_page_of_a_deleted_queue_comes_from_no_standby() {
     for n in 1..=9_u64 {
         broker.push(push(&n.to_string())).await.unwrap();
     }
-    // The broker has not heard of it.
+    // The broker has not learnt of it.
     assert!(world.store.delete_queue(queue).await.unwrap());
     world.store.purge_deleted(10).await.unwrap();
-    // Two reads of an older copy would say the same, so this does not end a client for good.
+    // Two reads of an older copy would have the same answer, so the error is not permanent for a client.
     let gone = subscription.next().await.unwrap_err();
     assert!(matches!(&gone, BrokerError::Store(StoreError::Unavailable(why)) if why.contains("deleted")), "{gone:?}");
     assert_eq!(broker.status().queues[0].counters.stale_reads, 0);
@@ -153,7 +153,7 @@ async fn producers_are_saved_when_it_is_needed_and_no_more_often_than_their_size
     let broker = world
         .broker_with(1, |settings| {
             settings.message_ttl = Some(Duration::from_secs(100));
-            // A producer takes some 40 bytes: ten of them, once in ten seconds.
+            // A producer takes about 40 bytes: ten of them are saved once in ten seconds.
             settings.tuning.save_bytes_per_second = 40;
         })
         .await;
@@ -195,7 +195,7 @@ async fn one_producer_too_many_is_refused_and_the_others_go_on() {
     assert!(broker.push(first_push(3)).await.unwrap().duplicate);
     broker.push(push("without a producer")).await.unwrap();
     assert_eq!(world.log("q").await.len(), 4, "nothing of the one that was refused is stored");
-    // Once the others were idle for long enough there is room.
+    // There is room once the others have been idle for long enough.
     world.sleep(Duration::from_secs(3_601)).await;
     broker.push(first_push(4)).await.unwrap();
 
@@ -208,7 +208,7 @@ async fn one_producer_too_many_is_refused_and_the_others_go_on() {
     assert_eq!(world.store.tail(queue).await.unwrap().incarnations, [(name(100), 2)]);
 }
 
-/// Opening a named producer proves that its broker owns the queue; it does not take a save of all others.
+/// Opening a named producer proves that its broker owns the queue; it does not save all other producers.
 #[tokio::test(start_paused = true)]
 async fn a_named_producer_is_opened_without_saving_the_others() {
     let world = World::new();
@@ -265,7 +265,7 @@ async fn an_end_from_before_the_claim_decides_no_recovery() {
     assert!(counters.stale_reads > 0 && counters.unknown_appends == 1, "{counters:?}");
 }
 
-/// Deletions that fail, as under a lock or when they are too many for their time, cost room on the disk, and no push.
+/// Deletions that fail, because of a lock or because they take too long, cost disk space but delay no push.
 #[tokio::test(start_paused = true)]
 async fn producers_are_saved_while_removals_fail() {
     let world = World::new();
@@ -284,7 +284,7 @@ async fn producers_are_saved_while_removals_fail() {
     let status = broker.status().queues.remove(0);
     assert!((5..20).contains(&status.counters.failed_trims), "{status:?}");
     assert_eq!(status.depth_messages, 3_000);
-    // Calls that save the producers succeed meanwhile, and do not hide the failures.
+    // Calls that save the producers succeed meanwhile, and must not hide the failures.
     let failing = status.trims_failing.unwrap();
     assert!((50..=70).contains(&failing.as_secs()), "{failing:?}");
     world.store.removals_fail(false);
@@ -327,7 +327,7 @@ async fn a_batch_that_cannot_be_delivered_is_told_until_it_can_or_is_gone() {
     assert_eq!(broker.status().queues[0].counters.corrupt_reads, 2);
 }
 
-/// As an older broker does in a rolling upgrade: what it cannot read is not lost, and somebody else may read it.
+/// An older broker in a rolling upgrade: messages that it cannot read are not lost, and a newer broker may read them.
 #[tokio::test(start_paused = true)]
 async fn what_a_newer_version_stored_halts_no_queue() {
     let world = World::new();
@@ -350,7 +350,7 @@ async fn what_a_newer_version_stored_halts_no_queue() {
     assert!(matches!(refused, BrokerError::ActivationTimeout(_)), "{refused:?}");
     let status = next.status().queues.remove(0);
     assert!(status.newer && status.unserved.is_some(), "{status:?}");
-    // As if it could read it from now on.
+    // From now on it can read them.
     world.store.newer(false);
     assert!(next.push(numbered("3", 3)).await.unwrap().duplicate);
     let status = next.status().queues.remove(0);

@@ -32,7 +32,7 @@ async fn a_producer_is_remembered_when_the_clock_is_set_far_forward() {
     one.create_queue(&label("q")).await.unwrap();
     let first = one.push(numbered("1", 1)).await.unwrap();
     world.set_clock_forward(Duration::from_secs(2 * 3_600));
-    // All has expired, and is trimmed.
+    // All messages have expired, and are trimmed.
     world.sleep(Duration::from_secs(70)).await;
     assert_eq!(world.log("q").await, []);
     let again = one.push(numbered("1", 1)).await.unwrap();
@@ -42,7 +42,8 @@ async fn a_producer_is_remembered_when_the_clock_is_set_far_forward() {
     assert!(two.push(numbered("1", 1)).await.unwrap().duplicate);
 }
 
-/// Its clock stood still meanwhile, and nobody told it: what expired is not delivered by a broker that believes in its lease.
+/// The broker's clock stood still during the sleep, without notice. A broker that trusts its lease must not deliver expired
+/// messages.
 #[tokio::test(start_paused = true)]
 async fn a_broker_that_slept_delivers_nothing_before_it_asked_the_store() {
     let world = World::new();
@@ -55,7 +56,7 @@ async fn a_broker_that_slept_delivers_nothing_before_it_asked_the_store() {
     world.suspend(Duration::from_secs(3_600));
     assert!(matches!(subscription.next().await, Err(BrokerError::LeaseExpired)), "its lease is long over");
     assert!(matches!(broker.heartbeat(), Err(BrokerError::LeaseExpired)));
-    // The lease is renewed, and with it comes the store's clock.
+    // Each renewal of the lease also reads the store's clock.
     while broker.heartbeat().is_err() {
         world.settle().await;
     }

@@ -1,4 +1,4 @@
-//! Channels that nobody subscribes to any more.
+//! Channels without subscribers.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn nothing_is_idle_unless_a_setting_says_so() {
     world.subscribe(&one, channel, None).await.unwrap();
 }
 
-/// A database without room takes no writes. Its messages can be read all the same.
+/// A full database accepts no writes, but its messages can still be read.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_takes_no_writes_keeps_nobody_from_reading() {
     let world = World::new();
@@ -103,7 +103,7 @@ async fn a_clock_that_goes_ahead_lets_clients_come_back() {
     assert_eq!(one.status().expired_channels, 1);
 }
 
-/// What was in use before a failover has time to be in use again.
+/// Channels that were in use before a failover get time for their clients to return.
 #[tokio::test(start_paused = true)]
 async fn a_new_owner_lets_clients_come_back() {
     let world = World::new();
@@ -112,7 +112,7 @@ async fn a_new_owner_lets_clients_come_back() {
     let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
     let subscription = world.subscribe(&one, channel, None).await.unwrap();
     minutes(&world, 90).await;
-    // Nobody reaches the database, and nobody subscribes, for longer than a channel may be idle.
+    // No broker reaches the database, and no client subscribes, for longer than a channel may be idle.
     world.store.fail(Calls::All, Fault::Unavailable);
     minutes(&world, 90).await;
     drop(subscription);
@@ -128,7 +128,7 @@ async fn a_new_owner_lets_clients_come_back() {
     assert_eq!(two.status().expired_channels, 1);
 }
 
-/// The machine sleeps, or the database is away: the owner stays, and nobody could subscribe.
+/// The machine sleeps, or the database is down: the owner stays, but no client could subscribe.
 #[tokio::test(start_paused = true)]
 async fn an_owner_that_was_away_lets_clients_come_back() {
     let world = World::new();
@@ -148,7 +148,7 @@ async fn an_owner_that_was_away_lets_clients_come_back() {
     assert_eq!(one.status().expired_channels, 0);
 }
 
-/// A broker that does not know yet that it was replaced deletes nothing that is in use elsewhere.
+/// A replaced broker that does not know it yet deletes no channel that is in use elsewhere.
 #[tokio::test(start_paused = true)]
 async fn who_subscribes_elsewhere_keeps_the_channel() {
     let world = World::new();

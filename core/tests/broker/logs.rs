@@ -1,4 +1,4 @@
-//! What a broker says of faults that last: once, and then at growing intervals.
+//! A broker logs a lasting fault once, and then at growing intervals.
 
 use std::{
     fmt::{Debug, Write as _},
@@ -17,7 +17,7 @@ use tracing::{
 
 use super::{label, push, world::World};
 
-/// Keeps what is said as a warning or worse.
+/// Collects warnings and errors.
 #[derive(Clone, Default)]
 struct Said(Arc<Mutex<Vec<String>>>);
 
@@ -67,7 +67,7 @@ async fn batches_that_fail_one_after_another_are_not_told_one_by_one() {
             world.sleep(Duration::from_millis(100)).await;
         }
         let lines: Vec<_> = said.0.lock().iter().filter(|line| line.contains(what)).cloned().collect();
-        // At the beginning, and after 10 s; then not before 30 s.
+        // At the beginning, and after 10 s; the next is due after 30 s.
         assert!((2..=3).contains(&lines.len()), "{lines:?}");
         assert!(!lines[1].contains("times=1 "), "how often it happened is told: {lines:?}");
     }

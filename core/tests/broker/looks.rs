@@ -1,4 +1,4 @@
-//! What a broker does while it looks at the store, and what it asks the store for.
+//! A broker's work while it reads the store, and the calls that it makes.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{label, world::World};
 
-/// A broker with so many queues, each with a channel and a subscriber.
+/// A broker with this many queues, each with a channel and a subscriber.
 async fn with_subscribers(world: &World, queues: usize) -> (rmom_core::broker::Broker, Vec<ChannelId>) {
     let broker = world.broker(1).await;
     let mut channels = Vec::new();
@@ -32,7 +32,7 @@ async fn the_lease_runs_out_at_its_instant_whatever_the_broker_waits_for() {
     broker.create_queue(&label("q")).await.unwrap();
     let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
     let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
-    // Just below the deadline of one call; and somebody asks for look after look.
+    // Just below the deadline of one call, while the broker is nudged to read again and again.
     world.store.slow_requests(Calls::Of(&["assigned_queues"]), Duration::from_millis(1_900));
     for _ in 0..3 {
         let broker = broker.clone();
@@ -45,7 +45,7 @@ async fn the_lease_runs_out_at_its_instant_whatever_the_broker_waits_for() {
     }
     world.sleep(Duration::from_secs(10)).await;
     world.store.fail(Calls::All, Fault::Unavailable);
-    // Renewed a second ago at most.
+    // The lease was renewed at most a second ago.
     let down = Instant::now();
     let ended = timeout(Duration::from_secs(60), subscription.next()).await.expect("nobody saw the lease run out");
     assert_eq!(ended, Err(BrokerError::LeaseExpired));
@@ -65,7 +65,7 @@ async fn a_queue_that_ends_does_not_wait_for_a_look() {
         async move { one.refresh().await }
     });
     world.sleep(Duration::from_millis(100)).await;
-    // The other broker claims; the next push of the first finds out, while that one looks.
+    // The other broker claims; the first finds out at its next push, while its own read of the store is still under way.
     world.assign("q", 2).await.unwrap();
     world.store.slow_requests(Calls::Of(&["assigned_queues"]), Duration::ZERO);
     two.rebuild_queue(&label("q")).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_queue_that_was_deleted_elsewhere_is_forgotten() {
     assert_eq!(asked_by_a_look().await, []);
 }
 
-/// A failover waits for the new broker's look, and for nothing that the look asks besides.
+/// A failover waits for the new broker's read of its assignments, and for no other call of the refresh.
 #[tokio::test(start_paused = true)]
 async fn what_is_assigned_is_hosted_before_the_broker_asks_for_what_it_lost() {
     let world = World::new();
@@ -158,7 +158,7 @@ async fn what_is_assigned_is_hosted_before_the_broker_asks_for_what_it_lost() {
     assert!(!looking.is_finished());
 }
 
-/// The label of a queue that is hosted here and was deleted names another one, between two looks.
+/// The label of a deleted queue that is hosted here names another queue, between two reads of the store.
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_was_replaced_is_let_go_at_once() {
     let world = World::new();
@@ -184,7 +184,7 @@ async fn a_queue_that_was_replaced_is_let_go_at_once() {
     assert_eq!(hosted.iter().map(|queue| queue.queue).collect::<Vec<_>>(), [new.id]);
 }
 
-/// The store is gone, and those who read from it wait for each other.
+/// The store is down, and streams that read from it wait for each other.
 #[tokio::test(start_paused = true)]
 async fn streams_that_wait_for_the_store_end_with_the_lease() {
     let world = World::new();
@@ -212,7 +212,7 @@ async fn streams_that_wait_for_the_store_end_with_the_lease() {
     let ended = timeout(Duration::from_secs(60), reading.join_all()).await.expect("some do not end");
     let last = ended.iter().map(|(_, at)| *at).max().unwrap().duration_since(began);
     assert!(last <= Duration::from_secs(3) + Duration::from_millis(10), "the last ended after {last:?}");
-    // One had its turn and may have seen the deadline of the read before.
+    // One stream had its turn and may have seen the deadline of the read before.
     let with_lease = ended.iter().filter(|(ended, _)| *ended == Err(BrokerError::LeaseExpired)).count();
     assert!(with_lease >= 18, "{ended:?}");
 }

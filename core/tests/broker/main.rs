@@ -114,7 +114,7 @@ async fn a_replaced_broker_is_fenced_and_says_where_to_go() {
     assert_eq!(take(&mut subscription, 1).await, expect(1..=1));
     world.assign("q", 2).await.unwrap();
     two.push(push("2")).await.unwrap();
-    // The first does not know yet: its append finds the later epoch.
+    // The first broker does not know yet: its append finds the later epoch.
     let error = one.push(push("lost")).await.unwrap_err();
     assert!(matches!(error, BrokerError::Fenced | BrokerError::NotHosted { .. }), "{error:?}");
     assert!(subscription.next().await.is_err(), "its subscribers are sent away");
@@ -228,7 +228,7 @@ async fn an_append_that_fails_again_and_again_is_given_up_in_time() {
     world.store.fail(Kind::Append, Fault::Unavailable);
     let pushing = tokio::time::timeout(Duration::from_secs(15), broker.push(numbered("1", 1)));
     let error = pushing.await.expect("the limit is recovery_timeout, which is 10 s").unwrap_err();
-    // Not unknown: the log was read after a claim, and it is not there.
+    // Not an unknown outcome: the log was read after a claim, and the message is not there.
     assert!(matches!(error, BrokerError::Store(StoreError::Unavailable(_))), "{error:?}");
     let claims = broker.status().queues[0].counters.claims;
     assert!(claims < 40, "the store was asked {claims} times");
@@ -402,7 +402,7 @@ async fn a_channel_that_is_deleted_while_somebody_subscribes_is_gone() {
     assert_eq!(subscribing.await.unwrap(), Err(BrokerError::ChannelNotFound(channel)));
 }
 
-/// Nobody is told for good that something was lost by a broker that could not look.
+/// A broker that cannot read the store tells no client permanently that messages were lost.
 #[tokio::test(start_paused = true)]
 async fn a_position_ahead_is_no_loss_while_the_store_cannot_be_read() {
     let world = World::new();
@@ -422,7 +422,7 @@ async fn a_position_ahead_is_no_loss_to_a_broker_that_was_replaced() {
     let one = world.broker(1).await;
     let queue = one.create_queue(&label("q")).await.unwrap();
     let channel = one.create_channel(&label("q"), Topic::NONE).await.unwrap();
-    // Another process on its host and port, of which it will hear at the next renewal of its lease.
+    // Another process under its host and port, which it will notice at the next renewal of its lease.
     let twin = world.broker(1).await;
     twin.push(push("1")).await.unwrap();
     let ahead = Position { queue, epoch: Epoch::new(2), offset: Offset::new(1) };
@@ -493,7 +493,7 @@ async fn a_named_producer_goes_on_where_it_stopped() {
     one.push(push_as(1, 1)).await.unwrap();
     let second = one.open_producer(&label("q"), id).await.unwrap();
     assert_eq!((second.incarnation, second.last_sequence), (2, Sequence::new(1)));
-    // Also the next owner knows that the first incarnation is over, though the second has not pushed yet.
+    // The next owner also knows that the first incarnation is fenced, though the second has not pushed yet.
     world.assign("q", 2).await.unwrap();
     let fenced = BrokerError::ProducerFenced { current: 2, found: 1 };
     assert_eq!(two.push(push_as(1, 2)).await, Err(fenced));
@@ -605,7 +605,7 @@ async fn a_queue_that_is_stuck_does_not_hold_up_its_broker() {
     world.store.fail(Kind::Claim, Fault::Unavailable);
     for n in 0..1_000 {
         if n == 1 {
-            // The first is on its way; the rest finds the queue busy with finding out what became of it.
+            // The first push is in flight; the others find the queue in recovery.
             world.settle().await;
         }
         let one = one.clone();
@@ -637,14 +637,14 @@ async fn a_crowd_that_comes_back_is_let_in_and_who_asks_at_random_is_not() {
     let strange = (0..1_000).map(|n| stranger.subscribe(request(ChannelId::new(Uuid::from_u128(n)))));
     let (subscriptions, strange) = tokio::join!(subscriptions, futures_util::future::join_all(strange));
     assert_eq!(subscriptions.into_iter().filter(Result::is_ok).count(), CROWD);
-    // So many at once, a millisecond each, to which a timer adds up to one.
+    // This many at once, a millisecond each, plus up to one for the timer.
     let bound = Duration::from_millis(2 * (CROWD + 1_000) as u64 / CHANNELS_AT_ONCE as u64);
     assert!(begun.elapsed() <= bound, "{:?}", begun.elapsed());
     let refused =
         |code| strange.iter().filter(|subscribed| subscribed.as_ref().err().map(Coded::code) == Some(code)).count();
     let (unknown, overloaded) = (refused(Code::ChannelNotFound), refused(Code::Overloaded));
     assert_eq!(unknown + overloaded, 1_000);
-    // Of one address a quarter a second, and what was under way already.
+    // One address may make a quarter of the look-ups per second, plus those already in flight.
     let most = 25 * (begun.elapsed().as_secs() as usize + 2) + CHANNELS_AT_ONCE;
     assert!((1..=most).contains(&unknown), "{unknown}");
 }
@@ -763,7 +763,7 @@ async fn a_clock_that_is_set_back_makes_nothing_expire_early() {
     world.sleep(Duration::from_secs(2)).await;
     let short = NewMessage { ttl: Some(Duration::from_secs(50)), ..message("1") };
     broker.push(PushRequest { label: label("r"), message: short, ..push("") }).await.unwrap();
-    // Time goes on where it was in this queue, and in this one only.
+    // Only this queue continues from its old time.
     broker.push(push("2")).await.unwrap();
     let mut subscription = world.subscribe(&broker, channel, None).await.unwrap();
     let taken = tokio::time::timeout(Duration::from_secs(10), take(&mut subscription, 1)).await;
@@ -799,7 +799,7 @@ async fn a_named_producer_is_not_opened_by_an_owner_that_was_replaced() {
     let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
     world.assign("q", 2).await.unwrap();
     two.push(PushRequest { producer: Some((producer, Sequence::new(1))), ..push("1") }).await.unwrap();
-    // The first owner does not know yet. What it thinks is the last sequence, is not.
+    // The first owner does not know yet. Its last sequence is outdated.
     let opened = one.open_producer(&label("q"), id).await;
     assert!(matches!(opened, Err(BrokerError::Fenced | BrokerError::NotHosted { .. })), "{opened:?}");
     assert_eq!(two.open_producer(&label("q"), id).await.unwrap().last_sequence, Sequence::new(1));

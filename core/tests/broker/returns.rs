@@ -1,5 +1,4 @@
-//! Queues that leave their broker and come back: while it finds out what became of an append, or as another queue of the
-//! same label.
+//! Queues that leave their broker and come back: during a recovery, or as another queue with the same label.
 
 use std::time::Duration;
 
@@ -31,7 +30,7 @@ async fn an_append_is_not_made_again_after_somebody_else_owned_the_queue() {
         let (one, push) = (one.clone(), pushed(first, "of the first incarnation"));
         async move { one.push(push).await }
     });
-    // By now the attempts to claim are far apart, so that the other owns the queue between two of them.
+    // By now the attempts to claim are far apart, so that the other broker owns the queue between two of them.
     world.sleep(Duration::from_secs(4)).await;
     world.store.repair(Kind::Claim);
     world.assign("q", 2).await.unwrap();
@@ -64,7 +63,7 @@ async fn a_task_that_ends_does_not_make_its_successor_accuse_the_store() {
     world.assign("q", 2).await.unwrap();
     one.refresh().await.unwrap();
     world.assign("q", 1).await.unwrap();
-    // The new task's claim overtakes the old one's, which is on its way still; but it learns late how the log ends.
+    // The new task's claim overtakes the old one's, which is still in flight; but it learns late where the log ends.
     world.store.slow_requests(Kind::Claim, Duration::ZERO);
     world.store.slow_answers(Calls::Of(&["tail"]), Duration::from_secs(1));
     one.refresh().await.unwrap();
@@ -88,7 +87,7 @@ async fn a_position_from_another_owner_waits_for_the_recovery() {
         let one = one.clone();
         async move { one.push(push("lost")).await }
     });
-    // By now the attempts to claim are far apart, so that the other owns the queue between two of them.
+    // By now the attempts to claim are far apart, so that the other broker owns the queue between two of them.
     world.sleep(Duration::from_secs(4)).await;
     world.store.repair(Kind::Claim);
     world.assign("q", 2).await.unwrap();
@@ -112,7 +111,7 @@ async fn a_queue_that_is_deleted_behind_a_claim_is_no_loss() {
         let one = one.clone();
         async move { one.push(push("2")).await }
     });
-    // It was claimed by now, and nothing is left of it when the broker reads its log.
+    // The queue has been claimed by now, and is gone when the broker reads its log.
     world.sleep(Duration::from_millis(250)).await;
     assert!(world.store.delete_queue(queue).await.unwrap());
     world.store.purge_deleted(10).await.unwrap();
@@ -128,7 +127,7 @@ async fn who_means_the_new_queue_is_not_taken_for_one_who_means_the_old() {
     for (open, request) in [(true, 9), (false, 10)] {
         let old = one.create_queue(&label("q")).await.unwrap();
         let broker = world.store.queue_by_id(old).await.unwrap().unwrap().assignee.unwrap().0;
-        // The broker has not heard of it.
+        // The broker has not learnt of it.
         assert!(world.store.delete_queue(old).await.unwrap());
         let create = CreateQueue { label: label("q"), assignee: Some(broker), request: Uuid::from_u128(request) };
         let queue = world.store.create_queue(&create).await.unwrap().id;
@@ -140,7 +139,7 @@ async fn who_means_the_new_queue_is_not_taken_for_one_who_means_the_old() {
             world.store.create_channel(&CreateChannel { id, queue, topic, start, disposable: false }).await.unwrap();
             assert_eq!(world.subscribe(&one, id, None).await.unwrap().queue(), queue);
         }
-        // Whoever means the old one learns that it is gone.
+        // A push for the old queue is told that it is gone.
         let meant = PushRequest { queue: Some(old), ..push("1") };
         assert_eq!(one.push(meant).await.unwrap_err(), BrokerError::QueueReplaced { queue: old });
         let never = queue.next();
@@ -157,7 +156,7 @@ async fn a_replaced_process_does_not_refuse_what_it_cannot_know() {
     let queue = old.create_queue(&label("q")).await.unwrap();
     let (id, topic, start) = (ChannelId::new(Uuid::from_u128(7)), Topic::NONE, Start::Earliest);
     world.store.create_channel(&CreateChannel { id, queue, topic, start, disposable: false }).await.unwrap();
-    // Under the same host and port, so that the assignment is the same, too. The old one's lease is still current.
+    // Under the same host and port, so that the assignment is the same, too. The old process's lease still runs.
     let new = world.broker(1).await;
     let offset = new.push(push("1")).await.unwrap().offset.unwrap();
     for epoch in [Epoch::ZERO, Epoch::new(2)] {

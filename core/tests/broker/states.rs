@@ -1,4 +1,4 @@
-//! What a broker says of its queues at once, for lists.
+//! A broker's summary of all its queues, for lists.
 
 use rmom_core::{
     broker::BrokerError,

@@ -16,7 +16,7 @@ fn named(n: usize) -> String {
     format!("q{n}")
 }
 
-/// So many queues of broker 1, which dies.
+/// Creates queues on broker 1, which then crashes.
 async fn left_behind(world: &World, queues: usize) {
     let (broker, task) = world.spawn(1, |_| {});
     while broker.heartbeat().is_err() {
@@ -75,7 +75,7 @@ async fn trims_take_turns_and_who_opens_a_producer_does_not_wait_for_all() {
     }
     world.store.slow_requests(Kind::Trim, Duration::from_millis(400));
     world.store.take_most_at_once("trim");
-    // All have something to remove, which takes twelve seconds together.
+    // All queues have batches to remove, which takes twelve seconds in all.
     world.sleep(Duration::from_secs(7)).await;
     let began = Instant::now();
     let producer = ProducerId::new(Uuid::from_u128(5));
@@ -102,7 +102,7 @@ async fn named_producers_are_opened_a_few_at_a_time() {
     assert!(opened.iter().all(Result::is_ok));
     assert_eq!(world.store.take_most_at_once("open_producer"), 2);
     world.store.slow_requests(Calls::Of(&["open_producer"]), Duration::from_millis(900));
-    // Those for which it takes too long are told.
+    // Callers for which it takes too long get an error.
     let opened = futures_util::future::join_all((40..80).map(open)).await;
     let refused: Vec<_> = opened.into_iter().filter_map(Result::err).collect();
     assert!(!refused.is_empty());

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 #[derive(Debug)]
 struct TokioClock {
     started: Instant,
-    /// How far it was set forward, or back if this is negative.
+    /// How far the clock was set forward, or back if negative, in milliseconds.
     ahead: AtomicI64,
     /// How long the brokers' machine was asleep, in milliseconds.
     asleep: AtomicU64,
@@ -105,13 +105,13 @@ impl World {
         self.clock.ahead.fetch_add(i64::try_from(by.as_millis()).unwrap(), SeqCst);
     }
 
-    /// The brokers' machine is suspended for so long: the store's clock goes on, theirs stands still.
+    /// Suspends the brokers' machine: the store's clock goes on, theirs stands still.
     pub(super) fn suspend(&self, by: Duration) {
         self.set_clock_forward(by);
         self.clock.asleep.fetch_add(u64::try_from(by.as_millis()).unwrap(), SeqCst);
     }
 
-    /// Lets everybody do what there is to do now.
+    /// Lets all tasks do the work that is due now.
     pub(super) async fn settle(&self) {
         self.sleep(Duration::from_millis(1)).await;
     }
@@ -136,7 +136,7 @@ impl World {
         broker.subscribe(SubscribeRequest { channel, position, peer: "test".into() }).await
     }
 
-    /// All that is stored of a queue, expired or not.
+    /// All stored messages of a queue, expired or not.
     pub(super) async fn log(&self, label: &str) -> Vec<(u64, String)> {
         let record = self.store.queue(&QueueLabel::parse(label).unwrap()).await.unwrap().unwrap();
         let mut found = Vec::new();

@@ -66,7 +66,7 @@ async fn without_a_broker_nothing_is_created() {
     let world = World::new();
     let (manager, _task) = world.manager(|_| {});
     assert_eq!(manager.create_queue(&label("q")).await, Err(ManagerError::NoBroker));
-    // Registered but dead, draining, stopped, or silent with its lease over: none will do.
+    // Registered but dead, draining, stopped, or silent with an expired lease: none of these is chosen.
     world.broker(1, LONG).await;
     world.brokers.set(&addr(1), Behaviour::Absent);
     let second = world.broker(2, LONG).await;
@@ -129,7 +129,7 @@ async fn a_creation_of_unknown_outcome_is_repeated_as_the_same_request() {
         world.store.fail_next(2, Calls::Administration, fault);
         let channel = manager.create_channel(&queue.label, topic("t"), Start::Latest).await.unwrap();
         assert_eq!(manager.channels(None).await.unwrap(), std::slice::from_ref(&channel.channel), "{fault:?}");
-        // A deletion that found its own work done is a success, not a "not found".
+        // A deletion that finds its own earlier success succeeds, instead of "not found".
         world.store.fail_next(2, Calls::Administration, fault);
         manager.delete_channel(channel.channel.id).await.unwrap();
         world.store.fail_next(2, Calls::Administration, fault);
@@ -196,11 +196,11 @@ async fn a_store_that_fails_is_an_error_in_time() {
 async fn a_new_queue_whose_broker_dies_goes_to_another() {
     for death in [Behaviour::Absent, Behaviour::Hangs] {
         let world = World::new();
-        // The leader looks once, and then not again while this goes on.
+        // The leader reads the store once, and then not again during the test.
         let (leader, _task) = world.manager(|settings| settings.cycle = LONG);
         until_leading(&leader).await;
         world.broker(1, LONG).await;
-        // This one alone has to notice; its knowledge of broker 1 will be fresh, and wrong.
+        // Only this manager has to notice; its knowledge of broker 1 is fresh, but wrong.
         let (manager, _task) = world.manager(|settings| settings.cycle = Duration::from_secs(60));
         manager.create_queue(&label("first")).await.unwrap();
         world.broker(2, LONG).await;
@@ -310,7 +310,7 @@ async fn channels_and_their_topics() {
     assert_eq!(created.map(drop), missing);
     let beyond = manager.create_channel(&label("q"), Topic::NONE, Start::At(Offset::new(7))).await.unwrap_err();
     assert_eq!(beyond, ManagerError::OffsetOutOfRange { start: Offset::new(7), end: Offset::ZERO });
-    // A queue takes its own channels with it, and no others.
+    // A queue's channels are deleted with it, and no others.
     manager.delete_queue(&label("q")).await.unwrap();
     assert_eq!(manager.channels(None).await.unwrap(), []);
     assert_eq!(manager.channels(Some(&label("r"))).await.unwrap(), []);
@@ -331,7 +331,7 @@ async fn brokers_are_listed_whether_registered_or_not() {
     assert!(probe(0).last_success_age.is_some() && probe(1).last_success_age.is_some());
     assert!(probe(2).failures_in_a_row > 0 && probe(2).last_error.is_some());
     assert_eq!(manager.status().brokers.len(), 3);
-    // What answers but never registered is given nothing.
+    // A process that answers but never registered gets no queue.
     for name in ["a", "b"] {
         assert_eq!(manager.create_queue(&label(name)).await.unwrap().broker, first);
     }
@@ -362,7 +362,7 @@ async fn a_queue_is_described_by_its_broker() {
     world.brokers.describe_as(&label("q"), description.clone());
     let details = manager.describe_queue(&label("q")).await.unwrap();
     assert_eq!((details.queue.id, details.live), (id, Ok(description.clone())));
-    // A description of a queue that was deleted is none of this one's.
+    // A description of a deleted queue does not count for this one.
     world.brokers.describe_as(&label("q"), QueueDescription { queue: QueueId::new(99), ..description });
     assert_eq!(manager.describe_queue(&label("q")).await.unwrap().live, Err(NotDescribed::OtherQueue));
     world.brokers.set(&addr(1), Behaviour::Hangs);
@@ -454,7 +454,7 @@ async fn every_live_broker_is_asked_how_it_is() {
     assert_eq!(whats[12], format!("broker 4 at {} has 3 more complaints", addr(4)));
     let [note] = &health.notes[..] else { panic!("{:?}", health.notes) };
     assert!(note.starts_with(&format!("broker 2 at {} is of an older version", addr(2))), "{note}");
-    // One that is dead is not asked, and named by the manager.
+    // A dead broker is not asked; the manager reports it.
     let status = ManagerStatus {
         brokers: status.brokers.into_iter().map(|broker| BrokerView { live: false, ..broker }).collect(),
         ..manager.status()
@@ -462,7 +462,7 @@ async fn every_live_broker_is_asked_how_it_is() {
     let health = manager.health(&status).await;
     assert!(!world.brokers.take_calls().iter().any(|call| matches!(call, Call::Complaints(_))));
     assert_eq!((health.problems.len(), health.notes.len()), (1 + 5, 0));
-    // One that cannot ask says so.
+    // A manager that cannot ask reports it.
     manager.shutdown(Duration::from_secs(1)).await;
     let health = manager.health(&manager.status()).await;
     let unasked = |problem: &Problem| problem.what.starts_with("this manager did not ask the brokers");
@@ -529,7 +529,7 @@ async fn a_look_up_reads_what_it_is_about_and_no_more() {
     manager.channel(channel.id).await.unwrap();
     manager.create_channel(&label("q"), Topic::NONE, Start::Earliest).await.unwrap();
     let mut calls = world.store.take_calls();
-    // The lease of the leader is renewed meanwhile.
+    // The leader's lease is renewed meanwhile.
     calls.retain(|name, _| *name != "lead");
     assert_eq!(calls, [("broker_life", 3), ("channel", 1), ("create_channel", 1), ("queue", 2)].into());
 }

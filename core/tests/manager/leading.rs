@@ -1,4 +1,4 @@
-//! Who leads, and how a manager starts and ends.
+//! Leadership, and the start and end of a manager.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn only_the_leader_probes() {
         (status.leading, status.leader, status.term),
         (false, Some(first.status().manager), first.status().term)
     );
-    // It sees the brokers all the same, by what the store says.
+    // It still knows the brokers from the store.
     assert!(status.brokers[0].live);
 }
 
@@ -74,7 +74,7 @@ async fn a_leader_that_stops_hands_the_lead_over_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_stops_leading_before_the_store_gives_its_lease_away() {
     let world = World::new();
-    // A slow way to the store: the lease begins there well after it was asked for.
+    // A slow link to the store: the lease begins there well after the request.
     world.store.set_latency(Duration::from_millis(200));
     let (first, _task) = world.manager(|_| {});
     until_leading(&first).await;
@@ -142,7 +142,7 @@ async fn a_defect_in_a_part_ends_the_whole() {
     assert!(!manager.is_running());
 }
 
-/// It leads or follows, the store answers what is asked, and nothing can be written: it says so, and when that passes.
+/// It leads or follows and the store answers reads, but no write succeeds: the manager reports it, and when that has passed.
 #[tokio::test(start_paused = true)]
 async fn a_manager_that_cannot_write_is_not_ready() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! Brokers are made level again: a few queues at a time, and only while nothing else is the matter.
+//! Brokers are levelled: a few queues at a time, and only while nothing else is wrong.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::{A_WHILE, assignments, label, until, until_leading};
 
 const AFTER: Duration = Duration::from_secs(30);
 
-/// Queues `q0`, `q1` … on one broker.
+/// Creates queues `q0`, `q1` … on one broker.
 async fn give(world: &World, to: BrokerId, count: u32) {
     let present = world.store.queues().await.unwrap().len() as u32;
     for n in present..present + count {
@@ -56,7 +56,7 @@ async fn queues_are_spread_a_few_at_a_time_once_all_has_been_well_for_a_while() 
     assert_eq!(calls.iter().filter(|call| matches!(call, Call::Rebuild(..))).count(), 8);
     sleep(A_WHILE * 2).await;
     assert_eq!(spread(&world).await, [10, 10, 10]);
-    // Each was moved once, and then they stay.
+    // Each was moved once, and then stays.
     sleep(AFTER * 4).await;
     assert_eq!(manager.status().counters.rebalanced, 20);
     assert_eq!(manager.status().counters.handovers, 0);
@@ -94,7 +94,7 @@ async fn a_small_difference_moves_nothing() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_levelled_during_a_failover() {
     let (world, manager) = lopsided(30).await;
-    // A broker that does not answer, though it has no queues and its lease runs.
+    // A broker that does not answer, although it has no queues and its lease runs.
     world.brokers.set(&addr(3), Behaviour::Hangs);
     sleep(AFTER * 2).await;
     assert_eq!(spread(&world).await, [30, 0, 0]);
@@ -102,7 +102,7 @@ async fn nothing_is_levelled_during_a_failover() {
     sleep(AFTER - A_WHILE).await;
     assert_eq!(spread(&world).await, [30, 0, 0], "moved before the broker had been alive for long enough");
     until("a step is made", A_WHILE * 2, async || spread(&world).await[0] < 30).await;
-    // It dies in the middle of it: what it was given goes to the others, and the levelling waits.
+    // The broker dies during the levelling: its new queues move to the others, and the levelling waits.
     world.brokers.set(&addr(3), Behaviour::Absent);
     until("it is relieved", A_WHILE, async || spread(&world).await[2] == 0).await;
     let moved = manager.status().counters.rebalanced;
@@ -142,7 +142,7 @@ async fn it_can_be_switched_off_and_done_by_hand() {
     until_leading(&manager).await;
     sleep(AFTER * 2).await;
     assert_eq!(spread(&world).await, [50, 0]);
-    // By hand, a number at a time, without waiting.
+    // By hand, a limited number at a time, without a pause.
     let done = manager.rebalance().await.unwrap();
     assert_eq!((done.moved.len(), done.left), (16, 9));
     assert!(done.moved.iter().all(|moved| moved.served && moved.from == addr(1) && moved.to == addr(2)));
@@ -150,7 +150,7 @@ async fn it_can_be_switched_off_and_done_by_hand() {
     assert_eq!((done.moved.len(), done.left), (9, 0));
     assert_eq!(spread(&world).await, [25, 25]);
     assert_eq!(manager.rebalance().await.unwrap().moved, []);
-    // And not while a broker does not answer.
+    // Not while a broker does not answer, either.
     world.brokers.set(&addr(2), Behaviour::Hangs);
     assert!(matches!(manager.rebalance().await.unwrap_err(), ManagerError::Unsettled(_)));
 }

@@ -14,14 +14,14 @@ use rmom_core::{
 };
 use tokio::time::{Instant, sleep};
 
-/// More than a cycle with all that happens in it, if nothing hangs.
+/// More than a cycle, including all its calls, if none hangs.
 const A_WHILE: Duration = Duration::from_millis(2_500);
 
 fn label(raw: &str) -> QueueLabel {
     QueueLabel::parse(raw).unwrap()
 }
 
-/// Where the store says that a queue is to be.
+/// The assignee of a queue, according to the store.
 async fn assignee(world: &World, name: &str) -> Option<BrokerAddr> {
     let queue = world.store.queue(&label(name)).await.unwrap().expect("the queue exists");
     queue.assignee.map(|(_, addr)| addr)
@@ -32,7 +32,7 @@ async fn assignments(world: &World, name: &str) -> u64 {
     world.store.queue(&label(name)).await.unwrap().expect("the queue exists").assignment
 }
 
-/// Waits until a condition holds, and says how long that took.
+/// Waits until a condition holds, and returns how long that took.
 async fn until(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> bool) -> Duration {
     let started = Instant::now();
     while !holds().await {

@@ -43,7 +43,7 @@ async fn a_dead_process_is_noticed_within_a_cycle_and_its_retries() {
     let status = manager.status();
     assert_eq!((status.counters.failovers, status.counters.handovers), (1, 0));
     assert!(status.counters.probes_failed >= 4);
-    // And then it stays.
+    // Then it stays.
     sleep(A_WHILE).await;
     assert_eq!(assignments(&world, "q").await, 2);
     let cycle = manager.status().last_cycle.unwrap();
@@ -125,7 +125,7 @@ async fn who_is_long_gone_and_hosts_nothing_is_not_asked_any_more() {
     assert_eq!(asked(&world).await, [true, true]);
     sleep(Duration::from_secs(600)).await;
     assert_eq!(asked(&world).await, [true, false]);
-    // It is not forgotten, and when it comes back it is asked again.
+    // The broker is not forgotten, and is probed again when it comes back.
     assert_eq!(manager.brokers().await.unwrap().len(), 2);
     world.broker(2, LONG).await;
     assert_eq!(asked(&world).await, [true, true]);
@@ -135,7 +135,7 @@ async fn who_is_long_gone_and_hosts_nothing_is_not_asked_any_more() {
 async fn a_jump_of_the_stores_clock_alone_moves_nothing() {
     let world = World::new();
     three_brokers(&world).await;
-    // By the store's clock the lease is over; the broker, whose lease runs on its own, answers.
+    // By the store's clock the lease has expired; the broker, which counts its lease by its own clock, answers.
     world.broker(1, Duration::from_millis(10)).await;
     sleep(Duration::from_millis(20)).await;
     let (manager, _task) = world.manager(|_| {});
@@ -175,7 +175,7 @@ async fn a_draining_broker_is_relieved_and_told() {
     sleep(limit).await;
     assert!(world.brokers.take_calls().contains(&Call::Refresh(addr(1))), "the old broker was not told");
     assert_eq!(manager.status().counters.handovers, 1);
-    // New queues go elsewhere too, until it is taken back.
+    // New queues go elsewhere too, until the drain is undone.
     for name in ["a", "b", "c"] {
         assert_ne!(manager.create_queue(&label(name)).await.unwrap().addr, addr(1));
     }
@@ -276,7 +276,7 @@ async fn a_cycle_outlives_a_store_that_is_down_or_hangs() {
         until_leading(&manager).await;
         manager.ready().await.unwrap();
     }
-    // What went on at the store's side of the fault must not have moved anything.
+    // Results of calls behind the fault must not have moved anything.
     assert_eq!(assignments(&world, "q").await, 1);
 }
 
@@ -290,7 +290,7 @@ async fn two_managers_that_both_lead_move_a_queue_once() {
     }
     let (a, _task) = world.manager(|settings| settings.lease = LONG);
     until_leading(&a).await;
-    // The second takes a lease that the first does not know it lost.
+    // The second takes the lease before the first notices its loss.
     world.store.resign(a.status().manager).await.unwrap();
     world.brokers.set(&addr(1), Behaviour::Absent);
     let (b, _task) = world.manager_over(&other_view, |_| {});
@@ -301,7 +301,7 @@ async fn two_managers_that_both_lead_move_a_queue_once() {
     assert_eq!(a.status().counters.failovers + b.status().counters.failovers, 1);
 }
 
-/// So many queues on broker 1.
+/// Creates queues on broker 1.
 async fn many_queues(world: &World, queues: u128) {
     let first = three_brokers(world).await;
     for n in 1..queues {
@@ -315,7 +315,7 @@ async fn queues_by_broker(world: &World) -> Vec<u64> {
     world.store.brokers().await.unwrap().iter().map(|broker| broker.queues).collect()
 }
 
-/// A broker with 1,000 queues dies and, while they are moved, one of those that they are moved to.
+/// A broker with 1,000 queues dies. While they are moved, one of the brokers that receive them dies too.
 #[tokio::test(start_paused = true)]
 async fn a_second_death_is_noticed_while_the_queues_of_the_first_are_moved() {
     let world = World::new();
@@ -323,19 +323,19 @@ async fn a_second_death_is_noticed_while_the_queues_of_the_first_are_moved() {
     let (manager, _task) = world.manager(|settings| settings.max_moves_per_cycle = 100);
     until_leading(&manager).await;
     sleep(A_WHILE).await;
-    // Each call of the store takes so long that all of it takes ten seconds.
+    // Each call of the store takes so long that the moves take ten seconds in all.
     world.store.set_latency(Duration::from_millis(200));
     world.brokers.set(&addr(1), Behaviour::Absent);
     until("some have moved", A_WHILE * 10, async || queues_by_broker(&world).await[1] > 0).await;
     world.brokers.set(&addr(2), Behaviour::Absent);
-    // At most the moves of one cycle go on as if nothing had happened.
+    // At most the moves of one cycle still go to the dead broker.
     sleep(Duration::from_secs(3)).await;
     let at_two = queues_by_broker(&world).await[1];
     assert!(at_two <= 150, "{at_two} queues were moved to a broker that was dead");
     until("all are at broker 3", A_WHILE * 20, async || queues_by_broker(&world).await == [0, 0, 1_000]).await;
 }
 
-/// The number of moves says nothing about time. However slow the store is, the brokers are probed again after a cycle.
+/// A number of moves does not bound their time. However slow the store is, the brokers are probed again after a cycle.
 #[tokio::test(start_paused = true)]
 async fn a_second_death_is_noticed_however_slow_the_store_is() {
     let world = World::new();
@@ -343,7 +343,7 @@ async fn a_second_death_is_noticed_however_slow_the_store_is() {
     let (manager, _task) = world.manager(|_| {});
     until_leading(&manager).await;
     sleep(A_WHILE).await;
-    // All of it takes four seconds.
+    // The moves take four seconds in all.
     world.store.set_latency(Duration::from_millis(200));
     world.brokers.set(&addr(1), Behaviour::Absent);
     until("some have moved", A_WHILE * 10, async || queues_by_broker(&world).await[1] > 0).await;
@@ -354,7 +354,7 @@ async fn a_second_death_is_noticed_however_slow_the_store_is() {
     until("all are at broker 3", A_WHILE * 20, async || queues_by_broker(&world).await == [0, 0, 2_000]).await;
 }
 
-/// Neither in the cycle in which it fails, nor, where a cycle makes no more moves than that, in the next.
+/// Neither in the cycle in which it fails nor, where the group fills a cycle's limit, in the next one.
 #[tokio::test(start_paused = true)]
 async fn a_group_of_moves_that_fails_holds_up_no_other() {
     for (most, limit) in [(5_000, Duration::from_millis(1_000 + 3 * 33 + 100)), (100, A_WHILE * 2)] {
@@ -363,7 +363,7 @@ async fn a_group_of_moves_that_fails_holds_up_no_other() {
         let (manager, _task) = world.manager(|settings| settings.max_moves_per_cycle = most);
         until_leading(&manager).await;
         sleep(A_WHILE).await;
-        // It belongs to those that are moved first.
+        // It is one of the first to be moved.
         let stuck = world.store.queue(&label("q")).await.unwrap().unwrap().id;
         world.store.lock_queue(stuck);
         world.brokers.set(&addr(1), Behaviour::Absent);
@@ -373,7 +373,7 @@ async fn a_group_of_moves_that_fails_holds_up_no_other() {
     }
 }
 
-/// The queues of a broker that is drained are served until they move: so only few pause at once.
+/// The queues of a draining broker are served until they move, so only a few pause at once.
 #[tokio::test(start_paused = true)]
 async fn a_drain_moves_few_queues_at_a_time() {
     let world = World::new();
@@ -401,7 +401,7 @@ async fn a_drain_waits_until_the_new_brokers_serve_what_they_were_given() {
         let world = World::new();
         many_queues(&world, 100).await;
         let first = world.store.brokers().await.unwrap()[0].id;
-        // So that a broker that hangs counts as alive for the time of a step.
+        // A broker that hangs counts as alive for the duration of a step.
         let (manager, _task) = world.manager(|settings| settings.life_probe_max_retries = 100);
         until_leading(&manager).await;
         sleep(A_WHILE).await;
@@ -411,7 +411,7 @@ async fn a_drain_waits_until_the_new_brokers_serve_what_they_were_given() {
         sleep(Duration::from_secs(20)).await;
         let left = queues_by_broker(&world).await[0];
         assert!(left >= 68, "{behaviour:?}: {left} are left");
-        // It goes on after a pause: one queue that cannot be served does not keep a broker from being drained.
+        // The drain continues after a pause: one queue that cannot be served does not stop it.
         world.brokers.set(&addr(2), Behaviour::Well);
         until("it is relieved", A_WHILE * 20, async || queues_by_broker(&world).await[0] == 0).await;
     }
@@ -436,7 +436,7 @@ async fn queues_are_moved_many_at_once() {
     assert_eq!(manager.status().counters.failovers, 1_000);
 }
 
-/// What deleted queues left behind takes the store longer than it may: the cycles go on as if it were not there.
+/// The store takes too long to purge the remains of deleted queues: cycles go on regardless.
 #[tokio::test(start_paused = true)]
 async fn a_purge_that_fails_holds_up_no_failover() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! Sources of chance that libraries use.
+//! Sources of randomness that libraries use.
 
 use std::{
     collections::HashMap,
@@ -8,10 +8,10 @@ use std::{
 use rand::Rng as _;
 use tokio::task::JoinSet;
 
-/// One way for chance to get in.
+/// A source of values that may differ between runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leak {
-    /// The order of a std hash map.
+    /// The iteration order of a std hash map.
     HashMap,
     /// The wall clock.
     SystemTime,
@@ -21,7 +21,7 @@ pub(crate) enum Leak {
     Uuid,
     /// The thread's generator.
     Rng,
-    /// Which of several ready branches `tokio::select!` takes.
+    /// The branch that `tokio::select!` takes if several are ready.
     Select,
 }
 
@@ -34,7 +34,7 @@ impl Leak {
         !matches!(self, Self::SystemTime | Self::Instant)
     }
 
-    /// Asks it.
+    /// Reads a value from it.
     pub(crate) async fn ask(self) -> String {
         match self {
             Self::HashMap => {
@@ -43,7 +43,7 @@ impl Leak {
             }
             Self::SystemTime => format!("{:?}", SystemTime::now()),
             Self::Instant => {
-                // Only the time between two can be shown; real time has passed after this.
+                // The difference of two readings is all that can be shown, so real time must pass before the second.
                 let start = Instant::now();
                 std::thread::sleep(Duration::from_micros(50));
                 format!("{:?} {:?}", start.elapsed(), start)
@@ -65,13 +65,13 @@ impl Leak {
     }
 }
 
-/// What it says on this thread, without a host.
+/// The value that it gives on this thread, outside of a simulated host.
 pub(crate) fn outside(leak: Leak) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(leak.ask())
 }
 
-/// Tasks that tell when they are dropped, which a crash does: in which order is a matter of chance too.
+/// Tasks that report when they are dropped, as a crash does; their order is a source of randomness too.
 pub(crate) fn dropped_at_a_crash(tell: impl Fn(u32) + Clone + Send + 'static) -> JoinSet<()> {
     struct Last<F: Fn(u32)>(F, u32);
     impl<F: Fn(u32)> Drop for Last<F> {

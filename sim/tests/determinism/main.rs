@@ -1,7 +1,7 @@
-//! A seed is a run: two processes that are given the same seed do the same, to the last byte on the network.
+//! A seed determines a run: two processes with the same seed do the same, to the last byte on the network.
 //!
-//! Everything else that the simulation is good for rests on this, so these tests run before all others. On one of the
-//! hosts runs an application that asks every source of chance that a library might ask; what it is told is in the trace.
+//! All other uses of the simulation depend on this, so these tests run before all others. An application on one of the hosts
+//! reads every source of randomness that a library might read; the values are in the trace.
 
 mod leaks;
 mod turmoils;
@@ -18,13 +18,13 @@ use crate::{leaks::Leak, turmoils::simulate};
 
 /// Tells a process what to do: the seeds to run, of which it writes the last one's trace, or `leaks`.
 const TASK: &str = "RMOM_DETERMINISM_TASK";
-/// Tells it where to write.
+/// Tells a process where to write.
 const OUTPUT: &str = "RMOM_DETERMINISM_OUTPUT";
 
-/// How many seeds are compared, if not 6.
+/// The number of seeds to compare. Default: 6.
 const SEEDS: &str = "RMOM_DETERMINISM_SEEDS";
 
-/// What the other processes run.
+/// The task of the other processes.
 #[test]
 #[ignore = "the other tests run it, with a task"]
 fn child() {
@@ -68,13 +68,13 @@ impl Task {
     }
 }
 
-/// What two processes make of two tasks, at the same time.
+/// Runs two tasks at the same time, in two processes, and returns their outputs.
 fn in_two_processes(test: &str, tasks: [&str; 2]) -> [Vec<String>; 2] {
     let [one, other] = tasks;
     [Task::start(test, 1, one), Task::start(test, 2, other)].map(Task::finish)
 }
 
-/// Shows where two traces part.
+/// Compares two traces and shows where they differ.
 fn assert_alike(seed: u64, one: &[String], other: &[String]) {
     let parting = one.iter().zip(other).position(|(one, other)| one != other);
     if let Some(at) = parting {
@@ -89,7 +89,7 @@ fn a_seed_is_a_trace() {
     let seeds: u64 = std::env::var(SEEDS).map_or(6, |seeds| seeds.parse().unwrap());
     for seed in 1..=seeds {
         let seed_alone = seed.to_string();
-        // One of them runs another simulation before: what that leaves behind must not matter.
+        // One of them runs another simulation first, whose remains must not matter.
         let [one, other] = in_two_processes("a_seed_is_a_trace", [&seed_alone, &format!("{},{seed}", seed + 100)]);
         assert_alike(seed, &one, &other);
         assert!(one.len() > 5_000, "seed {seed}: only {} events", one.len());
@@ -109,12 +109,12 @@ fn another_seed_is_another_trace() {
             told.collect()
         };
         assert!(told(&one).len() > 10, "{leak:?} was not asked");
-        // Later ones would differ anyway, since more or less was drawn before.
+        // Later values would differ in any case, since the number of earlier draws differs.
         assert_ne!(told(&one)[0], told(&other)[0], "{leak:?} does not follow from the seed");
     }
 }
 
-/// Else it would prove nothing that they do not differ within a simulation.
+/// Otherwise it would prove nothing that they do not differ within a simulation.
 #[test]
 fn outside_of_a_simulation_every_source_of_chance_differs() {
     let [one, other] = in_two_processes("outside", ["leaks", "leaks"]);
@@ -124,7 +124,7 @@ fn outside_of_a_simulation_every_source_of_chance_differs() {
     assert_eq!(one.len(), Leak::ALL.len());
 }
 
-/// Threads beside a simulation see time and chance as they are.
+/// Other threads still see the real time and randomness.
 #[test]
 fn other_threads_are_left_alone() {
     let simulated = traced(false, || {

@@ -1,4 +1,4 @@
-//! A cluster, applications on it, and much that befalls them.
+//! A cluster with applications and many faults.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -18,9 +18,9 @@ const LABEL: &str = "orders";
 const MESSAGES: u64 = 300;
 const PRODUCER: &str = "producer";
 const CONSUMER: &str = "consumer";
-/// Where every source of chance is asked.
+/// The host that reads every source of randomness.
 const GAMBLER: &str = "gambler";
-/// So much befalls the cluster, one after the other.
+/// The number of faults, one after the other.
 const BLOWS: usize = 12;
 
 /// Runs to the end.
@@ -43,7 +43,7 @@ pub(crate) fn simulate(seed: u64) -> Result<(), SimError> {
     cluster.run()
 }
 
-/// Something befalls the cluster, for a while.
+/// Injects a fault for a while.
 fn strike(cluster: &mut Cluster, chance: &SeededEntropy) -> Result<(), SimError> {
     let hosts = [&*broker_host(1), &broker_host(2), &broker_host(3), &manager_host(1), DATABASE_HOST, GAMBLER];
     let host = hosts[usize::try_from(chance.below(6)).unwrap_or(0)];
@@ -123,7 +123,7 @@ async fn consume(client: Client, recorder: Recorder, ready: Rc<Cell<bool>>) -> t
     let channel = admin.create_channel(LABEL, None, Start::Earliest).await?;
     ready.set(true);
     let mut consumer = client.subscribe(channel.id).build();
-    // Whether everything arrives is for other tests to see.
+    // Other tests check that everything arrives.
     while let Ok(Ok(message)) = timeout(Duration::from_secs(20), consumer.next()).await {
         recorder.record(
             CONSUMER,

@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::support::{act, cluster, owner};
 
-/// Every call takes labels and topics in whatever case, also at a broker that took the queue over.
+/// Every call accepts labels and topics in upper or lower case, even at a broker that took over the queue.
 #[test]
 fn labels_are_folded_everywhere() {
     isolated(|| {
@@ -39,7 +39,7 @@ fn labels_are_folded_everywhere() {
     });
 }
 
-/// What is pushed under one spelling comes out of a channel that was made under another one.
+/// A message pushed under one spelling arrives on a channel that was created under another.
 async fn round_trip(client: &Client) -> turmoil::Result {
     let admin = client.admin();
     let channel = admin.create_channel("oRDERS", Some("News"), Start::Latest).await?;
@@ -55,8 +55,8 @@ async fn round_trip(client: &Client) -> turmoil::Result {
     Ok(())
 }
 
-/// A push that comes to a broker that does not host the queue is refused, and the refusal says who does. Nothing of it is
-/// stored: when it comes to the right one, it is the first.
+/// A broker refuses a push for a queue that it does not host, and the refusal names the host. Nothing is stored: at the
+/// right broker, the message is the first.
 #[test]
 fn nothing_is_stored_for_a_queue_hosted_elsewhere() {
     isolated(|| {
@@ -83,7 +83,7 @@ fn nothing_is_stored_for_a_queue_hosted_elsewhere() {
     });
 }
 
-/// Pushes as the original's clients do; the message's offset.
+/// Pushes like the original's clients, and returns the message's offset.
 async fn push_to(broker: &str) -> Result<u64, tonic::Status> {
     let line: Channel = Endpoint::from_shared(format!("http://{broker}:50051")).unwrap().connect_with_connector_lazy(
         tower::service_fn(|uri: http::Uri| async move {
@@ -94,15 +94,15 @@ async fn push_to(broker: &str) -> Result<u64, tonic::Status> {
     Ok(MessageStreamClient::new(line).push_to_queue(push).await?.into_inner().offset)
 }
 
-/// What an application keeps when it crashes.
+/// The data that an application keeps when it crashes.
 #[derive(Debug, Default)]
 struct Disk {
     processed: Vec<u64>,
     position: Option<Position>,
 }
 
-/// An application dies, again and again, with a message in its hands that it did not process yet. The position that it had
-/// kept does not cover that message, nor any that came in behind it: its successor is given all of them.
+/// An application crashes again and again while it holds a message that it has not processed. Its saved position covers
+/// neither that message nor any that arrived after it, so its successor receives all of them.
 #[test]
 fn a_position_committed_before_the_message_was_processed() {
     const MESSAGES: u64 = 60;
@@ -133,7 +133,7 @@ fn a_position_committed_before_the_message_was_processed() {
                     None => builder.build(),
                 };
                 loop {
-                    // What it keeps is what it had reached before this message came in.
+                    // It saves the position from before this message arrived.
                     kept.lock().position = consumer.position();
                     let offset = consumer.next().await?.offset;
                     notes.record(offset);

@@ -1,4 +1,4 @@
-//! What Jepsen and others found in other brokers.
+//! Findings of Jepsen and others in other brokers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::{
     stored, subscribed_again,
 };
 
-/// Everything loses its power in the instant of an acknowledgement. What was acknowledged is on the disk.
+/// All hosts lose their power in the instant of an acknowledgement. Acknowledged messages are on the disk.
 #[test]
 fn acknowledged_before_fsync_and_lost() {
     play(&scenario(), &[Mark::ActivatedWithMessages], |hand| {
@@ -28,7 +28,8 @@ fn acknowledged_before_fsync_and_lost() {
     });
 }
 
-/// An owner dies in the instant of a commit, before it acknowledges. The retry comes to another owner, who knows.
+/// An owner crashes in the instant of a commit, before it acknowledges. The retry reaches another owner, which recognizes
+/// the duplicate.
 #[test]
 fn a_lost_acknowledgement_and_its_retry_are_stored_once() {
     play(&scenario(), &[Mark::DuplicateStored, Mark::HeadersRead], |hand| {
@@ -40,12 +41,13 @@ fn a_lost_acknowledgement_and_its_retry_are_stored_once() {
     });
 }
 
-/// The database loses the answers to its commits, and then the connections of whoever is about to commit. The owner does not
-/// guess which it was: it claims, looks, and acknowledges what is there, and appends again what is not.
+/// The database loses the answers to commits, and then closes connections before commits. The owner does not guess which of
+/// these happened: it claims the queue, reads the log, acknowledges messages that are there, and appends the others again.
 #[test]
 fn a_lost_answer_of_the_store_is_not_guessed() {
     let mut scenario = scenario();
-    // One that takes every word for true: it pushes again what failed, under another id, and leaves what may be stored.
+    // A producer that relies on each answer: it pushes failed messages again, under another id, but not those that may be
+    // stored.
     scenario.workload.producers[1].kind = ProducerKind::RawPlain;
     play(&scenario, &[Mark::AppendUnknown, Mark::RecoveredStored, Mark::RecoveredAbsent], |hand| {
         for fault in [DatabaseFault::LoseReplies, DatabaseFault::AbortWrites] {
@@ -58,7 +60,7 @@ fn a_lost_answer_of_the_store_is_not_guessed() {
     });
 }
 
-/// Everything in a queue has expired and is gone when its owner dies. The offsets go on where they were.
+/// All messages of a queue have expired and been removed when its owner crashes. Offsets continue from the old end.
 #[test]
 fn offsets_that_go_back_or_restart_at_zero() {
     let mut scenario = scenario();
@@ -75,8 +77,8 @@ fn offsets_that_go_back_or_restart_at_zero() {
     });
 }
 
-/// The cluster falls apart into single hosts, for longer than any lease. When it is whole again, it works, and when an owner
-/// dies after that, there is somebody who leads and finds another one.
+/// All links are cut for longer than any lease. After they are repaired, the cluster works, and when an owner crashes then,
+/// a manager leads and finds another owner.
 #[test]
 fn no_progress_after_heal() {
     play(&scenario(), &[Mark::LeaseRanOutPushing, Mark::LeadUnreachable], |hand| {
@@ -92,7 +94,7 @@ fn no_progress_after_heal() {
     });
 }
 
-/// All brokers but one die for good, and so does a manager. The others do without them, and nobody may lose the last of a kind.
+/// All brokers but one, and a manager, are lost for good. The others do without them; the last of a kind is spared.
 #[test]
 fn hosts_that_never_come_back() {
     play(&scenario(), &[Mark::MovedFromDead], |hand| {
@@ -107,12 +109,12 @@ fn hosts_that_never_come_back() {
     });
 }
 
-/// A broker stands still with an append on its way, for longer than its lease. When it goes on, the append arrives: after
-/// another owner's claim, and too late.
+/// A broker is frozen, with an append in transit, for longer than its lease. When it thaws, the append arrives after another
+/// owner's claim, and is fenced.
 #[test]
 fn a_broker_that_pauses_past_its_lease_and_then_finishes_its_append() {
     let mut scenario = scenario();
-    // Who waits for each acknowledgement before the next push.
+    // Producers that wait for each acknowledgement before the next push.
     scenario.workload.producers.retain(|plan| plan.kind == ProducerKind::RawStamped);
     play(&scenario, &[Mark::LeaseRanOutPushing], |hand| {
         let paused = hand.owner(1);
@@ -121,7 +123,7 @@ fn a_broker_that_pauses_past_its_lease_and_then_finishes_its_append() {
         hand.wait_for("a push", |event| matches!(event, Event::PushSent { .. }))?;
         hand.run_for(Duration::from_millis(100))?;
         let frozen = hand.begin(Action::Freeze(paused));
-        // So that nobody takes the place at which it will append: the fence alone can stop it.
+        // No producer pushes, so that no other message takes the offset of the append: only the fence can stop it.
         let silent = hand.begin(Action::Cut { between: producers(), and: brokers() });
         hand.wait_for("another owner", claimed_again)?;
         hand.run_for(Duration::from_secs(2))?;
@@ -133,8 +135,8 @@ fn a_broker_that_pauses_past_its_lease_and_then_finishes_its_append() {
     });
 }
 
-/// The managers restart, the one that leads among them. Consumers are served meanwhile; and when their broker dies after
-/// that, the new leader finds them another one.
+/// The managers restart, including the leader. Consumers are served meanwhile; and when their broker crashes after that, the
+/// new leader finds them another one.
 #[test]
 fn a_consumer_that_stalls_after_the_leader_restarts() {
     let delivered = |event: &Event| matches!(event, Event::Delivered { .. });
@@ -152,8 +154,8 @@ fn a_consumer_that_stalls_after_the_leader_restarts() {
     });
 }
 
-/// A named producer dies in the instant in which something of it is stored, before it hears of it. Its next incarnation learns
-/// what was stored and goes on behind it: nothing of it is lost, and nothing comes twice.
+/// A named producer crashes in the instant in which some of its messages are stored, before it is told. Its next incarnation
+/// learns the last stored sequence and continues after it: nothing is lost, and nothing arrives twice.
 #[test]
 fn unacknowledged_messages_orphaned() {
     let mut scenario = scenario();
@@ -175,8 +177,8 @@ fn unacknowledged_messages_orphaned() {
     });
 }
 
-/// Nobody reaches the database. A broker and a manager say that they are not well; everybody says that they are, afterwards
-/// (that is part of convergence).
+/// Brokers and managers lose their links to the database. A broker and a manager report that they are not healthy;
+/// afterwards all report that they are (that is part of convergence).
 #[test]
 fn health_green_while_broken() {
     let unwell = |event: &Event, whose: &str| matches!(event, Event::Health { of, healthy: false, expected: Some(false) } if of.starts_with(whose));

@@ -1,9 +1,8 @@
-//! What went wrong elsewhere, and has to go right here: one test for each mistake of the system that rmom re-implements, and
+//! Mistakes of other systems that rmom must not make: one test for each mistake of the system that rmom re-implements, and
 //! for each that Jepsen and others found in other brokers.
 //!
-//! Each brings about the very situation: it waits until something has happened, and does something about it in that instant.
-//! Where a workload of the simulation will do, all checkers judge the run (`support::play`). Each fails if it does not get
-//! where it wants to.
+//! Each test forces the exact situation: it waits for an event, and acts in that instant. Where a workload of the simulation
+//! is enough, all checkers judge the run (`support::play`). A test fails if it does not reach its situation.
 
 mod applications;
 mod findings;

@@ -13,7 +13,7 @@ use crate::support::{
     subscribed_again,
 };
 
-/// A broker that the managers took for dead lives, and its clients still push to it. It must not accept anything.
+/// A broker that the managers consider dead is alive, and its clients still push to it. It must not accept anything.
 #[test]
 fn a_replaced_broker_that_goes_on_accepting_pushes() {
     play(&scenario(), &[Mark::AppendFenced], |hand| {
@@ -25,7 +25,7 @@ fn a_replaced_broker_that_goes_on_accepting_pushes() {
     });
 }
 
-/// A push whose acknowledgement is lost is sent again. It is stored once, under one id.
+/// A push whose acknowledgement is lost is retried. It is stored once, under one id.
 #[test]
 fn a_retried_push_is_one_message() {
     play(&scenario(), &[Mark::DuplicateStored], |hand| {
@@ -39,8 +39,8 @@ fn a_retried_push_is_one_message() {
     });
 }
 
-/// All managers die in the instant in which it is decided who is to own a queue, before anybody is told. The new owner finds
-/// out by itself, and so does the next one when that owner dies in the instant of its claim.
+/// All managers crash in the instant in which a queue is assigned, before they notify the broker. The new owner finds out by
+/// itself, and so does the next one when that owner crashes in the instant of its claim.
 #[test]
 fn a_manager_that_dies_between_rebuild_and_ownership_leaves_no_queue_stuck() {
     play(&scenario(), &[Mark::NewsByPolling], |hand| {
@@ -55,7 +55,7 @@ fn a_manager_that_dies_between_rebuild_and_ownership_leaves_no_queue_stuck() {
     });
 }
 
-/// After a failover the same channels are there, with their ids and topics, and go on.
+/// After a failover the same channels exist, with their ids and topics, and are served.
 #[test]
 fn channels_survive_a_failover() {
     play(&scenario(), &[Mark::MovedFromDead, Mark::StartedAfterPosition], |hand| {
@@ -67,7 +67,7 @@ fn channels_survive_a_failover() {
     });
 }
 
-/// Much more is pushed than the broker keeps in memory, while one subscriber takes nothing and another one is away.
+/// Producers push much more than the broker keeps in memory, while one subscriber takes nothing and another one is away.
 #[test]
 fn a_full_buffer_drops_nothing() {
     let mut scenario = scenario();
@@ -80,8 +80,8 @@ fn a_full_buffer_drops_nothing() {
     });
 }
 
-/// Brokers whose clocks are hours away from the database's, which itself is set forward: messages live as long as they are to
-/// by the database's clock, no later delivery starts, and then they leave the store.
+/// Brokers' clocks are hours away from the database's, which is set forward as well. Messages live as long as they should by
+/// the database's clock, no later delivery starts, and then they leave the store.
 #[test]
 fn expiry_by_the_databases_clock_and_purged() {
     const HOUR: i64 = 3_600_000;
@@ -97,7 +97,7 @@ fn expiry_by_the_databases_clock_and_purged() {
         hand.run_for(Duration::from_millis(500))?;
         hand.begin(Action::ClockJump { host: Host::Database, millis: HOUR });
         let gone = hand.wait_for("what has expired is gone", |event| matches!(event, Event::Trimmed { .. }))?;
-        // Longer than a broker may take to learn the time. It still has in memory what the store has not.
+        // Longer than a broker may take to learn the time. Its memory still holds messages that the store has removed.
         hand.run_for(Duration::from_secs(2))?;
         hand.end(away);
         let next = hand.wait_for("what lives", |event| matches!(event, Event::Delivered { .. }))?;
@@ -108,8 +108,8 @@ fn expiry_by_the_databases_clock_and_purged() {
     });
 }
 
-/// The old owner goes on storing after it is decided who is the next one, up to the instant of the claim, which takes its time.
-/// The new owner's subscribers are given all of it.
+/// The old owner goes on storing after the queue is assigned to the next one, until that one's claim, which takes some time.
+/// The new owner's subscribers receive all of it.
 #[test]
 fn what_is_pushed_during_a_rebuild_reaches_the_new_owners_subscribers() {
     let mut scenario = scenario();
@@ -142,7 +142,7 @@ fn deleting_a_queue_leaves_the_channels_of_others() {
     });
 }
 
-/// A broker that stands still does not answer heartbeats at all. It is dead, after a deadline.
+/// A frozen broker does not answer heartbeats at all. After a deadline it is dead.
 #[test]
 fn a_heartbeat_without_an_answer_is_death() {
     play(&scenario(), &[Mark::BrokerDead, Mark::BrokerBack], |hand| {
@@ -162,7 +162,7 @@ fn a_heartbeat_that_is_answered_with_an_error_is_death() {
     });
 }
 
-/// The only broker restarts: it serves the same channels as before, without anybody telling it.
+/// The only broker restarts: it serves the same channels as before without being told.
 #[test]
 fn channels_are_there_after_a_broker_restarts() {
     let mut scenario = scenario();

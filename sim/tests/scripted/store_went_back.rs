@@ -1,4 +1,4 @@
-//! A store that comes back older than it was, as after somebody restored a backup or mounted the wrong disk.
+//! A store that comes back in an older state, for example after an operator restored a backup or mounted the wrong disk.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,9 +18,9 @@ async fn push(client: Client, messages: u64) -> turmoil::Result {
     Ok(())
 }
 
-/// Some messages are stored, then ten more, which a consumer takes. Then the store comes back with the first ones only. Nothing
-/// is deleted, no offset is given out a second time, and both sides are told; and when the right store is there again,
-/// all goes on where it was. `pause` is how old the copy is, and how long after the restoration somebody pushes.
+/// Some messages are stored, then ten more, which a consumer takes. Then the store comes back with the first ones only.
+/// Nothing is deleted, no offset is used again, and both sides get an error; when the right store is back, everything
+/// continues. `pause` is the age of the copy, and the time between the restoration and the next push.
 fn it_comes_back_with(messages: u64, pause: Duration) {
     isolated(|| {
         let mut cluster = cluster(2);

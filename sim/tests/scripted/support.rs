@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers of the tests.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use rmom_sim::{
     scenario::{ConsumerKind, ConsumerPlan, Host, ProducerKind, ProducerPlan, Scenario, Topology, Workload},
 };
 
-/// Two managers, three brokers, and a queue with two producers, who retry, and three consumers, as long as the script takes.
+/// Two managers, three brokers, and a queue with two producers that retry and three consumers, for as long as the script
+/// takes.
 pub(crate) fn scenario() -> Scenario {
     let producer = |kind| ProducerPlan {
         kind,
@@ -66,7 +67,8 @@ pub(crate) fn producers() -> Vec<Host> {
     vec![Host::Producer(1), Host::Producer(2)]
 }
 
-/// Plays it, the script from when the workload is under way. It has to keep all promises, and to get to all these points.
+/// Plays the scenario, with the script from the start of the workload. The run must keep all promises and reach all these
+/// marks.
 pub(crate) fn play(
     scenario: &Scenario,
     marks: &[Mark],
@@ -88,7 +90,7 @@ pub(crate) fn play(
     report
 }
 
-/// A queue has another owner, or the same one anew.
+/// A broker claims a queue after the first claim, as a new owner or again.
 pub(crate) fn claimed_again(event: &Event) -> bool {
     matches!(event, Event::Claimed { epoch, .. } if *epoch > 1)
 }
@@ -103,22 +105,22 @@ pub(crate) fn acknowledged(event: &Event) -> bool {
     matches!(event, Event::PushAcked { .. })
 }
 
-/// A push is acknowledged which an earlier attempt had stored.
+/// A push is acknowledged as a duplicate of an earlier attempt.
 pub(crate) fn acknowledged_as_duplicate(event: &Event) -> bool {
     matches!(event, Event::PushAcked { duplicate: true, .. })
 }
 
-/// A broker's append comes to the store, whatever becomes of it.
+/// A broker's append reaches the store, whatever its result.
 pub(crate) fn is_append_of(broker: Host, event: &Event) -> bool {
     matches!(event, Event::Stored { by, .. } | Event::AppendRefused { by, .. } if *by == broker.to_string())
 }
 
-/// An observer's subscription is served by an owner that claimed the queue after somebody else.
+/// An observer's subscription is served by an owner that claimed the queue after another one.
 pub(crate) fn subscribed_again(event: &Event) -> bool {
     matches!(event, Event::StreamOpened { position: Some(at), .. } if at.epoch > 1)
 }
 
-/// The broker that has the queue.
+/// The broker that hosts the queue.
 pub(crate) fn owner(cluster: &Cluster, label: &str) -> String {
     cluster.hosting(&QueueLabel::parse(label).unwrap()).unwrap()
 }
@@ -130,7 +132,7 @@ pub(crate) fn cluster(brokers: usize) -> Cluster {
     cluster
 }
 
-/// Runs what an operator or an application does on a host of its own, to its end.
+/// Runs the actions of an operator or an application on a host of its own, to their end.
 pub(crate) fn act<F>(cluster: &mut Cluster, host: &str, application: impl FnOnce(Client) -> F + 'static)
 where
     F: Future<Output = turmoil::Result> + 'static,
