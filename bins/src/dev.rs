@@ -1,6 +1,6 @@
 //! `rmom dev`: a whole cluster in one process, on an embedded store.
 //!
-//! As a library it is what tests of an application can run against: real brokers on real sockets, which can be crashed.
+//! Tests of an application can use it as a library: it runs real brokers on real sockets, and can crash them.
 
 mod brokers;
 mod routes;
@@ -35,42 +35,42 @@ use crate::service::{Node, authority, port_of, routers, serve_settings};
 
 /// The file below [`DevOptions::data`].
 const DATABASE: &str = "rmom.db";
-/// How long the cluster may take until it takes requests.
+/// How long the cluster may take until it accepts requests.
 const START_DEADLINE: Duration = Duration::from_secs(15);
-/// How often that is looked at.
+/// How often to check that.
 const START_POLL: Duration = Duration::from_millis(20);
-/// How often the manager looks at the brokers: more often than in production, so that a failover is quick to watch.
+/// How often the manager checks the brokers: more often than in production, so that a failover is quick to watch.
 const CYCLE: Duration = Duration::from_millis(500);
-/// How often, and with which pause, it is looked whether a broker has registered.
+/// How many times to check whether a broker has registered.
 const REGISTRATION_LOOKS: u32 = 200;
-/// See above.
+/// The pause between these checks.
 const REGISTRATION_PAUSE: Duration = Duration::from_millis(5);
 /// How long each part may take to stop in good order.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// What to run.
+/// The cluster to run.
 #[derive(Clone, Debug)]
 pub struct DevOptions {
-    /// Where to keep messages; none: in memory.
+    /// The directory for messages. `None` keeps them in memory.
     pub data: Option<PathBuf>,
     /// Address to listen on.
     pub host: IpAddr,
     /// The manager's port; 0 takes a free one.
     pub port: u16,
-    /// The first broker's port, which the others follow; 0 takes free ones.
+    /// The first broker's port, followed by the others; 0 takes free ones.
     pub broker_port: u16,
-    /// How many brokers.
+    /// Number of brokers.
     pub brokers: u16,
 }
 
 impl Default for DevOptions {
-    /// On loopback, free ports, three brokers, nothing kept.
+    /// Loopback, free ports, three brokers, nothing kept.
     fn default() -> Self {
         Self { data: None, host: Ipv4Addr::LOCALHOST.into(), port: 0, broker_port: 0, brokers: 3 }
     }
 }
 
-/// Why a cluster, or a broker of it, did not do as asked.
+/// The reason why an operation on a cluster or broker failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
     /// A port is taken.
@@ -78,48 +78,48 @@ pub enum DevError {
     Listen {
         /// `host:port`.
         authority: String,
-        /// The manager, or which broker.
+        /// The manager, or the name of the broker.
         whom: String,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
     },
-    /// The ports would go beyond the last.
+    /// The ports would exceed the highest port number.
     #[error("{brokers} brokers from port {first} on is more than there are ports")]
     TooManyPorts {
         /// The first broker's port.
         first: u16,
-        /// How many brokers.
+        /// Number of brokers.
         brokers: u16,
     },
-    /// The data directory cannot be made.
+    /// The data directory cannot be created.
     #[error("cannot make the directory {}: {reason}", directory.display())]
     Directory {
-        /// Which.
+        /// The directory.
         directory: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: io::Error,
     },
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// It runs, but takes no requests.
+    /// It runs, but accepts no requests.
     #[error("the brokers were not ready within {START_DEADLINE:?}; RUST_LOG=info says more")]
     NotReady,
     /// There is no such broker.
     #[error("there is no broker {number}; they are numbered from 1 to {brokers}")]
     NoSuchBroker {
-        /// The number that was given.
+        /// The given number.
         number: u16,
-        /// How many there are.
+        /// Number of brokers.
         brokers: u16,
     },
-    /// A broker that does not run cannot be crashed.
+    /// A broker that is not running cannot be crashed.
     #[error("broker {0} does not run; start it with: rmom dev-broker restart {0}")]
     NotRunning(u16),
-    /// A broker that runs cannot be started.
+    /// A running broker cannot be started.
     #[error("broker {0} runs already")]
     Running(u16),
-    /// The cluster is on its way out.
+    /// The cluster is shutting down.
     #[error("the cluster is stopping")]
     Stopping,
 }
@@ -133,7 +133,7 @@ pub struct DevCluster {
 }
 
 impl DevCluster {
-    /// Starts it, and waits until it takes requests.
+    /// Starts the cluster, and waits until it accepts requests.
     ///
     /// # Errors
     /// A port is taken, or the store cannot be opened.
@@ -175,29 +175,29 @@ impl DevCluster {
         Ok(cluster)
     }
 
-    /// Where the manager is.
+    /// The manager's URL.
     #[must_use]
     pub fn manager_url(&self) -> &str {
         &self.manager_url
     }
 
-    /// Where the brokers are, in the order of their numbers, which start at 1.
+    /// The brokers' addresses, in the order of their numbers, which start at 1.
     pub fn brokers(&self) -> impl Iterator<Item = &BrokerAddr> {
         self.brokers.iter().map(DevBroker::addr)
     }
 
-    /// Ends a broker as SIGKILL would: its connections break, and it hands nothing over.
+    /// Ends a broker like SIGKILL: its connections break, and it hands nothing over.
     ///
     /// # Errors
-    /// There is no such broker, or it does not run.
+    /// There is no such broker, or it is not running.
     pub async fn crash_broker(&self, number: u16) -> Result<(), DevError> {
         find(&self.brokers, number)?.crash().await
     }
 
-    /// Starts a broker again, on the port that it had.
+    /// Starts a broker again, on the same port.
     ///
     /// # Errors
-    /// There is no such broker, it runs, or its port was taken meanwhile.
+    /// There is no such broker, it is running, or its port was taken in the meantime.
     pub async fn restart_broker(&self, number: u16) -> Result<(), DevError> {
         find(&self.brokers, number)?.restart().await
     }
@@ -239,7 +239,7 @@ fn reachable(host: IpAddr) -> IpAddr {
     }
 }
 
-/// What the system said, without the words that the transport put around it.
+/// The system's error, without the transport's text around it.
 fn bare(error: &io::Error) -> io::Error {
     io::Error::from(error.kind())
 }
@@ -254,8 +254,8 @@ async fn open_store(options: &DevOptions) -> Result<Arc<dyn Store>, DevError> {
     Ok(Arc::new(SqliteStore::open(SqliteOptions::new(directory.join(DATABASE)), clock).await?))
 }
 
-/// Waits until a broker has registered: one after the other, so that in a new database its id is its number. If it does
-/// not, `wait_until_ready` has more to say about it.
+/// Waits until a broker has registered. Brokers register one after the other, so that in a new database each id is the
+/// broker's number. If one does not register, `wait_until_ready` reports more.
 async fn registered(store: &dyn Store, addr: &BrokerAddr) {
     for _ in 0..REGISTRATION_LOOKS {
         if store.brokers().await.is_ok_and(|known| known.iter().any(|broker| broker.addr == *addr)) {

@@ -1,4 +1,4 @@
-//! Where log lines go: standard error, for people or for programs.
+//! Logging to standard error, as readable text or JSON.
 
 use std::io::{IsTerminal as _, stderr};
 
@@ -6,11 +6,11 @@ use tracing_subscriber::{EnvFilter, filter::ParseError, fmt::format::FmtSpan};
 
 use crate::config::{LogConfig, LogFormat};
 
-/// The variable that says what is logged.
+/// The variable that sets the level.
 const VARIABLE: &str = "RUST_LOG";
 
-/// Starts logging, once per process. `RUST_LOG` wins over the configured level; if it cannot be read, the level stands
-/// and the log says so.
+/// Starts logging, once per process. `RUST_LOG` overrides the configured level; if it cannot be read, the configured level
+/// applies and the log says so.
 pub fn start(config: &LogConfig) {
     let from_environment = std::env::var(VARIABLE).ok().filter(|text| !text.trim().is_empty());
     let (filter, complaint) = match from_environment.as_deref().map(filter) {
@@ -33,11 +33,11 @@ pub fn start(config: &LogConfig) {
     }
 }
 
-/// Reads what is to be logged, in `RUST_LOG`'s syntax. Spaces around commas are taken out first: the parser counts bytes
-/// wrongly behind them, misreads what follows, and can panic.
+/// Reads a level in `RUST_LOG`'s syntax. Spaces around commas are removed first: after them, the parser miscounts bytes,
+/// misreads the rest, and can panic.
 ///
 /// # Errors
-/// It cannot be read.
+/// The level cannot be read.
 pub fn filter(text: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::try_new(text.split(',').map(str::trim).collect::<Vec<_>>().join(","))
 }
@@ -53,7 +53,7 @@ mod tests {
     #[test]
     fn spaces_change_nothing() {
         assert_eq!(filter("warn,a=debug").unwrap().to_string(), filter(" warn, a=debug ").unwrap().to_string());
-        // tracing-subscriber by itself panics at this.
+        // tracing-subscriber alone panics at this.
         assert!(filter(" -\u{fffd}=\u{fffd}").is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The command lines of `rmom-broker` and `rmom-manager`, which `rmom serve` has too.
+//! The command lines of `rmom-broker` and `rmom-manager`, which are also those of `rmom serve`.
 
 use std::{
     fmt::Display,
@@ -60,11 +60,11 @@ Examples:
   rmom serve manager --profile release --log-format json"
 );
 
-/// Hosts queues: stores what is pushed, and delivers it.
+/// Hosts queues: stores pushed messages and delivers them.
 #[derive(Debug, Parser)]
 #[command(name = "rmom-broker", version = crate::VERSION, after_help = BROKER_HELP)]
 pub struct BrokerArgs {
-    /// The configuration file, in YAML.
+    /// Configuration file, in YAML.
     #[arg(value_name = "CONFIG")]
     config: PathBuf,
     #[command(flatten)]
@@ -75,10 +75,10 @@ pub struct BrokerArgs {
 #[derive(Debug, Parser)]
 #[command(name = "rmom-manager", version = crate::VERSION, after_help = MANAGER_HELP)]
 pub struct ManagerArgs {
-    /// The configuration file, in TOML with a table per profile.
+    /// Configuration file, in TOML with a table per profile.
     #[arg(value_name = "CONFIG", env = "ROCKET_CONFIG", default_value = DEFAULT_FILE)]
     config: PathBuf,
-    /// The table that goes over [default]; without it the variable ROCKET_PROFILE names one.
+    /// Table that overrides [default]; without it, the variable ROCKET_PROFILE names one.
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     #[command(flatten)]
@@ -87,10 +87,10 @@ pub struct ManagerArgs {
 
 #[derive(Debug, clap::Args)]
 struct CommonArgs {
-    /// Check the configuration, print it as it takes effect (without passwords), and end.
+    /// Check the configuration, print its effective form (without passwords), and exit.
     #[arg(long)]
     check_config: bool,
-    /// The shape of log lines; over the file's log.format.
+    /// Format of log lines; overrides log.format of the file.
     #[arg(long, value_name = "FORMAT", value_enum)]
     log_format: Option<LogFormat>,
 }
@@ -143,7 +143,7 @@ fn start<C, F: Future<Output = Exit>>(
     log.format = args.log_format.unwrap_or(log.format);
     if args.check_config {
         warnings.iter().for_each(|warning| complain(format_args!("warning: {warning}")));
-        // Whoever closed the output does not want it.
+        // If the reader has closed the output, it does not need the text.
         let _ = io::stdout().lock().write_all(show(&config).as_bytes());
         return Exit::Ok;
     }
@@ -160,7 +160,7 @@ fn start<C, F: Future<Output = Exit>>(
     }
 }
 
-/// Before logging has started.
+/// Reports an error before logging has started.
 fn complain(message: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{message}");
 }

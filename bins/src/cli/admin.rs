@@ -22,14 +22,14 @@ impl std::convert::From<From> for Start {
     }
 }
 
-/// Prints what an administrative command found.
+/// Prints the results of administrative commands.
 pub(super) struct Printer {
     pub(super) out: Out,
     pub(super) json: bool,
 }
 
 impl Printer {
-    /// One JSON document, or what `human` writes.
+    /// Prints one JSON document, or the text that `human` writes.
     pub(super) fn print(
         &mut self,
         document: impl FnOnce() -> Value,
@@ -86,15 +86,15 @@ pub(super) async fn queue(session: &Session, printer: &mut Printer, command: Que
     }
 }
 
-/// Why a list tells less than it could.
+/// The reason why a list is less complete than it could be.
 const OLDER_MANAGER: &str = "rmom: the manager is of an older version, which does not ask brokers: states and depths are \
                              left out. Upgrade the managers, or ask for the list with --no-live.";
 
-/// All queues, and whether their brokers were asked about them; an older manager refuses to.
+/// All queues, and whether their brokers were asked about them; an older manager refuses to ask.
 async fn list(admin: &Admin, live: bool) -> Result<(Vec<Queue>, bool), Error> {
     if live {
         match admin.live_queues().await {
-            // There is nothing else in the request that could be wrong.
+            // The request contains nothing else that could be wrong.
             Err(Error::Refused { code, .. }) if code == "INVALID_ARGUMENT" => {}
             queues => return queues.map(|queues| (queues, true)),
         }
@@ -102,7 +102,7 @@ async fn list(admin: &Admin, live: bool) -> Result<(Vec<Queue>, bool), Error> {
     admin.queues().await.map(|queues| (queues, false))
 }
 
-/// Those that are asked for, in order; what is not known comes last. Managers list queues by label.
+/// The selected queues, in order; unknown values come last. Managers list queues by label.
 fn chosen(mut queues: Vec<Queue>, prefix: &str, sort: Sort) -> Vec<Queue> {
     // Labels are in lower case.
     let prefix = prefix.to_lowercase();
@@ -118,8 +118,8 @@ fn chosen(mut queues: Vec<Queue>, prefix: &str, sort: Sort) -> Vec<Queue> {
     queues
 }
 
-/// The first thing that a broker does is to find out what a queue holds. Where it could not, it knows nothing, and not that
-/// there is nothing.
+/// True if the broker has found out what the queue holds, which is the first thing that it does. Otherwise the broker's
+/// zeros mean "not known".
 fn is_counted(live: &LiveQueue) -> bool {
     live.state == "served" || live.epoch > 0 && live.last_offset > 0
 }
@@ -146,10 +146,10 @@ fn listed(queue: &Queue) -> [String; 8] {
     ]
 }
 
-/// Most queues that the remarks below a list name; a table of a large cluster has one cause for many of them.
+/// Limit on the queues named in the remarks below a list: in a large cluster, many queues can have the same cause.
 const MAX_REMARKS: usize = 10;
 
-/// Why queues are not served, or not known: each reason once, and what to do.
+/// The reasons why queues are not served or not known, each once, with the next step.
 fn remarks(queues: &[Queue]) -> Vec<String> {
     let mut reasons: BTreeMap<&str, (&str, u64)> = BTreeMap::new();
     for queue in queues.iter().filter(|queue| queue.host.is_some()) {
@@ -303,7 +303,7 @@ pub(super) async fn broker(session: &Session, printer: &mut Printer, command: Br
     }
 }
 
-/// A few queues at a time, until the brokers are level.
+/// Moves a few queues at a time until the brokers are level.
 async fn rebalance(session: &Session, printer: &mut Printer) -> Result<(), CliError> {
     let admin = session.client.admin();
     let mut moved = Vec::new();
@@ -439,7 +439,7 @@ mod tests {
         assert_eq!(remarks(std::slice::from_ref(&served)), [""; 0]);
         let waiting = queue("w", Some(live("waiting", 0, Some("it is read"))), None);
         assert_eq!(listed(&waiting), ["w", "7", "b1:5", "waiting", "?", "?", "2", "?"]);
-        // It was claimed, and what it holds could not be read.
+        // The queue was claimed, but its contents could not be read.
         let unread = LiveQueue { last_offset: 0, ..live("halted", 3, Some("it is damaged")) };
         assert_eq!(listed(&queue("h", Some(unread), None))[3..], ["halted", "?", "?", "2", "?"]);
         let silent = queue("s", None, Some("no answer"));
@@ -467,7 +467,7 @@ mod tests {
         assert_eq!(lines[MAX_REMARKS + 1], "and 20 other reasons; see all with: rmom queue list --json");
     }
 
-    /// A client of a manager that answers so to a list of queues.
+    /// A client of a manager that gives this answer to a list of queues.
     async fn client_of(answer: fn(Option<&str>) -> (StatusCode, Value)) -> Client {
         let queues = get(move |uri: axum::http::Uri| async move {
             let (status, body) = answer(uri.query());

@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use super::bench::args::BenchArgs;
 use crate::server::{BrokerArgs, ManagerArgs, SERVE_BROKER_HELP, SERVE_MANAGER_HELP};
 
-/// Where `rmom dev` puts its manager, and where commands look for one.
+/// The address of the manager of `rmom dev`, and the default manager of other commands.
 pub const DEFAULT_MANAGER: &str = "http://127.0.0.1:8082";
 
 const EXAMPLES: &str = "\
@@ -23,35 +23,35 @@ Exit codes: 0 done, 1 refused, 2 wrong usage, 3 not found, 4 unavailable or time
 #[derive(Debug, Parser)]
 #[command(name = "rmom", version = crate::VERSION, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
 pub struct Cli {
-    /// Managers to ask, separated by commas; any one of them will do.
+    /// Managers to ask, separated by commas; any of them can answer.
     #[arg(long, global = true, env = "RMOM_MANAGER", value_name = "URL", value_delimiter = ',', default_value = DEFAULT_MANAGER)]
     pub manager: Vec<String>,
     /// Certificates.
     #[command(flatten)]
     pub tls: TlsArgs,
-    /// Print JSON for programs instead of text for people.
+    /// Print JSON for programs instead of text.
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// Certificates for clusters that speak TLS.
+/// Certificates for clusters that use TLS.
 #[derive(Clone, Debug, Default, Args)]
 pub struct TlsArgs {
-    /// PEM file with the certificates that vouch for managers and brokers; with it, TLS is spoken.
+    /// PEM file with the authority of the managers' and brokers' certificates; turns TLS on.
     #[arg(long, global = true, env = "RMOM_CA", value_name = "FILE", help_heading = "TLS")]
     pub ca: Option<PathBuf>,
-    /// PEM file with this client's certificate, for clusters that ask for one.
+    /// PEM file with this client's certificate, for clusters that require one.
     #[arg(long, global = true, env = "RMOM_CERT", value_name = "FILE", help_heading = "TLS")]
     pub cert: Option<PathBuf>,
-    /// PEM file with its private key.
+    /// PEM file with the certificate's private key.
     #[arg(long, global = true, env = "RMOM_KEY", value_name = "FILE", help_heading = "TLS")]
     pub key: Option<PathBuf>,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a manager and three brokers in this process, with an embedded database.
@@ -63,33 +63,33 @@ pub enum Command {
                       The programs rmom-manager and rmom-broker do the same."
     )]
     Serve(ServeCommand),
-    /// Show how the cluster is, what is wrong, and what to do next; exit code 4 if anything is.
+    /// Show the state of the cluster, its problems and the next steps; exit code 4 if there are problems.
     #[command(after_help = "Examples:\n  rmom status\n  rmom --json status")]
     Status,
-    /// Check managers, brokers, database, clocks and versions from this machine: ok, or what to do next.
+    /// Check managers, brokers, database, clocks and versions from this machine: print ok or the next step.
     Doctor(DoctorArgs),
-    /// Create, delete and look at queues.
+    /// Create, delete and show queues.
     #[command(subcommand, after_help = "Examples:\n  rmom queue create orders\n  rmom queue show orders")]
     Queue(QueueCommand),
-    /// Create, delete and look at channels, the receiving ends of queues.
+    /// Create, delete and show channels, the receiving ends of queues.
     #[command(
         subcommand,
         after_help = "Examples:\n  rmom channel create orders --topic paid\n  rmom channel list orders"
     )]
     Channel(ChannelCommand),
-    /// Look at brokers, and take them out of service in good order.
+    /// Show brokers, and take them out of service in good order.
     #[command(subcommand, after_help = "Examples:\n  rmom broker list\n  rmom broker drain 2")]
     Broker(BrokerCommand),
-    /// Push messages to a queue: the arguments, or a line of standard input each.
+    /// Push messages to a queue: each argument, or each line of standard input.
     Push(PushArgs),
-    /// Print the messages of a queue or channel as they come.
+    /// Print the messages of a queue or channel as they arrive.
     Subscribe(SubscribeArgs),
     /// Measure a cluster: pushes, deliveries, latency, failover, idle cost.
     Bench(BenchArgs),
     /// Crash and restart brokers of a running `rmom dev`, to watch a failover.
     #[command(subcommand, after_help = "Example:\n  rmom dev-broker crash 1")]
     DevBroker(DevBrokerCommand),
-    /// Print what a shell needs to complete rmom's command lines.
+    /// Print a shell's completions of rmom's command lines.
     #[command(after_help = "\
 Examples:
   rmom completions bash > ~/.local/share/bash-completion/completions/rmom
@@ -99,20 +99,20 @@ Examples:
         /// The shell.
         shell: Shell,
     },
-    /// Print rmom's manual page, or write the pages of all commands and servers into a directory.
+    /// Print rmom's manual page, or write the pages of all commands and servers to a directory.
     #[command(after_help = "\
 Examples:
   rmom man | man -l -
   rmom man ~/.local/share/man")]
     Man {
-        /// Where to write the pages: into its folders man1 and man8, which are created.
+        /// Directory for the pages; its folders man1 and man8 are created.
         #[arg(value_name = "DIR")]
         directory: Option<PathBuf>,
     },
-    /// Run rmom in a simulated world, where any failure is a seed; all arguments go to rmom-sim.
+    /// Run rmom in a simulated world, where any failure is a seed; pass all arguments to rmom-sim.
     #[command(disable_help_flag = true, after_help = "Example:\n  rmom sim run --seeds 1000")]
     Sim {
-        /// See `rmom sim --help`.
+        /// Arguments; see `rmom sim --help`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
@@ -139,22 +139,22 @@ Examples:
 
 Port 0 takes free ports. The data is kept between runs; it belongs to one process at a time.")]
 pub struct DevArgs {
-    /// Keep messages in this directory.
+    /// Directory for messages.
     #[arg(long, value_name = "DIR", default_value = "rmom-data", conflicts_with = "ephemeral")]
     pub data: PathBuf,
-    /// Keep nothing after the end.
+    /// Delete all messages at the end.
     #[arg(long)]
     pub ephemeral: bool,
-    /// The manager's port; 0: free ones for the manager and, unless --broker-port is given, the brokers.
+    /// The manager's port. 0 takes free ports for the manager and, unless --broker-port is given, the brokers.
     #[arg(long, value_name = "PORT", default_value_t = 8082)]
     pub port: u16,
     /// The first broker's port; the others follow it [default: 50051].
     #[arg(long, value_name = "PORT")]
     pub broker_port: Option<u16>,
-    /// How many brokers.
+    /// Number of brokers.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
     pub brokers: u16,
-    /// The address to listen on.
+    /// Address to listen on.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub host: std::net::IpAddr,
 }
@@ -170,29 +170,29 @@ Examples:
 Every line is ok, a warning or a problem; exit code 4 if there is a problem. It asks every manager
 that --manager names, and connects to every live broker as clients do.")]
 pub struct DoctorArgs {
-    /// How long all of it may take.
+    /// Limit on the time of all checks together.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10s")]
     pub timeout: Duration,
 }
 
-/// What a list of queues is sorted by.
+/// The order of a list of queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Sort {
-    /// Labels, in the order of the alphabet.
+    /// By label.
     Label,
-    /// The most messages first.
+    /// By the number of messages, largest first.
     Depth,
-    /// The most that a subscriber is behind first.
+    /// By the largest lag of a subscriber, largest first.
     Lag,
 }
 
 /// `rmom queue`
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
-    /// Create a queue; answers once a broker serves it.
+    /// Create a queue; wait until a broker serves it.
     #[command(after_help = "Example:\n  rmom queue create orders")]
     Create {
-        /// Its label: 1 to 255 bytes, in any case.
+        /// Label of 1 to 255 bytes, case-insensitive.
         label: String,
     },
     /// Delete a queue with its messages and channels, for good.
@@ -201,22 +201,22 @@ pub enum QueueCommand {
         /// Its label.
         label: String,
     },
-    /// List the queues: where they are hosted, what they hold, and how far their subscribers are behind.
+    /// List the queues with their brokers, contents, and how far their subscribers are behind.
     #[command(
         after_help = "Examples:\n  rmom queue list\n  rmom queue list --prefix orders/ --sort lag\n\n? stands for what a broker did not say."
     )]
     List {
-        /// List only queues whose labels begin so.
+        /// List only queues whose labels begin with this.
         #[arg(long, value_name = "TEXT", default_value = "")]
         prefix: String,
-        /// What the list is sorted by.
+        /// Order of the list.
         #[arg(long, value_enum, default_value_t = Sort::Label, conflicts_with = "no_live")]
         sort: Sort,
-        /// Ask no broker: only names, ids and brokers, at the cost of a page of the database each.
+        /// Show only labels, ids and brokers, without asking brokers: one page of the database each.
         #[arg(long)]
         no_live: bool,
     },
-    /// Show where a queue is hosted, what it holds, and who is subscribed and how far behind.
+    /// Show a queue's broker and contents, its subscribers, and how far they are behind.
     #[command(after_help = "Example:\n  rmom queue show orders")]
     Show {
         /// Its label.
@@ -232,10 +232,10 @@ pub enum ChannelCommand {
     Create {
         /// The queue's label.
         queue: String,
-        /// Let through only messages of this topic.
+        /// Deliver only messages with this topic.
         #[arg(long)]
         topic: Option<String>,
-        /// Where it starts: earliest, latest, or an offset.
+        /// Start: earliest, latest, or an offset.
         #[arg(long, value_name = "START", default_value = "earliest")]
         from: From,
     },
@@ -245,13 +245,13 @@ pub enum ChannelCommand {
         /// Its id.
         id: String,
     },
-    /// List channels, of one queue or of all.
+    /// List the channels of one queue, or of all.
     #[command(after_help = "Example:\n  rmom channel list orders")]
     List {
         /// The queue's label.
         queue: Option<String>,
     },
-    /// Show a channel: its queue, topic and start, and where the queue is hosted.
+    /// Show a channel's queue, topic and start, and the queue's broker.
     #[command(after_help = "Example:\n  rmom channel show 0f8fad5b-d9cb-469f-a165-70867728950e")]
     Show {
         /// Its id.
@@ -262,21 +262,21 @@ pub enum ChannelCommand {
 /// `rmom broker`
 #[derive(Debug, Subcommand)]
 pub enum BrokerCommand {
-    /// List the brokers and what they host.
+    /// List the brokers with the number of their queues.
     #[command(after_help = "Example:\n  rmom broker list")]
     List,
-    /// Move a broker's queues elsewhere, and give it no new ones.
+    /// Move a broker's queues to other brokers, and give it no new ones.
     #[command(after_help = "Example:\n  rmom broker drain 2")]
     Drain {
-        /// Its id, as `rmom broker list` shows it.
+        /// Its id, from `rmom broker list`.
         id: u64,
     },
-    /// Remove a broker that is gone for good; if it comes back it is a new one.
+    /// Remove a broker that is gone for good; if it comes back, it counts as new.
     #[command(after_help = "Example:\n  rmom broker forget 4")]
     Forget {
         /// Its id.
         id: u64,
-        /// Do not wait until it has been gone for a minute; a broker that is alive stays all the same.
+        /// Do not wait until it has been gone for a minute; never removes a broker that is alive.
         #[arg(long)]
         force: bool,
     },
@@ -298,16 +298,16 @@ The leading manager does this by itself, gently, unless its configuration says r
 /// `rmom dev-broker`
 #[derive(Debug, Subcommand)]
 pub enum DevBrokerCommand {
-    /// Stop a broker abruptly, as a power cut would.
+    /// Stop a broker abruptly, like a power cut.
     #[command(after_help = "Example:\n  rmom dev-broker crash 1")]
     Crash {
-        /// Its number in what `rmom dev` printed.
+        /// Its number in the output of `rmom dev`.
         number: u16,
     },
     /// Start a crashed broker again.
     #[command(after_help = "Example:\n  rmom dev-broker restart 1")]
     Restart {
-        /// Its number in what `rmom dev` printed.
+        /// Its number in the output of `rmom dev`.
         number: u16,
     },
 }
@@ -325,21 +325,21 @@ name and input stored already are skipped, so that each line is stored once.")]
 pub struct PushArgs {
     /// The queue's label.
     pub queue: String,
-    /// The messages; without any, one per line of standard input.
+    /// Messages; without any, each line of standard input is one.
     pub messages: Vec<String>,
-    /// Give the messages this topic.
+    /// Topic of the messages.
     #[arg(long)]
     pub topic: Option<String>,
     /// Create the queue if it does not exist.
     #[arg(long)]
     pub create: bool,
-    /// Lifetime of the messages: 90s, 15m, 12h, 7d [default: the broker's].
+    /// Lifetime of the messages, such as 90s, 15m, 12h, 7d [default: the broker's].
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub ttl: Option<Duration>,
-    /// Push under this name, one for each input: as many messages as earlier runs of the name stored are skipped.
+    /// Push under this name, one name for each input: skips as many messages as earlier runs with the name stored.
     #[arg(long, value_name = "NAME")]
     pub producer: Option<String>,
-    /// Give up when a message could not be stored for this long.
+    /// Give up when a message has not been stored for this long.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "2m")]
     pub timeout: Duration,
 }
@@ -360,33 +360,33 @@ pub struct SubscribeArgs {
     /// A queue's label, or a channel's id.
     #[arg(value_name = "QUEUE|CHANNEL")]
     pub source: String,
-    /// Only messages of this topic (of a queue).
+    /// Only messages with this topic (for a queue).
     #[arg(long)]
     pub topic: Option<String>,
-    /// Where to start in a queue: earliest, latest, or an offset [default: earliest].
+    /// Start in a queue: earliest, latest, or an offset [default: earliest].
     #[arg(long, value_name = "START")]
     pub from: Option<From>,
-    /// Keep the channel that was made, and print its id to standard error.
+    /// Keep the channel that was created, and print its id to standard error.
     #[arg(long)]
     pub keep: bool,
-    /// End after so many messages.
+    /// Stop after N messages.
     #[arg(long, value_name = "N")]
     pub count: Option<u64>,
-    /// End when no message came for this long; exit code 4 if --count messages were wanted.
+    /// Stop when no message has arrived for this long; exit code 4 if --count is not reached.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub idle_timeout: Option<Duration>,
-    /// End after this long; exit code 4 if --count messages were wanted.
+    /// Stop after this long; exit code 4 if --count is not reached.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<Duration>,
 }
 
-/// Where a channel starts.
+/// The start of a channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum From {
     /// At the oldest message.
     #[default]
     Earliest,
-    /// After the newest.
+    /// After the newest message.
     Latest,
     /// At an offset.
     Offset(u64),
@@ -407,7 +407,7 @@ impl FromStr for From {
     }
 }
 
-/// `10` and `10s` are seconds; also `250ms`, `15m`, `12h`, `7d`.
+/// Reads seconds as `10` or `10s`; also `250ms`, `15m`, `12h`, `7d`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     let error = "wanted a time such as 250ms, 10s, 15m, 12h or 7d";
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -422,7 +422,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
         _ => return Err(error),
     };
     let millis = number.checked_mul(millis).filter(|&millis| millis > 0).ok_or(error)?;
-    // A hundred years: what the broker takes for a lifetime, and far from where sums of times overflow.
+    // A hundred years: the longest lifetime that brokers accept, and far below the overflow of sums of times.
     if millis > rmom_core::model::limits::MAX_TTL.as_secs() * 1_000 {
         return Err("that is more than a hundred years");
     }

@@ -17,7 +17,7 @@ use crate::{
     service::Signals,
 };
 
-/// The first broker's port, unless told otherwise.
+/// Default port of the first broker.
 const DEFAULT_BROKER_PORT: u16 = 50_051;
 
 /// Runs a cluster until it is told to stop.

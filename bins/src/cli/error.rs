@@ -1,8 +1,8 @@
-//! How a command fails: an exit code for scripts, and a line or two for people.
+//! The failure of a command: an exit code for scripts, and a line or two of text.
 
 use std::{fmt, io};
 
-/// Why a command ended without doing what it was asked to.
+/// The reason why a command failed.
 #[derive(Debug)]
 pub struct CliError {
     kind: Kind,
@@ -25,12 +25,12 @@ impl CliError {
         Self { kind, message: message.to_string(), hint: None }
     }
 
-    /// Somebody said no: bad input, a duplicate, a limit.
+    /// A server or this program refused: bad input, a duplicate, a limit.
     pub fn refused(message: impl fmt::Display) -> Self {
         Self::new(Kind::Refused, message)
     }
 
-    /// The command makes no sense as it was given.
+    /// The command line makes no sense.
     pub fn usage(message: impl fmt::Display) -> Self {
         Self::new(Kind::Usage, message)
     }
@@ -40,7 +40,7 @@ impl CliError {
         Self::new(Kind::NotFound, message)
     }
 
-    /// Nobody answers, or not in time: the same command may succeed later.
+    /// There was no answer, or not in time: the same command may succeed later.
     pub fn unavailable(message: impl fmt::Display) -> Self {
         Self::new(Kind::Unavailable, message)
     }
@@ -51,13 +51,13 @@ impl CliError {
         Self::new(Kind::Interrupted, "interrupted")
     }
 
-    /// What to do about it.
+    /// Adds the remedy.
     #[must_use]
     pub fn hint(self, hint: impl fmt::Display) -> Self {
         Self { hint: Some(hint.to_string()), ..self }
     }
 
-    /// What it is about, in front of the message.
+    /// Puts the subject in front of the message.
     #[must_use]
     pub fn at(self, place: impl fmt::Display) -> Self {
         Self { message: format!("{place}: {}", self.message), ..self }
@@ -67,7 +67,7 @@ impl CliError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self.kind {
-            // Whoever read the output has enough: that is how `head` ends a pipe.
+            // The reader of the output closed it, as `head` does, and has got enough.
             Kind::OutputClosed => 0,
             Kind::Refused => 1,
             Kind::Usage => 2,
@@ -77,7 +77,7 @@ impl CliError {
         }
     }
 
-    /// False if there is nothing to tell.
+    /// False if there is nothing to report.
     #[must_use]
     pub const fn is_worth_telling(&self) -> bool {
         !matches!(self.kind, Kind::OutputClosed | Kind::Interrupted)
@@ -96,7 +96,7 @@ impl fmt::Display for CliError {
 
 impl std::error::Error for CliError {}
 
-/// Of standard output.
+/// An error of standard output.
 impl From<io::Error> for CliError {
     fn from(error: io::Error) -> Self {
         match error.kind() {

@@ -1,4 +1,4 @@
-//! `rmom completions` and `rmom man`: made from the same definition of the command line that parses it.
+//! `rmom completions` and `rmom man`, generated from the definition of the command line that also parses it.
 
 use std::{fs, io, path::Path};
 
@@ -9,17 +9,17 @@ use clap_mangen::Man;
 use super::{args::Cli, error::CliError, output::Out};
 use crate::server::{BrokerArgs, ManagerArgs};
 
-/// The section of the manual for the servers as programs of their own. In section 1, `rmom-broker` is `rmom broker`.
+/// The manual's section for the servers as separate programs. In section 1, `rmom-broker` means `rmom broker`.
 const SERVERS: &str = "8";
 
-/// Prints what a shell needs to complete command lines.
+/// Prints a shell's completions.
 pub(super) fn completions(shell: Shell) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "rmom", &mut script);
     print(&script)
 }
 
-/// Writes all pages into the folders of their sections below a directory, or prints that of `rmom`.
+/// Writes all pages into the folders of their sections below a directory, or prints the page of `rmom`.
 pub(super) fn man(directory: Option<&Path>) -> Result<(), CliError> {
     let pages = pages()?;
     let Some(directory) = directory else {
@@ -38,7 +38,7 @@ pub(super) fn man(directory: Option<&Path>) -> Result<(), CliError> {
     Ok(())
 }
 
-/// The file names and contents of all pages, that of `rmom` first.
+/// The file names and contents of all pages, beginning with `rmom`.
 fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut pages = Vec::new();
     let mut rmom = Cli::command().disable_help_subcommand(true);
@@ -51,7 +51,7 @@ fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     Ok(pages)
 }
 
-/// Adds the pages of a command and of all below it.
+/// Adds the pages of a command and of all its subcommands.
 fn add(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
     pages.push(rendered(&Man::new(command.clone()))?);
     command.get_subcommands().try_for_each(|sub| add(sub, pages))

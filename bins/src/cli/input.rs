@@ -4,20 +4,20 @@ use std::io::{self, BufRead, Read};
 
 use tokio::sync::mpsc;
 
-/// Longest line that is read; a broker's limit is lower, unless it was raised.
+/// Limit on the length of a line; a broker's limit is lower, unless it was raised.
 const MAX_LINE_BYTES: usize = 256 << 20;
-/// Most lines handed over at once.
+/// Limit on the lines handed over at once.
 const MAX_CHUNK_LINES: usize = 1_024;
-/// Bytes from which a chunk is handed over.
+/// A chunk with this many bytes is handed over.
 const CHUNK_BYTES: usize = 256 << 10;
 /// Chunks that wait to be taken.
 const MAX_WAITING_CHUNKS: usize = 4;
 
-/// Some lines, without their newlines, or why there are no more.
+/// Some lines without their newlines, or the error that ended the input.
 pub(super) type Chunk = io::Result<Vec<Vec<u8>>>;
 
 /// Reads lines in a thread of its own, since reading standard input cannot be cancelled. The thread ends with the input, at
-/// the first error, or once nobody listens.
+/// the first error, or once the receiver is gone.
 pub(super) fn lines(input: impl Read + Send + 'static) -> mpsc::Receiver<Chunk> {
     let (sender, receiver) = mpsc::channel(MAX_WAITING_CHUNKS);
     let mut lines = Lines { input: io::BufReader::with_capacity(CHUNK_BYTES, input) };
@@ -45,14 +45,14 @@ struct Lines<R> {
 }
 
 impl<R: Read> Lines<R> {
-    /// What is there already, but at least one line; empty at the end of the input.
+    /// The lines that are there already, but at least one; empty at the end of the input.
     fn next_chunk(&mut self) -> Chunk {
         let mut chunk = Vec::new();
         let mut bytes = 0;
         while let Some(line) = self.next_line()? {
             bytes += line.len();
             chunk.push(line);
-            // The next line may have to be waited for: what there is goes first.
+            // Reading the next line may block, so the present lines are handed over first.
             let more_at_hand = self.input.buffer().contains(&b'\n');
             if !more_at_hand || chunk.len() == MAX_CHUNK_LINES || bytes >= CHUNK_BYTES {
                 break;
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(chunks.iter().map(Vec::len).collect::<Vec<_>>(), [1_024, 1_024, 952]);
     }
 
-    /// Gives one line at a time, as a person at a keyboard does.
+    /// Yields one line at a time, like a person at a keyboard.
     struct Typist(u8);
 
     impl Read for Typist {

@@ -27,10 +27,10 @@ use self::{
 };
 use crate::service::{Threads, block_on};
 
-/// Options of all commands that mean nothing to a server.
+/// Options of all commands that do not apply to servers.
 const CLIENT_OPTIONS: [&str; 5] = ["manager", "json", "ca", "cert", "key"];
 
-/// Does what the command line says; returns the exit code.
+/// Runs the command line; returns the exit code.
 #[must_use]
 pub fn run() -> u8 {
     let matches = Cli::command().get_matches();
@@ -67,7 +67,7 @@ fn serve(server: &ServeCommand) -> u8 {
     }
 }
 
-/// A server would ignore them; the variables of the same meaning may be set for other commands.
+/// A server would ignore these options. The variables with the same meaning may be set for other commands.
 fn refuse_client_options(matches: &ArgMatches) -> Result<(), CliError> {
     let given = |name: &&str| matches.value_source(name) == Some(ValueSource::CommandLine);
     CLIENT_OPTIONS.into_iter().find(given).map_or(Ok(()), |name| {
@@ -90,7 +90,7 @@ async fn dispatch(cli: Cli) -> Result<(), CliError> {
     let session = Session::new(&manager, &tls, |builder| builder)?;
     let printer = || Printer { out: Out::new(), json };
     match command {
-        // These are done already, here or in `run`.
+        // These have been handled already, here or in `run`.
         Command::Serve(_)
         | Command::Completions { .. }
         | Command::Man { .. }

@@ -1,4 +1,4 @@
-//! What the client library does behind a command, told at the terminal: that a connection was lost.
+//! Reports events of the client library on the terminal: a connection was lost.
 
 use std::{
     fmt,
@@ -22,13 +22,13 @@ use tracing_subscriber::{
 use super::output::tell;
 use crate::logging::filter;
 
-/// While a connection is down, this is how often the terminal hears of it.
+/// Interval between reports while a connection is down.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Whose events are looked at: the client library's.
+/// The target of the events to report: the client library.
 const TARGET: &str = "rmom_client";
 
-/// With `RUST_LOG` everything it asks for; otherwise lost connections, in a line each.
+/// With `RUST_LOG`, logs everything that it selects; otherwise lost connections, in one line each.
 pub(super) fn start() {
     let asked = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
     let registry = tracing_subscriber::registry();
@@ -50,7 +50,8 @@ pub(super) fn start() {
     };
 }
 
-/// Without a filter every span of the HTTP libraries would be kept as well, which took a third of the CPU of unary pushes.
+/// Without a filter every span of the HTTP libraries would be kept as well, which cost a third of the CPU time of unary
+/// pushes.
 fn notices<S: Subscriber + for<'a> LookupSpan<'a>>() -> impl Layer<S> {
     Notices::default().with_filter(Targets::new().with_target(TARGET, Level::WARN))
 }
@@ -60,7 +61,7 @@ struct Notices {
     told: Mutex<Option<Instant>>,
 }
 
-/// The fields of an attempt to connect again.
+/// The fields of a reconnection attempt.
 #[derive(Default)]
 struct Retry {
     error: Option<String>,
@@ -81,7 +82,7 @@ impl<S: Subscriber> Layer<S> for Notices {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut retry = Retry::default();
         event.record(&mut retry);
-        // What ends a command is told by the command; only what is tried again would go unnoticed.
+        // The command itself reports errors that end it; only retried ones would go unnoticed.
         let (Some(error), true) = (retry.error, retry.wait) else { return };
         let now = Instant::now();
         let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

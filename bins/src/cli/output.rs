@@ -1,4 +1,4 @@
-//! Standard output: lines, tables, and numbers that people can read.
+//! Standard output: lines, tables, and readable numbers.
 
 use std::{
     io::{self, BufWriter, IsTerminal as _, StdoutLock, Write as _},
@@ -21,12 +21,12 @@ impl Out {
         Ok(self.0.write_all(b"\n")?)
     }
 
-    /// Writes bytes as they are.
+    /// Writes bytes unchanged.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<(), CliError> {
         Ok(self.0.write_all(bytes)?)
     }
 
-    /// Writes rows below a header, in columns.
+    /// Writes rows in columns, below a header.
     pub(super) fn table<const N: usize>(&mut self, header: [&str; N], rows: &[[String; N]]) -> Result<(), CliError> {
         let width = |column: usize| {
             let cells = rows.iter().map(|row| row[column].chars().count());
@@ -46,10 +46,10 @@ impl Out {
     }
 }
 
-/// Writes a line to standard error; if nobody reads that, nobody is told.
+/// Writes a line to standard error; a failure to write is ignored.
 pub(super) fn tell(line: impl std::fmt::Display) {
     let mut stderr = io::stderr().lock();
-    // The progress of a push may stand there; it is drawn again below.
+    // The progress of a push may be on this line; it is drawn again below.
     let clear = if stderr.is_terminal() { "\r\x1b[2K" } else { "" };
     let _ = writeln!(stderr, "{clear}{line}");
 }
@@ -66,7 +66,7 @@ pub(super) fn plural(number: u64, what: &str) -> String {
     format!("{} {what}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-/// In the largest unit of which there is at least one.
+/// A size in the largest unit that gives at least one.
 pub(super) fn bytes(number: u64) -> String {
     let mut shown = number as f64;
     for unit in ["B", "KiB", "MiB", "GiB"] {

@@ -24,7 +24,7 @@ use crate::service::Signals;
 
 /// How often progress is shown.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-/// After an interrupt: how long to wait for the acknowledgement of what was sent already.
+/// After an interrupt, how long to wait for the acknowledgements of messages already sent.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(session: &Session, args: PushArgs, json: bool) -> Result<(), CliError> {
@@ -71,7 +71,7 @@ pub(super) async fn run(session: &Session, args: PushArgs, json: bool) -> Result
     result
 }
 
-/// The messages on the command line, as lines are read.
+/// The messages on the command line, in the form of lines of input.
 fn arguments(messages: Vec<String>) -> Result<mpsc::Receiver<Chunk>, CliError> {
     let (sender, receiver) = mpsc::channel(1);
     let messages = messages.into_iter().map(String::into_bytes).collect();
@@ -79,17 +79,17 @@ fn arguments(messages: Vec<String>) -> Result<mpsc::Receiver<Chunk>, CliError> {
     Ok(receiver)
 }
 
-/// Sees to it that the queue exists.
+/// Makes sure that the queue exists.
 async fn create(session: &Session, label: &str) -> Result<(), CliError> {
     match session.client.admin().create_queue(label).await {
         Ok(_) => Ok(()),
-        // It exists, perhaps only since a moment ago, and the producer waits until it is served.
+        // It exists, perhaps since a moment ago; the producer waits until it is served.
         Err(Error::Refused { code, .. }) if ["QUEUE_EXISTS", "NOT_HOSTED"].contains(&code.as_str()) => Ok(()),
         Err(error) => Err(session.explain(&error)),
     }
 }
 
-/// A run of pushes, and what became of them.
+/// A run of pushes and their results.
 struct Push<'s> {
     session: &'s Session,
     producer: Producer,
@@ -97,11 +97,11 @@ struct Push<'s> {
     ttl: Option<Duration>,
     started: Instant,
     progress: ProgressBar,
-    /// Messages of the input that were looked at.
+    /// Messages of the input that were read.
     seen: u64,
-    /// Those that an earlier run of the same producer had stored.
+    /// Messages that an earlier run of the same producer had stored.
     skipped: u64,
-    /// Deliveries in the order of the input, which is the order in which they are decided.
+    /// Deliveries in the order of the input, in which they also resolve.
     waiting: VecDeque<(u64, Delivery)>,
     stored: u64,
     duplicates: u64,
@@ -109,7 +109,7 @@ struct Push<'s> {
 
 impl<'s> Push<'s> {
     fn new(session: &'s Session, producer: Producer, topic: Option<String>, ttl: Option<Duration>) -> Self {
-        // Hidden where standard error is no terminal.
+        // Hidden if standard error is not a terminal.
         let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
         if let Ok(style) = ProgressStyle::with_template("{human_pos} stored, {rate} a second, {elapsed}") {
             let rate = |state: &ProgressState, line: &mut dyn fmt::Write| {
@@ -118,7 +118,7 @@ impl<'s> Push<'s> {
             progress.set_style(style.with_key("rate", rate));
         }
         if !progress.is_hidden() {
-            // Also while nothing is stored, so that a wait does not look like the end.
+            // Ticks even while nothing is stored, so that a wait does not look like the end.
             progress.enable_steady_tick(PROGRESS_INTERVAL);
         }
         Self {
@@ -138,7 +138,7 @@ impl<'s> Push<'s> {
 
     async fn feed(&mut self, chunks: &mut mpsc::Receiver<Chunk>) -> Result<(), CliError> {
         loop {
-            // While the input pauses, acknowledgements still come in.
+            // While the input pauses, acknowledgements still arrive.
             let chunk = tokio::select! {
                 biased;
                 chunk = chunks.recv() => chunk,
@@ -178,7 +178,7 @@ impl<'s> Push<'s> {
         Ok(())
     }
 
-    /// Waits until everything that was sent is stored, or one message is given up.
+    /// Waits until all sent messages are stored, or one of them is given up.
     async fn settle(&mut self) -> Result<(), CliError> {
         while !self.waiting.is_empty() {
             let decided = next_decided(&mut self.waiting).await;
@@ -229,7 +229,7 @@ impl<'s> Push<'s> {
     }
 }
 
-/// The oldest delivery that is not decided yet. Cancel-safe.
+/// The oldest unresolved delivery, once it resolves. Cancel-safe.
 async fn next_decided(waiting: &mut VecDeque<(u64, Delivery)>) -> (u64, Result<Receipt, Error>) {
     let Some((number, delivery)) = waiting.front_mut() else { return std::future::pending().await };
     let decided = (*number, delivery.await);

@@ -1,4 +1,4 @@
-//! What every command of `rmom` that talks to a cluster shares.
+//! Shared by all commands of `rmom` that talk to a cluster.
 
 use std::{fs::File, io::BufReader, path::PathBuf, sync::Arc, time::Duration};
 
@@ -18,14 +18,14 @@ use tokio::time::timeout;
 
 use super::{args::TlsArgs, error::CliError};
 
-/// What to do when nobody answers.
+/// The hint for a cluster that does not answer.
 const IS_IT_RUNNING: &str = "Is it running? Start one with: rmom dev. Elsewhere? Name it with --manager URL.";
-/// How long [`Session::post`] may take.
+/// Limit on the time of [`Session::post`].
 const POST_TIMEOUT: Duration = Duration::from_secs(15);
-/// The longest explanation that is read.
+/// Limit on the length of an explanation that is read.
 const MAX_PROBLEM_BYTES: usize = 64 << 10;
 
-/// The cluster that was named on the command line.
+/// The cluster named on the command line.
 #[derive(Clone)]
 pub(super) struct Session {
     pub(super) client: Client,
@@ -33,7 +33,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Nothing is connected yet.
+    /// Creates a session; does not connect yet.
     pub(super) fn new(
         managers: &[String],
         tls: &TlsArgs,
@@ -62,7 +62,7 @@ impl Session {
         Ok(Self { client, managers })
     }
 
-    /// Their URLs, without a slash at the end.
+    /// The managers' URLs, without a slash at the end.
     pub(super) fn managers(&self) -> &[String] {
         &self.managers
     }
@@ -100,7 +100,7 @@ impl Session {
         })
     }
 
-    /// An error of the client as the user should see it.
+    /// The client's error, as shown to the user.
     pub(super) fn explain(&self, error: &Error) -> CliError {
         if let Error::Unreachable { authority, reason, sent: false } = error
             && let Some(url) = self.managers.iter().find(|url| url.ends_with(authority.as_str()))
@@ -127,7 +127,7 @@ impl Session {
     }
 }
 
-/// The failure below the promises that it broke.
+/// The failure at the root of the error.
 fn root(error: &Error) -> &Error {
     match error {
         Error::NotDelivered { reason, .. } => root(reason),
@@ -138,7 +138,7 @@ fn root(error: &Error) -> &Error {
 
 fn text(error: &Error) -> String {
     match error {
-        // Who said it, and how it is called in the API, is of no use to somebody at a terminal.
+        // The server that refused, and the field's name in the API, do not help a user at a terminal.
         Error::Refused { message, .. } => {
             let field =
                 ["queue_label: ", "channel_id: ", "broker_id: "].iter().find(|field| message.starts_with(**field));
@@ -174,7 +174,7 @@ fn hint(code: &str) -> Option<&'static str> {
     })
 }
 
-/// The cause of causes; what stands around it only says that something failed.
+/// The root cause; the errors around it only say that something failed.
 pub(super) fn deepest<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
     error.source().map_or(error, deepest)
 }

@@ -1,14 +1,14 @@
-//! `rmom sim`: hands over to `rmom-sim`. That is a program of its own, since it takes the place of functions of the C library
-//! which no broker may do without.
+//! `rmom sim`: hands over to `rmom-sim`. That is a separate program, because it replaces functions of the C library that
+//! brokers need.
 
 use std::{env, ffi::OsString, io, path::Path, process::Command};
 
 use super::error::CliError;
 
-/// The program, beside this one or on the path.
+/// The program, found beside this one or on the path.
 const PROGRAM: &str = "rmom-sim";
 
-/// Becomes `rmom-sim` with these arguments; returns only if that is not possible.
+/// Becomes `rmom-sim` with these arguments; returns only if that fails.
 pub(super) fn run(args: &[OsString]) -> Result<(), CliError> {
     let beside =
         env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(PROGRAM))).filter(|path| path.is_file());

@@ -32,7 +32,7 @@ fn document(status: &Status) -> Value {
     })
 }
 
-/// A kind of brokers.
+/// A test for a kind of broker.
 type Is = fn(&Broker) -> bool;
 
 fn lines(status: &Status) -> Vec<String> {

@@ -17,7 +17,7 @@ use crate::service::Signals;
 
 /// How long the end of a run may take to delete its channel.
 const CLEAN_UP: Duration = Duration::from_secs(3);
-/// After so many messages in a row, time limits and signals are looked at.
+/// Time limits and signals are checked after this many messages in a row.
 const BURST: usize = 1_024;
 
 pub(super) async fn run(session: &Session, args: SubscribeArgs, json: bool) -> Result<(), CliError> {
@@ -34,14 +34,14 @@ pub(super) async fn run(session: &Session, args: SubscribeArgs, json: bool) -> R
     let mut consumer = session.client.subscribe(channel).build();
     let printed = print(session, &mut consumer, &args, json, &mut signals).await;
     if ours && !args.keep {
-        // Nobody else knows the channel; if this fails, it is a leftover in `rmom channel list` and no more.
+        // No other client knows the channel. If deleting it fails, it only remains in `rmom channel list`.
         drop(consumer);
         let _ = timeout(CLEAN_UP, session.client.admin().delete_channel(channel)).await;
     }
     printed
 }
 
-/// What is subscribed to.
+/// The source of the messages.
 enum Source<'a> {
     Channel(Uuid),
     Queue { label: &'a str, topic: Option<&'a str>, from: From },
@@ -62,7 +62,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// The channel to read, and whether it was made for this run.
+    /// The channel to read, and whether it was created for this run.
     async fn channel(&self, session: &Session) -> Result<(Uuid, bool), CliError> {
         match *self {
             Self::Channel(channel) => Ok((channel, false)),
@@ -131,7 +131,7 @@ async fn at(end: Option<Instant>) {
     }
 }
 
-/// The end of the time is the end of the work, unless a number of messages was asked for.
+/// The end of the time is a normal end, unless a number of messages was requested.
 fn time_is_up(args: &SubscribeArgs, printed: u64) -> Result<(), CliError> {
     match args.count {
         Some(wanted) => Err(CliError::unavailable(format_args!(
@@ -142,7 +142,7 @@ fn time_is_up(args: &SubscribeArgs, printed: u64) -> Result<(), CliError> {
     }
 }
 
-/// `content` if it is text, else `content_base64`.
+/// Has `content` if it is text, otherwise `content_base64`.
 fn message_json(message: &Message) -> Value {
     let mut json = json!({ "id": message.id, "offset": message.offset, "topic": message.topic });
     match std::str::from_utf8(&message.content) {

@@ -16,7 +16,7 @@ use super::{
 
 /// The original's port.
 const DEFAULT_PORT: u16 = 50_051;
-/// A client that comes back after a failover finds its channel.
+/// Long enough for a client that reconnects after a failover to find its channel.
 const MIN_IDLE_EXPIRY_SECS: u64 = 60;
 
 /// Settings of `rmom-broker`. The first seven are the original's.
@@ -26,51 +26,51 @@ pub struct BrokerConfig {
     pub host: String,
     /// Port to listen on; 0 takes a free one.
     pub port: u16,
-    /// Where clients and managers reach it; with the port it is the broker's identity.
+    /// Address at which clients and managers reach the broker; with the port, it is the broker's identity.
     pub external_host: String,
-    /// 0: the port that it listens on.
+    /// 0 means the port that it listens on.
     pub external_port: u16,
-    /// How many of a queue's newest messages stay in memory.
+    /// Number of a queue's newest messages that stay in memory.
     pub queue_buffer_size: usize,
-    /// Lifetime in seconds of messages that name none; 0: for ever.
+    /// Lifetime in seconds of messages without one of their own; 0 means for ever.
     pub message_ttl: u64,
     /// The store.
     pub database: DatabaseConfig,
-    /// How many bytes of a queue's newest messages stay in memory.
+    /// Bytes of a queue's newest messages that stay in memory.
     pub queue_buffer_bytes: usize,
     /// Largest message, framing included.
     pub max_message_bytes: usize,
-    /// Bytes of pushes that are accepted and not stored yet.
+    /// Limit on the bytes of pushes that are accepted and not stored yet.
     pub max_pending_bytes: usize,
     /// How long the broker may go without the store before it counts as dead.
     pub lease_millis: u64,
-    /// Deadline of one call of the store; below the lease.
+    /// Deadline of one call of the store; shorter than the lease.
     pub store_timeout_millis: u64,
-    /// How long pushes wait while the fate of an append is found out.
+    /// How long pushes wait for the outcome of an append with an unknown outcome.
     pub recovery_timeout_millis: u64,
     /// How long a push or subscription waits for its queue to be activated.
     pub activation_timeout_millis: u64,
     /// How often expired messages are removed.
     pub trim_interval_millis: u64,
-    /// For how long a producer is remembered after its last push.
+    /// How long a producer is remembered after its last push.
     pub producer_retention_secs: u64,
-    /// Most producers of one queue that are remembered at once.
+    /// Limit on the producers of one queue that are remembered at once.
     pub max_producers_per_queue: usize,
-    /// Most producers of one queue that ever had a name.
+    /// Limit on the named producers of one queue, ever.
     pub max_named_producers_per_queue: usize,
-    /// Most subscriptions at once.
+    /// Limit on the subscriptions at once.
     pub max_subscriptions: usize,
-    /// Queues that are activated at once; the others wait for their turn.
+    /// Number of queues that are activated at once; the others wait for their turn.
     pub max_activations: usize,
-    /// Queues of which expired messages are removed at once.
+    /// Number of queues from which expired messages are removed at once.
     pub max_trims: usize,
-    /// Reads of the store on behalf of subscribers at once.
+    /// Number of reads of the store at once on behalf of subscribers.
     pub max_store_reads: usize,
-    /// Look-ups of unknown queues and channels in the store, per second.
+    /// Limit on the look-ups of unknown queues and channels in the store, per second.
     pub max_lookups_per_second: u32,
-    /// After how long without a subscription a channel of the original's kind is deleted; 0: never.
+    /// Time without a subscription after which a channel of the original's kind is deleted; 0 means never.
     pub channel_idle_expiry_secs: u64,
-    /// How long a stop in good order may take.
+    /// Limit on the time of a stop in good order.
     pub shutdown_timeout_secs: u64,
     /// Connections.
     #[serde(flatten)]
@@ -83,18 +83,18 @@ pub struct BrokerConfig {
 }
 
 impl BrokerConfig {
-    /// Reads `file`, with `environment` over it.
+    /// Reads `file`; `environment` overrides it.
     ///
     /// # Errors
-    /// The file cannot be read or parsed, or settings are wrong: then all of them are named.
+    /// The file cannot be read or parsed, or settings are wrong; the error then names all of them.
     pub fn load(file: &Path, environment: &Environment) -> Result<Loaded<Self>, ConfigError> {
         Self::parse(file, &read_file(file)?, environment)
     }
 
-    /// As [`BrokerConfig::load`], from text; `file` is for messages and relative paths.
+    /// Like [`BrokerConfig::load`], but from text; `file` is for messages and relative paths.
     ///
     /// # Errors
-    /// As [`BrokerConfig::load`].
+    /// As for [`BrokerConfig::load`].
     pub fn parse(file: &Path, text: &str, environment: &Environment) -> Result<Loaded<Self>, ConfigError> {
         let reader = Reader::new(file);
         apply_environment(&reader, environment);
@@ -170,7 +170,7 @@ impl BrokerConfig {
         config
     }
 
-    /// What the broker's core is told, once it listens on `port`.
+    /// The settings of the broker's core, once it listens on `port`.
     #[must_use]
     pub fn settings(&self, port: u16) -> BrokerSettings {
         let external_port = if self.external_port == 0 { port } else { self.external_port };

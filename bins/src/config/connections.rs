@@ -10,20 +10,20 @@ use serde::Serialize;
 
 use super::tree::Section;
 
-/// Settings of a server's connections. They stand at the top of the file.
+/// Settings of a server's connections. They are at the top level of the file.
 #[derive(Clone, Debug, Serialize)]
 pub struct ConnectionsConfig {
-    /// Connections at once; beyond it there is a reserve for managers, health checks and metrics.
+    /// Limit on connections; beyond it there is a reserve for managers, health checks and metrics.
     pub max_connections: usize,
-    /// Connections at once from one address; 0: an address has no share of anything.
+    /// Limit on connections from one address; 0 means that no limit counts by address.
     pub max_connections_per_peer: usize,
-    /// What all clients together may send before it is read.
+    /// Limit on the bytes that all clients together may send before they are read.
     pub max_receive_bytes: usize,
     /// How long an HTTP/2 connection without requests stays open.
     pub idle_connection_secs: u64,
-    /// How often an HTTP/2 client is asked whether it is there.
+    /// Interval at which an HTTP/2 client is asked whether it is there.
     pub keepalive_interval_millis: u64,
-    /// How long it may take to answer.
+    /// Time that it may take to answer.
     pub keepalive_timeout_millis: u64,
 }
 
@@ -52,13 +52,13 @@ impl ConnectionsConfig {
         }
     }
 
-    /// False if clients come through a proxy, so that an address has no share of anything.
+    /// False if clients come through a proxy, so that no limit counts by address.
     #[must_use]
     pub const fn addresses_tell(&self) -> bool {
         self.max_connections_per_peer > 0
     }
 
-    /// What the server is told.
+    /// The server's settings.
     #[must_use]
     pub fn settings(&self, shutdown_deadline: Duration) -> ServeSettings {
         ServeSettings {

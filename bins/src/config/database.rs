@@ -1,4 +1,4 @@
-//! Where the store is.
+//! The store's database.
 
 use std::{
     borrow::Cow,
@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 
 use super::{Secret, beside, tree::Section};
 
-/// Which database, and how to log in.
+/// The database and the login.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
     /// `postgres://` or `postgresql://`.
@@ -26,7 +26,7 @@ impl DatabaseUrl {
     /// Reads a URL.
     ///
     /// # Errors
-    /// What would be right; never the URL itself, since it may hold a password.
+    /// The expected form; never the URL itself, since it may contain a password.
     pub fn parse(url: &str) -> Result<Self, Cow<'static, str>> {
         if let Some(path) = url.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
@@ -43,7 +43,7 @@ impl DatabaseUrl {
         }
     }
 
-    /// The URL without its password, for people.
+    /// The URL without its password, for output.
     #[must_use]
     pub fn redacted(&self) -> String {
         match self {
@@ -53,11 +53,11 @@ impl DatabaseUrl {
     }
 }
 
-/// Hides what stands between `user:` and the last `@` before the path, and any `password=` of the query.
+/// Hides the text between `user:` and the last `@` before the path, and any `password=` in the query.
 fn redact(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("postgres", url));
     let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
-    // A password that is not percent-encoded may hold anything, so go by the last `@` of all.
+    // A password that is not percent-encoded may contain any character, so the last `@` of all counts.
     let mut shown = match rest.rsplit_once('@') {
         None => format!("{scheme}://{rest}"),
         Some((login, place)) => match login.split_once(':') {
@@ -88,34 +88,34 @@ impl Serialize for DatabaseUrl {
     }
 }
 
-/// A broker's section `database`, a manager's `databases.rmom_manager`.
+/// The section `database` of a broker, or `databases.rmom_manager` of a manager.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DatabaseConfig {
-    /// Which, and how to log in.
+    /// The database and the login.
     pub url: DatabaseUrl,
-    /// Connections that are kept open.
+    /// Number of connections that are kept open.
     pub min_connections: u32,
-    /// Most connections at once.
+    /// Limit on connections.
     pub max_connections: u32,
-    /// Seconds that an idle connection is kept; 0: for ever.
+    /// Time in seconds that an idle connection is kept; 0 means for ever.
     pub idle_timeout: u64,
     /// Seconds to wait for a connection.
     pub connect_timeout: u64,
-    /// Whether to create and update the tables at start; otherwise somebody else has to.
+    /// Whether to create and update the tables at start; if not, the operator has to.
     pub migrate: bool,
-    /// Whether to start on a database that may lose what it confirmed (`fsync=off`, `synchronous_commit=off`).
+    /// Whether to start on a database that may lose confirmed data (`fsync=off`, `synchronous_commit=off`).
     pub allow_unsafe_durability: bool,
 }
 
 impl DatabaseConfig {
-    /// Reads a section that has `url`, or (the original's brokers) `host`, `port`, `user`, `password` and `dbname`.
+    /// Reads a section that has `url` or, like the original's brokers, `host`, `port`, `user`, `password` and `dbname`.
     pub(super) fn read(mut section: Section<'_>, file: &Path, parts_allowed: bool) -> Self {
         let url = if section.has("url") || !parts_allowed {
             let from_environment = section.is_overridden("url");
             let url = Self::read_url(&mut section, file);
             if parts_allowed {
                 for part in ["host", "port", "user", "password", "dbname"] {
-                    // A URL from the environment overrides what the file says, in whatever words it does.
+                    // A URL from the environment overrides the file, whether that has a URL or its parts.
                     if section.has(part) && (!from_environment || section.is_overridden(part)) {
                         section.problem(part, "contradicts url; give one or the other");
                     }
@@ -133,7 +133,7 @@ impl DatabaseConfig {
                 .problem("min_connections", format!("found {min_connections}; max_connections is {max_connections}"));
         }
         let config = Self {
-            // After a reported problem nobody gets to see the configuration, but the other keys are looked at.
+            // After a reported problem the configuration is not used, but its other keys are still checked.
             url: url.unwrap_or_else(|| DatabaseUrl::Sqlite(PathBuf::new())),
             min_connections,
             max_connections,
@@ -194,7 +194,7 @@ impl DatabaseConfig {
     }
 }
 
-/// A host as it stands in a URL; none for what a URL would take for something else than one host.
+/// A host as written in a URL, or `None` if a URL would not take it for a single host.
 fn host_in_url(host: &str) -> Option<String> {
     if host.starts_with('/') {
         return Some(encode(host)); // the directory of a Unix socket
@@ -206,7 +206,7 @@ fn host_in_url(host: &str) -> Option<String> {
     (!host.is_empty() && host.bytes().all(fits)).then(|| host.to_owned())
 }
 
-/// Percent-encodes all but letters and digits.
+/// Percent-encodes everything except letters and digits.
 fn encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut encoded, byte| {
         let _ = match byte {

@@ -1,15 +1,15 @@
-//! How a program logs.
+//! The logging of a program.
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::tree::{Section, Setting};
 
-/// The shape of log lines.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
+    /// Readable text.
     #[default]
     Human,
     /// One JSON object per line.
@@ -32,12 +32,12 @@ impl Setting for LogFormat {
     }
 }
 
-/// The section `log`. The variable `RUST_LOG` wins over `level`, the flag `--log-format` over `format`.
+/// The section `log`. The variable `RUST_LOG` overrides `level`, the flag `--log-format` overrides `format`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogConfig {
-    /// The shape of log lines.
+    /// The format of log lines.
     pub format: LogFormat,
-    /// What is logged, in `RUST_LOG`'s syntax: `info`, `warn,rmom_core=debug`.
+    /// The level, in `RUST_LOG`'s syntax: `info`, `warn,rmom_core=debug`.
     pub level: String,
 }
 

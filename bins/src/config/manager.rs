@@ -1,4 +1,4 @@
-//! A manager's TOML, in Rocket's shape: a table per profile.
+//! A manager's TOML, in Rocket's form: a table per profile.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -15,15 +15,15 @@ use super::{
     tree::{Reader, Section, Setting, nearest},
 };
 
-/// The file that is read when none is named, as Rocket does.
+/// The file that is read if none is named, the same as Rocket's.
 pub const DEFAULT_FILE: &str = "Rocket.toml";
-/// Every other profile goes over this one.
+/// Every other profile overrides this one.
 const DEFAULT: &str = "default";
-/// This one goes over every other.
+/// This profile overrides every other.
 const GLOBAL: &str = "global";
-/// Rocket's own profiles; they may be chosen even where the file says nothing about them.
+/// Rocket's own profiles, which can be chosen even if they are not in the file.
 const BUILT_IN: [&str; 3] = [DEFAULT, "debug", "release"];
-/// Keys of Rocket that mean nothing here.
+/// Keys of Rocket that have no meaning here.
 const ROCKETS_OWN: [&str; 11] = [
     "workers",
     "max_blocking",
@@ -37,7 +37,7 @@ const ROCKETS_OWN: [&str; 11] = [
     "secret_key",
     "shutdown",
 ];
-/// Most brokers that can be listed.
+/// Limit on the brokers in the list.
 const MAX_MOMS: usize = 10_000;
 
 /// Settings of `rmom-manager`.
@@ -49,9 +49,9 @@ pub struct ManagerConfig {
     pub port: u16,
     /// Milliseconds between two rounds of life probes; the original's `manager_cycle_secs` sets it too.
     pub manager_cycle_millis: u64,
-    /// Milliseconds between a failed life probe and the next try.
+    /// Milliseconds between a failed life probe and the next attempt.
     pub life_probe_retry_delay_millis: u64,
-    /// How often a failed life probe is tried again before the broker counts as dead.
+    /// Number of times that a failed life probe is repeated before the broker counts as dead.
     pub life_probe_max_retries: u32,
     /// Deadline of one life probe.
     pub life_probe_timeout_millis: u64,
@@ -61,35 +61,35 @@ pub struct ManagerConfig {
     pub create_timeout_millis: u64,
     /// How long other administrative operations may take.
     pub admin_timeout_millis: u64,
-    /// Deadline of one call of the store; below the lease.
+    /// Deadline of one call of the store; shorter than the lease.
     pub store_timeout_millis: u64,
-    /// Most administrative operations at once.
+    /// Limit on the administrative operations at once.
     pub max_admin_calls: u32,
-    /// Queues are moved from brokers with many to brokers with few.
+    /// Whether queues are moved from brokers with many to brokers with few.
     pub rebalance: bool,
-    /// For how long all brokers have to be well before any queue is moved for that.
+    /// How long all brokers have to be healthy before a queue is moved for that.
     pub rebalance_after_secs: u64,
-    /// By how many queues two brokers may differ without any being moved.
+    /// The difference in queues between two brokers that is tolerated.
     pub rebalance_tolerance: u64,
-    /// Most queues that a cycle moves to level the brokers.
+    /// Limit on the queues that a cycle moves to level the brokers.
     pub rebalance_moves_per_cycle: usize,
-    /// Most queues that a cycle moves from brokers that are drained.
+    /// Limit on the queues that a cycle moves from drained brokers.
     pub drain_moves_per_cycle: usize,
-    /// Most queues that a cycle moves from brokers that are gone.
+    /// Limit on the queues that a cycle moves from brokers that are gone.
     pub max_moves_per_cycle: usize,
     /// Deadline of one call that hurries a broker up.
     pub nudge_timeout_millis: u64,
     /// How long a broker may take to describe a queue.
     pub describe_timeout_millis: u64,
-    /// Most life probes at once.
+    /// Limit on the life probes at once.
     pub max_concurrent_probes: usize,
-    /// Most calls at once that hurry a broker up.
+    /// Limit on the calls at once that hurry a broker up.
     pub max_concurrent_nudges: usize,
-    /// Most such calls that wait for their turn.
+    /// Limit on such calls that wait for their turn.
     pub max_pending_nudges: usize,
-    /// Most batches of deleted queues that one step removes.
+    /// Limit on the batches of deleted queues that one step removes.
     pub purge_batches: u32,
-    /// How long a stop in good order may take.
+    /// Limit on the time of a stop in good order.
     pub shutdown_timeout_secs: u64,
     /// Connections.
     #[serde(flatten)]
@@ -135,19 +135,19 @@ impl Setting for Vec<BrokerAddr> {
 }
 
 impl ManagerConfig {
-    /// Reads `file`, with `environment` over it. Without a `profile` the variable `ROCKET_PROFILE` chooses one, and else
-    /// `default` stands alone.
+    /// Reads `file`; `environment` overrides it. Without a `profile`, the variable `ROCKET_PROFILE` chooses one; without
+    /// that, only `default` applies.
     ///
     /// # Errors
-    /// The file cannot be read or parsed, the profile is unknown, or settings are wrong: then all of them are named.
+    /// The file cannot be read or parsed, the profile is unknown, or settings are wrong; the error then names all of them.
     pub fn load(file: &Path, profile: Option<&str>, environment: &Environment) -> Result<Loaded<Self>, ConfigError> {
         Self::parse(file, &read_file(file)?, profile, environment)
     }
 
-    /// As [`ManagerConfig::load`], from text; `file` is for messages and relative paths.
+    /// Like [`ManagerConfig::load`], but from text; `file` is for messages and relative paths.
     ///
     /// # Errors
-    /// As [`ManagerConfig::load`].
+    /// As for [`ManagerConfig::load`].
     pub fn parse(
         file: &Path,
         text: &str,
@@ -257,7 +257,7 @@ impl ManagerConfig {
         config
     }
 
-    /// What the manager's core is told.
+    /// The settings of the manager's core.
     #[must_use]
     pub fn settings(&self) -> ManagerSettings {
         let millis = Duration::from_millis;
@@ -302,7 +302,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// `default`, under the profile, under `global`.
+/// Merges `default`, the profile and `global`; the later ones override the earlier.
 fn merge_profiles(
     reader: &Reader,
     file: &Path,
@@ -333,7 +333,7 @@ fn merge_profiles(
     Ok(merged)
 }
 
-/// `[tls]` instead of `[default.tls]` is a profile that nobody ever chooses: an easy mistake, and a silent one.
+/// `[tls]` instead of `[default.tls]` would be a profile that is never chosen: an easy mistake without any symptom.
 fn refuse_sections_without_profile(reader: &Reader, profiles: &BTreeMap<String, Map<String, Value>>) {
     for name in ["databases", "tls", "log"] {
         if profiles.contains_key(name) {
@@ -353,7 +353,8 @@ fn merge(under: &mut Map<String, Value>, over: Map<String, Value>) {
     }
 }
 
-/// Rocket's own variables: `ROCKET_PORT` and the like for settings at the top, and `ROCKET_DATABASES` with a table in TOML.
+/// Rocket's own variables: `ROCKET_PORT` and so on for settings at the top level, and `ROCKET_DATABASES` with a table in
+/// TOML.
 fn apply_rockets_environment(reader: &Reader, environment: &Environment, merged: &mut Map<String, Value>) {
     const KEYS: [&str; 6] =
         ["address", "port", "manager_cycle_secs", "life_probe_retry_delay_millis", "life_probe_max_retries", "moms"];
@@ -367,7 +368,7 @@ fn apply_rockets_environment(reader: &Reader, environment: &Environment, merged:
                         merge(merged, table);
                     }
                 }
-                // What it says could hold the password.
+                // The parser's message could contain the password.
                 Err(_) => reader.problem(
                     "databases",
                     format!(
@@ -421,7 +422,7 @@ mod tests {
         assert_eq!(format!("{:?}", config.settings()), format!("{:?}", ManagerSettings::default()));
     }
 
-    /// A setting of the core that no file can set, or that a file sets in vain, is found here.
+    /// Finds settings of the core that a file cannot set, or sets without effect.
     #[test]
     fn each_setting_of_the_core_can_be_set() {
         let text = "[default]\nmoms = [{host='a', port=1}]\nmanager_cycle_millis = 11\n\

@@ -1,9 +1,9 @@
-//! The configuration files: a broker's YAML and a manager's TOML, as the original system has them, with keys of ours
-//! added. Environment variables override both.
+//! The configuration files: a broker's YAML and a manager's TOML, as in the original system, with keys of ours added.
+//! Environment variables override both.
 //!
-//! `RMOM_` and the key in capitals, with `__` between the parts of a path, overrides a setting: `RMOM_PORT`,
-//! `RMOM_DATABASE__HOST`. An unknown key, or a value of the wrong type, is an error that says where it is and what was
-//! wanted; keys of the original's that mean nothing here are accepted with a warning.
+//! The variable for a setting is `RMOM_` and the key in capitals, with `__` between the parts of a path: `RMOM_PORT`,
+//! `RMOM_DATABASE__HOST`. An unknown key, or a value of the wrong type, is an error that names its place and the expected
+//! value. Keys of the original's that have no meaning here are accepted with a warning.
 
 mod broker;
 mod connections;
@@ -30,21 +30,21 @@ pub use tls::TlsConfig;
 
 /// Largest configuration file that is read.
 const MAX_FILE_BYTES: u64 = 1 << 20;
-/// How every environment variable of ours starts.
+/// Prefix of our environment variables.
 const PREFIX: &str = "RMOM_";
 
-/// Variables with our prefix that are no settings of a broker or manager: the command line's and the tests'.
+/// Variables with our prefix that are not settings of a broker or manager, but of the command line and the tests.
 const NOT_SETTINGS: &[&str] = &["RMOM_MANAGER", "RMOM_CA", "RMOM_CERT", "RMOM_KEY", "RMOM_TEST_DATABASE_URL"];
 
-/// What is wrong with a configuration.
+/// A fault in a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// The file is not there, or not readable.
+    /// The file does not exist or is not readable.
     #[error("{}: cannot be read: {reason}", file.display())]
     Unreadable {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// The file is not YAML, or not TOML.
@@ -52,7 +52,7 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         file: PathBuf,
-        /// Where and why.
+        /// The place and the reason.
         reason: String,
     },
     /// The profile is not in the file.
@@ -60,12 +60,12 @@ pub enum ConfigError {
     UnknownProfile {
         /// The file.
         file: PathBuf,
-        /// The one asked for.
+        /// The requested profile.
         profile: String,
-        /// Those that are there.
+        /// The profiles in the file.
         known: Vec<String>,
     },
-    /// Unknown, ill-typed, missing or contradictory settings: all of them.
+    /// Unknown, ill-typed, missing or contradictory settings; all of them are listed.
     #[error("{}", one_per_line(file, problems))]
     Settings {
         /// The file.
@@ -89,19 +89,19 @@ fn one_per_line(file: &Path, problems: &[Problem]) -> String {
     problems.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A configuration and what its reader should know about it.
+/// A configuration with its warnings.
 #[derive(Clone, Debug)]
 pub struct Loaded<T> {
     /// The settings.
     pub config: T,
-    /// Things that were accepted but should be looked at.
+    /// Settings that were accepted but deserve a look.
     pub warnings: Vec<String>,
 }
 
-/// The environment variables, as `std::env::vars` gives them; a parameter so that tests need no process of their own.
+/// The environment variables, as returned by `std::env::vars`; a parameter so that tests need no separate process.
 pub type Environment = Vec<(String, String)>;
 
-/// The variables of this process; those that are not Unicode are left out.
+/// The variables of this process, without those that are not Unicode.
 #[must_use]
 pub fn process_environment() -> Environment {
     std::env::vars_os()
@@ -109,12 +109,12 @@ pub fn process_environment() -> Environment {
         .collect()
 }
 
-/// A text that is never shown: not in errors, logs, `Debug`, or the effective configuration.
+/// A text that is never shown: not in errors, logs, `Debug` output, or the effective configuration.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// What is shown instead.
+    /// Shown in its place.
     const SHOWN: &str = "(hidden)";
 
     /// Hides `text`.
@@ -123,7 +123,7 @@ impl Secret {
         Self(text.to_owned())
     }
 
-    /// The text itself, for whoever needs it to connect.
+    /// The text itself, for connecting.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
@@ -160,7 +160,7 @@ fn read_file(file: &Path) -> Result<String, ConfigError> {
 
 fn parse_yaml(file: &Path, text: &str) -> Result<Map<String, Value>, ConfigError> {
     let syntax = |reason: String| ConfigError::Syntax { file: file.to_owned(), reason };
-    // By way of YAML's own value, which refuses a key that is there twice.
+    // Through YAML's own value, which refuses a duplicate key.
     let mut yaml: serde_norway::Value = serde_norway::from_str(text).map_err(|error| syntax(error.to_string()))?;
     yaml.apply_merge().map_err(|error| syntax(error.to_string()))?;
     let mut endless = Vec::new();
@@ -185,7 +185,7 @@ fn parse_toml(file: &Path, text: &str) -> Result<Map<String, Value>, ConfigError
     }
 }
 
-/// Where and why, without the line itself, which may hold a password.
+/// The place and the reason, without the line itself, which may contain a password.
 fn toml_reason(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
     let (line, column) =
@@ -197,7 +197,7 @@ fn below(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// Numbers that JSON does not have (`.nan`, `.inf`), which it would take for settings that are not there.
+/// Finds numbers that JSON does not have (`.nan`, `.inf`); conversion to JSON would make them look like missing settings.
 fn endless_in_yaml(path: &str, value: &serde_norway::Value, found: &mut Vec<String>) {
     match value {
         serde_norway::Value::Number(number) if number.is_nan() || number.is_infinite() => found.push(path.to_owned()),
@@ -212,7 +212,7 @@ fn endless_in_yaml(path: &str, value: &serde_norway::Value, found: &mut Vec<Stri
     }
 }
 
-/// As [`endless_in_yaml`]: `nan`, `inf`.
+/// Like [`endless_in_yaml`], for `nan` and `inf`.
 fn endless_in_toml(path: &str, table: &toml::Table, found: &mut Vec<String>) {
     for (key, value) in table {
         let path = below(path, key);
@@ -236,7 +236,7 @@ fn refuse_endless(file: &Path, places: Vec<String>) -> Result<(), ConfigError> {
     Err(ConfigError::Settings { file: file.to_owned(), problems: places.into_iter().map(problem).collect() })
 }
 
-/// Makes each `RMOM_` variable override the setting that it names.
+/// Lets each `RMOM_` variable override the setting that it names.
 fn apply_environment(reader: &tree::Reader, environment: &Environment) {
     for (name, text) in environment {
         if NOT_SETTINGS.contains(&name.as_str()) {

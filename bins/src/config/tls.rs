@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{beside, tree::Section};
 
-/// The section `tls`: files in PEM, relative to the configuration file. Absent: no TLS.
+/// The section `tls`: files in PEM, relative to the configuration file. Without it, there is no TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct TlsConfig {
     /// This server's certificate chain.
@@ -15,10 +15,10 @@ pub struct TlsConfig {
     /// Its private key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// Who vouches for the servers that this program connects to.
+    /// The authority that signed the certificates of the servers to which this program connects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
-    /// Who vouches for clients; set: clients without a certificate are refused.
+    /// The authority that signed clients' certificates. If set, clients without a certificate are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! Reading settings out of a parsed file, so that every mistake is reported with its place, and all of them at once.
+//! Reads settings from a parsed file, and reports all mistakes at once, each with its place.
 
 use std::{
     cell::RefCell,
@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{ConfigError, Problem, Secret};
 
-/// Similarity from which a known key is offered for a mistyped one.
+/// Least similarity at which a known key is suggested for a mistyped one.
 const SIMILAR: f64 = 0.7;
 
 /// A setting that an environment variable overrides.
@@ -22,7 +22,7 @@ struct Override {
     text: String,
 }
 
-/// One configuration being read: the file, the environment over it, and what was found wrong so far.
+/// A configuration while it is read: the file, the environment that overrides it, and the problems found so far.
 pub(super) struct Reader {
     file: PathBuf,
     overrides: RefCell<BTreeMap<String, Override>>,
@@ -40,13 +40,14 @@ impl Reader {
         }
     }
 
-    /// Lets a variable override the setting at `path` (`database.host`); a later call for the same path wins.
+    /// Lets a variable override the setting at `path` (`database.host`); a later call for the same path replaces an earlier
+    /// one.
     pub(super) fn override_with(&self, path: String, variable: &str, text: &str) {
         let variable = variable.to_owned();
         self.overrides.borrow_mut().insert(path, Override { variable, text: text.to_owned() });
     }
 
-    /// Gives overrides whose path starts with `from` a path that starts with `to`, so that one name serves both programs.
+    /// Changes the beginning of overrides' paths from `from` to `to`, so that one name serves both programs.
     pub(super) fn rename_overrides(&self, from: &str, to: &str) {
         let mut overrides = self.overrides.borrow_mut();
         let renamed: Vec<_> = overrides
@@ -64,12 +65,12 @@ impl Reader {
         self.problems.borrow_mut().push(Problem { place: place.into(), reason: reason.to_string() });
     }
 
-    /// The root section, at no path or (for profiles) under a name that only shows in messages.
+    /// The root section, with an empty path or (for profiles) a name that appears only in messages.
     pub(super) fn section(&self, path: &str, map: Map<String, Value>) -> Section<'_> {
         Section { reader: self, path: path.to_owned(), map, known: Vec::new() }
     }
 
-    /// Warnings, if nothing was wrong.
+    /// The warnings, if there were no problems.
     pub(super) fn finish(self) -> Result<Vec<String>, ConfigError> {
         let mut warnings = self.warnings.into_inner();
         for Override { variable, .. } in self.overrides.into_inner().into_values() {
@@ -80,7 +81,7 @@ impl Reader {
     }
 }
 
-/// A group of settings. Each is taken out by name; [`Section::finish`] complains about what is left.
+/// A group of settings. Each is taken out by name; [`Section::finish`] reports those that are left.
 pub(super) struct Section<'r> {
     reader: &'r Reader,
     path: String,
@@ -97,7 +98,7 @@ impl<'r> Section<'r> {
         self.reader.overrides.borrow_mut().remove(&self.path_of(key))
     }
 
-    /// The value of `key`, from the environment or else the file.
+    /// The value of `key` from the environment, otherwise from the file.
     pub(super) fn value<T: Setting>(&mut self, key: &'static str) -> Option<T> {
         self.known.push(key);
         let in_file = self.map.remove(key).filter(|value| !value.is_null());
@@ -121,7 +122,7 @@ impl<'r> Section<'r> {
         parsed
     }
 
-    /// As [`Section::value`], with a default.
+    /// Like [`Section::value`], with a default.
     pub(super) fn value_or<T: Setting>(&mut self, key: &'static str, default: T) -> T {
         self.value(key).unwrap_or(default)
     }
@@ -139,7 +140,7 @@ impl<'r> Section<'r> {
         default
     }
 
-    /// Accepts a key of the original's that means nothing here.
+    /// Accepts a key of the original's that has no meaning here.
     pub(super) fn ignore(&mut self, key: &'static str) {
         self.known.push(key);
         let in_environment = self.take_override(key).is_some();
@@ -148,7 +149,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// Knows `key` without looking at it.
+    /// Accepts `key` without reading it.
     pub(super) fn skip(&mut self, key: &'static str) {
         self.known.push(key);
         self.map.remove(key);
@@ -160,12 +161,12 @@ impl<'r> Section<'r> {
         self.reader.overrides.borrow().contains_key(&self.path_of(key))
     }
 
-    /// True if `key`, which is no section, is set and not taken yet.
+    /// True if `key` is set and not taken yet. `key` must not be a section.
     pub(super) fn has(&self, key: &str) -> bool {
         self.map.get(key).is_some_and(|value| !value.is_null()) || self.is_overridden(key)
     }
 
-    /// The section `key`; an absent one is empty.
+    /// The section `key`, which is empty if absent.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'r> {
         self.known.push(key);
         let path = self.path_of(key);
@@ -185,7 +186,7 @@ impl<'r> Section<'r> {
         self.reader.problem(self.path_of(key), reason);
     }
 
-    /// Complains about every key that nobody asked for.
+    /// Reports every key that was not taken.
     pub(super) fn finish(self) {
         for key in self.map.keys() {
             let nearest = nearest(key, &self.known);
@@ -198,7 +199,7 @@ impl<'r> Section<'r> {
     }
 }
 
-/// The known name most like `name`, if one is similar.
+/// The known name most similar to `name`, if one is similar enough.
 pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let name = name.to_lowercase();
     known
@@ -209,7 +210,7 @@ pub(super) fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, known)| known)
 }
 
-/// A value as a message shows it; `secret` ones only by kind.
+/// A value as shown in messages; for `secret` ones only the kind.
 fn describe(value: &Value, secret: bool) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
@@ -224,11 +225,11 @@ fn describe(value: &Value, secret: bool) -> String {
     }
 }
 
-/// What the value of a setting can be.
+/// A type for the value of a setting.
 pub(super) trait Setting: Sized {
-    /// For error messages.
+    /// The expected value, for error messages.
     const WANTED: &'static str;
-    /// True if error messages must not show it.
+    /// True if error messages must not show the value.
     const SECRET: bool = false;
 
     /// From a file.

@@ -1,4 +1,4 @@
-//! A broker of a development cluster: a task that keeps it, crashes it and starts it again.
+//! A broker of a development cluster, and the task that keeps it, crashes it and restarts it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{DevError, STOP_DEADLINE, bare, reachable};
 use crate::service::{Node, authority, port_of, routers, serve_settings};
 
-/// Commands that may wait.
+/// Limit on the commands that wait.
 const MAX_WAITING: usize = 8;
 
 /// A handle on the task.
@@ -64,7 +64,7 @@ impl DevBroker {
     }
 
     pub(super) async fn shutdown(&self) {
-        // A broker that is gone already has nothing to stop.
+        // A broker that is already gone need not be stopped.
         let _ = self.command(Command::Shutdown).await;
     }
 
@@ -75,7 +75,7 @@ impl DevBroker {
     }
 }
 
-/// What it takes to start the broker, again and again.
+/// The parts needed to start the broker repeatedly.
 struct Keeper {
     number: u16,
     bind: String,
@@ -110,7 +110,7 @@ impl Keeper {
         Running { broker, node }
     }
 
-    /// Ends with the handle, or when told to.
+    /// Ends with the handle, or on command.
     async fn keep(self, running: Running, mut inbox: mpsc::Receiver<(Command, Answer)>) {
         let mut running = Some(running);
         loop {
@@ -147,12 +147,12 @@ impl Keeper {
                     if let Some(Running { broker, node }) = running.take() {
                         node.shutdown(broker.shutdown(STOP_DEADLINE)).await;
                     }
-                    // If the cluster has stopped waiting, nobody needs to know.
+                    // The cluster may have stopped waiting.
                     let _ = answer.send(Ok(()));
                     return;
                 }
             };
-            // Whoever asked may be gone; what was asked for is done.
+            // The caller may be gone; the command has been carried out.
             let _ = answer.send(result);
         }
     }

@@ -1,4 +1,4 @@
-//! Routes that only `rmom dev` has: they crash brokers and start them again.
+//! Routes that only `rmom dev` has, for crashing and restarting brokers.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `rmom-broker` once its configuration is read.
+//! `rmom-broker`, once its configuration has been read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use super::{
 };
 use crate::config::BrokerConfig;
 
-/// What the log calls this program.
+/// The program's name in the log.
 const PROGRAM: &str = "rmom-broker";
-/// A broker that was replaced has run for at least so long when it ends. Twins that are restarted for ever move their queues to
-/// and fro no more often than that.
+/// A broker that was replaced has run for at least this long when it ends. Twins that are restarted for ever move their
+/// queues to and fro no more often than this.
 const TWIN_PAUSE: Duration = Duration::from_secs(10);
 
 /// Runs a broker until it is told to stop, or cannot go on.
@@ -67,7 +67,7 @@ async fn start_and_run(config: BrokerConfig) -> Result<Exit, StartError> {
         NodeEnd::Core(BrokerExit::Stopped) => Exit::Ok,
         NodeEnd::Core(BrokerExit::Replaced) => {
             tracing::error!(external = %addr, "another process registered as this broker: each needs an external_host and external_port of its own");
-            // A supervisor that starts this program again makes it put the other one out in turn: not all the time.
+            // If a supervisor restarts this program, it replaces the other one in turn: the pause limits how often.
             tokio::select! {
                 biased;
                 _ = signals.next() => {}

@@ -1,19 +1,19 @@
-//! How the servers end: exit codes that a supervisor can act on, after `sysexits.h`.
+//! The end of a server: exit codes for supervisors, after `sysexits.h`.
 
 use std::process::ExitCode;
 
-/// Why a server ended.
+/// The reason why a server ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// It was asked to stop, or had only to check its configuration.
+    /// It was told to stop, or only had to check its configuration.
     Ok,
-    /// Wrong arguments or configuration. Starting it again will not help.
+    /// Wrong arguments or configuration. A restart will not help.
     Usage,
-    /// The address is taken, or the database cannot be used as it is (newer schema, a server that is too old).
+    /// The address is taken, or the database cannot be used in its present state (newer schema, a server that is too old).
     Unavailable,
     /// A defect of rmom.
     Internal,
-    /// Another process registered as this broker: the same external host and port run twice.
+    /// Another process registered as this broker: two have the same external host and port.
     Replaced,
 }
 

@@ -1,4 +1,4 @@
-//! `rmom-manager` once its configuration is read.
+//! `rmom-manager`, once its configuration has been read.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use rmom_net::{entropy::OsEntropy, grpc::GrpcControl, rest::RestSettings, serve:
 use super::{Exit, Node, NodeEnd, Signals, StartError, Starting, Transports, authority, refuse, routers, stop, store};
 use crate::config::ManagerConfig;
 
-/// What the log calls this program.
+/// The program's name in the log.
 const PROGRAM: &str = "rmom-manager";
 
 /// Runs a manager until it is told to stop, or cannot go on.
@@ -66,7 +66,7 @@ async fn start_and_run(config: ManagerConfig) -> Result<Exit, StartError> {
     })
 }
 
-/// The manager's own deadlines say more than the API's, so they come first.
+/// The manager's own deadlines give more precise errors than the API's, so they pass first.
 fn rest_settings(config: &ManagerConfig) -> RestSettings {
     let defaults = RestSettings::default();
     let longest = Duration::from_millis(config.create_timeout_millis.max(config.admin_timeout_millis));

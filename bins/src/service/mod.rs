@@ -1,4 +1,4 @@
-//! What the servers do between their arguments and their end: listen, open the store, run, stop in good order.
+//! The work of the servers: listen, open the store, run, stop in good order.
 
 mod broker;
 mod exit;
@@ -22,22 +22,22 @@ pub use signals::Signals;
 pub use starting::{Ready, Starting};
 pub use tls::{TransportError, Transports};
 
-/// What stopping may take beyond its deadlines.
+/// Time that stopping may take beyond its deadlines.
 const STOP_SLACK: Duration = Duration::from_secs(1);
 
-/// Why a server did not start.
+/// The reason why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The runtime or the signals.
+    /// The runtime or the signal handlers failed.
     #[error("the system refuses to start this program: {0}")]
     System(std::io::Error),
-    /// Certificates.
+    /// Certificates cannot be used.
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// The port is taken, or not allowed.
     #[error("{0}; is another program running there?")]
     Listen(std::io::Error),
-    /// The database cannot be used as it is.
+    /// The database cannot be used in its present state.
     #[error(transparent)]
     Store(#[from] rmom_net::store::OpenError),
 }
@@ -53,21 +53,21 @@ pub(crate) fn port_of(authority: &str) -> u16 {
     authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
 }
 
-/// How many threads a runtime has.
+/// The number of threads of a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Threads {
     /// One for each core.
     PerCore,
-    /// One less than there are cores, and at least one: for servers, and for whatever loads a server that runs beside it. The
-    /// kernel and, on small machines, the database need a core as well, and a push crosses from thread to thread less often:
-    /// with one thread on two cores it takes a tenth less time and a third less of a broker's CPU than with two.
+    /// One less than there are cores, but at least one: for servers, and for a load that runs beside a server. The kernel
+    /// and, on small machines, the database need a core as well, and a push moves between threads less often. With one
+    /// thread on two cores, a push takes a tenth less time and a third less of a broker's CPU time than with two.
     LeaveOne,
-    /// So many.
+    /// This many.
     Exactly(NonZero<usize>),
 }
 
 impl Threads {
-    /// How many, if it is not left to tokio; `TOKIO_WORKER_THREADS` is stronger than what was not asked for by number.
+    /// The number, or `None` if tokio chooses it; `TOKIO_WORKER_THREADS` overrides everything except an explicit number.
     fn count(self, cores: usize, is_set: bool) -> Option<usize> {
         match self {
             Self::Exactly(count) => Some(count.get()),
@@ -80,7 +80,7 @@ impl Threads {
 /// Runs `future` to its end on a runtime of its own.
 ///
 /// # Errors
-/// There is no runtime to be had.
+/// The runtime cannot be created.
 pub fn block_on<T>(threads: Threads, future: impl Future<Output = T>) -> Result<T, StartError> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -89,20 +89,20 @@ pub fn block_on<T>(threads: Threads, future: impl Future<Output = T>) -> Result<
     }
     let runtime = builder.enable_all().build().map_err(StartError::System)?;
     let result = runtime.block_on(future);
-    // A thread that waits for standard input would hold the process back.
+    // A thread that waits for standard input would delay the exit.
     runtime.shutdown_background();
     Ok(result)
 }
 
-/// Logs why a server did not start, and turns it into an exit code.
+/// Logs the reason why a server did not start, and returns the exit code.
 fn refuse(program: &str, error: impl Display, exit: Exit) -> Exit {
     tracing::error!(%error, "{program} cannot start");
     exit
 }
 
-/// Stops in good order; at once at another signal, or if it takes much longer than it may.
+/// Stops in good order; at once on another signal, or if it takes much longer than allowed.
 async fn stop(stopped: impl Future<Output = ()>, deadline: Duration, signals: &mut Signals) -> Exit {
-    // The core's deadline and then the server's.
+    // The core's deadline, followed by the server's.
     let limit = deadline.saturating_mul(2) + STOP_SLACK;
     tokio::select! {
         biased;

@@ -1,4 +1,4 @@
-//! A broker or manager and the server in front of it, as one thing that runs, stops and crashes.
+//! A broker or manager together with its server: a unit that runs, stops and crashes.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -8,16 +8,16 @@ use rmom_net::serve::{ServeSettings, ServeStats, serve};
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// Why a node ended by itself.
+/// The reason why a node ended by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodeEnd<E> {
-    /// Its core did, and says why.
+    /// Its core ended, with this reason.
     Core(E),
     /// It panicked: a defect.
     Panicked(String),
 }
 
-/// A listening server, to which a core is added once there is one.
+/// A listening server, which gets its core later.
 pub struct Node<E> {
     server: JoinHandle<()>,
     stop: CancellationToken,
@@ -25,7 +25,7 @@ pub struct Node<E> {
 }
 
 impl<E: Send + 'static> Node<E> {
-    /// Serves a router at once; it is made with the token that tells it to end its streams.
+    /// Serves a router at once. `router` gets the token that tells it to end its streams.
     #[must_use]
     pub fn serve(
         listener: Box<dyn Listener>,
@@ -44,7 +44,7 @@ impl<E: Send + 'static> Node<E> {
         self.stop.clone()
     }
 
-    /// Adds the task whose end is the node's.
+    /// Sets the core's task; when it ends, the node ends.
     pub fn set_core(&mut self, core: JoinHandle<E>) {
         self.core = Some(core);
     }
@@ -65,20 +65,20 @@ impl<E: Send + 'static> Node<E> {
                 Err(error) => Err(error),
             },
         };
-        // Awaited once, and never again.
+        // A finished task must not be awaited again.
         self.core = None;
         end.map_or_else(|error| NodeEnd::Panicked(panic_text(error)), NodeEnd::Core)
     }
 
-    /// Stops in good order: first the core, by what `stop_core` does, then the server. Takes as long as those take.
+    /// Stops in good order: first the core, through `stop_core`, then the server. Has no time limit of its own.
     pub async fn shutdown(mut self, stop_core: impl Future<Output = ()>) {
         stop_core.await;
         self.stop.cancel();
         let _ = (&mut self.server).await;
     }
 
-    /// Ends at once, as a killed process does: connections are closed, nothing is handed over. Returns when it is done, so
-    /// that the port is free again.
+    /// Ends at once, like a killed process: connections are closed, nothing is handed over. Returns when everything has
+    /// ended, so that the port is free again.
     pub async fn crash(mut self) {
         self.server.abort();
         let core = self.core.take();

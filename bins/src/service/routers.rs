@@ -1,4 +1,4 @@
-//! What brokers and managers answer on their ports.
+//! The routers of brokers and managers.
 
 use std::{
     sync::Arc,
@@ -21,7 +21,7 @@ use rmom_net::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-/// Where brokers and managers tell their version and their clock, from their start on.
+/// The path at which brokers and managers report their version and clock, from their start on.
 pub(crate) const VERSION_PATH: &str = "/version";
 
 /// gRPC, health and metrics of a broker.
@@ -46,7 +46,7 @@ pub(crate) fn manager(manager: &Manager, settings: RestSettings, connections: Ar
     api.route("/metrics", get(page)).route(VERSION_PATH, get(|| async { version() }))
 }
 
-/// What `rmom doctor` compares.
+/// The values that `rmom doctor` compares.
 pub(super) fn version() -> Response {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! How a process is asked to stop.
+//! Signals that tell a process to stop.
 
 use std::io;
 
@@ -11,7 +11,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Takes both signals over from the system, which would end the process.
+    /// Takes over the handling of both signals; by default they would end the process.
     ///
     /// # Errors
     /// The system refuses.
@@ -19,7 +19,7 @@ impl Signals {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    /// Waits for the next one, and names it. Cancel-safe.
+    /// Waits for the next signal, and names it. Cancel-safe.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             biased;

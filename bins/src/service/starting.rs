@@ -1,4 +1,4 @@
-//! What a server answers before its store does: it is alive, it is not ready, and why.
+//! The answers of a server before its store is open: it is alive, it is not ready, and the reason.
 
 use std::{
     convert::Infallible,
@@ -18,17 +18,17 @@ use tower::{Service, ServiceExt as _};
 
 use super::routers::{VERSION_PATH, version};
 
-/// Seconds after which a client should ask again.
+/// Seconds after which a client should try again.
 const RETRY_AFTER_SECS: &str = "1";
 
-/// Stands in for a router that is not there yet.
+/// Stands in for a router that does not exist yet.
 #[derive(Clone)]
 pub struct Starting {
     router: Arc<OnceLock<Router>>,
     reason: watch::Receiver<String>,
 }
 
-/// Puts the router in its place.
+/// Sets the router.
 pub struct Ready {
     router: Arc<OnceLock<Router>>,
     reason: watch::Sender<String>,
@@ -57,14 +57,14 @@ impl Starting {
 }
 
 impl Ready {
-    /// What is waited for, as `/readyz` says it.
+    /// Sets the reason for waiting that `/readyz` reports.
     pub fn waiting_for(&self, reason: String) {
         self.reason.send_replace(reason);
     }
 
     /// From now on `router` answers.
     pub fn serve(self, router: Router) {
-        // The only handle, and it is gone after this call: nobody can have set it before.
+        // This is the only handle, and the call consumes it, so the router cannot have been set before.
         let _ = self.router.set(router);
     }
 }

@@ -1,4 +1,4 @@
-//! Opening the store, however long it takes to come up.
+//! Opens the store, however long it takes to come up.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::config::{DatabaseConfig, DatabaseUrl};
 /// First and longest pause between attempts to reach the database.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-/// Opens the store; waits while it cannot be used for now, and says so in the log and at `/readyz`.
+/// Opens the store. Waits while the store is temporarily unusable, and reports that in the log and at `/readyz`.
 ///
 /// # Errors
 /// Those that waiting does not cure: a newer schema, a server that is too old, a file in use.
@@ -39,7 +39,7 @@ pub(super) async fn open(
             Err(error) if error.may_pass() => {
                 let error = error.to_string();
                 if error != said {
-                    // Another reason is news.
+                    // A different reason is logged at once.
                     waiting.over();
                     said.clone_from(&error);
                 }

@@ -1,4 +1,4 @@
-//! The transport that a configuration asks for.
+//! The transports that a configuration selects.
 
 use std::sync::Arc;
 
@@ -7,25 +7,25 @@ use rmom_net::transport::{Identity, Tcp, Tls, TlsError, TlsFiles};
 
 use crate::config::TlsConfig;
 
-/// Why a transport cannot be set up.
+/// The reason why a transport cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    /// A certificate or key does not do.
+    /// A certificate or key cannot be used.
     #[error("TLS: {0}")]
     Tls(#[from] TlsError),
 }
 
-/// How a program listens, and how it connects.
+/// The transports for listening and for connecting.
 pub struct Transports {
-    /// TLS if there is a certificate.
+    /// TLS if a certificate is configured.
     pub listen: Arc<dyn Transport>,
-    /// TLS if there is a CA.
+    /// TLS if a CA is configured.
     pub connect: Arc<dyn Transport>,
 }
 
 impl Transports {
-    /// What the configuration asks for; TCP where it asks for nothing. With `addresses_tell` false an address has no share of
-    /// the handshakes, as it has none of the connections (`max_connections_per_peer`: 0).
+    /// The transports that the configuration selects; TCP by default. If `addresses_tell` is false, handshakes are not
+    /// limited by address, as connections are not (`max_connections_per_peer`: 0).
     ///
     /// # Errors
     /// A file cannot be used.

@@ -10,9 +10,9 @@ use crate::{
     service::Threads,
 };
 
-/// Longest run, so that nobody waits for ever, and no message expires before it is checked.
+/// Limit on the length of a run, so that every run ends before its messages expire.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 60);
-/// Largest message content that can be asked for: a MiB below what brokers take.
+/// Limit on the size of a message's content: a MiB below the brokers' limit.
 const MAX_SIZE: usize = 3 << 20;
 
 /// `rmom bench`
@@ -26,19 +26,20 @@ Examples:
 Every message is decoded, and checked against what was pushed: one that is missing, doubled or out of
 order ends the run with exit code 1. The queues of a run are deleted at its end.")]
 pub struct BenchArgs {
-    /// Against what.
+    /// Cluster to measure.
     #[command(flatten)]
     pub target: TargetArgs,
-    /// Threads of the load itself [default: one for each core; for push and latency one less, which leaves a core to the servers on the same machine].
+    /// Threads of the load [default: one for each core; for push and latency one less, which leaves a core to servers on the
+    /// same machine].
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<NonZero<usize>>,
-    /// What to measure.
+    /// The measurement.
     #[command(subcommand)]
     pub what: What,
 }
 
 impl BenchArgs {
-    /// Producers spend their time waiting, and with more threads than that they wait for a core. Subscribers decode.
+    /// Producers mostly wait; with more threads than this they would wait for a core. Subscribers decode.
     pub(in crate::cli) fn threads(&self) -> Threads {
         match (self.threads, &self.what) {
             (Some(count), _) => Threads::Exactly(count),
@@ -48,24 +49,24 @@ impl BenchArgs {
     }
 }
 
-/// A cluster of the run's own, instead of one that runs already.
+/// A cluster started for the run, instead of one that is running already.
 #[derive(Clone, Debug, Default, Args)]
 pub struct TargetArgs {
-    /// Measure a cluster of its own, as `rmom dev` runs it: one process, with SQLite in a temporary folder.
+    /// Start a cluster for the run, like `rmom dev`: one process, with SQLite in a temporary folder.
     #[arg(long, global = true, conflicts_with = "postgres", help_heading = "Cluster")]
     pub embedded: bool,
-    /// Measure a cluster of its own, a process for the manager and one for each broker, in a database that is made for the run on this server.
+    /// Start a cluster for the run: processes for the manager and each broker, with a database created on this server.
     #[arg(long, global = true, value_name = "URL", help_heading = "Cluster")]
     pub postgres: Option<String>,
-    /// Brokers of a cluster of its own [default: 1; 3 for failover].
+    /// Brokers of the cluster started for the run [default: 1; 3 for failover].
     #[arg(long, global = true, value_name = "N", value_parser = value_parser!(u16).range(1..=16), help_heading = "Cluster")]
     pub brokers: Option<u16>,
 }
 
-/// What to measure.
+/// The measurements.
 #[derive(Debug, Subcommand)]
 pub enum What {
-    /// How many messages a second are stored, and how long each push waits for that.
+    /// Measure how many messages are stored per second, and how long each push waits.
     #[command(after_help = "\
 Examples:
   rmom bench push --embedded
@@ -77,67 +78,68 @@ With --resend N every request is sent N times, one copy right behind the other, 
 library: all copies have to be told from the first, and counted, and nothing may be stored twice. Compare with
 --resend 1, which pushes in the same way, once.")]
     Push(PushBench),
-    /// How many messages a second reach subscribers, while they are pushed or from the store.
+    /// Measure how many messages per second reach subscribers, during pushes or from the store.
     #[command(after_help = "\
 Examples:
   rmom bench subscribe --embedded --subscribers 10
   rmom bench subscribe --embedded --subscribers 10 --topics 5
   rmom bench subscribe --embedded --backlog 1000000")]
     Subscribe(SubscribeBench),
-    /// How long a message takes from its due time to the application that receives it, at a fixed rate.
+    /// Measure the time from a message's due time to its receipt by the application, at a fixed rate.
     #[command(after_help = "\
 Example:
   rmom bench latency --embedded --rate 2000 --duration 30s
 
 Open loop: the time counts from when a message was due, also if it could not be sent then.")]
     Latency(LatencyBench),
-    /// How long a subscriber waits when the broker of its queue is killed; a cluster that runs already is asked to move the queue instead.
+    /// Measure how long a subscriber waits when its queue's broker is killed; a cluster that was running already is asked to
+    /// move the queue instead.
     #[command(after_help = "\
 Example:
   rmom bench failover --embedded --backlog 100000 --rounds 5")]
     Failover(FailoverBench),
-    /// What queues, channels and subscribers cost that do nothing.
+    /// Measure the cost of idle queues, channels and subscribers.
     #[command(after_help = "\
 Example:
   rmom bench idle --embedded --queues 1000 --subscribers 1000")]
     Idle(IdleBench),
 }
 
-/// For how long.
+/// The times of a run.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct TimeArgs {
     /// How long to measure.
     #[arg(long, value_name = "TIME", value_parser = parse_run_time, default_value = "10s")]
     pub duration: Duration,
-    /// How long to run before that.
+    /// Warm-up before the measurement.
     #[arg(long, value_name = "TIME", value_parser = parse_run_time, default_value = "2s")]
     pub warm_up: Duration,
 }
 
-/// What is pushed.
+/// The messages of a run.
 #[derive(Clone, Debug, Args)]
 pub struct MessageArgs {
     /// Bytes of content: 100, any of a range (50-2000), or any of a list (100,100,100,5000-9000).
     #[arg(long, value_name = "SIZES", default_value = "100")]
     pub size: Sizes,
-    /// Give the messages so many topics in turn; 0: none.
+    /// Spread messages over N topics in turn (0: no topic).
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u32).range(0..=10_000))]
     pub topics: u32,
-    /// Producers of each queue.
+    /// Producers per queue.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
     pub producers: u32,
-    /// Messages of each producer that wait for their acknowledgement at once [default: 256 unary calls, or as many as the client library allows].
+    /// Messages without acknowledgement per producer [default: 256 unary calls, or the client library's limit].
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub in_flight: Option<u32>,
 }
 
-/// How to push.
+/// The ways of pushing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// A stream for each producer, by the client library.
+    /// One stream per producer, through the client library.
     #[default]
     Stream,
-    /// A call for each message, as the original's clients do.
+    /// One call per message, like the original's clients.
     Unary,
 }
 
@@ -148,19 +150,19 @@ pub struct PushBench {
     pub time: TimeArgs,
     #[command(flatten)]
     pub messages: MessageArgs,
-    /// How to push.
+    /// Way of pushing.
     #[arg(long, value_enum, default_value_t)]
     pub mode: Mode,
-    /// Queues.
+    /// Number of queues.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
     pub queues: u32,
-    /// A producer's retries: send every message so many times, to be stored once; streams only.
+    /// Simulate a producer's retries: send every message N times, to be stored once; streams only.
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=100))]
     pub resend: Option<u32>,
 }
 
 impl PushBench {
-    /// Whether the arguments make sense together.
+    /// Checks that the arguments are consistent.
     pub(super) fn check(&self) -> Result<(), CliError> {
         match (self.mode, self.resend) {
             (Mode::Unary, Some(_)) => {
@@ -179,10 +181,10 @@ pub struct SubscribeBench {
     pub time: TimeArgs,
     #[command(flatten)]
     pub messages: MessageArgs,
-    /// Subscribers, each with a channel of its own; with --topics each for one topic.
+    /// Number of subscribers, each with a channel of its own; with --topics, each for one topic.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=10_000))]
     pub subscribers: u32,
-    /// Store so many messages first, then let the subscribers catch up, with nothing being pushed.
+    /// Store N messages first, then let the subscribers catch up without pushes.
     #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..=100_000_000))]
     pub backlog: Option<u64>,
 }
@@ -195,10 +197,10 @@ pub struct LatencyBench {
     /// Bytes of content, as for push.
     #[arg(long, value_name = "SIZES", default_value = "100")]
     pub size: Sizes,
-    /// Messages a second.
+    /// Messages per second.
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u32).range(1..=1_000_000))]
     pub rate: u32,
-    /// Subscribers, each of which receives every message.
+    /// Number of subscribers; each receives every message.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000))]
     pub subscribers: u32,
 }
@@ -212,10 +214,10 @@ pub struct FailoverBench {
     /// Bytes of content, as for push.
     #[arg(long, value_name = "SIZES", default_value = "100")]
     pub size: Sizes,
-    /// Messages a second while the broker dies.
+    /// Messages per second while the broker dies.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = value_parser!(u32).range(1..=100_000))]
     pub rate: u32,
-    /// How often.
+    /// Number of rounds.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = value_parser!(u32).range(1..=100))]
     pub rounds: u32,
 }
@@ -225,16 +227,16 @@ pub struct FailoverBench {
 pub struct IdleBench {
     #[command(flatten)]
     pub time: TimeArgs,
-    /// Queues.
+    /// Number of queues.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=100_000))]
     pub queues: u32,
-    /// Channels of each queue.
+    /// Channels per queue.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u32).range(1..=1_000))]
     pub channels: u32,
-    /// Subscribers, spread over the channels.
+    /// Number of subscribers, spread over the channels.
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u32).range(0..=1_000_000))]
     pub subscribers: u32,
-    /// Connections that they share, with each broker.
+    /// Connections to each broker, shared by the subscribers.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
 }
@@ -246,7 +248,7 @@ fn parse_run_time(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-/// Sizes of contents: each range is as likely as the others, and each size of a range as likely as the others.
+/// Sizes of contents. The ranges are equally likely, and so are the sizes within a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sizes {
     ranges: Vec<(usize, usize)>,
@@ -254,7 +256,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// The size that `random` stands for.
+    /// The size for a random number.
     pub fn pick(&self, random: u64) -> usize {
         let count = self.ranges.len() as u64;
         let (min, max) = self.ranges[(random % count) as usize];

@@ -1,4 +1,4 @@
-//! Reading back what a run stored.
+//! Reads back the messages that a run stored.
 
 use std::{future::Future, sync::atomic::Ordering::Relaxed};
 
@@ -11,17 +11,17 @@ use super::{
 };
 use crate::cli::{error::CliError, session::Session};
 
-/// Queues that are read at once.
+/// Number of queues that are read at once.
 const AT_ONCE: usize = 8;
 
-/// One queue, and how many messages each of its producers stored.
+/// A queue, and the number of messages that each of its producers stored.
 pub(super) struct Stored {
     pub(super) queue: String,
     pub(super) first_producer: u32,
     pub(super) made: Vec<u64>,
 }
 
-/// Reads every queue from its beginning: each message has to be there once, and each producer's in order.
+/// Reads every queue from its beginning and checks that each message is there once, and each producer's are in order.
 pub(super) async fn read_back(env: &Env, queues: Vec<Stored>) -> Result<(), CliError> {
     env.tell("checking what is stored");
     let admin = env.client().admin();
@@ -54,7 +54,7 @@ async fn read_queue(session: &Session, stored: &Stored, channel: Uuid, read: &Co
     .map(drop)
 }
 
-/// Fails if the queue has more messages than were pushed, or fewer; returns how many.
+/// Fails if the queue has more or fewer messages than were pushed; returns their number.
 pub(super) async fn ends_where_it_should(session: &Session, stored: &Stored) -> Result<u64, CliError> {
     let total = stored.made.iter().sum();
     let queue = session.client.admin().queue(&stored.queue).await.map_err(|error| session.explain(&error))?;
@@ -67,7 +67,7 @@ pub(super) async fn ends_where_it_should(session: &Session, stored: &Stored) -> 
     }
 }
 
-/// Receives until so many messages have come.
+/// Receives until this many messages have arrived.
 pub(super) async fn receive(
     session: &Session,
     channel: Uuid,
@@ -82,7 +82,7 @@ pub(super) async fn receive(
     Ok(consumer)
 }
 
-/// Receives one message that is due, and checks it.
+/// Receives one message that has to come, and checks it.
 pub(super) async fn next(
     session: &Session,
     consumer: &mut Consumer,
@@ -93,7 +93,7 @@ pub(super) async fn next(
     checker.check(&message.content).map_err(|error| broken("a subscriber", &error))
 }
 
-/// Fails if what is due does not come.
+/// Fails if the awaited message does not come in time.
 pub(super) async fn within_patience<T>(work: impl Future<Output = T>, received: u64) -> Result<T, CliError> {
     let late = |_| CliError::refused(format_args!("LOST: nothing came for {PATIENCE:?} after {received} messages"));
     timeout(PATIENCE, work).await.map_err(late)

@@ -1,4 +1,4 @@
-//! The time of a run, and how long things took.
+//! The clock of a run, and measured times.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// Longest time that a histogram tells from longer ones.
+/// The longest time that a histogram can represent.
 const LONGEST_MICROS: u64 = 3_600_000_000;
-/// Digits of a time that a histogram keeps.
+/// Significant digits of a time in a histogram.
 const DIGITS: u8 = 3;
 
 /// Microseconds since the start of a run.
@@ -21,7 +21,7 @@ impl Micros {
     }
 }
 
-/// When a run started, when its warm-up ends, and when it ends itself.
+/// The start of a run, the end of its warm-up, and its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     start: Instant,
@@ -30,7 +30,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Starts now.
+    /// Starts the run now.
     pub(super) fn start(warm_up: Duration, duration: Duration) -> Self {
         let micros = |time: Duration| Micros(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
         Self { start: Instant::now(), measured_from: micros(warm_up), end: micros(warm_up + duration) }
@@ -40,7 +40,7 @@ impl Clock {
         Micros(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
-    /// True if what happened then counts.
+    /// True if an event at this time counts.
     pub(super) fn is_measured(&self, at: Micros) -> bool {
         (self.measured_from..self.end).contains(&at)
     }
@@ -49,13 +49,13 @@ impl Clock {
         self.start + Duration::from_micros(at.0)
     }
 
-    /// How long it is measured.
+    /// Length of the measured time.
     pub(super) fn measured(&self) -> Duration {
         self.end.since(self.measured_from)
     }
 }
 
-/// Times, of which any percentile can be had, to three digits.
+/// Times from which any percentile can be computed, to three digits.
 #[derive(Clone, Debug)]
 pub(super) struct Times(Histogram<u64>);
 
@@ -64,7 +64,7 @@ impl Times {
         Self(Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS).expect("the bounds are those of a histogram"))
     }
 
-    /// What is longer than an hour counts as an hour.
+    /// Records a time; longer times than an hour count as an hour.
     pub(super) fn record(&mut self, time: Duration) {
         self.0.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
@@ -77,7 +77,7 @@ impl Times {
         self.0.len()
     }
 
-    /// The time below which so many percent of all lie.
+    /// The time below which this percentage of all times lies.
     pub(super) fn percentile(&self, percent: f64) -> Duration {
         Duration::from_micros(self.0.value_at_percentile(percent))
     }
@@ -86,7 +86,7 @@ impl Times {
         Duration::from_micros(self.0.max())
     }
 
-    /// For people; none if there is no time.
+    /// The percentiles as text; empty if there are no times.
     pub(super) fn text(&self) -> String {
         if self.0.is_empty() {
             return "-".to_owned();
@@ -106,7 +106,7 @@ impl Times {
     }
 }
 
-/// Milliseconds with as many digits as make sense.
+/// Milliseconds with a sensible number of digits.
 pub(super) fn ms(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1e3;
     match millis {

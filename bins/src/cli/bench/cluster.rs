@@ -12,16 +12,16 @@ use tokio::process::Command;
 use super::{args::TargetArgs, database::Database, process::Server, usage::Usage};
 use crate::cli::{error::CliError, output::tell, session::Session};
 
-/// How often the manager looks at the brokers, as in `rmom dev`.
+/// How often the manager checks the brokers, as in `rmom dev`.
 const CYCLE_MILLIS: u32 = 500;
-/// What servers log: enough to see where they listen.
+/// The servers' log level: enough to read the addresses on which they listen.
 const LOG: &str = "warn,rmom=info";
 
-/// Processes of its own, in a temporary folder or a database of its own.
+/// A cluster with a temporary folder or a database of its own.
 pub(super) struct OwnCluster {
-    /// Where the manager is.
+    /// The manager's address.
     pub(super) manager: String,
-    /// Where the brokers are.
+    /// The brokers' addresses.
     pub(super) brokers: Vec<String>,
     kind: Kind,
     folder: TempDir,
@@ -30,12 +30,12 @@ pub(super) struct OwnCluster {
 enum Kind {
     /// All in one process.
     Embedded(Box<Server>),
-    /// In the order of [`OwnCluster::brokers`]; none: it was killed.
+    /// In the order of [`OwnCluster::brokers`]; `None` means that the broker was killed.
     Postgres { manager: Box<Server>, brokers: Vec<Option<Server>>, database: Box<Database> },
 }
 
 impl OwnCluster {
-    /// What the arguments ask for, if that is a cluster of one's own.
+    /// Starts the cluster that the arguments ask for, if they do.
     pub(super) async fn start(args: &TargetArgs, default_brokers: u16) -> Result<Option<Self>, CliError> {
         let brokers = args.brokers.unwrap_or(default_brokers);
         let folder = || tempfile::Builder::new().prefix("rmom-bench-").tempdir().map_err(CliError::unavailable);
@@ -83,7 +83,7 @@ impl OwnCluster {
                 fs::write(&file, config("0")).map_err(CliError::unavailable)?;
                 let (broker, authority) =
                     start_server("rmom-broker", &format!("broker {number}"), folder.path(), &file).await?;
-                // Started again, it has to be the same broker: the same port.
+                // A restarted broker has to keep its port, in order to be the same broker.
                 let port = authority.rsplit(':').next().unwrap_or_default();
                 fs::write(&file, config(port)).map_err(CliError::unavailable)?;
                 brokers.push(Some(broker));
@@ -99,14 +99,14 @@ impl OwnCluster {
                 folder,
             }),
             Err(error) => {
-                // The first failure is the one to tell.
+                // The first failure is the one to report.
                 let _ = database.drop_it().await;
                 Err(error)
             }
         }
     }
 
-    /// What it is, for the report.
+    /// Its settings, for the report.
     pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = vec![("brokers", self.brokers.len().to_string())];
         match &self.kind {
@@ -119,7 +119,7 @@ impl OwnCluster {
         settings
     }
 
-    /// Of each process that runs.
+    /// The usage of each running process.
     pub(super) fn usages(&self) -> Vec<(String, Usage)> {
         let servers: Vec<&Server> = match &self.kind {
             Kind::Embedded(server) => vec![server.as_ref()],
@@ -135,7 +135,7 @@ impl OwnCluster {
         index.ok_or_else(|| CliError::refused(format_args!("the cluster has no broker at {broker}")))
     }
 
-    /// Ends a broker as a power cut would.
+    /// Ends a broker like a power cut.
     pub(super) async fn crash(&mut self, session: &Session, broker: &str) -> Result<(), CliError> {
         let index = self.index(broker)?;
         match &mut self.kind {
@@ -147,7 +147,7 @@ impl OwnCluster {
         }
     }
 
-    /// Starts it again.
+    /// Starts the broker again.
     pub(super) async fn restart(&mut self, session: &Session, broker: &str) -> Result<(), CliError> {
         let index = self.index(broker)?;
         let folder = self.folder.path().to_owned();
@@ -162,7 +162,7 @@ impl OwnCluster {
         }
     }
 
-    /// Stops everything, and leaves nothing behind.
+    /// Stops everything and cleans up.
     pub(super) async fn stop(self) {
         match self.kind {
             Kind::Embedded(server) => server.stop().await,
@@ -183,7 +183,7 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<PathBuf, CliError> {
     Ok(path)
 }
 
-/// A server of the same build, found beside this program; it logs where it listens.
+/// Starts a server of the same build, found beside this program; its log tells the address on which it listens.
 async fn start_server(binary: &str, name: &str, folder: &Path, config: &Path) -> Result<(Server, String), CliError> {
     let program = env::current_exe().map_err(CliError::unavailable)?.with_file_name(binary);
     if !program.is_file() {

@@ -9,19 +9,19 @@ use sqlx::{
 
 use crate::cli::error::CliError;
 
-/// Settings of the server that say what a commit means, and what it can take.
+/// Settings of the server that determine the meaning of a commit and the server's capacity.
 const SETTINGS: [&str; 4] = ["server_version", "fsync", "synchronous_commit", "shared_buffers"];
 
-/// Made for the run, and dropped at its end.
+/// Created for the run, and dropped at its end.
 pub(super) struct Database {
     server: PgConnectOptions,
     name: String,
-    /// What the server is, for the report.
+    /// The server's settings, for the report.
     pub(super) settings: Vec<(&'static str, String)>,
 }
 
 impl Database {
-    /// `url` is of any database on the server; its user has to be allowed to make others.
+    /// Creates a database. `url` names any database on the server; its user has to be allowed to create others.
     pub(super) async fn create(url: &str) -> Result<Self, CliError> {
         let server: PgConnectOptions =
             url.parse().map_err(|error| CliError::usage(format_args!("--postgres: {error}")))?;

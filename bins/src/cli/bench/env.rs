@@ -1,4 +1,4 @@
-//! What every run needs: a cluster, queues of its own, a look at what it costs, and progress.
+//! The environment of a run: a cluster, queues, measurement of costs, and progress.
 
 use std::{
     fmt::Write as _,
@@ -31,20 +31,20 @@ use crate::cli::{
 };
 use crate::service::authority;
 
-/// Administrative calls at once.
+/// Limit on the administrative calls at once.
 const ADMIN_CALLS: usize = 32;
 /// How long the end of a run may take to delete its queues.
 const CLEAN_UP: Duration = Duration::from_secs(30);
-/// How long a cluster that is too busy is left alone.
+/// Pause before a busy cluster is called again.
 pub(super) const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// How often progress is shown.
 const PROGRESS: Duration = Duration::from_millis(250);
-/// How long nothing may come that is due, until it counts as lost.
+/// How long an awaited message may be missing before it counts as lost.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-/// Lifetime of messages: they outlive every run, however short a life the brokers give others.
+/// Lifetime of messages: they outlive every run, even if the brokers' default lifetime is shorter.
 pub(super) const TTL: Duration = Duration::from_secs(2 * 3_600);
 
-/// See the module.
+/// See the module's documentation.
 pub(super) struct Env {
     pub(super) session: Session,
     pub(super) own: Option<OwnCluster>,
@@ -55,7 +55,7 @@ pub(super) struct Env {
 }
 
 impl Env {
-    /// Starts a cluster if one is wanted.
+    /// Starts a cluster if the arguments ask for one.
     pub(super) async fn start(
         target: &TargetArgs,
         default_brokers: u16,
@@ -68,14 +68,14 @@ impl Env {
             None => Session::new(managers, tls, |builder| builder),
         }?;
         let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos());
-        // Hidden where standard error is no terminal.
+        // Hidden if standard error is not a terminal.
         let progress = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
         let run = format!("bench-{nanos:x}-{}", std::process::id());
         let tls = own.is_none() && tls.ca.is_some();
         Ok(Self { session, own, tls, run, queues: Mutex::default(), progress })
     }
 
-    /// Waits until a cluster that was started here serves.
+    /// Waits until a cluster that was started here is ready.
     pub(super) async fn ready(&self) -> Result<(), CliError> {
         let Some(own) = &self.own else { return Ok(()) };
         let ready = timeout(PATIENCE, all_live(&self.session, own.brokers.len())).await;
@@ -113,7 +113,7 @@ impl Env {
             let (admin, label) = (admin.clone(), label.clone());
             let created = &created;
             async move {
-                // One that was created by a call whose answer was lost is as good.
+                // A queue created by a call whose answer was lost counts as created.
                 let create = || async {
                     match admin.create_queue(&label).await {
                         Err(error) if error.code() != "QUEUE_EXISTS" => Err(error),
@@ -130,7 +130,7 @@ impl Env {
         Ok(labels)
     }
 
-    /// Does `work` for each of `0..number`, some at once.
+    /// Does `work` for each of `0..number`, several at once.
     pub(super) async fn for_each<T, F: Future<Output = Result<T, Error>>>(
         &self,
         number: u32,
@@ -142,7 +142,8 @@ impl Env {
         done.await.map_err(|error| self.explain(&error))
     }
 
-    /// Calls again while a cluster that was started here is too busy to answer in time: it will. Somebody else's may not.
+    /// Repeats a call while a cluster that was started here is too busy to answer in time, as it will recover. Other
+    /// clusters may not.
     async fn patiently<T, F: Future<Output = Result<T, Error>>>(&self, call: impl Fn() -> F) -> Result<T, Error> {
         let started = Instant::now();
         loop {
@@ -159,14 +160,14 @@ impl Env {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Of this process, and of those that it started.
+    /// The usage of this process, and of those that it started.
     pub(super) fn usages(&self) -> Vec<(String, Usage)> {
         let this = Usage::of(std::process::id()).map(|usage| ("rmom bench".to_owned(), usage));
         let own = self.own.iter().flat_map(OwnCluster::usages);
         own.chain(this).collect()
     }
 
-    /// What the processes cost in the time that is measured.
+    /// The costs of the processes during the measured time.
     pub(super) async fn costs(&self, clock: &Clock) -> Vec<Cost> {
         tokio::time::sleep_until(clock.instant(clock.measured_from)).await;
         let before = self.usages();
@@ -183,7 +184,7 @@ impl Env {
         before.into_iter().filter_map(cost).collect()
     }
 
-    /// Says what is being done.
+    /// Shows the current step.
     pub(super) fn tell(&self, what: impl Into<String>) {
         self.progress.set_message(what.into());
         self.progress.set_style(style());
@@ -194,7 +195,7 @@ impl Env {
         self.tell(format!("{what}: {}", count(number)));
     }
 
-    /// Shows how a number grows while `work` is done.
+    /// Shows a growing number while `work` is done.
     pub(super) async fn watch<T>(&self, what: &str, grows: &AtomicU64, work: impl Future<Output = T>) -> T {
         let mut ticks = interval(PROGRESS);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -221,7 +222,7 @@ impl Env {
     pub(super) async fn end(self) {
         self.tell("cleaning up");
         let queues = std::mem::take(&mut *self.lock());
-        // A cluster of its own goes as a whole.
+        // A cluster started for the run goes as a whole.
         if self.own.is_none() {
             let admin = self.client().admin();
             let delete = |label: String| {
@@ -243,7 +244,7 @@ impl Env {
     }
 }
 
-/// Waits until the manager counts so many brokers as alive.
+/// Waits until the manager counts this many brokers as alive.
 async fn all_live(session: &Session, number: usize) -> Result<(), CliError> {
     loop {
         let brokers = session.client.admin().brokers().await.map_err(|error| session.explain(&error))?;
@@ -267,12 +268,12 @@ pub(super) fn message(content: bytes::Bytes, number: u64, topics: u32) -> NewMes
     }
 }
 
-/// Topics count from 0.
+/// The name of a topic; topics count from 0.
 pub(super) fn topic(number: u64) -> String {
     format!("topic-{number}")
 }
 
-/// A promise was broken: the run has failed, whatever it measured.
+/// The error of a broken promise: the run has failed, regardless of its measurements.
 pub(super) fn broken(who: &str, broken: &Broken) -> CliError {
     CliError::refused(format_args!("{who}: {broken}"))
 }
@@ -282,7 +283,7 @@ pub(super) async fn until(clock: &Clock, at: Micros) {
     tokio::time::sleep_until(clock.instant(at)).await;
 }
 
-/// The results of all tasks, in their order, or at once the error of the first that fails.
+/// The results of all tasks in order, or at once the error of the first that fails.
 pub(super) async fn join<T>(tasks: Vec<Task<T>>) -> Result<Vec<T>, CliError> {
     let numbered =
         tasks.into_iter().enumerate().map(|(index, task)| async move { task.await.map(|done| (index, done)) });
@@ -316,10 +317,10 @@ impl<T> Drop for Task<T> {
     }
 }
 
-/// A number that tasks count up, and progress shows.
+/// A number that tasks increase, and that progress shows.
 pub(super) type Counter = Arc<AtomicU64>;
 
-/// Waits a little, for what is looked at again and again.
+/// Pauses briefly between checks of a condition.
 pub(super) async fn pause() {
     sleep(Duration::from_millis(2)).await;
 }

@@ -23,10 +23,10 @@ use crate::{
     service::authority,
 };
 
-/// The producer of the backlog, and the one that goes on while brokers die.
+/// The numbers of the backlog's producer, and of the one that goes on while brokers die.
 const BACKLOG: u32 = 0;
 const LIVE: u32 = 1;
-/// Deliveries between two faults, at least.
+/// Least number of deliveries between two faults.
 const STEADY: u64 = 100;
 
 pub(super) async fn run(env: &mut Env, args: &FailoverBench) -> Result<Report, CliError> {
@@ -109,7 +109,7 @@ async fn fill(env: &Env, args: &FailoverBench, queue: &str) -> Result<(), CliErr
     env.watch("storing the backlog", &stored, pushing).await.map(drop)
 }
 
-/// Pushes at a fixed rate until told to stop; returns how many, all of which are stored.
+/// Pushes at a fixed rate until told to stop; returns the number of messages, all of which are stored.
 async fn push(session: Session, queue: String, args: FailoverBench, stop: CancellationToken) -> Result<u64, CliError> {
     let explain = |error| session.explain(&error);
     let producer = session.client.producer(&queue).open().await.map_err(explain)?;
@@ -119,20 +119,20 @@ async fn push(session: Session, queue: String, args: FailoverBench, stop: Cancel
     while !stop.is_cancelled() {
         ticks.tick().await;
         let (content, number) = source.next(Micros::default());
-        // Whether it is stored is told at the end.
+        // Closing the producer tells whether the message is stored.
         let _delivery = producer.send(message(content, number, 0)).await.map_err(explain)?;
     }
     producer.close().await.map_err(explain)?;
     Ok(source.made())
 }
 
-/// What the subscriber has seen.
+/// The subscriber's observations.
 #[derive(Clone, Copy)]
 struct Delivered {
     count: u64,
-    /// How often it has connected again.
+    /// Number of reconnections.
     connections: u64,
-    /// When the first message came over the present connection.
+    /// The time of the first message over the present connection.
     since: Instant,
 }
 
@@ -155,16 +155,16 @@ async fn receive(
     }
 }
 
-/// What came when after a fault.
+/// The times of the events after a fault.
 struct Round {
-    /// The manager said that another broker is to host the queue.
+    /// The manager reported another assigned broker.
     assigned: Duration,
-    /// The other broker said that it does.
+    /// The other broker reported that it serves the queue.
     served: Duration,
     delivered: Duration,
 }
 
-/// One fault, and everything as before.
+/// Causes one fault, and waits until everything is as before.
 async fn round(env: &mut Env, queue: &str, mut deliveries: watch::Receiver<Delivered>) -> Result<Round, CliError> {
     let before = deliveries.borrow_and_update().count;
     let steady = deliveries.wait_for(|delivered| delivered.count >= before + STEADY);
@@ -201,14 +201,14 @@ fn late(_: tokio::time::error::Elapsed) -> CliError {
     CliError::unavailable(format_args!("the queue was not served within {PATIENCE:?}"))
 }
 
-/// Who hosts the queue, and its epoch there if it is served.
+/// The broker of the queue, and its epoch there if it is served.
 async fn hosted(env: &Env, admin: &Admin, queue: &str) -> Result<(String, Option<u64>), CliError> {
     let queue = admin.queue(queue).await.map_err(|error| env.explain(&error))?;
     let host = authority(&queue.host.unwrap_or_default(), queue.port.unwrap_or_default());
     Ok((host, queue.live.map(|live| live.epoch)))
 }
 
-/// Who is to host it, from the manager alone: that does not wait for a broker.
+/// The assigned broker, from the manager alone, which does not wait for a broker.
 async fn assignee(env: &Env, admin: &Admin, label: &str) -> Result<String, CliError> {
     let queues = admin.queues().await.map_err(|error| env.explain(&error))?;
     let queue = queues.into_iter().find(|queue| queue.label == label);
@@ -216,7 +216,7 @@ async fn assignee(env: &Env, admin: &Admin, label: &str) -> Result<String, CliEr
     Ok(authority(&queue.host.unwrap_or_default(), queue.port.unwrap_or_default()))
 }
 
-/// Kills the broker of a cluster of our own; drains somebody else's, and returns its id.
+/// Kills the broker in a cluster that the run started; drains it in another cluster, and returns its id.
 async fn fail(env: &mut Env, admin: &Admin, host: &str) -> Result<Option<u64>, CliError> {
     if let Some(own) = &mut env.own {
         own.crash(&env.session, host).await?;

@@ -19,9 +19,9 @@ use super::{
 };
 use crate::cli::error::CliError;
 
-/// Subscriptions that are opened at once.
+/// Number of subscriptions that are opened at once.
 const OPENED_AT_ONCE: usize = 64;
-/// Bytes of the messages that show whether everybody is awake.
+/// Size in bytes of the messages that show whether all subscribers are awake.
 const SIZE: &str = "100";
 
 /// A subscription, and the number of its queue.
@@ -51,7 +51,7 @@ pub(super) async fn run(env: &Env, args: &IdleBench) -> Result<Report, CliError>
             loop {
                 match client.subscribe_to_channel(request.clone()).await {
                     Ok(response) => return Ok((queue_of(channel), response.into_inner())),
-                    // A broker looks only so many channels up in a second.
+                    // A broker limits the number of channels that it looks up per second.
                     Err(status) if status.code() == Code::ResourceExhausted && Instant::now() < deadline => {
                         sleep(BUSY_PAUSE).await;
                     }
@@ -89,13 +89,13 @@ pub(super) async fn run(env: &Env, args: &IdleBench) -> Result<Report, CliError>
     Ok(report)
 }
 
-/// Memory of all servers: this process comes last.
+/// Memory of all servers; this process is the last entry.
 fn servers(usages: &[(String, Usage)]) -> u64 {
     let (_, servers) = usages.split_last().map_or((None, usages), |(this, servers)| (Some(this), servers));
     servers.iter().map(|(_, usage)| usage.resident).sum()
 }
 
-/// Connections to the broker of each queue; queues of one broker share them.
+/// Opens connections to the broker of each queue; queues of one broker share them.
 async fn connect(env: &Env, args: &IdleBench, queues: &[String]) -> Result<BTreeMap<usize, Vec<Channel>>, CliError> {
     let mut brokers: BTreeMap<String, Vec<Channel>> = BTreeMap::new();
     let mut of_queues = BTreeMap::new();
@@ -118,7 +118,7 @@ async fn connect(env: &Env, args: &IdleBench, queues: &[String]) -> Result<BTree
     Ok(of_queues)
 }
 
-/// Pushes a message to every queue that has subscribers, each of which has to receive it.
+/// Pushes a message to every queue that has subscribers, and checks that each of them receives it.
 async fn wake(env: &Env, queues: &[String], subscriptions: Vec<Subscription>) -> Result<(), CliError> {
     let sizes: Sizes = SIZE.parse().map_err(CliError::refused)?;
     let last = subscriptions.iter().map(|(queue, _)| *queue + 1).max().unwrap_or_default();

@@ -59,13 +59,13 @@ pub(super) async fn run(env: &Env, args: &LatencyBench) -> Result<Report, CliErr
     Ok(report)
 }
 
-/// From when each message was due.
+/// Times since each message was due.
 struct Sent {
     sent: Times,
     stored: Times,
 }
 
-/// Sends from a thread of its own, whose sleep is more exact than the runtime's.
+/// Sends from a thread of its own, whose sleep is more precise than the runtime's.
 async fn send(session: &Session, queue: &str, schedule: Schedule, mut source: Source) -> Result<Sent, CliError> {
     let producer = session.client.producer(queue).open().await.map_err(|error| session.explain(&error))?;
     let (deliveries, sent) = mpsc::unbounded_channel();
@@ -80,7 +80,7 @@ async fn send(session: &Session, queue: &str, schedule: Schedule, mut source: So
                 }
                 let (content, number) = source.next(due);
                 let delivery = runtime.block_on(producer.send(message(content, number, 0)))?;
-                // Who listens no more has told why.
+                // A receiver that is gone has reported the reason.
                 let _ = deliveries.send((due, delivery));
                 Ok(())
             };

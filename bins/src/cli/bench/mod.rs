@@ -1,4 +1,4 @@
-//! `rmom bench`: measures a cluster as an application would use it, and checks every message on the way.
+//! `rmom bench`: measures a cluster through the interfaces of applications, and checks every message on the way.
 
 pub(super) mod args;
 mod audit;
@@ -28,7 +28,7 @@ use self::{
 use super::{args::TlsArgs, error::CliError};
 use crate::service::Signals;
 
-/// Brokers of a cluster of the run's own, where one has to take over from another.
+/// Number of brokers in a cluster of the run's own if one has to take over from another.
 const FAILOVER_BROKERS: u16 = 3;
 
 pub(super) async fn run(managers: &[String], tls: &TlsArgs, args: BenchArgs, json: bool) -> Result<(), CliError> {
@@ -37,7 +37,7 @@ pub(super) async fn run(managers: &[String], tls: &TlsArgs, args: BenchArgs, jso
     }
     let mut signals = Signals::new()?;
     let brokers = if matches!(args.what, What::Failover(_)) { FAILOVER_BROKERS } else { 1 };
-    // Whoever interrupts this is heard below: what is started has to be stopped.
+    // An interrupt is handled below, because a started cluster has to be stopped.
     let mut env = Box::pin(Env::start(&args.target, brokers, managers, tls)).await?;
     let mut target = env.own.as_ref().map(cluster::OwnCluster::settings).unwrap_or_default();
     target.push(("threads of the load", Handle::current().metrics().num_workers().to_string()));

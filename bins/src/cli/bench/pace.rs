@@ -1,10 +1,10 @@
-//! Sending at a fixed rate, whatever the others do: an open loop.
+//! Sends at a fixed rate, regardless of the other end: an open loop.
 
 use std::{thread::sleep, time::Duration};
 
 use super::clock::{Clock, Micros};
 
-/// When each message of a run is due.
+/// The due time of each message of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Schedule {
     clock: Clock,
@@ -12,7 +12,7 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// So many a second.
+    /// A schedule of `rate` messages per second.
     pub(super) const fn new(clock: Clock, rate: u32) -> Self {
         Self { clock, rate }
     }
@@ -21,7 +21,7 @@ impl Schedule {
         self.clock
     }
 
-    /// How many messages are due before the end.
+    /// Number of messages that are due before the end.
     pub(super) fn total(&self) -> u64 {
         (u128::from(self.clock.end.0) * u128::from(self.rate)).div_ceil(1_000_000) as u64
     }
@@ -30,9 +30,9 @@ impl Schedule {
         Micros((u128::from(number) * 1_000_000 / u128::from(self.rate)) as u64)
     }
 
-    /// Calls `send` for each message of the run at its time, from a thread that may sleep. If a call takes long, those that
-    /// became due meanwhile follow without a pause, and their times stay what they were. Returns how many there were, or
-    /// none if it was `patience` behind at the end.
+    /// Calls `send` for each message of the run at its due time, from a thread that may sleep. After a slow call, the
+    /// messages that became due in the meantime follow without a pause, with their due times unchanged. Returns the number
+    /// of messages, or `None` if it was `patience` behind at the end.
     pub(super) fn run<E>(
         &self,
         patience: Duration,
@@ -67,7 +67,7 @@ mod tests {
     }
 
     fn assert_half_waited(times: &Times) {
-        // Of 800 messages in 800 ms the 400 that came due during the stall have waited, those in its middle for 200 ms.
+        // Of 800 messages in 800 ms, the 400 that became due during the stall have waited; those in its middle for 200 ms.
         assert_eq!(times.count(), 800);
         assert!(times.max() >= STALL, "{}", times.text());
         assert!(times.percentile(75.0) >= STALL / 2 - Duration::from_millis(5), "{}", times.text());

@@ -1,10 +1,10 @@
-//! What is in a message of a run, and whoever checks that it arrives once and in order.
+//! The contents of a run's messages, and the check that they arrive once and in order.
 
 use bytes::Bytes;
 
 use super::{args::Sizes, clock::Micros};
 
-/// What a content begins with: the producer (4 bytes), its message's number (8) and when that was due (8).
+/// The beginning of a content: the producer (4 bytes), the number of its message (8) and the due time (8).
 pub(super) const HEADER_BYTES: usize = 20;
 
 /// The beginning of a content.
@@ -14,7 +14,7 @@ pub(super) struct Header {
     pub(super) producer: u32,
     /// A producer's messages count from 0.
     pub(super) number: u64,
-    /// When it was due.
+    /// Its due time.
     pub(super) due: Micros,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Source {
     next: u64,
     sizes: Sizes,
     random: u64,
-    /// No database and no network can compress it.
+    /// Random, so that neither database nor network can compress it.
     noise: Vec<u8>,
 }
 
@@ -62,7 +62,7 @@ impl Source {
         (content.into(), number)
     }
 
-    /// How many there were.
+    /// Number of messages made.
     pub(super) const fn made(&self) -> u64 {
         self.next
     }
@@ -92,19 +92,19 @@ pub(super) enum Broken {
 #[derive(Clone, Debug)]
 pub(super) struct Checker {
     step: u64,
-    /// The next message of each producer, from `first_producer` on.
+    /// The expected next message of each producer, from `first_producer` on.
     wanted: Vec<u64>,
     first_producer: u32,
     received: u64,
 }
 
 impl Checker {
-    /// For producers `first .. first + count`, of whose messages the first that is due is `offset`.
+    /// A checker for producers `first .. first + count`; the first expected message of each is `offset`.
     pub(super) fn new(first_producer: u32, count: u32, offset: u64, step: u64) -> Self {
         Self { step, wanted: vec![offset; count as usize], first_producer, received: 0 }
     }
 
-    /// Takes a message.
+    /// Checks a message.
     pub(super) fn check(&mut self, content: &[u8]) -> Result<Header, Broken> {
         let header =
             Header::parse(content).ok_or_else(|| Broken::Foreign(format!("it has {} bytes", content.len())))?;
@@ -123,13 +123,13 @@ impl Checker {
         Ok(header)
     }
 
-    /// How many messages were taken.
+    /// Number of messages checked.
     pub(super) const fn received(&self) -> u64 {
         self.received
     }
 }
 
-/// How many of `made` messages a filter lets through that takes every `step`-th from `offset` on.
+/// Number of messages among `made` that pass a filter which takes every `step`-th from `offset` on.
 pub(super) const fn passing(made: u64, offset: u64, step: u64) -> u64 {
     made.saturating_sub(offset).div_ceil(step)
 }

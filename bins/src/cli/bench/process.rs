@@ -18,16 +18,16 @@ use tokio::{
 use super::usage::Usage;
 use crate::cli::error::CliError;
 
-/// How long a process may take to say where it listens.
+/// How long a process may take to report the address on which it listens.
 const START_DEADLINE: Duration = Duration::from_secs(20);
-/// How long it may take to stop when it is asked to.
+/// How long it may take to stop after SIGTERM.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
-/// What is kept of what it says, in lines.
+/// Number of lines of its output that are kept.
 const KEPT_LINES: usize = 20;
 
 type Said = Arc<Mutex<VecDeque<String>>>;
 
-/// A process. Dropped, it is killed.
+/// A process. Dropping it kills the process.
 pub(super) struct Server {
     pub(super) name: String,
     child: Child,
@@ -35,7 +35,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it, and waits for the first line that `find` finds something in.
+    /// Starts it, and waits for the first line in which `find` finds something.
     pub(super) async fn start<T: Send + 'static>(
         name: &str,
         folder: &Path,
@@ -50,7 +50,7 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        // What is set for this command is not meant for its servers.
+        // Variables set for this command do not apply to its servers.
         for (variable, _) in std::env::vars_os() {
             let text = variable.to_string_lossy();
             if text.starts_with("RMOM_") || text.starts_with("ROCKET_") || text == "RUST_LOG" {
@@ -65,7 +65,7 @@ impl Server {
             let mut waiting = find.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some((find, found)) = waiting.take() {
                 match find(line) {
-                    // Who waited may have given up.
+                    // The waiting task may have given up.
                     Some(answer) => drop(found.send(answer)),
                     None => *waiting = Some((find, found)),
                 }
@@ -100,7 +100,7 @@ impl Server {
     /// SIGTERM, and SIGKILL if that is not enough.
     pub(super) async fn stop(mut self) {
         if let Some(id) = self.child.id() {
-            // By way of the shell, which has `kill` built in.
+            // Through the shell, which has `kill` built in.
             let asked = Command::new("sh").arg("-c").arg(format!("kill -TERM {id}")).status().await;
             if asked.is_ok_and(|status| status.success()) && timeout(STOP_DEADLINE, self.child.wait()).await.is_ok() {
                 return;
@@ -110,7 +110,7 @@ impl Server {
     }
 }
 
-/// Reads what a process says as long as it lives, so that it never waits for a reader.
+/// Reads the output of a process as long as it lives, so that it never blocks on a full pipe.
 fn listen(stream: Option<impl AsyncRead + Unpin + Send + 'static>, said: Said, look: impl Fn(&str) + Send + 'static) {
     let Some(stream) = stream else { return };
     tokio::spawn(async move {

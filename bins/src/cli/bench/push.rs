@@ -52,7 +52,7 @@ pub(super) async fn run(env: &Env, args: &PushBench) -> Result<Report, CliError>
     Ok(report)
 }
 
-/// What producers achieved.
+/// Adds the producers' results to the report.
 pub(super) fn add(report: &mut Report, pushed: &[Pushed]) {
     let sum = |of: fn(&Pushed) -> u64| pushed.iter().map(of).sum::<u64>();
     let mut times = Times::new();

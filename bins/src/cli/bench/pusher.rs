@@ -16,51 +16,51 @@ use super::{
 };
 use crate::cli::{error::CliError, session::Session};
 
-/// Bytes that a stream may have in flight if their number is given in messages.
+/// Limit on the bytes that a stream may have in flight if the limit is given in messages.
 const MAX_BYTES_IN_FLIGHT: usize = 256 << 20;
-/// Unary calls at once, unless told otherwise.
+/// Default number of unary calls at once.
 const UNARY_IN_FLIGHT: u32 = 256;
-/// The time of each so-manieth message is taken, at most: looking at the clock more often would slow a producer down.
+/// Largest number of messages between two readings of the clock: reading it more often would slow a producer down.
 const MAX_STRIDE: u64 = 64;
-/// As many messages in flight are looked at, at least.
+/// Least number of readings for the messages in flight.
 const LOOKS_IN_FLIGHT: u64 = 16;
 
-/// When a producer is done.
+/// The condition on which a producer stops.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stop {
     /// At the end of the run.
     Time,
-    /// After so many messages.
+    /// After this many messages.
     Count(u64),
 }
 
-/// What one producer did.
+/// The results of one producer.
 pub(super) struct Pushed {
     /// Messages, all of which are stored.
     pub(super) made: u64,
-    /// Those that were acknowledged while it was measured.
+    /// Messages that were acknowledged during the measured time.
     pub(super) measured: u64,
     /// Bytes of their contents.
     pub(super) measured_bytes: u64,
     /// How long acknowledgements took.
     pub(super) times: Times,
-    /// Messages that were sent again, as the broker counted them.
+    /// Messages that were sent again, according to the broker.
     pub(super) duplicates: u64,
 }
 
-/// What one producer does.
+/// The work of one producer.
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) queue: String,
     pub(super) messages: MessageArgs,
     pub(super) clock: Clock,
     pub(super) stop: Stop,
-    /// What is acknowledged, for progress.
+    /// Counts acknowledged messages, for progress.
     pub(super) stored: Counter,
 }
 
 impl Plan {
-    /// `now` may be a little late.
+    /// True if the producer has to stop. `now` may be slightly late.
     pub(super) fn is_done(&self, now: Micros, made: u64) -> bool {
         match self.stop {
             Stop::Time => now >= self.clock.end,
@@ -69,7 +69,7 @@ impl Plan {
     }
 }
 
-/// How many producers, as a check sees them, a queue has: concurrent unary calls keep no order among themselves.
+/// Number of producers of a queue as a check sees them: concurrent unary calls keep no order among themselves.
 pub(super) fn lanes(messages: &MessageArgs, mode: Mode) -> u32 {
     match mode {
         Mode::Stream => messages.producers,
@@ -103,7 +103,7 @@ pub(super) async fn start(env: &Env, plan: &Plan, mode: Mode, first: u32) -> Res
     Ok(tasks)
 }
 
-/// Starts producers as [`start`] does, without the client library; they send everything `times` times.
+/// Starts producers like [`start`], but without the client library; they send everything `times` times.
 pub(super) async fn start_resending(
     env: &Env,
     plan: &Plan,
@@ -157,7 +157,7 @@ async fn push_stream(session: &Session, plan: Plan, producer: u32) -> Result<Pus
             waiting.push_back((plan.clock.now(), number, bytes, delivery));
         }
     }
-    // Whatever nobody looked at is stored, too, or this fails.
+    // Messages whose deliveries were not polled are stored too, or this call fails.
     sender.close().await.map_err(|error| explain(&error))?;
     account.settle(source.made());
     Ok(account.pushed)
@@ -190,7 +190,7 @@ pub(super) fn topic_of(number: u64, topics: u32) -> String {
     number.checked_rem(u64::from(topics)).map(topic).unwrap_or_default()
 }
 
-/// Keeps count of what is stored.
+/// Counts the stored messages.
 pub(super) struct Account {
     clock: Clock,
     progress: Counter,
@@ -205,7 +205,7 @@ impl Account {
         Self { clock: plan.clock, progress: Counter::clone(&plan.stored), stored: 0, bytes: 0, pushed }
     }
 
-    /// The first `count` messages are stored, whose contents have `bytes` bytes; the last of them was sent at `sent`.
+    /// The first `count` messages are stored. Their contents have `bytes` bytes, and the last of them was sent at `sent`.
     pub(super) fn stored(&mut self, now: Micros, sent: Micros, count: u64, bytes: u64) {
         if self.clock.is_measured(now) {
             self.pushed.measured += count - self.stored;

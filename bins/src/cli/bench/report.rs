@@ -1,4 +1,4 @@
-//! What a run found, for people and for programs.
+//! The results of a run, as text and as JSON.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::cli::{
     output::{Out, bytes, count},
 };
 
-/// What was measured, with which settings, at which cost.
+/// The measurements, with their settings and costs.
 pub(super) struct Report {
     bench: &'static str,
     settings: Vec<(&'static str, String)>,
@@ -37,7 +37,7 @@ impl Report {
         self.settings.push((name, value.to_string()));
     }
 
-    /// What it ran against goes before how it ran.
+    /// Puts the settings of the cluster before those of the run.
     pub(super) fn target(&mut self, settings: Vec<(&'static str, String)>) {
         self.settings.splice(0..0, settings);
     }
@@ -50,7 +50,7 @@ impl Report {
         self.figure(name, count(number), number);
     }
 
-    /// So many within the measured time.
+    /// Adds a rate: `number` events in the measured time.
     pub(super) fn rate(&mut self, name: &'static str, number: u64) {
         self.rate_over(name, number, self.measured);
     }
@@ -100,7 +100,7 @@ impl Report {
     }
 
     fn json(&self) -> Value {
-        // A name for people is one for programs, but for spaces.
+        // A name in the text is the key in JSON, with underscores for spaces.
         let key = |name: &str| name.replace([' ', '-'], "_").replace([',', '(', ')'], "");
         let settings: Map<_, _> =
             self.settings.iter().map(|(name, value)| (key(name), Value::from(value.clone()))).collect();

@@ -1,5 +1,5 @@
-//! A producer that sends every request several times, as one that hears of no acknowledgement would: a stream of pushes
-//! without the client library, which sends again only when it has to.
+//! A producer that sends every request several times, like one that receives no acknowledgements: a stream of pushes without
+//! the client library, which resends only when it has to.
 
 use std::collections::VecDeque;
 
@@ -27,21 +27,22 @@ use super::{
 };
 use crate::cli::error::CliError;
 
-/// Requests without an acknowledgement, as many as the client library has.
+/// Limit on the requests without acknowledgement, the same as the client library's.
 const REQUESTS_IN_FLIGHT: usize = 8;
-/// Messages of a request, and bytes of their contents, at most, as the client library has them.
+/// Limit on the messages of a request, and on the bytes of their contents, the same as the client library's.
 const REQUEST_MESSAGES: u64 = 1_000;
 const REQUEST_BYTES: usize = 1 << 20;
 
-/// Pushes over a stream of its own, every request `times` times, one copy right behind the other. Each copy is the same,
-/// encoded once: what it costs is what the broker, and the sockets, make of it.
+/// Pushes over a stream of its own, every request `times` times, one copy right after the other. The copies are identical
+/// and encoded once, so that the measured cost is the broker's and the sockets'.
 pub(super) async fn push(endpoint: &Endpoint, plan: Plan, producer: u32, times: u32) -> Result<Pushed, CliError> {
     let explain = |what: String| CliError::refused(format_args!("producer {producer}: {what}"));
     let failed = |status: Status| explain(status.message().to_owned());
     let (requests, mut acks) = open(endpoint, &plan.queue, producer, times).await.map_err(failed)?;
     let mut source = Source::new(producer, &plan.messages.size);
     let mut account = Account::new(&plan);
-    // Of each request without an acknowledgement: when it was sent, its last sequence, and the bytes of all contents up to it.
+    // For each request without acknowledgement: the time of sending, its last sequence, and the bytes of all contents up to
+    // it.
     let mut waiting: VecDeque<(Micros, u64, u64)> = VecDeque::new();
     let (per_request, mut acknowledged, mut bytes) = (messages_per_request(&plan), 0, 0);
     let mut last = PushAck::default();
@@ -51,7 +52,7 @@ pub(super) async fn push(endpoint: &Endpoint, plan: Plan, producer: u32, times: 
             let request = request(&mut source, &plan, per_request, acknowledged + 1, &mut bytes);
             waiting.push_back((now, source.made(), bytes));
             for _ in 0..times {
-                // If nobody takes it, the acknowledgements say why.
+                // If the stream has ended, the acknowledgements tell the reason.
                 let _ = requests.send(request.clone()).await;
             }
             now = plan.clock.now();
@@ -69,7 +70,7 @@ pub(super) async fn push(endpoint: &Endpoint, plan: Plan, producer: u32, times: 
             waiting.pop_front();
         }
     }
-    // The last copies are on their way.
+    // The last copies are under way.
     drop(requests);
     while let Some(ack) = acks.message().await.map_err(failed)? {
         last = ack;
@@ -82,7 +83,7 @@ pub(super) async fn push(endpoint: &Endpoint, plan: Plan, producer: u32, times: 
     Ok(account.pushed)
 }
 
-/// As many as may be in flight, in as many parts as there are requests.
+/// The messages that may be in flight, divided among the requests, within the limits of a request.
 fn messages_per_request(plan: &Plan) -> u64 {
     let fit = (REQUEST_BYTES / plan.messages.size.max()).max(1) as u64;
     let in_flight =
@@ -104,7 +105,7 @@ fn request(source: &mut Source, plan: &Plan, count: u64, lowest_unacknowledged: 
     PushStreamRequest { request: Some(Kind::Messages(run)) }.encode_to_vec().into()
 }
 
-/// Opens a stream, and waits until the broker says that it is open.
+/// Opens a stream, and waits until the broker confirms it.
 async fn open(
     endpoint: &Endpoint,
     queue: &str,
@@ -112,7 +113,7 @@ async fn open(
     times: u32,
 ) -> Result<(mpsc::Sender<Bytes>, Streaming<PushAck>), Status> {
     let channel = endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
-    // The queue is the run's own, so the name is nobody else's.
+    // The queue belongs to the run, so no other producer has this name.
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{queue}/{producer}").as_bytes());
     let stamp = ProducerStamp { id: Bytes::copy_from_slice(id.as_bytes()), incarnation: 0, lowest_unacknowledged: 1 };
     let open = PushStreamOpen { queue_label: queue.to_owned(), producer: Some(stamp), queue_id: 0 };
@@ -129,7 +130,7 @@ async fn open(
     }
 }
 
-/// Sends requests that are encoded already, and decodes acknowledgements.
+/// Sends requests that are already encoded, and decodes acknowledgements.
 #[derive(Clone, Copy, Debug)]
 struct Encoded;
 

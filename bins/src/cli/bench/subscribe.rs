@@ -40,7 +40,7 @@ fn settings(report: &mut Report, args: &SubscribeBench) {
 struct Receiver {
     channel: Uuid,
     checker: Checker,
-    /// What it lets through: every so-manieth message, from which on.
+    /// The first message that it receives; from there on, it receives every `step`-th.
     offset: u64,
     step: u64,
     received: Counter,
@@ -67,7 +67,7 @@ impl Receiver {
         made.iter().map(|&made| passing(made, self.offset, self.step)).sum()
     }
 
-    /// Receives until everything has come that the producers made, once that is known.
+    /// Receives until all messages of the producers have arrived, once their number is known.
     async fn receive(mut self, session: Session, mut made: watch::Receiver<Option<Vec<u64>>>) -> Result<(), CliError> {
         let mut consumer = session.client.subscribe(self.channel).build();
         let mut due = made.borrow().as_ref().map(|made| self.due(made));
@@ -91,7 +91,7 @@ impl Receiver {
     }
 }
 
-/// Delivers what is being pushed.
+/// Delivers messages while they are being pushed.
 async fn fan_out(env: &Env, args: &SubscribeBench, queue: &str) -> Result<Report, CliError> {
     let receivers = receivers(env, args, queue).await?;
     let counters: Vec<Counter> = receivers.iter().map(|receiver| Counter::clone(&receiver.received)).collect();
@@ -128,7 +128,7 @@ async fn fan_out(env: &Env, args: &SubscribeBench, queue: &str) -> Result<Report
     Ok(report)
 }
 
-/// Delivers what was pushed before.
+/// Delivers messages that were pushed before.
 async fn catch_up(env: &Env, args: &SubscribeBench, queue: &str, backlog: u64) -> Result<Report, CliError> {
     let made = fill(env, args, queue, backlog).await?;
     let receivers = receivers(env, args, queue).await?;
@@ -138,7 +138,7 @@ async fn catch_up(env: &Env, args: &SubscribeBench, queue: &str, backlog: u64) -
     let (before, started) = (env.usages(), Instant::now());
     let spawn = |receiver: Receiver| Task::spawn(receiver.receive(env.session.clone(), made.clone()));
     let receiving = join(receivers.into_iter().map(spawn).collect());
-    // They run side by side: the first stands for all.
+    // They run side by side, so the first represents all.
     env.watch("catching up", &counters[0], receiving).await?;
     let took = started.elapsed();
 
@@ -152,7 +152,7 @@ async fn catch_up(env: &Env, args: &SubscribeBench, queue: &str, backlog: u64) -
     Ok(report)
 }
 
-/// Stores messages, in equal parts from each producer; returns how many each made.
+/// Stores messages, in equal parts from each producer; returns the number from each.
 async fn fill(env: &Env, args: &SubscribeBench, queue: &str, backlog: u64) -> Result<Vec<u64>, CliError> {
     let producers = u64::from(args.messages.producers);
     let stored = Counter::default();

@@ -1,25 +1,25 @@
-//! What processes cost, as Linux tells it; nothing is told elsewhere.
+//! The costs of processes, as reported by Linux; other systems report nothing.
 
 use std::{fs, time::Duration};
 
 use serde_json::{Value, json};
 
-/// The unit of times in `/proc`: a hundredth of a second on every architecture that Linux gives to programs.
+/// The unit of times in `/proc`: a hundredth of a second on every architecture, by Linux's interface to programs.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// A process, as it was at some time.
+/// The usage of a process at some time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Usage {
     /// CPU time since its start.
     pub(super) cpu: Duration,
     /// Memory now, in bytes.
     pub(super) resident: u64,
-    /// The most that it had.
+    /// The highest value of its memory.
     pub(super) peak: u64,
 }
 
 impl Usage {
-    /// Of a process that runs.
+    /// The usage of a running process.
     pub(super) fn of(process: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
@@ -27,7 +27,7 @@ impl Usage {
     }
 
     fn parse(stat: &str, status: &str) -> Option<Self> {
-        // The name, in parentheses, may have anything in it; user and system time are the 12th and 13th field behind it.
+        // The name, in parentheses, may contain any character; user and system time are the 12th and 13th field after it.
         let (_, fields) = stat.rsplit_once(')')?;
         let mut times = fields.split_whitespace().skip(11).map(|ticks| ticks.parse::<u64>().ok());
         let ticks = times.next()?? + times.next()??;
@@ -43,7 +43,7 @@ impl Usage {
     }
 }
 
-/// What a process cost while it was measured.
+/// The cost of a process during the measured time.
 #[derive(Clone, Debug)]
 pub(super) struct Cost {
     pub(super) name: String,
@@ -53,7 +53,7 @@ pub(super) struct Cost {
 }
 
 impl Cost {
-    /// From two looks at a process.
+    /// The cost between two readings.
     pub(super) fn between(name: String, before: Usage, after: Usage) -> Self {
         Self { name, cpu: after.cpu.saturating_sub(before.cpu), resident: after.resident, peak: after.peak }
     }

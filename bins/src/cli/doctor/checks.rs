@@ -1,4 +1,4 @@
-//! What `rmom doctor` makes of what it saw: each check is a function of that alone.
+//! The checks of `rmom doctor`: each is a function of the observations alone.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,25 +7,25 @@ use rmom_client::{Broker, Status};
 use super::super::output::{duration, plural};
 use crate::service::authority;
 
-/// Clocks that differ by more are told.
+/// Larger differences between clocks are reported.
 const LARGEST_CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
-/// Open files below which a program with some hundred connections fails; the usual limit of Linux.
+/// With fewer open files, a program with a few hundred connections fails; this is Linux's usual limit.
 const FEWEST_OPEN_FILES: u64 = 1_024;
-/// Servers of one version that are named.
+/// Limit on the servers of one version that are named.
 const MAX_NAMED: usize = 5;
-/// The codes of a manager that does not reach its database begin so.
+/// Prefix of the codes of a manager that does not reach its database.
 const STORE_CODES: &str = "STORE_";
 
-/// All that was seen.
+/// All observations.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// The version of this program.
     pub(super) version: String,
-    /// How many files this process may open; none: any number, or not known.
+    /// Limit on the open files of this process. `None` means unlimited or not known.
     pub(super) open_files: Option<u64>,
     /// The managers of the command line, in its order.
     pub(super) managers: Vec<ManagerSeen>,
-    /// The brokers that a manager named.
+    /// The brokers named by the managers.
     pub(super) brokers: Vec<BrokerSeen>,
 }
 
@@ -33,35 +33,35 @@ pub(super) struct Seen {
 #[derive(Debug)]
 pub(super) struct ManagerSeen {
     pub(super) url: String,
-    /// What it said, or why it said nothing.
+    /// Its answer, or the reason why there is none.
     pub(super) answer: Result<ManagerAnswer, String>,
 }
 
-/// What a manager said.
+/// A manager's answer.
 #[derive(Debug)]
 pub(super) struct ManagerAnswer {
-    /// From the attempt to connect to the first answer.
+    /// Time from the attempt to connect to the first answer.
     pub(super) took: Duration,
     pub(super) about: About,
     pub(super) readiness: Readiness,
-    /// How the cluster is, or why it did not say.
+    /// The state of the cluster, or the reason why the manager did not report it.
     pub(super) status: Result<Status, String>,
 }
 
-/// What `/readyz` said.
+/// The answer of `/readyz`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Readiness {
     Ready,
-    /// It starts, and waits for its database.
+    /// It is starting, and waits for its database.
     Waiting(String),
-    /// It runs, and something is wrong; without a code it is not the database.
+    /// It runs, but something is wrong. Without a code, the database is not the cause.
     NotReady {
         code: Option<String>,
         reason: String,
     },
 }
 
-/// What a server said about itself; nothing if it is of an older version.
+/// A server's report on itself; empty if its version is older.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct About {
     pub(super) version: Option<String>,
@@ -69,18 +69,18 @@ pub(super) struct About {
     pub(super) ahead_millis: Option<i64>,
 }
 
-/// A broker that a manager named.
+/// A broker named by a manager.
 #[derive(Debug)]
 pub(super) struct BrokerSeen {
     pub(super) broker: Broker,
-    /// The attempt to use it from here; none: it is not alive, so no attempt was made.
+    /// The attempt to use it from this machine. `None` means that it is not alive, so that no attempt was made.
     pub(super) connection: Option<Result<BrokerAnswer, String>>,
 }
 
-/// What a broker said.
+/// A broker's answer.
 #[derive(Debug)]
 pub(super) struct BrokerAnswer {
-    /// From the attempt to connect to the answer.
+    /// Time from the attempt to connect to the answer.
     pub(super) took: Duration,
     pub(super) about: About,
 }
@@ -92,11 +92,11 @@ impl BrokerSeen {
     }
 }
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     Ok,
-    /// It works, and somebody should look.
+    /// It works, but an operator should look at it.
     Warning,
     /// Something does not work.
     Problem,
@@ -112,14 +112,14 @@ impl Level {
     }
 }
 
-/// A line of the answer.
+/// A line of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
-    /// The check that found it.
+    /// The check that made the finding.
     pub(super) check: &'static str,
     pub(super) level: Level,
     pub(super) what: String,
-    /// What to do next; none: nothing.
+    /// The next step. `None` means that there is nothing to do.
     pub(super) next: Option<String>,
 }
 
@@ -135,7 +135,7 @@ fn problem(check: &'static str, what: impl Into<String>, next: impl Into<String>
     Finding { check, level: Level::Problem, what: what.into(), next: Some(next.into()) }
 }
 
-/// The findings of all checks, in the order in which a person would look.
+/// The findings of all checks, in the order in which an operator would look.
 pub(super) fn all(seen: &Seen) -> Vec<Finding> {
     let checks: [fn(&Seen) -> Vec<Finding>; 10] =
         [manager, readiness, database, leader, broker, connection, complaints, clock, version, open_files];
@@ -143,7 +143,8 @@ pub(super) fn all(seen: &Seen) -> Vec<Finding> {
 }
 
 impl ManagerAnswer {
-    /// While a manager starts, it does not tell how the cluster is, and says that it is not ready.
+    /// True if the answer is a manager's. A manager that is starting does not report the state of the cluster, and says that
+    /// it is not ready.
     fn is_a_managers(&self) -> bool {
         self.status.is_ok() || self.readiness != Readiness::Ready
     }
@@ -202,7 +203,7 @@ fn database(seen: &Seen) -> Vec<Finding> {
         Readiness::NotReady { code: Some(code), reason } if code.starts_with(STORE_CODES) => {
             Some(problem("database", format!("{url} cannot use the database: {reason} ({code})"), next))
         }
-        // It stops, and did not ask the database.
+        // The manager is stopping, and did not ask the database.
         Readiness::NotReady { code: Some(_), .. } => None,
         Readiness::Ready | Readiness::NotReady { code: None, .. } => {
             Some(ok("database", format!("{url} reaches the database")))
@@ -239,7 +240,7 @@ fn leader(seen: &Seen) -> Vec<Finding> {
     }
 }
 
-/// How is each broker, as the managers know it?
+/// What is the state of each broker, according to the managers?
 fn broker(seen: &Seen) -> Vec<Finding> {
     let one = |seen: &BrokerSeen| {
         let (name, broker) = (seen.name(), &seen.broker);
@@ -277,7 +278,7 @@ fn broker(seen: &Seen) -> Vec<Finding> {
     seen.brokers.iter().map(one).collect()
 }
 
-/// Can this machine use each live broker at the address that clients are told?
+/// Can this machine use each live broker at the address that clients are given?
 fn connection(seen: &Seen) -> Vec<Finding> {
     let one = |broker: &BrokerSeen| {
         let name = broker.name();
@@ -294,7 +295,7 @@ fn connection(seen: &Seen) -> Vec<Finding> {
     seen.brokers.iter().filter_map(one).collect()
 }
 
-/// What do the managers say is wrong?
+/// Which problems do the managers report?
 fn complaints(seen: &Seen) -> Vec<Finding> {
     let mut told: BTreeMap<&str, &str> = BTreeMap::new();
     let mut notes: BTreeMap<&str, ()> = BTreeMap::new();
@@ -304,7 +305,7 @@ fn complaints(seen: &Seen) -> Vec<Finding> {
         told.extend(status.problems.iter().map(|problem| (problem.what.as_str(), problem.next.as_str())));
         notes.extend(status.notes.iter().map(|note| (note.as_str(), ())));
     }
-    // The line of a dead broker says that it is dead.
+    // The line of a dead broker already says that it is dead.
     let dead: Vec<String> = seen.brokers.iter().filter(|seen| !seen.broker.live).map(BrokerSeen::name).collect();
     told.retain(|what, _| !dead.iter().any(|name| what.starts_with(&format!("{name} is "))));
     let mut found: Vec<Finding> = told.into_iter().map(|(what, next)| problem("complaints", what, next)).collect();
@@ -320,7 +321,7 @@ fn complaints(seen: &Seen) -> Vec<Finding> {
     found
 }
 
-/// The servers that said something about themselves, with their names.
+/// The servers that reported on themselves, with their names.
 fn servers(seen: &Seen) -> impl Iterator<Item = (String, &About)> {
     let managers = answers(seen).map(|(url, answer)| (format!("manager {url}"), &answer.about));
     managers.chain(seen.brokers.iter().filter_map(|broker| {
@@ -356,7 +357,7 @@ fn clock(seen: &Seen) -> Vec<Finding> {
     }
 }
 
-/// Are this program and all servers of one version?
+/// Do this program and all servers have the same version?
 fn version(seen: &Seen) -> Vec<Finding> {
     let mut versions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     versions.entry(&seen.version).or_default().push("this program".to_owned());

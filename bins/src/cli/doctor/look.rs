@@ -1,4 +1,4 @@
-//! What `rmom doctor` looks at: every manager of the command line, and every broker that they name.
+//! The observations of `rmom doctor`: asks every manager of the command line, and every broker that they name.
 
 use std::{
     fs, io,
@@ -29,17 +29,17 @@ use super::{
 };
 use crate::service::{authority, routers::VERSION_PATH};
 
-/// Brokers that are asked at once.
+/// Number of brokers that are asked at once.
 const BROKERS_AT_ONCE: usize = 64;
-/// The largest answer that is read: the state of a cluster with thousands of brokers is below that.
+/// The largest answer that is read. The state of a cluster with thousands of brokers is smaller.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
-/// Where Linux says what a process may open.
+/// The file in which Linux lists the limits of a process.
 const LIMITS: &str = "/proc/self/limits";
 
-/// Whatever went wrong; only its text matters.
+/// Any failure; only its text matters.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// Asks all of them. The managers have half of the time, so that the brokers have the other half.
+/// Asks all of them. The managers get half of the time, so that the brokers have the other half.
 pub(super) async fn look(managers: &[String], tls: Option<Arc<ClientConfig>>, time: Duration) -> Seen {
     let begun = Instant::now();
     let asked = managers.iter().map(|url| look_at_manager(url, tls.as_ref(), begun + time / 2));
@@ -51,7 +51,7 @@ pub(super) async fn look(managers: &[String], tls: Option<Arc<ClientConfig>>, ti
     Seen { version: crate::VERSION.to_owned(), open_files: open_files(&limits), managers, brokers }
 }
 
-/// The brokers that the managers name. One that any of them counts as alive is alive.
+/// The brokers named by the managers. A broker is alive if any manager counts it as alive.
 fn brokers(managers: &[ManagerSeen]) -> Vec<Broker> {
     let statuses = managers.iter().filter_map(|manager| manager.answer.as_ref().ok()?.status.as_ref().ok());
     let mut all: Vec<Broker> = Vec::new();
@@ -66,7 +66,7 @@ fn brokers(managers: &[ManagerSeen]) -> Vec<Broker> {
     all
 }
 
-/// The soft limit in Linux's table; none: unlimited, or another system.
+/// The soft limit in Linux's table. `None` means unlimited, or another system.
 fn open_files(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
@@ -120,10 +120,10 @@ async fn look_at_broker(broker: Broker, tls: Option<&Arc<ClientConfig>>, by: Ins
     BrokerSeen { broker, connection: Some(connection) }
 }
 
-/// As clients do: a connection to the address that the broker gives out, and a call over gRPC.
+/// Acts like a client: connects to the address that the broker gives out, and makes a call over gRPC.
 async fn ask_broker(place: &str, tls: Option<&Arc<ClientConfig>>) -> Result<BrokerAnswer, Failure> {
     let begun = Instant::now();
-    // TLS is the connector's business; the scheme is a header only.
+    // The connector handles TLS; the scheme is only a header.
     let endpoint = Endpoint::from_shared(format!("http://{place}"))?;
     let (to, tls) = (place.to_owned(), tls.cloned());
     let connector = tower::service_fn(move |_| {
@@ -167,7 +167,7 @@ fn wall_millis() -> i64 {
     i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// What `/version` said between two readings of this machine's clock.
+/// The answer of `/version`, which came between two readings of this machine's clock.
 fn about(body: &[u8], asked: i64, answered: i64) -> About {
     let body: Value = serde_json::from_slice(body).unwrap_or_default();
     About {
@@ -176,9 +176,10 @@ fn about(body: &[u8], asked: i64, answered: i64) -> About {
     }
 }
 
-/// How far ahead a clock is at least that was read between these two readings of this one. Negative: behind.
+/// The least time by which a clock is ahead that was read between these two readings of this machine's clock. Negative if it
+/// is behind.
 fn ahead(told: i64, asked: i64, answered: i64) -> i64 {
-    // This clock may have been set back meanwhile.
+    // This machine's clock may have been set back in between.
     let (first, last) = (asked.min(answered), asked.max(answered));
     told.saturating_sub(told.clamp(first, last))
 }
@@ -188,7 +189,7 @@ fn readiness(status: StatusCode, body: &[u8]) -> Readiness {
         return Readiness::Ready;
     }
     let text = String::from_utf8_lossy(body);
-    // A server that still waits for its database answers with a line of text.
+    // A server that is waiting for its database answers with a line of text.
     if let Some(reason) = text.strip_prefix("not ready: ") {
         return Readiness::Waiting(reason.trim().to_owned());
     }

@@ -1,4 +1,4 @@
-//! `rmom doctor`: is everything that this machine needs of a cluster in order, and what to do next where it is not.
+//! `rmom doctor`: checks whether this machine can use the cluster, and prints the next step where it cannot.
 
 mod checks;
 mod look;
@@ -16,7 +16,7 @@ use super::{
     session::{Session, tls_config},
 };
 
-/// Looks, and prints a line for each thing that was checked.
+/// Makes the checks, and prints a line for each.
 pub(super) async fn run(
     session: &Session,
     tls: &TlsArgs,
@@ -32,7 +32,7 @@ pub(super) async fn run(
     }
 }
 
-/// Warnings do not count: what they name works.
+/// Number of problems. Warnings do not count, since the things they name work.
 fn problems(findings: &[Finding]) -> u64 {
     findings.iter().filter(|finding| finding.level == Level::Problem).count() as u64
 }

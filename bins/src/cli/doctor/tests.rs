@@ -1,4 +1,4 @@
-//! Every check, from what was seen to what is told.
+//! Every check, from the observations to the output.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn broker(id: u64) -> BrokerSeen {
     BrokerSeen { broker, connection: Some(Ok(BrokerAnswer { took: Duration::from_millis(4), about: about() })) }
 }
 
-/// A broker that no attempt was made to reach.
+/// A dead broker, which was not contacted.
 fn dead(id: u64, change: impl FnOnce(&mut Broker)) -> BrokerSeen {
     let mut dead = BrokerSeen { connection: None, ..broker(id) };
     dead.broker.live = false;
@@ -52,7 +52,7 @@ fn dead(id: u64, change: impl FnOnce(&mut Broker)) -> BrokerSeen {
     dead
 }
 
-/// One manager and two brokers, all of them well.
+/// One manager and two brokers, all of them healthy.
 fn well() -> Seen {
     Seen {
         version: "1 (a)".into(),
@@ -62,7 +62,7 @@ fn well() -> Seen {
     }
 }
 
-/// What one check finds after a change.
+/// The findings of one check after a change.
 fn found(check: &str, change: impl FnOnce(&mut Seen)) -> Vec<Finding> {
     let mut seen = well();
     change(&mut seen);
@@ -73,7 +73,7 @@ fn found(check: &str, change: impl FnOnce(&mut Seen)) -> Vec<Finding> {
     found
 }
 
-/// The levels and words of what [`found`] finds.
+/// The levels and texts of the findings.
 fn told(check: &str, change: impl FnOnce(&mut Seen)) -> Vec<(Level, String)> {
     found(check, change).into_iter().map(|finding| (finding.level, finding.what)).collect()
 }
@@ -145,13 +145,13 @@ fn a_manager_is_reached_or_not() {
     let expected = "http://m:1 does not answer as a manager does: 404 Not Found for /v1/status";
     assert_eq!(told("manager", other), [problem(expected)]);
     assert_eq!((told("readiness", other), told("database", other)), (vec![], vec![]), "of something else");
-    // One that starts is a manager that is not ready.
+    // A manager that is starting is one that is not ready.
     let starts = |seen: &mut Seen| {
         other(seen);
         manager(seen).readiness = Readiness::Waiting("starting".into());
     };
     assert_eq!(told("manager", starts), [ok("http://m:1 answers in 2 ms")]);
-    // Without a manager little else can be said.
+    // Without a manager, few other checks are possible.
     let mut seen = well();
     (seen.managers[0].answer, seen.brokers) = (Err("no".into()), Vec::new());
     let checks: Vec<_> = all(&seen).into_iter().map(|finding| finding.check).collect();
@@ -172,7 +172,7 @@ fn a_manager_says_why_it_is_not_ready() {
     );
     let expected = "http://m:1 waits for the database: cannot reach the database at d:1";
     assert_eq!(told("database", set(waiting())), [problem(expected)]);
-    // The database has no part in this.
+    // The database is not the cause.
     let full = || Readiness::NotReady { code: None, reason: "all connections are taken".into() };
     assert_eq!(told("readiness", set(full())), [problem("http://m:1 is not ready: all connections are taken")]);
     assert_eq!(told("database", set(full())), [ok("http://m:1 reaches the database")]);
@@ -217,7 +217,7 @@ fn brokers_are_alive_draining_stopped_dead_or_gone() {
     let expected = "the broker at b1:5 is in the managers' configuration (moms) and was never started";
     assert_eq!(told("broker", set(listed)), [problem(expected)]);
     assert_eq!(told("broker", |seen| seen.brokers.clear()), [problem("no broker has registered")]);
-    // That nothing was tried with a dead broker is not worth a line.
+    // A dead broker that was not contacted is not worth a line.
     assert_eq!(told("connection", set(dead(1, |_| {}))), []);
 }
 
@@ -241,7 +241,7 @@ fn complaints_are_told_once() {
     let expected = [problem("broker 1 at b1:5: queue q: not served"), warning("broker 2 is older")];
     assert_eq!(told("complaints", one), expected);
     assert_eq!(found("complaints", one)[0].next.as_deref(), Some("see its log"));
-    // The broker's own line says so already.
+    // The broker's own line already says so.
     let dies = |seen: &mut Seen| {
         seen.brokers = vec![dead(1, |_| {})];
         cluster(seen).problems = vec![complain("broker 1 at b1:5 is not alive: refused")];
