@@ -1,4 +1,4 @@
-//! The SQLite store: the conformance suite, and what is SQLite's own.
+//! The SQLite store: the conformance suite, and tests of SQLite's own behaviour.
 
 use std::{
     path::{Path, PathBuf},
@@ -60,7 +60,7 @@ fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(START))
 }
 
-/// A store with one queue that a broker claimed.
+/// A store with one queue that a broker has claimed.
 struct Claimed {
     store: SqliteStore,
     queue: QueueId,
@@ -124,7 +124,7 @@ fn known() -> i64 {
     names.filter_map(|name| name.split_once('_')?.0.parse().ok()).max().unwrap()
 }
 
-/// What 0003 adds is taken away again, as if the database were from before.
+/// Removes the additions of 0003, as if the database were older.
 #[tokio::test]
 async fn what_was_stored_before_running_totals_is_counted() {
     let folder = tempfile::tempdir().unwrap();
@@ -161,7 +161,7 @@ async fn a_second_store_on_the_same_file_is_refused() {
     let (error, text) = refused(SqliteOptions::new(&file)).await;
     assert_eq!(error, OpenError::InUse { file: file.clone() });
     assert!(text.contains(file.to_str().unwrap()), "{text}");
-    // The first is none the worse for it, and the file is free when it goes.
+    // The first store is unharmed, and the file is free when it closes.
     first.queues().await.unwrap();
     drop(first);
     SqliteStore::open(SqliteOptions::new(&file), clock()).await.unwrap();
@@ -225,7 +225,7 @@ async fn a_read_only_database_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rmom.db");
     drop(SqliteStore::open(SqliteOptions::new(&file), clock()).await.unwrap());
-    // File permissions do not bind root. The file's own version number does: bytes 18 and 19 are the versions that a
+    // File permissions do not bind root, but the file's own version numbers do: bytes 18 and 19 are the versions that a
     // program has to know to write and to read it.
     tamper(&file, "PRAGMA journal_mode = DELETE").await;
     let mut content = std::fs::read(&file).unwrap();
@@ -253,7 +253,7 @@ async fn a_full_disk_refuses_writes_and_changes_nothing() {
     assert!(matches!(error, StoreError::Refused(_)), "{error:?}");
     let tail = claimed.store.tail(claimed.queue).await.unwrap();
     assert_eq!(tail.end, Offset::new(stored));
-    // What takes no room still works, and so does the refused write once it fits.
+    // Operations that take no room still work, and so does the refused write once it fits.
     assert!(matches!(claimed.append(stored + 1, 64 << 10).await, Err(StoreError::Refused(_))));
     assert!(matches!(claimed.append(stored + 1, 10).await, Ok(Appended::Stored { .. })));
 }
@@ -265,7 +265,7 @@ async fn what_was_acknowledged_survives_a_crash() {
     let claimed = claimed(SqliteOptions::new(&before)).await;
     for n in 1..=20 {
         assert!(matches!(claimed.append(n, 1000).await, Ok(Appended::Stored { .. })));
-        // What a crash at this moment would leave: the database and its log, and nothing of this process.
+        // The files that a crash at this moment would leave: the database and its log, without this process.
         for suffix in ["", "-wal"] {
             std::fs::copy(format!("{}{suffix}", before.display()), format!("{}{suffix}", after.display())).unwrap();
         }
@@ -286,7 +286,7 @@ async fn a_cancelled_append_leaves_a_store_that_works() {
     for polls in 0..40 {
         let batch = [claimed.batch(end + 1, 100)];
         let mut append = std::pin::pin!(claimed.store.append(&batch));
-        // Given up in another place each time.
+        // Dropped at a different point each time.
         for _ in 0..polls {
             tokio::select! {
                 biased;
@@ -295,7 +295,7 @@ async fn a_cancelled_append_leaves_a_store_that_works() {
             }
         }
     }
-    // Whatever became of them, the next to come finds a log in order. A claim waits for those under way.
+    // Whatever became of them, the next operation finds the log in order. A claim waits for those under way.
     let claim = Claim {
         queue: claimed.queue,
         broker: claimed.store.brokers().await.unwrap()[0].id,
@@ -322,7 +322,7 @@ async fn damaged_content_is_called_corrupt() {
     assert!(matches!(&error, StoreError::Corrupt(text) if text.contains("label")), "{error:?}");
 }
 
-/// There is one connection that writes; a lease waits for the write that runs, and one more.
+/// Only one connection writes. A lease waits for the write that is running, and at most one more.
 #[tokio::test]
 async fn a_lease_does_not_wait_for_the_writes_that_wait() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! A file goes through a queue as its user sends it, `rmom push < file` here and `rmom subscribe` there, and comes out as
-//! it went in.
+//! Sends a file through a queue as a user would, `rmom push < file` at one end and `rmom subscribe` at the other, and
+//! compares the result with the file.
 
 use std::time::Instant;
 
@@ -12,13 +12,13 @@ use crate::{
 
 const LINES: usize = 100_000;
 
-/// Lines that are sent before the broker dies; the others are sent afterwards.
+/// Lines that are sent before the broker dies; the rest are sent afterwards.
 const SENT_BEFORE: usize = 60_000;
 
-/// Lines that have come out when the broker dies: fewer than were sent, so that some are under way.
+/// Lines that have been delivered when the broker dies: fewer than were sent, so that some are under way.
 const DELIVERED_BEFORE: usize = 50_000;
 
-/// Fails the test if the lines are not those that were sent; says where they start to differ.
+/// Fails the test if the lines differ from those that were sent; reports the first difference.
 #[track_caller]
 fn assert_same(delivered: &str, sent: &str) {
     if delivered == sent {
@@ -40,7 +40,7 @@ fn a_file_of_lines_outlives_the_broker_that_hosts_them() {
     let runtime = Runtime::new().unwrap();
     let mut system = System::start(&runtime);
     let managers = system.cluster.manager_urls().join(",");
-    // Of many lengths, 0 bytes of dots and up, and no two the same.
+    // Lines of many lengths, from 0 dots up, and no two alike.
     let lines: Vec<String> = (1..=LINES).map(|number| format!("{number} {}\n", ".".repeat(number % 97))).collect();
     let (before, after) = lines.split_at(SENT_BEFORE);
     let half = lines[..DELIVERED_BEFORE].concat().len();
@@ -70,7 +70,7 @@ fn a_file_of_lines_outlives_the_broker_that_hosts_them() {
     assert_same(&subscriber.stdout(), &sent);
     assert!(pusher.stderr().contains("pushed 100,000 messages"), "{}", pusher.stderr());
     assert_ne!(system.host_of("lines"), host, "the queue has moved");
-    // Whoever reads from the beginning finds the same, and no more.
+    // A reader from the beginning finds the same lines, and no more.
     let read_again = rmom(&managers, &["subscribe", "lines", "--idle-timeout", "2s"], "").success();
     assert_same(read_again.text(), &sent);
     println!(

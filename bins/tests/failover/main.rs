@@ -1,5 +1,5 @@
-//! Failovers over real processes: two managers, three brokers and a PostgreSQL, killed, stopped and started again under
-//! load. What was acknowledged is delivered once and in order, whatever dies.
+//! Failovers with real processes: two managers, three brokers and a PostgreSQL are killed, stopped and restarted under load.
+//! Acknowledged messages are delivered once and in order, whichever process dies.
 
 #![allow(clippy::print_stdout, reason = "how long each failover took is printed, a line of a table each")]
 
@@ -25,10 +25,10 @@ use self::{
 
 const QUEUE: &str = "Failover";
 
-/// Pushes that are acknowledged before and after a fault.
+/// Pushes that are acknowledged before a fault, and after it.
 const PUSHES: u64 = 300;
 
-/// A cluster with a PostgreSQL that it shares with nobody, as tests kill it.
+/// A cluster with a PostgreSQL of its own, as tests kill it.
 struct System {
     // Dropped first: it uses the database.
     cluster: Cluster,
@@ -51,7 +51,7 @@ impl System {
     }
 }
 
-/// Does something bad to a system under load. The load has threads of its own, so `act` may block.
+/// Causes a fault in a system under load. The load has threads of its own, so `act` may block.
 fn survives(fault: &str, limit: Duration, act: impl FnOnce(&mut System)) -> System {
     let runtime = Runtime::new().unwrap();
     let mut system = System::start(&runtime);
@@ -123,7 +123,7 @@ fn the_hosting_broker_is_paused_beyond_its_lease() {
         system.cluster.brokers[paused].resume();
     });
     assert_ne!(system.host_of(QUEUE), paused, "the queue has moved");
-    // It knows that it was replaced, and lives on.
+    // It knows that it was replaced, and keeps running.
     let broker = &system.cluster.brokers[paused];
     broker.wait_until_ready();
     let log = broker.process.as_ref().unwrap().stderr();

@@ -1,4 +1,4 @@
-//! Producers and a consumer that keep count, and what they found.
+//! Producers and a consumer that keep records, and the comparison of the records.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,10 +14,10 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 
 use super::support::PATIENCE;
 
-/// Messages that the pipelined producer has in flight at most.
+/// Limit on the messages that the pipelined producer has in flight.
 const IN_FLIGHT: usize = 256;
 
-/// What one producer knows of its messages: their numbers, and whether they were acknowledged.
+/// One producer's record of its messages: their numbers, and whether they were acknowledged.
 struct Pushed {
     acknowledged: Vec<u64>,
     failed: Vec<u64>,
@@ -38,13 +38,13 @@ pub(super) struct Traffic {
     channel: Uuid,
 }
 
-/// What a fault did.
+/// The effects of a fault.
 pub(super) struct Report {
     pub(super) unavailable: Duration,
     pub(super) acknowledged: usize,
     pub(super) delivered: usize,
     pub(super) duplicates: usize,
-    /// Pushes that the producers gave up; none is expected.
+    /// Pushes that the producers gave up; expected to be 0.
     pub(super) failed: usize,
 }
 
@@ -72,7 +72,7 @@ impl Traffic {
         Self { client, stop, acknowledged, one_by_one, pipelined, consumer, delivered, queue, channel }
     }
 
-    /// Waits until so many more pushes were acknowledged to the producer that waits for each.
+    /// Waits until this many more pushes of the producer that waits for each were acknowledged.
     pub(super) async fn progress(&self, pushes: u64) {
         let goal = self.acknowledged.load(SeqCst) + pushes;
         let deadline = Instant::now() + PATIENCE;
@@ -82,7 +82,7 @@ impl Traffic {
         }
     }
 
-    /// Ends the traffic and holds what was delivered against what was acknowledged.
+    /// Ends the traffic and compares the delivered messages with the acknowledged ones.
     pub(super) async fn finish(mut self) -> Report {
         self.stop.store(true, SeqCst);
         let pushed = [
@@ -98,7 +98,7 @@ impl Traffic {
             live.push(content);
         }
         self.consumer.abort();
-        // Whoever reads from the beginning finds the same, and no more.
+        // A reader from the beginning finds the same messages, and no more.
         let audit = read_all(&self.client, &self.queue).await;
         let duplicates = check(&live, &pushed) + check(&audit, &pushed);
         let _ = self.client.admin().delete_channel(self.channel).await;
@@ -112,7 +112,8 @@ impl Traffic {
     }
 }
 
-/// Every acknowledged message is there once, and each producer's are in order. Returns how many came twice.
+/// Checks that every acknowledged message is there once, and each producer's are in order. Returns the number of messages
+/// that came twice.
 fn check(delivered: &[String], pushed: &[(&str, Pushed)]) -> usize {
     let mut seen: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for content in delivered {
@@ -184,7 +185,7 @@ async fn push_pipelined(client: Client, queue: String, stop: Arc<AtomicBool>) ->
     collecting.await.unwrap()
 }
 
-/// Everything that the queue holds now, read from its beginning through a channel of its own.
+/// All messages in the queue now, read from its beginning through a new channel.
 async fn read_all(client: &Client, queue: &str) -> Vec<String> {
     let end = client.admin().queue(queue).await.unwrap().live.expect("it is served").last_offset;
     let channel = client.admin().create_channel(queue, None, Start::Earliest).await.unwrap().id;

@@ -1,14 +1,14 @@
-//! `rmom bench`: a short run of each kind, each of which checks its own messages.
+//! `rmom bench`: a short run of each kind. Each run checks its own messages.
 
 use rmom_net::testing::PgServer;
 use serde_json::Value;
 
 use crate::support::{Process, command, eventually, program, rmom};
 
-/// Nobody listens there: whoever brings a cluster along needs no other.
+/// An address without a listener: runs that start a cluster need no other.
 const NOWHERE: &str = "http://127.0.0.1:1";
 
-/// Runs `rmom bench`, and returns what it found.
+/// Runs `rmom bench`, and returns its report.
 #[track_caller]
 fn bench(args: &str) -> Value {
     let args: Vec<&str> = ["bench", "--json"].into_iter().chain(args.split(' ')).collect();
@@ -40,7 +40,8 @@ fn push_by_unary_calls() {
     assert!(report["figures"]["acknowledged_after_ms"]["p99"].as_f64() > Some(0.0), "{report}");
 }
 
-/// What is sent three times is stored once, which the run checks by reading back; the broker counts the other two.
+/// A message that is sent three times is stored once, which the run checks by reading back; the broker counts the other two
+/// copies.
 #[test]
 fn push_in_a_retry_storm() {
     let report = bench(&format!("push {SHORT} --resend 3 --producers 2 --topics 2 --size 20-300"));
@@ -56,7 +57,7 @@ fn push_in_a_retry_storm() {
 fn subscribe_while_pushing() {
     let report = bench(&format!("subscribe {SHORT} --subscribers 3 --topics 2 --producers 2"));
     positive(&report, "delivered_per_second");
-    // Two subscribers of one topic, one of the other: half of the messages each.
+    // Two subscribers of one topic and one of the other: half of the messages for each.
     let ratio = positive(&report, "delivered_and_checked") / positive(&report, "stored_and_read_back");
     assert!((ratio - 1.5).abs() < 0.01, "{report}");
 }
@@ -72,7 +73,7 @@ fn subscribe_to_a_backlog() {
 fn latency() {
     let report = bench(&format!("latency {SHORT} --rate 200 --subscribers 2"));
     let times = &report["figures"]["received_after_due_ms"];
-    // 100 messages in half a second, to each of two.
+    // 100 messages in half a second, for each of two subscribers.
     assert_eq!(times["count"], 200, "{report}");
     assert!(times["p50"].as_f64() > Some(0.0) && times["p50"].as_f64() <= times["max"].as_f64(), "{report}");
     if cfg!(target_os = "linux") {
@@ -106,7 +107,7 @@ fn idle() {
     positive(&report, "creating_took");
 }
 
-/// Against a cluster that runs already: nothing of it is left behind, and a drained broker stands for a dead one.
+/// Measures a running cluster: the run leaves nothing behind, and drains a broker instead of killing it.
 #[test]
 fn a_running_cluster_is_left_as_it_was() {
     let directory = tempfile::tempdir().unwrap();

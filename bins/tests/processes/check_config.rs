@@ -16,7 +16,7 @@ fn manager(args: &[&str], environment: &[(&str, &str)]) -> Output {
     either_way("manager", args, environment)
 }
 
-/// Runs `rmom-SERVER`, and sees that `rmom serve SERVER` does the same.
+/// Runs `rmom-SERVER`, and checks that `rmom serve SERVER` does the same.
 #[track_caller]
 fn either_way(server: &str, args: &[&str], environment: &[(&str, &str)]) -> Output {
     let program = rmom_in(examples(), &format!("rmom-{server}"), args, environment);
@@ -36,7 +36,7 @@ fn the_originals_files_pass_and_no_password_is_shown() {
         assert!(output.text().contains("queue_buffer_size: 10000"), "{}", output.text());
         assert!(!output.text().contains("secret") && output.stderr.is_empty(), "{output:?}");
     }
-    // As Rocket does, it finds Rocket.toml where it is started.
+    // Like Rocket, it finds Rocket.toml in the directory where it is started.
     let output = manager(&["--check-config"], &[]).success();
     assert!(output.text().contains("port = 8082"), "{}", output.text());
     assert!(!output.text().contains("secret"), "{output:?}");
@@ -58,7 +58,7 @@ fn a_server_refuses_the_options_of_clients() {
             "{output:?}"
         );
     }
-    // Variables are there for other commands.
+    // Variables may be set for other commands.
     let variable = [("RMOM_MANAGER", "http://m:1")];
     rmom_in(examples(), "rmom", &["serve", "broker", "mom1.yaml", "--check-config"], &variable).success();
 }

@@ -1,4 +1,4 @@
-//! `rmom` where something is wrong: exit codes, and words that help.
+//! Failures of `rmom`: exit codes and helpful messages.
 
 use std::{
     net::TcpListener,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::support::{Process, command, program, rmom};
 
-/// An address where nobody listens: taken, and given back.
+/// An address without a listener: bound and released.
 fn nowhere() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     format!("http://{}", listener.local_addr().unwrap())
@@ -72,7 +72,7 @@ fn wrong_usage_is_2() {
     }
 }
 
-/// A stand-in beside a copy of `rmom`, since the simulation is built by itself.
+/// Puts a stand-in beside a copy of `rmom`, since the simulation is built separately.
 #[test]
 fn sim_hands_over_to_the_program_beside_it() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -1,4 +1,4 @@
-//! docs/configuration.md compared with what the programs do: settings, variables, defaults and limits.
+//! Compares docs/configuration.md with the programs: settings, variables, defaults and limits.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -8,7 +8,7 @@ use crate::support::rmom_in;
 
 const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md"));
 
-/// Settings that `--check-config` prints only where they are set, or as part of the URL.
+/// Settings that `--check-config` prints only if they are set, or as part of the URL.
 const NOT_PRINTED: [&str; 9] = [
     "database.host",
     "database.port",
@@ -20,9 +20,9 @@ const NOT_PRINTED: [&str; 9] = [
     "tls.ca",
     "tls.client_ca",
 ];
-/// Settings whose default follows from others, or that have none.
+/// Settings whose default depends on others, or that have none.
 const NO_DEFAULT: [&str; 4] = ["external_host", "external_port", "database.url", "moms"];
-/// Settings whose limits are those of their type, or follow from others.
+/// Settings whose limits are those of their type, or depend on others.
 const NO_LIMITS: [&str; 4] = ["port", "external_host", "external_port", "database.min_connections"];
 /// More than any limit, for settings that may be 0.
 const TOO_LARGE: u64 = 4_294_967_295;
@@ -51,7 +51,7 @@ fn rows(headings: [&str; 2]) -> BTreeMap<&'static str, Row<'static>> {
     rows
 }
 
-/// Enters each setting below `value` with its path.
+/// Adds each setting below `value` with its path.
 fn flatten(path: &str, value: &Value, settings: &mut BTreeMap<String, String>) {
     match value {
         Value::Object(section) => {
@@ -65,7 +65,7 @@ fn flatten(path: &str, value: &Value, settings: &mut BTreeMap<String, String>) {
     }
 }
 
-/// The settings that `--check-config` printed. A manager's database has the name that its variables have.
+/// The settings printed by `--check-config`. The name of a manager's database is replaced by the one in its variables.
 fn printed(program: &str, text: &str) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     if program == "rmom-broker" {
@@ -77,14 +77,14 @@ fn printed(program: &str, text: &str) -> BTreeMap<String, String> {
     settings.into_iter().map(|(path, value)| (path.replace("databases.rmom_manager.", "database."), value)).collect()
 }
 
-/// The lowest and the highest value, if the page names them.
+/// The lowest and the highest value, if they are on the page.
 fn limits(cell: &str) -> Option<(u64, u64)> {
     let numbers: Vec<u64> =
         cell.split(|c: char| !c.is_ascii_digit()).filter(|part| !part.is_empty()).flat_map(str::parse).collect();
     Some((*numbers.first()?, *numbers.last().filter(|_| numbers.len() > 1)?))
 }
 
-/// What differs between the page and a program.
+/// The differences between the page and a program.
 fn differences(program: &str, file: &Path, rows: &BTreeMap<&str, Row<'_>>) -> Vec<String> {
     let name = file.file_name().and_then(|name| name.to_str()).unwrap();
     let folder = file.parent().unwrap();
@@ -102,7 +102,7 @@ fn differences(program: &str, file: &Path, rows: &BTreeMap<&str, Row<'_>>) -> Ve
     let unknown = rows.keys().filter(|key| !printed.contains_key(**key) && !NOT_PRINTED.contains(key));
     found.extend(unknown.map(|key| format!("{program} has no setting {key}")));
 
-    // All of them out of range at once; every complaint names the limits.
+    // All of them out of range at once; every error names the limits.
     let bounded: Vec<_> = rows
         .iter()
         .filter(|(setting, _)| !NO_LIMITS.contains(setting) && !NOT_PRINTED.contains(setting))

@@ -1,4 +1,4 @@
-//! `rmom dev` as its users see it.
+//! `rmom dev`, used like its users do.
 
 use std::{fs, net::TcpListener, path::Path};
 
@@ -17,7 +17,7 @@ impl Dev {
     pub(super) fn start(directory: &Path, args: &[&str]) -> Self {
         let mut command = command(program("rmom"));
         command.args(["dev", "--json"]).args(args).current_dir(directory);
-        // What an earlier run printed is of no interest.
+        // The output of an earlier run does not matter.
         let _ = fs::remove_file(directory.join("dev.out"));
         let mut process = Process::spawn("dev", directory, command);
         let line = process.wait_until("its addresses", |stdout, _| stdout.lines().next().map(str::to_owned));
@@ -31,7 +31,7 @@ impl Dev {
         rmom(&self.manager, args, input)
     }
 
-    /// Starts a command beside the test.
+    /// Starts a command that runs beside the test.
     fn spawn(&self, name: &str, directory: &Path, args: &[&str]) -> Process {
         let mut command = command(program("rmom"));
         command.args(args).env("RMOM_MANAGER", &self.manager);
@@ -61,11 +61,11 @@ fn lines_come_out_as_they_went_in() {
     assert!(output.stderr.starts_with("pushed 1,000 messages (0 duplicates) in "), "{}", output.stderr);
     let output = dev.rmom(&["subscribe", "q", "--count", "1000"], "").success();
     assert!(output.text() == numbers(1..=1_000), "{}", output.text());
-    // The channel that it made is gone.
+    // The channel that it created is gone.
     let channels = dev.rmom(&["channel", "list", "--json"], "").success();
     assert_eq!(channels.text(), "[]\n");
 
-    // Bytes that are no text, empty lines, a last line without an end: all are kept.
+    // Bytes that are not text, empty lines, and a last line without an end are all kept.
     let strange = b"\xff\xfe\n\n  x \r\nlast";
     dev.rmom(&["push", "--create", "Strange"], *strange).success();
     let output = dev.rmom(&["subscribe", "strange", "--count", "4"], "").success();
@@ -89,14 +89,14 @@ fn topics_starts_and_named_producers() {
     assert_eq!(subscribe(&["--from", "3"]), ["1", "3"]);
     assert!(subscribe(&["--from", "latest"]).is_empty());
 
-    // A channel that is kept starts where it was made to start, every time.
+    // A channel that is kept starts at its start offset every time.
     let id = dev.rmom(&["channel", "create", "q", "--topic", "odd"], "").success().text().trim().to_owned();
     for _ in 0..2 {
         let output = dev.rmom(&["subscribe", &id, "--count", "2"], "").success();
         assert_eq!(output.text(), "1\n3\n");
     }
 
-    // The same input again, longer: only what is new is stored.
+    // The same input again, but longer: only the new messages are stored.
     let push = |input: String| dev.rmom(&["push", "--create", "n", "--producer", "import"], input).success().stderr;
     assert!(push(numbers(1..=10)).starts_with("pushed 10 messages"));
     let told = push(numbers(1..=15));
@@ -142,7 +142,7 @@ fn refusals_have_their_exit_codes() {
         "{}",
         output.stderr
     );
-    // Nothing of all that left anything behind.
+    // None of these commands left anything behind.
     let output = dev.rmom(&["subscribe", "q", "--idle-timeout", "1s"], "").success();
     assert_eq!(output.text(), "small\n");
     assert_eq!(dev.rmom(&["queue", "list", "--json"], "").success().text().matches("label").count(), 1);
@@ -162,7 +162,7 @@ fn a_broker_dies_and_nobody_notices() {
     dev.rmom(&["queue", "create", "q"], "").success();
     let mut subscriber = dev.spawn("subscriber", directory.path(), &["subscribe", "q", "--count", "30000"]);
     let mut pusher = dev.spawn("pusher", directory.path(), &["push", "q"]);
-    // Some of it is under way when the broker dies; the rest comes afterwards.
+    // Some of the input is under way when the broker dies; the rest comes afterwards.
     pusher.feed(numbers(1..=10_000));
     subscriber.wait_until("some messages", |stdout, _| (stdout.len() > 4_000).then_some(()));
     let host = dev.host_of("q").unwrap();
@@ -195,7 +195,7 @@ fn a_killed_process_goes_on_where_it_was() {
     assert!(told.starts_with("pushed 1,000 messages"), "{told}");
     let output = dev.rmom(&["subscribe", &id, "--count", "6000"], "").success();
     assert!(output.text() == numbers(1..=6_000));
-    // Somebody else's data is left alone.
+    // Data of other programs is left alone.
     let other =
         rmom(&dev.manager, &["dev", "--port", "0", "--data", directory.path().join("data").to_str().unwrap()], "");
     assert_eq!(other.code, Some(4), "{}", other.stderr);
@@ -214,9 +214,9 @@ fn a_process_that_is_killed_and_started_again_is_waited_for() {
     pusher.feed(numbers(1..=10_000));
     subscriber.wait_until("some messages", |stdout, _| (stdout.len() > 4_000).then_some(()));
     dev.process.kill();
-    // Less than a pipe holds: nobody reads it now.
+    // Less than the capacity of a pipe, which has no reader now.
     pusher.feed(numbers(10_001..=10_500));
-    // The manager is where it was; the brokers are elsewhere.
+    // The manager is at the same address; the brokers have new ones.
     let port = dev.manager.rsplit(':').next().unwrap().to_owned();
     dev = Dev::start(directory.path(), &["--port", &port, "--broker-port", "0", "--data", "data"]);
     pusher.feed(numbers(10_501..=20_000));
@@ -273,7 +273,7 @@ fn an_interrupted_subscription_leaves_no_channel_behind() {
         command.args(["subscribe", "q"]).args(keep.then_some("--keep")).env("RMOM_MANAGER", &dev.manager);
         let name = format!("subscriber-{signal}-{keep}");
         let mut subscriber = Process::spawn(&name, directory.path(), command);
-        // It prints what there is, although more may come.
+        // It prints the messages that are there, although more may come.
         subscriber.wait_until("the message", |stdout, _| (stdout == "x\n").then_some(()));
         subscriber.signal(signal);
         assert_eq!(subscriber.wait(), Some(130));

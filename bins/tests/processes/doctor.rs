@@ -1,4 +1,4 @@
-//! `rmom doctor` against clusters that are well, ill, or not there.
+//! `rmom doctor` with clusters that are healthy, ill, or missing.
 
 use std::{
     net::TcpListener,
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::dev::{Dev, EPHEMERAL};
 use crate::support::{Output, eventually, rmom};
 
-/// What the lines of one check say, as (state, what).
+/// The lines of one check, as (state, text).
 fn lines(output: &Output, check: &str) -> Vec<(String, String)> {
     let document: Value = serde_json::from_str(output.text()).unwrap();
     let of_check = document["checks"].as_array().unwrap().iter().filter(|line| line["check"] == check);
@@ -40,7 +40,7 @@ fn a_cluster_that_is_well_is_told_to_be() {
     }
     assert!(lines(&output, "clock")[0].1.contains(" 4 servers "), "{output:?}");
     assert_eq!(lines(&output, "open-files").len(), 1);
-    // For people.
+    // The readable output.
     let output = dev.rmom(&["doctor"], "").success();
     assert!(output.text().contains("ok       connection  broker 1 at "), "{}", output.text());
 }

@@ -1,4 +1,4 @@
-//! Completions and manual pages have everything that the command line has.
+//! Completions and manual pages cover the whole command line.
 
 use std::{collections::BTreeSet, fs};
 

@@ -1,4 +1,4 @@
-//! A broker whose store does not answer, and clients that go on pushing: what it takes of memory has a bound.
+//! A broker whose store does not answer, with clients that keep pushing: its memory stays within a bound.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::support::{Cluster, ClusterOptions, eventually, get, rmom};
 
 const MIB: usize = 1 << 20;
 
-/// How much is pushed, and what the broker may take for it.
+/// The amount that is pushed, and the broker's limits.
 struct Sizes {
     connections: usize,
     pushes: usize,
@@ -30,28 +30,29 @@ struct Sizes {
 }
 
 impl Sizes {
-    /// In proportion to the large ones, and done in seconds; `RMOM_TEST_SIZES=large` takes gigabytes to the broker's door.
+    /// Small sizes, in proportion to the large ones, take seconds; with `RMOM_TEST_SIZES=large` clients send gigabytes to
+    /// the broker.
     fn chosen() -> Self {
         let large = std::env::var("RMOM_TEST_SIZES").is_ok_and(|sizes| sizes == "large");
         match large {
             true => {
                 Self { connections: 10, pushes: 1_024, message: 4 * MIB - 64, pending: 64 * MIB, receive: 256 * MIB }
             }
-            // A connection gets a small share of `receive`, which has to hold some streams that wait.
+            // A connection gets a small share of `receive`, which has to hold some waiting streams.
             false => Self { connections: 10, pushes: 64, message: MIB, pending: 8 * MIB, receive: 64 * MIB },
         }
     }
 
-    /// As docs/operations.md has it; beyond it there is what a broker takes anyway.
+    /// The bound in docs/operations.md; the broker's base memory comes on top.
     fn bound(&self) -> usize {
         2 * self.pending + 32 * MIB + self.receive + (self.connections + RESERVED_CONNECTIONS) * 64 * 1024
     }
 }
 
-/// A single push of so many bytes, which takes no memory here.
+/// A single push of this many bytes, which takes no memory here.
 fn push(bytes: usize) -> Request<tonic::body::Body> {
     let mut head = BytesMut::new();
-    // Field 3, the queue's label; then field 1, the content.
+    // Field 3, the queue's label, followed by field 1, the content.
     head.put_slice(&[0x1A, 1, b'q', 0x0A]);
     let mut length = bytes;
     while length >= 0x80 {
@@ -86,7 +87,7 @@ async fn pushes(mut channel: Channel, count: usize, bytes: usize) -> usize {
     answers.join_all().await.into_iter().filter(|answered| *answered).count()
 }
 
-/// The most memory that a process ever took, in bytes.
+/// The peak memory of a process, in bytes.
 fn peak(process: u32) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -112,7 +113,7 @@ fn memory_has_a_bound_whatever_is_pushed_into_a_store_that_stalls() {
     let process = broker.process.as_ref().unwrap().id();
     let before = peak(process);
 
-    // Appends wait for the queue's row, and are cut off by the store's deadline again and again.
+    // Appends wait for the queue's row, and the store's deadline cuts them off repeatedly.
     let stalled = runtime.block_on(async {
         let mut stalled = database.connect().await;
         sqlx::raw_sql("BEGIN; SELECT * FROM log FOR UPDATE").execute(&mut stalled).await.unwrap();

@@ -1,4 +1,4 @@
-//! `rmom-broker` and `rmom-manager` as an operator runs them, on PostgreSQL.
+//! `rmom-broker` and `rmom-manager` on PostgreSQL, run like an operator would.
 
 use std::{
     path::Path,
@@ -15,7 +15,8 @@ fn database() -> TestDatabase {
     runtime.block_on(PgServer::shared().create_database())
 }
 
-/// Two brokers and a manager from the original's files, adapted by environment variables only. The small programs run some of
+/// Two brokers and a manager with the original's files, adapted only by environment variables. Some run as the small
+/// programs, the others through `rmom serve`.
 /// them, and `rmom serve` the others.
 #[test]
 fn the_originals_configuration_starts_as_it_is() {
@@ -97,7 +98,7 @@ fn what_waiting_does_not_cure_ends_with_69() {
     assert!(second.stderr().contains("run the newer program"), "{}", second.stderr());
 }
 
-/// What is wrong with the database at start, and passes without a change to the program's configuration.
+/// Faults of the database at start that pass without a change to the program's configuration.
 #[test]
 fn what_may_pass_is_waited_for_and_said_once() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -107,7 +108,7 @@ fn what_may_pass_is_waited_for_and_said_once() {
     let wrong_password = format!("postgres://rmom:later@{}/postgres", primary.authority());
     let cases: [(&str, String, &str, &PgServer, &str); 3] = [
         ("away", primary.url("to_come"), "there is no database", &primary, "CREATE DATABASE to_come"),
-        // Before the standby would follow the change of the password.
+        // Before the standby could follow the change of the password.
         ("standby", standby.url("postgres"), "is a standby", &standby, "SELECT pg_promote()"),
         ("password", wrong_password, "does not accept user", &primary, "ALTER USER rmom PASSWORD 'later'"),
     ];
@@ -123,7 +124,7 @@ fn what_may_pass_is_waited_for_and_said_once() {
         manager.wait_for_log("waiting for the database");
         let (status, reason) = get(&address, "/readyz").unwrap();
         assert!(status == 503 && reason.contains(says), "{name}: {status} {reason}");
-        // Some more attempts.
+        // Time for a few more attempts.
         std::thread::sleep(Duration::from_secs(1));
         runtime.block_on(server.execute(cure));
         eventually("it is ready", || (get(&address, "/readyz")?.0 == 200).then_some(()));
@@ -140,7 +141,7 @@ fn a_twin_ends_the_first_and_the_second_serves() {
     let mut cluster = Cluster::start(&options);
     let manager = cluster.manager_urls().remove(0);
     rmom(&manager, &["push", "--create", "q", "x"], "").success();
-    // A second broker that claims to be reached where the first is.
+    // A second broker with the external address of the first.
     let config = cluster.directory().join("twin.yaml");
     let port = cluster.brokers[0].authority.rsplit(':').next().unwrap().to_owned();
     std::fs::write(&config, format!("port: 0\nexternal_port: {port}\ndatabase: {{url: \"{}\"}}\n", database.url()))
@@ -153,7 +154,7 @@ fn a_twin_ends_the_first_and_the_second_serves() {
     assert!(first.stderr().contains("another process registered as this broker"), "{}", first.stderr());
 }
 
-/// What the operators' page says about a restored older copy.
+/// Follows the operators' page about a restored older copy.
 #[test]
 fn a_database_that_lost_messages_halts_the_queue_until_the_broker_is_restarted() {
     let database = database();
@@ -202,13 +203,13 @@ fn stopping_in_good_order_hands_over_at_once_and_loses_nothing() {
     cluster.brokers[host].wait_until_ready();
     assert_eq!(cluster.host_of("q"), Some(elsewhere));
 
-    // Metrics are there, of both kinds.
+    // Metrics of both kinds are there.
     let (_, page) = get(&cluster.brokers[elsewhere].authority, "/metrics").unwrap();
     assert!(page.contains("rmom_queue_last_offset{queue=\"q\"} 3"), "{page}");
     let (_, page) = get(&cluster.managers[0].authority, "/metrics").unwrap();
     assert!(page.contains("rmom_manager_leading 1") && page.contains("rmom_manager_handovers_total 1"), "{page}");
 
-    // Paused, it is not alive; resumed, it is.
+    // Paused, it is not alive; resumed, it is alive again.
     cluster.brokers[host].pause();
     let live =
         || get(&cluster.managers[0].authority, "/v1/brokers").map(|(_, body)| body.matches("\"live\":true").count());

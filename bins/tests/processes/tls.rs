@@ -1,4 +1,4 @@
-//! A cluster that speaks TLS, and asks clients for certificates.
+//! A cluster that uses TLS and requires clients' certificates.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use rmom_net::testing::PgServer;
 
 use crate::support::{Output, Process, command, eventually, program, rmom};
 
-/// Writes `NAME.pem` and `NAME.key`, vouched for by `ca`.
+/// Writes `NAME.pem` and `NAME.key`, signed by `ca`.
 fn identity(directory: &Path, ca: &CertifiedIssuer<'_, KeyPair>, name: &str) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![name.to_owned(), "127.0.0.1".to_owned()]).unwrap();
@@ -64,7 +64,7 @@ fn manager_broker_and_client_know_each_other_by_their_certificates() {
     let output = known(&["doctor"]).success();
     assert!(output.text().contains("ok       connection  broker 1 at "), "{}", output.text());
 
-    // Whoever has no certificate, or does not speak TLS, is turned away.
+    // Clients without a certificate, or without TLS, are refused.
     let stranger = rmom(&manager, &["queue", "list", "--ca", &authority], "");
     assert_eq!(stranger.code, Some(4), "{}", stranger.stderr);
     let stranger = rmom(&manager, &["doctor", "--ca", &authority], "");

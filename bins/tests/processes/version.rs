@@ -1,4 +1,4 @@
-//! Versions say the commit that they were built from.
+//! Versions include the commit of the build.
 
 use std::{fs, path::Path};
 
@@ -45,7 +45,7 @@ fn a_branch_is_followed_also_when_it_is_packed() {
     let root = tempfile::tempdir().unwrap();
     let git = root.path().join(".git");
     write(&git.join("HEAD"), "ref: refs/heads/main\n");
-    // Nothing was committed yet.
+    // There are no commits yet.
     assert_eq!(found(root.path()), (None, vec!["HEAD".to_owned()]));
     write(
         &git.join("packed-refs"),

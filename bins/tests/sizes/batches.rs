@@ -1,4 +1,4 @@
-//! Stored batches: a broker that takes a queue over does not read what the queue holds.
+//! Stored batches: a broker that takes over a queue does not read the queue's messages.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::{
     system::{System, failover_bound},
 };
 
-/// What the larger queue is compared with.
+/// The number in the smaller queue, for comparison.
 const FEW: u64 = 1_000;
-/// Pages that a start touches more or less.
+/// Tolerance in pages touched by a start.
 const SOME: i64 = 200;
 
 #[test]
@@ -27,7 +27,7 @@ fn a_queue_is_served_as_soon_however_many_batches_it_holds() {
         pages.push(system.pages_touched("batch", |system| system.push(label)));
         (label, queue, batches)
     });
-    // The second start activates both queues, and touches twice as much at most.
+    // The second start activates both queues, and touches at most twice as many pages.
     assert!(pages[1] < 2 * pages[0] + SOME, "{pages:?} pages were touched until few and then many batches were served");
     let times = queues.map(|(label, queue, batches)| {
         let channel = system.runtime.block_on(system.client.admin().create_channel(label, None, Start::Earliest));

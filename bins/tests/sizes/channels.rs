@@ -1,4 +1,4 @@
-//! Channels: a failover reads none of them, and what is done with one of them does not pass the others.
+//! Channels: a failover reads none of them, and an operation on one of them does not read the others.
 
 use std::time::{Duration, Instant};
 
@@ -10,19 +10,19 @@ use crate::{
     system::{System, failover_bound},
 };
 
-/// The channels are spread over so many queues.
+/// Number of queues over which the channels are spread.
 const QUEUES: u32 = 20;
-/// What many channels are compared with.
+/// The smaller number of channels, for comparison.
 const FEW: u64 = 1_000;
-/// Pages that are touched more or less.
+/// Tolerance in pages touched.
 const SOME: i64 = 100;
-/// Channels of a page of the list.
+/// Channels on one page of the list.
 const PAGE: usize = 10;
 
-/// What was measured at one size.
+/// The measurements at one size.
 struct Measured {
     failover: Duration,
-    /// Pages touched by all of [`one_channel`], and by a creation.
+    /// Pages touched by all operations of [`one_channel`], and by a creation.
     pages: [i64; 2],
     /// Look-up, page of all, page of a queue, deletion, creation.
     times: [Duration; 5],
@@ -47,7 +47,7 @@ fn a_channel_costs_the_same_however_many_there_are() {
     });
     let most_pages = few.pages[0] + SOME;
     assert!(most.pages[0] < most_pages, "{:?}, then {:?} pages were touched", few.pages, most.pages);
-    // A creation counts the channels of its queue: a hundred of them and more are on a page of the index.
+    // A creation counts the channels of its queue; a page of the index holds more than a hundred of them.
     let counted = i64::try_from((many - FEW) / u64::from(QUEUES) / 100).unwrap();
     let most_created = few.pages[1] + SOME + counted;
     assert!(most.pages[1] < most_created, "{:?}, then {:?} pages were touched", few.pages, most.pages);
@@ -91,7 +91,7 @@ fn measure(system: &mut System) -> Measured {
     Measured { failover, pages: [one_channels, creation], times }
 }
 
-/// Looks up, lists and deletes.
+/// Times a look-up, two lists and a deletion.
 fn one_channel(system: &System) -> [Duration; 4] {
     let manager = &system.cluster.managers[0].authority;
     let page = |path: &str| {

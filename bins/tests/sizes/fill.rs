@@ -1,4 +1,4 @@
-//! Batches as brokers write them, and channels, by the million.
+//! Millions of batches as brokers write them, and of channels.
 
 use std::time::Duration;
 
@@ -13,14 +13,15 @@ use rmom_core::{
 use rmom_proto::storage::{ProducerLast, ProducerSnapshot};
 use sqlx::{Executor as _, PgConnection};
 
-/// How long messages live that nobody is to see expire.
+/// Lifetime of messages that should not expire during a test.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3_600);
-/// Batches that no saved producers speak for, as after a while of pushes one by one. A broker saves them after 1,000.
+/// Number of batches not yet covered by saved producers, as after a while of single pushes. A broker saves producers after
+/// 1,000.
 const UNSAVED: u64 = 900;
-/// Sent to the database at a time.
+/// Bytes sent to the database at a time.
 const PIECE: usize = 4 << 20;
 
-/// What the message at an offset says.
+/// The content of the message at an offset.
 pub(crate) fn content(offset: u64) -> String {
     format!("message {offset}")
 }
@@ -34,8 +35,8 @@ fn key(number: u64) -> ProducerKey {
     ProducerKey { id: ProducerId::new(Uuid::from_u128(0xF111 << 64 | u128::from(number))), incarnation: 0 }
 }
 
-/// Stores `batches` batches of one message each into a queue that is empty, pushed by `producers` in turn, with everything that
-/// a broker would have noted of them. A broker that hosts the queue learns nothing of it before it claims the queue again.
+/// Stores `batches` batches of one message each in an empty queue, pushed by `producers` in turn, with all the records that
+/// a broker would have kept. A broker that hosts the queue does not notice them before it claims the queue again.
 pub(crate) async fn batches(session: &mut PgConnection, queue: u64, batches: u64, producers: u64) {
     // The producer of a message, and its sequence there.
     let pushed_by = |offset: u64| ((offset - 1) % producers, (offset - 1) / producers + 1);
@@ -85,7 +86,7 @@ pub(crate) async fn batches(session: &mut PgConnection, queue: u64, batches: u64
     copy.finish().await.unwrap();
 
     let through = batches.saturating_sub(UNSAVED);
-    // The last message of each producer is one of the last that are spoken for.
+    // The last message of each producer is one of the last that are covered.
     let saved = (through.saturating_sub(producers) + 1..=through).map(|offset| {
         let (producer, last_sequence) = pushed_by(offset);
         ProducerLast {
@@ -128,7 +129,7 @@ pub(crate) async fn channels(session: &mut PgConnection, queues: &[u64], each: u
     vacuum(session, "channel").await;
 }
 
-/// Otherwise autovacuum does it, while something is measured.
+/// Otherwise autovacuum would do it during a measurement.
 async fn vacuum(session: &mut PgConnection, table: &'static str) {
     let sql = match table {
         "batch" => "VACUUM (ANALYZE) batch",

@@ -1,8 +1,8 @@
-//! What grows, at a size that hurts. Each case holds what it measures against the bound that docs/operations.md gives, and
-//! shows a small one in the same run beside it.
+//! Growing data, at sizes that could hurt. Each case compares its measurement with the bound in docs/operations.md, and
+//! makes the same measurement at a small size in the same run.
 //!
-//! By itself a case takes seconds; `RMOM_TEST_SIZES=large` (`just sizes`) makes it as large as somebody may have it one day.
-//! It prints a line of a table for each measurement.
+//! By default a case takes seconds; `RMOM_TEST_SIZES=large` (`just sizes`) makes it as large as a real cluster may become
+//! one day. It prints a table row for each measurement.
 
 #![allow(clippy::print_stdout, reason = "the figures are printed, a line of a table each")]
 
@@ -17,7 +17,7 @@ mod system;
 
 use std::{fmt::Display, time::Duration};
 
-/// One of two sizes: for every day, or `large` if `RMOM_TEST_SIZES` says so.
+/// One of two sizes: the everyday one, or `large` if `RMOM_TEST_SIZES` says so.
 fn size<T>(small: T, large: T) -> T {
     match std::env::var("RMOM_TEST_SIZES").is_ok_and(|sizes| sizes == "large") {
         true => large,
@@ -25,22 +25,22 @@ fn size<T>(small: T, large: T) -> T {
     }
 }
 
-/// Prints a line of the table: what was measured, at what size, the bound that is documented, and what it is compared with.
+/// Prints a row of the table: case, size, measurement, documented bound, and value for comparison.
 fn row(case: &str, size: impl Display, measured: impl Display, bound: impl Display, beside: impl Display) {
     println!("\n| {case} | {size} | {measured} | {bound} | {beside} |");
 }
 
-/// A time as the table has it.
+/// A time as shown in the table.
 fn seconds(time: Duration) -> String {
     format!("{:.2} s", time.as_secs_f64())
 }
 
-/// A latency as the table has it.
+/// A latency as shown in the table.
 fn millis(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
-/// A count as the table has it: 20,000,000.
+/// A count as shown in the table: 20,000,000.
 fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

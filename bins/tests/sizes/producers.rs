@@ -1,4 +1,4 @@
-//! Producers of a queue: a broker that takes the queue over reads the last sequence of each, and saves all of them again.
+//! Producers of a queue: a broker that takes over the queue reads the last sequence of each, and saves all of them again.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::{
 
 /// How far the larger queue is below the limit.
 const SPARE: u64 = 10;
-/// What the larger queue is compared with: batches of one producer.
+/// Batches of one producer in the smaller queue, for comparison.
 const FEW: u64 = 1_000;
-/// What is pushed lives longer than the test.
+/// Lifetime of messages, longer than the test.
 const TTL: Duration = Duration::from_secs(3_600);
 
 #[test]
@@ -54,7 +54,7 @@ fn a_queue_is_served_as_soon_however_many_producers_it_has() {
     assert!(admitted(&system, "one"), "the limit is a queue's");
 }
 
-/// Through where the store has producers of a queue, and how many bytes.
+/// The offset up to which the store has saved producers of a queue, and their size in bytes.
 fn saved(system: &System, queue: u64) -> (i64, i32) {
     let mut session = system.session();
     let sql = "SELECT producers_through, octet_length(producers) FROM log_state WHERE queue_id = $1";
@@ -62,7 +62,7 @@ fn saved(system: &System, queue: u64) -> (i64, i32) {
     system.runtime.block_on(row).unwrap()
 }
 
-/// True if a new producer may push; false if it is one too many.
+/// True if a new producer may push; false if there are too many.
 fn admitted(system: &System, label: &str) -> bool {
     let pushed: Result<_, Error> = system.runtime.block_on(async {
         let producer = system.client.producer(label).open().await?;

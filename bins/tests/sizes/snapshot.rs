@@ -1,4 +1,4 @@
-//! A snapshot that somebody holds open, as a dump does: what is trimmed meanwhile stays in the database as dead rows.
+//! A snapshot that is held open, for example by a dump: messages trimmed in the meantime stay in the database as dead rows.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::{
     system::{PUSH_BOUND, System, failover_bound},
 };
 
-/// How long messages live.
+/// Lifetime of the messages.
 const TTL: Duration = Duration::from_millis(200);
-/// The producers that push at once, one message after the other.
+/// Number of producers that push at once, each one message after the other.
 const PRODUCERS: usize = 4;
-/// For how long they push before the snapshot is taken.
+/// How long they push before the snapshot is taken.
 const BEFORE: Duration = Duration::from_secs(2);
 
 #[test]

@@ -1,4 +1,4 @@
-//! The cluster that a case measures, and what all cases measure of it.
+//! The cluster that a case measures, and the measurements shared by all cases.
 
 use std::{
     sync::Arc,
@@ -14,13 +14,13 @@ use tokio::{runtime::Runtime, time::timeout};
 
 use crate::support::{Cluster, ClusterOptions, PATIENCE, Server, eventually};
 
-/// How long 99 of 100 pushes may take, as docs/operations.md has it.
+/// Limit on the time of 99 of 100 pushes, from docs/operations.md.
 pub(crate) const PUSH_BOUND: Duration = Duration::from_secs(1);
 
-/// What our client adds to a failover: it asks again that long after a refusal, at most.
+/// The client's addition to a failover: the longest time after which it repeats a refused request.
 const CLIENT_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Processes, and a PostgreSQL that they share with nobody.
+/// Processes, and a PostgreSQL of their own.
 pub(crate) struct System {
     // Dropped first: it uses the database.
     pub(crate) cluster: Cluster,
@@ -30,14 +30,14 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// Two brokers and a manager. `settings` changes what is started.
+    /// Two brokers and a manager. `settings` changes their options.
     pub(crate) fn start(settings: impl FnOnce(&mut ClusterOptions)) -> Self {
         let runtime = Runtime::new().unwrap();
         let server = Arc::new(PgServer::start_with(&[("max_wal_size", "2GB")]));
         let database = runtime.block_on(server.create_database());
         let mut options = ClusterOptions::new(database.url());
         (options.brokers, options.managers) = (2, 1);
-        // Spreading the queues again would be a pause of its own.
+        // Rebalancing would cause a pause of its own.
         options.manager_settings.push_str("rebalance = false\n");
         settings(&mut options);
         let cluster = Cluster::start(&options);
@@ -47,12 +47,12 @@ impl System {
 
     /// Creates a queue, and waits until it is served. Returns its id.
     pub(crate) fn create_queue(&self, label: &str) -> u64 {
-        // Servers that were only started may not be ready.
+        // Servers that were just started may not be ready.
         eventually("the queue is created", || self.runtime.block_on(self.client.admin().create_queue(label)).ok());
         self.served(label).0
     }
 
-    /// Waits until a queue is served; its id, and the offset of its newest message.
+    /// Waits until a queue is served; returns its id, and the offset of its newest message.
     pub(crate) fn served(&self, label: &str) -> (u64, u64) {
         eventually("the queue is served", || {
             let queue = self.runtime.block_on(self.client.admin().queue(label)).ok()?;
@@ -60,7 +60,8 @@ impl System {
         })
     }
 
-    /// Kills the broker of a queue, and pushes until that succeeds elsewhere. Returns how long it took; the broker runs again.
+    /// Kills the broker of a queue, and pushes until a push succeeds at another broker. Returns how long that took; the
+    /// broker is running again.
     pub(crate) fn failover(&mut self, label: &str) -> Duration {
         let host = eventually("a manager knows the queue's broker", || self.cluster.host_of(label));
         self.cluster.brokers[host].kill();
@@ -73,7 +74,7 @@ impl System {
     }
 
     /// Pages of a table and its indexes that brokers and managers touch from their start to the end of `act`. Everything is
-    /// killed before and afterwards, since PostgreSQL has counted all once the sessions have ended.
+    /// killed before and after it, since PostgreSQL has counted all pages only when the sessions have ended.
     pub(crate) fn pages_touched(&mut self, table: &str, act: impl FnOnce(&Self)) -> i64 {
         self.kill_all();
         let before = self.runtime.block_on(pages(&self.database, table));
@@ -83,7 +84,7 @@ impl System {
         let after = self.runtime.block_on(pages(&self.database, table));
         self.servers().for_each(Server::restart);
         self.servers().for_each(|server| server.wait_until_ready());
-        // The lease of the manager that was killed has to run out first, and the next measurement leaves that out.
+        // The lease of the killed manager has to run out first, and the next measurement leaves that time out.
         eventually("a manager leads", || self.cluster.leader());
         after - before
     }
@@ -96,7 +97,7 @@ impl System {
         self.cluster.managers.iter_mut().chain(&mut self.cluster.brokers)
     }
 
-    /// Pushes a message, however often it has to be tried.
+    /// Pushes a message, trying as often as necessary.
     pub(crate) fn push(&self, label: &str) {
         let pushed = self.runtime.block_on(async {
             let producer = self.client.producer(label).open().await?;
@@ -106,7 +107,7 @@ impl System {
         pushed.unwrap();
     }
 
-    /// How long pushes take, each after the one before it, by some producers at once for a while.
+    /// Latencies of pushes, each after the one before it, by several producers at once for a while.
     pub(crate) fn latencies(&self, label: &str, producers: usize, ttl: Duration, time: Duration) -> Latencies {
         let one = async || {
             let producer = self.client.producer(label).open().await.unwrap();
@@ -139,11 +140,11 @@ impl System {
     }
 }
 
-/// How long pushes took.
+/// Latencies of pushes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Latencies {
     pub(crate) pushes: usize,
-    /// 99 of 100 took no longer.
+    /// 99 of 100 took no longer than this.
     pub(crate) p99: Duration,
     pub(crate) slowest: Duration,
 }
@@ -156,18 +157,18 @@ impl Latencies {
     }
 }
 
-/// How long it may take from a broker's death to a push elsewhere, as docs/operations.md has it, if the broker had that many
-/// queues and a round trip to the database with a commit takes `trip`. All of it goes to one broker.
+/// The documented limit (docs/operations.md) on the time from a broker's death to a push at another broker, if the broker
+/// had this many queues and a round trip to the database with a commit takes `trip`. All queues go to one broker.
 pub(crate) fn failover_bound(queues: u32, trip: Duration) -> Duration {
     let settings = ManagerSettings::default();
     let probes = settings.probe_deadline * (settings.life_probe_max_retries + 1)
         + settings.life_probe_retry_delay * settings.life_probe_max_retries;
-    // The cycle is that of `ClusterOptions`.
+    // The cycle set in `ClusterOptions`.
     let noticed = Duration::from_millis(500) + probes;
     noticed + trip * 6 * queues.div_ceil(100) + trip * 9 * queues.div_ceil(4) + CLIENT_BACKOFF
 }
 
-/// Pages of a table and its indexes that were touched so far, once the cluster's sessions have ended.
+/// Pages of a table and its indexes touched so far, once the cluster's sessions have ended.
 async fn pages(database: &TestDatabase, table: &str) -> i64 {
     let mut session = database.connect().await;
     let left = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rmom'";

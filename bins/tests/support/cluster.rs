@@ -1,4 +1,4 @@
-//! Managers and brokers as processes of their own, on one PostgreSQL database.
+//! Managers and brokers as separate processes, on one PostgreSQL database.
 
 use std::{fs, path::PathBuf};
 
@@ -10,7 +10,7 @@ use super::{
     process::{Process, command, program},
 };
 
-/// What to start.
+/// The cluster to start.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
     pub brokers: usize,
@@ -21,12 +21,12 @@ pub struct ClusterOptions {
     pub broker_settings: String,
     /// Lines added to every manager's `[default]`.
     pub manager_settings: String,
-    /// `RUST_LOG` of all.
+    /// `RUST_LOG` of all processes.
     pub log: String,
 }
 
 impl ClusterOptions {
-    /// Three brokers and two managers, which look at each other twice a second.
+    /// Three brokers and two managers, which check the brokers twice a second.
     pub fn new(database_url: impl Into<String>) -> Self {
         Self {
             brokers: 3,
@@ -46,14 +46,14 @@ pub struct Server {
     config: PathBuf,
     directory: PathBuf,
     log: String,
-    /// Where it listens.
+    /// The address on which it listens.
     pub authority: String,
-    /// None: it was killed or stopped.
+    /// `None` means that it was killed or stopped.
     pub process: Option<Process>,
 }
 
 impl Server {
-    /// Starts a server whose configuration has `PORT` where its port goes; waits until it listens.
+    /// Starts a server whose configuration has `PORT` in place of its port; waits until it listens.
     fn start(binary: &'static str, name: &str, directory: &TempDir, config: &str, log: &str) -> Self {
         let directory = directory.path().to_owned();
         let path = directory.join(format!("{name}.conf"));
@@ -74,7 +74,7 @@ impl Server {
             .ok()
             .and_then(|line| Some(line["listening"].as_str()?.to_owned()))
             .unwrap_or_else(|| panic!("no address in {line}"));
-        // Started again, it has to be the same server: the same port.
+        // A restarted server has to keep its port, in order to be the same server.
         let port = server.authority.rsplit(':').next().expect("an address has a port");
         fs::write(&server.config, config.replace("PORT", port)).expect("the test's directory is writable");
         server
@@ -119,19 +119,19 @@ impl Server {
         self.spawn();
     }
 
-    /// True if it takes requests.
+    /// True if it accepts requests.
     pub fn is_ready(&self) -> bool {
         get(&self.authority, "/readyz").is_some_and(|(status, _)| status == 200)
     }
 
-    /// Waits until it takes requests.
+    /// Waits until it accepts requests.
     #[track_caller]
     pub fn wait_until_ready(&self) {
         eventually(&format!("{} is ready", self.name), || self.is_ready().then_some(()));
     }
 }
 
-/// Brokers and managers. Dropped, all are killed.
+/// Brokers and managers. Dropping it kills all of them.
 pub struct Cluster {
     pub brokers: Vec<Server>,
     pub managers: Vec<Server>,
@@ -164,12 +164,12 @@ impl Cluster {
         cluster
     }
 
-    /// The managers' URLs, all of them.
+    /// The URLs of all managers.
     pub fn manager_urls(&self) -> Vec<String> {
         self.managers.iter().map(|manager| format!("http://{}", manager.authority)).collect()
     }
 
-    /// Which broker hosts a queue, as a number in [`Cluster::brokers`], as far as any manager that answers knows.
+    /// The broker that hosts a queue, as an index into [`Cluster::brokers`], according to the first manager that answers.
     pub fn host_of(&self, queue: &str) -> Option<usize> {
         let answers = self.managers.iter().filter(|manager| manager.process.is_some());
         let (status, body) =
@@ -179,7 +179,7 @@ impl Cluster {
         self.brokers.iter().position(|broker| broker.authority == authority)
     }
 
-    /// Which manager leads, as a number in [`Cluster::managers`].
+    /// The manager that leads, as an index into [`Cluster::managers`].
     pub fn leader(&self) -> Option<usize> {
         self.managers.iter().position(|manager| {
             let status = get(&manager.authority, "/v1/status").and_then(|(_, body)| serde_json::from_str(&body).ok());
@@ -187,7 +187,7 @@ impl Cluster {
         })
     }
 
-    /// Where configurations and logs are.
+    /// The directory of configurations and logs.
     pub fn directory(&self) -> &std::path::Path {
         self.directory.path()
     }

@@ -1,4 +1,4 @@
-//! As much HTTP/1.1 as tests need.
+//! A minimal HTTP/1.1 client for tests.
 
 use std::{
     io::{Read as _, Write as _},
@@ -9,17 +9,17 @@ use std::{
 /// How long one exchange may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Status and body; none: nobody answers.
+/// Status and body. `None` means that there was no answer.
 pub fn get(authority: &str, path: &str) -> Option<(u16, String)> {
     request("GET", authority, path)
 }
 
-/// As [`get`].
+/// Like [`get`].
 pub fn post(authority: &str, path: &str) -> Option<(u16, String)> {
     request("POST", authority, path)
 }
 
-/// As [`get`], with any method.
+/// Like [`get`], with any method.
 pub fn request(method: &str, authority: &str, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(authority).ok()?;
     stream.set_read_timeout(Some(TIMEOUT)).ok()?;

@@ -1,7 +1,7 @@
 //! Real processes for tests: start, wait, signal, kill, and show their logs when a test fails.
 //!
-//! Everything binds port 0 on loopback and lives in a temporary directory; whatever a test starts is killed when the test
-//! ends, however it ends.
+//! Everything binds port 0 on loopback and lives in a temporary directory. All processes are killed when the test ends,
+//! however it ends.
 
 // Each test binary uses a part of this.
 #![allow(dead_code, unused_imports, unreachable_pub, missing_docs, clippy::print_stderr)]
@@ -19,13 +19,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take that usually takes well under a second.
+/// Limit on the time of anything that usually takes well under a second.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Looks every few milliseconds until there is an answer.
+/// Calls `look` every few milliseconds until it returns an answer.
 ///
 /// # Panics
-/// If there is none in time; says what was waited for.
+/// If there is none in time; the message includes `what`.
 #[track_caller]
 pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();

@@ -12,13 +12,13 @@ use std::{
 
 use super::{PATIENCE, eventually};
 
-/// Lines of each log that are shown when a test fails.
+/// Number of lines of each log that are shown when a test fails.
 const TAIL_LINES: usize = 60;
 
-/// What a process printed, and how it ended.
+/// The output of a process, and its exit code.
 #[derive(Debug)]
 pub struct Output {
-    /// Exit code; none: a signal ended it.
+    /// Exit code. `None` means that a signal ended it.
     pub code: Option<i32>,
     pub stdout: Vec<u8>,
     pub stderr: String,
@@ -31,7 +31,7 @@ impl Output {
         std::str::from_utf8(&self.stdout).expect("the output is UTF-8")
     }
 
-    /// Fails the test unless the process ended with 0.
+    /// Fails the test unless the exit code is 0.
     #[track_caller]
     pub fn success(self) -> Self {
         assert_eq!(self.code, Some(0), "stderr:\n{}stdout:\n{}", self.stderr, String::from_utf8_lossy(&self.stdout));
@@ -39,7 +39,7 @@ impl Output {
     }
 }
 
-/// A command without any setting from outside.
+/// A command without settings from the environment.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
@@ -109,7 +109,7 @@ pub fn rmom_in(directory: &Path, name: &str, args: &[&str], environment: &[(&str
     run(command, "")
 }
 
-/// A process that runs on while the test does. Dropped, it is killed; if the test failed, its log is shown.
+/// A process that keeps running during the test. Dropping it kills the process; if the test failed, its log is shown.
 pub struct Process {
     name: String,
     child: Child,
@@ -120,7 +120,8 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it with a standard input that [`Process::feed`] writes to; its output goes to files in `directory`, after what an earlier process of the same name left there.
+    /// Starts it with a standard input that [`Process::feed`] writes to. Its output goes to files in `directory`, after the
+    /// output of an earlier process of the same name.
     #[track_caller]
     pub fn spawn(name: &str, directory: &Path, mut command: Command) -> Self {
         let (stdout, stderr) = (directory.join(format!("{name}.out")), directory.join(format!("{name}.log")));
@@ -153,12 +154,12 @@ impl Process {
         self.child.id()
     }
 
-    /// All that it wrote to standard output.
+    /// Everything that it has written to standard output.
     pub fn stdout(&self) -> String {
         fs::read_to_string(&self.stdout).unwrap_or_default()
     }
 
-    /// All that it wrote to standard error.
+    /// Everything that it has written to standard error.
     pub fn stderr(&self) -> String {
         fs::read_to_string(&self.stderr).unwrap_or_default()
     }
@@ -208,7 +209,7 @@ impl Process {
         status.code()
     }
 
-    /// Asks it to stop, and waits until it did.
+    /// Sends SIGTERM, and waits until it has stopped.
     #[track_caller]
     pub fn stop(&mut self) -> Option<i32> {
         self.signal("TERM");
@@ -230,7 +231,7 @@ impl Drop for Process {
     }
 }
 
-/// By way of the shell, which has `kill` built in.
+/// Through the shell, which has `kill` built in.
 fn signal(id: u32, name: &str) {
     let killed = Command::new("sh").arg("-c").arg(format!("kill -{name} {id}")).status();
     assert!(killed.is_ok_and(|status| status.success()), "cannot send {name} to {id}");

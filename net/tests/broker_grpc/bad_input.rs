@@ -1,4 +1,4 @@
-//! What is refused, and that it changes nothing.
+//! Requests that are refused, and that change nothing.
 
 use bytes::Bytes;
 use rmom_core::model::Code;
@@ -97,7 +97,8 @@ async fn producers_and_sequences() {
 async fn sizes() {
     let server = Server::start().await;
     let mut client = server.client_with_queue().await;
-    // The largest content is the limit less id, offset and their framing; searched for, since it is the broker's business.
+    // The largest content is the limit minus id, offset and their framing. It is searched for, since only the broker knows
+    // the exact value.
     let (mut fits, mut too_large) = (0, MAX_MESSAGE_BYTES);
     while too_large - fits > 1 {
         let bytes = fits.midpoint(too_large);
@@ -128,7 +129,7 @@ async fn sizes() {
     assert_eq!(describe(&mut client).await.last_offset, end, "nothing of it was stored");
 }
 
-/// Whatever else is wrong with a request is seen only once it is decoded.
+/// Other faults of a request are seen only after decoding.
 #[tokio::test]
 async fn what_repeats_is_counted_before_it_is_decoded() {
     let server = Server::start().await;

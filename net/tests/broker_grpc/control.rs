@@ -1,4 +1,4 @@
-//! The manager's line to a real broker.
+//! The manager's client with a real broker.
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,11 +59,11 @@ async fn a_broker_that_stops_refuses_and_one_that_died_is_not_reached() {
     server.broker.shutdown(DEADLINE).await;
     let refused = control.heartbeat(&server.addr, DEADLINE).await;
     assert!(matches!(refused, Err(ControlError::Refused { code: Some(Code::ShuttingDown), .. })), "{refused:?}");
-    // It says why to those who ask how it is.
+    // It reports the reason when asked for complaints.
     assert_eq!(control.complaints(&server.addr, DEADLINE).await.unwrap()[0], "stopping");
     let addr = server.addr.clone();
     drop(server);
-    // The connection's end may be noticed in the middle of a call; either way nobody answers any more.
+    // The end of the connection may be noticed in the middle of a call; in both cases there is no answer.
     for _ in 0..3 {
         let unreachable = control.heartbeat(&addr, DEADLINE).await;
         assert!(matches!(unreachable, Err(ControlError::Unreachable { .. })), "{unreachable:?}");

@@ -1,5 +1,5 @@
-//! The broker's gRPC service as an unmodified client sees it: the generated tonic client, over loopback, against a broker
-//! over the store in memory.
+//! The broker's gRPC service, used by an unmodified client: the generated tonic client, over loopback, with a broker over
+//! the store in memory.
 
 mod bad_input;
 mod control;

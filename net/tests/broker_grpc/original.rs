@@ -1,4 +1,4 @@
-//! The methods of the original's clients, and ours that are unary.
+//! The methods of the original's clients, and our unary methods.
 
 use rmom_core::model::{Code, limits::MAX_NAME_BYTES};
 use rmom_net::grpc::error_info;

@@ -1,4 +1,4 @@
-//! What else is on a broker's port: health, reflection, probes, metrics; TLS; and how it stops.
+//! Other services on a broker's port: health, reflection, probes, metrics; also TLS, and stopping.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -149,7 +149,7 @@ async fn stopping_tells_everybody_and_does_not_wait_for_the_idle() {
     assert!(begun.elapsed() < Duration::from_secs(5), "no deadline was waited for: {:?}", begun.elapsed());
 }
 
-/// A CA, and an identity for 127.0.0.1 that it vouches for.
+/// A CA, and an identity for 127.0.0.1 that it signed.
 fn tls(dir: &Path) -> Tls {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -223,7 +223,7 @@ async fn the_reserve_is_wired_to_what_managers_and_operators_ask() {
     for path in ["/healthz", "/metrics", "/metrics/per-object"] {
         assert_eq!(get(&server, path).await.0, StatusCode::OK, "{path}");
     }
-    // Every path of the reserve is one that a server has.
+    // Every path of the reserve exists on a server.
     let of_managers = ["/v1/status"];
     for path in RESERVED_PATHS.into_iter().filter(|path| path.contains('.')) {
         let mut grpc = tonic::client::Grpc::new(server.channel());

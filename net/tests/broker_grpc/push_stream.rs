@@ -34,7 +34,7 @@ fn run(first_sequence: u64, count: u64) -> PushStreamRequest {
 impl Pusher {
     async fn start(client: &mut Client) -> Self {
         let (requests, sent) = mpsc::channel(64);
-        // The headers come before the first request was sent.
+        // The response headers come before the first request has been sent.
         let acks =
             timeout(PATIENCE, client.push_stream(ReceiverStream::new(sent))).await.unwrap().unwrap().into_inner();
         Self { requests, acks }
@@ -56,7 +56,7 @@ impl Pusher {
         timeout(PATIENCE, self.acks.message()).await.expect("an acknowledgement in time")
     }
 
-    /// Acknowledgements until one covers `sequence`.
+    /// Reads acknowledgements until one covers `sequence`.
     async fn acked(&mut self, sequence: u64) -> PushAck {
         let mut through = 0;
         loop {

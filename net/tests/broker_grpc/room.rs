@@ -26,24 +26,24 @@ use tower::ServiceBuilder;
 
 use crate::support::{Client, MAX_MESSAGE_BYTES, PATIENCE, Server, describe, push, refused};
 
-/// As by default.
+/// The default.
 const ROOM: usize = 64 << 20;
-/// So many of the largest messages are a queue's share.
+/// Number of the largest messages that fit a queue's share.
 const SHARE: usize = ROOM / QUEUE_SHARE / (MAX_MESSAGE_BYTES + 1_000);
-/// So many may wait for it.
+/// Number of them that may wait for it.
 const WAITING: usize = ROOM / WAITING_SHARE / (MAX_MESSAGE_BYTES + 1_000);
 
 fn large(label: &str) -> Push {
     Push { queue_label: label.into(), ..push(vec![7; MAX_MESSAGE_BYTES - 200], "") }
 }
 
-/// All of a queue's share, as if its store did not answer.
+/// Takes all of a queue's share, as if its store did not answer.
 async fn stall(server: &Server, label: &str) -> Held {
     let open = OpenPush { label: QueueLabel::parse(label).unwrap(), queue: None, producer: None };
     server.broker.open_push(open).await.unwrap().room().try_take(ROOM / QUEUE_SHARE).expect("nothing is under way")
 }
 
-/// A request's body that counts what of it is sent, in small pieces.
+/// A request's body in small pieces, with a count of the bytes sent.
 struct Metered {
     body: tonic::body::Body,
     chunk: Bytes,
@@ -73,7 +73,7 @@ impl http_body::Body for Metered {
     }
 }
 
-/// A counter's value, once it has stood still for a while.
+/// A counter's value, once it has stayed the same for a while.
 async fn settled(counter: &AtomicUsize) -> usize {
     let mut seen = (counter.load(Relaxed), 0);
     while seen.1 < 100 {
@@ -84,7 +84,7 @@ async fn settled(counter: &AtomicUsize) -> usize {
     seen.0
 }
 
-/// Opens a stream and pushes runs of large messages on it without waiting for anything; answers how it ended.
+/// Opens a stream and pushes runs of large messages on it without waiting for acknowledgements; returns how it ended.
 async fn stream(client: &mut Client, label: &str, runs: u64) -> Result<u64, Status> {
     let open = PushStreamOpen { queue_label: label.into(), ..PushStreamOpen::default() };
     let mut requests = vec![PushStreamRequest { request: Some(Request::Open(open)) }];
@@ -127,14 +127,15 @@ async fn what_has_no_room_is_not_read_and_waits() {
         }
     };
     timeout(PATIENCE, waiting).await.expect("they wait for room");
-    // Small ones are no better off, and what needs no room is answered.
+    // Small pushes fare no better, and requests that need no room are answered.
     let small = tokio::spawn({
         let mut client = server.client();
         async move { client.push_to_queue(push("x", "")).await }
     });
     server.client().create_queue(CreateQueueRequest { queue_label: "another".into() }).await.unwrap();
     assert!(!small.is_finished());
-    // Windows of streams, and the beginnings that wait for room with a turn: not the 150 MiB that are pushed.
+    // The windows of streams, and the beginnings of messages that wait for room with a turn, but not the 150 MiB that are
+    // pushed.
     let read = 300 * (256 << 10) + MAX_TURNS * (64 << 10);
     let sent = settled(&sent).await;
     assert!(sent <= read, "{sent} bytes were sent");

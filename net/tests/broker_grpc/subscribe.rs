@@ -63,7 +63,7 @@ async fn a_slow_subscriber_is_waited_for_and_loses_nothing() {
     for _ in 0..MESSAGES {
         client.push_to_queue(push(content.clone(), "")).await.unwrap();
     }
-    // The windows of client and kernel hold a few MiB of these 16; the rest is not handed over, nor kept in memory for it.
+    // The windows of client and kernel hold a few MiB of these 16; the rest is neither handed over nor kept in memory.
     let mut handed = 0;
     let settled = async {
         loop {
@@ -90,7 +90,7 @@ async fn small_messages_that_are_not_read_do_not_end_the_connection() {
     let server = Server::start().await;
     let mut client = server.client_with_queue().await;
     let channel_id = create_channel(&mut client, "").await;
-    // HTTP/2's own windows. Such a client allows half of a window for what small frames take beside their bytes.
+    // HTTP/2's own windows. Such a client allows half of a window for the overhead of small frames.
     let mut slow = subscribe(&mut server.client_with_windows(65_535), &channel_id).await;
     for n in 0..MESSAGES {
         client.push_to_queue(push(n.to_string(), "")).await.unwrap();
@@ -117,7 +117,7 @@ async fn a_client_that_goes_away_is_forgotten() {
     timeout(PATIENCE, forgotten).await.expect("the reset ends the subscription");
 }
 
-/// A request that no generated client would send.
+/// A request that a generated client would not send.
 async fn raw(server: &Server, content_type: &str, body: &[u8]) -> http::Response<Bytes> {
     let io = Tcp.connect(&server.addr.authority()).await.unwrap();
     let (mut client, connection) =

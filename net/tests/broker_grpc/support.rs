@@ -1,4 +1,4 @@
-//! A broker on a free port, and clients of it.
+//! A broker on a free port, and its clients.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,9 +30,9 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-/// Longer than anything here takes; a test that waits for it fails.
+/// Longer than anything here takes; a test that waits this long fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// The limit on messages of the brokers here.
+/// The limit on messages of these brokers.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 512 << 10;
 
 pub(crate) type Client = MessageStreamClient<Channel>;
@@ -78,7 +78,7 @@ impl Server {
         let addr = BrokerAddr { host, port: port.unwrap() };
         let mut settings = BrokerSettings::new(addr.clone());
         settings.max_message_bytes = MAX_MESSAGE_BYTES;
-        // What is delivered comes from the cache as long as it reaches, then from the store; here it soon does not.
+        // Deliveries come from the cache while that reaches far enough, then from the store; this cache is small.
         settings.queue_buffer_bytes = 1 << 20;
         change(&mut settings);
         let (broker, tasks) = Broker::spawn(settings, store, Arc::new(OsEntropy), Arc::new(SystemUptime));
@@ -104,7 +104,7 @@ impl Server {
         self.connect(&Endpoint::from_shared(format!("http://{}", self.addr.authority())).unwrap())
     }
 
-    /// A client that lets so many bytes arrive before it reads them, on a stream and on its connection.
+    /// A client that accepts this many bytes before it reads them, on a stream and on its connection.
     pub(crate) fn client_with_windows(&self, bytes: u32) -> Client {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.addr.authority())).unwrap();
         Client::new(self.connect(&endpoint.initial_stream_window_size(bytes).initial_connection_window_size(bytes)))
@@ -154,7 +154,7 @@ pub(crate) async fn describe(client: &mut Client) -> DescribeQueueResponse {
     client.describe_queue(DescribeQueueRequest { queue_label: "q".into() }).await.unwrap().into_inner()
 }
 
-/// Checks that a call was refused with a code of ours, and the gRPC code that belongs to it; returns what it said.
+/// Checks that a call was refused with one of our codes and the matching gRPC code; returns the message.
 #[track_caller]
 pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: Code) -> String {
     let status = result.expect_err("it should be refused");
