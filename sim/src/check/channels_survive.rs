@@ -43,10 +43,20 @@ fn alive<'a>(index: &Index<'a>, id: Uuid, at: At) -> Option<Created<'a>> {
 /// True if a disposable channel was neither created nor in use for so long that a broker may delete it.
 fn is_idle(index: &Index<'_>, id: Uuid, channel: &Channel<'_>, at: At) -> bool {
     let Some(added) = channel.disposable else { return false };
-    let streams = index.readers.iter().filter(|reader| reader.channel == id && reader.opened.is_some_and(|it| it < at));
-    let ends = streams.map(|reader| reader.ended.map_or(at, |(ended, _)| ended.min(at)));
-    let used = ends.max().unwrap_or(added).max(added);
+    let readers = index.readers.iter().filter(|reader| reader.channel == id && reader.opened.is_some_and(|it| it < at));
+    let used = readers.map(|reader| last_use(index, reader, at)).fold(added, At::max);
     index.micros(at) - index.micros(used) >= index.bounds.idle.saturating_mul(1_000)
+}
+
+/// When a reader certainly had a subscription last, before a record. A fault can end the subscription long before the reader
+/// hears of it. Then only the time of its request is certain.
+fn last_use(index: &Index<'_>, reader: &Reader<'_>, before: At) -> At {
+    let asked = reader.asked.unwrap_or(reader.began);
+    let hosts = [index.history[reader.began].host.as_str(), reader.broker.unwrap_or_default()];
+    if index.faults.befell(&hosts, index.micros(asked), index.micros(before)) {
+        return asked;
+    }
+    reader.ended.map_or(before, |(ended, _)| ended.min(before))
 }
 
 fn in_the_end(index: &Index<'_>, id: Uuid, channel: &Channel<'_>) -> Option<Violation> {
@@ -241,6 +251,8 @@ mod tests {
         guilty(&remove(run.clone().wait(3_000)), ChannelsSurvive);
         run.wait(9_000).stream_of(1, OTHER, None).wait(9_000);
         guilty(&remove(&mut run.clone()), ChannelsSurvive);
+        // With a fault in between, the broker may have lost the connection long before.
+        innocent(&remove(run.clone().fault(1).wait(1)));
         run.end(1, "UNAVAILABLE");
         guilty(&remove(run.clone().wait(3_000)), ChannelsSurvive);
         innocent(&remove(run.clone().wait(9_000)));
