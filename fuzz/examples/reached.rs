@@ -1,11 +1,11 @@
-//! Which of the marked points of the logic (`core/src/marks.rs`) the inputs in some folders reach, and how often:
+//! Prints which of the marked points of the logic (`core/src/marks.rs`) the inputs in some folders reach, and how often:
 //! `cargo run -p rmom-fuzz --features marks --example reached TARGET FOLDER...`
 
 use std::{collections::BTreeMap, env, fs, io};
 
 use rmom_core::marks::{self, Mark};
 
-#[allow(clippy::print_stdout)] // It is what it is for.
+#[allow(clippy::print_stdout)] // Printing is its purpose.
 fn main() -> io::Result<()> {
     let mut arguments = env::args().skip(1);
     let target = arguments.next().unwrap_or_default();

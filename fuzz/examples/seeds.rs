@@ -1,4 +1,4 @@
-//! Writes the seeds that targets make of themselves to `corpus/`: cargo run -p rmom-fuzz --example seeds.
+//! Writes the generated seeds of all targets to `corpus/`: `cargo run -p rmom-fuzz --example seeds`.
 
 use std::{fs, io, path::Path};
 

@@ -1,5 +1,5 @@
-//! What is fuzzed, each a function of bytes that panics when it finds something: a fuzzer calls it with what leads it to
-//! code that no input reached before, and `tests/replay.rs` with what is kept in `corpus/` and `regressions/`.
+//! The fuzz targets. Each is a function of bytes that panics when it finds a bug. A fuzzer calls it with inputs that reach
+//! new code, and `tests/replay.rs` with those in `corpus/` and `regressions/`.
 
 #[macro_use]
 mod world;
@@ -12,7 +12,7 @@ pub mod store_model;
 pub mod ttl_recovery;
 pub mod wire;
 
-/// A target: its name, which is also that of its folders, and what is called with each input.
+/// A target: its name, which is also that of its folders, and the function called with each input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.

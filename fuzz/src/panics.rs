@@ -1,4 +1,4 @@
-//! Panics in tasks, which a runtime catches, are findings as well.
+//! Panics in tasks, which a runtime catches, count as findings.
 
 use std::{cell::Cell, panic, sync::Once};
 
@@ -12,7 +12,7 @@ pub(crate) struct Panics {
 }
 
 impl Panics {
-    /// Begins to watch.
+    /// Starts watching.
     pub(crate) fn watch() -> Self {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
@@ -25,10 +25,10 @@ impl Panics {
         Self { before: SEEN.get() }
     }
 
-    /// Ends to watch.
+    /// Stops watching.
     ///
     /// # Panics
-    /// If something did.
+    /// If this thread panicked meanwhile.
     pub(crate) fn check(self) {
         assert_eq!(SEEN.get(), self.before, "a task panicked");
     }

@@ -1,5 +1,5 @@
-//! SQLite and the model of a store side by side: whatever is done to both, they answer alike, also when the file is opened
-//! anew. The operations are those of the conformance suite (`rmom_core::store::conformance`).
+//! SQLite and the model of a store side by side: every operation on both has the same answer, even after the file is
+//! reopened. The operations are those of the conformance suite (`rmom_core::store::conformance`).
 
 pub mod seeds;
 
@@ -23,12 +23,12 @@ use rmom_net::store::{SqliteOptions, SqliteStore};
 use tempfile::TempDir;
 use tokio::{runtime::Builder, time::timeout};
 
-/// A file system in memory, where there is one.
+/// An in-memory file system, if there is one.
 const MEMORY: &str = "/dev/shm";
 /// Longer than any sequence of operations takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A file with the tables and nothing in them: to make it takes longer than most sequences.
+/// A file with empty tables, since creating it takes longer than most sequences.
 static EMPTY: OnceLock<Vec<u8>> = OnceLock::new();
 
 struct Files {
@@ -64,7 +64,7 @@ impl Harness for Files {
             fs::write(&file, empty).expect("the file can be written");
         }
         let store = self.open().await;
-        // Nobody has connected to it yet, so that the file is all there is.
+        // Before any connection, the file holds the whole database.
         EMPTY.get_or_init(|| fs::read(&file).expect("the file can be read"));
         store
     }
@@ -78,7 +78,7 @@ impl Harness for Files {
     }
 }
 
-/// One input: operations, as `rmom_core` reads them from bytes.
+/// Runs one input: operations, as `rmom_core` reads them from bytes.
 ///
 /// # Panics
 /// If the stores differ.

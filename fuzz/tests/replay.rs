@@ -1,5 +1,5 @@
-//! Replays, without a fuzzer, the inputs that are kept: `corpus/`, with which fuzzing begins, and `regressions/`, which
-//! made a target fail once.
+//! Replays the kept inputs without a fuzzer: `corpus/`, with which fuzzing begins, and `regressions/`, each of which once
+//! made a target fail.
 
 use std::{fs, panic::catch_unwind, path::Path};
 

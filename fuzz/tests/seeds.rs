@@ -1,4 +1,4 @@
-//! The corpus is what its lists of steps say.
+//! The corpus matches its lists of steps.
 
 use std::{fs, path::Path};
 

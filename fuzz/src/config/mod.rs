@@ -1,5 +1,5 @@
-//! The configuration files of both programs and the environment over them: whatever they hold, an error names the key,
-//! never a password; and what is accepted is accepted again as it is printed.
+//! The configuration files of both programs, with the environment over them. For any content, an error names the key but
+//! never a password; and an accepted configuration is accepted again in its printed form.
 
 mod one_change;
 pub mod seeds;
@@ -12,23 +12,23 @@ use rmom::config::{BrokerConfig, ConfigError, Environment, Loaded, ManagerConfig
 
 /// The name that errors give to the file.
 const FILE: &str = "file";
-/// A password, which nobody is ever shown.
+/// A password, which no output may contain.
 const PASSWORD: &str = "Xyzzy-7";
 
-/// Whose configuration it is.
+/// The program that the configuration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Program {
     Broker,
     Manager,
 }
 
-/// One input: a byte says of which kind.
+/// Runs one input, whose first byte selects the kind.
 ///
 /// # Panics
-/// If it found something.
+/// If it finds a bug.
 pub fn run(data: &[u8]) {
     let mut input = Unstructured::new(data);
-    // An input that is too short says nothing.
+    // An input that is too short does nothing.
     let _ = act(&mut input);
 }
 
@@ -43,7 +43,7 @@ fn act(input: &mut Unstructured<'_>) -> Result<()> {
     }
 }
 
-/// A file, and after each zero byte a variable: `NAME=VALUE`.
+/// The text of a file, then variables as `NAME=VALUE`, each after a zero byte.
 fn any_text(program: Program, bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut parts = text.split('\0');
@@ -56,7 +56,7 @@ fn any_text(program: Program, bytes: &[u8]) {
     }
 }
 
-/// What an accepted file comes to.
+/// The result of an accepted file.
 struct Accepted {
     printed: String,
     debug: String,
@@ -82,7 +82,7 @@ fn parse(program: Program, text: &str, environment: &Environment) -> std::result
 }
 
 impl Accepted {
-    /// As it is printed it is accepted, without a warning, and printed alike.
+    /// The printed form is accepted without a warning, and is printed the same.
     fn check(&self, program: Program) {
         let again = parse(program, &self.printed, &Vec::new());
         let again = again.unwrap_or_else(|error| panic!("{error}\n{}", self.printed));

@@ -1,4 +1,4 @@
-//! A configuration that is in order but for one setting.
+//! A valid configuration with one changed setting.
 
 use std::fmt::Write as _;
 
@@ -10,15 +10,15 @@ use super::{
     settings::{Takes, belong_together},
 };
 
-/// Borders of the ranges that there are, and what is around them.
+/// The limits of all ranges, and values around them.
 const NUMBERS: [u64; 12] = [0, 1, 10, 300, 600, 65_535, 65_536, 1 << 20, 1 << 31, 1 << 32, 1 << 62, i64::MAX as u64];
 
-/// A value, as both YAML and TOML spell it, unless told otherwise.
+/// A value, spelled alike in YAML and TOML unless noted.
 enum Value {
     Number(u64),
     Negative,
     Fraction,
-    /// Not a number, which is a number to both.
+    /// Not a number, which both formats spell differently and accept as a number.
     Nan,
     Bool,
     Text(String),
@@ -54,20 +54,21 @@ impl Value {
         }
     }
 
-    /// Whether a setting that takes `takes` has to refuse it; none: it depends.
+    /// True if a setting of kind `takes` must refuse the value, false if it must accept it; `None` if that depends on more.
     fn is_refused_by(&self, takes: Takes) -> Option<bool> {
         match (self, takes) {
-            // Other settings, and what it is about, decide; what nobody looks at may still be no value at all.
+            // A text or a list may be valid or not, depending on its meaning and on other settings; NaN may be refused even
+            // for an ignored key.
             (Self::Text(_), Takes::Text) | (Self::List, Takes::Section) | (Self::Nan, Takes::Anything) => None,
             (_, Takes::Anything) | (Self::Bool, Takes::Bool) => Some(false),
-            // Another setting may not fit it.
+            // A number within its range may still conflict with another setting.
             (Self::Number(number), Takes::Number(..)) => (!takes.takes_number(*number)).then_some(true),
             _ => Some(true),
         }
     }
 }
 
-/// In quotes, with escapes that both know.
+/// A quoted text, with escapes that both formats know.
 fn quoted(text: &str) -> String {
     let escaped = text.chars().fold(String::new(), |mut escaped, c| {
         if matches!(c, ' '..='~') && !matches!(c, '"' | '\\') {
@@ -80,7 +81,7 @@ fn quoted(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-/// Tries a configuration with one setting of the input's choice, in the file or in the environment, or misspelt.
+/// Tries a configuration with one setting that the input chooses, in the file or in the environment, or misspelt.
 pub(super) fn try_out(program: Program, input: &mut Unstructured<'_>) -> Result<()> {
     let (path, takes) = program.setting(input.arbitrary()?);
     let how = input.arbitrary::<u8>()?;
@@ -93,7 +94,7 @@ pub(super) fn try_out(program: Program, input: &mut Unstructured<'_>) -> Result<
         2 => {
             let Value::Number(number) = value else { return Ok(()) };
             environment.push((format!("RMOM_{}", path.replace('.', "__").to_uppercase()), number.to_string()));
-            // What a text, a list or nothing at all makes of a number is its own business.
+            // Settings of another kind may or may not accept a number from the environment.
             refused = refused.filter(|_| matches!(takes, Takes::Number(..)));
         }
         _ => {
@@ -107,7 +108,7 @@ pub(super) fn try_out(program: Program, input: &mut Unstructured<'_>) -> Result<
     }
     let text = written(program, &lines);
     match text.find(PASSWORD) {
-        // The file ends in the middle of the line that holds the password.
+        // The file ends in the middle of the line with the password.
         Some(at) if how & 32 != 0 => {
             let cut = &text[..at + PASSWORD.len()];
             let error = parse(program, cut, &environment).err().expect("a text without its end is no text");
@@ -140,7 +141,7 @@ fn judge(program: Program, text: &str, environment: &Environment, path: &str, re
                 // A manager's file has a table for each profile.
                 let place = problem.place.strip_prefix("default.").unwrap_or(&problem.place);
                 let here = place == path || belong_together(path, place);
-                // A section of the wrong kind misses what is in it.
+                // A section of the wrong kind lacks its settings.
                 let below = place.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
                 assert!(here || below, "{path}: {problem:?}\n{text}");
             }
@@ -148,7 +149,7 @@ fn judge(program: Program, text: &str, environment: &Environment, path: &str, re
     }
 }
 
-/// What a program cannot do without: where the database is, and its password.
+/// The settings that a program requires: the database's address and password.
 fn base(program: Program, how: u8) -> Vec<(String, String)> {
     let database = program.database();
     let parts = how & 64 != 0 && program == Program::Broker;
@@ -160,7 +161,7 @@ fn base(program: Program, how: u8) -> Vec<(String, String)> {
     vec![(format!("{database}.url"), format!("{url:?}"))]
 }
 
-/// Later lines replace earlier ones of the same path.
+/// Lines as a file. Later lines replace earlier ones of the same path.
 fn written(program: Program, lines: &[(String, String)]) -> String {
     let mut text = String::new();
     match program {

@@ -1,10 +1,10 @@
-//! Where fuzzing begins: `cargo run -p rmom-fuzz --example seeds` writes these to `corpus/config`.
+//! Initial inputs: `cargo run -p rmom-fuzz --example seeds` writes them to `corpus/config`.
 
 const BROKER: u8 = 0;
 const MANAGER: u8 = 1;
 const ONE_CHANGE: u8 = 2;
 
-/// A file and variables.
+/// An input of a file and variables.
 fn file(program: u8, text: &str, variables: &[&str]) -> Vec<u8> {
     let mut input = [&[program], text.as_bytes()].concat();
     for variable in variables {
@@ -14,7 +14,7 @@ fn file(program: u8, text: &str, variables: &[&str]) -> Vec<u8> {
     input
 }
 
-/// Name and content of each.
+/// The name and content of each.
 #[must_use]
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let broker = include_str!("../../../deploy/examples/mom1.yaml");

@@ -1,17 +1,17 @@
-//! The settings of both programs, as the documentation has them.
+//! The settings of both programs, as documented.
 
 use super::Program;
 
-/// What a setting takes.
+/// The values that a setting takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Takes {
-    /// Whole numbers from the first to the last; another number is out of range.
+    /// Whole numbers from the first to the last; other numbers are out of range.
     Number(u64, u64),
     Bool,
     Text,
-    /// A section or a list, so that no plain value will do.
+    /// A section or a list: no plain value is valid.
     Section,
-    /// Whatever there is, with a warning.
+    /// Any value, with a warning.
     Anything,
 }
 
@@ -88,7 +88,7 @@ const MANAGER: [Setting; 32] = [
     ("secret_key", Anything),
 ];
 
-/// Settings of a section for the database.
+/// Settings of the database's section.
 const DATABASE: [Setting; 6] = [
     ("min_connections", Number(0, 1_000)),
     ("max_connections", Number(1, 1_000)),
@@ -98,7 +98,7 @@ const DATABASE: [Setting; 6] = [
     ("allow_unsafe_durability", Bool),
 ];
 
-/// Settings that have to fit another: the problem may be reported at either.
+/// Settings that depend on another: a problem may be reported at either.
 const TOGETHER: [(&str, &str); 4] = [
     ("lease_millis", "store_timeout_millis"),
     ("max_message_bytes", "max_pending_bytes"),
@@ -107,7 +107,7 @@ const TOGETHER: [(&str, &str); 4] = [
 ];
 
 impl Program {
-    /// Where its settings for the database are.
+    /// The section of its settings for the database.
     pub(super) const fn database(self) -> &'static str {
         match self {
             Self::Broker => "database",
@@ -115,7 +115,7 @@ impl Program {
         }
     }
 
-    /// One of its settings: the path and what it takes.
+    /// One of its settings: the path and the values that it takes.
     pub(super) fn setting(self, number: u8) -> (String, Takes) {
         let own: &[Setting] = if self == Self::Broker { &BROKER } else { &MANAGER };
         let number = usize::from(number) % (own.len() + DATABASE.len());
@@ -128,9 +128,9 @@ impl Program {
         }
     }
 
-    /// True if there is a setting, or a section, of that path.
+    /// True if a setting or a section has that path.
     pub(super) fn knows(self, path: &str) -> bool {
-        // The rest of what there is, which nobody changes here.
+        // The remaining settings, which inputs do not change.
         const OTHERS: [&str; 24] = [
             "database",
             "url",
@@ -169,7 +169,7 @@ pub(super) fn belong_together(one: &str, other: &str) -> bool {
 }
 
 impl Takes {
-    /// True if it takes that number.
+    /// True if it takes this number.
     pub(super) fn takes_number(self, number: u64) -> bool {
         match self {
             Number(from, to) => (from..=to).contains(&number) && number != HUGE,

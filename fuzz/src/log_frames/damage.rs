@@ -1,4 +1,4 @@
-//! What can happen to a stored batch.
+//! Damage to a stored batch.
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
@@ -6,21 +6,21 @@ use rmom_core::{model::Offset, ports::StoredBatch};
 
 use super::pushed::checksum;
 
-/// Most things that happen to one batch.
+/// The most changes to one batch.
 const MAX_ACTS: usize = 6;
 
-/// A batch after that.
+/// A batch after its damage.
 pub(super) struct Damaged {
     pub(super) stored: StoredBatch,
-    /// Its format is one that this binary does not know.
+    /// Its format is newer than any that this binary knows.
     pub(super) newer: bool,
-    /// Index, frames or checksum are not what they were.
+    /// Index, frames or checksum have changed.
     pub(super) bytes_differ: bool,
     /// The checksum was computed anew.
     pub(super) resealed: bool,
 }
 
-/// Damages a batch as the input says, if it says anything.
+/// Damages a batch as the input says, possibly not at all.
 pub(super) fn damage(input: &mut Unstructured<'_>, whole: &StoredBatch) -> Result<Damaged> {
     let mut stored = whole.clone();
     let mut resealed = false;
@@ -38,7 +38,7 @@ pub(super) fn damage(input: &mut Unstructured<'_>, whole: &StoredBatch) -> Resul
             6 => header.first = moved(header.first, value),
             7 => header.last = moved(header.last, value),
             8 => header.format = at,
-            // One bit, so that the fuzzer, which sees comparisons, does not forge a checksum.
+            // One bit only, so that the fuzzer, which sees comparisons, does not forge a checksum.
             _ => *sum ^= 1 << (value % 32),
         }
     }

@@ -1,5 +1,5 @@
-//! Batches as they come from the store: what was encoded decodes to the same, damage is an error, and of arbitrary bytes
-//! none make a panic or a message that nobody pushed.
+//! Batches from the store: decoding reverses encoding, damage is an error, and arbitrary bytes cause neither a panic nor a
+//! message that was never pushed.
 
 mod damage;
 mod pushed;
@@ -18,17 +18,17 @@ use self::{
     pushed::Pushed,
 };
 
-/// When every batch here is stored.
+/// The time at which every batch here is stored.
 const STORED_AT: StoreTime = StoreTime::from_millis(1_000_000);
-/// The epoch it is stored under.
+/// The epoch of every batch here.
 const EPOCH: Epoch = Epoch::new(3);
-/// Most questions about one batch.
+/// The most questions about one batch.
 const MAX_QUESTIONS: usize = 8;
 
-/// One input: a byte says of which kind.
+/// Runs one input, whose first byte selects the kind.
 ///
 /// # Panics
-/// If it found something.
+/// If it finds a bug.
 pub fn run(data: &[u8]) {
     let mut input = Unstructured::new(data);
     let done = match input.arbitrary::<u8>().map(|kind| kind % 3) {
@@ -36,11 +36,11 @@ pub fn run(data: &[u8]) {
         Ok(1) => damaged(&mut input),
         _ => raw(&mut input),
     };
-    // An input that is too short stops early; what it did until then counts.
+    // An input that is too short stops early; its actions until then count.
     let _ = done;
 }
 
-/// What a subscriber wants to know of a batch.
+/// A subscriber's query of a batch.
 struct Question {
     after: Offset,
     topic: Topic,
@@ -53,7 +53,7 @@ impl Question {
         let after = Offset::new(around_first.min(i64::MAX as u64));
         let topic = pushed::topic(input)?;
         let now = match input.arbitrary::<u8>()? {
-            // The latest reading that a clock can give.
+            // The latest possible reading of a clock.
             255 => StoreTime::from_millis(StoreTime::NEVER.millis() - 1),
             steps => STORED_AT.plus_millis(u64::from(steps)),
         };
@@ -61,7 +61,7 @@ impl Question {
     }
 }
 
-/// What is pushed is what is read, by the batch as it was built and by the one that was decoded.
+/// Pushed messages are read unchanged, from the batch as built and from the decoded one.
 fn round_trip(input: &mut Unstructured<'_>) -> Result<()> {
     let pushed = Pushed::arbitrary(input)?;
     let encoded = pushed.encode();
@@ -93,7 +93,7 @@ fn round_trip(input: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A batch that is not what it was: an error that says so, or the messages that were pushed.
+/// Reading a damaged batch gives an error that says so, or the pushed messages.
 fn damaged(input: &mut Unstructured<'_>) -> Result<()> {
     let pushed = Pushed::arbitrary(input)?;
     let encoded = pushed.encode();
@@ -104,7 +104,7 @@ fn damaged(input: &mut Unstructured<'_>) -> Result<()> {
             assert!(!newer || text.contains("newer"), "{text}");
         }
         Ok(()) if newer => panic!("a newer format was read"),
-        // Whoever can make a checksum can make a message.
+        // A correct checksum permits any message.
         Ok(()) if resealed => {}
         Ok(()) => {
             assert!(!bytes_differ, "damaged bytes were read");
@@ -114,7 +114,7 @@ fn damaged(input: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Arbitrary bytes in place of all that a batch consists of.
+/// Arbitrary bytes in all parts of a batch.
 fn raw(input: &mut Unstructured<'_>) -> Result<()> {
     let offset = |raw: u64| Offset::new(raw >> 1);
     let (first, last) = (offset(input.arbitrary()?), offset(input.arbitrary()?));
@@ -128,7 +128,7 @@ fn raw(input: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Reads a batch that nobody vouches for. Whatever it gives is whole frames that are there, in their order.
+/// Reads an untrusted batch. The result must consist of whole frames of the batch, in their order.
 fn read(input: &mut Unstructured<'_>, stored: &StoredBatch) -> Result<Result<(), String>> {
     let header = &stored.header;
     let producers = runs(header.format, &header.index, header.first, header.last);
@@ -158,7 +158,7 @@ fn whole_frames(frames: &Bytes) -> u64 {
     frames_of(frames).len() as u64
 }
 
-/// Takes frames apart as a gRPC client does.
+/// Splits frames like a gRPC client.
 fn frames_of(frames: &Bytes) -> Vec<Bytes> {
     let mut rest = frames.clone();
     let mut all = Vec::new();

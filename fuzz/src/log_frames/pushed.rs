@@ -1,4 +1,4 @@
-//! Messages to push, and naively what has to come of them.
+//! Messages to push, and a simple model of the expected results.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use uuid::Uuid;
 use super::{EPOCH, STORED_AT};
 
 const QUEUE: QueueId = QueueId::new(7);
-/// Most messages of a batch.
+/// The most messages of a batch.
 const MAX_MESSAGES: usize = 32;
-/// Most headers of a message.
+/// The most headers of a message.
 const MAX_HEADERS: u8 = 3;
-/// Topics that meet each other; any other number stands for a text of its own.
+/// Topics that occur often; any other number stands for a text of its own.
 const TOPICS: [&str; 6] = ["", "a", "B", "__NONE__", "news/sport", "İstanbul"];
-/// Where a batch begins: a batch of the most messages fits behind each.
+/// First offsets of batches: the largest batch fits behind each.
 const FIRSTS: [u64; 6] = [1, 2, 127, 128, 1 << 35, i64::MAX as u64 - MAX_MESSAGES as u64];
 
-/// One message, and who pushed it.
+/// A message with its producer.
 pub(super) struct Push {
     key: ProducerKey,
     sequence: Sequence,
@@ -40,7 +40,7 @@ pub(super) struct Pushed {
     pushes: Vec<Push>,
 }
 
-/// A topic out of a few, or of a few bytes.
+/// A topic from a small set, or of a few bytes.
 pub(super) fn topic(input: &mut Unstructured<'_>) -> Result<Topic> {
     let number = usize::from(input.arbitrary::<u8>()?);
     if let Some(known) = TOPICS.get(number) {
@@ -73,7 +73,7 @@ fn message(input: &mut Unstructured<'_>) -> Result<NewMessage> {
 }
 
 impl Pushed {
-    /// At least one message; producers take turns, and some skip sequences, as after an outcome they know.
+    /// At least one message; producers take turns, and some skip sequences, as after a settled failure.
     pub(super) fn arbitrary(input: &mut Unstructured<'_>) -> Result<Self> {
         let first = Offset::new(FIRSTS[usize::from(input.arbitrary::<u8>()?) % FIRSTS.len()]);
         let count = usize::from(input.arbitrary::<u8>()?) % MAX_MESSAGES + 1;
@@ -130,7 +130,7 @@ impl Pushed {
         self.pushes.iter().map(Push::expires_at).max().unwrap_or(StoreTime::NEVER)
     }
 
-    /// Those that are wanted, as they go to the socket.
+    /// The frames of the messages that satisfy `wanted`, as they go to the socket.
     pub(super) fn frames(&self, wanted: impl Fn(&Push) -> bool) -> Bytes {
         let mut frames = BytesMut::new();
         for push in self.pushes.iter().filter(|push| wanted(push)) {
@@ -142,7 +142,7 @@ impl Pushed {
         frames.freeze()
     }
 
-    /// Who pushed what.
+    /// The producers' runs.
     pub(super) fn runs(&self) -> Vec<Run> {
         let follows = |a: &Push, b: &Push| a.key == b.key && a.sequence.next() == b.sequence;
         let run = |pushes: &[Push]| Run {
@@ -156,7 +156,7 @@ impl Pushed {
 }
 
 impl Push {
-    /// In whole milliseconds, at least one; none for ever.
+    /// In whole milliseconds, at least one; `None` means that it never expires.
     fn ttl_millis(&self) -> Option<u64> {
         self.message.ttl.map(|ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1))
     }
@@ -166,7 +166,7 @@ impl Push {
     }
 
     pub(super) fn is_for(&self, after: Offset, topic: &Topic, now: StoreTime) -> bool {
-        // For ever is for ever, whatever the clock says.
+        // A message without a lifetime never expires, whatever the clock shows.
         let lives = self.message.ttl.is_none() || self.expires_at() > now;
         self.offset > after && lives && (topic.name().is_none() || *topic == self.message.topic)
     }
@@ -184,7 +184,7 @@ impl Push {
     }
 }
 
-/// The batch as the store gives it back.
+/// The batch as the store returns it.
 pub(super) fn stored(encoded: &Encoded) -> StoredBatch {
     let header = BatchHeader {
         first: encoded.first,

@@ -1,4 +1,4 @@
-//! Where fuzzing begins: `cargo run -p rmom-fuzz --example seeds` writes these to `corpus/log_frames`.
+//! Initial inputs: `cargo run -p rmom-fuzz --example seeds` writes them to `corpus/log_frames`.
 
 use bytes::Bytes;
 use rmom_core::{broker::NewMessage, model::Topic};
@@ -10,7 +10,7 @@ type Message<'a> = (u8, u8, u8, &'a [u8]);
 
 const SOME: [Message<'_>; 4] =
     [(0, 0, 0, b"one"), (0, 1, 5, b""), (1, 2, 255, b"a longer content of some bytes"), (0x10, 4, 0, b"\0\xff")];
-/// Questions: after which offset, of which topic, at what time.
+/// Queries: the offset after which, the topic, and the time.
 const QUESTIONS: [[u8; 3]; 4] = [[0, 0, 0], [3, 0, 4], [2, 1, 5], [2, 2, 255]];
 
 fn batch(kind: u8, first: u8, messages: &[Message<'_>]) -> Vec<u8> {
@@ -27,7 +27,7 @@ fn questions(mut input: Vec<u8>) -> Vec<u8> {
     input
 }
 
-/// Does one thing to a batch: which, where, with what value; and seals it again or not.
+/// One change to a batch: its kind, place and value, and whether the checksum is computed anew.
 fn damage(act: u8, at: u16, value: u8, seal: bool) -> Vec<u8> {
     let mut input = batch(1, 0, &SOME);
     input.extend([1, act, at.to_le_bytes()[0], at.to_le_bytes()[1], value, u8::from(seal)]);
@@ -47,12 +47,12 @@ fn raw(last: u64) -> Vec<u8> {
     input.extend(u16::try_from(index.len()).expect("seeds are small").to_le_bytes());
     input.extend_from_slice(index);
     input.extend_from_slice(frames);
-    // The frames are the first half of what is left.
+    // The frames are the first half of the remaining bytes.
     input.resize(input.len() + frames.len(), 0);
     input
 }
 
-/// Name and content of each.
+/// The name and content of each.
 #[must_use]
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     vec![

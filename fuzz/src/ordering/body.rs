@@ -1,11 +1,11 @@
-//! What messages say: who pushed them, so that each is told from all others.
+//! The contents of messages: they identify writer and sequence, so that each is unique.
 
 use std::fmt;
 
-/// Who numbers messages.
+/// A numbering of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Writer {
-    /// The queue that it means; none: whichever has the label.
+    /// The queue for which it pushes; `None` means the present queue of the label.
     pub(crate) queue: Option<u64>,
     pub(crate) producer: u8,
     pub(crate) incarnation: u64,
@@ -19,7 +19,7 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    /// The topic, which follows from the rest.
+    /// The topic, which is a function of the other fields.
     pub(crate) fn topic(&self) -> &'static str {
         let number = u64::from(self.writer.producer) * self.sequence.div_ceil(2);
         ["a", "__none__", "b"][usize::try_from(number % 3).expect("it is below 3")]

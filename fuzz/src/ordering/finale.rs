@@ -1,4 +1,4 @@
-//! Faults stop, everybody completes what they began, and everything is read back.
+//! The end of a run: faults stop, all clients complete their work, and everything is read back.
 
 use std::time::Duration;
 
@@ -16,18 +16,18 @@ use super::{
 };
 use crate::world::{Process, decode};
 
-/// The host of the broker that serves everything in the end.
+/// The host of the broker that serves all queues at the end.
 const LAST: u8 = HOSTS;
 
-/// How long a push may go without an answer once faults have stopped: the recovery's and the activation's time, and some
+/// How long a push may go without an answer once faults have stopped: the timeouts of recovery and activation, plus some
 /// calls of the store.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often somebody looks meanwhile.
+/// The interval of checks meanwhile.
 const GLANCE: Duration = Duration::from_millis(500);
 
 impl Play {
-    /// Compares everything with the model; returns what is stored in the end.
+    /// Compares everything with the model; returns the final state of the store.
     pub(crate) async fn end(mut self) -> State {
         self.world.repair();
         self.answers().await;
@@ -47,12 +47,12 @@ impl Play {
         self.consume(&process).await;
         self.read_back();
         self.model.settle();
-        // Who holds on to a process keeps it from being looked at.
+        // A reader holds its process, which would prevent the check of the process's tasks.
         self.readers.clear();
         self.world.end().await
     }
 
-    /// Waits until everything pushed has an answer.
+    /// Waits until every push has an answer.
     async fn answers(&mut self) {
         let mut waited = Duration::ZERO;
         self.look();
@@ -64,8 +64,8 @@ impl Play {
         }
     }
 
-    /// Whoever served a queue before notices that it does not any more, although nobody pushes there, and its subscribers
-    /// are told; at the latest when its lease runs out.
+    /// A broker that served a queue before notices the change, although no producer pushes there, and its subscribers are
+    /// told; at the latest when its lease ends.
     async fn sent_away(&mut self) {
         let mut waited = Duration::ZERO;
         loop {
@@ -83,7 +83,7 @@ impl Play {
         }
     }
 
-    /// Producers push again whatever they do not know to be stored, and whatever they do.
+    /// Producers push their messages again, whether or not they know them to be stored.
     async fn complete(&mut self, broker: &Broker) {
         for (number, _) in self.living() {
             self.open(number, broker.clone());
@@ -106,7 +106,7 @@ impl Play {
         }
     }
 
-    /// Consumers wait for what they have not had, until a last message of each topic is pushed.
+    /// Consumers wait for the messages that they lack, until a last message of each topic is pushed.
     async fn consume(&mut self, process: &Process) {
         let kept: Vec<Option<usize>> = self.readers.iter().map(|reader| reader.channel).collect();
         for channel in 0..self.channels.len() {
@@ -120,7 +120,7 @@ impl Play {
         }
         self.world.pass(Duration::from_millis(1)).await;
         self.look();
-        // Those that have everything wait from here on, and have to be woken.
+        // Readers that have everything wait from here on, and have to be woken.
         for reader in &mut self.readers {
             while reader.take(&self.channels, &mut self.model) {}
         }
@@ -150,7 +150,7 @@ impl Play {
         self.readers[reader].subscribe(number, of, 0, process, &self.inbox, &self.model);
     }
 
-    /// What the store holds is what was committed.
+    /// The store contains exactly the committed messages.
     fn read_back(&self) {
         for (number, id) in self.living() {
             let queue = QueueId::new(id);

@@ -1,8 +1,8 @@
-//! Order, and what belongs to it: arbitrary interleavings of pushes, retries, lost answers, moves of queues between brokers,
+//! Order and related promises: arbitrary interleavings of pushes, retries, lost answers, moves of queues between brokers,
 //! crashes, deletions and subscriptions, compared with promises 2 to 6 (and 8 to 11, where they are in reach).
 //!
-//! `steps` is what an input can say, `play` does it with production's brokers, `model` is the oracle for what is stored and
-//! answered, `readers` for what is delivered, and `finale` ends each run: faults stop, a fresh broker takes over, and
+//! `steps` defines the inputs, `play` carries them out with production's brokers, `model` is the oracle for stored and
+//! answered messages, `readers` for delivered ones, and `finale` ends each run: faults stop, a fresh broker takes over, and
 //! everything is completed and read back.
 
 mod body;
@@ -23,7 +23,7 @@ use self::{play::Play, steps::Step};
 use crate::world;
 
 impl Case {
-    /// Plays it.
+    /// Runs the case.
     ///
     /// # Panics
     /// If a promise is broken.
@@ -31,7 +31,7 @@ impl Case {
         self.play();
     }
 
-    /// Plays it, and returns what is stored in the end.
+    /// Runs the case, and returns the final state of the store.
     fn play(&self) -> State {
         world::run(async {
             let mut play = Play::new(self.seed).await;
@@ -47,7 +47,7 @@ impl Case {
     }
 }
 
-/// One input.
+/// Runs one input.
 ///
 /// # Panics
 /// If a promise is broken.

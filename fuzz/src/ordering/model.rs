@@ -1,5 +1,5 @@
-//! The oracle: what is pushed, committed, answered and delivered, compared with the promises. It knows nothing of how
-//! brokers work, only what they said and what was committed.
+//! The oracle: compares pushes, commits, answers and deliveries with the promises. It knows only the brokers' answers and
+//! the commits, not how brokers work.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,16 +8,16 @@ use rmom_core::model::Code;
 use super::body::{Body, Writer};
 use crate::world::{Commit, decode};
 
-/// What a producer was told of a run of pushes.
+/// The outcome of a run of pushes, as its producer was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Stored,
-    /// Its last message was not stored, unless it had been before. What was ahead of that can be, in an earlier batch.
+    /// Its last message was not stored, unless it had been before. Messages before that one may be, in an earlier batch.
     Refused,
     Unknown,
 }
 
-/// A run of pushes, as it was sent.
+/// One attempt to push a run.
 struct Attempt {
     writer: Writer,
     first: u64,
@@ -51,41 +51,41 @@ pub(crate) struct Queue {
     epoch: u64,
     /// The message at offset n + 1 is entry n: nothing here expires.
     pub(crate) log: Vec<Stored>,
-    /// The newest offset that anybody was told of.
+    /// The newest offset that any client was told of.
     pub(crate) known: u64,
     /// Each producer's newest stored sequence.
     last: BTreeMap<u8, u64>,
-    /// Each producer's newest incarnation of which somebody was told.
+    /// Each producer's newest incarnation that any client was told of.
     opened: BTreeMap<u8, u64>,
 }
 
-/// What a broker said of a run that it stored.
+/// A broker's receipt for a stored run.
 #[derive(Clone, Debug)]
 pub(crate) struct Receipt {
-    /// Of the last message.
+    /// The offset of the last message.
     pub(crate) offset: Option<u64>,
     pub(crate) duplicates: u64,
-    /// Of the last message, if it was said.
+    /// The id of the last message, if the answer has it.
     pub(crate) id: Option<String>,
 }
 
-/// See the module.
+/// See the module's description.
 #[derive(Default)]
 pub(crate) struct Model {
     pub(crate) queues: BTreeMap<u64, Queue>,
     attempts: Vec<Attempt>,
-    /// Where each message is stored.
+    /// The queue and offset of each message.
     places: BTreeMap<Body, (u64, u64)>,
-    /// Below this a writer will push nothing again.
+    /// A writer pushes no sequence below this again.
     settled: BTreeMap<Writer, u64>,
-    /// Bodies below this were given up by their writer, whatever became of them.
+    /// Bodies below this were given up by their writer, whatever their outcome.
     given_up: BTreeMap<Writer, u64>,
     /// Attempts without an outcome.
     pub(crate) pending: usize,
 }
 
 impl Model {
-    /// A run is about to be sent, and the lowest sequence that its writer declares.
+    /// Adds a run that is about to be sent, with the lowest sequence that its writer declares.
     pub(crate) fn sent(&mut self, writer: Writer, first: u64, count: u64, lowest: u64) -> usize {
         let settled = self.settled.entry(writer).or_default();
         *settled = lowest.max(*settled);
@@ -94,12 +94,12 @@ impl Model {
         self.attempts.len() - 1
     }
 
-    /// A writer will not ask again for anything below.
+    /// Notes that a writer will not retry any sequence below this.
     pub(crate) fn gave_up(&mut self, writer: Writer, below: u64) {
         self.given_up.insert(writer, below);
     }
 
-    /// Something was committed.
+    /// Checks a commit.
     pub(crate) fn committed(&mut self, commit: Commit) {
         match commit {
             Commit::Claimed { queue, epoch } => {
@@ -147,7 +147,7 @@ impl Model {
         queue.log.push(Stored { body, id: message, topic });
     }
 
-    /// A run was acknowledged.
+    /// Checks the acknowledgement of a run.
     pub(crate) fn acknowledged(&mut self, attempt: usize, receipt: &Receipt) {
         self.answered(attempt, Outcome::Stored);
         let Attempt { writer, first, count, .. } = self.attempts[attempt];
@@ -179,7 +179,7 @@ impl Model {
         self.places.contains_key(&body)
     }
 
-    /// A run failed.
+    /// Checks the failure of a run.
     pub(crate) fn failed(&mut self, attempt: usize, code: Code) {
         self.answered(attempt, if code == Code::OutcomeUnknown { Outcome::Unknown } else { Outcome::Refused });
     }
@@ -190,7 +190,7 @@ impl Model {
         self.pending -= 1;
     }
 
-    /// An incarnation of a producer was given out, and the last sequence that it was told.
+    /// Checks a new incarnation of a producer, and the last sequence that it was told.
     pub(crate) fn opened(&mut self, id: u64, producer: u8, incarnation: u64, last: u64) {
         let later = |sent: &Attempt| {
             let Writer { queue, producer: of, incarnation: by } = sent.writer;
@@ -204,7 +204,7 @@ impl Model {
         *opened = incarnation.max(*opened);
     }
 
-    /// What each message's pushers were told, compared with whether it is stored.
+    /// Compares the answers about each message with whether it is stored.
     pub(crate) fn settle(&self) {
         let told: BTreeSet<Body> = self.attempts.iter().flat_map(Attempt::bodies).collect();
         for body in told {

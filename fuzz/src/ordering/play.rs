@@ -1,4 +1,4 @@
-//! Does what the steps say, and shows the model what comes of it.
+//! Carries out the steps, and reports the results to the model.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -22,17 +22,17 @@ use super::{
 };
 use crate::world::{Kind, Process, World};
 
-/// An answer that came.
+/// An answer that arrived.
 pub(crate) enum News {
     Pushed { attempt: usize, answer: Result<Receipt, BrokerError> },
     Opened { answer: Result<OpenedProducer, BrokerError> },
     Subscribed { reader: u8, asked: usize, answer: Result<Subscription, BrokerError> },
 }
 
-/// Where answers come in.
+/// The list of answers that arrived.
 pub(crate) type Inbox = Arc<Mutex<Vec<News>>>;
 
-/// See the module.
+/// See the module's description.
 pub(crate) struct Play {
     pub(crate) world: World,
     pub(crate) model: Model,
@@ -43,7 +43,7 @@ pub(crate) struct Play {
     /// By producer and label.
     pub(crate) producers: BTreeMap<(u8, u8), Producer>,
     pub(crate) readers: Vec<Reader>,
-    /// Whose push an attempt is, and which.
+    /// The producer and label, writer and run of each attempt.
     attempts: BTreeMap<usize, ((u8, u8), Writer, Run)>,
     unnumbered: u64,
 }
@@ -83,7 +83,7 @@ impl Play {
         play
     }
 
-    /// Looks at what was committed and answered since the last time.
+    /// Processes the commits and answers since the last call.
     pub(crate) fn look(&mut self) {
         for commit in self.world.database.take_commits() {
             self.model.committed(commit);
@@ -93,7 +93,7 @@ impl Play {
             match news {
                 News::Pushed { attempt, answer } => self.pushed(attempt, answer),
                 News::Opened { answer: Ok(opened) } => self.opened(opened),
-                // It may ask again.
+                // The producer may ask again.
                 News::Opened { answer: Err(_) } => {}
                 News::Subscribed { reader, asked, answer } => {
                     self.readers[usize::from(reader)].subscribed(asked, answer, &self.channels, &self.model);
@@ -121,7 +121,7 @@ impl Play {
         if let Some(&(place, writer, _)) = self.attempts.get(&attempt) {
             let deleted = writer.queue.is_none_or(|queue| self.model.queues[&queue].deleted);
             promise!(9, deleted || !replaced, "{writer:?} is told: {error}");
-            // It turns to the queue that has the label now.
+            // The producer continues with the queue that has the label now.
             if replaced && self.producers.get(&place).is_some_and(|found| found.writer == writer) {
                 self.producers.remove(&place);
             }
@@ -146,7 +146,7 @@ impl Play {
         if to < HOSTS { self.world.on(to) } else { self.world.replaced.as_ref() }.cloned()
     }
 
-    /// Does what a step says; time passes in none but [`Step::Pass`], which is the caller's.
+    /// Carries out a step. Time passes only in [`Step::Pass`], which the caller carries out.
     pub(crate) fn step(&mut self, step: Step) {
         match step {
             Step::Pass { .. } => {}
@@ -244,7 +244,7 @@ impl Play {
         let place = (number, label_number);
         let producer = match self.producers.entry(place) {
             Entry::Occupied(known) => known.into_mut(),
-            // Who has a name opens it first.
+            // A named producer must be opened first.
             Entry::Vacant(_) if number == NAMED => return,
             Entry::Vacant(new) => {
                 let writer = Writer { queue: Some(queue), producer: number, incarnation: 0 };
@@ -256,7 +256,7 @@ impl Play {
         }
     }
 
-    /// As the manager does, which nobody tells a broker of here.
+    /// Creates a channel like a manager, but without notifying any broker.
     pub(crate) fn create_channel(&mut self, number: u8, topic: u8, start: u8) {
         let Some(&queue) = self.queues.get(&number) else { return };
         let id = ChannelId::new(self.world.chance.uuid());
@@ -297,7 +297,7 @@ impl Play {
         }
     }
 
-    /// Labels of queues that live.
+    /// Labels of live queues.
     pub(crate) fn living(&self) -> Vec<(u8, u64)> {
         let all = (0..LABELS).filter_map(|number| Some((number, *self.queues.get(&number)?)));
         all.filter(|(_, queue)| !self.model.queues[queue].deleted).collect()

@@ -1,4 +1,4 @@
-//! Producers, as clients keep them: what they pushed, and what they were told.
+//! Producers, as clients see them: their pushes and the answers.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -22,7 +22,7 @@ pub(crate) struct Producer {
     /// The sequence of its next new message.
     next: u64,
     acknowledged: BTreeSet<u64>,
-    /// Below this it pushes nothing again.
+    /// It pushes no sequence below this again.
     given_up: u64,
 }
 
@@ -31,7 +31,7 @@ pub(crate) fn id(producer: u8) -> ProducerId {
     ProducerId::new(Uuid::from_u128(0x0F00 + u128::from(producer)))
 }
 
-/// What a push is like.
+/// The manner of a push.
 pub(crate) struct How {
     pub(crate) back: u64,
     pub(crate) ahead: u64,
@@ -43,22 +43,22 @@ pub(crate) struct How {
 }
 
 impl Producer {
-    /// One that begins after `last`.
+    /// A producer that begins after `last`.
     pub(crate) fn new(writer: Writer, last: u64) -> Self {
         Self { writer, next: last + 1, acknowledged: BTreeSet::new(), given_up: last + 1 }
     }
 
-    /// The lowest sequence of which it does not know what became.
+    /// The lowest sequence whose outcome it does not know.
     fn lowest(&self) -> u64 {
         (self.given_up..).find(|sequence| !self.acknowledged.contains(sequence)).expect("there is always a next")
     }
 
-    /// It was told that a run is stored.
+    /// Notes that a run is stored.
     pub(crate) fn acknowledged(&mut self, run: Run) {
         self.acknowledged.extend(run.first..run.first + run.count);
     }
 
-    /// Pushes, in the background; returns what is sent.
+    /// Pushes in the background; returns the runs that it sends.
     pub(crate) fn push(
         &mut self,
         how: &How,
@@ -92,14 +92,14 @@ impl Producer {
         runs
     }
 
-    /// What it pushed and did not give up.
+    /// Messages that it pushed and did not give up.
     pub(crate) fn bodies(&self) -> impl Iterator<Item = Body> + use<> {
         let writer = self.writer;
         (self.given_up..self.next).map(move |sequence| Body { writer, sequence })
     }
 }
 
-/// A run that is sent.
+/// A run that is being sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     pub(crate) first: u64,
@@ -137,7 +137,7 @@ pub(crate) fn send(
     }
 }
 
-/// Pushes one message by itself.
+/// Pushes a single message.
 async fn one(attempt: usize, request: PushRequest, to: Broker, inbox: Inbox) {
     let answer = to.push(request).await.map(|receipt| Receipt {
         offset: receipt.offset.map(Offset::get),

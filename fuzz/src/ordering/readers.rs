@@ -1,4 +1,4 @@
-//! Consumers, and what they have to be given.
+//! Consumers, and the messages that they must receive.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ pub(crate) struct Channel {
     pub(crate) id: ChannelId,
     pub(crate) queue: u64,
     pub(crate) topic: &'static str,
-    /// The first offset that it is for.
+    /// The first offset that it delivers.
     pub(crate) start: u64,
     pub(crate) deleted: bool,
 }
 
 impl Channel {
-    /// Whether a message of that topic is for it.
+    /// True if the channel receives messages of that topic.
     fn takes(&self, topic: &str) -> bool {
         self.topic == "__none__" || self.topic == topic
     }
@@ -36,26 +36,26 @@ impl Channel {
     }
 }
 
-/// A consumer: what it read of a channel, and its connection.
+/// A consumer: its progress on a channel, and its connection.
 #[derive(Default)]
 pub(crate) struct Reader {
-    /// The number of the channel; none before the first subscription.
+    /// The number of the channel; `None` before the first subscription.
     pub(crate) channel: Option<usize>,
-    /// Everything up to this offset was given to it, or was not asked for.
+    /// It has received everything up to this offset, or did not ask for it.
     have: u64,
-    /// What it goes on from.
+    /// The position from which it resumes.
     position: Option<Position>,
     subscription: Option<Subscription>,
-    /// Whom it asked last.
+    /// The process that it asked last.
     to: Option<Process>,
     /// The number of its last subscription; answers to earlier ones are too late.
     asked: usize,
-    /// What anybody knew of the queue's end when it was asked for.
+    /// The greatest offset known to any client when it subscribed.
     known: u64,
 }
 
 impl Reader {
-    /// Subscribes, in the background. `from`: as in `Step::Subscribe`.
+    /// Subscribes in the background. `from`: as in `Step::Subscribe`.
     pub(crate) fn subscribe(
         &mut self,
         number: u8,
@@ -88,7 +88,7 @@ impl Reader {
         });
     }
 
-    /// An answer to a subscription.
+    /// Processes the answer to a subscription.
     pub(crate) fn subscribed(
         &mut self,
         asked: usize,
@@ -109,7 +109,7 @@ impl Reader {
         }
     }
 
-    /// Why a subscription came to nothing, or ended.
+    /// Checks the reason why a subscription was refused or ended.
     fn refused(&mut self, error: &BrokerError, channel: &Channel, model: &Model) {
         let gone = channel.is_gone(model);
         match error.code() {
@@ -117,7 +117,7 @@ impl Reader {
             Code::QueueNotFound | Code::QueueReplaced => promise!(9, gone, "{channel:?} lives: {error}"),
             Code::OffsetOutOfRange => {
                 promise!(2, gone || self.have > self.known, "{} was known, and had {}: {error}", self.known, self.have);
-                // It begins anew.
+                // It starts anew.
                 self.channel = None;
             }
             Code::StoreWentBack | Code::StoreCorrupt => panic!("promise 2 is broken: nothing was lost, but: {error}"),
@@ -125,14 +125,14 @@ impl Reader {
         }
     }
 
-    /// Takes a chunk, if there is one; false if there is not.
+    /// Takes a chunk; false if none is available.
     pub(crate) fn take(&mut self, channels: &[Channel], model: &mut Model) -> bool {
         let Some(subscription) = &mut self.subscription else { return false };
         let Some(next) = subscription.next().now_or_never() else { return false };
         self.took(next, channels, model)
     }
 
-    /// Waits for a chunk; false if there will be none.
+    /// Waits for a chunk; false if the stream has ended.
     pub(crate) async fn wait(&mut self, channels: &[Channel], model: &mut Model) -> bool {
         let Some(subscription) = &mut self.subscription else { return false };
         let next = subscription.next().await;
@@ -158,7 +158,7 @@ impl Reader {
         }
     }
 
-    /// A message was delivered: it is the next one for this channel of all that are stored.
+    /// Checks a delivered message: it must be the next stored one for this channel.
     fn given(&mut self, message: &crate::world::Delivered, channel: &Channel, model: &mut Model) {
         let queue = model.queues.get_mut(&channel.queue).expect("its channel was created");
         let (have, offset) = (self.have, message.offset);
@@ -179,7 +179,7 @@ impl Reader {
         queue.known = offset.max(queue.known);
     }
 
-    /// The last offset that there is for it.
+    /// The last offset for a channel.
     pub(crate) fn last_for(channel: &Channel, model: &Model) -> u64 {
         let log = &model.queues[&channel.queue].log;
         let last = log.iter().rposition(|stored| channel.takes(&stored.topic));
@@ -194,14 +194,14 @@ impl Reader {
         self.subscription.is_some()
     }
 
-    /// The connection breaks if what it led to is gone.
+    /// Breaks the connection if its process is gone.
     pub(crate) fn leave_the_dead(&mut self) {
         if self.to.as_ref().is_some_and(Process::is_gone) {
             self.leave();
         }
     }
 
-    /// The connection breaks.
+    /// Breaks the connection.
     pub(crate) fn leave(&mut self) {
         self.subscription = None;
         self.asked += 1;

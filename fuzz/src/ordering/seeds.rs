@@ -1,4 +1,4 @@
-//! Inputs to begin with, as steps that can be read. `examples/seeds.rs` writes them to `corpus/`.
+//! Initial inputs, as readable steps. `examples/seeds.rs` writes them to `corpus/`.
 
 use super::{
     Case,
@@ -12,13 +12,13 @@ use super::{
 };
 use crate::world::Kind;
 
-/// Times by their numbers in `steps::TIMES`.
+/// Times, by their numbers in `steps::TIMES`.
 const INSTANT: Step = Pass { time: 1 };
 const SECOND: Step = Pass { time: 4 };
 const SECONDS: Step = Pass { time: 6 };
 const LONG: Step = Pass { time: 7 };
 
-/// Faults by their numbers in `steps::fault`.
+/// Faults, by their numbers in `steps::fault`.
 const UNAVAILABLE: u8 = 1;
 const REFUSED: u8 = 2;
 const LOST: u8 = 3;
@@ -32,7 +32,7 @@ const fn run(producer: u8, to: u8, count: u8) -> Step {
     Push { producer, label: 0, to, back: 0, ahead: 0, count: count - 1, lowest: 1, way: 1 }
 }
 
-/// The last `count` messages once more, one by one.
+/// The last `count` messages again, one by one.
 const fn retry(producer: u8, to: u8, count: u8) -> Step {
     Push { producer, label: 0, to, back: count, ahead: 0, count: count - 1, lowest: 1, way: 0 }
 }

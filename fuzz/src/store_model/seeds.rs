@@ -1,6 +1,7 @@
-//! Where fuzzing begins: `cargo run -p rmom-fuzz --example seeds` writes these to `corpus/store_model`.
+//! Initial inputs: `cargo run -p rmom-fuzz --example seeds` writes them to `corpus/store_model`.
 //!
-//! Each operation is a byte and its arguments. A queue is named by how many were created after it: 0 is the newest.
+//! Each operation is a byte and its arguments. The number of a queue is the number of queues created after it: 0 is the
+//! newest.
 
 const CLOCK: u8 = 0;
 const REGISTER: u8 = 1;
@@ -26,14 +27,14 @@ const LOOK: u8 = 20;
 
 /// A batch at the end of the newest queue, of three messages that live for two steps of the clock.
 const BATCH: [u8; 7] = [APPEND, 0, 0, 0, 5, 2, 3];
-/// The same with an epoch that was.
+/// The same with an old epoch.
 const STALE_BATCH: [u8; 7] = [APPEND, 0, 0, 6, 5, 2, 3];
 /// The next epoch of the newest queue, by its assignee.
 const NEXT_EPOCH: [u8; 5] = [CLAIM, 0, 0, 0, 0];
-/// Everything that has expired of the newest queue.
+/// Trims everything that has expired from the newest queue.
 const TRIM_ALL: [u8; 5] = [TRIM, 0, 0, 0, 4];
 
-/// Name and content of each.
+/// The name and content of each.
 #[must_use]
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     vec![

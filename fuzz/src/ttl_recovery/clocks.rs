@@ -1,11 +1,11 @@
-//! How wrong a broker may be about the store's clock, as ARCHITECTURE.md has it: it estimates the clock from below, at most
-//! a round trip late; only a clock that was set can make it more wrong, until it asks again.
+//! How wrong a broker may be about the store's clock, according to ARCHITECTURE.md: its estimate is at most a round trip
+//! late; only a jump of the clock can make it more wrong, until the broker reads the clock again.
 
 use tokio::time::Instant;
 
 use crate::world::{Kind, Reading};
 
-/// How far the store's clock was set at which time.
+/// The offsets of the store's clock over time.
 pub(crate) struct Jumps(Vec<(Instant, i64)>);
 
 impl Jumps {
@@ -13,14 +13,14 @@ impl Jumps {
         Self(vec![(Instant::now(), 0)])
     }
 
-    /// The clock is `ahead` milliseconds of where it would be, from now on.
+    /// From now on the clock is `ahead` milliseconds ahead of its original course.
     pub(crate) fn set(&mut self, ahead: i64) {
         self.0.push((Instant::now(), ahead));
     }
 
-    /// What was in force at some time since `from`.
+    /// The offsets in force at any time since `from`.
     fn since(&self, from: Instant) -> impl Iterator<Item = i64> {
-        // In the instant in which it is set both are.
+        // At the instant of a jump both offsets are in force.
         let first = self.0.iter().rposition(|&(at, _)| at < from).unwrap_or_default();
         self.0[first..].iter().map(|&(_, ahead)| ahead)
     }
@@ -39,23 +39,23 @@ impl Jumps {
         self.since(from).max().expect("something was in force") - self.now()
     }
 
-    /// When it was last set back.
+    /// When the clock was last set back.
     pub(crate) fn last_back(&self) -> Option<Instant> {
         self.0.windows(2).rev().find(|two| two[1].1 < two[0].1).map(|two| two[1].0)
     }
 }
 
-/// The answers of the store that a broker had.
+/// The store's answers that a broker received.
 pub(crate) struct Readings(pub(crate) Vec<Reading>);
 
 impl Readings {
     fn readings(&self) -> impl DoubleEndedIterator<Item = &Reading> {
-        // An append's answer only ever makes an estimate later.
+        // An append's answer can only make an estimate later.
         self.0.iter().filter(|reading| reading.kind != Kind::Append)
     }
 
-    /// How far behind the clock the broker may be, in milliseconds. Of the answers that came since its last question was
-    /// asked any may be the one that it goes by.
+    /// How far behind the clock the broker may be, in milliseconds. Its estimate may rest on any of the answers that came
+    /// since its last question was asked.
     pub(crate) fn late(&self, jumps: &Jumps) -> i64 {
         let Some(last) = self.readings().next_back() else { return 0 };
         let may_count = self.0.iter().filter(|reading| reading.came >= last.asked);
@@ -64,7 +64,7 @@ impl Readings {
     }
 
     /// How far ahead of the clock the broker may be, in milliseconds: as far as the clock was set back since the last
-    /// question that was answered.
+    /// answered question.
     pub(crate) fn early(&self, jumps: &Jumps) -> i64 {
         self.readings().map(|reading| reading.asked).max().map_or(0, |asked| jumps.back_since(asked))
     }

@@ -1,4 +1,4 @@
-//! Faults stop, and a fresh broker has to find what is alive, and nothing else.
+//! The end of a run: faults stop, and a fresh broker has to find all live messages, and no others.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use super::{
     steps::{CONSUMERS, HOSTS},
 };
 
-/// The host of the broker that serves the queue in the end.
+/// The host of the broker that serves the queue at the end.
 const LAST: u8 = HOSTS;
 
-/// How long a push may go without an answer once faults have stopped: the recovery's and the activation's time, and some
+/// How long a push may go without an answer once faults have stopped: the timeouts of recovery and activation, plus some
 /// calls of the store.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often somebody looks meanwhile.
+/// The interval of checks meanwhile.
 const GLANCE: Duration = Duration::from_millis(500);
 
 impl Play {
-    /// Compares everything with the model; returns what is stored in the end.
+    /// Compares everything with the model; returns the final state of the store.
     pub(crate) async fn end(mut self) -> State {
         self.world.repair();
         self.answers().await;
@@ -39,12 +39,12 @@ impl Play {
         self.recovered(&process).await;
         self.goes_on(&process).await;
         self.leaves().await;
-        // Who holds on to a process keeps it from being looked at.
+        // A reader holds its process, which would prevent the check of the process's tasks.
         self.readers.clear();
         self.world.end().await
     }
 
-    /// Waits until everything pushed has an answer.
+    /// Waits until every push has an answer.
     async fn answers(&mut self) {
         let mut waited = Duration::ZERO;
         self.look();
@@ -56,7 +56,7 @@ impl Play {
         }
     }
 
-    /// A new subscriber is given what is alive in this very millisecond.
+    /// A new subscriber receives the messages that are alive in this very millisecond.
     async fn recovered(&mut self, process: &crate::world::Process) {
         let mut reader = Reader::new(CONSUMERS.into());
         reader.subscribe(1, (self.queue, self.channel), process.clone(), 0, &self.inbox);
@@ -74,7 +74,7 @@ impl Play {
         promise!(7, given == alive, "{given:?} were recovered at {now}, alive are {alive:?} of {:?}", self.model.log);
     }
 
-    /// Offsets go on after all that ever were, and a retry is one, also of what has expired.
+    /// Offsets continue after all earlier ones, and a retry is recognized, even of an expired message.
     async fn goes_on(&mut self, process: &crate::world::Process) {
         let number = self.bodies.len() as u64 + 1;
         self.bodies.push(Body { number, lives: 10 });
@@ -83,9 +83,9 @@ impl Play {
         promise!(10, self.model.newest() == number, "{number} is pushed, without faults, and not stored");
     }
 
-    /// What has expired leaves the store.
+    /// Expired messages leave the store.
     async fn leaves(&mut self) {
-        // The broker read the clock since it was last set.
+        // The broker has read the clock since it was last set.
         let bound = 2 * self.world.settings().trim_interval;
         self.world.pass(bound + Duration::from_millis(10)).await;
         self.look();
@@ -93,7 +93,7 @@ impl Play {
         let stored = self.world.database.transact(|state, _| state.headers(self.queue, Offset::ZERO, u32::MAX));
         let long_ago = now.millis() - u64::try_from(bound.as_millis()).expect("it is short");
         for (nth, header) in stored.iter().enumerate() {
-            // The last one holds the end of the log until all before it are gone.
+            // The last batch keeps the end of the log until all earlier ones are gone.
             let holds = nth > 0 && nth + 1 == stored.len();
             promise!(7, holds || header.expires_at.millis() > long_ago, "{header:?} is still stored at {now}");
             let first = header.first.get();

@@ -1,10 +1,9 @@
-//! Time to live, across crashes: arbitrary lifetimes, a store's clock that is set forward and back, answers that take their
-//! time, brokers that die and others that recover the queue, compared with promise 7 to the millisecond.
+//! Time to live across crashes: arbitrary lifetimes, a store's clock that is set forward and back, slow answers, brokers
+//! that die and others that recover the queue, compared with promise 7 to the millisecond.
 //!
-//! `steps` is what an input can say, `play` does it with production's brokers, `model` is the oracle for what is alive,
-//! `clocks` for how wrong a broker may be about the time, `readers` looks at what is delivered and what is left out, and
-//! `finale` ends each run: faults stop, a fresh broker has to find what is alive and nothing else, and what is dead leaves
-//! the store.
+//! `steps` defines the inputs, `play` carries them out with production's brokers, `model` is the oracle for live messages,
+//! `clocks` for how wrong a broker may be about the time, `readers` checks delivered and omitted messages, and `finale` ends
+//! each run: faults stop, a fresh broker has to find all live messages and no others, and expired messages leave the store.
 
 mod clocks;
 mod finale;
@@ -23,7 +22,7 @@ use self::{play::Play, steps::Step};
 use crate::world;
 
 impl Case {
-    /// Plays it.
+    /// Runs the case.
     ///
     /// # Panics
     /// If a promise is broken.
@@ -31,7 +30,7 @@ impl Case {
         self.play();
     }
 
-    /// Plays it, and returns what is stored in the end.
+    /// Runs the case, and returns the final state of the store.
     fn play(&self) -> State {
         world::run(async {
             let mut play = Play::new(self.seed).await;
@@ -47,7 +46,7 @@ impl Case {
     }
 }
 
-/// One input.
+/// Runs one input.
 ///
 /// # Panics
 /// If a promise is broken.

@@ -1,4 +1,4 @@
-//! The oracle: when each message is alive, by the store's clock, and what follows for whoever reads.
+//! The oracle: when each message is alive by the store's clock, and what readers must therefore receive.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::clocks::{Jumps, Readings};
 use crate::world::{Commit, Delivered, decode};
 
-/// What a message says: its number, and how long it is to live, in milliseconds (0: for ever).
+/// A message's content: its number and its lifetime in milliseconds (0: never expires).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Body {
     pub(crate) number: u64,
@@ -37,10 +37,10 @@ pub(crate) struct Stored {
     pub(crate) body: Body,
     pub(crate) batch: u64,
     pub(crate) expires_at: StoreTime,
-    /// When its append was sent, and carried out.
+    /// When its append was sent, and when it was carried out.
     sent: Instant,
     committed: Instant,
-    /// It has left the store.
+    /// True once it has left the store.
     pub(crate) trimmed: bool,
 }
 
@@ -52,13 +52,13 @@ impl std::fmt::Debug for Stored {
     }
 }
 
-/// See the module.
+/// See the module's description.
 #[derive(Default)]
 pub(crate) struct Model {
     /// By offset.
     pub(crate) log: BTreeMap<u64, Stored>,
     numbers: BTreeMap<u64, u64>,
-    /// The newest offset that anybody was told of.
+    /// The newest offset that any client was told of.
     known: u64,
     last_stored_at: StoreTime,
 }
@@ -78,14 +78,14 @@ impl Model {
         self.known
     }
 
-    /// A message was acknowledged.
+    /// Checks the acknowledgement of a message.
     pub(crate) fn acknowledged(&mut self, number: u64) {
         let offset = self.numbers.get(&number);
         let Some(&offset) = offset else { panic!("promise 1 is broken: {number} is acknowledged, not stored") };
         self.known = offset.max(self.known);
     }
 
-    /// Something was committed.
+    /// Checks a commit.
     pub(crate) fn committed(&mut self, commit: Commit) {
         match commit {
             Commit::Claimed { .. } | Commit::Deleted { .. } => {}
@@ -99,7 +99,7 @@ impl Model {
             }
             Commit::Appended { first, stored_at, frames, now, sent, at, .. } => {
                 promise!(3, first.get() == self.end() + 1, "{first} was stored after {}", self.end());
-                // It never goes back within a queue, whose last time is forgotten with its last message.
+                // Times never go back within a queue. The last time is forgotten with the last message.
                 let in_order =
                     if self.log.values().all(|stored| stored.trimmed) { now } else { now.max(self.last_stored_at) };
                 let latest = now.max(self.last_stored_at);
@@ -124,8 +124,8 @@ impl Model {
         self.log.insert(offset, Stored { body, batch, expires_at, sent, committed, trimmed: false });
     }
 
-    /// A subscriber was `given` something, and with it came from `after` to `through`: what of it was alive was given, what
-    /// was not was not.
+    /// Checks the delivery of `given` to a subscriber, which covers the offsets after `after` up to `through`: live messages
+    /// of these were delivered, expired ones were not.
     pub(crate) fn passed(
         &mut self,
         (after, through): (u64, u64),
@@ -156,8 +156,8 @@ impl Model {
         }
     }
 
-    /// Whether a message may be left out by a broker that does not know yet that the clock was set back: one that was stored
-    /// before, or has lived for as long as it was to.
+    /// True if a broker that does not know yet that the clock was set back may leave out the message: it was stored before,
+    /// or has lived for its lifetime.
     fn is_due(&self, stored: &Stored, jumps: &Jumps) -> bool {
         let before = jumps.last_back().is_some_and(|back| stored.committed <= back);
         before || stored.sent.elapsed().as_millis() >= u128::from(stored.body.lives)

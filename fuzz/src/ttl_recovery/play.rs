@@ -1,4 +1,4 @@
-//! Does what the steps say, and shows the model what comes of it.
+//! Carries out the steps, and reports the results to the model.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,9 +19,9 @@ use super::{
 };
 use crate::world::{Kind, Process, World};
 
-/// An answer that came.
+/// An answer that arrived.
 pub(crate) enum News {
-    /// To the push of these numbers, first and count.
+    /// To the push of `count` messages from number `first`.
     Pushed {
         numbers: (u64, u64),
         answer: Result<(), BrokerError>,
@@ -33,10 +33,10 @@ pub(crate) enum News {
     },
 }
 
-/// Where answers come in.
+/// The list of answers that arrived.
 pub(crate) type Inbox = Arc<Mutex<Vec<News>>>;
 
-/// See the module.
+/// See the module's description.
 pub(crate) struct Play {
     pub(crate) world: World,
     pub(crate) model: Model,
@@ -44,7 +44,7 @@ pub(crate) struct Play {
     pub(crate) inbox: Inbox,
     pub(crate) queue: QueueId,
     pub(crate) channel: ChannelId,
-    /// What was pushed; number n is entry n - 1.
+    /// The pushed messages; number n is entry n - 1.
     pub(crate) bodies: Vec<Body>,
     pub(crate) readers: Vec<Reader>,
     /// Pushes without an answer.
@@ -55,20 +55,21 @@ pub(crate) fn label() -> QueueLabel {
     QueueLabel::parse("q").expect("it is one")
 }
 
-/// The one producer; it never says which outcomes it knows.
+/// The stamp of the only producer, which never declares known outcomes.
 fn stamp() -> ProducerStamp {
     let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(0x0F00)), incarnation: 0 };
     ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) }
 }
 
 impl Play {
-    /// Two brokers, a queue that the first serves, and a channel. By an odd seed messages that name no lifetime live for 20 ms, else for ever.
+    /// Two brokers, a queue that the first serves, and a channel. With an odd seed, messages without a lifetime live for 20
+    /// ms; otherwise they never expire.
     pub(crate) async fn new(seed: u8) -> Self {
         let mut world = World::new(seed, |settings| {
             settings.message_ttl = (seed % 2 == 1).then_some(Duration::from_millis(20));
             settings.queue_buffer_messages = 6;
             settings.max_batch_messages = 4;
-            // Clocks are read seldom, and a minute costs little.
+            // Clocks are read rarely, and a minute costs little.
             settings.lease = Duration::from_secs(9);
         });
         world.start(0);
@@ -96,7 +97,7 @@ impl Play {
         play
     }
 
-    /// Looks at what was committed and answered since the last time.
+    /// Processes the commits and answers since the last call.
     pub(crate) fn look(&mut self) {
         for commit in self.world.database.take_commits() {
             self.model.committed(commit);
@@ -122,7 +123,7 @@ impl Play {
         if to < HOSTS { self.world.on(to) } else { self.world.replaced.as_ref() }.cloned()
     }
 
-    /// Does what a step says; time passes in none but [`Step::Pass`], which is the caller's.
+    /// Carries out a step. Time passes only in [`Step::Pass`], which the caller carries out.
     pub(crate) fn step(&mut self, step: Step) {
         match step {
             Step::Pass { .. } => {}
@@ -178,7 +179,7 @@ impl Play {
         }
     }
 
-    /// Pushes what was pushed already, or is new, in the background. `way`: as in `Step::Push`.
+    /// Pushes old or new messages in the background. `way`: as in `Step::Push`.
     pub(crate) fn push(&mut self, first: u64, count: u64, way: u8, to: &Broker) {
         let each = if way == 0 { 1 } else { count };
         for first in (first..first + count).step_by(usize::try_from(each).expect("it is small")) {

@@ -15,16 +15,16 @@ use super::{
 };
 use crate::world::{Database, Delivered, Process, decode};
 
-/// A consumer: what it has, and its connection.
+/// A consumer: its progress and its connection.
 #[derive(Default)]
 pub(crate) struct Reader {
     number: usize,
-    /// What it goes on from.
+    /// The position from which it resumes.
     position: Option<Position>,
-    /// Everything up to here was given to the open subscription, or left out.
+    /// The open subscription has delivered or left out everything up to this offset.
     after: u64,
     open: Option<Subscription>,
-    /// Whom it asked last.
+    /// The process that it asked last.
     to: Option<Process>,
     /// The number of its last subscription; answers to earlier ones are too late.
     asked: usize,
@@ -35,7 +35,7 @@ impl Reader {
         Self { number, ..Self::default() }
     }
 
-    /// Subscribes, in the background. `from`: as in `Step::Subscribe`.
+    /// Subscribes in the background. `from`: as in `Step::Subscribe`.
     pub(crate) fn subscribe(
         &mut self,
         from: u8,
@@ -64,7 +64,7 @@ impl Reader {
         });
     }
 
-    /// An answer to a subscription.
+    /// Processes the answer to a subscription.
     pub(crate) fn subscribed(&mut self, asked: usize, answer: Result<Subscription, BrokerError>) {
         match answer {
             Ok(subscription) if asked == self.asked => self.open = Some(subscription),
@@ -77,7 +77,7 @@ impl Reader {
         self.open.is_some()
     }
 
-    /// Takes what there is.
+    /// Takes all available messages.
     pub(crate) fn take(&mut self, model: &mut Model, jumps: &Jumps, database: &Database) -> BTreeMap<u64, Delivered> {
         let mut given = BTreeMap::new();
         let Some(open) = &mut self.open else { return given };
@@ -98,7 +98,7 @@ impl Reader {
         };
         let last = given.last_key_value().map_or(self.after, |(&offset, _)| offset);
         let to = self.to.as_ref().expect("it asked somebody");
-        // What it considered and left out beyond the last is known while the broker still lists it.
+        // Messages that the broker left out after the last delivered one are known only while it still lists the subscriber.
         let through = if error.is_some() { last } else { listed(to, self.number).unwrap_or(last).max(last) };
         model.passed((self.after, through), &given, database.now(), &Readings(to.line.readings()), jumps);
         self.after = through;
@@ -110,14 +110,14 @@ impl Reader {
     }
 }
 
-/// Through which offset a broker says that it has handed everything to a subscriber.
+/// The offset through which a subscriber was served, according to its broker.
 fn listed(to: &Process, reader: usize) -> Option<u64> {
     let status = to.broker.status();
     let mut subscribers = status.queues.iter().flat_map(|queue| &queue.subscribers);
     subscribers.find(|found| found.peer == reader.to_string()).map(|found| found.offset.get())
 }
 
-/// Nothing is ever lost or deleted here.
+/// No message is ever lost or deleted here.
 fn refused(error: &BrokerError) {
     let lost = matches!(
         error.code(),

@@ -1,4 +1,4 @@
-//! Inputs to begin with, as steps that can be read. `examples/seeds.rs` writes them to `corpus/`.
+//! Initial inputs, as readable steps. `examples/seeds.rs` writes them to `corpus/`.
 
 use super::{
     Case,
@@ -6,14 +6,14 @@ use super::{
 };
 use crate::world::Kind;
 
-/// Times by their numbers in `steps::TIMES`.
+/// Times, by their numbers in `steps::TIMES`.
 const ONE: Step = Pass { time: 0 };
 const TWO: Step = Pass { time: 1 };
 const TEN: Step = Pass { time: 3 };
 const SECOND: Step = Pass { time: 6 };
 const SECONDS: Step = Pass { time: 7 };
 
-/// Lifetimes by their numbers in `steps::LIVES`.
+/// Lifetimes, by their numbers in `steps::LIVES`.
 const DEFAULT: u8 = 0;
 const LIVES_2: u8 = 2;
 const LIVES_10: u8 = 4;
@@ -24,7 +24,7 @@ const LIVES_20000: u8 = 7;
 const JOIN: Step = Subscribe { consumer: 0, to: 0, from: 1 };
 const TAKE: Step = Take { consumer: 0 };
 
-/// `count` messages in one run, the lifetimes by turns.
+/// `count` messages in one run, with alternating lifetimes.
 const fn run(to: u8, count: u8, lives: u8, others: u8) -> Step {
     Push { to, count: count - 1, lives, others, way: 1 }
 }

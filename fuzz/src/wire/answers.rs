@@ -1,4 +1,4 @@
-//! What an answer has to look like.
+//! The required form of an answer.
 
 use bytes::{Buf as _, Bytes};
 use http::HeaderMap;
@@ -9,17 +9,17 @@ use tonic::Status;
 
 use super::{exchange::Answer, values::Wrong};
 
-/// What an error may say beyond the fields of a request: something about the whole of it.
+/// Words that an error may name besides the fields of a request: the request as a whole.
 const OF_THE_REST_REQUEST: [&str; 3] = ["path", "body", "content-type"];
 
-/// A call of a method and what is wrong with it.
+/// A call of a method, and its faults.
 #[derive(Debug, Default)]
 pub(super) struct Judgement {
-    /// Has to be refused.
+    /// Fields that must be refused.
     pub(super) wrong: Wrong,
-    /// May be refused, unless something else decides first.
+    /// Fields that may be refused, unless another check decides first.
     pub(super) doubtful: Wrong,
-    /// The message is no encoded message of the method's, so that anything may be said about it.
+    /// The message is not an encoded message of the method, so any answer is acceptable.
     pub(super) garbled: bool,
 }
 
@@ -92,7 +92,7 @@ fn status(headers: &HeaderMap) -> Option<Status> {
     Status::from_header_map(headers)
 }
 
-/// Takes an answer apart; a stream that was left in the middle may end in the middle of a message.
+/// Splits an answer into messages; a stream that was left early may end in the middle of a message.
 fn messages(body: &Bytes) -> Vec<Bytes> {
     let mut rest = body.clone();
     let mut messages = Vec::new();

@@ -1,4 +1,4 @@
-//! A manager and a broker, each with its server, on one thread and paused time.
+//! A manager and a broker, each with its server, on one thread and in paused time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,16 +24,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::exchange;
 
-/// A queue that there is from the start, with a channel and some messages.
+/// A queue that exists from the start, with a channel and some messages.
 pub(super) const QUEUE: &str = "q";
-/// Largest message here, so that inputs reach the limit.
+/// The limit on messages, which is small so that inputs reach it.
 pub(super) const MAX_MESSAGE_BYTES: usize = 1_024;
-/// Longer than any deadline of a server.
+/// Longer than any deadline of the servers.
 pub(super) const PATIENCE: Duration = Duration::from_secs(90);
-/// What goes on by itself does so seldom, which saves time.
+/// The interval of all periodic work, long to save time.
 const SELDOM: Duration = Duration::from_secs(3_600);
 
-/// The port of which of the two.
+/// The port of one of the two servers.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Port {
     Broker,
@@ -56,7 +56,7 @@ pub(super) struct Cluster {
     pub(super) channel: ChannelId,
 }
 
-/// A clock that goes with tokio's.
+/// A clock that follows tokio's.
 #[derive(Debug)]
 struct PausedClock(Instant);
 
@@ -113,7 +113,7 @@ impl Cluster {
         self.pipes.dial(port.authority()).expect("somebody listens")
     }
 
-    /// The clients have gone: so does what was done for them, and both answer.
+    /// Checks that the clients' departure ends all work for them, and that both servers answer.
     pub(super) async fn is_well(&self) {
         // The manager keeps its connection to the broker.
         until(|| self.stats[0].open() <= 1 && self.stats[1].open() == 0).await;
@@ -136,7 +136,7 @@ fn serve_at(pipes: &Pipes, port: Port, router: axum::Router, stats: &Arc<ServeSt
     tokio::spawn(serve(listener, router, ServeSettings::default(), stats.clone(), CancellationToken::new()));
 }
 
-/// Waits for what has to come.
+/// Waits until a condition holds.
 pub(super) async fn until(condition: impl Fn() -> bool) {
     let holds = async {
         while !condition() {

@@ -1,4 +1,4 @@
-//! A request and its answer, by a client of HTTP that is in order.
+//! A request and its answer, with a correct HTTP client.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};
@@ -9,18 +9,18 @@ use tokio::time::{sleep, timeout};
 
 use super::cluster::{Cluster, PATIENCE, Port};
 
-/// Largest answer to one request.
+/// The largest answer to one request.
 const MAX_ANSWER_BYTES: usize = 256 << 10;
-/// An answer that pauses for so long is a subscription with nothing to say.
+/// An answer that pauses for this long is a subscription without new messages.
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// None if the body has not ended.
+    /// `None` if the body has not ended.
     pub(super) trailers: Option<HeaderMap>,
 }
 
@@ -34,7 +34,7 @@ pub(super) async fn connect(cluster: &Cluster, port: Port) -> Client {
     client
 }
 
-/// Sends a request, and reads the answer to its end, or until it pauses if it may.
+/// Sends a request, and reads the answer to its end, or until it pauses if `may_pause`.
 pub(super) async fn send(client: &mut Client, request: Request<Full<Bytes>>, may_pause: bool) -> Answer {
     let what = format!("{} {}", request.method(), request.uri());
     let answer = timeout(PATIENCE, client.send_request(request)).await;
@@ -64,7 +64,7 @@ async fn read(answer: http::Response<hyper::body::Incoming>, what: &str, may_pau
     Answer { status: head.status.as_u16(), headers: head.headers, body: body.into(), trailers }
 }
 
-/// Asks for a page, by HTTP/1.1 and on a connection of its own.
+/// Requests a page by HTTP/1.1, over a connection of its own.
 pub(super) async fn get(cluster: &Cluster, port: Port, path: &str) -> Answer {
     let io = TokioIo::new(cluster.dial(port));
     let (mut client, connection) = http1::handshake(io).await.expect("a handshake is no traffic");

@@ -1,4 +1,4 @@
-//! Calls of a broker's methods, each field with a value of its own.
+//! Calls of a broker's methods, with arbitrary values of each field.
 
 use arbitrary::{Result, Unstructured};
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -17,9 +17,9 @@ use super::{
     values::{self, Wrong, number, text},
 };
 
-/// Most calls of one input.
+/// The most calls of one input.
 const MAX_CALLS: usize = 6;
-/// Most requests of one stream of pushes.
+/// The most requests of one stream of pushes.
 const MAX_RUNS: u8 = 4;
 
 /// A call, ready to be made.
@@ -37,7 +37,7 @@ pub(super) async fn calls(cluster: &Cluster, input: &mut Unstructured<'_>) -> Re
             break;
         }
         let mut call = call(cluster, input)?;
-        // Now and then the message is not what it was.
+        // Sometimes the message is damaged.
         if input.arbitrary::<u8>()? == 1 && call.body.len() > 5 {
             let at = usize::from(input.arbitrary::<u16>()?) % (call.body.len() - 5);
             call.body[5 + at] ^= input.arbitrary::<u8>()?;
@@ -149,9 +149,9 @@ fn push(input: &mut Unstructured<'_>) -> Result<Call> {
         None => {}
         Some(producer) => {
             stamp(producer, &mut wrong);
-            // It has to fit the sequence.
+            // It must fit the sequence.
             doubtful.note("lowest_unacknowledged", true);
-            // The one after it has to be a sequence as well.
+            // The next sequence has to be valid as well.
             wrong.counter("sequence", request.sequence.saturating_add(1));
         }
     }
@@ -165,12 +165,12 @@ fn stamp(producer: &wire::ProducerStamp, wrong: &mut Wrong) {
     wrong.counter("lowest_unacknowledged", producer.lowest_unacknowledged);
 }
 
-/// A duplicate is acknowledged whatever it is like.
+/// Limits of a message, which are doubtful since a duplicate is acknowledged in any case.
 fn message_limits(headers: &[wire::Header], ttl_millis: u64, encoded: usize, doubtful: &mut Wrong) {
     let bad_name = |header: &wire::Header| header.name.is_empty() || header.name.len() > MAX_HEADER_NAME_BYTES;
     doubtful.note("headers", headers.len() > MAX_HEADERS || headers.iter().any(bad_name));
     doubtful.note("ttl_millis", u128::from(ttl_millis) > MAX_TTL.as_millis());
-    // With what the broker adds, a message that is a little shorter can be too large as well.
+    // A slightly shorter message may also be too large, with the bytes that the broker adds.
     doubtful.note("content", encoded + 128 > MAX_MESSAGE_BYTES);
 }
 
@@ -192,7 +192,7 @@ fn subscribe(cluster: &Cluster, input: &mut Unstructured<'_>) -> Result<Call> {
     Ok(unary::<wire::Message>("SubscribeToChannel", &request, judgement))
 }
 
-/// Whatever is wrong is only looked at if nothing before it ended the stream.
+/// Faults are found only if no earlier fault ended the stream.
 fn push_stream(input: &mut Unstructured<'_>) -> Result<Call> {
     let (mut body, mut doubtful) = (BytesMut::new(), Wrong::default());
     for _ in 0..input.arbitrary::<u8>()? % (MAX_RUNS + 1) {
@@ -203,7 +203,7 @@ fn push_stream(input: &mut Unstructured<'_>) -> Result<Call> {
         };
         frame(&mut body, &wire::PushStreamRequest { request: part });
     }
-    // They have to come in the right order.
+    // The requests must be in the correct order.
     for field in ["open", "request", "first_sequence", "sequence", "lowest_unacknowledged"] {
         doubtful.note(field, true);
     }
@@ -236,7 +236,7 @@ fn run(input: &mut Unstructured<'_>, doubtful: &mut Wrong) -> Result<wire::PushS
         headers: values::headers(input)?,
         ttl_millis: number(input)?,
     };
-    // Too many of them is enough to ask for, without being large.
+    // Empty messages suffice to exceed the limit on their number.
     let message = if count > MAX_BATCH_MESSAGES { wire::PushMessage::default() } else { message };
     message_limits(&message.headers, message.ttl_millis, message.encoded_len(), doubtful);
     doubtful.note("messages", count == 0);

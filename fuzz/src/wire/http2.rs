@@ -1,16 +1,16 @@
-//! Frames of HTTP/2, by hand.
+//! Hand-made HTTP/2 frames.
 
 use arbitrary::{Result, Unstructured};
 use rmom_net::serve::HTTP2_MAX_FRAME_BYTES;
 
 use super::values;
 
-/// What a connection begins with.
+/// The beginning of each connection.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HEAD_BYTES: usize = 9;
 const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
-/// Header fields; the first of them make a request to a method, the last are for REST and for trouble.
+/// Header fields: the first ones form a request to a method, the last ones are for REST and for errors.
 const FIELDS: [(&str, &str); 16] = [
     (":method", "POST"),
     (":scheme", "http"),
@@ -30,13 +30,13 @@ const FIELDS: [(&str, &str); 16] = [
     ("connection", "close"),
 ];
 
-/// A frame whose head is in order, unless the input wants another length.
+/// A frame with a correct head, unless the input chooses another length.
 pub(super) fn frame(input: &mut Unstructured<'_>, sent: &mut Vec<u8>) -> Result<()> {
     let (kind, flags, stream) = (input.arbitrary::<u8>()? % 12, input.arbitrary::<u8>()?, input.arbitrary::<u8>()?);
     let payload = match input.arbitrary::<u8>()? % 4 {
         0 if kind == HEADERS => fields(input)?,
         1 => grpc_message(&values::bytes(input)?),
-        // Some payloads are so many numbers.
+        // Some payloads are numbers of fixed length.
         2 => values::number(input)?.to_be_bytes()[..if kind == SETTINGS { 6 } else { 4 }].to_vec(),
         _ => values::bytes(input)?,
     };
@@ -62,7 +62,7 @@ fn fields(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     for (_, (name, value)) in FIELDS.iter().enumerate().filter(|(at, _)| chosen & (1 << at) != 0) {
         block.push(0);
         for text in [name, value] {
-            // Shorter than 127, which fits a byte.
+            // Below 127, so that the length fits into one byte.
             block.push(u8::try_from(text.len()).expect("fields are short"));
             block.extend_from_slice(text.as_bytes());
         }
@@ -70,7 +70,7 @@ fn fields(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     Ok(block)
 }
 
-/// An answer is frames of known kinds, the first of them settings; the last may have been cut off.
+/// An answer consists of frames of known kinds, beginning with settings; the last may be cut off.
 pub(super) fn check_frames(mut answer: &[u8]) {
     assert!(answer.len() < HEAD_BYTES || answer[3] == SETTINGS, "the answer begins with no settings: {answer:?}");
     while let Some((head, rest)) = answer.split_at_checked(HEAD_BYTES) {

@@ -1,8 +1,8 @@
-//! Every byte that a socket may bring: against a broker's gRPC services and a manager's REST routes, as production puts
-//! them together, over pipes within the process and a store in memory.
+//! Any bytes on a socket: against a broker's gRPC services and a manager's REST routes, as production assembles them, over
+//! pipes within the process and an in-memory store.
 //!
-//! Whatever comes, nobody panics, no connection stays when its client has gone, the answer is bounded, and afterwards both
-//! answer as before. A request that is well-formed gets a well-formed answer, which names the field that is wrong.
+//! For any bytes, nothing panics, no connection outlives its client, the answer is bounded, and afterwards both servers
+//! answer as before. A well-formed request gets a well-formed answer, which names the wrong field.
 
 mod answers;
 mod cluster;
@@ -20,10 +20,10 @@ use tokio::runtime::{Builder, RngSeed};
 use self::cluster::Cluster;
 use crate::panics::Panics;
 
-/// One input: its first byte says of which kind.
+/// Runs one input, whose first byte selects the kind.
 ///
 /// # Panics
-/// If it found something.
+/// If it finds a bug.
 pub fn run(data: &[u8]) {
     let panics = Panics::watch();
     let mut runtime = Builder::new_current_thread();
@@ -31,7 +31,7 @@ pub fn run(data: &[u8]) {
     let runtime = runtime.build().expect("a runtime can be built");
     runtime.block_on(async {
         let cluster = Cluster::start().await;
-        // An input that is too short stops early; what it did until then counts.
+        // An input that is too short stops early; its actions until then count.
         let _ = act(&cluster, &mut Unstructured::new(data)).await;
         cluster.is_well().await;
     });

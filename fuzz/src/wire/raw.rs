@@ -1,4 +1,4 @@
-//! Bytes of a client that does not keep to any rule, or to few.
+//! Bytes of a client that follows few rules or none.
 
 use arbitrary::{Result, Unstructured};
 use tokio::{
@@ -12,10 +12,10 @@ use super::{
     values,
 };
 
-/// Most that an answer may have, whatever was sent.
+/// The largest answer, whatever was sent.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
-/// How long the client stays when it has said what it has to say: longer than the servers' own deadlines for what it may
-/// have left unfinished, if the input says so.
+/// How long the client stays connected after its last byte: briefly, or longer than the servers' deadlines for unfinished
+/// requests.
 const STAYS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(45)];
 const METHODS: [&str; 6] = ["GET", "POST", "PUT", "DELETE", "HEAD", "PRI"];
 const TARGETS: [&str; 10] = [
@@ -45,7 +45,7 @@ fn port(input: &mut Unstructured<'_>) -> Result<Port> {
     Ok(if input.arbitrary::<u8>()? % 2 == 0 { Port::Broker } else { Port::Manager })
 }
 
-/// Any bytes at all.
+/// Arbitrary bytes.
 pub(super) async fn bytes(cluster: &Cluster, input: &mut Unstructured<'_>) -> Result<()> {
     let port = port(input)?;
     let (stays, piece) = (input.arbitrary::<u8>()?, input.arbitrary::<u8>()?);
@@ -53,7 +53,7 @@ pub(super) async fn bytes(cluster: &Cluster, input: &mut Unstructured<'_>) -> Re
     Ok(())
 }
 
-/// The head of a request, whose parts are each in order, and anything after it.
+/// The head of a request with valid parts, and arbitrary bytes after it.
 pub(super) async fn http1(cluster: &Cluster, input: &mut Unstructured<'_>) -> Result<()> {
     let port = port(input)?;
     let (stays, piece) = (input.arbitrary::<u8>()?, input.arbitrary::<u8>()?);
@@ -79,7 +79,7 @@ pub(super) async fn http1(cluster: &Cluster, input: &mut Unstructured<'_>) -> Re
     Ok(())
 }
 
-/// The preface of HTTP/2, and frames.
+/// The HTTP/2 preface, and frames.
 pub(super) async fn http2(cluster: &Cluster, input: &mut Unstructured<'_>) -> Result<()> {
     let port = port(input)?;
     let (stays, piece) = (input.arbitrary::<u8>()?, input.arbitrary::<u8>()?);
@@ -91,7 +91,7 @@ pub(super) async fn http2(cluster: &Cluster, input: &mut Unstructured<'_>) -> Re
     Ok(())
 }
 
-/// Sends in pieces, reads whatever comes, stays for a while, and is gone.
+/// Sends the bytes in pieces, reads the answer, stays for a while, and disconnects.
 async fn send(cluster: &Cluster, port: Port, bytes: &[u8], piece: u8, stays: u8) {
     let (mut reading, mut writing) = split(cluster.dial(port));
     let piece = if piece == 0 { bytes.len().max(1) } else { usize::from(piece) };
@@ -103,7 +103,7 @@ async fn send(cluster: &Cluster, port: Port, bytes: &[u8], piece: u8, stays: u8)
             tokio::task::yield_now().await;
         }
         if stays & 2 != 0 {
-            // What cannot be sent any more is none of our business.
+            // A server may close the connection before everything is sent.
             let _ = writing.shutdown().await;
         }
     };
@@ -119,7 +119,7 @@ async fn send(cluster: &Cluster, port: Port, bytes: &[u8], piece: u8, stays: u8)
     check(bytes, &answer);
 }
 
-/// The answer is HTTP, of the version that was spoken.
+/// The answer is HTTP, in the client's version.
 fn check(sent: &[u8], answer: &[u8]) {
     if answer.is_empty() {
         return;

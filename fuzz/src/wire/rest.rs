@@ -1,4 +1,4 @@
-//! Requests to a manager's routes, each segment and field with a value of its own.
+//! Requests to a manager's routes, with arbitrary values of each segment and field.
 
 use arbitrary::{Result, Unstructured};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use super::{
     values::{self, text},
 };
 
-/// Most requests of one input.
+/// The most requests of one input.
 const MAX_REQUESTS: usize = 6;
 const METHODS: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"];
 /// The routes; `L` stands for a label, `T` for a topic, `C` for a channel's id, `B` for a broker's.
@@ -82,7 +82,7 @@ fn path(cluster: &Cluster, input: &mut Unstructured<'_>, judgement: &mut Judgeme
             },
             plain => plain.to_owned(),
         };
-        // Whether a route looks at a segment depends on the method.
+        // The method determines whether a route reads a segment.
         match segment {
             "L" => judgement.doubtful.label(&value),
             "T" => judgement.doubtful.topic(&value),
@@ -98,7 +98,7 @@ fn path(cluster: &Cluster, input: &mut Unstructured<'_>, judgement: &mut Judgeme
     Ok(path.replace("%2E", ".").replace("openapi%2Ejson", "openapi.json"))
 }
 
-/// None, what the routes take, or other bytes.
+/// An empty body, one that the routes take, or other bytes.
 fn body(input: &mut Unstructured<'_>, judgement: &mut Judgement) -> Result<Bytes> {
     Ok(match input.arbitrary::<u8>()? % 4 {
         0 => Bytes::new(),
@@ -114,7 +114,7 @@ fn body(input: &mut Unstructured<'_>, judgement: &mut Judgement) -> Result<Bytes
             json!({ "topic": topic, "start": number }).to_string().into()
         }
         _ => {
-            // Any field of it can be of the wrong kind.
+            // Any field of it can have the wrong type.
             for field in ["label", "topic", "start", "queue_label"] {
                 judgement.doubtful.note(field, true);
             }

@@ -1,4 +1,4 @@
-//! Where fuzzing begins: `cargo run -p rmom-fuzz --example seeds` writes these to `corpus/wire`.
+//! Initial inputs: `cargo run -p rmom-fuzz --example seeds` writes them to `corpus/wire`.
 
 use super::http2::PREFACE;
 
@@ -9,7 +9,7 @@ const GRPC: u8 = 3;
 const REST: u8 = 4;
 const BROKER: u8 = 0;
 const MANAGER: u8 = 1;
-/// Stays until the servers' deadlines have passed.
+/// The client stays until the servers' deadlines have passed.
 const LONG: u8 = 1;
 /// All in one piece.
 const WHOLE: u8 = 0;
@@ -18,13 +18,13 @@ fn raw(port: u8, stays: u8, piece: u8, bytes: &[u8]) -> Vec<u8> {
     [&[RAW, port, stays, piece], bytes].concat()
 }
 
-/// A frame of HTTP/2 with its length in order.
+/// An HTTP/2 frame with its correct length.
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).expect("seeds are small");
     [&[kind, flags, stream, payload_kind::BYTES, length], payload, &[0]].concat()
 }
 
-/// The fields of a call to one of the methods: which of `http2::FIELDS`.
+/// The fields of a call to one of the methods, by its number in `http2::FIELDS`.
 fn call(stream: u8, path: u16) -> Vec<u8> {
     let chosen = (0b11_1011 | path).to_le_bytes();
     [&[1, 4, stream, payload_kind::FIELDS][..], &chosen, &[0]].concat()
@@ -48,7 +48,7 @@ fn grpc(calls: &[&[u8]]) -> Vec<u8> {
     [&[GRPC], &calls.concat()[..]].concat()
 }
 
-/// Name and content of each.
+/// The name and content of each.
 #[must_use]
 pub fn seeds() -> Vec<(&'static str, Vec<u8>)> {
     let settings = frame(4, 0, 0, b"");

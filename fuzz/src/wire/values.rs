@@ -1,4 +1,4 @@
-//! Values of fields: from small worlds, so that requests meet, and from the borders of what is allowed.
+//! Values of fields: from small sets, so that requests refer to the same objects, and from the limits of valid ranges.
 
 use arbitrary::{Result, Unstructured};
 use rmom_core::model::{ChannelId, ProducerId, QueueLabel, Topic};
@@ -9,10 +9,10 @@ use super::cluster::{Cluster, QUEUE};
 const TEXTS: [&str; 12] =
     [QUEUE, "Q", "new", "", "__none__", "a/b %", " q", "a\nb", "İ", "\u{feff}", "news", "..\\..\u{0}"];
 const NUMBERS: [u64; 6] = [1 << 32, (1 << 63) - 2, (1 << 63) - 1, 1 << 63, u64::MAX - 1, u64::MAX];
-/// How a length around the limit of names is spelled.
+/// Selects a length around the limit of names.
 const LONG: u8 = 250;
 
-/// Some text, as labels and topics are.
+/// Text for labels and topics.
 pub(super) fn text(input: &mut Unstructured<'_>) -> Result<String> {
     let number = input.arbitrary::<u8>()?;
     if let Some(known) = TEXTS.get(usize::from(number)) {
@@ -24,20 +24,20 @@ pub(super) fn text(input: &mut Unstructured<'_>) -> Result<String> {
     Ok(String::from_utf8_lossy(input.bytes(usize::from(number % 16).min(input.len()))?).into_owned())
 }
 
-/// A number: small, or at a border.
+/// A number: small, or at a limit.
 pub(super) fn number(input: &mut Unstructured<'_>) -> Result<u64> {
     let number = input.arbitrary::<u8>()?;
     let from_the_end = usize::from(u8::MAX - number);
     Ok(NUMBERS.get(from_the_end).copied().unwrap_or(u64::from(number)))
 }
 
-/// Some bytes, rather few.
+/// A few bytes.
 pub(super) fn bytes(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let length = usize::from(input.arbitrary::<u8>()?);
     Ok(input.bytes(length.min(input.len()))?.to_vec())
 }
 
-/// A channel's id: the one there is, another, or none.
+/// A channel's id: the existing one, another, or an invalid one.
 pub(super) fn channel_id(cluster: &Cluster, input: &mut Unstructured<'_>) -> Result<String> {
     Ok(match input.arbitrary::<u8>()? {
         0..=127 => cluster.channel.to_string(),
@@ -46,7 +46,7 @@ pub(super) fn channel_id(cluster: &Cluster, input: &mut Unstructured<'_>) -> Res
     })
 }
 
-/// A producer's id, or not.
+/// A producer's id, or other bytes.
 pub(super) fn producer_id(input: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let number = input.arbitrary::<u8>()?;
     Ok(vec![number % 4; if number < 192 { 16 } else { usize::from(number) % 32 }])
@@ -68,13 +68,13 @@ pub(super) fn headers(input: &mut Unstructured<'_>) -> Result<Vec<wire::Header>>
     (0..number % 3).map(|_| Ok(wire::Header { name: text(input)?, value: bytes(input)?.into() })).collect()
 }
 
-/// The content of a message; the largest do not pass.
+/// The content of a message; the largest ones exceed the limit.
 pub(super) fn content(input: &mut Unstructured<'_>) -> Result<bytes::Bytes> {
     let number = input.arbitrary::<u8>()?;
     Ok(bytes::Bytes::from(vec![number; usize::from(number) * 5]))
 }
 
-// What a field's value is wrong for, by the name of the field.
+// Checks of values, by the name of their field.
 
 /// Fields with wrong values.
 #[derive(Debug, Default)]
@@ -103,7 +103,7 @@ impl Wrong {
         self.note("producer_id", ProducerId::from_slice(id).is_err());
     }
 
-    /// A counter, which fits a signed column.
+    /// Checks a counter, which must fit a signed column.
     pub(super) fn counter(&mut self, field: &'static str, value: u64) {
         self.note(field, value > i64::MAX as u64);
     }

@@ -1,10 +1,10 @@
-//! What brokers draw.
+//! Random numbers for brokers.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rmom_core::ports::Entropy;
 
-/// Numbers that follow from a seed (SplitMix64).
+/// Numbers derived from a seed (SplitMix64).
 #[derive(Debug)]
 pub(crate) struct Chance(AtomicU64);
 

@@ -1,4 +1,4 @@
-//! The store that all brokers share: core's model of one, its clock, and a record of what was committed.
+//! The store that all brokers share: core's model, its clock, and a record of commits.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -9,15 +9,15 @@ use rmom_core::{
 };
 use tokio::time::Instant;
 
-/// What the store's clock shows at first; far from 0, so that it can be set back.
+/// The clock's first reading; far from 0, so that the clock can be set back.
 const EPOCH_MILLIS: u64 = 1_000_000_000;
 
-/// Something that was committed.
+/// A commit.
 #[derive(Clone, Debug)]
 pub(crate) enum Commit {
     /// A broker created an epoch.
     Claimed { queue: QueueId, epoch: Epoch },
-    /// A batch was stored at an instant when the clock showed `now`; it was `sent` before.
+    /// A batch was stored at an instant when the clock showed `now`; the append was `sent` before.
     Appended {
         queue: QueueId,
         epoch: Epoch,
@@ -28,13 +28,13 @@ pub(crate) enum Commit {
         sent: Instant,
         at: Instant,
     },
-    /// Something may have been removed; `left` are the first offsets of the batches that remain.
+    /// A trim; `left` are the first offsets of the batches that remain.
     Trimmed { queue: QueueId, now: StoreTime, left: Vec<Offset> },
     /// A queue was deleted.
     Deleted { queue: QueueId },
 }
 
-/// See the module.
+/// See the module's description.
 pub(crate) struct Database {
     started: Instant,
     inner: Mutex<Inner>,
@@ -42,7 +42,7 @@ pub(crate) struct Database {
 
 struct Inner {
     state: State,
-    /// How far the clock was set forward, or back if this is negative, in milliseconds.
+    /// How far the clock was set forward, or back if negative, in milliseconds.
     ahead: i64,
     commits: Vec<Commit>,
 }
@@ -53,7 +53,7 @@ impl Database {
         Self { started: Instant::now(), inner: Mutex::new(inner) }
     }
 
-    /// What the clock shows when it is `ahead`.
+    /// The clock's reading when it is `ahead`.
     fn shows(&self, ahead: i64) -> StoreTime {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).expect("a run is short");
         StoreTime::from_millis((EPOCH_MILLIS + elapsed).checked_add_signed(ahead).expect("it is not set back for ever"))
@@ -68,19 +68,19 @@ impl Database {
         self.inner.lock().ahead += by_millis;
     }
 
-    /// How far the clock is ahead of where it started, in milliseconds.
+    /// How far the clock is ahead of its original course, in milliseconds.
     pub(crate) fn ahead(&self) -> i64 {
         self.inner.lock().ahead
     }
 
-    /// One transaction.
+    /// Runs one transaction.
     pub(crate) fn transact<T>(&self, work: impl FnOnce(&mut State, StoreTime) -> T) -> T {
         let mut inner = self.inner.lock();
         let now = self.shows(inner.ahead);
         work(&mut inner.state, now)
     }
 
-    /// One transaction that is put on record.
+    /// Runs one transaction and records its commits.
     fn record<T>(&self, work: impl FnOnce(&mut State, StoreTime, &mut Vec<Commit>) -> T) -> T {
         let mut inner = self.inner.lock();
         let now = self.shows(inner.ahead);
@@ -132,21 +132,21 @@ impl Database {
         })
     }
 
-    /// What was committed since the last call, in order.
+    /// The commits since the last call, in order.
     pub(crate) fn take_commits(&self) -> Vec<Commit> {
         std::mem::take(&mut self.inner.lock().commits)
     }
 
-    /// All that is stored.
+    /// All stored data.
     pub(crate) fn state(&self) -> State {
         self.inner.lock().state.clone()
     }
 
-    /// Decides who is to host a queue, as a manager does.
+    /// Assigns a queue to a broker, like a manager.
     pub(crate) fn assign(&self, label: &QueueLabel, to: BrokerId) {
         self.transact(|state, _| {
             if let Some(record) = state.queue(label) {
-                // A broker that never registered gets nothing.
+                // A broker that never registered gets no queue.
                 let assign = Assign { queue: record.id, expected: record.assignment, to };
                 let _ = state.assign_queues(&[assign]);
             }

@@ -1,10 +1,10 @@
-//! What subscribers are sent, and what is stored, read as any gRPC client would.
+//! Delivered and stored messages, decoded as any gRPC client would.
 
 use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use rmom_proto::messages::Message;
 
-/// A message as it was delivered, or stored.
+/// A delivered or stored message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Delivered {
     pub(crate) offset: u64,

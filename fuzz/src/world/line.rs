@@ -1,4 +1,4 @@
-//! A broker's line to the store, on which calls and answers get lost, or take their time.
+//! A broker's link to the store, on which calls and answers are lost or delayed.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,32 +19,32 @@ use tokio::time::{Instant, sleep};
 
 use super::Database;
 
-/// What is said of a call whose answer was lost. Reads are never unknown.
+/// The error of a call whose answer was lost. The outcome of a read is never unknown.
 fn unanswered(kind: Kind) -> StoreError {
     let reason = format!("the answer of {kind:?} was lost");
     if kind.only_reads() { StoreError::Unavailable(reason) } else { StoreError::Unknown(reason) }
 }
 
-/// What befalls a call.
+/// The fault of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Nothing: the call before which the next fault waits.
+    /// No fault: the next fault in the queue is for a later call.
     None,
     /// It is rolled back.
     Unavailable,
-    /// It is refused for good.
+    /// It is refused permanently.
     Refused,
-    /// It never arrives, and who called cannot know.
+    /// It never arrives, and the caller cannot know.
     Lost,
-    /// It is carried out, and who called cannot know.
+    /// It is carried out, and the caller cannot know.
     Unanswered,
-    /// It is given up at once, and carried out so much later.
+    /// It fails at once, and is carried out after this time.
     Late(Duration),
-    /// So long on its way, and its answer so long on the way back.
+    /// The call is delayed by the first time, and its answer by the second.
     Slow(Duration, Duration),
 }
 
-/// When an answer that tells the store's time was asked for, and when it came.
+/// When a reading of the store's time was requested, and when it arrived.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reading {
     pub(crate) kind: Kind,
@@ -52,7 +52,7 @@ pub(crate) struct Reading {
     pub(crate) came: Instant,
 }
 
-/// See the module.
+/// See the module's description.
 pub(crate) struct Line {
     database: Arc<Database>,
     faults: Mutex<BTreeMap<Kind, VecDeque<Fault>>>,
@@ -60,7 +60,7 @@ pub(crate) struct Line {
     readings: Mutex<Vec<Reading>>,
 }
 
-/// Most faults that wait for calls of a kind.
+/// The most faults that are queued for a kind of call.
 const WAITING: usize = 4;
 
 impl Line {
@@ -68,7 +68,7 @@ impl Line {
         Arc::new(Self { database, faults: Mutex::default(), cut: AtomicBool::new(false), readings: Mutex::default() })
     }
 
-    /// Has a fault befall the next call of a kind, after those that wait already.
+    /// Queues a fault for a call of a kind.
     pub(crate) fn befall(&self, kind: Kind, fault: Fault) {
         let mut faults = self.faults.lock();
         let waiting = faults.entry(kind).or_default();
@@ -77,12 +77,12 @@ impl Line {
         }
     }
 
-    /// While it is cut, every call fails at once.
+    /// Cuts or repairs the link. While it is cut, every call fails at once.
     pub(crate) fn cut(&self, cut: bool) {
         self.cut.store(cut, SeqCst);
     }
 
-    /// From here on all goes well.
+    /// Ends all faults.
     pub(crate) fn repair(&self) {
         self.faults.lock().clear();
         self.cut(false);
@@ -149,7 +149,7 @@ impl StateStore for Line {
         self.call(call.kind, |database| database.transact(step)).await
     }
 
-    /// It tells no time: a write like others.
+    /// Like other writes, it returns no time.
     async fn retire_broker(&self, broker: BrokerId, incarnation: Incarnation) -> Result<(), RenewError> {
         let retire = move |state: &mut State, now| state.retire_broker(now, broker, incarnation);
         self.call(Kind::Write, move |database| database.transact(retire)).await

@@ -1,6 +1,6 @@
-//! A few brokers over one store, in paused time: what the targets play with that drive a broker's logic. Production's
-//! brokers, unchanged; only what they ask of the world is answered here. One thread, no socket, no file; the same input
-//! gives the same run.
+//! A few brokers over one store, in paused time: the environment of the targets that test a broker's logic. The brokers are
+//! production's, unchanged; only their ports are replaced. One thread, no socket, no file; the same input gives the same
+//! run.
 
 #[macro_use]
 mod promise;
@@ -41,26 +41,26 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// It ended, in whatever way.
+    /// True if it has ended, in whichever way.
     pub(crate) fn is_gone(&self) -> bool {
         self.task.is_finished()
     }
 }
 
-/// See the module.
+/// See the module's description.
 pub(crate) struct World {
     pub(crate) database: Arc<Database>,
     pub(crate) chance: Arc<Chance>,
     settings: BrokerSettings,
     /// The process that was started last on each host.
     running: BTreeMap<u8, Process>,
-    /// The last one that lost its host to another and was not stopped.
+    /// The last process that lost its host to another and was not stopped.
     pub(crate) replaced: Option<Process>,
-    /// Those that crashed, and those that nobody asks any more.
+    /// Processes that crashed, and replaced ones that receive no more requests.
     gone: Vec<Process>,
 }
 
-/// Runs a whole input, in time that passes when nobody has anything to do.
+/// Runs a whole input; time advances when all tasks are idle.
 pub(crate) fn run<T>(whole: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime needs nothing that could be missing").block_on(whole)
@@ -71,7 +71,7 @@ fn addr(host: u8) -> BrokerAddr {
 }
 
 impl World {
-    /// A store and no broker yet; `change` is for the settings of all.
+    /// A store without brokers; `change` changes the settings of all brokers.
     pub(crate) fn new(seed: u8, change: impl FnOnce(&mut BrokerSettings)) -> Self {
         let mut settings = BrokerSettings::new(addr(0));
         change(&mut settings);
@@ -89,7 +89,7 @@ impl World {
         &self.settings
     }
 
-    /// Starts a broker on a host. If there is one, it is not told.
+    /// Starts a broker on a host. A process that runs there is not told.
     pub(crate) fn start(&mut self, host: u8) -> Process {
         let line = Line::new(self.database.clone());
         let settings = BrokerSettings { addr: addr(host), ..self.settings.clone() };
@@ -106,14 +106,14 @@ impl World {
         self.running.get(&host)
     }
 
-    /// Faults stop, also for those that nobody asks any more.
+    /// Ends all faults, including those of processes that receive no more requests.
     pub(crate) fn repair(&self) {
         for process in self.running.values().chain(&self.replaced).chain(&self.gone) {
             process.line.repair();
         }
     }
 
-    /// Kills what runs on a host.
+    /// Kills the process on a host.
     pub(crate) fn crash(&mut self, host: u8) {
         if let Some(process) = self.running.remove(&host) {
             process.task.abort();
@@ -121,10 +121,10 @@ impl World {
         }
     }
 
-    /// Kills everything, and returns what is stored.
+    /// Kills all processes, and returns the stored data.
     ///
     /// # Panics
-    /// If a task of a broker did.
+    /// If a broker's task panicked.
     pub(crate) async fn end(mut self) -> State {
         self.crash_all();
         for Process { task, .. } in self.gone.drain(..) {
@@ -138,7 +138,7 @@ impl World {
         self.database.state()
     }
 
-    /// Kills everything.
+    /// Kills all processes.
     pub(crate) fn crash_all(&mut self) {
         self.gone.extend(self.replaced.take());
         self.gone.extend(std::mem::take(&mut self.running).into_values());
@@ -147,7 +147,7 @@ impl World {
         }
     }
 
-    /// Decides which host is to serve a queue, as a manager does.
+    /// Assigns a queue to a host's broker, like a manager.
     pub(crate) fn assign(&self, label: &QueueLabel, host: u8) {
         if let Some(broker) = self.id_of(host) {
             self.database.assign(label, broker);
@@ -160,17 +160,17 @@ impl World {
         known.into_iter().find(|broker| broker.addr == addr(host)).map(|broker| broker.id)
     }
 
-    /// Lets time pass, after everybody did what there was to do.
+    /// Lets time pass, after all tasks have done the work that is due now.
     pub(crate) async fn pass(&self, time: Duration) {
         tokio::time::sleep(time).await;
     }
 }
 
-/// Runs the case that some bytes say; if it fails, what it says is printed, too.
+/// Runs the case that is encoded in `data`; if it fails, prints the case, too.
 pub(crate) fn decoded<C: for<'a> Arbitrary<'a> + Debug, T>(data: &[u8], run: impl FnOnce(&C) -> T) -> Option<T> {
     struct Tell<'a, C: Debug>(&'a C);
     impl<C: Debug> Drop for Tell<'_, C> {
-        #[allow(clippy::print_stderr)] // This is for whoever reads why a test failed.
+        #[allow(clippy::print_stderr)] // The text is for the reader of a failed test.
         fn drop(&mut self) {
             if std::thread::panicking() {
                 eprintln!("the input that failed:\n{:?}", self.0);

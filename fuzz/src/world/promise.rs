@@ -1,4 +1,4 @@
-//! What is checked.
+//! The check of a promise.
 
 /// Panics, naming the promise (as DESIGN and the README number them), unless a condition holds.
 macro_rules! promise {

@@ -1,8 +1,8 @@
-//! Steps as bytes.
+//! Steps encoded as bytes.
 
-/// Declares the steps of a target: an enum whose fields are small numbers, each below its bound. As bytes a step is its
-/// place in the list and then its fields, a byte each, so that a fuzzer's small change of the input is a small change of
-/// the run, and every input means something.
+/// Declares the steps of a target: an enum whose fields are small numbers, each below its bound. A step is encoded as its
+/// place in the list followed by its fields, a byte each, so that a fuzzer's small change of the input is a small change of
+/// the run, and every input is valid.
 macro_rules! steps {
     ($(#[$doc:meta])* $name:ident {
         $($(#[$step_doc:meta])* $step:ident $({ $($field:ident < $bound:expr),* })?,)*
@@ -16,7 +16,7 @@ macro_rules! steps {
         impl $name {
             const KINDS: u8 = [$(stringify!($step)),*].len() as u8;
 
-            /// The step that the next bytes say.
+            /// Decodes a step from the next bytes.
             pub(crate) fn decode(bytes: &mut arbitrary::Unstructured<'_>) -> arbitrary::Result<Self> {
                 let kind = bytes.arbitrary::<u8>()? % Self::KINDS;
                 let mut at = 0;
@@ -29,7 +29,7 @@ macro_rules! steps {
                 unreachable!("{at} kinds, and this is {kind}")
             }
 
-            /// The bytes that say this step.
+            /// Encodes this step.
             pub(crate) fn encode(self, bytes: &mut Vec<u8>) {
                 let mut kind = 0;
                 $(
@@ -47,7 +47,7 @@ macro_rules! steps {
     };
 }
 
-/// Declares what a target is given: a seed for what its brokers draw, and steps, as many as the bytes say up to `$most`.
+/// Declares the input of a target: a seed for its brokers' random draws, and up to `$most` steps.
 macro_rules! case {
     ($(#[$doc:meta])* $name:ident, $step:ident, $most:expr) => {
         $(#[$doc])*
@@ -57,7 +57,7 @@ macro_rules! case {
             pub(crate) steps: Vec<$step>,
         }
 
-        /// A step a line.
+        /// Prints one step per line.
         impl std::fmt::Debug for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 write!(f, "seed {}", self.seed)?;
@@ -77,7 +77,7 @@ macro_rules! case {
         }
 
         impl $name {
-            /// The input that says these steps.
+            /// The input that encodes these steps.
             pub(crate) fn encode(steps: &[$step]) -> Vec<u8> {
                 let mut bytes = vec![0];
                 for step in steps {
