@@ -1,1 +1,1 @@
-"""The original's contract, held against rmom: see README.md."""
+"""Tests of the original's contract against rmom: see README.md."""

@@ -1,4 +1,4 @@
-"""Generates the original's stubs, from a proto that holds only its fields."""
+"""Generates the original's stubs, from a proto that has only the original's fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client as the original's are: nine routes, eight methods, and its way of coping with broken connections."""
+"""A client like the original's: nine routes, eight methods, and the same way of coping with broken connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CALL_TIMEOUT = 20
 
 
 class Manager:
-    """The nine routes, with the status and the body that came back."""
+    """The nine routes. Calls return the status and the body."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -71,11 +71,11 @@ class Pusher:
         self._manager = manager
         self._label = label
         self._stub: Any = None
-        #: What was pushed more than once, because the first attempt had failed: it may be stored twice.
+        #: Content pushed more than once, because the first attempt had failed: it may be stored twice.
         self.retried: set[str] = set()
 
     def push(self, content: str, topic: str = "__none__") -> None:
-        """Until it succeeds."""
+        """Repeats the call until it succeeds."""
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -94,7 +94,7 @@ class Pusher:
 
 
 class Consumer:
-    """Receives in a thread. When its stream breaks, it makes a new channel, and drops what it knows by its id."""
+    """Receives in a thread. When its stream breaks, it creates a new channel, and drops messages with known ids."""
 
     def __init__(self, manager: Manager, label: str, topic: str = "__none__") -> None:
         self._manager = manager
@@ -134,7 +134,7 @@ class Consumer:
                     time.sleep(RETRY_DELAY)
 
     def wait_for(self, count: int) -> list[str]:
-        """The contents, once there are so many different ones."""
+        """The contents, once there are this many different ones."""
         deadline = time.monotonic() + 60
         while len(set(self.contents)) < count:
             assert time.monotonic() < deadline, f"{len(self.contents)} of {count} messages came: {self.contents}"

@@ -1,4 +1,4 @@
-"""What the original's documentation promises of its routes and methods."""
+"""The promises of the original's documentation about its routes and methods."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_pusher_and_consumer_survive_the_death_of_the_hosting_broker(
         contents = consumer.wait_for(len(expected))
         consumer.close()
         assert consumer.channels >= 2, "it made a new channel"
-        # What was pushed once comes once. (A retried push is a second message in the original, too.)
+        # A message pushed once comes once. (A retried push is a second message in the original, too.)
         seen = list(dict.fromkeys(contents))
         assert seen == expected
         assert {content for content in contents if contents.count(content) > 1} <= pusher.retried

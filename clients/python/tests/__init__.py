@@ -1,1 +1,1 @@
-"""Tests of the client: its programs in a world of their own, and the whole against real clusters."""
+"""Tests of the client: its programs in a simulated world, and the whole with real clusters."""

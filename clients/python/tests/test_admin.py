@@ -1,4 +1,4 @@
-"""Lists that managers give page by page."""
+"""Lists that managers return page by page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client for asyncio against both kinds of clusters. What it does is the same code; this is about how it waits."""
+"""The client for asyncio with both kinds of clusters. Its logic is the same code; these tests cover its waiting."""
 
 from __future__ import annotations
 

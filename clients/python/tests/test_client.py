@@ -1,4 +1,4 @@
-"""The client with threads against both kinds of clusters."""
+"""The client with threads, with both kinds of clusters."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_errors_have_the_servers_code_and_a_hint(client: rmom.Client, fresh: Fre
         assert (lost.value.code, lost.value.outcome_unknown) == ("QUEUE_NOT_FOUND", False)
         with pytest.raises(rmom.Refused):
             producer.push("x")
-    # An exception that was seen does not come again.
+    # An exception that was seen is not raised again.
     producer = client.producer(fresh("missing"))
     producer.send("x")
     with pytest.raises(rmom.NotDelivered):
@@ -216,7 +216,7 @@ def test_what_was_accepted_is_delivered_when_the_program_ends(
 ) -> None:
     label = fresh("AtExit")
     command = [sys.executable, "-c", AT_EXIT, cluster.managers[0], label]
-    # There is no such queue, which is said.
+    # There is no such queue, and the output says so.
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert "QUEUE_NOT_FOUND" in done.stderr
     client.admin.create_queue(label)

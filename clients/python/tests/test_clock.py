@@ -1,4 +1,4 @@
-"""The clock goes on while the machine sleeps."""
+"""The clock includes the machine's sleep."""
 
 from __future__ import annotations
 

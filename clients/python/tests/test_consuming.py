@@ -1,4 +1,4 @@
-"""What the application is given when brokers end streams, repeat themselves, move and refuse."""
+"""The application's messages when brokers end streams, repeat themselves, move and refuse."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ END: tuple[list[int], MoMError] = ([], refusal("CHANNEL_NOT_FOUND"))
 
 
 def consume(world: World, position: rmom.Position | None = None, give_up_after: float | None = None) -> Consuming:
-    """Until the world has no more to say."""
+    """Consumes until the world has no more messages."""
     consuming = Consuming(world.managers, CHANNEL, position, give_up_after)
     with pytest.raises(rmom.Refused, match="CHANNEL_NOT_FOUND"):
         run(consuming.run(), world.perform)

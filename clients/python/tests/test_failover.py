@@ -1,4 +1,4 @@
-"""Brokers die under traffic, and nobody notices but by a pause."""
+"""Brokers die under traffic, and clients notice nothing but a pause."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Traffic:
             time.sleep(0.0005)
 
     def progress(self, pushes: int) -> None:
-        """Waits until so many more pushes were acknowledged to the producer that waits for each."""
+        """Waits until this many more pushes of the producer that waits for each were acknowledged."""
         goal, deadline = len(self.acknowledged) + pushes, time.monotonic() + PATIENCE
         while len(self.acknowledged) < goal:
             assert not self.failures, self.failures
@@ -66,7 +66,7 @@ class Traffic:
             time.sleep(0.01)
 
     def finish(self) -> tuple[list[str], list[str]]:
-        """What each producer pushed, all of it acknowledged."""
+        """Each producer's messages, all of them acknowledged."""
         self.stop.set()
         for thread in self.threads:
             thread.join(PATIENCE)
@@ -79,13 +79,13 @@ class Traffic:
 
 
 def check(taken: list[str], pushed: tuple[list[str], list[str]]) -> None:
-    """Everything once, each producer's in order."""
+    """Checks that each message is there once, and each producer's are in order."""
     for name, expected in zip(("one", "all"), pushed):
         assert [text for text in taken if text.startswith(name)] == expected
 
 
 def survive(cluster: Cluster, label: str, fault: Callable[[], None]) -> rmom.Consumer:
-    """Does something bad to a queue under load; whoever was subscribed and whoever reads from the beginning sees all."""
+    """Causes a fault of a queue under load. The present subscriber and a reader from the beginning get all messages."""
     with rmom.Client(cluster.managers) as client:
         client.admin.create_queue(label)
         channel = client.admin.create_channel(label)
@@ -142,7 +142,7 @@ def test_the_hosting_broker_is_paused_beyond_its_lease(processes: ProcessCluster
     def pause() -> None:
         host = processes.host_of(label)
         processes.pause_broker(host)
-        # Its connections stay open, and nothing comes: only a ping that is not answered tells.
+        # Its connections stay open, but no data comes; only an unanswered ping shows that.
         deadline = time.monotonic() + PATIENCE
         while processes.host_of(label) == host and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What a consumer has received, and the application has not taken yet."""
+"""Messages that a consumer has received and the application has not taken yet."""
 
 from __future__ import annotations
 

@@ -129,7 +129,7 @@ def test_refusals_keep_the_managers_code_or_get_one_from_the_status() -> None:
 
 
 class _Failed:
-    """A failed call, as grpcio has it."""
+    """A failed call, in grpcio's form."""
 
     def __init__(self, status: grpc.StatusCode, metadata: Any) -> None:
         self._status, self._metadata = status, metadata
@@ -153,7 +153,7 @@ def test_a_brokers_code_is_read_from_the_details_of_a_status() -> None:
     assert (error.code, error.details, error.retryable) == ("NOT_HOSTED", {"host": "h", "port": "7"}, True)
     for metadata in (None, [], [(DETAILS_KEY, b"\xff")], [("other", "x")]):
         error = error_of("b:1", _Failed(grpc.StatusCode.INTERNAL, metadata))
-        # "INTERNAL" is a defect of rmom; a broken connection must not look like one.
+        # "INTERNAL" is for defects of rmom, and a broken connection must not look like one.
         assert (error.code, error.retryable, error.outcome_unknown) == ("TRANSPORT", True, True)
 
 
@@ -161,7 +161,7 @@ def test_who_asks_again_is_not_stuck_with_a_manager_that_is_unwell() -> None:
     managers = Managers(Settings(parse_managers(["http://m1", "http://m2"], None)))
 
     def delete() -> list[str]:
-        """Who is asked; the first manager does not reach the store."""
+        """The managers that are asked; the first does not reach the store."""
         program = managers.call("DELETE", "/v1/queues/q", None, 1.0)
         asked: list[str] = []
         try:

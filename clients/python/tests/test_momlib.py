@@ -1,4 +1,4 @@
-"""The original's names: its way of using them works, and survives what it did not."""
+"""The original's names: its usage works, and survives faults that the original did not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a producer sends, and sends again, to brokers that lose acknowledgements, end streams, move and refuse."""
+"""The requests and resends of a producer, with brokers that lose acknowledgements, end streams, move and refuse."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Application:
             self.sent.append(pending)
 
     def run(self) -> None:
-        """Until everything that was pushed, and what the world has the application push, has an outcome."""
+        """Runs until all pushes, including those that the world makes the application do, have an outcome."""
         self.world.idle.append(self.outbox.end)
         run(self.producing.run(self.outbox), self.world.perform)
         assert self.outbox.accepted == self.outbox.resolved == len(self.sent)
@@ -341,7 +341,7 @@ def test_one_producer_too_many_is_known_to_have_stored_nothing() -> None:
     app.push("a")
     app.run()
     assert [(error.code, error.outcome_unknown) for error in app.errors()] == [("TOO_MANY_PRODUCERS", False)]
-    # What an earlier stream carried may still arrive.
+    # Messages of an earlier stream may still arrive.
     world = World()
     world.pushes += [Script(runs=0, end=gone()), Script(runs=0, end=refusal("TOO_MANY_PRODUCERS"))]
     app = Application(world)
@@ -393,9 +393,9 @@ def test_no_more_is_accepted_than_may_be_in_flight() -> None:
 
 @pytest.mark.parametrize("name", [None, "till"])
 def test_threads_and_asyncio_give_up_in_time_what_is_refused_at_once(name: str | None) -> None:
-    """The same over real sockets: nobody listens at the manager's port."""
+    """The same over real sockets, without a listener at the manager's port."""
     with socket.socket() as taken:
-        # Bound, and not listening: nobody else takes it, and connections are refused.
+        # Bound but not listening: no other process takes the port, and connections are refused.
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
 

@@ -1,4 +1,4 @@
-"""The examples of both READMEs, run as their readers would run them."""
+"""The examples of both READMEs, run as a reader would run them."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def test_every_example_of_the_readme_runs(dev: DevCluster, tmp_path: Path) -> No
             [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 0, done.stderr
-        # What the example says that it prints.
+        # The output that the example promises.
         for expected in re.findall(r"# prints (.*)", code):
             assert expected in done.stdout, done.stdout

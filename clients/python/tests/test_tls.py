@@ -30,7 +30,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> rmom.Tls:
 
 @pytest.fixture(scope="module")
 def manager(tls: rmom.Tls, postgres: Postgres) -> Iterator[str]:
-    """The URL of a manager of one broker, both of which speak TLS only, and ask for certificates."""
+    """The URL of a manager with one broker; both use only TLS, and require clients' certificates."""
     folder, url = Path(tls.ca).parent, postgres.create_database()
     broker = (
         f'host: 127.0.0.1\nport: PORT\nexternal_port: PORT\ndatabase:\n  url: "{url}"\n'

@@ -1,4 +1,4 @@
-"""A world for the programs: a clock that only moves when somebody waits, managers, and brokers that follow a script."""
+"""A world for the programs: a clock that only moves during waits, managers, and brokers that follow a script."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ def gone() -> MoMError:
 
 
 def refusal(code: str, **details: str) -> MoMError:
-    """A broker's word."""
+    """A broker's refusal."""
     return Refused("b1:1", code, "because", details)
 
 
 @dataclass
 class Script:
-    """What one opened stream of pushes does."""
+    """The behaviour of one opened stream of pushes."""
 
     #: The opening fails with this.
     refuse: MoMError | None = None
-    #: After so many runs were acknowledged …
+    #: After this many runs were acknowledged …
     runs: int = 1_000_000
-    #: … the next one is stored all the same, or not …
+    #: … the next one is nevertheless stored, or not …
     store: bool = False
-    #: … and the stream ends with this; none: silence.
+    #: … and the stream ends with this error, or falls silent if it is ``None``.
     end: MoMError | None = None
-    #: It acknowledges what it was not sent.
+    #: It acknowledges messages that it was not sent.
     lies: bool = False
 
 
 @dataclass
 class Line:
-    """A stream of pushes, and what it has to say."""
+    """A stream of pushes, with its pending answers."""
 
     authority: str
     script: Script
@@ -72,7 +72,7 @@ class Line:
 
 @dataclass
 class Delivering:
-    """A subscription that says these offsets, then fails; without an error it is silent."""
+    """A subscription that delivers these offsets, then fails; without an error it falls silent."""
 
     authority: str
     headers: Mapping[str, str]
@@ -81,22 +81,22 @@ class Delivering:
 
 
 class World:
-    """See the module. What is asked of brokers is noted in ``seen``."""
+    """See the module's documentation. Requests to brokers are recorded in ``seen``."""
 
     def __init__(self, **settings: Any) -> None:
         self.now = 1_000.0
         self.host: str | None = "b1:1"
         self.up = {"m1", "b1:1", "b2:1"}
         self.queue_id = QUEUE_ID
-        #: What is stored, in order.
+        #: The stored contents, in order.
         self.contents: list[str] = []
         self.seen: list[str] = []
-        #: How often a broker was called, whether or not it was there.
+        #: Number of calls to brokers, reachable or not.
         self.attempts = 0
-        #: What the next streams and subscriptions do; those without a script do as they should.
+        #: The behaviour of the next streams and subscriptions; without a script they work normally.
         self.pushes: deque[Script] = deque()
         self.subscriptions: deque[tuple[list[int], MoMError | None]] = deque()
-        #: What the application does, one after the other, whenever everything it pushed has an outcome.
+        #: Actions of the application, one after the other, whenever all its pushes have an outcome.
         self.idle: deque[Callable[[], object]] = deque()
         self.delivered: list[int] = []
         self.opened_last = 0
@@ -108,7 +108,7 @@ class World:
         self.managers = Managers(self.settings)
 
     def outbox(self, max_messages: int = 10_000) -> Outbox:
-        """An application's end."""
+        """An application's end of the outbox."""
         return Outbox(max_messages, 1 << 30, lambda: self.now, nullcontext(), lambda: None, lambda: None)
 
     def perform(self, effect: fx.Effect[Any]) -> Any:
@@ -197,7 +197,7 @@ class World:
                 raise answer
             return answer
         if effect.until is None:
-            # Nothing is owed, so nothing else will happen.
+            # No answer is owed, so nothing else will happen.
             self._waitforwork(fx.WaitForWork())
             return None
         self.now = max(self.now, effect.until)
@@ -240,7 +240,7 @@ class World:
 
 
 def receipt(pending: Pending) -> Receipt:
-    """What became of it."""
+    """The outcome."""
     return pending._receipt()
 
 

@@ -1,6 +1,7 @@
-"""Generates src/rmom/_proto from the repository's messages.proto; with --check, says whether what is there is up to date.
+"""Generates src/rmom/_proto from the repository's messages.proto. With --check, reports whether the present files are
+up to date.
 
-Needs grpcio-tools, in the version that pyproject.toml names.
+Needs grpcio-tools, in the version given in pyproject.toml.
 """
 
 from __future__ import annotations

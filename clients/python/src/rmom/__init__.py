@@ -1,8 +1,8 @@
 """A client of rmom, message-oriented middleware.
 
 :class:`Client` is for applications with threads, :class:`rmom.aio.Client` for asyncio. :class:`MoMClient`,
-:class:`Pusher` and :class:`Subscriber` are a simpler layer above, under the names of rusty-mom's ``momlib``.
-What happens is logged under the name ``rmom``.
+:class:`Pusher` and :class:`Subscriber` are a simpler layer above, under the names of rusty-mom's ``momlib``. The
+package logs under the name ``rmom``.
 """
 
 from ._settings import MAX_DELIVERY_TIMEOUT, Settings, Tls

@@ -1,5 +1,5 @@
-"""Administration as programs: each call is made once, at the first manager that can be reached; those that only read go
-on to the next manager if one does not answer."""
+"""Administration as programs. A call that changes something is made once, at the first manager that can be reached; a
+call that only reads goes on to the next manager if one does not answer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _json(
 
 
 def _pages(managers: Managers, path: str, field: str, read: Callable[[Any], T]) -> Program[list[T]]:
-    """A whole list, which managers give page by page."""
+    """A whole list, which managers return page by page."""
     found: list[T] = []
     # Pages that led back to one of these would never end.
     seen: set[str] = set()
@@ -148,7 +148,7 @@ def _queue(answer: Any) -> Queue:
 def _live(answer: Any) -> LiveQueue:
     subscribers = [_subscriber(one) for one in answer.get("subscribers", [])]
     return LiveQueue(
-        # Managers that do not say so only describe what is served.
+        # Managers that leave out the state describe only queues that are served.
         state=answer.get("state", "served"),
         reason=answer.get("reason"),
         epoch=int(answer["epoch"]),

@@ -1,5 +1,5 @@
-"""What brokers require of labels, topics and messages, checked here as well, so that bad input fails before it takes a
-sequence."""
+"""The brokers' requirements on labels, topics and messages. They are checked here as well, so that bad input fails
+before it takes a sequence."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .model import NO_TOPIC, Content, Headers
 MAX_NAME_BYTES = 255
 #: Longest name of a producer in bytes.
 MAX_PRODUCER_NAME_BYTES = 255
-#: Most headers of one message.
+#: Limit on the headers of one message.
 MAX_HEADERS = 64
 #: Longest header name in bytes.
 MAX_HEADER_NAME_BYTES = 255
 #: Longest lifetime of a message in milliseconds: a hundred years.
 MAX_TTL_MILLIS = 100 * 365 * 24 * 3600 * 1000
-#: What delivery adds to a pushed message at least: its id, its offset, gRPC's prefix.
+#: The least that delivery adds to a pushed message: its id, its offset, gRPC's prefix.
 DELIVERY_OVERHEAD_BYTES = 38 + 2 + 5
 
 
 def check_label(label: str) -> None:
-    """Refuses a label that no broker would take."""
+    """Refuses a label that every broker would refuse."""
     if not label:
         raise InvalidName("queue_label", f"is empty; give it 1 to {MAX_NAME_BYTES} bytes")
     if label.lower() == NO_TOPIC:
@@ -33,7 +33,7 @@ def check_label(label: str) -> None:
 
 
 def check_topic(topic: str) -> None:
-    """Refuses a topic that no broker would take; empty is "no topic", and fine."""
+    """Refuses a topic that every broker would refuse. An empty string means "no topic", and passes."""
     _check_text("topic", topic)
 
 
@@ -62,7 +62,7 @@ def _check_text(field: str, text: str) -> None:
 
 
 def as_bytes(content: Content) -> bytes:
-    """Content as it travels."""
+    """Content as sent."""
     return content.encode() if isinstance(content, str) else bytes(content)
 
 
@@ -73,7 +73,7 @@ def new_message(
     ttl: float | None,
     max_message_bytes: int,
 ) -> wire.PushMessage:
-    """A message to be pushed; refuses what every broker would refuse."""
+    """A message for pushing. Refuses messages that every broker would refuse."""
     message = wire.PushMessage(content=as_bytes(content))
     if topic:
         check_topic(topic)

@@ -1,7 +1,7 @@
-"""Time that never goes back, and goes on while the machine sleeps.
+"""Time that never goes back, and includes the machine's sleep.
 
-`time.monotonic()` stands still while a laptop or a virtual machine is suspended, and brokers do not: what looks like a
-second here can be an hour there, after which they have forgotten what a producer pushed, and would store it a second time.
+`time.monotonic()` stands still while a laptop or a virtual machine is suspended, but brokers go on. A second here can
+be an hour there, after which they have forgotten a producer's pushes and would store them a second time.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import time
 
 
 class SecondOpinion:
-    """The monotonic clock, and what the wall clock has gained on it, where the system has no clock that counts sleep. A wall
-    clock that is set forward makes a producer give up early, which is said to be of unknown outcome."""
+    """The monotonic clock plus the time that the wall clock has gained on it, for systems without a clock that counts
+    sleep. If the wall clock is set forward, a producer gives up early and reports an unknown outcome."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

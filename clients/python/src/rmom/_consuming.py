@@ -1,5 +1,5 @@
-"""The consumer's program: every message of a channel once, in order, whatever breaks. docs/protocol.md has the rules of
-subscriptions and positions."""
+"""The consumer's program: each message of a channel once, in order, despite any failure. docs/protocol.md has the rules
+for subscriptions and positions."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Consuming:
         self._give_up_after = give_up_after
         self._route = Route(managers, f"/channels/{channel}")
         self._backoff = Backoff(self._settings)
-        # The last message that was received, which the application may not have taken yet.
+        # The last message received, which the application may not have taken yet.
         self._received = position
         #: How often the consumer has connected.
         self.connections = 0
-        #: How many messages came a second time, and were dropped.
+        #: Number of messages that arrived a second time and were dropped.
         self.duplicates = 0
 
     def run(self) -> Program[None]:
-        """Delivers until going on is impossible; fails with the reason."""
+        """Delivers until it cannot go on; fails with the reason."""
         failure: MoMError | None = None
         while True:
             subscription = yield from self._seek(failure)
@@ -74,8 +74,8 @@ class Consuming:
             yield from do(Deliver(message, self._received))
 
     def _seek(self, failure: MoMError | None) -> Program[Subscription]:
-        """Subscribes, again and again, until it succeeds, or it is clear that it never will. ``failure`` is what broke
-        the last subscription."""
+        """Subscribes, repeatedly, until it succeeds or cannot ever succeed. ``failure`` is the error that ended the
+        last subscription."""
         clock = self._settings.clock
         started = clock()
         while True:
@@ -123,7 +123,7 @@ class Consuming:
 
 
 def placed(headers: Mapping[str, str]) -> tuple[int, int]:
-    """Queue id and epoch of a subscription; a ``ValueError`` if they are not said."""
+    """Queue id and epoch of a subscription; a ``ValueError`` if they are missing."""
     try:
         return int(headers[QUEUE_ID_HEADER]), int(headers[EPOCH_HEADER])
     except KeyError:

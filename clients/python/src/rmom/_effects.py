@@ -1,8 +1,8 @@
-"""What the state machines ask of the world.
+"""The effects that the state machines request.
 
-Everything that decides is written once, as generators (*programs*) that yield effects and are sent their results;
-``_threads`` and ``_tasks`` carry effects out, the one with threads, the other with asyncio. So the two clients cannot
-differ in what they do, and the tests drive the same programs through a world of their own.
+All decisions are written once, as generators (*programs*) that yield effects and are sent their results. ``_threads``
+and ``_tasks`` carry out the effects, the former with threads, the latter with asyncio. So the two clients cannot behave
+differently, and tests run the same programs in a simulated world.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Effect(Generic[T]):
-    """Something to be done, with a result of type ``T``; fails with a :class:`MoMError`."""
+    """An action with a result of type ``T``; fails with a :class:`MoMError`."""
 
 
 #: A generator that yields effects, is sent their results, and returns a ``T``.
@@ -28,7 +28,7 @@ Program = Generator[Effect[Any], Any, T]
 
 
 def do(effect: Effect[T]) -> Program[T]:
-    """Has an effect carried out: ``result = yield from do(effect)``."""
+    """Yields an effect and returns its result: ``result = yield from do(effect)``."""
     result: T = yield effect
     return result
 
@@ -54,14 +54,14 @@ class Http(Effect[Answer]):
 
 @dataclass(frozen=True)
 class SleepUntil(Effect[None]):
-    """Until the clock shows this."""
+    """Sleeps until the clock shows this time."""
 
     at: float
 
 
 @dataclass(frozen=True)
 class OpenProducer(Effect[wire.OpenProducerResponse]):
-    """A named producer takes its next incarnation."""
+    """Takes the next incarnation of a named producer."""
 
     authority: str
     request: wire.OpenProducerRequest
@@ -73,19 +73,19 @@ class PushLine(Protocol):
 
     @property
     def authority(self) -> str:
-        """Where it leads."""
+        """The broker's address."""
 
     @property
     def queue_id(self) -> int:
-        """As the broker said when it opened the stream."""
+        """The queue's id, from the broker's answer when it opened the stream."""
 
     def send(self, request: wire.PushStreamRequest) -> None:
-        """Puts a request on the stream without waiting. If the stream is over, the next :class:`NextAck` says so."""
+        """Puts a request on the stream without waiting. If the stream is over, the next :class:`NextAck` fails."""
 
 
 @dataclass(frozen=True)
 class OpenPush(Effect[PushLine]):
-    """Opens a stream of pushes and waits until the broker says that it is open."""
+    """Opens a stream of pushes and waits until the broker confirms it."""
 
     authority: str
     request: wire.PushStreamOpen
@@ -94,7 +94,8 @@ class OpenPush(Effect[PushLine]):
 
 @dataclass(frozen=True)
 class NextAck(Effect[Optional[wire.PushAck]]):
-    """The next acknowledgement; none: there is work, or the time has come. Fails with what ended the stream."""
+    """The next acknowledgement. ``None`` means that there is work, or that the time has come. Fails with the error that
+    ended the stream."""
 
     line: PushLine
     until: float | None
@@ -102,7 +103,7 @@ class NextAck(Effect[Optional[wire.PushAck]]):
 
 @dataclass(frozen=True)
 class ClosePush(Effect[None]):
-    """Ends a stream of pushes; in good order, so that the broker does not see it break off, if ``finish``."""
+    """Ends a stream of pushes. With ``finish``, ends it in good order, so that the broker does not see it as broken."""
 
     line: PushLine
     finish: bool
@@ -110,7 +111,7 @@ class ClosePush(Effect[None]):
 
 @dataclass(frozen=True)
 class WaitForWork(Effect[None]):
-    """Until the application has pushed something, or is done. May end early."""
+    """Waits until the application has pushed something, or has finished. May return early."""
 
 
 class Subscription(Protocol):
@@ -118,7 +119,7 @@ class Subscription(Protocol):
 
     @property
     def authority(self) -> str:
-        """Whence."""
+        """The broker's address."""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -136,7 +137,7 @@ class Subscribe(Effect[Subscription]):
 
 @dataclass(frozen=True)
 class NextMessage(Effect[wire.Message]):
-    """The next message of a subscription. Fails with what ended it."""
+    """The next message of a subscription. Fails with the error that ended it."""
 
     subscription: Subscription
 
@@ -150,14 +151,14 @@ class Unsubscribe(Effect[None]):
 
 @dataclass(frozen=True)
 class Deliver(Effect[None]):
-    """Hands a message to the application; waits while it has enough of them."""
+    """Hands a message to the application; waits while it has enough messages."""
 
     message: Message
     position: Position
 
 
 def run(program: Program[T], perform: Callable[[Effect[Any]], Any]) -> T:
-    """Carries a program out with functions that block."""
+    """Runs a program with functions that block."""
     try:
         effect = next(program)
         while True:
@@ -175,7 +176,7 @@ def run(program: Program[T], perform: Callable[[Effect[Any]], Any]) -> T:
 
 
 async def run_async(program: Program[T], perform: Callable[[Effect[Any]], Awaitable[Any]]) -> T:
-    """Carries a program out with coroutines."""
+    """Runs a program with coroutines."""
     try:
         effect = next(program)
         while True:

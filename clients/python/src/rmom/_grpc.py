@@ -1,4 +1,4 @@
-"""gRPC as both clients speak it: options of connections, and statuses as errors."""
+"""gRPC for both clients: options of connections, and errors from statuses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ DOMAIN = "rmom"
 ERROR_INFO_URL = "type.googleapis.com/google.rpc.ErrorInfo"
 DETAILS_KEY = "grpc-status-details-bin"
 
-#: What a delivered message may be larger than the limit on messages, so that a broker that counts otherwise is heard.
+#: Added to the limit on messages when decoding, so that messages from a broker that counts sizes differently still
+#: arrive.
 DECODING_SLACK_BYTES = 64 << 10
 #: How long a broker may take to end a stream of pushes that the producer ended, in seconds.
 FINISH_TIMEOUT = 1.0
@@ -34,11 +35,11 @@ def channel_options(settings: Settings) -> list[tuple[str, int | str]]:
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.keepalive_time_ms", interval),
         ("grpc.keepalive_timeout_ms", timeout),
-        # Without it a connection lives on for a minute after an unanswered ping, whatever the line above says.
+        # Without this option a connection lives on for a minute after an unanswered ping, despite the option above.
         ("grpc.http2.ping_timeout_ms", timeout),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
-        # A new attempt is a new connection, and waiting between attempts is the client's affair.
+        # A new attempt uses a new connection, and the client itself waits between attempts.
         ("grpc.enable_retries", 0),
         ("grpc.enable_http_proxy", 0),
         ("grpc.min_reconnect_backoff_ms", int(settings.connect_timeout * 1000)),
@@ -48,7 +49,7 @@ def channel_options(settings: Settings) -> list[tuple[str, int | str]]:
 
 
 def channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
-    """None: no TLS."""
+    """``None`` means no TLS."""
     tls = settings.tls
     if tls is None:
         return None
@@ -58,12 +59,12 @@ def channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
 
 
 def stub_of(channel: grpc.Channel | grpc.aio.Channel) -> Any:
-    """The methods of a broker. (What is generated has no types.)"""
+    """The methods of a broker. (The generated code has no types.)"""
     return MessageStreamStub(channel)  # type: ignore[no-untyped-call]
 
 
 def error_of(authority: str, error: Any) -> MoMError:
-    """Reads what a call failed with: a ``grpc.RpcError`` of either library."""
+    """Reads the error of a failed call: a ``grpc.RpcError`` of either library."""
     status, message = error.code(), error.details() or ""
     info = _error_info(error.trailing_metadata() or ())
     if info is not None:
@@ -93,12 +94,12 @@ def headers_of(metadata: Any) -> Mapping[str, str]:
 
 
 def stream_ended(authority: str) -> MoMError:
-    """A server that ends a stream without an error goes away."""
+    """The error when a server ends a stream without one: the server is shutting down."""
     return CallFailed(authority, grpc.StatusCode.UNAVAILABLE, "the broker ended the stream")
 
 
 def bad_opening(authority: str, ack: Any) -> MoMError | None:
-    """What is wrong with the first acknowledgement of a stream, if anything is."""
+    """The fault of the first acknowledgement of a stream, if it has one."""
     if ack.through_sequence == 0 and ack.queue_id > 0:
         return None
     return ProtocolViolation(authority, f"it opened a stream of pushes with sequence {ack.through_sequence}")

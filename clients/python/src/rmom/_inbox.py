@@ -1,4 +1,4 @@
-"""Messages that a consumer has received, and the application has not taken yet."""
+"""Messages that a consumer has received and the application has not taken yet."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections import deque
 from .errors import MoMError
 from .model import Message, Position
 
-#: How much is taken from the connection ahead of the application; beyond that the broker is held up.
+#: Limit on the messages received ahead of the application; beyond it the broker has to wait.
 MAX_MESSAGES = 1_000
-#: As before, in bytes of content.
+#: The same limit in bytes of content.
 MAX_BYTES = 4 << 20
 
 
 class Inbox:
-    """Messages in order, then the error that ended the consumer."""
+    """Messages in order, followed by the error that ended the consumer."""
 
     def __init__(self, position: Position | None) -> None:
         #: The last message that the application has taken.
@@ -24,19 +24,19 @@ class Inbox:
         self._bytes = 0
 
     def is_full(self) -> bool:
-        """The program has to wait."""
+        """True if the program has to wait."""
         return len(self._messages) >= MAX_MESSAGES or self._bytes >= MAX_BYTES
 
     def is_empty(self) -> bool:
-        """There is nothing to take."""
+        """True if there are no messages."""
         return not self._messages
 
     def fail(self, error: MoMError) -> None:
-        """The consumer ends once the application has taken what is there."""
+        """Ends the consumer once the application has taken all messages."""
         self.error = self.error or error
 
     def end(self, error: MoMError) -> None:
-        """The application wants no more."""
+        """Ends it because the application wants no more messages."""
         self.fail(error)
         self._messages.clear()
         self._bytes = 0
@@ -47,7 +47,8 @@ class Inbox:
         self._bytes += len(message.content)
 
     def take(self) -> Message | None:
-        """The next message; none: there is none yet. Fails with what ended the consumer once all are taken."""
+        """The next message. ``None`` means that there is none yet. Once all are taken, fails with the error that ended
+        the consumer."""
         if not self._messages:
             if self.error is not None:
                 raise self.error.with_traceback(None)

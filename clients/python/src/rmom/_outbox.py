@@ -1,4 +1,5 @@
-"""What the application and a producer's program share: messages that wait to be sent, limits, outcomes, and the end."""
+"""State shared by the application and a producer's program: messages that wait to be sent, limits, outcomes, and the
+end."""
 
 from __future__ import annotations
 
@@ -14,32 +15,32 @@ from ._proto import messages_pb2 as wire
 from .errors import Closed, MoMError
 from .model import Receipt
 
-#: Most messages of one request.
+#: Limit on the messages of one request.
 MAX_BATCH_MESSAGES = 1_000
-#: Most bytes of one request, unless a single message is larger.
+#: Limit on the bytes of one request, unless a single message is larger.
 MAX_BATCH_BYTES = 1 << 20
-#: What a message counts beyond its content towards the limit on bytes in flight.
+#: Added to the content of each message for the limit on bytes in flight.
 MESSAGE_OVERHEAD_BYTES = 64
-#: How many failures that nobody has seen are kept for the next flush; it tells of the first.
+#: Limit on the unseen failures that are kept for the next flush, which raises the first.
 MAX_UNSEEN_FAILURES = 1_000
 
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """An acknowledgement, as far as it concerns some messages."""
+    """The part of an acknowledgement that concerns some messages."""
 
     producer: uuid.UUID
     queue_id: int
     #: Everything up to this sequence had been stored before.
     duplicates_through: int
-    #: The offset of the message with sequence ``known_sequence``; 0: not known.
+    #: The offset of the message with sequence ``known_sequence``; 0 means that it is not known.
     offset: int
     known_sequence: int
-    #: Nobody else's message lies between, so the other offsets follow from this one.
+    #: True if no other producer's message lies between, so that the other offsets follow from this one.
     gapless: bool
 
     def receipt(self, sequence: int) -> Receipt:
-        """What it says about one message."""
+        """The receipt of one message."""
         offset: int | None = None
         if self.offset and (self.gapless or sequence == self.known_sequence):
             offset = self.offset - (self.known_sequence - sequence)
@@ -52,8 +53,8 @@ class Acknowledged:
 
 
 def message_id(producer: uuid.UUID, queue_id: int, sequence: int) -> uuid.UUID:
-    """The id of a producer's message; brokers derive the same: 64 bits of the hash of producer and queue, then the
-    sequence, as a UUID of version 8."""
+    """The id of a producer's message; brokers derive the same. It is a UUID of version 8: 64 bits of the hash of
+    producer and queue, then the sequence."""
     digest = hashlib.sha1(producer.bytes + queue_id.to_bytes(8, "big"), usedforsecurity=False).digest()
     high = int.from_bytes(digest[:8], "big") & ~0xF000 | 0x8000
     low = sequence & ((1 << 62) - 1) | 0b10 << 62
@@ -61,7 +62,7 @@ def message_id(producer: uuid.UUID, queue_id: int, sequence: int) -> uuid.UUID:
 
 
 class Pending:
-    """The fate of one message. The message is pushed whether or not anybody waits for this."""
+    """The outcome of one message. The message is pushed even if this is never awaited."""
 
     __slots__ = ("_cost", "_message", "_outcome", "_seen", "_sequence", "_since")
 
@@ -75,7 +76,7 @@ class Pending:
         self._outcome: Acknowledged | MoMError | None = None
 
     def done(self) -> bool:
-        """The message is stored, or given up."""
+        """True if the message is stored or given up."""
         return self._outcome is not None
 
     def _receipt(self) -> Receipt:
@@ -87,28 +88,28 @@ class Pending:
         return outcome.receipt(self._sequence)
 
     def _told(self) -> None:
-        """The outcome was just set."""
+        """Called when the outcome has been set."""
 
 
 @dataclass
 class Run:
-    """Consecutive messages that are sent together, none of which has an outcome yet."""
+    """Consecutive messages that are sent together and have no outcome yet."""
 
     messages: Sequence[Pending]
 
     @property
     def since(self) -> float:
-        """When the first of them was accepted. A batch can fill for long before it is sent, and those in front leave it
-        first."""
+        """The time at which the first of them was accepted. A batch can fill for a long time before it is sent, and the
+        messages at the front leave it first."""
         return self.messages[0]._since
 
     def wire_messages(self) -> list[wire.PushMessage]:
-        """As they travel."""
+        """The messages as sent."""
         return [pending._message for pending in self.messages if pending._message is not None]
 
 
 class _Filling:
-    """A batch that still takes messages."""
+    """A batch that still accepts messages."""
 
     def __init__(self) -> None:
         self.messages: list[Pending] = []
@@ -119,8 +120,8 @@ class _Filling:
 
 
 class Outbox:
-    """See the module. ``lock`` guards it; ``wake`` tells the program that there is something to send or that the
-    application is done; ``changed`` tells the application that messages have outcomes."""
+    """See the module's documentation. ``lock`` guards it; ``wake`` tells the program that there is something to send or
+    that the application has finished; ``changed`` tells the application that messages have outcomes."""
 
     def __init__(
         self,
@@ -141,19 +142,20 @@ class Outbox:
         self._messages = 0
         self._bytes = 0
         self._ended: MoMError | None = None
-        # Failures since the last flush that nobody has seen, as far as they are remembered.
+        # Unseen failures since the last flush, up to a limit.
         self._failed: deque[Pending] = deque()
-        #: How many messages were accepted, and how many of them have an outcome.
+        #: Number of messages accepted, and number of those with an outcome.
         self.accepted = 0
         self.resolved = 0
 
     def offer(self, pending: Pending) -> bool:
-        """Accepts a message; false if too much is in flight. Fails with why the producer ended. Call with the lock."""
+        """Accepts a message; false if too much is in flight. Fails with the reason why the producer ended. Call with
+        the lock."""
         if self._ended is not None:
             raise self._ended.with_traceback(None)
         assert pending._message is not None
         size = pending._message.ByteSize()
-        # A message that is larger than the room there is may be alone in it.
+        # A message larger than the room may be the only one in it.
         cost = min(size + MESSAGE_OVERHEAD_BYTES, self._max_bytes)
         if self._messages >= self._max_messages or self._bytes + cost > self._max_bytes:
             return False
@@ -181,12 +183,13 @@ class Outbox:
             return Run(batch.messages)
 
     def waiting_since(self) -> float | None:
-        """When the oldest message that waits to be sent was accepted."""
+        """The time at which the oldest message that waits to be sent was accepted."""
         with self._lock:
             return self._waiting[0].messages[0]._since if self._waiting else None
 
     def end(self, reason: MoMError | None = None) -> None:
-        """No more messages are taken, for this reason (none: closed); those that were are still delivered."""
+        """Ends the acceptance of messages for this reason (``None`` means closed). Messages accepted before are still
+        delivered."""
         with self._lock:
             if self._ended is None:
                 self._ended = reason or Closed()
@@ -194,12 +197,12 @@ class Outbox:
             self._changed()
 
     def is_ended(self) -> bool:
-        """No more messages are taken."""
+        """True if no more messages are accepted."""
         with self._lock:
             return self._ended is not None
 
     def resolve(self, messages: Sequence[Pending], first_sequence: int, outcome: Acknowledged | MoMError) -> None:
-        """Messages have an outcome."""
+        """Sets the outcome of messages."""
         with self._lock:
             for at, pending in enumerate(messages):
                 pending._message = None
@@ -219,7 +222,7 @@ class Outbox:
             self._failed.popleft()
 
     def take_failure(self) -> MoMError | None:
-        """The first failure that nobody was told of, neither by its delivery nor by a flush. Call with the lock."""
+        """The first failure that neither its delivery nor a flush has raised. Call with the lock."""
         self._forget_seen_failures()
         failure = self._failed[0]._outcome if self._failed else None
         self._failed.clear()

@@ -1,10 +1,10 @@
-"""The producer's program: owns what is not acknowledged, keeps a stream to the hosting broker, and sends again.
+"""The producer's program: owns the messages without acknowledgement, keeps a stream to the hosting broker, and resends.
 docs/protocol.md has the rules that it follows.
 
-Sequences are positions: the message at the front of the window has ``front``, the next ``front + 1``, and so on. They are
-kept over every reconnection, so that a broker knows what it has stored already. They are given out anew only together
-with a new identity (see :meth:`Producing._renew_identity`), and only while it is known that the broker will never store
-what is in the window under the old one.
+Sequences are positions: the message at the front of the window has ``front``, the next one ``front + 1``, and so on.
+They stay the same over every reconnection, so that a broker recognizes messages that it has stored already. Sequences
+are reassigned only together with a new identity (see :meth:`Producing._renew_identity`), and only while it is certain
+that the broker will never store the messages of the window under the old one.
 """
 
 from __future__ import annotations
@@ -34,45 +34,47 @@ from .errors import (
 
 log = logging.getLogger("rmom")
 
-#: Most requests without an acknowledgement. While they are out, what is pushed waits, and the next request takes it all:
-#: batches grow with the load.
+#: Limit on the requests without acknowledgement. While that many are out, pushed messages wait, and the next request
+#: takes them all: batches grow with the load.
 MAX_RUNS_IN_FLIGHT = 8
 
 
 def named_id(name: str) -> uuid.UUID:
-    """The id of a named producer, as docs/protocol.md has it for every client."""
+    """The id of a named producer, which is the same for every client (docs/protocol.md)."""
     return uuid.uuid5(uuid.NAMESPACE_URL, f"rmom:producer:{name}")
 
 
 @dataclass
 class Identity:
-    """Who the producer is, as brokers see it."""
+    """The producer's identity, as brokers see it."""
 
     id: uuid.UUID
-    #: The id is derived from a name; otherwise it is random, and replaced by another where sequences cannot go on.
+    #: True if the id is derived from a name. Otherwise it is random, and replaced by another one when sequences cannot
+    #: continue.
     named: bool
-    #: 0 for a random id; none: a new one has to be taken before the next push.
+    #: 0 for a random id. ``None`` means that a new one has to be taken before the next push.
     incarnation: int | None
 
 
 @dataclass
 class _Progress:
-    """What a stream has achieved so far."""
+    """The progress of a stream so far."""
 
-    #: Sequence of the first message that was put on it.
+    #: Sequence of the first message put on it.
     first: int
-    #: When there was last a reason to be patient: a run sent while none was out, or an acknowledgement.
+    #: The start of the current wait for an acknowledgement: when the last one came, or a run was sent while none was
+    #: out.
     since: float
-    #: How many runs, from the front of the window, are on the stream.
+    #: Number of runs on the stream, from the front of the window.
     runs_out: int = 0
     #: There was an acknowledgement.
     any: bool = False
-    #: Up to this sequence messages were sent on earlier streams.
+    #: Up to this sequence, messages were sent on earlier streams.
     sent_before: int = 0
 
 
 class _TimeIsUp(Exception):
-    """The delivery timeout of the oldest message passed."""
+    """The delivery timeout of the oldest message has passed."""
 
 
 class Producing:
@@ -85,14 +87,15 @@ class Producing:
         self._delivery_timeout = delivery_timeout
         self._route = Route(managers, f"/queues/{segment(label)}")
         self._identity = self._random_identity() if name is None else Identity(named_id(name), True, None)
-        # Fixed by the first broker that opened a stream; another queue of the same label is another one. 0: not yet.
+        # Set by the first broker that opened a stream; a later queue with the same label has another id. 0 means not
+        # yet.
         self._queue_id = 0
-        # What has no outcome yet, oldest first.
+        # Messages without an outcome yet, oldest first.
         self._window: deque[Run] = deque()
         self._front = 1
-        # The highest sequence that was ever put on a stream under this identity: it may be stored.
+        # The highest sequence ever put on a stream under this identity: it may be stored.
         self._sent_through = 0
-        # Up to this sequence every message travels alone, to find the one that is refused.
+        # Up to this sequence every message is sent alone, to find the one that is refused.
         self._alone_through = 0
         # The last acknowledged sequence and its offset, if that is known.
         self._last_offset: tuple[int, int] | None = None
@@ -102,7 +105,7 @@ class Producing:
         return Identity(uuid.UUID(int=self._settings.random.getrandbits(128), version=4), False, 0)
 
     def open_named(self) -> Program[int]:
-        """A named producer asks the hosting broker what it has stored, retrying for as long as the delivery timeout.
+        """Asks the hosting broker what the named producer has stored, and retries for as long as the delivery timeout.
         Returns the last sequence."""
         clock = self._settings.clock
         give_up_at = clock() + self._delivery_timeout
@@ -139,7 +142,8 @@ class Producing:
         return timeout if until is None else max(0.001, min(timeout, until - self._settings.clock()))
 
     def run(self, outbox: Outbox) -> Program[None]:
-        """Until the application is done and everything has an outcome, or until the producer cannot go on."""
+        """Runs until the application has finished and all messages have an outcome, or until the producer cannot go
+        on."""
         self._outbox = outbox
         clock = self._settings.clock
         backoff = Backoff(self._settings)
@@ -187,7 +191,7 @@ class Producing:
             yield from do(SleepUntil(until if deadline is None else min(until, deadline)))
 
     def _wait_for_work(self) -> Program[bool]:
-        """Until there is something to push. False if there never will be."""
+        """Waits until there is something to push. False means that there never will be."""
         while True:
             if self._window or self._outbox.waiting_since() is not None:
                 return True
@@ -196,7 +200,7 @@ class Producing:
             yield from do(WaitForWork())
 
     def _deadline(self) -> float | None:
-        """When the oldest message is given up."""
+        """The time at which the oldest message is given up."""
         since = self._window[0].since if self._window else self._outbox.waiting_since()
         return None if since is None else since + self._delivery_timeout
 
@@ -207,7 +211,7 @@ class Producing:
         if self._identity.incarnation is None:
             opened = yield from self._take_incarnation(authority, until)
             if opened.last_sequence + 1 != self._front:
-                # Somebody else pushed under this name meanwhile.
+                # Another producer has pushed under this name in the meantime.
                 raise Poisoned(self._front)
         stamp = wire.ProducerStamp(
             id=self._identity.id.bytes,
@@ -232,7 +236,7 @@ class Producing:
         self._queue_id = queue_id
 
     def _pump(self, line: PushLine, progress: _Progress) -> Program[None]:
-        """Pushes over a stream, until the application is done."""
+        """Pushes over a stream until the application has finished."""
         clock, ack_timeout = self._settings.clock, self._settings.ack_timeout
         while True:
             self._fill(line, progress)
@@ -252,7 +256,7 @@ class Producing:
                 raise DeadlineExceeded(f"an acknowledgement from {line.authority}", ack_timeout, sent=True)
 
     def _fill(self, line: PushLine, progress: _Progress) -> None:
-        """Puts on the stream what may be put there."""
+        """Puts as many runs on the stream as allowed."""
         following = self._front + sum(len(run.messages) for run in islice(self._window, progress.runs_out))
         while progress.runs_out < (1 if self._front <= self._alone_through else MAX_RUNS_IN_FLIGHT):
             if progress.runs_out == len(self._window):
@@ -262,7 +266,8 @@ class Producing:
                 self._window.append(fresh)
             deadline = self._deadline()
             if deadline is not None and deadline <= self._settings.clock():
-                # After a sleep, maybe: a broker may have forgotten it, and would store it a second time.
+                # This can be after the machine's sleep: a broker may have forgotten the message, and would store it a
+                # second time.
                 return
             run = self._window[progress.runs_out]
             messages = wire.PushStreamMessages(
@@ -288,7 +293,7 @@ class Producing:
         acknowledged = Acknowledged(
             producer=self._identity.id,
             queue_id=self._queue_id,
-            # What had been stored before is what came first on this stream.
+            # Messages that had been stored before came first on this stream.
             duplicates_through=progress.first + ack.duplicates - 1,
             offset=ack.offset,
             known_sequence=through,
@@ -307,21 +312,21 @@ class Producing:
             self._front += len(done)
 
     def _is_gapless(self, ack: wire.PushAck) -> bool:
-        """Offsets grow with the sequences, so if they grew by as much as the sequences since the last known one, nobody
-        else's message lies between."""
+        """True if no other producer's message lies between. Offsets grow with the sequences, so this is so if they grew
+        by as much as the sequences since the last known one."""
         if self._last_offset is None:
             return False
         sequence, offset = self._last_offset
         return sequence + 1 == self._front and ack.offset - offset == ack.through_sequence - sequence
 
     def _find_the_culprit(self, error: MoMError, progress: _Progress) -> None:
-        """A broker refused some message on the stream for what it is. It acknowledges in order and stops at the first
-        error, so it is in the first run that is out: if it was out alone, with one message, that is the one, and it
-        fails alone; otherwise that run is sent again message by message."""
+        """A broker refused a message on the stream because of its contents. It acknowledges in order and stops at the
+        first error, so the message is in the first run that is out. If that run was out alone and has one message, only
+        that message fails; otherwise the run is sent again message by message."""
         run = self._window.popleft()
         if len(run.messages) == 1 and progress.runs_out == 1:
             log.warning("a broker refused message %d of a producer of %s: %s", self._front, self._label, error)
-            # Deduplication comes before validation, so what was refused had not been stored by an earlier attempt.
+            # Deduplication comes before validation, so the refused message had not been stored by an earlier attempt.
             self._outbox.resolve(run.messages, self._front, NotDelivered(error, outcome_unknown=False))
             self._renew_identity()
             return
@@ -330,13 +335,13 @@ class Producing:
         self._window.extendleft(Run([message]) for message in reversed(run.messages))
 
     def _give_up(self, last: MoMError | None) -> bool:
-        """Gives up all messages, since the oldest one's time is up and the others must not overtake it. False if the
-        producer ends with that."""
+        """Gives up all messages, since the oldest one's time is up and the others must not overtake it. False if this
+        ends the producer."""
         reason = DeliveryTimeout(self._delivery_timeout, last)
         unknown = self._sent_through >= self._front
         log.warning("a producer of %s gives up what it has not delivered: %s", self._label, reason)
         if self._identity.named and unknown:
-            # Before the messages fail, so that whoever sees that sees this as well.
+            # Set before the messages fail, so that a caller that sees them fail sees this as well.
             self._outbox.end(Poisoned(self._front))
             self._fail_all(reason)
             return False
@@ -348,21 +353,21 @@ class Producing:
     def _stop(self, error: MoMError, progress: _Progress) -> None:
         """The producer cannot go on."""
         if error.code == "TOO_MANY_PRODUCERS":
-            # The broker takes nothing of it, so nothing that this stream was the first to carry is stored.
+            # The broker stores nothing from this stream, so messages that only this stream carried are not stored.
             self._sent_through = min(self._sent_through, progress.sent_before)
         log.warning("a producer of %s stops: %s (%s)", self._label, error, error.hint)
         self._outbox.end(error)
         self._fail_all(error)
 
     def abandon(self, reason: MoMError) -> None:
-        """The program was ended from outside: nobody is left waiting."""
+        """Ends the program from outside: all waiters get an answer."""
         self._outbox.end(reason)
         self._fail_all(reason)
 
     def _fail_all(self, reason: MoMError) -> None:
-        """Fails everything that was accepted; what may be stored is said to be of unknown outcome. Does not use up
+        """Fails all accepted messages; those that may be stored fail with an unknown outcome. Does not use up
         sequences."""
-        # First all of them are taken, then places become free: what is pushed from then on is not meant.
+        # All messages are taken before places become free: messages pushed from then on are not meant.
         while True:
             run = self._outbox.take()
             if run is None:
@@ -378,10 +383,10 @@ class Producing:
         self._window.clear()
 
     def _renew_identity(self) -> None:
-        """Sequences cannot go on where they stopped: the one at the front was given up or refused, and its number must
-        never stand for another message. A random id is replaced by a fresh one, under which nothing was ever sent. A
-        named producer keeps its id and takes its next incarnation, which shuts out whatever of the old one is still on
-        its way; the next broker confirms that the sequence at the front is free."""
+        """Sequences cannot continue from where they stopped: the message at the front was given up or refused, and its
+        number must never stand for another message. A random id is replaced by a fresh one, under which nothing was
+        ever sent. A named producer keeps its id and takes its next incarnation, which shuts out messages of the old one
+        that are still on their way; the next broker confirms that the sequence at the front is free."""
         if self._identity.named:
             self._identity.incarnation = None
         else:

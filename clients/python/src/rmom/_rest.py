@@ -1,4 +1,4 @@
-"""Asking the managers: any of them can answer."""
+"""Calls to the managers; any of them can answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .errors import MoMError, ProtocolViolation, Refused
 
 log = logging.getLogger("rmom")
 
-#: The largest answer that is read: a list of all queues of a cluster, described, is below that.
+#: The largest answer that is read. A list of all queues of a cluster, with descriptions, is smaller.
 MAX_ANSWER_BYTES = 64 << 20
 
 
@@ -24,7 +24,7 @@ def segment(text: str) -> str:
 
 
 class Managers:
-    """All managers, and which of them answered last: that one is asked first."""
+    """All managers. The one that answered last is asked first."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -41,9 +41,10 @@ class Managers:
     def call(
         self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float
     ) -> Program[tuple[str, bytes]]:
-        """Tries one manager after the other, each for at most ``timeout``, until one answers; a call that changes
-        something is not made again once it may have been read. The next call begins with another one then: who makes it
-        again must not be stuck with a manager that cannot reach the store. Returns who answered, and what."""
+        """Tries one manager after the other, each for at most ``timeout``, until one answers. A call that changes
+        something is not repeated once it may have been read; in that case, the next call begins with another manager,
+        so that a caller that repeats it is not stuck with a manager that cannot reach the store. Returns the manager
+        that answered, and its answer."""
         managers = self.settings.managers
         failure: MoMError | None = None
         first = self._preferred
@@ -74,7 +75,7 @@ class Managers:
 
 
 def refusal(authority: str, path: str, status: int, answer: bytes) -> Refused:
-    """The manager's own code where there is one; what is not rmom's has only a status."""
+    """The manager's own code, if it gave one; an answer that is not rmom's has only a status."""
     try:
         problem = json.loads(answer)
     except ValueError:

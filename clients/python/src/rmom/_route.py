@@ -1,4 +1,4 @@
-"""Finding the broker that hosts a queue, and finding it again."""
+"""Finds the broker that hosts a queue, and finds it again."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from .errors import MoMError, ProtocolViolation, Refused, authority, hosted_at
 
 log = logging.getLogger("rmom")
 
-#: How many times in a row a broker's word on where the queue is is taken at once, before the client waits.
+#: Limit on the hints in a row that are followed at once; after that the client waits. A hint is a broker's word on
+#: where the queue is.
 MAX_HINTS_IN_A_ROW = 2
 
-# A manager that knows says that there is nothing to be found.
+# Codes by which a manager that has the facts says that the object does not exist.
 _DEFINITE = frozenset(
     {
         "QUEUE_NOT_FOUND",
@@ -27,7 +28,7 @@ _DEFINITE = frozenset(
 
 
 class Route:
-    """The way to a queue's host. ``path`` is the REST path that says where it is."""
+    """The route to a queue's host. ``path`` is the REST path for the look-up."""
 
     def __init__(self, managers: Managers, path: str) -> None:
         self._managers = managers
@@ -37,8 +38,8 @@ class Route:
         self._hints_in_a_row = 0
 
     def find(self, until: float | None = None) -> Program[str]:
-        """The ``host:port`` to try now: a broker's hint, the managers' answer, or, while no manager answers, where the
-        queue was last. No manager is waited for beyond ``until``."""
+        """The ``host:port`` to try now: a broker's hint, the managers' answer, or, while no manager answers, the
+        queue's last known address. Does not wait for a manager beyond ``until``."""
         hint, self._hint = self._hint, None
         found = hint
         if found is None:
@@ -67,12 +68,12 @@ class Route:
         return authority(host, port)
 
     def failed(self, error: MoMError) -> bool:
-        """An attempt failed. True if the next can be made at once, since a broker said where to go."""
+        """An attempt failed. True if the next can be made at once, because a broker named an address."""
         hint = hosted_at(error)
         self._hint = hint if hint != self._host else None
         self._hints_in_a_row = self._hints_in_a_row + 1 if self._hint else 0
         return 1 <= self._hints_in_a_row <= MAX_HINTS_IN_A_ROW
 
     def arrived(self) -> None:
-        """An attempt went well."""
+        """An attempt succeeded."""
         self._hints_in_a_row = 0

@@ -1,4 +1,4 @@
-"""What is set once per client, and waiting between attempts."""
+"""Settings of a client, and waits between attempts."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from urllib.parse import urlsplit
 from . import _clock
 from .errors import ConfigError, authority
 
-#: Default for the largest message as it is delivered: what brokers have by default.
+#: Default for the size of the largest message as delivered; brokers have the same default.
 DEFAULT_MAX_MESSAGE_BYTES = 4_194_304
-#: For how many seconds a producer may go on retrying at most: brokers remember producers for longer than that.
+#: The longest time in seconds for which a producer may go on retrying: brokers remember producers for longer than that.
 MAX_DELIVERY_TIMEOUT = 600.0
 
 
 @dataclass(frozen=True)
 class Tls:
-    """Speaks TLS to managers and brokers. All are paths of PEM files."""
+    """TLS with managers and brokers. All fields are paths of PEM files."""
 
-    #: Who vouches for managers and brokers.
+    #: The authority that signed the certificates of managers and brokers.
     ca: str
-    #: This client's certificate and its private key, for clusters that ask for one.
+    #: This client's certificate and its private key, for clusters that require one.
     cert: str | None = None
     key: str | None = None
 
@@ -42,28 +42,28 @@ class Settings:
 
     managers: tuple[Manager, ...]
     tls: Tls | None = None
-    #: Opening a connection, TLS included.
+    #: Limit on the time of opening a connection, TLS included.
     connect_timeout: float = 1.0
-    #: How often a broker is asked whether it is there, and how long its answer may take before its connection counts as
-    #: broken. Longer times bear with a program that stands still, and find out later that a broker vanished.
+    #: How often a broker is asked whether it is there, and how long it may take to answer before its connection counts
+    #: as broken. Longer times tolerate a program that stands still, but a broker that vanished is noticed later.
     keepalive_interval: float = 2.0
     keepalive_timeout: float = 1.0
-    #: One administrative call. Creating a queue waits until it is served.
+    #: Limit on the time of one administrative call. Creating a queue waits until it is served.
     request_timeout: float = 15.0
-    #: One manager's answer where a queue or channel is, before the next is asked.
+    #: Limit on the time of one manager's look-up of a queue or channel, before the next is asked.
     lookup_timeout: float = 2.0
-    #: Opening a stream at a broker, which may have to activate the queue first.
+    #: Limit on the time of opening a stream at a broker, which may have to activate the queue first.
     open_timeout: float = 10.0
-    #: Silence of a broker that owes acknowledgements.
+    #: How long a broker that owes acknowledgements may stay silent.
     ack_timeout: float = 30.0
     #: How long a producer goes on retrying a message.
     delivery_timeout: float = 120.0
     #: The waits between attempts: jittered, doubling from the first to the second.
     retry_backoff: tuple[float, float] = (0.02, 1.0)
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
-    #: Time that never goes back, and goes on while the machine sleeps, in seconds.
+    #: A clock in seconds that never goes back, and includes the machine's sleep.
     clock: Callable[[], float] = _clock.now
-    #: Where ids and jitter come from.
+    #: The source of randomness for ids and jitter.
     random: random.Random = field(default_factory=random.SystemRandom)
 
     def __post_init__(self) -> None:
@@ -85,14 +85,14 @@ class Settings:
 
 
 def check_delivery_timeout(seconds: float) -> None:
-    """Brokers forget producers some time after that."""
+    """Brokers forget producers some time after the limit."""
     if not 0 < seconds <= MAX_DELIVERY_TIMEOUT:
         limit = f"it takes more than zero and at most {MAX_DELIVERY_TIMEOUT:g} s"
         raise ConfigError("delivery_timeout", f"it is {seconds:g} s; {limit}")
 
 
 def parse_managers(managers: str | Sequence[str], tls: Tls | None) -> tuple[Manager, ...]:
-    """Reads URLs, one or several; a single text may name several, separated by commas."""
+    """Reads one or several URLs; a single text may contain several, separated by commas."""
     urls = managers.split(",") if isinstance(managers, str) else managers
     return tuple(_parse_manager(url.strip(), tls) for url in urls)
 
@@ -119,18 +119,18 @@ def _parse_manager(url: str, tls: Tls | None) -> Manager:
 
 
 class Backoff:
-    """The waits of one series of attempts: exponential with jitter, so that clients do not come back all at once."""
+    """The waits of one series of attempts: exponential with jitter, so that clients do not all come back at once."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._step = settings.retry_backoff[0]
 
     def next(self) -> float:
-        """Between half of this step and all of it; the next step is twice as long."""
+        """Between half of this step and the whole of it; the next step is twice as long."""
         step = self._step
         self._step = min(step * 2, self._settings.retry_backoff[1])
         return step / 2 + self._settings.random.random() * step / 2
 
     def reset(self) -> None:
-        """An attempt went well; the next series starts afresh."""
+        """An attempt succeeded; the next series starts afresh."""
         self._step = self._settings.retry_backoff[0]

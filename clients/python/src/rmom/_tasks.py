@@ -1,4 +1,5 @@
-"""Carries effects out with asyncio: a task for each producer and each consumer, and one that reads each stream of pushes."""
+"""Carries out effects with asyncio: a task for each producer and each consumer, and one that reads each stream of
+pushes."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ from .errors import DeadlineExceeded, MoMError, ProtocolViolation
 
 
 class Waiting:
-    """Effects that administration, producers and consumers share."""
+    """Effects shared by administration, producers and consumers."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -46,14 +47,14 @@ class Waiting:
         await self._http.aclose()
 
     def channel(self, authority: str) -> grpc.aio.Channel:
-        """A line to the broker: one connection, opened by the first call."""
+        """A channel to the broker: one connection, opened by the first call."""
         options = channel_options(self.settings)
         if self._credentials is not None:
             return grpc.aio.secure_channel(authority, self._credentials, options)
         return grpc.aio.insecure_channel(authority, options)
 
     async def http(self, effect: fx.Http) -> fx.Answer:
-        """One request, within its time."""
+        """Makes one request, within its time."""
         with http_failures(effect):
             try:
                 return await asyncio.wait_for(self._exchange(effect), effect.timeout)
@@ -80,18 +81,18 @@ class Waiting:
                 raise error_of(effect.authority, error) from None
 
     async def perform(self, effect: fx.Effect[Any]) -> Any:
-        """For programs that only ask managers."""
+        """Carries out the effects of programs that only call managers."""
         assert isinstance(effect, fx.Http)
         return await self.http(effect)
 
 
 async def sleep_until(at: float) -> None:
-    """Until the clock shows this."""
+    """Sleeps until the clock shows this time."""
     await asyncio.sleep(max(0.0, at - _clock.now()))
 
 
 class _Line:
-    """An open stream of pushes. Its reading task puts what arrives into ``events``, with the line it came from."""
+    """An open stream of pushes. Its reading task puts acknowledgements and errors into ``events``, with the line."""
 
     def __init__(self, channel: grpc.aio.Channel, effect: fx.OpenPush, events: asyncio.Queue[Any]) -> None:
         self.authority = effect.authority
@@ -136,14 +137,14 @@ class ProducerHands:
     def __init__(self, waiting: Waiting) -> None:
         self._waiting = waiting
         self._line: _Line | None = None
-        # What has arrived: (line, acknowledgement or error), or none, which is "look for work".
+        # The events: (line, acknowledgement or error), or ``None``, which means "look for work".
         self._events: asyncio.Queue[tuple[_Line, wire.PushAck | MoMError] | None] = asyncio.Queue()
 
     def wake(self) -> None:
         self._events.put_nowait(None)
 
     async def release(self) -> None:
-        """The program has ended: so does what it may have left open."""
+        """Ends everything that the finished program may have left open."""
         if self._line is not None:
             await self._line.close(finish=False)
 
@@ -187,7 +188,7 @@ class ProducerHands:
                 return None
             source, arrived = event
             if source is not line:
-                # What was still on its way when an earlier line was closed.
+                # The event was still on its way when an earlier line was closed.
                 continue
             if isinstance(arrived, MoMError):
                 raise arrived
@@ -226,7 +227,7 @@ class _Subscription:
 
 
 class ConsumerHands:
-    """Effects of one consumer. ``arrived`` and ``room`` tell of changes of the inbox."""
+    """Effects of one consumer. ``arrived`` and ``room`` are set when the inbox changes."""
 
     def __init__(self, waiting: Waiting, inbox: Inbox, arrived: asyncio.Event, room: asyncio.Event) -> None:
         self._waiting = waiting
@@ -236,7 +237,7 @@ class ConsumerHands:
         self._subscription: _Subscription | None = None
 
     async def release(self) -> None:
-        """The program has ended: so does what it may have left open."""
+        """Ends everything that the finished program may have left open."""
         if self._subscription is not None:
             await self._end(self._subscription)
 
@@ -250,7 +251,7 @@ class ConsumerHands:
         try:
             subscription.headers = headers_of(await asyncio.wait_for(call.initial_metadata(), effect.timeout))
             if QUEUE_ID_HEADER not in subscription.headers:
-                # A refusal has no headers. Something else that comes without them is for the program to judge.
+                # A refusal has no headers. The program judges any other answer that comes without them.
                 await self._next_message(fx.NextMessage(subscription))
         except asyncio.TimeoutError:
             await self._end(subscription)

@@ -1,4 +1,5 @@
-"""Carries effects out with threads: one for each producer and each consumer, and one that reads each stream of pushes."""
+"""Carries out effects with threads: one for each producer and each consumer, and one that reads each stream of
+pushes."""
 
 from __future__ import annotations
 
@@ -38,17 +39,17 @@ log = logging.getLogger("rmom")
 
 
 class Stopped(Exception):
-    """Whoever wanted the result does not want it any more."""
+    """The result is no longer needed."""
 
 
 def when_collected(owner: object, callback: Callable[[], object]) -> None:
-    """Calls back when nobody holds ``owner`` any more, but not at the end of the program."""
+    """Calls back when ``owner`` has been collected, but not at the end of the program."""
     finalizer = weakref.finalize(owner, callback)
     finalizer.atexit = False  # type: ignore[misc]  # the stub of the type has it wrong
 
 
 class Blocking:
-    """Effects that administration, producers and consumers share."""
+    """Effects shared by administration, producers and consumers."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -61,14 +62,14 @@ class Blocking:
         self._http.close()
 
     def channel(self, authority: str) -> grpc.Channel:
-        """A line to the broker: one connection, opened by the first call."""
+        """A channel to the broker: one connection, opened by the first call."""
         options = channel_options(self.settings)
         if self._credentials is not None:
             return grpc.secure_channel(authority, self._credentials, options)
         return grpc.insecure_channel(authority, options)
 
     def http(self, effect: fx.Http) -> fx.Answer:
-        """One request, within its time."""
+        """Makes one request, within its time."""
         deadline = _clock.now() + effect.timeout
         with http_failures(effect), self._http.stream(**http_request(effect, self.settings)) as response:
             body = bytearray()
@@ -91,13 +92,13 @@ class Blocking:
             channel.close()
 
     def perform(self, effect: fx.Effect[Any]) -> Any:
-        """For programs that only ask managers."""
+        """Carries out the effects of programs that only call managers."""
         assert isinstance(effect, fx.Http)
         return self.http(effect)
 
 
 def http_verify(settings: Settings) -> ssl.SSLContext | bool:
-    """How managers prove who they are."""
+    """The verification of managers' certificates."""
     if settings.tls is None:
         return False
     context = ssl.create_default_context(cafile=settings.tls.ca)
@@ -134,7 +135,7 @@ def http_failures(effect: fx.Http) -> Iterator[None]:
 
 
 class _Line:
-    """An open stream of pushes. Its reading thread puts what arrives into ``events``, with the line it came from."""
+    """An open stream of pushes. Its reading thread puts acknowledgements and errors into ``events``, with the line."""
 
     def __init__(self, channel: grpc.Channel, effect: fx.OpenPush, events: queue.SimpleQueue[Any]) -> None:
         self.authority = effect.authority
@@ -171,7 +172,7 @@ class ProducerHands:
 
     def __init__(self, blocking: Blocking) -> None:
         self._blocking = blocking
-        # What has arrived: (line, acknowledgement or error), or none, which is "look for work".
+        # The events: (line, acknowledgement or error), or ``None``, which means "look for work".
         self._events: queue.SimpleQueue[tuple[_Line, wire.PushAck | MoMError] | None] = queue.SimpleQueue()
 
     def wake(self) -> None:
@@ -216,7 +217,7 @@ class ProducerHands:
                 return None
             source, arrived = event
             if source is not line:
-                # What was still on its way when an earlier line was closed.
+                # The event was still on its way when an earlier line was closed.
                 continue
             if isinstance(arrived, MoMError):
                 raise arrived
@@ -251,7 +252,7 @@ class _Subscription:
 
 
 class ConsumerHands:
-    """Effects of one consumer. ``changed`` guards the inbox and tells of its changes."""
+    """Effects of one consumer. ``changed`` guards the inbox and is notified of its changes."""
 
     def __init__(self, blocking: Blocking, inbox: Inbox, changed: threading.Condition) -> None:
         self._blocking = blocking
@@ -261,7 +262,7 @@ class ConsumerHands:
         self._subscription: _Subscription | None = None
 
     def stop(self) -> None:
-        """Ends whatever is being waited for. From any thread."""
+        """Ends any wait. May be called from any thread."""
         with self._changed:
             self._stopped.set()
             if self._subscription is not None:
@@ -269,7 +270,7 @@ class ConsumerHands:
             self._changed.notify_all()
 
     def release(self) -> None:
-        """The program has ended: so does what it may have left open."""
+        """Ends everything that the finished program may have left open."""
         if self._subscription is not None:
             self._end(self._subscription)
 
@@ -301,7 +302,7 @@ class ConsumerHands:
         try:
             subscription.headers = headers_of(call.initial_metadata())
             if QUEUE_ID_HEADER not in subscription.headers:
-                # A refusal has no headers. Something else that comes without them is for the program to judge.
+                # A refusal has no headers. The program judges any other answer that comes without them.
                 self._next_message(fx.NextMessage(subscription))
         except MoMError:
             self._end(subscription)

@@ -1,6 +1,6 @@
-"""The client for asyncio: as :class:`rmom.Client` and what it returns, with ``await``.
+"""The client for asyncio: :class:`rmom.Client` and its objects, with ``await``.
 
-What they do is one code; only how they wait differs.
+Both clients run the same code; only the way of waiting differs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ log = logging.getLogger("rmom")
 
 
 class Client:
-    """As :class:`rmom.Client`. Belongs to one event loop."""
+    """Like :class:`rmom.Client`. Belongs to one event loop."""
 
     def __init__(self, managers: str | Sequence[str], *, tls: Tls | None = None, **settings: Any) -> None:
         self._settings = Settings(parse_managers(managers, tls), tls, **settings)
@@ -48,7 +48,7 @@ class Client:
         max_bytes_in_flight: int = 32 << 20,
         delivery_timeout: float | None = None,
     ) -> Producer:
-        """As :meth:`rmom.Client.producer`; to be opened by ``async with``, or by ``await producer.open()``."""
+        """Like :meth:`rmom.Client.producer`. Open it with ``async with``, or with ``await producer.open()``."""
         timeout = self._settings.delivery_timeout if delivery_timeout is None else delivery_timeout
         producer = Producer(self._waiting, queue_label, name, max_in_flight, max_bytes_in_flight, timeout)
         self._open.add(producer)
@@ -61,15 +61,15 @@ class Client:
         resume_from: Position | None = None,
         give_up_after: float | None = None,
     ) -> Consumer:
-        """As :meth:`rmom.Client.subscribe`."""
+        """Like :meth:`rmom.Client.subscribe`."""
         channel_id = channel.id if isinstance(channel, Channel) else _admin.parse_channel_id(channel)
         consumer = Consumer(self._waiting, channel_id, resume_from, give_up_after)
         self._open.add(consumer)
         return consumer
 
     async def close(self) -> None:
-        """Closes the producers (which deliver what they accepted) and the consumers. Fails
-        as :meth:`Producer.close` does."""
+        """Closes the producers (which deliver the messages that they accepted) and the consumers. Fails like
+        :meth:`Producer.close`."""
         failure: MoMError | None = None
         for one in list(self._open):
             try:
@@ -88,7 +88,7 @@ class Client:
 
 
 class Admin:
-    """As :class:`rmom.Admin`."""
+    """Like :class:`rmom.Admin`."""
 
     def __init__(self, settings: Settings, waiting: Waiting) -> None:
         self._managers = Managers(settings)
@@ -103,11 +103,11 @@ class Admin:
         await run_async(_admin.delete_queue(self._managers, label), self._perform)
 
     async def queue(self, label: str) -> Queue:
-        """A queue, with what its broker says about it."""
+        """A queue, with its broker's description."""
         return await run_async(_admin.queue(self._managers, label), self._perform)
 
     async def queues(self, *, live: bool = False) -> list[Queue]:
-        """All queues; with ``live`` each with what its broker says, at one call for each broker and page."""
+        """All queues. With ``live``, each has its broker's description, at one call for each broker and page."""
         return await run_async(_admin.queues(self._managers, live), self._perform)
 
     async def topics(self, label: str) -> list[str]:
@@ -115,7 +115,8 @@ class Admin:
         return await run_async(_admin.topics(self._managers, label), self._perform)
 
     async def create_channel(self, label: str, topic: str | None = None, start: StartAt = Start.EARLIEST) -> Channel:
-        """Creates a channel on a queue. With a topic it receives only what has the same (case-insensitive)."""
+        """Creates a channel on a queue. With a topic, it receives only messages with the same topic
+        (case-insensitive)."""
         return await run_async(_admin.create_channel(self._managers, label, topic, start), self._perform)
 
     async def channel(self, channel_id: uuid.UUID | str) -> Channel:
@@ -123,7 +124,7 @@ class Admin:
         return await run_async(_admin.channel(self._managers, channel_id), self._perform)
 
     async def channels(self, label: str | None = None) -> list[Channel]:
-        """The channels of a queue, or of all."""
+        """The channels of a queue, or of all queues."""
         return await run_async(_admin.channels(self._managers, label), self._perform)
 
     async def delete_channel(self, channel_id: uuid.UUID | str) -> None:
@@ -135,26 +136,27 @@ class Admin:
         return await run_async(_admin.brokers(self._managers), self._perform)
 
     async def drain(self, broker: int) -> None:
-        """Moves a broker's queues elsewhere, and gives it no new ones."""
+        """Moves a broker's queues to other brokers, and gives it no new ones."""
         await run_async(_admin.set_draining(self._managers, broker, True), self._perform)
 
     async def undrain(self, broker: int) -> None:
-        """Takes back :meth:`drain`."""
+        """Undoes :meth:`drain`."""
         await run_async(_admin.set_draining(self._managers, broker, False), self._perform)
 
     async def forget(self, broker: int, *, force: bool = False) -> None:
-        """Removes a broker that is gone for good; with ``force`` also one that died within the last minute. A broker
-        whose lease runs is never removed."""
+        """Removes a broker that is gone for good; with ``force``, also one that died within the last minute. A broker
+        whose lease is running is never removed."""
         await run_async(_admin.forget(self._managers, broker, force), self._perform)
 
     async def rebalance(self) -> int:
-        """Moves some queues from brokers with many to brokers with few, now. Call it again while it returns more than
-        0: that many queues are left to move."""
+        """Moves some queues from brokers with many to brokers with few, now. Returns the number of queues left to move;
+        call it again while that is not 0."""
         return await run_async(_admin.rebalance(self._managers), self._perform)
 
 
 class Delivery(Pending):
-    """The fate of one message; awaited, its :class:`rmom.Receipt`. The message is pushed whether or not anybody waits."""
+    """The outcome of one message. Awaiting it returns the :class:`rmom.Receipt`. The message is pushed even if this is
+    never awaited."""
 
     __slots__ = ("_waiter",)
 
@@ -166,7 +168,7 @@ class Delivery(Pending):
         if not self.done():
             if self._waiter is None:
                 self._waiter = asyncio.get_running_loop().create_future()
-            # A task that is cancelled while it waits must not cancel the others.
+            # Cancelling a task that waits must not cancel the others.
             yield from asyncio.shield(self._waiter).__await__()
         return self._receipt()
 
@@ -176,7 +178,7 @@ class Delivery(Pending):
 
 
 class Producer:
-    """As :class:`rmom.Producer`, for ``async with``."""
+    """Like :class:`rmom.Producer`, for ``async with``."""
 
     def __init__(
         self,
@@ -193,7 +195,7 @@ class Producer:
             raise ConfigError("max_in_flight", "neither limit can be zero")
         if name is not None:
             check_producer_name(name)
-        #: As in :class:`rmom.Producer`.
+        #: See :class:`rmom.Producer`.
         self.stored_before = 0
         self._named = name is not None
         self._hands = ProducerHands(waiting)
@@ -206,7 +208,8 @@ class Producer:
         self._task: asyncio.Task[None] | None = None
 
     async def open(self) -> Producer:
-        """Starts it. A named one asks the hosting broker what it has stored; another connects at its first message."""
+        """Starts the producer. A named one asks the hosting broker what it has stored; an unnamed one connects at its
+        first message."""
         if self._task is None:
             if self._named:
                 self.stored_before = await run_async(self._producing.open_named(), self._hands.perform)
@@ -246,8 +249,8 @@ class Producer:
         await self._changed.wait()
 
     async def flush(self) -> None:
-        """Waits until everything that was accepted before is durable or given up. Fails with the first failure since the
-        last flush that no delivery has told of."""
+        """Waits until all messages accepted before are durable or given up. Fails with the first failure since the last
+        flush that no delivery has raised."""
         accepted = self._outbox.accepted
         while self._outbox.resolved < accepted:
             await self._change()
@@ -256,7 +259,7 @@ class Producer:
             raise failure
 
     async def close(self) -> None:
-        """Takes no more messages and waits as :meth:`flush` does."""
+        """Accepts no more messages and waits like :meth:`flush`."""
         self._outbox.end()
         if self._task is not None:
             await self.flush()
@@ -269,7 +272,7 @@ class Producer:
         try:
             await self.close()
         except MoMError:
-            # The application's own exception matters more than what it may have caused.
+            # The application's own exception matters more than a failure that it may have caused.
             if error is None:
                 raise
 
@@ -285,7 +288,7 @@ async def _produce(producing: Producing, outbox: Outbox, hands: ProducerHands) -
 
 
 class Consumer:
-    """As :class:`rmom.Consumer`, for ``async with`` and ``async for``."""
+    """Like :class:`rmom.Consumer`, for ``async with`` and ``async for``."""
 
     def __init__(
         self,
@@ -306,7 +309,7 @@ class Consumer:
     async def next(self) -> Message:
         """The next message; waits until there is one. Nothing is lost if the call is cancelled.
 
-        Fails as :meth:`rmom.Consumer.next` does.
+        Fails like :meth:`rmom.Consumer.next`.
         """
         if self._task is None and self._inbox.error is None:
             consuming = _consume(self._consuming, self._inbox, self._hands, self._arrived)
@@ -321,21 +324,22 @@ class Consumer:
 
     @property
     def position(self) -> Position | None:
-        """As :attr:`rmom.Consumer.position`."""
+        """See :attr:`rmom.Consumer.position`."""
         return self._inbox.position
 
     @property
     def reconnects(self) -> int:
-        """How often the consumer connected again after its connection had broken."""
+        """How often the consumer has reconnected after its connection had broken."""
         return max(0, self._consuming.connections - 1)
 
     @property
     def duplicates_dropped(self) -> int:
-        """How many messages came a second time, and were dropped."""
+        """Number of messages that arrived a second time and were dropped."""
         return self._consuming.duplicates
 
     async def close(self) -> None:
-        """Ends the subscription. What was received and not taken is dropped; :attr:`position` does not include it."""
+        """Ends the subscription. Messages that were received and not taken are dropped; :attr:`position` does not
+        include them."""
         self._inbox.end(Closed("the consumer"))
         self._arrived.set()
         if self._task is not None:
@@ -343,7 +347,7 @@ class Consumer:
             await asyncio.wait([self._task])
 
     async def __aiter__(self) -> AsyncIterator[Message]:
-        """Messages as they come, until :meth:`close` is called."""
+        """Messages as they arrive, until :meth:`close` is called."""
         while True:
             try:
                 yield await self.next()

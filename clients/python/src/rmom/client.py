@@ -1,4 +1,4 @@
-"""The client with threads, and administration. ``rmom.aio`` has the same for asyncio."""
+"""The client with threads, and administration. ``rmom.aio`` is the same for asyncio."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .producer import Producer
 
 
 class Client:
-    """A client of one rmom cluster. ``managers`` are URLs, such as ``"http://127.0.0.1:8082"``: one, several in a list, or
-    several in one text, separated by commas. ``settings`` are fields of :class:`rmom.Settings`, such as
+    """A client of one rmom cluster. ``managers`` are URLs, such as ``"http://127.0.0.1:8082"``: one, several in a list,
+    or several in one text, separated by commas. ``settings`` are fields of :class:`rmom.Settings`, such as
     ``delivery_timeout=30``.
 
-    It holds no connection of its own; producers and consumers have one each, to the broker that hosts their queue. All
+    It has no connection of its own: each producer and each consumer has one, to the broker that hosts its queue. All
     methods may be called from any thread.
     """
 
@@ -43,13 +43,14 @@ class Client:
         max_bytes_in_flight: int = 32 << 20,
         delivery_timeout: float | None = None,
     ) -> Producer:
-        """A producer for the queue of this label (case-insensitive).
+        """A producer for the queue with this label (case-insensitive).
 
-        A ``name`` outlives the process: opened again under it, perhaps elsewhere, the producer learns how many messages of
-        this queue it has stored (``stored_before``), so that an import goes on where it stopped. Opening it shuts out
-        whoever used the name before. Names are case-sensitive, and per queue.
+        A ``name`` outlives the process. A producer opened again under the name, perhaps elsewhere, learns how many
+        messages of this queue it has stored (``stored_before``), so that an import can continue where it stopped.
+        Opening it shuts out the producer that used the name before. Names are case-sensitive, and apply per queue.
 
-        ``max_in_flight`` and ``max_bytes_in_flight``: how much may be accepted and not yet acknowledged.
+        ``max_in_flight`` and ``max_bytes_in_flight`` limit the messages and bytes that are accepted and not yet
+        acknowledged.
         """
         producer = Producer(
             self._blocking,
@@ -69,18 +70,18 @@ class Client:
         resume_from: Position | None = None,
         give_up_after: float | None = None,
     ) -> Consumer:
-        """A consumer of this channel, which :meth:`Admin.create_channel` created. It connects when it is first asked for
-        a message. ``resume_from``: go on after this position, instead of at the channel's start. ``give_up_after``: for
-        how many seconds a consumer without a connection tries to get one before it fails; none: for ever.
-        """
+        """A consumer of this channel. :meth:`Admin.create_channel` creates channels. It connects when the first message
+        is requested. ``resume_from`` is the position after which it continues; by default it begins at the channel's
+        start. ``give_up_after`` is the time in seconds for which a consumer without a connection tries to get one
+        before it fails; ``None`` means for ever."""
         channel_id = channel.id if isinstance(channel, Channel) else _admin.parse_channel_id(channel)
         consumer = Consumer(self._blocking, channel_id, resume_from, give_up_after)
         self._open.add(consumer)
         return consumer
 
     def close(self) -> None:
-        """Closes the producers (which deliver what they accepted) and the consumers. Fails as :meth:`Producer.close`
-        does."""
+        """Closes the producers (which deliver the messages that they accepted) and the consumers. Fails like
+        :meth:`Producer.close`."""
         failure: MoMError | None = None
         for one in list(self._open):
             try:
@@ -99,10 +100,9 @@ class Client:
 
 
 class Admin:
-    """Administrative calls. Each is made once, at the first manager that can be reached; those that only read go on to the
-    next manager if one does not answer. Errors carry the managers' codes; where ``outcome_unknown`` is true, what was
-    asked for may have happened.
-    """
+    """Administrative calls. A call that changes something is made once, at the first manager that can be reached; a
+    call that only reads goes on to the next manager if one does not answer. Errors carry the managers' codes. If
+    ``outcome_unknown`` is true, the request may have been carried out."""
 
     def __init__(self, settings: Settings, blocking: Blocking) -> None:
         self._managers = Managers(settings)
@@ -117,11 +117,11 @@ class Admin:
         run(_admin.delete_queue(self._managers, label), self._perform)
 
     def queue(self, label: str) -> Queue:
-        """A queue, with what its broker says about it."""
+        """A queue, with its broker's description."""
         return run(_admin.queue(self._managers, label), self._perform)
 
     def queues(self, *, live: bool = False) -> list[Queue]:
-        """All queues; with ``live`` each with what its broker says, at one call for each broker and page."""
+        """All queues. With ``live``, each has its broker's description, at one call for each broker and page."""
         return run(_admin.queues(self._managers, live), self._perform)
 
     def topics(self, label: str) -> list[str]:
@@ -129,7 +129,8 @@ class Admin:
         return run(_admin.topics(self._managers, label), self._perform)
 
     def create_channel(self, label: str, topic: str | None = None, start: StartAt = Start.EARLIEST) -> Channel:
-        """Creates a channel on a queue. With a topic it receives only what has the same (case-insensitive)."""
+        """Creates a channel on a queue. With a topic, it receives only messages with the same topic
+        (case-insensitive)."""
         return run(_admin.create_channel(self._managers, label, topic, start), self._perform)
 
     def channel(self, channel_id: uuid.UUID | str) -> Channel:
@@ -137,7 +138,7 @@ class Admin:
         return run(_admin.channel(self._managers, channel_id), self._perform)
 
     def channels(self, label: str | None = None) -> list[Channel]:
-        """The channels of a queue, or of all."""
+        """The channels of a queue, or of all queues."""
         return run(_admin.channels(self._managers, label), self._perform)
 
     def delete_channel(self, channel_id: uuid.UUID | str) -> None:
@@ -149,19 +150,19 @@ class Admin:
         return run(_admin.brokers(self._managers), self._perform)
 
     def drain(self, broker: int) -> None:
-        """Moves a broker's queues elsewhere, and gives it no new ones."""
+        """Moves a broker's queues to other brokers, and gives it no new ones."""
         run(_admin.set_draining(self._managers, broker, True), self._perform)
 
     def undrain(self, broker: int) -> None:
-        """Takes back :meth:`drain`."""
+        """Undoes :meth:`drain`."""
         run(_admin.set_draining(self._managers, broker, False), self._perform)
 
     def forget(self, broker: int, *, force: bool = False) -> None:
-        """Removes a broker that is gone for good; with ``force`` also one that died within the last minute. A broker
-        whose lease runs is never removed."""
+        """Removes a broker that is gone for good; with ``force``, also one that died within the last minute. A broker
+        whose lease is running is never removed."""
         run(_admin.forget(self._managers, broker, force), self._perform)
 
     def rebalance(self) -> int:
-        """Moves some queues from brokers with many to brokers with few, now. Call it again while it returns more than
-        0: that many queues are left to move."""
+        """Moves some queues from brokers with many to brokers with few, now. Returns the number of queues left to move;
+        call it again while that is not 0."""
         return run(_admin.rebalance(self._managers), self._perform)

@@ -18,17 +18,17 @@ from .model import Message, Position
 
 log = logging.getLogger("rmom")
 
-#: How long closing a consumer waits for its thread, which has only to close its connection, in seconds.
+#: How long closing a consumer waits for its thread, which only has to close its connection, in seconds.
 _JOIN_TIMEOUT = 2.0
 
 
 class Consumer:
-    """Receives the messages of a channel, each once and in order, for the life of this object; across restarts if the
-    application keeps :attr:`position` and hands it to :meth:`Client.subscribe`. Use it in a ``with`` statement, or
-    :meth:`close` it; iterate over it, or ask for the :meth:`next` message.
+    """Receives the messages of a channel, each once and in order, for the life of this object; and across restarts if
+    the application stores :attr:`position` and passes it to :meth:`Client.subscribe`. Use it in a ``with`` statement,
+    or :meth:`close` it. Iterate over it, or call :meth:`next` for a message.
 
-    When its connection breaks, or the queue moves to another broker, it finds the queue again and goes on after the last
-    message. A consumer that is not asked takes few messages, and loses none.
+    When its connection breaks, or the queue moves to another broker, the consumer finds the queue again and continues
+    after the last message. While no message is requested, it takes few messages, and loses none.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Consumer:
         when_collected(self, self._hands.stop)
 
     def next(self, timeout: float | None = None) -> Message:
-        """The next message; waits until there is one, or fails with ``TimeoutError`` after ``timeout`` seconds, and loses
-        nothing by that.
+        """The next message; waits until there is one. Fails with ``TimeoutError`` after ``timeout`` seconds, without
+        losing a message.
 
-        Other errors come only when going on is impossible: the channel or its queue was deleted (``CHANNEL_NOT_FOUND``,
-        ``QUEUE_REPLACED``), the position is none of this queue's (``OFFSET_OUT_OF_RANGE``, ``STORE_WENT_BACK``), or
-        :class:`rmom.GaveUp`. The same error comes again from then on.
+        Other errors are failures that cannot be recovered from: the channel or its queue was deleted
+        (``CHANNEL_NOT_FOUND``, ``QUEUE_REPLACED``), the position does not belong to this queue
+        (``OFFSET_OUT_OF_RANGE``, ``STORE_WENT_BACK``), or :class:`rmom.GaveUp`. Later calls raise the same error.
         """
         with self._changed:
             self._start()
@@ -77,22 +77,23 @@ class Consumer:
 
     @property
     def position(self) -> Position | None:
-        """The last message that was handed to the application. None before the first message, unless the consumer resumed
-        from one."""
+        """The position of the last message that was handed to the application. ``None`` before the first message,
+        unless the consumer resumed from a position."""
         return self._inbox.position
 
     @property
     def reconnects(self) -> int:
-        """How often the consumer connected again after its connection had broken."""
+        """How often the consumer has reconnected after its connection had broken."""
         return max(0, self._consuming.connections - 1)
 
     @property
     def duplicates_dropped(self) -> int:
-        """How many messages came a second time, and were dropped."""
+        """Number of messages that arrived a second time and were dropped."""
         return self._consuming.duplicates
 
     def close(self) -> None:
-        """Ends the subscription. What was received and not taken is dropped; :attr:`position` does not include it."""
+        """Ends the subscription. Messages that were received and not taken are dropped; :attr:`position` does not
+        include them."""
         with self._changed:
             self._inbox.end(Closed("the consumer"))
         self._hands.stop()
@@ -100,7 +101,7 @@ class Consumer:
             self._thread.join(_JOIN_TIMEOUT)
 
     def __iter__(self) -> Iterator[Message]:
-        """Messages as they come, until :meth:`close` is called."""
+        """Messages as they arrive, until :meth:`close` is called."""
         while True:
             try:
                 yield self.next()

@@ -1,7 +1,7 @@
-"""What can go wrong, and what to do about it.
+"""The client's errors, and their remedies.
 
-Every exception of this package is a :class:`MoMError`. ``code`` is for programs: the server's own where a broker or a
-manager gave one. ``hint`` is for people: what to do about it, in a sentence.
+Every exception of this package is a :class:`MoMError`. ``code`` is for programs: the server's own code if a broker or
+manager gave one. ``hint`` is the remedy, in a sentence for the user.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import grpc
 
-#: Codes after which the same request may succeed without anyone changing anything. One that is unknown here is final.
+#: Codes after which the same request may succeed with nothing changed. A code that is not listed is final.
 RETRYABLE_CODES = frozenset(
     {
         "NOT_HOSTED",
@@ -28,7 +28,7 @@ RETRYABLE_CODES = frozenset(
     }
 )
 
-# Broken connections come as any of these.
+# The statuses that broken connections are reported as.
 _RETRYABLE_STATUSES = frozenset(
     {
         grpc.StatusCode.UNAVAILABLE,
@@ -71,24 +71,25 @@ _HINTS = {
 
 
 class MoMError(Exception):
-    """Anything that this package raises on its own account."""
+    """The base of all exceptions that this package defines."""
 
     #: A stable code, such as ``QUEUE_NOT_FOUND``.
     code = "INTERNAL"
-    #: The same request may succeed later. Producers and consumers have retried already when they raise an error.
+    #: True if the same request may succeed later. Producers and consumers have already retried when they raise an
+    #: error.
     retryable = False
-    #: What was asked for may have happened all the same, or may still happen.
+    #: True if the request may have been carried out nevertheless, or may still be.
     outcome_unknown = False
 
     @property
     def hint(self) -> str:
-        """What to do about it."""
+        """The remedy."""
         retry = "try again later; the broker's log says what is down" if self.retryable else "see the message"
         return _HINTS.get(self.code, retry)
 
 
 class ConfigError(MoMError, ValueError):
-    """A setting of a client, producer or consumer makes no sense."""
+    """A setting of a client, producer or consumer is invalid."""
 
     code = "INVALID_CONFIG"
 
@@ -98,7 +99,7 @@ class ConfigError(MoMError, ValueError):
 
 
 class InvalidName(MoMError, ValueError):
-    """A label, topic or producer name that no broker would take. Nothing was sent."""
+    """A label, topic or producer name that every broker would refuse. Nothing was sent."""
 
     code = "INVALID_NAME"
 
@@ -108,7 +109,7 @@ class InvalidName(MoMError, ValueError):
 
 
 class InvalidArgument(MoMError, ValueError):
-    """A field of a message that no broker would take. Nothing was sent."""
+    """A field of a message that every broker would refuse. Nothing was sent."""
 
     code = "INVALID_ARGUMENT"
 
@@ -127,7 +128,7 @@ class MessageTooLarge(MoMError, ValueError):
 
 
 class Refused(MoMError):
-    """A broker or a manager refused, with one of rmom's codes; ``details`` are facts to act on, such as ``host``."""
+    """A broker or a manager refused, with one of rmom's codes; ``details`` are facts for programs, such as ``host``."""
 
     def __init__(self, by: str, code: str, message: str, details: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{by} refused: {message} ({code})")
@@ -140,19 +141,19 @@ class Refused(MoMError):
 
 
 class CallFailed(MoMError):
-    """A gRPC call failed without one of rmom's codes: mostly a broken connection."""
+    """A gRPC call failed without one of rmom's codes; usually because a connection broke."""
 
     def __init__(self, authority: str, status: grpc.StatusCode, message: str) -> None:
         super().__init__(f"the call to {authority} failed: {message} ({status.name})")
         self.authority = authority
         self.status = status
-        # "INTERNAL" is rmom's own code for its defects; a broken connection must not look like one.
+        # "INTERNAL" is rmom's own code for its defects, and a broken connection must not look like one.
         self.code = "TRANSPORT" if status is grpc.StatusCode.INTERNAL else status.name
         self.retryable = self.outcome_unknown = status in _RETRYABLE_STATUSES
 
 
 class Unreachable(MoMError):
-    """No connection, or it broke before there was an answer."""
+    """There was no connection, or it broke before the answer."""
 
     code = "UNREACHABLE"
     retryable = True
@@ -163,7 +164,7 @@ class Unreachable(MoMError):
 
 
 class DeadlineExceeded(MoMError):
-    """No answer in time."""
+    """There was no answer in time."""
 
     code = "DEADLINE_EXCEEDED"
     retryable = True
@@ -174,10 +175,10 @@ class DeadlineExceeded(MoMError):
 
 
 class ProtocolViolation(MoMError):
-    """The other end is no rmom, an incompatible version, or defective."""
+    """The other end is not rmom, is an incompatible version, or has a defect."""
 
     code = "PROTOCOL_VIOLATION"
-    # A half-dead server says strange things; the next may be sound.
+    # A failing server can send anything; the next one may be sound.
     retryable = True
     outcome_unknown = True
 
@@ -186,7 +187,7 @@ class ProtocolViolation(MoMError):
 
 
 class NotDelivered(MoMError):
-    """A message was given up, for ``reason``. If ``outcome_unknown``, it may be stored all the same."""
+    """A message was given up, for ``reason``. If ``outcome_unknown`` is true, it may be stored nevertheless."""
 
     def __init__(self, reason: MoMError, *, outcome_unknown: bool) -> None:
         known = ", as far as is known" if outcome_unknown else ""
@@ -198,12 +199,12 @@ class NotDelivered(MoMError):
 
     @property
     def hint(self) -> str:
-        """What to do about it."""
+        """The remedy."""
         return _HINTS["OUTCOME_UNKNOWN"] if self.outcome_unknown else self.reason.hint
 
 
 class DeliveryTimeout(MoMError):
-    """The delivery timeout passed; ``last`` is the failure that was being retried, if there was one."""
+    """The delivery timeout passed; ``last`` is the failure that was being retried, if any."""
 
     code = "DELIVERY_TIMEOUT"
     retryable = True
@@ -214,7 +215,7 @@ class DeliveryTimeout(MoMError):
 
 
 class GaveUp(MoMError):
-    """A consumer could not connect again in the time that it was given."""
+    """A consumer could not reconnect in the time allowed."""
 
     code = "GAVE_UP"
     retryable = True
@@ -225,8 +226,8 @@ class GaveUp(MoMError):
 
 
 class Poisoned(MoMError):
-    """A named producer does not know what became of a message that it gave up, and stopped, so that its sequence is
-    not used for another message."""
+    """A named producer gave up a message without knowing its outcome, and stopped, so that the sequence is not used for
+    another message."""
 
     code = "PRODUCER_POISONED"
     outcome_unknown = True
@@ -246,10 +247,10 @@ class Closed(MoMError):
 
 
 def blames_a_message(error: MoMError) -> bool:
-    """A broker refused because of a message's own properties, before it stored anything of it."""
+    """True if a broker refused because of a message's own properties, before it stored any part of it."""
     if isinstance(error, Refused):
         return error.code in ("MESSAGE_TOO_LARGE", "INVALID_NAME", "INVALID_ARGUMENT")
-    # The server library's own limit on decoding, which knows nothing of rmom's codes.
+    # The server library's own limit on decoding, which has none of rmom's codes.
     statuses = (grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT)
     return isinstance(error, CallFailed) and error.status in statuses
 
@@ -268,7 +269,7 @@ _ENDS_A_SUBSCRIPTION = frozenset(
 
 
 def ends_a_subscription(error: MoMError) -> bool:
-    """A consumer cannot go on, whatever it tries."""
+    """True if retrying cannot help a consumer."""
     if isinstance(error, Refused):
         return error.code in _ENDS_A_SUBSCRIPTION
     if isinstance(error, CallFailed):
@@ -277,7 +278,7 @@ def ends_a_subscription(error: MoMError) -> bool:
 
 
 def hosted_at(error: MoMError) -> str | None:
-    """Where the refusing broker says that the queue is."""
+    """The address at which the queue is, according to the broker that refused."""
     if not isinstance(error, Refused) or error.code != "NOT_HOSTED":
         return None
     host, port = error.details.get("host", ""), error.details.get("port", "")

@@ -1,4 +1,4 @@
-"""The words of rmom as values: messages, receipts, positions, queues, channels, brokers."""
+"""rmom's objects as values: messages, receipts, positions, queues, channels, brokers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Union
 
 from ._proto import messages_pb2 as wire
 
-#: How "no topic" is spelled on the wire; the empty string means the same.
+#: The spelling of "no topic" on the wire; the empty string means the same.
 NO_TOPIC = "__none__"
 
 
 @dataclass(frozen=True)
 class Position:
-    """What a consumer needs to go on: the last message it was given. Keep it with what was made of the message, in the
-    same transaction if there is one, and every message is processed once. ``str`` writes it, :meth:`parse` reads it.
-    """
+    """The position of the last message that a consumer received, from which another can continue. Store it with the
+    result of processing the message, in the same transaction if possible: then every message is processed exactly once.
+    ``str`` writes it, :meth:`parse` reads it."""
 
-    #: The queue; one that has the same label later has another id.
+    #: The queue's id. A later queue with the same label has another id.
     queue_id: int
     #: How often the queue had been activated when the message was delivered.
     epoch: int
@@ -43,7 +43,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Message:
-    """A message as a consumer is given it."""
+    """A message as delivered to a consumer."""
 
     #: The same for every copy of one push.
     id: uuid.UUID
@@ -53,9 +53,9 @@ class Message:
     content: bytes
     #: Its topic, in lower case.
     topic: str | None = None
-    #: What the pusher added; of several headers with one name, the last.
+    #: The headers that the application added when pushing; of several with the same name, the last.
     headers: Mapping[str, bytes] = field(default_factory=dict)
-    #: For how many seconds it lives once it is stored: as it was pushed, or the broker's default; none: for ever.
+    #: Its lifetime in seconds once it is stored: the pushed one, or the broker's default. ``None`` means for ever.
     ttl: float | None = None
 
     @property
@@ -65,7 +65,7 @@ class Message:
 
 
 def message_from_wire(message: wire.Message) -> Message:
-    """Says what is wrong in a ``ValueError``."""
+    """Reads a message; a ``ValueError`` names the fault."""
     if message.offset == 0:
         raise ValueError("a message without an offset")
     try:
@@ -89,25 +89,25 @@ class Receipt:
 
     #: Its number within its producer.
     sequence: int
-    #: The message's id, as the receivers see it.
+    #: The message's id, as consumers see it.
     id: uuid.UUID
-    #: Its offset in the queue, where it is known: always for a push that is alone in flight and for the last message of
-    #: an acknowledgement; for others if nobody else pushed in between.
+    #: Its offset in the queue, if known. It is known for a push that is alone in flight, for the last message of an
+    #: acknowledgement, and for others if no other producer pushed in between.
     offset: int | None
-    #: An earlier attempt had stored it already. It is stored once all the same.
+    #: True if an earlier attempt had already stored it. It is stored only once.
     duplicate: bool
 
 
 class Start(enum.Enum):
-    """Where a new channel starts; an offset is given as a number."""
+    """The offset at which a new channel starts; a specific offset is given as a number."""
 
-    #: At the oldest message that is still there.
+    #: At the oldest message still stored.
     EARLIEST = "earliest"
     #: After the newest message at the time of creation.
     LATEST = "latest"
 
 
-#: Where a new channel starts.
+#: The start of a new channel.
 StartAt = Union[Start, int]
 
 
@@ -119,30 +119,30 @@ class Subscriber:
     topic: str | None
     #: Address of the client's end of the connection.
     peer: str
-    #: Everything up to this offset was handed to the connection.
+    #: The offset up to which everything was handed to the connection.
     offset: int
-    #: Offsets between that and the newest message.
+    #: Number of offsets from there to the newest message.
     lag: int
 
 
 @dataclass(frozen=True)
 class LiveQueue:
-    """What the hosting broker knows about a queue."""
+    """A queue as its hosting broker describes it."""
 
-    #: ``served``, ``waiting`` (its broker claims it, or recovers) or ``halted`` (until an operator looks).
+    #: ``served``, ``waiting`` (its broker is claiming or recovering it) or ``halted`` (until an operator acts).
     state: str
-    #: Why it is not served.
+    #: The reason why it is not served.
     reason: str | None
     #: How often the queue was activated.
     epoch: int
-    #: The newest message's offset; 0: none yet.
+    #: The newest message's offset. 0 means that there is none yet.
     last_offset: int
     depth_messages: int
     depth_bytes: int
     #: Age of the oldest live message in seconds.
     oldest_age: float
     subscriber_count: int
-    #: Offsets between what the slowest of them was handed and the newest message.
+    #: Number of offsets by which the slowest subscriber is behind the newest message.
     largest_lag: int
     #: The subscribers; only from ``admin.queue``.
     subscribers: list[Subscriber]
@@ -156,12 +156,12 @@ class Queue:
     id: int
     #: Its label, in lower case.
     label: str
-    #: Where the broker is that is to host it; none: no broker yet.
+    #: The host of its assigned broker. ``None`` means that it has none yet.
     host: str | None
     port: int | None
-    #: What the hosting broker says; from ``admin.queue`` and ``admin.queues(live=True)``, only while it answers.
+    #: The hosting broker's description; from ``admin.queue`` and ``admin.queues(live=True)``, only while it answers.
     live: LiveQueue | None = None
-    #: Why there is no ``live``.
+    #: The reason why ``live`` is missing.
     live_error: str | None = None
 
 
@@ -173,11 +173,11 @@ class Channel:
     #: The queue that it reads.
     queue_id: int
     queue_label: str
-    #: What it lets through; none: everything.
+    #: The topic of the messages that it receives. ``None`` means all messages.
     topic: str | None
-    #: The first offset that a subscription without a position is given, or the first live one beyond it.
+    #: The first offset for a subscription without a position, or the first live one after it.
     start: int
-    #: Where the broker is that is to host the queue; none: no broker yet.
+    #: The host of the broker assigned to its queue. ``None`` means that it has none yet.
     host: str | None
     port: int | None
 
@@ -186,21 +186,21 @@ class Channel:
 class Broker:
     """A broker."""
 
-    #: None: listed in the managers' configuration, but never seen.
+    #: ``None`` means that the broker is in the managers' configuration but was never seen.
     id: int | None
     host: str
     port: int
     #: ``up``, ``draining``, ``stopped`` or ``unregistered``.
     state: str
-    #: The manager that answers counts it as alive.
+    #: True if the manager that answers counts it as alive.
     live: bool
-    #: How many queues are assigned to it.
+    #: Number of queues assigned to it.
     queues: int
-    #: It has not been alive for long, and has no queues: it can be forgotten.
+    #: True if it has not been alive for long and has no queues: it can be forgotten.
     gone: bool = False
 
 
-#: Headers as an application gives them.
+#: Headers as passed by an application.
 Headers = Mapping[str, Union[bytes, str]]
-#: Content as an application gives it; text becomes UTF-8.
+#: Content as passed by an application; text becomes UTF-8.
 Content = Union[bytes, bytearray, memoryview, str]

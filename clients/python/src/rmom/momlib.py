@@ -1,9 +1,9 @@
-"""The simple layer, under the names of rusty-mom's ``momlib``: code written for that runs with
+"""The simple layer, under the names of rusty-mom's ``momlib``. Code written for ``momlib`` runs with
 
     from rmom.momlib import MoMClient, Pusher, Subscriber
 
-and gains what the original lacked: a push that is retried is stored once, a subscriber outlives its broker, and what went
-wrong is raised instead of printed.
+and gains three things that the original lacked: a retried push is stored once, a subscriber outlives its broker, and
+errors are raised instead of printed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from .producer import Producer
 
 T = TypeVar("T")
 
-#: Pauses in seconds, and attempts, where the caller does not say.
+#: Default pauses in seconds, and default number of attempts.
 DEFAULT_RETRY_DELAY = 1.0
 DEFAULT_MAX_ATTEMPTS = 10
 
 
 class MoMInfo:
-    """Where a queue is hosted. It also remembers which client said so: pushers and subscribers find the queue again when
-    it has moved."""
+    """The address of a queue's broker. It also remembers the client that found it: pushers and subscribers find the
+    queue again when it has moved."""
 
     def __init__(self, host: str, port: int, client: Client | None = None) -> None:
         self.host = host
@@ -51,7 +51,7 @@ class Channel(NamedTuple):
 
 
 class Received(TypedDict):
-    """A message as the original's callbacks are given it; :meth:`Subscriber.next` says more."""
+    """A message as passed to the original's callbacks; :meth:`Subscriber.next` returns more fields."""
 
     id: str
     content: bytes
@@ -60,18 +60,18 @@ class Received(TypedDict):
 class MoMClient:
     """Administration through the manager at ``http_host`` and ``http_port``.
 
-    ``retry_delay`` and ``max_attempts``: the pause in seconds between attempts, and how many there are, while no manager
-    answers or no broker is there. What is refused for good is raised at once.
+    ``retry_delay`` and ``max_attempts`` are the pause in seconds between attempts and their number, used while no
+    manager answers or no broker is there. A final refusal is raised at once.
     """
 
     def __init__(self, http_host: str, http_port: int) -> None:
-        #: The full client, for what this layer does not do.
+        #: The full client, for everything that this layer lacks.
         self.client = Client(f"http://{authority(http_host, http_port)}")
 
     def create_queue(
         self, queue_label: str, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> None:
-        """Creates a queue; that it exists already is fine."""
+        """Creates a queue; succeeds if it exists already."""
 
         def create() -> None:
             try:
@@ -91,7 +91,7 @@ class MoMClient:
     def get_queue_info(
         self, queue_label: str, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> tuple[str, MoMInfo]:
-        """The queue's label and where to push to it."""
+        """The queue's label and the address for pushing to it."""
 
         def ask() -> tuple[str, MoMInfo]:
             queue = self.client.admin.queue(queue_label)
@@ -119,7 +119,7 @@ class MoMClient:
         retry_delay: float = DEFAULT_RETRY_DELAY,
         max_attempts: int = DEFAULT_MAX_ATTEMPTS,
     ) -> tuple[MoMInfo, Channel]:
-        """Creates a channel, which starts at the oldest message that is still there."""
+        """Creates a channel, which starts at the oldest message still stored."""
 
         def create() -> tuple[MoMInfo, Channel]:
             channel = self.client.admin.create_channel(queue_label, topic)
@@ -130,7 +130,7 @@ class MoMClient:
     def get_channel_info(
         self, channel_id: str, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> tuple[MoMInfo, Channel]:
-        """Where to subscribe to a channel, and its topic."""
+        """The address for subscribing to a channel, and its topic."""
 
         def ask() -> tuple[MoMInfo, Channel]:
             channel = self.client.admin.channel(channel_id)
@@ -151,7 +151,7 @@ class MoMClient:
         return _retry(lambda: [str(channel.id) for channel in self.client.admin.channels()], retry_delay, max_attempts)
 
     def close(self) -> None:
-        """Closes the client, and with it its pushers and subscribers."""
+        """Closes the client, including its pushers and subscribers."""
         self.client.close()
 
     def __enter__(self) -> MoMClient:
@@ -185,7 +185,7 @@ def _delete(delete: Callable[[], None], gone: str, retry_delay: float, max_attem
         try:
             delete()
         except Refused as error:
-            # An earlier attempt, whose answer was lost, has done it.
+            # An earlier attempt, whose answer was lost, has succeeded.
             if not (again and error.code == gone):
                 raise
 
@@ -209,8 +209,8 @@ class Pusher:
         retry_delay: float = DEFAULT_RETRY_DELAY,
         max_attempts: int = 3,
     ) -> None:
-        """Pushes a message and returns when it is durable. An attempt lasts as long as the client's delivery timeout, and
-        is repeated only if it is certain that it did not store the message."""
+        """Pushes a message and returns when it is durable. An attempt lasts as long as the client's delivery timeout,
+        and is repeated only if it is certain that it did not store the message."""
         for number in range(1, max(1, max_attempts) + 1):
             try:
                 self._producer(queue_label).push(content, topic=topic)
@@ -228,7 +228,7 @@ class Pusher:
             return producer
 
     def close(self) -> None:
-        """Waits until everything is pushed."""
+        """Waits until all messages are pushed."""
         for producer in self._producers.values():
             producer.close()
 
@@ -240,7 +240,7 @@ class Pusher:
 
 
 class Subscriber:
-    """Receives the messages of a channel, each once and in order, also when its broker dies."""
+    """Receives the messages of a channel, each once and in order, even when its broker dies."""
 
     def __init__(self, mom_info: MoMInfo, channel: Channel) -> None:
         self._consumer = mom_info._require_client().subscribe(channel.id)
@@ -251,7 +251,7 @@ class Subscriber:
             on_message({"id": str(message.id), "content": message.content})
 
     def next(self, timeout: float | None = None) -> Message:
-        """The next message, as :meth:`rmom.Consumer.next`."""
+        """The next message, like :meth:`rmom.Consumer.next`."""
         return self._consumer.next(timeout)
 
     def close(self) -> None:

@@ -20,14 +20,14 @@ from .model import Content, Headers, Receipt
 
 log = logging.getLogger("rmom")
 
-#: How long closing a producer waits for its thread, which has only to close its connection, in seconds.
+#: How long closing a producer waits for its thread, which only has to close its connection, in seconds.
 _JOIN_TIMEOUT = 2.0
 #: How long the end of the program waits for producers that were not closed, in seconds.
 EXIT_TIMEOUT = 5.0
 
 
 class Delivery(Pending):
-    """The fate of one message. The message is pushed whether or not anybody waits for this."""
+    """The outcome of one message. The message is pushed even if the outcome is never requested."""
 
     __slots__ = ("_changed",)
 
@@ -37,7 +37,7 @@ class Delivery(Pending):
 
     def result(self, timeout: float | None = None) -> Receipt:
         """Waits until the message is durable. Fails with :class:`rmom.NotDelivered` if it was given up, and with
-        ``TimeoutError`` after ``timeout`` seconds, when it may still become durable."""
+        ``TimeoutError`` after ``timeout`` seconds, in which case it may still become durable."""
         if not self.done():
             with self._changed:
                 if not self._changed.wait_for(self.done, timeout):
@@ -46,14 +46,14 @@ class Delivery(Pending):
 
 
 class Producer:
-    """Pushes messages to one queue. They are stored once, and in the order in which they were accepted, whatever breaks in
-    between, until the delivery timeout. Use it in a ``with`` statement, or :meth:`close` it: one that is not closed goes on
-    delivering in the background, but when the program ends it has only a few seconds left.
+    """Pushes messages to one queue. Until the delivery timeout, they are stored once and in the order in which they
+    were accepted, whatever breaks in between. Use it in a ``with`` statement, or :meth:`close` it. A producer that is
+    not closed goes on delivering in the background, but has only a few seconds left when the program ends.
 
-    When the delivery timeout of the oldest message passes, that message and all behind it fail, because they must not
-    overtake it. If some of them may be stored (``outcome_unknown``), an unnamed producer goes on as another one; a named
-    producer stops with :class:`rmom.Poisoned`, and has to be opened again to learn what is stored. A message that a
-    broker refuses, say because it is too large, fails alone.
+    When the delivery timeout of the oldest message passes, that message and all later ones fail, because they must not
+    overtake it. If some of them may be stored (``outcome_unknown``), an unnamed producer continues under a new
+    identity; a named producer stops with :class:`rmom.Poisoned`, and has to be opened again to learn what is stored. A
+    message that a broker refuses, for example because it is too large, fails alone.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Producer:
             raise ConfigError("max_in_flight", "neither limit can be zero")
         hands = ProducerHands(blocking)
         producing = Producing(Managers(blocking.settings), label, name, delivery_timeout)
-        #: The last sequence that a named producer had stored in this queue when it was opened; messages sent now are
-        #: numbered from there on. 0: none, or the producer has no name.
+        #: The last sequence that a named producer had stored in this queue when it was opened; new messages continue
+        #: from there. 0 means that there was none, or that the producer has no name.
         self.stored_before = 0
         if name is not None:
             check_producer_name(name)
@@ -82,7 +82,7 @@ class Producer:
         self._outbox = Outbox(
             max_messages, max_bytes, blocking.settings.clock, self._changed, hands.wake, self._changed.notify_all
         )
-        # The thread knows nothing of this object, so that it can be collected; then the outbox ends.
+        # The thread has no reference to this object, so that it can be collected; then the outbox ends.
         arguments = (producing, self._outbox, hands)
         name = f"rmom-producer-{label}"
         self._thread = threading.Thread(target=_produce, args=arguments, name=name, daemon=True)
@@ -98,8 +98,8 @@ class Producer:
         headers: Headers | None = None,
         ttl: float | None = None,
     ) -> Receipt:
-        """Pushes a message and waits until it is durable. ``ttl``: how many seconds it lives once it is stored; none: as
-        the broker has it. To push many, use :meth:`send`, and do not wait for each."""
+        """Pushes a message and waits until it is durable. ``ttl`` is its lifetime in seconds once it is stored;
+        ``None`` means the broker's default. To push many, use :meth:`send`, and do not wait for each."""
         return self.send(content, topic=topic, headers=headers, ttl=ttl).result()
 
     def send(
@@ -110,8 +110,8 @@ class Producer:
         headers: Headers | None = None,
         ttl: float | None = None,
     ) -> Delivery:
-        """Accepts a message, and waits only while too much is in flight. An error says that it was not accepted: that no
-        broker would take it, or why the producer ended."""
+        """Accepts a message, and waits only while too much is in flight. An error means that the message was not
+        accepted: either every broker would refuse it, or the producer has ended."""
         message = new_message(content, topic, headers, ttl, self._max_message_bytes)
         delivery = Delivery(message, self._changed)
         with self._changed:
@@ -120,8 +120,8 @@ class Producer:
         return delivery
 
     def flush(self) -> None:
-        """Waits until everything that was accepted before is durable or given up. Fails with the first failure since the
-        last flush that no delivery has told of."""
+        """Waits until all messages accepted before are durable or given up. Fails with the first failure since the last
+        flush that no delivery has raised."""
         with self._changed:
             accepted = self._outbox.accepted
             self._changed.wait_for(lambda: self._outbox.resolved >= accepted)
@@ -130,7 +130,7 @@ class Producer:
             raise failure
 
     def close(self) -> None:
-        """Takes no more messages and waits as :meth:`flush` does."""
+        """Accepts no more messages and waits like :meth:`flush`."""
         self._outbox.end()
         try:
             self.flush()
@@ -144,7 +144,7 @@ class Producer:
         try:
             self.close()
         except MoMError:
-            # The application's own exception matters more than what it may have caused.
+            # The application's own exception matters more than a failure that it may have caused.
             if error is None:
                 raise
 
@@ -159,13 +159,13 @@ def _produce(producing: Producing, outbox: Outbox, hands: ProducerHands) -> None
         _delivering.pop(threading.current_thread(), None)
 
 
-#: The threads that deliver, and what they deliver.
+#: The threads that deliver, with their messages.
 _delivering: dict[threading.Thread, Outbox] = {}
 
 
 @atexit.register
 def _deliver_at_exit() -> None:
-    """The program ends, and with it the threads: what was accepted gets a last chance."""
+    """Gives accepted messages a last chance, since the threads end with the program."""
     deadline = _clock.now() + EXIT_TIMEOUT
     for outbox in list(_delivering.values()):
         outbox.end()

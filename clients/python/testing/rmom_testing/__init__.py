@@ -1,1 +1,1 @@
-"""What the Python tests run against: rmom's own programs, as processes. Knows nothing of the client package."""
+"""The environment of the Python tests: rmom's own programs, as processes. Independent of the client package."""

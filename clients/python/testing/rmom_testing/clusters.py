@@ -1,4 +1,4 @@
-"""Clusters: `rmom dev` on SQLite, and managers and brokers as processes of their own on PostgreSQL."""
+"""Clusters: `rmom dev` on SQLite, and managers and brokers as separate processes on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Cluster(ABC):
     brokers: list[str]
 
     def host_of(self, queue: str) -> int:
-        """Which broker hosts a queue, as far as any manager that answers knows."""
+        """The broker that hosts a queue, according to the first manager that answers."""
 
         def find() -> str | None:
             for manager in self.managers:
@@ -33,7 +33,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def kill_broker(self, number: int) -> None:
-        """As `kill -9` would: no good-bye."""
+        """Kills a broker like `kill -9`."""
 
     @abstractmethod
     def start_broker(self, number: int) -> None:
@@ -44,7 +44,7 @@ class Cluster(ABC):
         """Ends everything."""
 
     def restart_all(self) -> None:
-        """Starts again what was killed, and waits until the managers count every broker as alive."""
+        """Starts killed brokers again, and waits until the managers count every broker as alive."""
         for number in range(len(self.brokers)):
             if not self.is_running(number):
                 self.start_broker(number)
@@ -52,7 +52,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def is_running(self, number: int) -> bool:
-        """The broker was not killed."""
+        """True unless the broker was killed."""
 
     def _all_live(self) -> bool:
         for manager in self.managers:
@@ -93,18 +93,19 @@ class DevCluster(Cluster):
 
 
 def start_server(folder: Path, binary: str, name: str, config: str) -> tuple[Process, str]:
-    """Starts a manager or broker whose configuration has PORT where its port goes; returns where it listens."""
+    """Starts a manager or broker whose configuration has PORT in place of its port; returns the address on which it
+    listens."""
     path = folder / f"{name}.conf"
     path.write_text(config.replace("PORT", "0"))
     process = Process(name, [program(binary), str(path), "--log-format", "json"], folder, {"RUST_LOG": "info"})
     where: str = json.loads(process.wait_for_line(f"{binary} starts"))["listening"]
-    # Started again, it has to be the same server: the same port.
+    # A restarted server has to keep its port, in order to be the same server.
     path.write_text(config.replace("PORT", where.rsplit(":", 1)[1]))
     return process, where
 
 
 class ProcessCluster(Cluster):
-    """Three brokers and two managers, which look at each other twice a second."""
+    """Three brokers and two managers, which check the brokers twice a second."""
 
     def __init__(self, folder: Path, database_url: str, *, brokers: int = 3, managers: int = 2) -> None:
         broker = f'host: 127.0.0.1\nport: PORT\nexternal_port: PORT\ndatabase:\n  url: "{database_url}"\n'

@@ -1,4 +1,5 @@
-"""Fixtures: one cluster of each kind for all tests; what a test kills is started again before the next."""
+"""Fixtures: one cluster of each kind for all tests. Brokers that a test kills are started again before the next
+test."""
 
 from __future__ import annotations
 
@@ -62,5 +63,5 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def fresh(request: pytest.FixtureRequest) -> Callable[[str], str]:
-    """Names that no other test has used: mixed case, as labels may be."""
+    """Names that no other test has used, in mixed case, as labels may be."""
     return lambda what: f"{what}-{request.node.originalname}-{next(_numbers)}"

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from .process import eventually
 
-#: Makes the database and runs the server. When standard input ends, because this process ended, however it did, stops the
-#: server and removes the folder.
+#: Creates the database and runs the server. When standard input ends, as it does however this process ends, it stops
+#: the server and removes the folder.
 WATCHER = r"""
 trap '' INT TERM HUP
 folder=$1 bin=$2; shift 2
@@ -35,7 +35,7 @@ rm -rf "$folder"
 
 
 class Postgres:
-    """A server, as it comes: with fsync."""
+    """A server with default settings, fsync included."""
 
     def __init__(self) -> None:
         self._bin = _binaries()
@@ -69,7 +69,7 @@ class Postgres:
         log = (self._folder / "server.log").read_text(errors="replace")
         assert self._watcher.poll() is None, f"PostgreSQL does not start: {log}"
         try:
-            # The eighth line says so; it is what pg_ctl looks at.
+            # The eighth line holds the state, as pg_ctl reads it.
             return (self._folder / "data" / "postmaster.pid").read_text().splitlines()[7].strip() == "ready"
         except (OSError, IndexError):
             return False
@@ -100,7 +100,7 @@ def _binaries() -> Path:
 
 
 def _account() -> pwd.struct_passwd | None:
-    """PostgreSQL does not run as root: whom it runs as instead; none: as we do."""
+    """PostgreSQL does not run as root. The account to run it as instead; ``None`` means this process' own."""
     if os.geteuid() != 0:
         return None
     try:

@@ -14,7 +14,7 @@ from typing import Callable, TypeVar
 
 T = TypeVar("T")
 
-#: How long anything may take that has to happen, in seconds.
+#: Limit on the time of anything that has to happen, in seconds.
 PATIENCE = 60.0
 POLL = 0.02
 
@@ -30,7 +30,7 @@ def program(name: str) -> str:
 
 
 def eventually(what: str, find: Callable[[], T | None]) -> T:
-    """Waits until ``find`` finds something."""
+    """Waits until ``find`` returns something."""
     deadline = time.monotonic() + PATIENCE
     while True:
         found = find()
@@ -43,7 +43,7 @@ def eventually(what: str, find: Callable[[], T | None]) -> T:
 def http(
     method: str, url: str, data: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> tuple[int, bytes]:
-    """A request; status 0: there was no answer."""
+    """Makes a request; status 0 means that there was no answer."""
     request = urllib.request.Request(url, data=data, method=method, headers=dict(headers or {}))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -65,7 +65,7 @@ class Process:
         self._command = list(command)
         self._folder = folder
         self._out, self._log = folder / f"{name}.out", folder / f"{name}.log"
-        # No setting from outside.
+        # Leaves out settings from the environment.
         keep = {key: value for key, value in os.environ.items() if not key.startswith(("RMOM_", "ROCKET_", "RUST_LOG"))}
         self._environment = {**keep, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
@@ -81,12 +81,12 @@ class Process:
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """Everything that it has printed."""
         return self._out.read_text(errors="replace")
 
     @property
     def log(self) -> str:
-        """What it has logged."""
+        """Everything that it has logged."""
         return self._log.read_text(errors="replace")
 
     def wait_for_line(self, text: str, *, log: bool = True) -> str:
@@ -101,7 +101,7 @@ class Process:
         return eventually(f"{self.name} says {text!r}", find)
 
     def is_running(self) -> bool:
-        """It has not ended, nor been ended."""
+        """True until it has ended or was ended."""
         return self._process is not None and self._process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
@@ -122,6 +122,6 @@ class Process:
         return code
 
     def close(self) -> None:
-        """Ends it, however it is."""
+        """Ends it, whatever its state."""
         if self._process is not None:
             self.kill()
