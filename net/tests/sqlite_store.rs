@@ -295,7 +295,7 @@ async fn a_cancelled_append_leaves_a_store_that_works() {
             }
         }
     }
-    // Whatever became of them, the next operation finds the log in order. A claim waits for those under way.
+    // Regardless of their outcomes, the next operation finds the log in order. A claim waits for those under way.
     let claim = Claim {
         queue: claimed.queue,
         broker: claimed.store.brokers().await.unwrap()[0].id,

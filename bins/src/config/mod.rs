@@ -80,7 +80,7 @@ pub enum ConfigError {
 pub struct Problem {
     /// The path of the key, such as `database.port`.
     pub place: String,
-    /// What is wrong, and what would be right.
+    /// The fault, and the expected value.
     pub reason: String,
 }
 

@@ -17,7 +17,6 @@ fn database() -> TestDatabase {
 
 /// Two brokers and a manager with the original's files, adapted only by environment variables. Some run as the small
 /// programs, the others through `rmom serve`.
-/// them, and `rmom serve` the others.
 #[test]
 fn the_originals_configuration_starts_as_it_is() {
     let database = database();

@@ -102,7 +102,7 @@ class World:
         self.opened_last = 0
         self.incarnation = 0
         self._last: dict[bytes, int] = {}
-        chance = random.Random(1)  # noqa: S311 (a test is to be the same each time)
+        chance = random.Random(1)  # noqa: S311 (tests have to be repeatable)
         managers = parse_managers("http://m1", None)
         self.settings = Settings(managers, clock=lambda: self.now, random=chance, **settings)
         self.managers = Managers(self.settings)

@@ -16,7 +16,7 @@ pub enum Error {
     Config {
         /// The setting.
         setting: &'static str,
-        /// What is wrong with it, and what would be right.
+        /// The fault, and the expected value.
         reason: String,
     },
     /// A label, topic or producer name that every broker would refuse. Nothing was sent.
@@ -24,7 +24,7 @@ pub enum Error {
     InvalidName {
         /// The field.
         field: &'static str,
-        /// What is wrong with it, and the limit.
+        /// The fault, and the limit.
         reason: String,
     },
     /// A field of a message that every broker would refuse. Nothing was sent.
@@ -32,7 +32,7 @@ pub enum Error {
     InvalidArgument {
         /// The field.
         field: &'static str,
-        /// What is wrong with it, and the limit.
+        /// The fault, and the limit.
         reason: String,
     },
     /// The message is larger than `max_message_bytes`. Nothing was sent.

@@ -52,7 +52,6 @@ use crate::{
 ///
 /// Every operation has a deadline, and ends with [`ManagerError::ShuttingDown`] when the manager stops. Dropping an
 /// operation's future abandons it; changes that the store has committed by then remain.
-/// future abandons it; what the store has committed by then stands.
 #[derive(Clone)]
 pub struct Manager {
     inner: Arc<Inner>,
@@ -97,7 +96,6 @@ impl Manager {
     /// manager. Aborting it is a crash: the lease is not given up, and operations under way are cut off.
     ///
     /// # Panics
-    /// The task panics if one of its own tasks does.
     /// The task panics if one of its own tasks does.
     pub fn spawn(
         settings: ManagerSettings,

@@ -19,7 +19,7 @@ const MAX_JOINED_BYTES: usize = 8 << 10;
 /// The field of `Message` that holds the zeros; messages.proto reserves it.
 const FILLER_FIELD: u32 = 15;
 
-/// Joins a chunk with the following ones that are ready. `ready` returns the next one if it has at most so many bytes.
+/// Joins a chunk with the following ones that are ready. `ready` returns the next one if it fits the given size.
 pub(super) fn joined(first: Bytes, mut ready: impl FnMut(usize) -> Option<Bytes>) -> Bytes {
     let left = MAX_JOINED_BYTES.saturating_sub(first.len());
     if left == 0 {

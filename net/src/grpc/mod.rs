@@ -41,7 +41,7 @@ pub use tally::tally_run;
 /// Reads a run of a push stream into the core's types, as the service does. For benchmarks.
 ///
 /// # Errors
-/// The field that is wrong, and what would be right.
+/// The field that is wrong, and the expected value.
 #[cfg(feature = "testing")]
 pub fn parse_run(
     run: rmom_proto::messages::PushStreamMessages,

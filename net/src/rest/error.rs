@@ -28,7 +28,7 @@ pub(super) enum RestError {
     /// The path is not percent-encoded text.
     #[error("path: {reason} at byte {at}; labels and topics have to be percent-encoded UTF-8")]
     Path {
-        /// What is wrong.
+        /// The fault.
         reason: &'static str,
         /// The position in bytes from the start of the path.
         at: usize,
@@ -38,7 +38,7 @@ pub(super) enum RestError {
     Field {
         /// The field's name.
         field: &'static str,
-        /// What is wrong, and what would be right.
+        /// The fault, and the expected value.
         reason: String,
     },
     /// The body is not the expected JSON.

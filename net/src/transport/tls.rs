@@ -84,7 +84,7 @@ pub enum TlsError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         source: pem::Error,
     },
     /// A PEM file without a certificate.
@@ -95,7 +95,7 @@ pub enum TlsError {
     Certificate {
         /// Its file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         source: rustls::Error,
     },
     /// The client CA cannot be used.
@@ -103,7 +103,7 @@ pub enum TlsError {
     ClientCa {
         /// Its file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         source: VerifierBuilderError,
     },
 }

@@ -165,7 +165,7 @@ impl Fields<'_> {
         Ok(Some(Field { number, value }))
     }
 
-    /// Skips so many bytes; returns their position.
+    /// Skips `length` bytes; returns their position.
     #[inline(always)]
     fn skip(&mut self, length: u64) -> Result<Range<usize>, Malformed> {
         let start = self.at;

@@ -144,7 +144,7 @@ async fn a_single_push_has_to_end() {
     assert!(room.try_take(ROOM).is_some(), "it gave the room back");
 }
 
-/// Sends a byte every four seconds, up to so many bytes; returns how long the server accepts this.
+/// Sends a byte every four seconds, up to `bytes` bytes; returns how long the server accepts this.
 async fn trickled(bytes: usize) -> Duration {
     let mut pair = Pair::new(PushRoom::for_tests(ROOM), true);
     pair.send(&message(900)[..PREFIX]);
