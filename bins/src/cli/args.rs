@@ -212,7 +212,7 @@ pub enum QueueCommand {
         /// Order of the list.
         #[arg(long, value_enum, default_value_t = Sort::Label, conflicts_with = "no_live")]
         sort: Sort,
-        /// Show only labels, ids and brokers, without asking brokers: one page of the database each.
+        /// Do not ask brokers; list only labels, ids and brokers, from the database.
         #[arg(long)]
         no_live: bool,
     },

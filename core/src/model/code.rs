@@ -48,7 +48,7 @@ codes! {
     ChannelNotFound = "CHANNEL_NOT_FOUND",
     /// A named limit on the number of queues or channels is reached.
     LimitReached = "LIMIT_REACHED",
-    /// The queue keeps the largest allowed number of recent or named producers apart; this one would be one more.
+    /// The queue has reached its limit on recent producers, or on named ones.
     TooManyProducers = "TOO_MANY_PRODUCERS",
     /// Another broker hosts the queue (`host` and `port` are in the details), or none does yet.
     NotHosted = "NOT_HOSTED",

@@ -127,7 +127,7 @@ impl PgServer {
     /// Like [`PgServer::start`], with settings of the caller's.
     ///
     /// # Panics
-    /// As [`PgServer::start`].
+    /// In the cases of [`PgServer::start`].
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
         Self::start_as(settings, None)
     }
@@ -135,7 +135,7 @@ impl PgServer {
     /// Starts a hot standby of this server. It answers reads, and is behind.
     ///
     /// # Panics
-    /// If this is not a private server; as [`PgServer::start`].
+    /// If this is not a private server, and in the cases of [`PgServer::start`].
     pub fn start_standby(&self, settings: &[(&str, &str)]) -> Self {
         let _ = self.private();
         Self::start_as(settings, Some(self))

@@ -36,7 +36,7 @@ class Inbox:
         self.error = self.error or error
 
     def end(self, error: MoMError) -> None:
-        """Ends it because the application wants no more messages."""
+        """Ends it: the application takes no further messages."""
         self.fail(error)
         self._messages.clear()
         self._bytes = 0

@@ -65,7 +65,7 @@ async fn names_and_ids() {
             ("DELETE", &unknown.0, 404, "CHANNEL_NOT_FOUND", NO_CHANNEL),
             ("GET", &unknown.1, 404, "CHANNEL_NOT_FOUND", NO_CHANNEL),
             ("DELETE", &unknown.1, 404, "CHANNEL_NOT_FOUND", NO_CHANNEL),
-            // As the original's framework did.
+            // The status that the original's framework sent.
             ("GET", "/channels/nonsense", 422, "INVALID_ARGUMENT", "channel_id is not a UUID: \"nonsense\""),
             ("DELETE", "/channels/nonsense", 422, "INVALID_ARGUMENT", "channel_id"),
             ("GET", "/v1/channels/nonsense", 400, "INVALID_ARGUMENT", "channel_id"),
