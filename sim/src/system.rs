@@ -36,7 +36,7 @@ thread_local! {
     static ERRORS: RefCell<BTreeMap<String, i64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Makes this thread a simulation's until the thread ends.
+/// Marks this thread as running a simulation, until the thread ends.
 ///
 /// # Panics
 /// If the program does not use the functions that are defined here.

@@ -138,7 +138,7 @@ impl Subscriber for Watcher {
         if event.metadata().target() == TURMOIL && TRACING.with_borrow(Option::is_some) {
             let mut line = Line::default();
             event.record(&mut line);
-            // It only counts the ticks.
+            // This event only counts the ticks.
             if !line.0.starts_with(" message=step ") {
                 note(format_args!("network{}", line.0));
             }

@@ -30,7 +30,7 @@ async fn only_the_leader_probes() {
         (status.leading, status.leader, status.term),
         (false, Some(first.status().manager), first.status().term)
     );
-    // It still knows the brokers from the store.
+    // The follower still knows the brokers from the store.
     assert!(status.brokers[0].live);
 }
 
@@ -142,7 +142,7 @@ async fn a_defect_in_a_part_ends_the_whole() {
     assert!(!manager.is_running());
 }
 
-/// It leads or follows and the store answers reads, but no write succeeds: the manager reports it, and when that has passed.
+/// It leads or follows and the store answers reads, but no write succeeds: the manager reports when that begins and ends.
 #[tokio::test(start_paused = true)]
 async fn a_manager_that_cannot_write_is_not_ready() {
     let world = World::new();

@@ -195,7 +195,7 @@ async fn without_a_live_broker_nothing_changes_until_one_is_back() {
     sleep(A_WHILE).await;
     assert_eq!((assignee(&world, "q").await, assignments(&world, "q").await), (Some(addr(1)), 1));
     assert_eq!(manager.status().last_cycle.unwrap().stranded, 1);
-    // Its own broker is as good as any.
+    // A queue stays at its own broker when that one is the first to return.
     world.brokers.set(&addr(1), Behaviour::Well);
     sleep(A_WHILE).await;
     assert_eq!(assignments(&world, "q").await, 1);
@@ -354,7 +354,8 @@ async fn a_second_death_is_noticed_however_slow_the_store_is() {
     until("all are at broker 3", A_WHILE * 20, async || queues_by_broker(&world).await == [0, 0, 2_000]).await;
 }
 
-/// Neither in the cycle in which it fails nor, where the group fills a cycle's limit, in the next one.
+/// The group delays no other move, neither in the cycle in which it fails nor, where it fills a cycle's limit, in the next
+/// one.
 #[tokio::test(start_paused = true)]
 async fn a_group_of_moves_that_fails_holds_up_no_other() {
     for (most, limit) in [(5_000, Duration::from_millis(1_000 + 3 * 33 + 100)), (100, A_WHILE * 2)] {
@@ -363,7 +364,7 @@ async fn a_group_of_moves_that_fails_holds_up_no_other() {
         let (manager, _task) = world.manager(|settings| settings.max_moves_per_cycle = most);
         until_leading(&manager).await;
         sleep(A_WHILE).await;
-        // It is one of the first to be moved.
+        // This queue is one of the first to be moved.
         let stuck = world.store.queue(&label("q")).await.unwrap().unwrap().id;
         world.store.lock_queue(stuck);
         world.brokers.set(&addr(1), Behaviour::Absent);

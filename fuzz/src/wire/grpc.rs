@@ -149,7 +149,7 @@ fn push(input: &mut Unstructured<'_>) -> Result<Call> {
         None => {}
         Some(producer) => {
             stamp(producer, &mut wrong);
-            // It must fit the sequence.
+            // The lowest sequence must fit the sequence of the push.
             doubtful.note("lowest_unacknowledged", true);
             // The next sequence has to be valid as well.
             wrong.counter("sequence", request.sequence.saturating_add(1));

@@ -43,7 +43,7 @@ const CATALOGUE: &str = "sim/bugs";
 /// A planted bug.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bug {
-    /// Its name: its file's name, without the extension.
+    /// The name of the bug's file, without the extension.
     pub name: String,
     /// The rule that it breaks, with its section of the design.
     pub rule: String,

@@ -40,7 +40,7 @@ fn alive<'a>(index: &Index<'a>, id: Uuid, at: At) -> Option<Created<'a>> {
     (!gone).then_some(created)
 }
 
-/// True if a disposable channel was neither created nor in use for so long that a broker may delete it.
+/// True if a disposable channel was created, and last used, so long ago that a broker may delete it.
 fn is_idle(index: &Index<'_>, id: Uuid, channel: &Channel<'_>, at: At) -> bool {
     let Some(added) = channel.disposable else { return false };
     let readers = index.readers.iter().filter(|reader| reader.channel == id && reader.opened.is_some_and(|it| it < at));
@@ -48,8 +48,8 @@ fn is_idle(index: &Index<'_>, id: Uuid, channel: &Channel<'_>, at: At) -> bool {
     index.micros(at) - index.micros(used) >= index.bounds.idle.saturating_mul(1_000)
 }
 
-/// When a reader certainly had a subscription last, before a record. A fault can end the subscription long before the reader
-/// hears of it. Then only the time of its request is certain.
+/// The last time before a record at which a reader certainly had a subscription. A fault can end a subscription long before
+/// its reader notices; then only the time of the request is certain.
 fn last_use(index: &Index<'_>, reader: &Reader<'_>, before: At) -> At {
     let asked = reader.asked.unwrap_or(reader.began);
     let hosts = [index.history[reader.began].host.as_str(), reader.broker.unwrap_or_default()];

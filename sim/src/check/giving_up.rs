@@ -139,7 +139,7 @@ mod tests {
         let behind = run.send_by_library("b", 2_000);
         run.wait(1_400);
         assert!(guilty(run.clone().fail(push, "DELIVERY_TIMEOUT", true), Convergence).contains("before its time"));
-        // It was given up together with the message before it.
+        // The second message is given up together with the first.
         run.wait(100);
         innocent(run.fail(push, "DELIVERY_TIMEOUT", true).fail(behind, "DELIVERY_TIMEOUT", false));
     }

@@ -154,8 +154,8 @@ fn sent_after(reader: &Reader<'_>, queue: &Queue<'_>, asked_at: At) -> Vec<At> {
         .collect()
 }
 
-/// The messages up to this offset had expired by then and stayed expired, so a reader that asks at `asked` must not receive
-/// them.
+/// The latest time such that a reader which asks at `asked` must not receive messages that had expired by then and stayed
+/// expired since.
 fn expired_by(index: &Index<'_>, asked: u64) -> u64 {
     let bound = index.bounds.expiry.saturating_mul(1_000);
     let to_notice = index.bounds.clock.saturating_mul(1_000);

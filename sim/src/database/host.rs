@@ -35,7 +35,7 @@ use crate::SimNet;
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a transaction may wait for its client, as in production's PostgreSQL sessions.
 const IDLE_IN_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest duration of each step of a write, in milliseconds; often a step takes none.
+/// Each step of a write takes less than this many milliseconds, and most steps take none.
 const STEP_MILLIS: u64 = 3;
 
 /// Runs the database from its start until its host crashes.

@@ -33,8 +33,8 @@ pub(super) const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Dur
 /// How much two clocks may differ, plus the duration of a tick and a few segments.
 const SLACK: Duration = Duration::from_millis(100);
 
-/// Where limits are small, a producer is forgotten this long after its last push: later than any message arrives that was
-/// sent before the producer gave up.
+/// Where limits are small, a producer is forgotten this long after its last push: later than any message that it sent before
+/// it gave up can arrive.
 const RETENTION: Duration = Duration::from_secs(20);
 /// Where limits are small, one or two saved producers keep a queue from saving again for a while.
 const SAVED_BYTES: usize = 50;

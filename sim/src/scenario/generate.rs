@@ -17,7 +17,7 @@ const STEPS: (usize, usize) = (6, 16);
 const ABSENCE: u64 = 2_500;
 /// The longest that a fault which stops everything may last once there were many of them.
 const SHORT: u64 = 500;
-/// How far clocks jump that were set to another time zone, in milliseconds; [`DAYS`] is for clocks that lost their time.
+/// How far a clock jumps that is set to another time zone, in milliseconds; [`DAYS`] is for a clock that lost its time.
 const HOURS: u64 = 10 * 3_600_000;
 /// See [`HOURS`].
 const DAYS: u64 = 30 * 24 * 3_600_000;

@@ -40,7 +40,7 @@ pub struct Topology {
     #[serde(default = "any_batch")]
     pub batch_messages: u64,
     /// The brokers' `channel_idle_expiry`; `None` means no expiry. If set, the original's consumers create disposable
-    /// channels, as they used to.
+    /// channels, as in the original.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel_idle_millis: Option<u64>,
     /// Limits that are small in this scenario.
@@ -49,8 +49,8 @@ pub struct Topology {
 }
 
 /// Small limits of the brokers, so that a run of some hundred messages meets situations that otherwise take days and
-/// millions: snapshots of producers, ends of pages, full buffers, forgotten producers. A broker then reads the store for one
-/// subscriber at a time, and checks for expired messages at least every two seconds.
+/// millions of messages: snapshots of producers, ends of pages, full buffers, forgotten producers. A broker then reads the
+/// store for one subscriber at a time, and checks for expired messages at least every two seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {

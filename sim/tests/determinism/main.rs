@@ -114,7 +114,7 @@ fn another_seed_is_another_trace() {
     }
 }
 
-/// Otherwise it would prove nothing that they do not differ within a simulation.
+/// Otherwise equal values within a simulation would prove nothing.
 #[test]
 fn outside_of_a_simulation_every_source_of_chance_differs() {
     let [one, other] = in_two_processes("outside", ["leaks", "leaks"]);

@@ -133,7 +133,7 @@ fn a_position_committed_before_the_message_was_processed() {
                     None => builder.build(),
                 };
                 loop {
-                    // It saves the position from before this message arrived.
+                    // The application saves the position from before this message arrived.
                     kept.lock().position = consumer.position();
                     let offset = consumer.next().await?.offset;
                     notes.record(offset);

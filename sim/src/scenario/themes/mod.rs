@@ -1,5 +1,4 @@
-//! Themes: faults that go wrong together. Some corners need several faults in a row, which independent choices rarely
-//! produce.
+//! Themes: combinations of faults. Some corners need several faults in a row, which independent choices rarely produce.
 
 mod moves;
 mod store;
