@@ -3,9 +3,9 @@
 //! There is one for each rule by which the store, brokers and managers work, and for each way out of it. If a sweep of
 //! simulations never reaches one of them, the generator is missing a case.
 //!
-//! `mark!(AppendFenced);` counts, `mark!(AppendFenced if condition);` counts if the condition holds, and a further `else
-//! AppendDeleted` counts the other mark if it does not. Unless the feature `marks` is on, which is for simulations only, all
-//! of them compile to nothing and the condition is not evaluated; so it must not have side effects.
+//! `mark!(AppendFenced);` counts, `mark!(AppendFenced if condition);` counts if the condition holds, and with a further
+//! `else AppendDeleted` the other mark counts if it does not. Unless the feature `marks` is on, which is for simulations
+//! only, all of them compile to nothing and the condition is not evaluated; so it must not have side effects.
 
 #[cfg(feature = "marks")]
 use std::{cell::RefCell, collections::BTreeMap};

@@ -6,11 +6,11 @@ use crate::model::BrokerAddr;
 
 /// Settings of a manager. [`ManagerSettings::default`] has the defaults.
 ///
-/// They determine how long a queue is without a broker after its broker died: at most `cycle + (life_probe_max_retries + 1)
-/// * probe_deadline + life_probe_max_retries * life_probe_retry_delay`, plus the store's time for a few statements per
-/// [`MAX_ASSIGNED_QUEUES`](crate::model::limits::MAX_ASSIGNED_QUEUES) queues, plus the new broker's time for its claims. A
-/// dead process on a live machine refuses probes at once, which saves the deadlines. If the leading manager died too, `lease
-/// * 4 / 3` is added.
+/// They determine how long a queue is without a broker after its broker died: at most
+/// `cycle + (life_probe_max_retries + 1) * probe_deadline + life_probe_max_retries * life_probe_retry_delay`,
+/// plus the store's time for a few statements per [`MAX_ASSIGNED_QUEUES`](crate::model::limits::MAX_ASSIGNED_QUEUES) queues,
+/// plus the new broker's time for its claims. A dead process on a live machine refuses probes at once, which saves the
+/// deadlines. If the leading manager died too, add `lease * 4 / 3`.
 #[derive(Clone, Debug)]
 pub struct ManagerSettings {
     /// Brokers that the operator expects (the original's `moms`). They are probed and reported even before they have
