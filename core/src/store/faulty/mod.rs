@@ -1,5 +1,8 @@
 //! A store in memory that fails as tests tell it to.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
