@@ -32,32 +32,8 @@ const POLL: Duration = Duration::from_millis(10);
 /// Below the ports that systems give to outgoing connections, so that a port is still free after a restart.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
-/// Creates the database if there is none (as a copy of the primary's, if there is one), and runs the server. When standard
-/// input ends, as it does however this process ends, or tells it to, it stops the server and removes the folder unless told
-/// to keep it.
-const WATCHER: &str = r#"
-trap '' INT TERM HUP
-folder=$1 bin=$2; shift 2
-if [ -f "$folder/primary" ] && [ ! -d "$folder/data" ]; then
-    "$bin/pg_basebackup" --dbname "$(cat "$folder/primary")" --pgdata "$folder/data" --checkpoint=fast --no-sync \
-        --write-recovery-conf || exit 1
-elif [ ! -d "$folder/data" ]; then
-    "$bin/initdb" --pgdata "$folder/data" --pwfile "$folder/password" --username rmom --auth=scram-sha-256 \
-        --encoding=UTF8 --locale=C --no-sync || exit 1
-fi
-"$bin/postgres" -D "$folder/data" "$@" &
-server=$!
-word=
-read -r word
-# Again and again: a server that is only starting does not hear it.
-tries=0
-while kill -QUIT $server 2>/dev/null && [ $tries -lt 600 ]; do
-    tries=$((tries + 1))
-    sleep 0.05
-done
-wait $server
-[ "$word" = keep ] || rm -rf "$folder"
-"#;
+/// Creates the database, runs the server, and stops it when this process ends.
+const WATCHER: &str = include_str!("postgres.sh");
 
 /// A server: a private one, which this process starts and stops, or the one that `RMOM_TEST_DATABASE_URL` names.
 #[derive(Debug)]

@@ -13,25 +13,8 @@ from pathlib import Path
 
 from .process import eventually
 
-#: Creates the database and runs the server. When standard input ends, as it does however this process ends, it stops
-#: the server and removes the folder.
-WATCHER = r"""
-trap '' INT TERM HUP
-folder=$1 bin=$2; shift 2
-"$bin/initdb" --pgdata "$folder/data" --pwfile "$folder/password" --username rmom --auth=scram-sha-256 \
-    --encoding=UTF8 --locale=C --no-sync || exit 1
-"$bin/postgres" -D "$folder/data" "$@" &
-server=$!
-read -r word
-# Again and again: a server that is only starting does not hear it.
-tries=0
-while kill -QUIT $server 2>/dev/null && [ $tries -lt 600 ]; do
-    tries=$((tries + 1))
-    sleep 0.05
-done
-wait $server
-rm -rf "$folder"
-"""
+#: Creates the database, runs the server, and stops it when this process ends. The tests of Rust use it, too.
+WATCHER = (Path(__file__).parents[4] / "net" / "src" / "testing" / "postgres.sh").read_text()
 
 
 class Postgres:
