@@ -12,6 +12,19 @@ use super::OpenError;
 /// sqlx's own name for it, so that its command line works on our databases.
 pub(super) const TABLE: &str = "_sqlx_migrations";
 
+/// The migrations in a folder below `migrations/`: version, name, file.
+macro_rules! schema {
+    ($folder:literal: $($version:literal $name:literal $file:literal,)*) => {
+        $crate::store::migrate::Schema::new($folder, &[$((
+            $version,
+            $name,
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/", $folder, "/", $file)),
+        )),*])
+    };
+}
+
+pub(super) use schema;
+
 /// The migrations of one kind of database.
 pub(super) struct Schema {
     migrator: Migrator,

@@ -232,6 +232,20 @@ impl<B: Backend> Pool<B> {
     }
 }
 
+/// How a transaction ends whose work succeeded.
+pub(super) enum End<T> {
+    /// It commits.
+    Commit(T),
+    /// It carries out these statements and commits, as [`Session::commit_with`] does.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code, reason = "SQLite has no clients to wait for"))]
+    CommitWith(T, String),
+    /// It changed nothing, and its answer rests on what an earlier call may have stored: it commits a write of its own,
+    /// where that waits for other machines. What it read is there by then, too.
+    Confirm(T),
+    /// It changed nothing, and rolls back.
+    Unchanged(T),
+}
+
 /// One call's use of a connection, under the call's deadline. Dropped without [`Session::done`], by an error or because
 /// the caller was cancelled, it closes the connection, and with it whatever the server had not committed.
 pub(super) struct Session<'a, B: Backend> {
@@ -283,7 +297,7 @@ where
     }
 
     /// Commits, and gives the connection back.
-    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+    async fn commit(mut self) -> Result<(), StoreError> {
         self.may_commit = true;
         self.command("COMMIT").await?;
         self.done();
@@ -292,7 +306,7 @@ where
 
     /// Carries out statements without parameters and commits, in one message: whatever they lock is locked while the server
     /// works, and never while it waits for a client. Gives the connection back.
-    pub(super) async fn commit_with(mut self, statements: &str) -> Result<(), StoreError> {
+    async fn commit_with(mut self, statements: &str) -> Result<(), StoreError> {
         self.may_commit = true;
         // Our own text; what varies in it are numbers.
         let sql = AssertSqlSafe(format!("{statements}; COMMIT"));
@@ -304,17 +318,29 @@ where
         Ok(())
     }
 
-    /// Ends a transaction that changed nothing, for an answer that rests on what an earlier call may have stored: commits a
-    /// write of its own, where that waits for other machines. What was read is there by then, too.
-    pub(super) async fn confirm(self) -> Result<(), StoreError> {
-        match B::SMALL_WRITE {
-            Some(write) => self.commit_with(write).await,
-            None => self.rollback().await,
+    /// Ends a transaction as its work asks for. One that failed is rolled back; if a statement of it failed, its connection
+    /// is gone, and the transaction with it.
+    pub(super) async fn end<T, E: From<StoreError>>(self, done: Result<End<T>, E>) -> Result<T, E> {
+        match done {
+            Ok(End::Commit(value)) => self.commit().await.map(|()| value),
+            Ok(End::CommitWith(value, statements)) => self.commit_with(&statements).await.map(|()| value),
+            Ok(End::Confirm(value)) => match B::SMALL_WRITE {
+                Some(write) => self.commit_with(write).await.map(|()| value),
+                None => self.rollback().await.map(|()| value),
+            },
+            Ok(End::Unchanged(value)) => self.rollback().await.map(|()| value),
+            Err(error) => {
+                if self.conn.is_some() {
+                    self.rollback().await?;
+                }
+                return Err(error);
+            }
         }
+        .map_err(E::from)
     }
 
     /// Rolls back, and gives the connection back.
-    pub(super) async fn rollback(mut self) -> Result<(), StoreError> {
+    async fn rollback(mut self) -> Result<(), StoreError> {
         self.command("ROLLBACK").await?;
         self.done();
         Ok(())

@@ -6,14 +6,15 @@ use rmom_core::{
     model::{BrokerId, ChannelId, QueueId},
     ports::{StoreError, check_lookup},
 };
-use sqlx::{postgres::PgRow, query};
+use sqlx::query;
 use uuid::Uuid;
 
-use super::{
-    PostgresStore,
-    catalog::{bump_and_commit, millis},
+use super::{PostgresStore, queues::commit_and_bump};
+use crate::store::{
+    column::{self, StoreRow as _, millis},
+    pool::End,
+    rows,
 };
-use crate::store::column;
 
 /// Rows that somebody else holds are left to [`USE_ONE`]: a statement that holds some rows waits for no others. `+ 0` keeps the
 /// planner from reading all of the index of idle channels, which seems short while the table has no statistics.
@@ -54,10 +55,6 @@ SELECT id FROM queue WHERE id = $1 AND assignee = $2 AND NOT deleted FOR SHARE";
 const DELETE: &str = "
 DELETE FROM channel WHERE id = ANY($1) AND queue_id = ANY($2) AND used_at + 0 <= $3 RETURNING id";
 
-fn id(row: &PgRow) -> Result<ChannelId, StoreError> {
-    Ok(ChannelId::new(column::get(row, "id")?))
-}
-
 /// [`Catalog::use_channels`](rmom_core::ports::Catalog::use_channels).
 pub(super) async fn use_channels(
     store: &PostgresStore,
@@ -71,7 +68,7 @@ pub(super) async fn use_channels(
     }
     let mut known = Vec::new();
     for row in &store.select(query(KNOWN).bind(ids).bind(millis(fresh))).await? {
-        let id = id(row)?;
+        let id = rows::channel_id(row)?;
         let is_there = match column::get(row, "is_stale")? {
             false => true,
             true => store.change(query(USE_ONE).bind(id.uuid())).await?.is_some(),
@@ -94,24 +91,25 @@ pub(super) async fn delete_idle_channels(
     let found = query(IDLE).bind(queues).bind(broker.as_i64()).bind(millis(idle)).bind(i64::from(limit));
     let found = store.select(found).await?;
     let Some(row) = found.first() else { return Ok(Vec::new()) };
-    let before: i64 = column::get(row, "before")?;
-    let ids = found.iter().map(|row| Ok(id(row)?.uuid())).collect::<Result<Vec<Uuid>, StoreError>>()?;
-    let mut of = found.iter().map(|row| column::get(row, "queue_id")).collect::<Result<Vec<i64>, StoreError>>()?;
+    let before = row.int("before")?;
+    let ids = found.iter().map(|row| row.uuid("id")).collect::<Result<Vec<Uuid>, StoreError>>()?;
+    let mut of = found.iter().map(|row| row.int("queue_id")).collect::<Result<Vec<i64>, StoreError>>()?;
     of.dedup();
-    let mut tx = store.begin().await?;
-    let first = of[0];
-    let mut held = tx.rows(query(HOLD_QUEUES).bind(of).bind(broker.as_i64())).await?;
-    if held.is_empty() {
-        held = tx.rows(query(HOLD_ONE).bind(first).bind(broker.as_i64())).await?;
-    }
-    let held = held.iter().map(|row| column::get(row, "id")).collect::<Result<Vec<i64>, StoreError>>()?;
-    let gone = tx.rows(query(DELETE).bind(ids).bind(held).bind(before)).await?;
-    let mut gone = gone.iter().map(id).collect::<Result<Vec<ChannelId>, StoreError>>()?;
-    if gone.is_empty() {
-        tx.rollback().await?;
-        return Ok(gone);
-    }
-    bump_and_commit(tx, [broker.as_i64()]).await?;
-    gone.sort_unstable();
-    Ok(gone)
+    store
+        .transact(async |tx| {
+            let first = of[0];
+            let mut held = tx.rows(query(HOLD_QUEUES).bind(of).bind(broker.as_i64())).await?;
+            if held.is_empty() {
+                held = tx.rows(query(HOLD_ONE).bind(first).bind(broker.as_i64())).await?;
+            }
+            let held = held.iter().map(|row| row.int("id")).collect::<Result<Vec<i64>, StoreError>>()?;
+            let gone = tx.rows(query(DELETE).bind(ids).bind(held).bind(before)).await?;
+            let mut gone = gone.iter().map(rows::channel_id).collect::<Result<Vec<ChannelId>, StoreError>>()?;
+            if gone.is_empty() {
+                return Ok(End::Unchanged(gone));
+            }
+            gone.sort_unstable();
+            Ok(commit_and_bump(gone, [broker.as_i64()]))
+        })
+        .await
 }

@@ -4,8 +4,10 @@
 
 mod backend;
 mod catalog;
+mod channels;
 mod idle;
 mod log;
+mod queues;
 mod url;
 
 use std::{
@@ -25,45 +27,23 @@ use tokio::time::timeout;
 use self::backend::{PostgresBackend, Server, SessionTimeouts};
 use super::{
     OpenError,
-    migrate::Schema,
-    pool::{Lanes, Pool, PoolLimits, Session},
+    migrate::{Schema, schema},
+    pool::{End, Lanes, Pool, PoolLimits, Session},
 };
 use crate::metrics::Lane;
 
 type Statement = Query<'static, Postgres, PgArguments>;
+type Tx<'a> = Session<'a, PostgresBackend>;
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-    Schema::new(
-        "postgres",
-        &[
-            (1, "initial", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres/0001_initial.sql"))),
-            (
-                2,
-                "deleted requests",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres/0002_deleted_requests.sql")),
-            ),
-            (
-                3,
-                "bounded logs",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres/0003_bounded_logs.sql")),
-            ),
-            (
-                4,
-                "lease lengths",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres/0004_lease_lengths.sql")),
-            ),
-            (
-                5,
-                "channel pages",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres/0005_channel_pages.sql")),
-            ),
-            (
-                6,
-                "idle channels",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres/0006_idle_channels.sql")),
-            ),
-        ],
-    )
+    schema! { "postgres":
+        1 "initial" "0001_initial.sql",
+        2 "deleted requests" "0002_deleted_requests.sql",
+        3 "bounded logs" "0003_bounded_logs.sql",
+        4 "lease lengths" "0004_lease_lengths.sql",
+        5 "channel pages" "0005_channel_pages.sql",
+        6 "idle channels" "0006_idle_channels.sql",
+    }
 });
 
 /// The oldest server that knows everything used here.
@@ -226,11 +206,15 @@ impl PostgresStore {
         Ok(row)
     }
 
-    /// A transaction that writes.
-    async fn begin(&self) -> Result<Session<'_, PostgresBackend>, StoreError> {
+    /// A transaction that writes. It is rolled back if `work` fails.
+    async fn transact<T, E: From<StoreError>>(
+        &self,
+        work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<End<T>, E>,
+    ) -> Result<T, E> {
         let mut tx = self.pool.write().await?;
         tx.begin().await?;
-        Ok(tx)
+        let done = work(&mut tx).await;
+        tx.end(done).await
     }
 }
 

@@ -5,7 +5,10 @@
 
 mod backend;
 mod catalog;
+mod channels;
+mod idle;
 mod log;
+mod queues;
 
 use std::{
     fs::{File, TryLockError},
@@ -19,48 +22,32 @@ use rmom_core::{
     model::StoreTime,
     ports::{Clock, StoreError},
 };
-use sqlx::{ConnectOptions, Connection, Row, SqliteConnection};
+use sqlx::{
+    ConnectOptions, Connection, Row, Sqlite, SqliteConnection,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 
 use self::backend::SqliteBackend;
 use super::{
     OpenError,
-    migrate::Schema,
-    pool::{Lanes, Pool, PoolLimits, Session},
+    migrate::{Schema, schema},
+    pool::{End, Lanes, Pool, PoolLimits, Session},
 };
 use crate::metrics::Lane;
 
+type Statement = Query<'static, Sqlite, SqliteArguments>;
+type Tx<'a> = Session<'a, SqliteBackend>;
+
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-    Schema::new(
-        "sqlite",
-        &[
-            (1, "initial", include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0001_initial.sql"))),
-            (
-                2,
-                "deleted requests",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0002_deleted_requests.sql")),
-            ),
-            (
-                3,
-                "bounded logs",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0003_bounded_logs.sql")),
-            ),
-            (
-                4,
-                "lease lengths",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0004_lease_lengths.sql")),
-            ),
-            (
-                5,
-                "channel pages",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0005_channel_pages.sql")),
-            ),
-            (
-                6,
-                "idle channels",
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite/0006_idle_channels.sql")),
-            ),
-        ],
-    )
+    schema! { "sqlite":
+        1 "initial" "0001_initial.sql",
+        2 "deleted requests" "0002_deleted_requests.sql",
+        3 "bounded logs" "0003_bounded_logs.sql",
+        4 "lease lengths" "0004_lease_lengths.sql",
+        5 "channel pages" "0005_channel_pages.sql",
+        6 "idle channels" "0006_idle_channels.sql",
+    }
 });
 
 /// Connections that read.
@@ -140,18 +127,39 @@ impl SqliteStore {
         &self.lanes
     }
 
-    /// As [`SqliteStore::begin`], for a lease.
-    async fn begin_lease(&self) -> Result<(Session<'_, SqliteBackend>, StoreTime), StoreError> {
-        let mut tx = self.writer.write_first().await?;
-        tx.begin().await?;
-        Ok((tx, self.clock.now()))
+    /// One statement that reads.
+    async fn select(&self, statement: Statement) -> Result<Vec<SqliteRow>, StoreError> {
+        let mut session = self.readers.read().await?;
+        let rows = session.rows(statement).await?;
+        session.done();
+        Ok(rows)
     }
 
-    /// A transaction that writes. There is one at a time, and none of them goes back before the clock's reading here.
-    async fn begin(&self) -> Result<(Session<'_, SqliteBackend>, StoreTime), StoreError> {
-        let mut tx = self.writer.write().await?;
+    /// A transaction that writes. There is one at a time, and none of them goes back before the clock's reading at its
+    /// beginning. It is rolled back if `work` fails.
+    async fn transact<T, E: From<StoreError>>(
+        &self,
+        work: impl AsyncFnOnce(&mut Tx<'_>, StoreTime) -> Result<End<T>, E>,
+    ) -> Result<T, E> {
+        self.transact_over(self.writer.write().await?, work).await
+    }
+
+    /// As [`SqliteStore::transact`], for a lease.
+    async fn transact_lease<T, E: From<StoreError>>(
+        &self,
+        work: impl AsyncFnOnce(&mut Tx<'_>, StoreTime) -> Result<End<T>, E>,
+    ) -> Result<T, E> {
+        self.transact_over(self.writer.write_first().await?, work).await
+    }
+
+    async fn transact_over<T, E: From<StoreError>>(
+        &self,
+        mut tx: Tx<'_>,
+        work: impl AsyncFnOnce(&mut Tx<'_>, StoreTime) -> Result<End<T>, E>,
+    ) -> Result<T, E> {
         tx.begin().await?;
-        Ok((tx, self.clock.now()))
+        let done = work(&mut tx, self.clock.now()).await;
+        tx.end(done).await
     }
 }
 

@@ -11,13 +11,15 @@ use sqlx::{
     Encode, Postgres, Type,
     encode::IsNull,
     error::BoxDynError,
-    postgres::{PgArgumentBuffer, PgArguments, PgRow, PgTypeInfo},
+    postgres::{PgArgumentBuffer, PgRow, PgTypeInfo},
     query,
-    query::Query,
 };
 
-use super::super::PostgresStore;
-use crate::store::{check_group, column};
+use super::super::{PostgresStore, Statement};
+use crate::store::{
+    column::{self, StoreRow as _},
+    rules::check_group,
+};
 
 /// Stores the batches that may be stored, and answers with those. It says nothing about the others, which would make every
 /// append a fifth dearer: [`REFUSED`] does.
@@ -113,8 +115,6 @@ const WENT_BACK: i64 = 4;
 
 type Fates = BTreeMap<QueueId, Appended>;
 
-type Statement = Query<'static, Postgres, PgArguments>;
-
 /// More than PostgreSQL itself takes, which is 1 GiB.
 fn too_large(_: TryFromIntError) -> StoreError {
     StoreError::Refused("more than 2 GiB cannot be stored at once".into())
@@ -173,7 +173,7 @@ fn stored(rows: &[PgRow]) -> Result<Fates, StoreError> {
 
 fn refused(rows: &[PgRow]) -> Result<Fates, StoreError> {
     let fate = |row| {
-        Ok(match column::get::<_, i64>(row, "fate")? {
+        Ok(match PgRow::int(row, "fate")? {
             DELETED => Appended::Deleted,
             FENCED => Appended::Fenced { epoch: column::epoch(row, "epoch")? },
             CONFLICT => Appended::Conflict,

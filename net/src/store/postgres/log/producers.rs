@@ -7,7 +7,10 @@ use rmom_core::{
 use sqlx::query;
 
 use super::super::PostgresStore;
-use crate::store::column;
+use crate::store::{
+    column::{self, StoreRow as _},
+    pool::End,
+};
 
 /// Nothing but the producer's row is locked: many producers that come one after the other keep nobody from moving the queue.
 const OPEN_KNOWN_PRODUCER: &str = "
@@ -42,21 +45,20 @@ pub(super) async fn open(
     if let Some(row) = store.change(known).await? {
         return Ok(Opened::Given(column::unsigned(&row, "incarnation")?));
     }
-    let mut tx = store.begin().await?;
-    // A statement of its own: the next one sees what others entered before.
-    tx.rows(query("SELECT pg_advisory_xact_lock(hashtextextended('rmom producer', $1))").bind(queue.as_i64())).await?;
-    let enter = query(OPEN_NEW_PRODUCER)
-        .bind(queue.as_i64())
-        .bind(producer.uuid())
-        .bind(i64::from(most.min(MAX_NAMED_PRODUCERS)));
-    let Some(row) = tx.row(enter).await? else {
-        tx.rollback().await?;
-        return Ok(Opened::Deleted);
-    };
-    let Some(incarnation) = column::get::<_, Option<i64>>(&row, "incarnation")? else {
-        tx.rollback().await?;
-        return Ok(Opened::TooMany);
-    };
-    tx.commit().await?;
-    Ok(Opened::Given(incarnation.unsigned_abs()))
+    store
+        .transact(async |tx| {
+            // A statement of its own: the next one sees what others entered before.
+            let lock = query("SELECT pg_advisory_xact_lock(hashtextextended('rmom producer', $1))");
+            tx.rows(lock.bind(queue.as_i64())).await?;
+            let enter = query(OPEN_NEW_PRODUCER)
+                .bind(queue.as_i64())
+                .bind(producer.uuid())
+                .bind(i64::from(most.min(MAX_NAMED_PRODUCERS)));
+            let Some(row) = tx.row(enter).await? else { return Ok(End::Unchanged(Opened::Deleted)) };
+            let Some(incarnation) = row.optional_int("incarnation")? else {
+                return Ok(End::Unchanged(Opened::TooMany));
+            };
+            Ok(End::Commit(Opened::Given(incarnation.unsigned_abs())))
+        })
+        .await
 }

@@ -4,7 +4,10 @@ use rmom_core::ports::{MAX_TRIM_SPAN, Purged, StoreError};
 use sqlx::query;
 
 use super::super::PostgresStore;
-use crate::store::{MAX_PURGED_QUEUES, column};
+use crate::store::{column::StoreRow as _, pool::End, rows, rules::MAX_PURGED_QUEUES};
+
+/// Several managers may purge at once: each takes the tombstones that no other has.
+const LOCK_DEAD: &str = "SELECT id FROM queue WHERE deleted ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED";
 
 /// Removes the first `$2` batches of the deleted queues `$1`, and moves each queue's `trimmed_through` behind what went, or
 /// on by `$3` where it found none and some is left: the next purge does not pass again what this one removed or passed.
@@ -51,24 +54,19 @@ DELETE FROM queue USING e WHERE queue.id = e.id RETURNING queue.id";
 
 /// [`Log::purge_deleted`](rmom_core::ports::Log::purge_deleted).
 pub(super) async fn purge_deleted(store: &PostgresStore, limit: u32) -> Result<Purged, StoreError> {
-    let mut tx = store.begin().await?;
-    // Several managers may purge at once: each takes the tombstones that no other has.
-    let dead = tx
-        .rows(
-            query("SELECT id FROM queue WHERE deleted ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED")
-                .bind(MAX_PURGED_QUEUES),
-        )
-        .await?;
-    let dead: Vec<i64> = dead.iter().map(|row| column::get(row, "id")).collect::<Result<_, _>>()?;
-    if dead.is_empty() {
-        tx.rollback().await?;
-        return Ok(Purged::default());
-    }
-    let span = i64::try_from(MAX_TRIM_SPAN).unwrap_or(i64::MAX);
-    let gone = tx.row(query(PURGE_BATCHES).bind(&dead).bind(i64::from(limit)).bind(span)).await?;
-    let batches = gone.as_ref().map_or(Ok(0), |row| column::unsigned(row, "n"))?;
-    let empty = tx.rows(query(PURGE_EMPTY).bind(&dead)).await?;
-    tx.commit().await?;
-    let found_all = i64::try_from(dead.len()).is_ok_and(|found| found < MAX_PURGED_QUEUES);
-    Ok(Purged { batches, more: !found_all || empty.len() < dead.len() })
+    store
+        .transact(async |tx| {
+            let dead = tx.rows(query(LOCK_DEAD).bind(MAX_PURGED_QUEUES)).await?;
+            let dead = dead.iter().map(|row| row.int("id")).collect::<Result<Vec<i64>, StoreError>>()?;
+            if dead.is_empty() {
+                return Ok(End::Unchanged(Purged::default()));
+            }
+            let span = i64::try_from(MAX_TRIM_SPAN).unwrap_or(i64::MAX);
+            let gone = tx.row(query(PURGE_BATCHES).bind(&dead).bind(i64::from(limit)).bind(span)).await?;
+            let batches = rows::count(gone.as_ref())?;
+            let empty = tx.rows(query(PURGE_EMPTY).bind(&dead)).await?;
+            let found_all = i64::try_from(dead.len()).is_ok_and(|found| found < MAX_PURGED_QUEUES);
+            Ok(End::Commit(Purged { batches, more: !found_all || empty.len() < dead.len() }))
+        })
+        .await
 }

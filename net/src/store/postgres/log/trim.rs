@@ -1,17 +1,23 @@
 //! Trimming: what has expired is removed in the order in which it expires, a bounded number of batches at a time.
 
 use rmom_core::{
-    model::{Offset, StoreTime},
+    model::Offset,
     ports::{LogError, MAX_TRIM_SPAN, StoreError, Trim, Trimmed},
 };
 use sqlx::query;
 
 use super::{super::PostgresStore, Tx};
-use crate::store::column;
+use crate::store::{
+    column::{self, StoreRow as _},
+    pool::End,
+    rows,
+    rules::removed_by,
+};
 
 /// The state of a log, under a lock that keeps other trims out.
 const LOCK_STATE: &str = "
-SELECT trimmed_through, trimmed_messages, trimmed_bytes, producers_through, rmom_now() AS now FROM log_state WHERE queue_id = $1 FOR NO KEY UPDATE";
+SELECT trimmed_through, trimmed_messages, trimmed_bytes, producers_through, rmom_now() AS now
+FROM log_state WHERE queue_id = $1 FOR NO KEY UPDATE";
 
 /// The last batch, given `trimmed_through`; and the oldest, unless it lies further on than `$3`.
 const ENDS: &str = "
@@ -83,7 +89,7 @@ async fn remove_expired(
     let last_first = column::offset(&ends, "last_first")?;
     let (last, expires_at) = (column::offset(&ends, "last_offset")?, column::time(&ends, "expires_at")?);
     let mut alone = false;
-    if let Some(oldest) = column::get::<_, Option<i64>>(&ends, "oldest_first")? {
+    if let Some(oldest) = ends.optional_int("oldest_first")? {
         trimmed.trimmed_through = Offset::new(u64::try_from(oldest).unwrap_or(1).saturating_sub(1));
         trimmed.oldest = column::optional_time(&ends, "oldest")?;
         // The last batch stays until all before it are gone: it holds the end of the log.
@@ -99,7 +105,7 @@ async fn remove_expired(
             trimmed.more = trimmed.batches == u64::from(trim.limit);
             trimmed.trimmed_through = last;
             trimmed.oldest = None;
-            return Ok(Some(column::get(&ends, "bytes_through")?));
+            return Ok(Some(ends.int("bytes_through")?));
         }
     } else {
         trimmed.trimmed_through = trimmed.trimmed_through.plus(MAX_TRIM_SPAN);
@@ -120,42 +126,27 @@ async fn remove_expired(
 
 /// [`Log::trim`](rmom_core::ports::Log::trim).
 pub(super) async fn trim(store: &PostgresStore, trim: &Trim) -> Result<Trimmed, LogError> {
-    let mut tx = store.begin().await?;
-    let log = tx
-        .row(query("SELECT epoch FROM log WHERE queue_id = $1 AND NOT deleted FOR SHARE").bind(trim.queue.as_i64()))
-        .await?;
-    let Some(log) = log else {
-        tx.rollback().await?;
-        return Err(LogError::Deleted);
-    };
+    store.transact(async |tx| trim_in(tx, trim).await.map(End::Commit)).await
+}
+
+async fn trim_in(tx: &mut Tx<'_>, trim: &Trim) -> Result<Trimmed, LogError> {
+    let fence = query("SELECT epoch FROM log WHERE queue_id = $1 AND NOT deleted FOR SHARE");
+    let log = tx.row(fence.bind(trim.queue.as_i64())).await?.ok_or(LogError::Deleted)?;
     let epoch = column::epoch(&log, "epoch")?;
     if epoch != trim.epoch {
-        tx.rollback().await?;
         return Err(LogError::Fenced { epoch });
     }
-    let state = tx
-        .row(query(LOCK_STATE).bind(trim.queue.as_i64()))
-        .await?
-        .ok_or_else(|| StoreError::Corrupt(format!("queue {} has no log_state", trim.queue)))?;
+    let state = tx.row(query(LOCK_STATE).bind(trim.queue.as_i64())).await?;
+    let state = state.ok_or_else(|| StoreError::Corrupt(format!("queue {} has no log_state", trim.queue)))?;
     let saved_through = column::offset(&state, "producers_through")?;
-    let now = column::time(&state, "now")?;
-    let mut trimmed = Trimmed {
-        trimmed_through: column::offset(&state, "trimmed_through")?,
-        batches: 0,
-        messages: 0,
-        bytes: 0,
-        removed: column::removed(&state)?,
-        oldest: None,
-        next_expiry: StoreTime::NEVER,
-        more: false,
-        store_time: now,
-    };
+    let trimmed_before = column::offset(&state, "trimmed_through")?;
+    let mut trimmed = rows::untrimmed(&state, trimmed_before, column::time(&state, "now")?)?;
     // What nobody would know the producers of is not removed.
     let through = trim.producers.as_ref().map_or(trim.through.min(saved_through), |_| trim.through);
-    let total = remove_expired(&mut tx, trim, through, &mut trimmed).await?;
-    trimmed.removed = crate::store::removed_by(&trimmed, total);
+    let total = remove_expired(tx, trim, through, &mut trimmed).await?;
+    trimmed.removed = removed_by(&trimmed, total);
     let replaces = trim.producers.is_some() && saved_through <= trim.through;
-    if replaces || trimmed.batches > 0 || trimmed.trimmed_through != column::offset(&state, "trimmed_through")? {
+    if replaces || trimmed.batches > 0 || trimmed.trimmed_through != trimmed_before {
         let update = if replaces { UPDATE_STATE_AND_PRODUCERS } else { UPDATE_STATE };
         let mut statement = query(update)
             .bind(trim.queue.as_i64())
@@ -170,6 +161,5 @@ pub(super) async fn trim(store: &PostgresStore, trim: &Trim) -> Result<Trimmed, 
         }
         tx.rows(statement).await?;
     }
-    tx.commit().await?;
     Ok(trimmed)
 }
