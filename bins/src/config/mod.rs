@@ -14,6 +14,7 @@ mod tls;
 mod tree;
 
 use std::{
+    ffi::OsStr,
     fmt, io,
     path::{Path, PathBuf},
 };
@@ -35,6 +36,13 @@ const PREFIX: &str = "RMOM_";
 
 /// Variables with our prefix that are not settings of a broker or manager, but of the command line and the tests.
 const NOT_SETTINGS: &[&str] = &["RMOM_MANAGER", "RMOM_CA", "RMOM_CERT", "RMOM_KEY", "RMOM_TEST_DATABASE_URL"];
+
+/// True if an environment variable of this name configures a server.
+#[must_use]
+pub fn configures_servers(variable: &OsStr) -> bool {
+    let name = variable.to_string_lossy();
+    name.starts_with(PREFIX) || name.starts_with("ROCKET_") || name == "RUST_LOG"
+}
 
 /// A fault in a configuration.
 #[derive(Debug, thiserror::Error)]

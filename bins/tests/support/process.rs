@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rmom::config::configures_servers;
+
 use super::{PATIENCE, eventually};
 
 /// Number of lines of each log that are shown when a test fails.
@@ -42,11 +44,8 @@ impl Output {
 /// A command without settings from the environment.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
-        if name_text.starts_with("RMOM_") || name_text.starts_with("ROCKET_") || name_text == "RUST_LOG" {
-            command.env_remove(&name);
-        }
+    for (name, _) in std::env::vars_os().filter(|(name, _)| configures_servers(name)) {
+        command.env_remove(name);
     }
     command
 }

@@ -5,9 +5,12 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use rmom_core::{
     broker::{Broker, BrokerSettings, NewMessage, PushRequest, QueuePhase},
-    manager::{Manager, ManagerSettings, testing::SeededEntropy},
-    model::{BrokerAddr, ChannelId, QueueLabel, StoreTime, Topic},
-    ports::{Clock, Entropy, NeverSuspended, Store},
+    manager::{
+        Manager, ManagerSettings,
+        testing::{SeededEntropy, TokioClock},
+    },
+    model::{BrokerAddr, ChannelId, QueueLabel, Topic},
+    ports::{Entropy, NeverSuspended, Store},
     store::MemoryStore,
 };
 use rmom_net::{
@@ -18,7 +21,7 @@ use rmom_net::{
 };
 use tokio::{
     io::DuplexStream,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -56,20 +59,10 @@ pub(super) struct Cluster {
     pub(super) channel: ChannelId,
 }
 
-/// A clock that follows tokio's.
-#[derive(Debug)]
-struct PausedClock(Instant);
-
-impl Clock for PausedClock {
-    fn now(&self) -> StoreTime {
-        StoreTime::from_millis(1_000_000).plus_millis(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
 impl Cluster {
     pub(super) async fn start() -> Self {
         let pipes = Pipes::default();
-        let store: Arc<dyn Store> = MemoryStore::new(Arc::new(PausedClock(Instant::now())));
+        let store: Arc<dyn Store> = MemoryStore::new(Arc::new(TokioClock::starting_now()));
         let entropy: Arc<dyn Entropy> = Arc::new(SeededEntropy::new(1));
         let stats = [Arc::<ServeStats>::default(), Arc::default()];
 

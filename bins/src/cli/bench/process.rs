@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::usage::Usage;
-use crate::cli::error::CliError;
+use crate::{cli::error::CliError, config::configures_servers};
 
 /// How long a process may take to report the address on which it listens.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -51,11 +51,8 @@ impl Server {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         // Variables set for this command do not apply to its servers.
-        for (variable, _) in std::env::vars_os() {
-            let text = variable.to_string_lossy();
-            if text.starts_with("RMOM_") || text.starts_with("ROCKET_") || text == "RUST_LOG" {
-                command.env_remove(&variable);
-            }
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| configures_servers(name)) {
+            command.env_remove(variable);
         }
         let mut child = command.spawn().map_err(|error| failed(&error))?;
         let said = Said::default();

@@ -25,6 +25,14 @@ pub const LONG: Duration = Duration::from_secs(24 * 3600);
 #[derive(Debug)]
 pub struct TokioClock(Instant);
 
+impl TokioClock {
+    /// Shows a fixed time now.
+    #[must_use]
+    pub fn starting_now() -> Self {
+        Self(Instant::now())
+    }
+}
+
 impl Clock for TokioClock {
     fn now(&self) -> StoreTime {
         StoreTime::from_millis(1_000_000).plus_millis(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
@@ -70,7 +78,7 @@ impl World {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            store: FaultyStore::new(Arc::new(TokioClock(Instant::now()))),
+            store: FaultyStore::new(Arc::new(TokioClock::starting_now())),
             brokers: FakeBrokers::default(),
             entropy: Arc::new(SeededEntropy::new(1)),
         }
