@@ -83,7 +83,8 @@ impl Broker {
         self.hurry().await
     }
 
-    /// Looks at the store, which this broker has changed. That it cannot now does not undo the change; it will.
+    /// Looks at the store, which this broker has changed. A failed look is ignored: the change is committed, and the next look
+    /// will see it.
     async fn hurry(&self) -> Result<(), BrokerError> {
         match self.refresh().await {
             Err(BrokerError::Store(_)) => Ok(()),

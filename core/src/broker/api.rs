@@ -27,7 +27,7 @@ pub struct PushRequest {
     pub label: QueueLabel,
     /// The queue that is meant, if the client cares which queue of that label it is.
     pub queue: Option<QueueId>,
-    /// Who pushes, and which number this is; none: the broker numbers it.
+    /// The producer, and the message's sequence. `None`: the broker numbers it.
     pub producer: Option<(ProducerStamp, Sequence)>,
     /// What.
     pub message: NewMessage,
@@ -53,7 +53,7 @@ pub struct OpenPush {
     pub label: QueueLabel,
     /// As in [`PushRequest::queue`].
     pub queue: Option<QueueId>,
-    /// Who pushes; none: the broker numbers the messages, in an order of its own.
+    /// The producer. `None`: the broker numbers the messages, in an order of its own.
     pub producer: Option<ProducerStamp>,
 }
 
@@ -64,7 +64,7 @@ pub struct PushRun {
     pub first: Sequence,
     /// The messages; at least one.
     pub messages: Vec<NewMessage>,
-    /// As in [`ProducerStamp::lowest_unacknowledged`]; none: unchanged.
+    /// As in [`ProducerStamp::lowest_unacknowledged`]. `None`: unchanged.
     pub lowest_unacknowledged: Option<Sequence>,
 }
 
@@ -84,7 +84,7 @@ pub struct RunReceipt {
 pub struct SubscribeRequest {
     /// The channel.
     pub channel: ChannelId,
-    /// Go on after this position; none: at the channel's start.
+    /// Continue after this position. `None`: begin at the channel's start.
     pub position: Option<Position>,
     /// The client's end of the connection, for operators.
     pub peer: String,
@@ -167,13 +167,13 @@ pub enum BrokerError {
         /// Its value.
         limit: usize,
     },
-    /// Somebody else is to host the queue.
+    /// The queue is assigned to another broker, or to none.
     #[error("the queue is hosted by {}, not here", .assignee.as_ref().map_or_else(|| "no broker".to_owned(), ToString::to_string))]
     NotHosted {
-        /// Who; none: nobody yet.
+        /// The assigned broker. `None`: the queue is not assigned yet.
         assignee: Option<BrokerAddr>,
     },
-    /// This broker is to host the queue, but could not claim it and read its log in time.
+    /// The queue is assigned to this broker, which could not claim it and read its log in time.
     #[error("the queue was not ready within {0:?}; try again")]
     ActivationTimeout(Duration),
     /// This broker was replaced as the queue's owner.

@@ -54,7 +54,35 @@ impl Inner {
         self.hosted(label, caller).await
     }
 
-    /// A channel, and how many looks had begun before it was read; from the store: it may have been deleted, or created by a manager, at any time.
+    /// The queue that a push means, served or not.
+    pub(super) async fn queue_named(
+        &self,
+        label: &QueueLabel,
+        queue: Option<QueueId>,
+        caller: Caller<'_>,
+    ) -> Result<Handle, BrokerError> {
+        self.ready()?;
+        let handle = match queue {
+            Some(queue) => self.hosted_since(label, queue, caller).await?,
+            None => self.hosted(label, caller).await?,
+        };
+        if let Some(queue) = queue
+            && queue != handle.shared.id
+        {
+            self.lookups.take(caller)?;
+            return Err(match self.read(self.store.queue_by_id(queue)).await? {
+                Some(record) => BrokerError::NotHosted { assignee: record.assignee.map(|(_, addr)| addr) },
+                None => {
+                    mark!(PushQueueReplaced);
+                    BrokerError::QueueReplaced { queue }
+                }
+            });
+        }
+        Ok(handle)
+    }
+
+    /// A channel, and how many looks had begun before it was read. It is read from the store: managers may create or delete it at
+    /// any time.
     pub(super) async fn channel(
         &self,
         channel: ChannelId,

@@ -41,7 +41,7 @@ pub(super) struct Registered {
     pub(super) context: Arc<Context>,
 }
 
-/// Tells whoever asked for a look at the store whether there was one.
+/// The answer to a request to look at the store.
 pub(super) type RefreshReply = oneshot::Sender<Result<(), StoreError>>;
 
 /// See the module.

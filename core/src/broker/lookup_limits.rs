@@ -1,4 +1,4 @@
-//! Limits on how often strangers make the broker ask the store.
+//! Limits on how often clients make the broker look up queues and channels in the store.
 //!
 //! Looking up a queue that is not hosted here takes from what its caller's address may ask in a second, and from what all may.
 //! Looking up a channel takes only if there is none: clients that come back after a failover ask for channels that exist, all
@@ -24,7 +24,7 @@ pub const PEER_SHARE: u32 = 4;
 /// Addresses that are remembered; the one that asked longest ago makes room.
 pub const MAX_PEERS: usize = 4_096;
 
-/// On whose behalf something is looked up; none: somebody in this process, or whose address tells nothing.
+/// The caller on whose behalf something is looked up. `None`: a caller in this process, or one whose address is not known.
 pub(super) type Caller<'c> = Option<&'c Origin>;
 
 #[derive(Debug)]

@@ -37,7 +37,7 @@ pub(super) async fn register(inner: &Inner, incarnation: Incarnation) -> (Broker
                 tracing::info!(broker = %registration.broker, addr = %settings.addr, %incarnation, "registered");
                 return (registration.broker, registration.generation);
             }
-            // The run before this one; or another one that starts, and whoever registers last stays.
+            // The run before this one, or another process that starts now: the last one to register stays.
             Ok(Err(RegisterError::Taken { by })) => {
                 register.replaces = Some(by);
                 continue;

@@ -8,7 +8,7 @@
 //! - `membership` registers the broker, keeps its lease (`lease`) and retires it. `store_clock` estimates the store's clock.
 //! - `queue` is that task: claims, accepts pushes (`producers` finds the duplicates), sends batches, recovers, trims.
 //! - `committer` joins the batches of all queues into appends.
-//! - `idle` deletes channels that nobody subscribes to any more, if it is to.
+//! - `idle` deletes channels that nobody subscribes to any more, if a setting says so.
 //! - `tail` is the cache of a queue's newest batches, `reader` reads it and the store, `subscription` hands over what it reads.
 
 mod admin;

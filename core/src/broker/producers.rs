@@ -66,9 +66,9 @@ impl Producers {
         Ok(producers)
     }
 
-    /// What the store is to hold: everybody who pushed within `retention` of `now`, and all named producers, who go on
-    /// where they stopped however long ago that was. The store's clock may be set forward, so for nobody to be forgotten
-    /// as much time has to pass here, too.
+    /// The producers for the store to keep: those that pushed within `retention` of `now`, and all named ones, which continue
+    /// where they stopped however long ago that was. Since the store's clock may be set forward, a producer is forgotten only
+    /// after as much time has passed here, too.
     pub(super) fn snapshot(&mut self, through: Offset, now: StoreTime, retention: Duration) -> Bytes {
         self.forget_idle(now, retention);
         let producers = self

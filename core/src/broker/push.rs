@@ -8,7 +8,6 @@ use super::{
     api::{BrokerError, OpenPush, OpenedProducer, ProducerStamp, PushReceipt, PushRequest, PushRun, RunReceipt},
     handle::Broker,
     inner::{Inner, MAX_OPENINGS},
-    lookup_limits::Caller,
     queue::{Command, Handle, Push, Pushed},
     room::{Held, PushRoom},
 };
@@ -217,33 +216,6 @@ impl Answer {
 impl Inner {
     fn room_of(&self, handle: &Handle) -> PushRoom {
         PushRoom::new(self.room.clone(), Some(handle.shared.share.clone()))
-    }
-
-    /// The queue that a push means, served or not.
-    async fn queue_named(
-        &self,
-        label: &QueueLabel,
-        queue: Option<QueueId>,
-        caller: Caller<'_>,
-    ) -> Result<Handle, BrokerError> {
-        self.ready()?;
-        let handle = match queue {
-            Some(queue) => self.hosted_since(label, queue, caller).await?,
-            None => self.hosted(label, caller).await?,
-        };
-        if let Some(queue) = queue
-            && queue != handle.shared.id
-        {
-            self.lookups.take(caller)?;
-            return Err(match self.read(self.store.queue_by_id(queue)).await? {
-                Some(record) => BrokerError::NotHosted { assignee: record.assignee.map(|(_, addr)| addr) },
-                None => {
-                    mark!(PushQueueReplaced);
-                    BrokerError::QueueReplaced { queue }
-                }
-            });
-        }
-        Ok(handle)
     }
 
     /// Hands a run to its queue.

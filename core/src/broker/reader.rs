@@ -98,8 +98,8 @@ impl Reader {
         });
         let Page { batches: stored, looked_through } = page?;
         self.shared.span.succeeded();
-        // What lies beyond is durable, too, but nobody here knows it yet: an append whose answer is on its way, or lost, or
-        // another owner's. A client with such a position would come back to a broker that ends before it.
+        // Batches beyond the end are durable, too, but this broker does not know them yet: their append's answer is on its way or
+        // lost, or another owner stored them. A client with such a position would come back to a broker that ends before it.
         mark!(StoreAheadOfBroker if stored.iter().any(|batch| batch.header.last > end));
         for batch in stored.iter().take_while(|batch| batch.header.last <= end) {
             let last = batch.header.last;
@@ -113,7 +113,7 @@ impl Reader {
         let through = looked_through.min(end);
         if through <= self.after {
             if self.context.within(self.context.store.queue_by_id(queue)).await?.is_none() {
-                // So does an older copy of the store say. Its owner is told of a deletion by what fences it.
+                // An older copy of the store says so, too. Its owner is told of a deletion by what fences it.
                 let reason = format!("queue {queue} is not in the store; it may have been deleted");
                 return Err(StoreError::Unavailable(reason).into());
             }

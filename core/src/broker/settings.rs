@@ -12,7 +12,7 @@ use crate::{
 pub struct BrokerSettings {
     /// Where clients and managers reach it.
     pub addr: BrokerAddr,
-    /// Lifetime of messages that name none; none: for ever. Default: 600 s, as the original's example has it.
+    /// Lifetime of messages that name none. `None`: they never expire. Default: 600 s, as the original's example has it.
     pub message_ttl: Option<Duration>,
     /// Largest encoded message, framing included.
     pub max_message_bytes: usize,
@@ -53,7 +53,7 @@ pub struct BrokerSettings {
     /// them for one address.
     pub max_lookups_per_second: u32,
     /// A broker deletes a channel that was made by the original's route or gRPC method once nobody has subscribed to it for so
-    /// long, or up to half as long again; none: never. Default: none.
+    /// long, or up to half as long again. `None`: it deletes none, which is the default.
     pub channel_idle_expiry: Option<Duration>,
     /// What no operator has to know.
     pub tuning: Tuning,

@@ -18,8 +18,8 @@ pub(super) struct StoreClock {
 struct Readings {
     /// What the store's clock showed, and when that was known here.
     last: Option<(StoreTime, Moment)>,
-    /// What was asked for before this may tell of a time before the clock was set back. It is when the reading was asked for
-    /// that the estimate goes by, or when the estimate was last found to be ahead.
+    /// Readings that were requested before this may be older than a step of the clock backwards, and are ignored. It is when
+    /// the reading in use was requested, or when the estimate was last found to be ahead.
     asked_since: Option<Instant>,
 }
 

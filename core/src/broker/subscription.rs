@@ -177,7 +177,7 @@ impl Subscription {
     }
 }
 
-/// Waits until [`Subscription::check`] has a reason to end the subscription. What is appended meanwhile is none.
+/// Waits until [`Subscription::check`] has a reason to end the subscription. An append is not one.
 async fn until_it_ends(
     mut ended: watch::Receiver<Option<BrokerError>>,
     mut view: watch::Receiver<View>,

@@ -170,7 +170,7 @@ impl Supervisor {
                         answer(look.take().expect("it just answered").replies, &Err(error));
                     }
                 },
-                // What is asked for during a look waits for the next.
+                // A request that arrives during a look waits for the next look.
                 Some(reply) = self.refreshes.recv(), if look.is_none() && waiting.len() < REFRESHES => {
                     waiting.push(reply);
                     next_refresh = Some(Instant::now());
@@ -222,7 +222,7 @@ impl Supervisor {
                     BrokerError::NotHosted { assignee: record.assignee.as_ref().map(|(_, addr)| addr.clone()) }
                 }
             };
-            // Nobody is to find it any more; the task ends when it gets round to it.
+            // From now on no request finds the queue; its task ends in its own time.
             self.inner.queues.write().remove(&handle.shared.label);
             end(&handle, &why);
         }

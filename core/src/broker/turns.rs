@@ -3,7 +3,7 @@
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// So many at a time. Whoever waits does so in one of two lanes: the first waits for a turn; of the second one caller at a time
+/// So many at a time. Callers wait in one of two lanes: the first waits for a turn; of the second one caller at a time
 /// joins the first. Thus the first waits for one of the second at most, however many these are.
 #[derive(Debug)]
 pub(super) struct Turns {

@@ -146,7 +146,7 @@ pub(super) async fn check_confirmed(
 }
 
 /// Nothing may be left of a queue that was deleted after the claim, and nothing is lost. It may also be a standby that does
-/// not know the queue yet, so nobody is told that it was deleted before the next claim says so.
+/// not know the queue yet, so no client is told that it was deleted before the next claim says so.
 async fn check_deleted(context: &Context, shared: &Shared) -> Result<(), Failure> {
     let queue = shared.id;
     match context.within(context.store.queue_by_id(queue)).await? {

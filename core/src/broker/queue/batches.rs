@@ -23,7 +23,7 @@ pub(super) struct Waiter {
 pub(super) struct Filling {
     builder: BatchBuilder,
     waiters: Vec<Waiter>,
-    /// What comes next goes into another one.
+    /// Later messages go into another one.
     is_closed: bool,
 }
 
@@ -122,7 +122,7 @@ pub(super) fn offset_of(runs: &[Run], id: ProducerId, sequence: Sequence) -> Opt
     runs.iter().find_map(|run| run.offset_of(id, sequence))
 }
 
-/// Tells everybody who waits for a batch what became of it. Who no longer listens need not know.
+/// Reports a batch's outcome to its waiters. Waiters that have gone away are ignored.
 pub(super) fn answer(waiters: Vec<Waiter>, result: Result<(), &BrokerError>) {
     for waiter in waiters {
         let _ = waiter.reply.send(result.map(|()| waiter.pushed).map_err(Clone::clone));

@@ -12,10 +12,10 @@ pub(super) const COMMANDS: usize = 256;
 
 /// A run of pushes on its way to a queue.
 pub(in crate::broker) struct Push {
-    /// None: the broker numbers the messages.
+    /// `None`: the broker numbers the messages.
     pub(in crate::broker) producer: Option<(ProducerStamp, Sequence)>,
     pub(in crate::broker) messages: Vec<NewMessage>,
-    /// What it takes of the broker's room, until it is answered.
+    /// Its part of the broker's room, until it is answered.
     pub(in crate::broker) held: Held,
     pub(in crate::broker) reply: oneshot::Sender<Result<Pushed, BrokerError>>,
 }
@@ -47,7 +47,7 @@ pub(in crate::broker) enum Command {
 /// never waits.
 #[derive(Clone, Debug, Default)]
 pub(in crate::broker) struct Orders {
-    /// One more whenever the queue is to be claimed, and its log read, again.
+    /// One more for each order to claim the queue and read its log again.
     pub(in crate::broker) verifications: u64,
     /// Take no more commands, store what was accepted, then end.
     pub(in crate::broker) stop: Option<BrokerError>,

@@ -67,7 +67,7 @@ impl Handle {
 
     /// Has the queue claimed and read again: the store may have gone back, or somebody else served it meanwhile.
     pub(in crate::broker) fn verify(&self) {
-        // First of all nobody is to rely on what is known of it; the other way round this could undo the activation.
+        // The phase changes before the order is given. The other way round it could undo the activation.
         self.shared.view.send_if_modified(|view| {
             // A recovery knows the epoch before the one that it is about to claim.
             let serving = matches!(view.phase, Phase::Serving(_) | Phase::Recovering(_));
@@ -100,7 +100,7 @@ impl Handle {
             queue: self.shared.id,
             phase,
             epoch,
-            // The first assignment is no move.
+            // The first assignment does not count as a move.
             moves: self.shared.assignment.load(Relaxed).saturating_sub(1),
             last_offset: view.end,
             depth_messages: depth.messages,

@@ -28,15 +28,15 @@ pub(super) struct LogState {
     pub(super) openings: Vec<Opening>,
 }
 
-/// Somebody who opened a named producer and waits for its last sequence.
+/// A client that opened a named producer and waits for its last sequence.
 pub(super) struct Opening {
     pub(super) id: ProducerId,
     pub(super) reply: oneshot::Sender<Sequence>,
     pub(super) proof: Proof,
 }
 
-/// Whether the store has shown, after an incarnation was given out, that this broker still owned the queue: then whoever
-/// owns it next knows the incarnation, and nothing of an earlier one was stored elsewhere.
+/// Whether the store has shown, after an incarnation was given out, that this broker still owned the queue: then the next
+/// owner knows the incarnation, and no other broker stored messages of an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     Missing,

@@ -1,4 +1,4 @@
-//! A hosted queue: one task owns its state; everybody else holds a [`Handle`].
+//! A hosted queue: one task owns its state, and the rest of the broker holds a [`Handle`].
 //!
 //! - [`QueueTask`] (`task`) runs a queue from its assignment to its end: it activates the queue, serves it, and ends or halts. How
 //!   that can end is an `Ending`.

@@ -31,8 +31,8 @@ pub(super) fn push(
     let is_stamped = producer.is_some();
     mark!(ProducerOfBroker if !is_stamped);
     let (stamp, first) = producer.unwrap_or_else(|| {
-        // Who names no producer gets one: this broker, with offsets for sequences. They are never used again, so
-        // neither are the message ids, even after the producer was idle for so long that it was forgotten.
+        // A push that names no producer gets one: this broker, with offsets for sequences. Offsets are never used again, so
+        // message ids are not either, even after the producer was idle for so long that it was forgotten.
         let key = ProducerKey { id: ProducerId::new(context.incarnation.uuid()), incarnation: 0 };
         let next = Sequence::new(log.batches.next().get());
         (ProducerStamp { key, lowest_unacknowledged: next }, next)

@@ -23,13 +23,13 @@ use crate::{
     repeat::Repeat,
 };
 
-/// What everybody may know of a queue.
+/// The state of a queue that others may see.
 #[derive(Clone, Debug)]
 pub(in crate::broker) struct View {
     pub(in crate::broker) phase: Phase,
     /// The newest durable offset.
     pub(in crate::broker) end: Offset,
-    /// One more whenever all streams are to end, and why they are.
+    /// One more whenever all streams have to end, and the reason.
     pub(in crate::broker) evictions: u64,
     pub(in crate::broker) evicted_for: Option<BrokerError>,
 }
@@ -50,7 +50,7 @@ pub(in crate::broker) struct Subscriber {
     pub(in crate::broker) peer: String,
     /// Everything up to here was handed over.
     pub(in crate::broker) offset: AtomicU64,
-    /// Set when this one alone is to end.
+    /// Set to end this subscription alone.
     pub(in crate::broker) ended: watch::Sender<Option<BrokerError>>,
 }
 
@@ -163,7 +163,7 @@ pub(in crate::broker) struct Shared {
     pub(in crate::broker) said: Said,
     pub(in crate::broker) subscribers: Mutex<BTreeMap<u64, Arc<Subscriber>>>,
     pub(in crate::broker) orders: watch::Sender<Orders>,
-    /// Somebody waits until the queue is served: it is activated before those for which nobody does.
+    /// A request waits until the queue is served: it is activated before queues that no request waits for.
     pub(in crate::broker) asked_for: Notify,
     /// Shared by all tasks that this process ever ran for the queue.
     pub(in crate::broker) confirmed: Confirmed,

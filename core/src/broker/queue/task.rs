@@ -1,4 +1,4 @@
-//! The task that owns a queue: takes pushes, sends one batch at a time, and tells everybody what became of it.
+//! The task that owns a queue: it takes pushes, sends one batch at a time, and reports the outcome to the pushers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,9 +33,9 @@ pub(in crate::broker) struct QueueTask {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     orders: watch::Receiver<Orders>,
-    /// What of the orders has been carried out.
+    /// The last ordered verification that has been carried out.
     verified: u64,
-    /// What stops the queue, once somebody said so.
+    /// Why the queue stops, once that was ordered.
     stopping: Option<BrokerError>,
 }
 
@@ -80,7 +80,7 @@ impl QueueTask {
     }
 
     fn refuse(&self, command: Command, why: &BrokerError) {
-        // Whoever opens a producer learns from the closed answer that there is none.
+        // A client that opens a producer sees its answer channel close.
         if let Command::Push(push) = command {
             count(&self.shared.counters.refused, push.messages.len() as u64);
             let _ = push.reply.send(Err(why.clone()));
@@ -88,7 +88,7 @@ impl QueueTask {
     }
 
     async fn activate_or_stop(&mut self) -> Result<LogState, Ending> {
-        // What is ordered up to here is done by this.
+        // The activation carries out all orders up to here.
         self.verified = self.orders.borrow().verifications;
         // Commands wait meanwhile in their channel.
         let mut orders = self.orders.clone();
@@ -126,7 +126,7 @@ impl QueueTask {
         if self.stopping.is_none()
             && let Some(why) = orders.stop
         {
-            // What waits is still taken; nothing more comes in.
+            // Commands that wait are still taken; new ones are refused.
             self.commands.close();
             self.stopping = Some(why);
         }

@@ -162,7 +162,7 @@ impl Trimming {
         due.remove |= self.more;
         let proves = log.openings.iter().any(|opening| opening.proof == Proof::Missing);
         let save_from = if due.save_at_once { self.next_save } else { self.next_save.max(self.save_from) };
-        // What is not due yet may become so before the rest can be done.
+        // An expiry that lies ahead may come before the rest can be done.
         let expiry = |at: StoreTime| instant + at.since(now).min(tuning.longest_sleep);
         let remove = if due.remove { self.next } else { self.next.max(expiry(log.unsaved.saved_expiry())) };
         let save = if due.save { save_from } else { self.next_save.max(expiry(log.unsaved.unsaved_expiry())) };
