@@ -119,7 +119,7 @@ async fn refused(options: SqliteOptions) -> (OpenError, String) {
 
 /// The newest migration of the folder `migrations/sqlite`.
 fn known() -> i64 {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sqlite");
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter_map(|name| name.split_once('_')?.0.parse().ok()).max().unwrap()
 }
@@ -192,7 +192,7 @@ async fn an_older_schema_is_refused_if_migrations_are_off() {
     let (error, text) = refused(off.clone()).await;
     let at = file.display().to_string();
     assert_eq!(error, OpenError::OlderSchema { at, found: 0, known: known(), folder: "sqlite" });
-    assert!(text.contains("sqlx migrate run --source net/migrations/sqlite"), "{text}");
+    assert!(text.contains("sqlx migrate run --source migrations/sqlite"), "{text}");
     drop(SqliteStore::open(SqliteOptions::new(&file), clock()).await.unwrap());
     SqliteStore::open(off, clock()).await.unwrap();
 }

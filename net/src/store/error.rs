@@ -50,7 +50,7 @@ pub enum OpenError {
     /// Migrations are due, and switched off.
     #[error(
         "the database at {at} has schema version {found}, this program needs {known}, and migrations are switched off: \
-         start one program with migrations on, or run `sqlx migrate run --source net/migrations/{folder}`"
+         start one program with migrations on, or run `sqlx migrate run --source migrations/{folder}`"
     )]
     OlderSchema {
         /// Which database.

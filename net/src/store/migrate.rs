@@ -12,19 +12,6 @@ use super::OpenError;
 /// sqlx's own name for it, so that its command line works on our databases.
 pub(super) const TABLE: &str = "_sqlx_migrations";
 
-/// The migrations in a folder below `migrations/`: version, name, file.
-macro_rules! schema {
-    ($folder:literal: $($version:literal $name:literal $file:literal,)*) => {
-        $crate::store::migrate::Schema::new($folder, &[$((
-            $version,
-            $name,
-            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/", $folder, "/", $file)),
-        )),*])
-    };
-}
-
-pub(super) use schema;
-
 /// The migrations of one kind of database.
 pub(super) struct Schema {
     migrator: Migrator,
@@ -33,11 +20,11 @@ pub(super) struct Schema {
 }
 
 impl Schema {
-    /// From (version, name, SQL), as the files are called.
-    pub(super) fn new(folder: &'static str, migrations: &[(i64, &'static str, &'static str)]) -> Self {
+    /// The migrations in a folder below `migrations/`.
+    pub(super) fn new(folder: &'static str, migrations: &[rmom_migrations::Migration]) -> Self {
         let migrations = migrations
             .iter()
-            .map(|&(version, name, sql)| {
+            .map(|&rmom_migrations::Migration { version, name, sql }| {
                 Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
             })
             .collect();

@@ -63,7 +63,7 @@ async fn a_database_that_is_not_there() {
 
 /// The newest migration of the folder `migrations/postgres`.
 fn known() -> i64 {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/postgres");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/postgres");
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     names.filter_map(|name| name.split_once('_')?.0.parse().ok()).max().unwrap()
 }
@@ -123,7 +123,7 @@ async fn an_older_schema_with_migrations_off() {
     let off = PostgresOptions { migrate: false, ..bench.direct() };
     let (error, text) = refused(off.clone()).await;
     assert!(matches!(error, OpenError::OlderSchema { found: 0, .. }), "{error:?}");
-    assert!(text.contains("sqlx migrate run --source net/migrations/postgres"), "{text}");
+    assert!(text.contains("sqlx migrate run --source migrations/postgres"), "{text}");
     drop(PostgresStore::connect(bench.direct()).await.unwrap());
     PostgresStore::connect(off).await.unwrap();
 }

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use self::backend::{PostgresBackend, Server, SessionTimeouts};
 use super::{
     OpenError,
-    migrate::{Schema, schema},
+    migrate::Schema,
     pool::{End, Lanes, Pool, PoolLimits, Session},
 };
 use crate::metrics::Lane;
@@ -35,16 +35,7 @@ use crate::metrics::Lane;
 type Statement = Query<'static, Postgres, PgArguments>;
 type Tx<'a> = Session<'a, PostgresBackend>;
 
-static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-    schema! { "postgres":
-        1 "initial" "0001_initial.sql",
-        2 "deleted requests" "0002_deleted_requests.sql",
-        3 "bounded logs" "0003_bounded_logs.sql",
-        4 "lease lengths" "0004_lease_lengths.sql",
-        5 "channel pages" "0005_channel_pages.sql",
-        6 "idle channels" "0006_idle_channels.sql",
-    }
-});
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new("postgres", rmom_migrations::POSTGRES));
 
 /// The oldest server that knows everything used here.
 const OLDEST_SERVER: i64 = 130_000;

@@ -31,7 +31,7 @@ use sqlx::{
 use self::backend::SqliteBackend;
 use super::{
     OpenError,
-    migrate::{Schema, schema},
+    migrate::Schema,
     pool::{End, Lanes, Pool, PoolLimits, Session},
 };
 use crate::metrics::Lane;
@@ -39,16 +39,7 @@ use crate::metrics::Lane;
 type Statement = Query<'static, Sqlite, SqliteArguments>;
 type Tx<'a> = Session<'a, SqliteBackend>;
 
-static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-    schema! { "sqlite":
-        1 "initial" "0001_initial.sql",
-        2 "deleted requests" "0002_deleted_requests.sql",
-        3 "bounded logs" "0003_bounded_logs.sql",
-        4 "lease lengths" "0004_lease_lengths.sql",
-        5 "channel pages" "0005_channel_pages.sql",
-        6 "idle channels" "0006_idle_channels.sql",
-    }
-});
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::new("sqlite", rmom_migrations::SQLITE));
 
 /// Connections that read.
 const READERS: usize = 4;
