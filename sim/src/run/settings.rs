@@ -150,8 +150,8 @@ pub(super) struct Bounds {
     /// How soon a push is acknowledged while no fault affects the processes that it needs: an append may wait for another
     /// one.
     pub(super) answer: Duration,
-    /// The shortest time for which a channel without subscribers is kept: half the setting, because brokers do not notice
-    /// when a clock was set by a small amount.
+    /// The shortest time for which a channel without subscribers is kept. Subscribers notice later than their broker that
+    /// their subscription has ended.
     pub(super) idle: Duration,
 }
 
@@ -184,7 +184,7 @@ impl Bounds {
             } else {
                 broker.store_timeout * 2 + SLACK
             },
-            idle: broker.channel_idle_expiry.map_or(UNBOUNDED, |expiry| expiry / 2),
+            idle: broker.channel_idle_expiry.map_or(UNBOUNDED, |expiry| expiry.saturating_sub(SLACK * 3)),
         }
     }
 }

@@ -112,6 +112,11 @@ impl Rest {
         Self { managers: managers.max(1), preferred: 0, timeout }
     }
 
+    /// Asks this manager first, counted from 1.
+    pub(super) fn first(self, manager: usize) -> Self {
+        Self { preferred: manager - 1, ..self }
+    }
+
     /// Makes a call, and returns its status and, if it is JSON, its body. If repeating the call is harmless, tries each
     /// manager until one answers with a status below 500.
     pub(super) async fn call(

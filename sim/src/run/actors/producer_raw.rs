@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{Me, RETRY, headers, producer_library::body, spelled, topic, with_headers};
 use crate::{
     history::Event,
+    hosts::manager_host,
     run::{
         settings::{LOOKUP_TIMEOUT, delivery_timeout},
         stage::Outgoing,
@@ -28,7 +29,10 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) fn new(me: &Me, label: &str) -> Self {
-        let rest = Rest::new(usize::from(me.stage.scenario.topology.managers), LOOKUP_TIMEOUT);
+        let managers = usize::from(me.stage.scenario.topology.managers);
+        // A manager that is lost for good would cost its deadline each time.
+        let first = (1..=managers).find(|&n| me.stage.with(|state| !state.lost.contains(&manager_host(n))));
+        let rest = Rest::new(managers, LOOKUP_TIMEOUT).first(first.unwrap_or(1));
         Self { rest, label: label.to_owned(), broker: None }
     }
 
