@@ -269,7 +269,7 @@ where
         let (deadline, warns) = (self.deadline, self.warns());
         let rows = statement.fetch_all(connection::<B>(&mut self.conn));
         let answer = timeout_at(deadline, watched_if(warns, rows)).await;
-        self.judge(answer)
+        self.settle(answer).await
     }
 
     /// What the server warns of counts.
@@ -282,7 +282,7 @@ where
         let (deadline, warns) = (self.deadline, self.warns());
         let done = sqlx::raw_sql(sql).execute(connection::<B>(&mut self.conn));
         let answer = timeout_at(deadline, watched_if(warns, done)).await;
-        self.judge(answer).map(drop)
+        self.settle(answer).await.map(drop)
     }
 
     /// As [`Session::rows`], for statements that answer with at most one row.
@@ -313,7 +313,7 @@ where
         let (deadline, warns) = (self.deadline, self.warns());
         let done = sqlx::raw_sql(sql).execute(connection::<B>(&mut self.conn));
         let answer = timeout_at(deadline, watched_if(warns, done)).await;
-        self.judge(answer)?;
+        self.settle(answer).await?;
         self.done();
         Ok(())
     }
@@ -331,7 +331,8 @@ where
             Ok(End::Unchanged(value)) => self.rollback().await.map(|()| value),
             Err(error) => {
                 if self.conn.is_some() {
-                    self.rollback().await?;
+                    // If this fails, the connection is closed, which rolls back as well.
+                    let _ = self.rollback().await;
                 }
                 return Err(error);
             }
@@ -353,13 +354,45 @@ where
         }
     }
 
+    /// As [`Session::judge`]. A commit that the server warned of is followed by another one.
+    async fn settle<T>(&mut self, answer: Result<Answer<T>, Elapsed>) -> Result<T, StoreError> {
+        let (answer, warning) = match answer {
+            Ok((answer, warning)) => (Ok(answer), warning),
+            Err(late) => (Err(late), None),
+        };
+        let value = self.judge(answer)?;
+        match warning {
+            Some(warning) => self.commit_after(&warning).await.map(|()| value),
+            None => Ok(value),
+        }
+    }
+
+    /// The server warned while it may have committed: perhaps of something else, perhaps that the commit did not wait for all
+    /// machines that it was to wait for. It looks stored to everybody then, and may still be lost with its machine. A commit
+    /// after it waits for the same machines, and what comes before it is there by then. A transaction gets its number at its
+    /// first write, and the server may warn of the numbers that are left: so only the commit counts.
+    async fn commit_after(&mut self, warning: &str) -> Result<(), StoreError> {
+        if let Some(write) = B::SMALL_WRITE {
+            let conn = connection::<B>(&mut self.conn);
+            let commit = async {
+                // Our own text.
+                sqlx::raw_sql(AssertSqlSafe(format!("BEGIN; {write}"))).execute(&mut *conn).await?;
+                let (done, warning) = watched(sqlx::raw_sql("COMMIT").execute(&mut *conn)).await;
+                done.map(|_| warning.is_none())
+            };
+            if matches!(timeout_at(self.deadline, commit).await, Ok(Ok(true))) {
+                return Ok(());
+            }
+        }
+        self.conn = None;
+        Err(StoreError::Unknown(format!("the server warned: {warning}")))
+    }
+
     /// What an answer means. After anything but success the connection is gone.
-    fn judge<T>(&mut self, answer: Result<Answer<T>, Elapsed>) -> Result<T, StoreError> {
+    fn judge<T>(&mut self, answer: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, StoreError> {
         let error = match answer {
-            Ok((Ok(value), None)) => return Ok(value),
-            // It looks stored to everybody, and may still be lost with its machine.
-            Ok((Ok(_), Some(warning))) => StoreError::Unknown(format!("the server warned: {warning}")),
-            Ok((Err(error), _)) => {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) => {
                 let failure = self.pool.backend.classify(&error, self.may_commit);
                 if failure.connection_lost {
                     self.pool.clear();

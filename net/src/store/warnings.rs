@@ -25,8 +25,10 @@ use tracing::{
 /// The target of sqlx's events.
 const TARGET: &str = "sqlx::postgres::notice";
 
-/// One for the whole process: a new one makes `tracing` ask all subscribers about all places that it knows.
-static WATCH: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(Watch));
+/// For the whole process: a new one makes `tracing` ask all subscribers about all places that it knows. There are two, since
+/// `tracing` asks only the thread's own subscriber about a new place if it knows of a single one: in a process without
+/// another subscriber, a warning outside of [`watched`] would switch these events off for good.
+static WATCH: LazyLock<[Dispatch; 2]> = LazyLock::new(|| [Dispatch::new(Watch), Dispatch::new(Watch)]);
 
 thread_local! {
     /// What was warned of in the poll under way.
@@ -48,7 +50,7 @@ impl<F: Future> Future for Watched<F> {
     type Output = (F::Output, Option<String>);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = with_default(&WATCH, || self.statement.as_mut().poll(cx));
+        let polled = with_default(&WATCH[0], || self.statement.as_mut().poll(cx));
         if let Some(warning) = WARNING.take() {
             self.warning = Some(warning);
         }
@@ -120,6 +122,15 @@ mod tests {
 
     fn warn(what: &str) {
         tracing::event!(target: "sqlx::postgres::notice", Level::WARN, message = what);
+    }
+
+    /// `tracing` decides at the first event of a place whether anybody takes its events.
+    #[tokio::test]
+    async fn a_warning_outside_of_a_statement_switches_nothing_off() {
+        assert_eq!(watched(async { 1 }).await, (1, None), "the subscribers are made");
+        let place = || tracing::event!(target: "sqlx::postgres::notice", Level::WARN, message = "of a collation");
+        place();
+        assert_eq!(watched(async { place() }).await.1.as_deref(), Some("of a collation"));
     }
 
     #[tokio::test]

@@ -1,12 +1,12 @@
 //! A commit that waits for a synchronous standby, and is cut short: it stands on one machine only, and PostgreSQL shows it to
 //! everybody. Nothing that rests on it may be answered before the standby has it.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use rmom_core::{
     broker::{Broker, BrokerSettings, NewMessage, ProducerStamp, PushRequest},
-    model::{BrokerAddr, ProducerId, ProducerKey, QueueLabel, Sequence},
-    ports::{Catalog as _, Log as _},
+    model::{BrokerAddr, ChannelId, ProducerId, ProducerKey, QueueLabel, Sequence, Start, Topic},
+    ports::{Catalog as _, CreateChannel, CreateQueue, Log as _},
 };
 use rmom_net::{clock::SystemUptime, entropy::OsEntropy, store::PostgresStore, testing::PgServer};
 use tokio::time::{Instant, sleep, timeout};
@@ -102,6 +102,59 @@ async fn nothing_is_acknowledged_before_the_standby_has_it(function: &str) {
     let queue = store.queue(&QueueLabel::parse("q").unwrap()).await.unwrap().unwrap();
     assert_eq!(store.tail(queue.id).await.unwrap().messages, 1);
     tasks.abort();
+}
+
+/// Makes a call whose commit is cut short, and makes it again. It is answered only when the standby is back.
+async fn is_answered_when_the_standby_has_it<T, E, F>(pair: &Pair, bench: &Bench, call: impl Fn() -> F) -> T
+where
+    T: Send + 'static,
+    E: Debug + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+{
+    pair.standby.kill9();
+    let first = tokio::spawn(call());
+    pair.until_a_commit_waits(bench).await;
+    pair.end("pg_terminate_backend").await;
+    assert!(first.await.unwrap().is_err(), "nobody can know");
+    let again = tokio::spawn(call());
+    pair.until_a_commit_waits(bench).await;
+    assert!(!again.is_finished());
+    pair.standby.restart();
+    // The second call may have waited for too long.
+    let _ = again.await.unwrap();
+    call().await.expect("the standby is back")
+}
+
+#[tokio::test]
+async fn what_was_made_by_a_call_that_was_cut_short_is_answered_when_the_standby_has_it() {
+    let (pair, bench) = Pair::start().await;
+    let store = Arc::new(PostgresStore::connect(bench.direct()).await.unwrap());
+    let label = QueueLabel::parse("q").unwrap();
+    let create = CreateQueue { label, assignee: None, request: Uuid::from_u128(1) };
+    let queue = is_answered_when_the_standby_has_it(&pair, &bench, || {
+        let (store, create) = (Arc::clone(&store), create.clone());
+        async move { store.create_queue(&create).await }
+    })
+    .await
+    .id;
+    let id = ChannelId::new(Uuid::from_u128(2));
+    let create = CreateChannel { id, queue, topic: Topic::NONE, start: Start::Earliest, disposable: false };
+    let channel = is_answered_when_the_standby_has_it(&pair, &bench, || {
+        let (store, create) = (Arc::clone(&store), create.clone());
+        async move { store.create_channel(&create).await }
+    })
+    .await;
+    assert_eq!(channel.id, id);
+    let deleted = is_answered_when_the_standby_has_it(&pair, &bench, || {
+        let store = Arc::clone(&store);
+        async move { store.delete_channel(id).await }
+    });
+    assert!(!deleted.await, "it was deleted by the first call");
+    let deleted = is_answered_when_the_standby_has_it(&pair, &bench, || {
+        let store = Arc::clone(&store);
+        async move { store.delete_queue(queue).await }
+    });
+    assert!(!deleted.await);
 }
 
 #[tokio::test]

@@ -225,7 +225,8 @@ impl Trimming {
                 mark!(TrimFenced);
                 Err(Ending::Stop(BrokerError::Fenced))
             }
-            Err(LogError::Deleted) => Err(Ending::Stop(BrokerError::QueueReplaced { queue: shared.id })),
+            // The next claim says so for certain, or finds that an earlier copy of the store was read.
+            Err(LogError::Deleted) => Err(Ending::Activate),
             Err(LogError::Store(error)) => {
                 // Nothing depends on its outcome: it is simply done again.
                 mark!(TrimFailed);

@@ -31,7 +31,7 @@ pub(super) async fn create(store: &PostgresStore, create: &CreateChannel) -> Res
                 return Err(CreateChannelError::NoSuchQueue);
             }
             if let Some(found) = channel_in(tx, create.id).await? {
-                return rules::same_channel(found, create).map(End::Unchanged);
+                return rules::same_channel(found, create).map(End::Confirm);
             }
             let of_queue = query("SELECT count(*) AS n FROM channel WHERE queue_id = $1").bind(create.queue.as_i64());
             if rows::count(tx.row(of_queue).await?.as_ref())? >= MAX_CHANNELS_PER_QUEUE as u64 {
@@ -60,7 +60,7 @@ pub(super) async fn delete(store: &PostgresStore, channel: ChannelId) -> Result<
         .transact(async |tx| {
             let of_queue = tx.row(query(LOCK_QUEUE_OF).bind(channel.uuid())).await?;
             let gone = tx.row(query("DELETE FROM channel WHERE id = $1 RETURNING id").bind(channel.uuid())).await?;
-            let (Some(queue), Some(_)) = (of_queue, gone) else { return Ok(End::Unchanged(false)) };
+            let (Some(queue), Some(_)) = (of_queue, gone) else { return Ok(End::Confirm(false)) };
             Ok(commit_and_bump(true, queue.optional_int("assignee")?))
         })
         .await

@@ -112,7 +112,7 @@ pub(super) async fn create(store: &PostgresStore, create: &CreateQueue) -> Resul
         .transact(async |tx| {
             let id = match insert(tx, create).await? {
                 Ok(id) => id,
-                Err(own) => return Ok(End::Unchanged(own)),
+                Err(own) => return Ok(End::Confirm(own)),
             };
             // In a statement of its own: the queue whose deletion the insertion waited for may have been this request's.
             let sql = "SELECT 1 FROM deleted_request WHERE request = $1";
@@ -186,7 +186,7 @@ pub(super) async fn assign(store: &PostgresStore, group: &[Assign]) -> Result<Ve
 pub(super) async fn delete(store: &PostgresStore, queue: QueueId) -> Result<bool, StoreError> {
     store
         .transact(async |tx| {
-            let Some(assignee) = lock_queue(tx, queue).await? else { return Ok(End::Unchanged(false)) };
+            let Some(assignee) = lock_queue(tx, queue).await? else { return Ok(End::Confirm(false)) };
             tx.rows(query(ENTOMB).bind(queue.as_i64()).bind(millis(REQUEST_MEMORY))).await?;
             // Waits for appends under way; none lands afterwards.
             tx.rows(query("UPDATE log SET deleted = true WHERE queue_id = $1").bind(queue.as_i64())).await?;

@@ -54,7 +54,7 @@ pub(super) async fn open(
                 .bind(queue.as_i64())
                 .bind(producer.uuid())
                 .bind(i64::from(most.min(MAX_NAMED_PRODUCERS)));
-            let Some(row) = tx.row(enter).await? else { return Ok(End::Unchanged(Opened::Deleted)) };
+            let Some(row) = tx.row(enter).await? else { return Ok(End::Confirm(Opened::Deleted)) };
             let Some(incarnation) = row.optional_int("incarnation")? else {
                 return Ok(End::Unchanged(Opened::TooMany));
             };
