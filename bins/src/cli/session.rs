@@ -164,7 +164,7 @@ fn hint(code: &str) -> Option<&'static str> {
         }
         "PRODUCER_FENCED" => "Another run with the same --producer took over; let one run at a time.",
         "MESSAGE_TOO_LARGE" => "Send less at once, or raise max_message_bytes of the brokers.",
-        "STORE_WENT_BACK" => "An older copy of the database was restored, or data was lost; see the operators' page.",
+        "STORE_ROLLED_BACK" => "An older copy of the database was restored, or data was lost; see the operators' page.",
         "STORE_UNAVAILABLE" => "The database is down or slow; try again later.",
         "STORE_REFUSED" => "The database is full or read-only; nothing can be stored until somebody makes room.",
         "PROTOCOL_VIOLATION" => {

@@ -167,14 +167,14 @@ fn a_database_that_lost_messages_halts_the_queue_until_the_broker_is_restarted()
     for _ in 0..2 {
         let output = rmom(&manager, &["push", "q", "x"], "");
         assert_eq!(output.code, Some(1), "{}", output.stderr);
-        assert!(output.stderr.contains("the store went back"), "{}", output.stderr);
+        assert!(output.stderr.contains("the store was rolled back"), "{}", output.stderr);
     }
     let broker = &mut cluster.brokers[0];
     let (status, reasons) = get(&broker.authority, "/readyz").unwrap();
-    assert!(status == 503 && reasons.contains("queue q: the store went back"), "{status} {reasons}");
+    assert!(status == 503 && reasons.contains("queue q: the store was rolled back"), "{status} {reasons}");
     eventually("the manager tells it", || {
         let told = rmom(&manager, &["status"], "");
-        (told.code == Some(4) && told.text().contains(": queue q: the store went back")).then_some(())
+        (told.code == Some(4) && told.text().contains(": queue q: the store was rolled back")).then_some(())
     });
     let (_, page) = get(&broker.authority, "/metrics").unwrap();
     assert!(page.contains("rmom_queue_phase{queue=\"q\",phase=\"halted\"} 1"), "{page}");

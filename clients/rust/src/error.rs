@@ -208,7 +208,7 @@ impl Error {
             "TOO_MANY_PRODUCERS" => "use one producer for many pushes, instead of a new one for each",
             "PRODUCER_FENCED" => "another producer of the same name took over; run one at a time",
             "PRODUCER_POISONED" => "open the named producer again; it learns what was stored, so go on from there",
-            "OFFSET_OUT_OF_RANGE" | "STORE_WENT_BACK" => {
+            "OFFSET_OUT_OF_RANGE" | "STORE_ROLLED_BACK" => {
                 "an older copy of the store was restored, or the position is from elsewhere; see the operators' page"
             }
             "STORE_CORRUPT" => "look at the broker's log and the operators' page",
@@ -275,7 +275,7 @@ impl Error {
                     | "QUEUE_NOT_FOUND"
                     | "QUEUE_REPLACED"
                     | "OFFSET_OUT_OF_RANGE"
-                    | "STORE_WENT_BACK"
+                    | "STORE_ROLLED_BACK"
                     | "MESSAGE_TOO_LARGE"
                     | "INVALID_NAME"
                     | "INVALID_ARGUMENT"

@@ -129,7 +129,7 @@ async fn a_connection_that_never_comes_about_is_given_up_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn what_makes_going_on_impossible_is_final() {
-    for code in ["CHANNEL_NOT_FOUND", "QUEUE_REPLACED", "OFFSET_OUT_OF_RANGE", "STORE_WENT_BACK"] {
+    for code in ["CHANNEL_NOT_FOUND", "QUEUE_REPLACED", "OFFSET_OUT_OF_RANGE", "STORE_ROLLED_BACK"] {
         let world = world(2);
         world.script_subscriptions([SubScript::Deliver(vec![1], refusal(code, &[]))]);
         let mut consumer = world.client().subscribe(CHANNEL).build();

@@ -208,9 +208,9 @@ pub enum BrokerError {
     },
     /// The store holds less than it had confirmed.
     #[error(
-        "the store went back: it ends at offset {end}, epoch {epoch}, but had confirmed {confirmed}; see the operators' page"
+        "the store was rolled back: it ends at offset {end}, epoch {epoch}, but had confirmed {confirmed}; see the operators' page"
     )]
-    StoreWentBack {
+    StoreRolledBack {
         /// Its newest message's offset.
         end: Offset,
         /// Its latest epoch.
@@ -259,7 +259,7 @@ impl Coded for BrokerError {
             Self::SequenceGap { .. } => Code::SequenceGap,
             Self::ProducerFenced { .. } => Code::ProducerFenced,
             Self::OffsetOutOfRange { .. } => Code::OffsetOutOfRange,
-            Self::StoreWentBack { .. } => Code::StoreWentBack,
+            Self::StoreRolledBack { .. } => Code::StoreRolledBack,
             Self::Store(error) => error.code(),
             Self::Behind => Code::StoreUnavailable,
             Self::ShuttingDown => Code::ShuttingDown,
@@ -274,7 +274,7 @@ impl Coded for BrokerError {
             }
             Self::SequenceGap { expected, .. } => vec![("expected", expected.to_string().into())],
             Self::ProducerFenced { current, .. } => vec![("current", current.to_string().into())],
-            Self::OffsetOutOfRange { end, .. } | Self::StoreWentBack { end, .. } => {
+            Self::OffsetOutOfRange { end, .. } | Self::StoreRolledBack { end, .. } => {
                 vec![("end", end.to_string().into())]
             }
             Self::MessageTooLarge { limit, .. } | Self::TooManyProducers { limit, .. } => {
@@ -326,7 +326,7 @@ pub enum QueuePhase {
     Serving,
     /// Finding out what became of an append.
     Recovering,
-    /// The store went back; nothing is done until an operator looks.
+    /// The store was rolled back; nothing is done until an operator looks.
     Halted,
 }
 

@@ -57,7 +57,7 @@ pub(super) struct News {
     /// Something changed that this broker should look at.
     pub(super) generation: u64,
     /// How often the store was found to have gone back.
-    pub(super) went_back: u64,
+    pub(super) rolled_back: u64,
 }
 
 /// Sees the lease run out, at the instant, while the rest of this broker may wait for the store. Streams end, so that their
@@ -117,18 +117,18 @@ pub(super) async fn keep_lease(
                 inner.clock.read(asked_at.at, renewal.store_time);
                 inner.lease.renewed(asked_at, lease);
                 inner.draining.store(renewal.draining, Relaxed);
-                let went_back = renewal.renewals <= renewals || renewal.generation < generation;
-                if went_back {
+                let rolled_back = renewal.renewals <= renewals || renewal.generation < generation;
+                if rolled_back {
                     tracing::error!(
                         found = renewal.renewals,
                         expected = renewals + 1,
-                        "the store went back: an older copy was restored, or it lost data"
+                        "the store was rolled back: an older copy was restored, or it lost data"
                     );
                 }
-                if went_back || lapsed || renewal.generation != generation {
+                if rolled_back || lapsed || renewal.generation != generation {
                     news.send_modify(|news| {
                         news.generation = renewal.generation;
-                        news.went_back += u64::from(went_back);
+                        news.rolled_back += u64::from(rolled_back);
                     });
                 }
                 (renewals, generation) = (renewal.renewals, renewal.generation);

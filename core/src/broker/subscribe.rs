@@ -33,7 +33,7 @@ impl Resume {
                     // No broker gave this position: the client names an offset of its own choice.
                     BrokerError::OffsetOutOfRange { offset: position.offset, end }
                 } else {
-                    BrokerError::StoreWentBack { end, epoch, confirmed: position.offset }
+                    BrokerError::StoreRolledBack { end, epoch, confirmed: position.offset }
                 })
             }
             Some(position) => Self::After(position.offset),
@@ -46,7 +46,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`BrokerError::ChannelNotFound`], [`BrokerError::NotHosted`], [`BrokerError::QueueReplaced`],
-    /// [`BrokerError::OffsetOutOfRange`], [`BrokerError::StoreWentBack`], [`BrokerError::Overloaded`], and what the store
+    /// [`BrokerError::OffsetOutOfRange`], [`BrokerError::StoreRolledBack`], [`BrokerError::Overloaded`], and what the store
     /// says.
     pub async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, BrokerError> {
         let inner = &self.inner;
@@ -66,7 +66,7 @@ impl Broker {
             |handle: &Handle, epoch| Resume::decide(channel.start, request.position, handle.shared.tail.end(), epoch);
         let mut begin = resume(&handle, epoch);
         if matches!(begin, Resume::Ahead(_)) {
-            // Either the store went back, or the queue has another owner and this broker does not know yet.
+            // Either the store was rolled back, or the queue has another owner and this broker does not know yet.
             mark!(PositionAhead);
             inner.lookups.take(self.caller())?;
             inner.refresh().await?;
@@ -133,8 +133,8 @@ mod tests {
         Resume::decide(Offset::new(4), position, Offset::new(10), Epoch::new(3))
     }
 
-    fn went_back(confirmed: u64) -> Resume {
-        Resume::Ahead(BrokerError::StoreWentBack {
+    fn rolled_back(confirmed: u64) -> Resume {
+        Resume::Ahead(BrokerError::StoreRolledBack {
             end: Offset::new(10),
             epoch: Epoch::new(3),
             confirmed: Offset::new(confirmed),
@@ -164,9 +164,9 @@ mod tests {
     }
 
     #[test]
-    fn a_position_that_a_broker_gave_and_the_log_does_not_have_shows_that_the_store_went_back() {
-        assert_eq!(resume(Some((3, 11))), went_back(11));
-        assert_eq!(resume(Some((1, 11))), went_back(11));
-        assert_eq!(resume(Some((4, 5))), went_back(5), "of an epoch that this broker does not know");
+    fn a_position_that_a_broker_gave_and_the_log_does_not_have_shows_that_the_store_was_rolled_back() {
+        assert_eq!(resume(Some((3, 11))), rolled_back(11));
+        assert_eq!(resume(Some((1, 11))), rolled_back(11));
+        assert_eq!(resume(Some((4, 5))), rolled_back(5), "of an epoch that this broker does not know");
     }
 }

@@ -109,7 +109,7 @@ impl Supervisor {
             trims: Turns::new(self.inner.settings.max_trims),
         });
         self.inner.registered.send_replace(Some(Registered { broker, context: context.clone() }));
-        let (news, mut learnt) = watch::channel(News { generation, went_back: 0 });
+        let (news, mut learnt) = watch::channel(News { generation, rolled_back: 0 });
         let renewing = keep_lease(self.inner.clone(), broker, incarnation, news);
         self.helpers.spawn(async move {
             committing.await;
@@ -142,7 +142,7 @@ impl Supervisor {
                     let now = *learnt.borrow_and_update();
                     mark!(NewsByPolling if now.generation != seen.generation);
                     mark!(LookedBeside if look.is_some());
-                    if now.went_back != seen.went_back {
+                    if now.rolled_back != seen.rolled_back {
                         self.verify_all();
                     }
                     seen = now;
@@ -273,7 +273,7 @@ impl Supervisor {
         }
     }
 
-    /// The store went back: every queue reads its log again, and halts if that lost something.
+    /// The store was rolled back: every queue reads its log again, and halts if that lost something.
     fn verify_all(&self) {
         for handle in self.inner.queues.read().values() {
             handle.verify();

@@ -69,7 +69,7 @@ codes! {
     /// It is not known whether the store made the change. A retry with the same producer and sequence is safe.
     OutcomeUnknown = "OUTCOME_UNKNOWN",
     /// The store holds less than it had confirmed: an older copy was restored, or data was lost.
-    StoreWentBack = "STORE_WENT_BACK",
+    StoreRolledBack = "STORE_ROLLED_BACK",
     /// Stored data cannot be read: damaged, or written by a later version.
     StoreCorrupt = "STORE_CORRUPT",
     /// No live broker can host the queue.

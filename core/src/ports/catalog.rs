@@ -41,7 +41,7 @@ pub struct Registration {
 pub struct Renewal {
     /// Grows whenever something changed that this broker should look at: its assignments, or channels of its queues.
     pub generation: u64,
-    /// How often this incarnation renewed: one more each time. A smaller number than before means that the store went back.
+    /// How often this incarnation renewed: one more each time. A smaller number than before means that the store was rolled back.
     pub renewals: u64,
     /// True if an operator asked that this broker's queues go elsewhere.
     pub draining: bool,

@@ -173,8 +173,8 @@ pub enum Appended {
     Deleted,
     /// The first offset is taken. Nothing was stored.
     Conflict,
-    /// The batch before is neither stored nor trimmed: the store went back. Nothing was stored.
-    WentBack,
+    /// The batch before is neither stored nor trimmed: the store was rolled back. Nothing was stored.
+    RolledBack,
 }
 
 /// A page of a log.

@@ -441,8 +441,8 @@ async fn positions_are_checked() {
     let at = |epoch, offset| Position { queue, epoch: Epoch::new(epoch), offset: Offset::new(offset) };
     let refused = async |position| world.subscribe(&broker, channel, Some(position)).await.unwrap_err();
     assert!(matches!(refused(at(0, 2)).await, BrokerError::OffsetOutOfRange { .. }));
-    assert!(matches!(refused(at(1, 2)).await, BrokerError::StoreWentBack { .. }));
-    assert!(matches!(refused(at(9, 1)).await, BrokerError::StoreWentBack { .. }));
+    assert!(matches!(refused(at(1, 2)).await, BrokerError::StoreRolledBack { .. }));
+    assert!(matches!(refused(at(9, 1)).await, BrokerError::StoreRolledBack { .. }));
     let other = Position { queue: queue.next(), ..at(1, 1) };
     assert_eq!(refused(other).await, BrokerError::QueueReplaced { queue: queue.next() });
 }
@@ -458,7 +458,7 @@ async fn a_restored_older_store_halts_the_queue() {
     broker.push(push("3")).await.unwrap();
     world.store.restore(backup);
     let error = broker.push(push("4")).await.unwrap_err();
-    assert!(matches!(error, BrokerError::StoreWentBack { .. }), "{error:?}");
+    assert!(matches!(error, BrokerError::StoreRolledBack { .. }), "{error:?}");
     assert!(broker.push(push("5")).await.is_err());
     assert_eq!(world.log("q").await, expect(1..=1), "nothing is reused, nothing deleted");
 }
@@ -650,7 +650,7 @@ async fn a_crowd_that_comes_back_is_let_in_and_who_asks_at_random_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_went_back_is_noticed_also_if_the_broker_only_read() {
+async fn a_store_that_was_rolled_back_is_noticed_also_if_the_broker_only_read() {
     let world = World::new();
     let (one, two) = (world.broker(1).await, world.broker(2).await);
     one.create_queue(&label("q")).await.unwrap();
@@ -663,7 +663,7 @@ async fn a_store_that_went_back_is_noticed_also_if_the_broker_only_read() {
     world.assign("q", 2).await.unwrap();
     world.sleep(Duration::from_secs(5)).await;
     let error = two.push(push("2")).await.unwrap_err();
-    assert!(matches!(error, BrokerError::StoreWentBack { .. }), "{error:?}");
+    assert!(matches!(error, BrokerError::StoreRolledBack { .. }), "{error:?}");
 }
 
 #[tokio::test(start_paused = true)]

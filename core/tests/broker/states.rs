@@ -36,7 +36,7 @@ async fn each_queue_of_a_range_is_told_and_halted_ones_say_why() {
 
     world.store.restore(backup);
     let error = broker.push(push("4")).await.unwrap_err();
-    assert!(matches!(error, BrokerError::StoreWentBack { .. }), "{error:?}");
+    assert!(matches!(error, BrokerError::StoreRolledBack { .. }), "{error:?}");
     let halted = states("q", "q").remove(0);
     assert_eq!((halted.activity, halted.reason), (QueueActivity::Halted, Some(error.to_string())));
 }

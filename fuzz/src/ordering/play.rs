@@ -126,7 +126,7 @@ impl Play {
                 self.producers.remove(&place);
             }
         }
-        let lost = matches!(error.code(), Code::StoreWentBack | Code::StoreCorrupt);
+        let lost = matches!(error.code(), Code::StoreRolledBack | Code::StoreCorrupt);
         promise!(2, !lost, "nothing was lost, but a push was told: {error}");
     }
 

@@ -120,7 +120,7 @@ impl Reader {
                 // It starts anew.
                 self.channel = None;
             }
-            Code::StoreWentBack | Code::StoreCorrupt => panic!("promise 2 is broken: nothing was lost, but: {error}"),
+            Code::StoreRolledBack | Code::StoreCorrupt => panic!("promise 2 is broken: nothing was lost, but: {error}"),
             _ => {}
         }
     }

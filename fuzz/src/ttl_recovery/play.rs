@@ -108,7 +108,7 @@ impl Play {
                 News::Pushed { numbers: (first, count), answer } => {
                     self.pending -= 1;
                     let lost = answer.as_ref().err().map(BrokerError::code);
-                    let lost = matches!(lost, Some(Code::StoreWentBack | Code::StoreCorrupt));
+                    let lost = matches!(lost, Some(Code::StoreRolledBack | Code::StoreCorrupt));
                     promise!(2, !lost, "nothing was lost, but a push was told: {answer:?}");
                     if answer.is_ok() {
                         (first..first + count).for_each(|number| self.model.acknowledged(number));

@@ -125,7 +125,7 @@ fn refused(error: &BrokerError) {
             | Code::QueueNotFound
             | Code::QueueReplaced
             | Code::OffsetOutOfRange
-            | Code::StoreWentBack
+            | Code::StoreRolledBack
             | Code::StoreCorrupt
     );
     promise!(2, !lost, "nothing was lost, but a subscriber was told: {error}");

@@ -40,7 +40,7 @@ pub(super) fn complaints(status: &BrokerStatus, connections: &ServeStats) -> Vec
 fn of_queue(queue: &QueueStatus) -> impl Iterator<Item = String> {
     let label = &queue.label;
     let halted = (queue.phase == QueuePhase::Halted)
-        .then(|| format!("queue {label}: the store went back; nothing is done until an operator looks"));
+        .then(|| format!("queue {label}: the store was rolled back; nothing is done until an operator looks"));
     let unserved = queue.unserved.filter(|&unserved| queue.newer || unserved > LONGEST_ACTIVATION).map(|unserved| {
         let why = if queue.newer { NEWER } else { "its activation fails, see the log" };
         format!("queue {label}: not served for {} s; {why}", unserved.as_secs())

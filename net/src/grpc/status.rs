@@ -73,7 +73,7 @@ pub const fn grpc_code(code: Code) -> tonic::Code {
         Code::SequenceGap => tonic::Code::Aborted,
         Code::OffsetOutOfRange => tonic::Code::OutOfRange,
         Code::OutcomeUnknown => tonic::Code::Unknown,
-        Code::StoreWentBack | Code::StoreCorrupt => tonic::Code::DataLoss,
+        Code::StoreRolledBack | Code::StoreCorrupt => tonic::Code::DataLoss,
         Code::DeadlineExceeded => tonic::Code::DeadlineExceeded,
         Code::Internal => tonic::Code::Internal,
     }

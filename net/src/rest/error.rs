@@ -175,7 +175,7 @@ fn status_of(code: Code) -> StatusCode {
         | Code::TooManyConnections
         | Code::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        Code::StoreWentBack | Code::StoreCorrupt | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::StoreRolledBack | Code::StoreCorrupt | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

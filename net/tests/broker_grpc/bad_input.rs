@@ -60,7 +60,7 @@ async fn ids_and_positions() {
     assert_eq!(error_info(&beyond).unwrap().metadata["end"], "0");
     refused(Err::<(), _>(beyond), Code::OffsetOutOfRange);
     let lost = subscribe(&mut client, &channel_id, position(queue_id, 1, 5)).await;
-    refused(lost, Code::StoreWentBack);
+    refused(lost, Code::StoreRolledBack);
     let absurd = subscribe(&mut client, &channel_id, position(queue_id, 1, u64::MAX)).await;
     refused(absurd, Code::InvalidArgument);
     let long = subscribe(&mut client, &"x".repeat(MAX_SUBSCRIBE_REQUEST_BYTES), None).await;

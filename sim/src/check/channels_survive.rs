@@ -36,7 +36,7 @@ fn alive<'a>(index: &Index<'a>, id: Uuid, at: At) -> Option<Created<'a>> {
     let tombstoned = index.queues.get(&created.queue_id).and_then(|queue| queue.tombstoned);
     let expired = || channel.removed.is_some_and(|removed| removed < at && is_idle(index, id, channel, removed));
     let gone =
-        before(channel.deleting) || before(tombstoned) || index.went_back.iter().any(|&went| went < at) || expired();
+        before(channel.deleting) || before(tombstoned) || index.rolled_back.iter().any(|&went| went < at) || expired();
     (!gone).then_some(created)
 }
 
@@ -112,7 +112,7 @@ fn starts_too_early(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
     let Event::ChannelCreated { channel, queue_id, start, .. } = &index.history[answered].event else { return None };
     let queue = index.queues.get(queue_id)?;
     let mut before = queue.messages.iter().filter(|message| message.at < call.at && message.stored.offset > *start);
-    let last = before.next_back().filter(|message| !index.went_back_after(message.at))?;
+    let last = before.next_back().filter(|message| !index.rolled_back_after(message.at))?;
     let (name, offset) = (index.queue_name(*queue_id), last.stored.offset);
     let what = format!(
         "channel {channel} of {name} was to start with the latest, and starts after {start}, although {offset} was stored"

@@ -39,7 +39,7 @@ fn page(
     let is_meant = |queue: &&Queue<'_>| queue.label.as_deref() == Some(folded(label).as_str());
     let queue = index.queues.values().filter(is_meant).find(|queue| queue.tombstoned.is_none())?;
     let claim = queue.claims.last().filter(|claim| claim.at < at)?;
-    if index.brokers.get(&claim.broker_id) != Some(&broker) || !index.went_back.is_empty() {
+    if index.brokers.get(&claim.broker_id) != Some(&broker) || !index.rolled_back.is_empty() {
         return None;
     }
     let seen = Seen { index, queue, claim, label, broker, until: index.micros(at).saturating_sub(YOUNG_MICROS) };

@@ -46,9 +46,9 @@ fn unasked(index: &Index<'_>, id: u64, queue: &Queue<'_>, tombstoned: At) -> Opt
 fn resurrected(index: &Index<'_>, id: u64, queue: &Queue<'_>, tombstoned: At) -> Vec<Violation> {
     let name = index.queue_name(id);
     let mut violations = Vec::new();
-    let went_back = index.went_back_after(tombstoned);
+    let rolled_back = index.rolled_back_after(tombstoned);
     let mut alive = |at: At, what: String| {
-        if at > tombstoned && !went_back {
+        if at > tombstoned && !rolled_back {
             let what = format!("{what}, after it was deleted");
             violations.push(index.violation(Promise::DeletesAreFinal, what, [tombstoned, at]));
         }
@@ -84,7 +84,7 @@ fn ids(index: &Index<'_>) -> Vec<Violation> {
         let first = named.entry(queue_id).or_insert_with(|| (at, folded(label)));
         let tombstoned = index.queues[&queue_id].tombstoned.filter(|&tombstoned| tombstoned < since);
         let reused = first.1 != folded(label) || tombstoned.is_some();
-        if reused && !index.went_back_after(first.0) {
+        if reused && !index.rolled_back_after(first.0) {
             let what = format!("queue {label:?} was created with id {queue_id}, which {:?} had before", first.1);
             let records: Vec<_> = tombstoned.into_iter().chain([first.0, at]).collect();
             violations.push(index.violation(Promise::DeletesAreFinal, what, records));

@@ -26,7 +26,7 @@ fn before_position(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> 
     let after = reader.after.filter(|after| index.queue_of(reader) == Some(after.queue_id))?;
     // An offset that is used again after the database was rolled back is another message.
     let again = reader.received.iter().find(|received| received.offset <= after.offset)?;
-    if index.went_back.iter().any(|&went| went < again.at) {
+    if index.rolled_back.iter().any(|&went| went < again.at) {
         return None;
     }
     let what = format!(

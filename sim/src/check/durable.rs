@@ -52,7 +52,7 @@ fn acknowledged(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Viola
 fn kept(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     let Some(done) = index.milestones.audit_done else { return Vec::new() };
     // A queue without a claim may exist by name only.
-    if queue.tombstoned.is_some() || queue.claims.is_empty() || index.went_back_after(queue.born) {
+    if queue.tombstoned.is_some() || queue.claims.is_empty() || index.rolled_back_after(queue.born) {
         return Vec::new();
     }
     let name = index.queue_name(id);
@@ -227,7 +227,7 @@ mod tests {
 
         let mut run = Run::new();
         run.push("a").push("b");
-        run.record("database", Event::StoreWentBack);
+        run.record("database", Event::StoreRolledBack);
         run.log().left.remove(&2);
         run.log().end = 1;
         innocent(run.finish());

@@ -33,7 +33,7 @@ impl Faults {
                 }
                 Event::PhaseBegan { phase: Phase::Healed } => open.drain(..).for_each(|(_, span)| spans[span].1 = at),
                 // These faults last only an instant, but their consequences last longer.
-                Event::StoreClock { .. } | Event::StoreWentBack => {
+                Event::StoreClock { .. } | Event::StoreRolledBack => {
                     spans.push((at, at));
                     hosts.push(vec![DATABASE_HOST.to_owned()]);
                 }

@@ -70,7 +70,7 @@ pub(super) fn untrue(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<
     }
     let why = match code {
         // See `misinformed`.
-        "QUEUE_REPLACED" | "STORE_WENT_BACK" => return None,
+        "QUEUE_REPLACED" | "STORE_ROLLED_BACK" => return None,
         "QUEUE_NOT_FOUND" => {
             let is_meant = |label: &Option<String>| label.as_ref().is_none_or(|label| *label == folded(push.label));
             let mut meant = index.queues.values().filter(|queue| is_meant(&queue.label)).peekable();

@@ -42,7 +42,7 @@ pub(super) struct Index<'a> {
     /// By the number of the operator's call.
     pub(super) calls: BTreeMap<u64, Call<'a>>,
     /// Each time an older state of the database was restored.
-    pub(super) went_back: Vec<At>,
+    pub(super) rolled_back: Vec<At>,
 }
 
 /// Bounds on delays, in milliseconds; unlimited if the history does not name them.
@@ -155,7 +155,7 @@ impl<'a> Index<'a> {
             brokers: BTreeMap::new(),
             registrations: BTreeMap::new(),
             calls: BTreeMap::new(),
-            went_back: Vec::new(),
+            rolled_back: Vec::new(),
         };
         let mut readers = Readers::default();
         for (at, record) in history.iter().enumerate() {
@@ -327,7 +327,7 @@ impl<'a> Index<'a> {
             Event::ChannelRemoved { channel } => {
                 self.channel_mut(*channel).removed.get_or_insert(at);
             }
-            Event::StoreWentBack => self.went_back.push(at),
+            Event::StoreRolledBack => self.rolled_back.push(at),
             _ => {}
         }
     }
@@ -390,13 +390,13 @@ impl<'a> Index<'a> {
     }
 
     /// True if an older state of the database was restored after a record.
-    pub(super) fn went_back_after(&self, at: At) -> bool {
-        self.went_back.last().is_some_and(|&last| last > at)
+    pub(super) fn rolled_back_after(&self, at: At) -> bool {
+        self.rolled_back.last().is_some_and(|&last| last > at)
     }
 
     /// True if an older state of the database was restored between two records.
     pub(super) fn lost_between(&self, first: At, second: At) -> bool {
-        self.went_back.iter().any(|&went| first < went && went < second)
+        self.rolled_back.iter().any(|&went| first < went && went < second)
     }
 
     /// True if the received message is stored, but not in this queue.
@@ -415,7 +415,7 @@ impl<'a> Index<'a> {
     pub(super) fn is_excused(&self, queue: &Queue<'a>, message: &Message<'a>, at: At) -> bool {
         let before = |earlier: Option<At>| earlier.is_some_and(|earlier| earlier <= at);
         before(queue.tombstoned)
-            || self.went_back_after(message.at)
+            || self.rolled_back_after(message.at)
             || self.may_be_expired(message, self.micros(at))
             || queue.trimmed_by(message.stored.offset).is_some_and(|trim| trim.at <= at)
     }

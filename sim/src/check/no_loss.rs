@@ -108,8 +108,8 @@ impl Reading<'_, '_> {
     /// A reader that was dismissed because of a loss that did not happen.
     fn dismissal(&self) -> Option<Violation> {
         let (at, code) = self.reader.ended?;
-        let code = code.filter(|code| matches!(*code, "STORE_WENT_BACK" | "OFFSET_OUT_OF_RANGE"))?;
-        if !self.index.went_back.is_empty() || self.queue.tombstoned.is_some() {
+        let code = code.filter(|code| matches!(*code, "STORE_ROLLED_BACK" | "OFFSET_OUT_OF_RANGE"))?;
+        if !self.index.rolled_back.is_empty() || self.queue.tombstoned.is_some() {
             return None;
         }
         let what = format!("{} was told {code}, although the database lost nothing", self.reader.name());
@@ -169,7 +169,7 @@ fn starts_beyond_end(index: &Index<'_>, channel: Created<'_>) -> Option<Violatio
     let queue = index.queues.get(&channel.queue_id)?;
     let before = queue.messages.partition_point(|message| message.at < channel.at);
     let end = queue.messages[..before].last().map_or(0, |message| message.stored.offset);
-    if channel.start <= end || !index.went_back.is_empty() {
+    if channel.start <= end || !index.rolled_back.is_empty() {
         return None;
     }
     let name = index.queue_name(channel.queue_id);
@@ -307,7 +307,7 @@ mod tests {
         innocent(three().delete().stream(1).see(1, [3]).end(1, "QUEUE_REPLACED"));
         // Lost when the database was rolled back.
         let mut run = three();
-        run.record("database", Event::StoreWentBack);
+        run.record("database", Event::StoreRolledBack);
         innocent(run.stream(1).see(1, [3]));
     }
 
@@ -361,13 +361,13 @@ mod tests {
 
     #[test]
     fn nobody_is_sent_away_for_a_loss_that_there_was_not() {
-        guilty(three().stream(1).see(1, [1]).end(1, "STORE_WENT_BACK"), NoLoss);
+        guilty(three().stream(1).see(1, [1]).end(1, "STORE_ROLLED_BACK"), NoLoss);
         let mut run = three();
         run.consumer("b1", Some(3)).stop("b1", Some("OFFSET_OUT_OF_RANGE"));
         guilty(&run, NoLoss);
         let mut run = three();
-        run.record("database", Event::StoreWentBack);
-        innocent(run.stream(1).end(1, "STORE_WENT_BACK"));
+        run.record("database", Event::StoreRolledBack);
+        innocent(run.stream(1).end(1, "STORE_ROLLED_BACK"));
     }
 
     #[test]

@@ -55,7 +55,7 @@ fn wrongly_created(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
         Event::QueueCreated { queue_id, .. } => {
             let claims = &index.queues.get(queue_id)?.claims;
             let served = claims.first().is_some_and(|claim| claim.at < answered);
-            (!served && index.went_back.is_empty()).then_some("was acknowledged before any broker had claimed it")?
+            (!served && index.rolled_back.is_empty()).then_some("was acknowledged before any broker had claimed it")?
         }
         Event::AdminFailed { code, .. } if code == "QUEUE_EXISTS" => {
             let is_of_label = |queue: &&Queue<'_>| queue.label.as_deref() == Some(folded(label).as_str());
@@ -108,7 +108,7 @@ fn stored_all_the_same(index: &Index<'_>, text: &str, body: &Body<'_>) -> Option
 /// A push that failed because of a loss or a delete that did not happen.
 fn misinformed(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
     let Some((at, Outcome::Failed { code, .. })) = push.outcome else { return None };
-    if !index.went_back.is_empty() {
+    if !index.rolled_back.is_empty() {
         return None;
     }
     let meant = |id: u64, queue: &Queue<'_>| match push.queue_id {
@@ -116,7 +116,7 @@ fn misinformed(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violat
         None => queue.label.as_ref().is_none_or(|label| *label == folded(push.label)),
     };
     let what = match code {
-        "STORE_WENT_BACK" => "the database lost nothing",
+        "STORE_ROLLED_BACK" => "the database lost nothing",
         "QUEUE_REPLACED" => {
             let mut meant = index.queues.iter().filter(|(id, queue)| meant(**id, queue)).peekable();
             meant.peek()?;
@@ -138,7 +138,7 @@ fn wrong_reason(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let id = index.queue_of(reader)?;
     let queue = index.queues.get(&id)?;
     let deleted = queue.tombstoned.is_some_and(|tombstoned| tombstoned < at);
-    if deleted || reader.after.is_some_and(|after| after.queue_id != id) || !index.went_back.is_empty() {
+    if deleted || reader.after.is_some_and(|after| after.queue_id != id) || !index.rolled_back.is_empty() {
         return None;
     }
     let what = format!("{} was told QUEUE_REPLACED, although nobody had deleted the queue", reader.name());
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_push_is_told_of_what_was_not() {
-        for code in ["STORE_WENT_BACK", "QUEUE_REPLACED"] {
+        for code in ["STORE_ROLLED_BACK", "QUEUE_REPLACED"] {
             let mut run = Run::new();
             let push = run.send("a");
             assert!(guilty(run.fail(push, code, false), NothingSilent).contains(code));
@@ -292,8 +292,8 @@ mod tests {
         innocent(run.delete().create(2).fail(push, "QUEUE_REPLACED", false));
         let mut run = Run::new();
         let push = run.send("a");
-        run.record("database", Event::StoreWentBack);
-        innocent(run.fail(push, "STORE_WENT_BACK", false));
+        run.record("database", Event::StoreRolledBack);
+        innocent(run.fail(push, "STORE_ROLLED_BACK", false));
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn reads_on(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
         let claim = own[..own.partition_point(|claim| claim.at < received.at)].last()?;
         let message = queue.at_offset(received.offset).find(|message| message.stored.body == received.body)?;
         // The epoch identifies the broker that stored the message, unless the database lost epochs.
-        if message.epoch <= claim.epoch || message.by == broker || !index.went_back.is_empty() {
+        if message.epoch <= claim.epoch || message.by == broker || !index.rolled_back.is_empty() {
             return None;
         }
         let what = format!(
@@ -324,10 +324,10 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_went_back_gives_epochs_again() {
+    fn a_database_that_was_rolled_back_gives_epochs_again() {
         let mut run = Run::new();
         run.push("a").take_over(2).take_over(1);
-        run.record("database", Event::StoreWentBack);
+        run.record("database", Event::StoreRolledBack);
         run.log().epoch = 1;
         run.take_over(2);
         let push = run.send("b");

@@ -36,7 +36,7 @@ fn offsets(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
         let what = if lost {
             acknowledged_by_itself(index, queue, message).then(|| {
                 format!(
-                    "{} used offset {offset} again, which it had acknowledged before the database went back",
+                    "{} used offset {offset} again, which it had acknowledged before the database was rolled back",
                     message.by
                 )
             })
@@ -85,7 +85,7 @@ fn sequences(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
         }
         let earlier = last.insert(stored.producer, message);
         let Some(earlier) = earlier.filter(|earlier| earlier.stored.sequence > stored.sequence) else { continue };
-        if index.went_back_after(earlier.at) {
+        if index.rolled_back_after(earlier.at) {
             continue;
         }
         let what = format!(
@@ -118,7 +118,7 @@ fn acknowledged_first(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Viol
         let first = index.bodies.get(message.stored.body.as_str())?.pushes.first()?;
         let sent = index.pushes[first].at;
         let (acked, offset) = *acknowledged[..acknowledged.partition_point(|&(at, _)| at < sent)].last()?;
-        if offset < message.stored.offset || index.went_back_after(queue.born) {
+        if offset < message.stored.offset || index.rolled_back_after(queue.born) {
             return None;
         }
         let what = format!(
@@ -165,7 +165,7 @@ fn as_sent(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
         let in_order: Vec<_> = messages.into_iter().collect();
         for pair in in_order.windows(2) {
             let [(first, earlier), (second, later)] = pair else { continue };
-            if earlier.stored.offset < later.stored.offset || index.went_back_after(queue.born) {
+            if earlier.stored.offset < later.stored.offset || index.rolled_back_after(queue.born) {
                 continue;
             }
             let what = format!(
@@ -285,7 +285,7 @@ mod tests {
     fn what_a_restored_database_lost_is_used_again_by_who_cannot_know() {
         let mut run = Run::new();
         run.push("a").push("b");
-        run.record("database", Event::StoreWentBack);
+        run.record("database", Event::StoreRolledBack);
         run.log().end = 1;
         run.log().left.remove(&2);
         let push = run.clone().send("c");
@@ -293,13 +293,15 @@ mod tests {
         // The producer was never told that the other one was stored.
         let mut unknown = Run::new();
         let push = unknown.push("a").send("b");
-        unknown.store("b").fail(push, "OUTCOME_UNKNOWN", true).record("database", Event::StoreWentBack);
+        unknown.store("b").fail(push, "OUTCOME_UNKNOWN", true).record("database", Event::StoreRolledBack);
         unknown.log().end = 1;
         unknown.send("c");
         innocent(unknown.store("c"));
 
         run.send("c");
-        assert!(guilty(run.store("c"), Order).contains("which it had acknowledged before the database went back"));
+        assert!(
+            guilty(run.store("c"), Order).contains("which it had acknowledged before the database was rolled back")
+        );
     }
 
     #[test]

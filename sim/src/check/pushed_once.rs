@@ -28,7 +28,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 fn told_apart(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
     let Some((at, Outcome::Acked { duplicate, .. })) = push.outcome else { return None };
     let body = &index.bodies[push.body];
-    if push.tries_millis.is_some() || !index.went_back.is_empty() {
+    if push.tries_millis.is_some() || !index.rolled_back.is_empty() {
         return None;
     }
     let stored_before = body.stored.first().is_some_and(|(_, message)| message.at < push.at);
@@ -213,7 +213,7 @@ mod tests {
         let mut run = Run::new();
         let push = run.send("a");
         run.store("a").fail(push, "OUTCOME_UNKNOWN", true);
-        run.record("database", Event::StoreWentBack);
+        run.record("database", Event::StoreRolledBack);
         run.log().end = 0;
         let again = run.retry(push);
         innocent(run.take_over(2).store("a").ack(again));

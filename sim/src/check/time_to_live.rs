@@ -38,7 +38,7 @@ fn trims(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
         let trimmed = queue.between(through, trim.through.saturating_add(1)).filter(|message| message.at < trim.at);
         for message in trimmed {
             let expiry = message.stored.expires_at_millis;
-            if expiry.is_some_and(|expiry| expiry <= trim.at_millis) || index.went_back_after(message.at) {
+            if expiry.is_some_and(|expiry| expiry <= trim.at_millis) || index.rolled_back_after(message.at) {
                 continue;
             }
             let when = expiry
@@ -63,7 +63,7 @@ fn times(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
         let back = pair[0].stored_at_millis.saturating_sub(pair[1].stored_at_millis);
         (1..=MAX_CLOCK_AHEAD_MILLIS).contains(&back)
             && !forgotten(&pair[0], &pair[1])
-            && !index.went_back_after(pair[0].at)
+            && !index.rolled_back_after(pair[0].at)
     });
     let violation = |pair: &[Message<'_>]| {
         let what = format!(

@@ -164,7 +164,7 @@ impl Disk {
             Appended::Fenced { .. } => "fenced",
             Appended::Deleted => "deleted",
             Appended::Conflict => "conflict",
-            Appended::WentBack => "went_back",
+            Appended::RolledBack => "rolled_back",
         };
         let (queue_id, epoch) = (batch.queue.get(), batch.epoch.get());
         self.record(Event::AppendRefused { queue_id, epoch, why: why.into(), by: by.into() });

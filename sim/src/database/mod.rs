@@ -120,7 +120,7 @@ impl Database {
     /// Replaces all stored data, like restoring a backup. Connections stay as they are: crash the host to end them.
     pub fn restore(&self, state: State) {
         *self.0.disk.lock().state_mut() = state;
-        self.0.recorder.record(DATABASE_HOST, Event::StoreWentBack);
+        self.0.recorder.record(DATABASE_HOST, Event::StoreRolledBack);
     }
 
     /// A live queue by its label.

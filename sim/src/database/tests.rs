@@ -420,7 +420,7 @@ fn the_clock_jumps_and_a_backup_is_restored() {
         owner.append().await.unwrap();
         assert_eq!(owner.stored_at, stored_at, "time does not go back within a queue");
         database.restore(backup);
-        assert_eq!(owner.append().await.unwrap(), Appended::WentBack);
+        assert_eq!(owner.append().await.unwrap(), Appended::RolledBack);
     });
     let clocks: Vec<_> = evidence
         .iter()
@@ -430,5 +430,5 @@ fn the_clock_jumps_and_a_backup_is_restored() {
         })
         .collect();
     assert!(matches!(clocks[..], [(from, to)] if from - to == 60_000), "{clocks:?}");
-    assert_eq!(evidence.iter().filter(|event| **event == Event::StoreWentBack).count(), 1);
+    assert_eq!(evidence.iter().filter(|event| **event == Event::StoreRolledBack).count(), 1);
 }

@@ -480,7 +480,7 @@ pub enum Event {
         queue_id: u64,
         /// The epoch of the attempt.
         epoch: u64,
-        /// `fenced`, `deleted`, `conflict` or `went_back`.
+        /// `fenced`, `deleted`, `conflict` or `rolled_back`.
         why: String,
         /// The host of the broker that tried.
         by: String,
@@ -508,7 +508,7 @@ pub enum Event {
     },
     /// An earlier state of the database is restored: later commits are lost. No promise covers that, but no process may
     /// delete or reuse anything because of it.
-    StoreWentBack,
+    StoreRolledBack,
 
     // ---- the audit ----
     /// The state of a queue in the database at the end.

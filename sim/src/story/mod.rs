@@ -147,7 +147,7 @@ fn broken(violation: &Violation, record: &Record) -> Line {
 #[must_use]
 pub fn tone(event: &Event) -> Tone {
     match event {
-        Event::FaultBegan { .. } | Event::FaultEnded { .. } | Event::StoreClock { .. } | Event::StoreWentBack => {
+        Event::FaultBegan { .. } | Event::FaultEnded { .. } | Event::StoreClock { .. } | Event::StoreRolledBack => {
             Tone::Fault
         }
         Event::Began { .. }

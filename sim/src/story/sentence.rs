@@ -163,7 +163,7 @@ fn database(event: &Event, names: &Names) -> Option<String> {
                 (from_millis.abs_diff(*to_millis), if to_millis < from_millis { "back" } else { "forward" });
             format!("the database's clock is set {how} by {}", millis(by))
         }
-        Event::StoreWentBack => "an earlier state of the database is restored".to_owned(),
+        Event::StoreRolledBack => "an earlier state of the database is restored".to_owned(),
         Event::AuditQueue { queue_id, end, trimmed_through, epoch, messages, .. } => format!(
             "{} ends at offset {end} under epoch {epoch}, is trimmed through {trimmed_through} and holds {}",
             names.queue(*queue_id),

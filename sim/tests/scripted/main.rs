@@ -7,5 +7,5 @@
 mod applications;
 mod findings;
 mod original;
-mod store_went_back;
+mod store_rolled_back;
 mod support;

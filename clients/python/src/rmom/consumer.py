@@ -53,7 +53,7 @@ class Consumer:
 
         Other errors are failures that cannot be recovered from: the channel or its queue was deleted
         (``CHANNEL_NOT_FOUND``, ``QUEUE_REPLACED``), the position does not belong to this queue
-        (``OFFSET_OUT_OF_RANGE``, ``STORE_WENT_BACK``), or :class:`rmom.GaveUp`. Later calls raise the same error.
+        (``OFFSET_OUT_OF_RANGE``, ``STORE_ROLLED_BACK``), or :class:`rmom.GaveUp`. Later calls raise the same error.
         """
         with self._changed:
             self._start()

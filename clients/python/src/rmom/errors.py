@@ -55,7 +55,7 @@ _HINTS = {
     "PRODUCER_FENCED": "another producer of the same name took over; run one at a time",
     "PRODUCER_POISONED": "open the named producer again; it learns what was stored, so go on from there",
     "OFFSET_OUT_OF_RANGE": "an older copy of the store was restored, or the position is from elsewhere",
-    "STORE_WENT_BACK": "an older copy of the store was restored, or the position is from elsewhere",
+    "STORE_ROLLED_BACK": "an older copy of the store was restored, or the position is from elsewhere",
     "STORE_CORRUPT": "look at the broker's log and the operators' page",
     "NO_BROKER": "start a broker, or look why none is live (rmom broker list)",
     "UNREACHABLE": "check the address, and that something listens there",
@@ -261,7 +261,7 @@ _ENDS_A_SUBSCRIPTION = frozenset(
         "QUEUE_NOT_FOUND",
         "QUEUE_REPLACED",
         "OFFSET_OUT_OF_RANGE",
-        "STORE_WENT_BACK",
+        "STORE_ROLLED_BACK",
         "INVALID_NAME",
         "INVALID_ARGUMENT",
     }

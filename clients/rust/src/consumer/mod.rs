@@ -144,7 +144,7 @@ impl Consumer {
     ///
     /// # Errors
     /// Only failures that cannot be recovered from: the channel or its queue was deleted (`CHANNEL_NOT_FOUND`,
-    /// `QUEUE_REPLACED`), the position does not belong to this queue (`OFFSET_OUT_OF_RANGE`, `STORE_WENT_BACK`), the next
+    /// `QUEUE_REPLACED`), the position does not belong to this queue (`OFFSET_OUT_OF_RANGE`, `STORE_ROLLED_BACK`), the next
     /// message is larger than the client's `max_message_bytes` (`MESSAGE_TOO_LARGE`), or [`Error::GaveUp`]. Later calls
     /// return the same error.
     pub async fn next(&mut self) -> Result<Message, Error> {

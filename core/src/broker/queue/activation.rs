@@ -142,7 +142,7 @@ pub(super) async fn check_confirmed(
         return Ok(());
     }
     check_deleted(context, shared).await?;
-    Err(Failure::Final(Ending::Halt(BrokerError::StoreWentBack { end: tail.end, epoch, confirmed })))
+    Err(Failure::Final(Ending::Halt(BrokerError::StoreRolledBack { end: tail.end, epoch, confirmed })))
 }
 
 /// Nothing may be left of a queue that was deleted after the claim, and nothing is lost. It may also be a standby that does

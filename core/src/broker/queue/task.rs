@@ -242,12 +242,12 @@ async fn appended(
         Ok(Appended::Fenced { epoch }) => {
             // The store does not know our epoch any more.
             let confirmed = in_flight.sealed.encoded.first;
-            let error = BrokerError::StoreWentBack { end: Offset::ZERO, epoch, confirmed };
+            let error = BrokerError::StoreRolledBack { end: Offset::ZERO, epoch, confirmed };
             answer(in_flight.sealed.waiters, Err(&error));
             return Err(Ending::Halt(error));
         }
-        Ok(Appended::WentBack) => {
-            let error = BrokerError::StoreWentBack { end: Offset::ZERO, epoch: log.epoch, confirmed: log.end };
+        Ok(Appended::RolledBack) => {
+            let error = BrokerError::StoreRolledBack { end: Offset::ZERO, epoch: log.epoch, confirmed: log.end };
             answer(in_flight.sealed.waiters, Err(&error));
             return Err(Ending::Halt(error));
         }

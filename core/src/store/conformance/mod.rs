@@ -78,7 +78,7 @@ macro_rules! conformance_tests {
                 a_malformed_group_is_refused,
                 a_group_may_hold_as_many_queues_as_the_limit,
                 a_taken_offset_is_a_conflict,
-                a_store_that_went_back_is_found_out,
+                a_store_that_was_rolled_back_is_found_out,
                 stored_at_never_goes_back,
                 stored_at_does_not_follow_a_clock_that_was_far_ahead;
             brokers:

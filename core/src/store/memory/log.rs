@@ -201,7 +201,7 @@ impl QueueLog {
         let before = Offset::new(batch.first.get() - 1);
         let previous = self.batches.get(&batch.previous).filter(|previous| previous.header.last == before);
         if previous.is_none() && self.trimmed_through < before {
-            return Appended::WentBack;
+            return Appended::RolledBack;
         }
         let last_stored_at = self.batches.last_key_value().map(|(_, last)| last.header.stored_at);
         mark!(StoreClockBehind if now < batch.not_before);

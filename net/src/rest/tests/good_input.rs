@@ -138,7 +138,7 @@ async fn a_list_of_queues_has_what_their_brokers_say() {
     let state = QueueState {
         queue: QueueId::new(id),
         activity: QueueActivity::Halted,
-        reason: Some("the store went back".into()),
+        reason: Some("the store was rolled back".into()),
         epoch: Epoch::new(2),
         last_offset: Offset::new(9),
         depth_messages: 4,
@@ -150,7 +150,7 @@ async fn a_list_of_queues_has_what_their_brokers_say() {
     bench.world.brokers.state_as(&QueueLabel::parse("q").unwrap(), state);
     let listed = bench.ask("GET", "/v1/queues?live=true&limit=1").await.body;
     let live = json!({
-        "state": "halted", "reason": "the store went back", "epoch": 2, "last_offset": 9, "depth_messages": 4,
+        "state": "halted", "reason": "the store was rolled back", "epoch": 2, "last_offset": 9, "depth_messages": 4,
         "depth_bytes": 400, "oldest_age_millis": 1500, "subscriber_count": 3, "largest_lag": 7,
     });
     let queue = json!({
@@ -212,11 +212,11 @@ async fn our_routes_for_brokers_and_status() {
     assert_eq!((&status["leading"], &status["counters"]["handovers"]), (&json!(true), &json!(1)));
     assert_eq!(status["last_cycle"]["live_brokers"], json!(2));
     assert_eq!((&status["healthy"], &status["problems"], &status["notes"]), (&json!(true), &json!([]), &json!([])));
-    bench.world.brokers.complain(&addr(1), vec!["queue q: the store went back".to_owned()]);
+    bench.world.brokers.complain(&addr(1), vec!["queue q: the store was rolled back".to_owned()]);
     bench.world.brokers.set(&addr(2), Behaviour::IsOld);
     let status = bench.ask("GET", "/v1/status").await.body;
     let what = &status["problems"][0]["what"];
-    assert_eq!(what, "broker 1 at broker-1:50051: queue q: the store went back");
+    assert_eq!(what, "broker 1 at broker-1:50051: queue q: the store was rolled back");
     assert!(status["notes"][0].as_str().unwrap().starts_with("broker 2 at broker-2:50052 is of an older version"));
     assert_eq!(status["healthy"], json!(false));
 }

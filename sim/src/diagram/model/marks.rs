@@ -216,7 +216,7 @@ fn kind(event: &Event) -> &'static str {
         Event::Trimmed { .. } => "trimmed",
         Event::QueueTombstoned { .. } | Event::ChannelRemoved { .. } => "tombstone",
         Event::StoreClock { .. } => "clock",
-        Event::StoreWentBack => "went-back",
+        Event::StoreRolledBack => "rolled-back",
         Event::AuditQueue { .. } | Event::AuditChannel { .. } | Event::AuditDone { .. } => "audit",
         Event::Note { .. } => "note",
     }

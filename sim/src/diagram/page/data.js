@@ -28,7 +28,7 @@ const KINDS = {
   "trimmed": { badge: "T", name: "expired batches removed" },
   "tombstone": { badge: "†", name: "queue deleted" },
   "clock": { badge: "clk", name: "database's clock set", colour: "fault" },
-  "went-back": { badge: "back", name: "database went back", colour: "fault" },
+  "rolled-back": { badge: "back", name: "database was rolled back", colour: "fault" },
   "call": { shape: "dot", name: "operator asked" },
   "answer": { shape: "tick", name: "operator was answered" },
   "call-failed": { shape: "cross", name: "operator's call failed", colour: "warn" },

@@ -134,7 +134,7 @@ pub async fn each_queue_of_a_group_has_its_own_fate(harness: &dyn Harness) {
     group[4] = batch(writers[4].queue, Epoch::new(1), Offset::new(9), 1, Offset::new(8), START);
     let stored = Appended::Stored { stored_at: START };
     let fenced = Appended::Fenced { epoch: Epoch::new(2) };
-    let expected = [stored, fenced, Appended::Deleted, Appended::Conflict, Appended::WentBack, stored];
+    let expected = [stored, fenced, Appended::Deleted, Appended::Conflict, Appended::RolledBack, stored];
     assert_eq!(bench.store.append(&group).await.unwrap(), expected);
     for (writer, end) in writers.iter().zip([3, 1, 0, 1, 1, 3]) {
         if end > 0 {
@@ -215,20 +215,20 @@ pub async fn a_taken_offset_is_a_conflict(harness: &dyn Harness) {
 }
 
 /// A store that lost what it had confirmed is found out by the batch that would have followed.
-pub async fn a_store_that_went_back_is_found_out(harness: &dyn Harness) {
+pub async fn a_store_that_was_rolled_back_is_found_out(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let mut writer = bench.hosted_writer("q").await;
     let (queue, epoch) = (writer.queue, writer.epoch);
     let at = |offset, previous| batch(queue, epoch, Offset::new(offset), 1, Offset::new(previous), START);
     // Nothing is stored at all.
     for lost in [at(2, 1), at(9, 4), at(2, 0)] {
-        assert_eq!(bench.store.append(&[lost]).await.unwrap(), [Appended::WentBack]);
+        assert_eq!(bench.store.append(&[lost]).await.unwrap(), [Appended::RolledBack]);
     }
     writer.append(2).await;
     writer.append(2).await;
     // Beyond the end, after a batch that is or is not there; at the end, after one that is not there or ends elsewhere.
     for lost in [at(6, 3), at(6, 5), at(9, 3), at(5, 1), at(5, 4), at(5, 2), at(5, 0)] {
-        assert_eq!(bench.store.append(slice::from_ref(&lost)).await.unwrap(), [Appended::WentBack], "{lost:?}");
+        assert_eq!(bench.store.append(slice::from_ref(&lost)).await.unwrap(), [Appended::RolledBack], "{lost:?}");
     }
     assert_eq!(bench.store.tail(queue).await.unwrap().end, Offset::new(4));
     assert_eq!(bench.store.append(&[at(5, 3)]).await.unwrap(), [Appended::Stored { stored_at: START }]);

@@ -179,7 +179,7 @@ async fn busy_appender(mut writers: Vec<Writer>, stop: Arc<AtomicBool>) {
                     *writer = Writer::after_claim(&writer.store(), writer.queue, epoch).await;
                 }
                 // Another appender under the same epoch was faster.
-                Appended::Conflict | Appended::WentBack => {
+                Appended::Conflict | Appended::RolledBack => {
                     *writer = Writer::after_claim(&writer.store(), writer.queue, writer.epoch).await;
                 }
                 Appended::Deleted => panic!("nobody deleted it"),

@@ -131,7 +131,7 @@ pub async fn trimmed_to_empty_the_log_keeps_its_end(harness: &dyn Harness) {
     }
     for previous in [0, 3, 6] {
         let lost = batch(queue, epoch, Offset::new(7), 1, Offset::new(previous), START);
-        assert_eq!(bench.store.append(&[lost]).await.unwrap(), [Appended::WentBack], "previous {previous}");
+        assert_eq!(bench.store.append(&[lost]).await.unwrap(), [Appended::RolledBack], "previous {previous}");
     }
     let mut next = Writer::after_claim(&bench.store, queue, epoch).await;
     next.append(2).await;

@@ -111,7 +111,7 @@ const _: () = assert!(MAX_CLOCK_AHEAD_MILLIS == 60_000);
 const DELETED: i64 = 1;
 const FENCED: i64 = 2;
 const CONFLICT: i64 = 3;
-const WENT_BACK: i64 = 4;
+const ROLLED_BACK: i64 = 4;
 
 type Fates = BTreeMap<QueueId, Appended>;
 
@@ -177,7 +177,7 @@ fn refused(rows: &[PgRow]) -> Result<Fates, StoreError> {
             DELETED => Appended::Deleted,
             FENCED => Appended::Fenced { epoch: column::epoch(row, "epoch")? },
             CONFLICT => Appended::Conflict,
-            WENT_BACK => Appended::WentBack,
+            ROLLED_BACK => Appended::RolledBack,
             other => return Err(StoreError::Corrupt(format!("column fate holds {other}"))),
         })
     };

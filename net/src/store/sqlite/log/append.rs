@@ -55,7 +55,7 @@ impl Fence {
         if follows || self.trimmed_through >= before {
             return Err(StoreError::Corrupt(format!("a batch of queue {} could not be entered", batch.queue)));
         }
-        Ok(Appended::WentBack)
+        Ok(Appended::RolledBack)
     }
 }
 

@@ -52,9 +52,9 @@ fn it_comes_back_with(messages: u64, pause: Duration) {
         cluster.run_for(pause).unwrap();
         act(&mut cluster, "afterwards", move |client| async move {
             let pushed = push(client.clone(), 1).await;
-            assert!(format!("{pushed:?}").contains("STORE_WENT_BACK"), "{pushed:?}");
+            assert!(format!("{pushed:?}").contains("STORE_ROLLED_BACK"), "{pushed:?}");
             let resumed = client.subscribe(channel).resume_from(position).build().next().await;
-            assert_eq!(resumed.unwrap_err().code(), "STORE_WENT_BACK");
+            assert_eq!(resumed.unwrap_err().code(), "STORE_ROLLED_BACK");
             Ok(())
         });
         cluster.run_for(Duration::from_secs(20)).unwrap();
