@@ -12,7 +12,7 @@ use crate::{
     uptime::{self, Moments},
 };
 
-/// Default for the size of the largest message as delivered; brokers have the same default.
+/// Default for the size of the largest message as delivered. Brokers accept 4 KiB less by default, for what they may add to it.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4_194_304;
 /// The longest time for which a producer may go on retrying: brokers remember producers for longer than that.
 pub const MAX_DELIVERY_TIMEOUT: Duration = Duration::from_secs(600);

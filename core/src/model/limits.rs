@@ -4,8 +4,9 @@ use std::time::Duration;
 
 /// Longest label or topic, in bytes after folding.
 pub const MAX_NAME_BYTES: usize = 255;
-/// Default for the size of the largest encoded message, framing included: gRPC clients accept as much by default.
-pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4_194_304;
+/// Default for the size of the largest encoded message, framing included. gRPC clients accept 4 MiB by default; 4 KiB less leave
+/// a broker room for what it adds to a message that it delivers.
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4_194_304 - 4_096;
 /// Limit on the headers of one message.
 pub const MAX_HEADERS: usize = 64;
 /// Longest header name in bytes.

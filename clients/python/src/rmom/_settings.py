@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from . import _clock
 from .errors import ConfigError, authority
 
-#: Default for the size of the largest message as delivered; brokers have the same default.
+#: Default for the size of the largest message as delivered. Brokers accept 4 KiB less by default, for what they may add.
 DEFAULT_MAX_MESSAGE_BYTES = 4_194_304
 #: The longest time in seconds for which a producer may go on retrying: brokers remember producers for longer than that.
 MAX_DELIVERY_TIMEOUT = 600.0
