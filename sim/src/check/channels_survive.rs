@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use super::{
     Promise, Violation,
-    index::{At, Call, CallKind, Channel, Created, Index, Reader, Received, accepts, folded},
+    index::{At, Call, CallKind, Channel, Created, Index, Reader, accepts, folded},
 };
 use crate::history::Event;
 
@@ -51,24 +51,14 @@ fn is_idle(index: &Index<'_>, id: Uuid, channel: &Channel<'_>, at: At) -> bool {
     index.micros(at) - index.micros(used) >= least.saturating_mul(1_000)
 }
 
-/// A message that a fault held up has arrived so long after the fault.
-const HELD_UP_MICROS: u64 = 1_000_000;
-/// This many of a reader's last messages are looked at.
-const RECENT: usize = 500;
-
-/// The last time before a record at which a reader certainly had a subscription. A fault can end a subscription long before
-/// its reader notices. Then only the time of the request is certain, and that of the last message that no fault held up.
+/// The last time before a record at which a reader certainly had a subscription: when the last message was stored that its
+/// broker sent it, or when it asked. A client can hear of the end of its subscription much later.
 fn last_use(index: &Index<'_>, reader: &Reader<'_>, before: At) -> At {
     let asked = reader.asked.unwrap_or(reader.began);
-    let hosts = [index.history[reader.began].host.as_str(), reader.broker.unwrap_or_default()];
-    let befell = |from: u64, to: At| index.faults.befell(&hosts, from, index.micros(to));
-    if befell(index.micros(asked), before) {
-        let prompt =
-            |received: &&Received<'_>| !befell(index.micros(received.at).saturating_sub(HELD_UP_MICROS), received.at);
-        let received = reader.received.iter().rev().skip_while(|received| received.at >= before);
-        return received.take(RECENT).find(prompt).map_or(asked, |received| received.at.max(asked));
-    }
-    reader.ended.map_or(before, |(ended, _)| ended.min(before))
+    let queue = index.queue_of(reader).and_then(|id| index.queues.get(&id));
+    let stored = |offset| queue.and_then(|queue| queue.at_offset(offset).last()).map(|message| message.at);
+    let sent = reader.received.iter().filter_map(|received| stored(received.offset)).filter(|&at| at < before);
+    sent.fold(asked, At::max)
 }
 
 fn in_the_end(index: &Index<'_>, id: Uuid, channel: &Channel<'_>) -> Option<Violation> {
@@ -261,15 +251,14 @@ mod tests {
         run.record("database", added);
         innocent(&remove(run.clone().wait(9_000)));
         guilty(&remove(run.clone().wait(3_000)), ChannelsSurvive);
-        run.wait(9_000).stream_of(1, OTHER, None).wait(9_000);
-        guilty(&remove(&mut run.clone()), ChannelsSurvive);
-        // With a fault in between, the broker may have lost the connection long before.
-        innocent(&remove(run.clone().fault(1).wait(1)));
-        let mut mended = run.clone();
-        guilty(&remove(mended.fault(1).mend(1).wait(2_000).push("a").see(1, [1])), ChannelsSurvive);
-        run.end(1, "UNAVAILABLE");
+        run.wait(9_000).stream_of(1, OTHER, None);
+        guilty(&remove(run.clone().wait(3_000)), ChannelsSurvive);
+        // A client can hear of the end of its subscription much later.
+        innocent(&remove(run.clone().wait(9_000)));
+        run.wait(9_000).push("a").see(1, [1]);
         guilty(&remove(run.clone().wait(3_000)), ChannelsSurvive);
         innocent(&remove(run.clone().wait(9_000)));
+        run.end(1, "UNAVAILABLE");
         run.wait(9_000).record("database", Event::ChannelRemoved { channel: OTHER });
         run.channels.remove(&OTHER);
         innocent(run.stream_of(2, OTHER, None).end(2, "CHANNEL_NOT_FOUND").finish());

@@ -150,8 +150,7 @@ pub(super) struct Bounds {
     /// How soon a push is acknowledged while no fault affects the processes that it needs: an append may wait for another
     /// one.
     pub(super) answer: Duration,
-    /// The shortest time for which a channel without subscribers is kept. Subscribers notice later than their broker that
-    /// their subscription has ended.
+    /// The shortest time for which a channel without subscribers is kept.
     pub(super) idle: Duration,
 }
 
@@ -184,7 +183,7 @@ impl Bounds {
             } else {
                 broker.store_timeout * 2 + SLACK
             },
-            idle: broker.channel_idle_expiry.map_or(UNBOUNDED, |expiry| expiry.saturating_sub(SLACK * 3)),
+            idle: broker.channel_idle_expiry.unwrap_or(UNBOUNDED),
         }
     }
 }
