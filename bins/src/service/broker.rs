@@ -7,7 +7,8 @@ use rmom_net::{clock::SystemUptime, entropy::OsEntropy, serve::ServeStats};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    Exit, Node, NodeEnd, Signals, StartError, Starting, Transports, authority, port_of, refuse, routers, stop, store,
+    Exit, Kind, Node, NodeEnd, Signals, StartError, Starting, Transports, authority, port_of, refuse, routers, stop,
+    store,
 };
 use crate::config::BrokerConfig;
 
@@ -36,7 +37,7 @@ async fn start_and_run(config: BrokerConfig) -> Result<Exit, StartError> {
     let addr = settings.addr.clone();
     let deadline = Duration::from_secs(config.shutdown_timeout_secs);
 
-    let (router, ready) = Starting::router();
+    let (router, ready) = Starting::router(Kind::Broker);
     let stats = Arc::new(ServeStats::default());
     let mut node = Node::serve(listener, config.connections.settings(deadline), Arc::clone(&stats), |_| router);
     tracing::info!(listening = %local, external = %addr, database = %config.database.url.redacted(), "{PROGRAM} starts");

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use rmom_core::manager::{Manager, ManagerExit};
 use rmom_net::{entropy::OsEntropy, grpc::GrpcControl, rest::RestSettings, serve::ServeStats};
 
-use super::{Exit, Node, NodeEnd, Signals, StartError, Starting, Transports, authority, refuse, routers, stop, store};
+use super::{
+    Exit, Kind, Node, NodeEnd, Signals, StartError, Starting, Transports, authority, refuse, routers, stop, store,
+};
 use crate::config::ManagerConfig;
 
 /// The program's name in the log.
@@ -29,7 +31,7 @@ async fn start_and_run(config: ManagerConfig) -> Result<Exit, StartError> {
     let deadline = Duration::from_secs(config.shutdown_timeout_secs);
     let database = &config.databases.rmom_manager;
 
-    let (router, ready) = Starting::router();
+    let (router, ready) = Starting::router(Kind::Manager);
     let stats = Arc::new(ServeStats::default());
     let mut node = Node::serve(listener, config.connections.settings(deadline), Arc::clone(&stats), |_| router);
     tracing::info!(listening = %local, database = %database.url.redacted(), "{PROGRAM} starts");

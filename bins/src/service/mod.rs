@@ -18,7 +18,9 @@ pub use broker::run_broker;
 pub use exit::Exit;
 pub use manager::run_manager;
 pub use node::{Node, NodeEnd, serve_settings};
+pub use routers::Kind;
 pub use signals::Signals;
+pub(crate) use starting::STARTING;
 pub use starting::{Ready, Starting};
 pub use tls::{TransportError, Transports};
 

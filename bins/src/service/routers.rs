@@ -24,6 +24,24 @@ use tokio_util::sync::CancellationToken;
 /// The path at which brokers and managers report their version and clock, from their start on.
 pub(crate) const VERSION_PATH: &str = "/version";
 
+/// The kind of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It hosts queues.
+    Broker,
+    /// It administers them.
+    Manager,
+}
+
+impl Kind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Broker => "broker",
+            Self::Manager => "manager",
+        }
+    }
+}
+
 /// gRPC, health and metrics of a broker.
 pub(crate) fn broker(
     broker: &Broker,
@@ -32,7 +50,7 @@ pub(crate) fn broker(
     shutdown: CancellationToken,
 ) -> Router {
     broker_router(broker.clone(), BrokerService { max_message_bytes, connections, shutdown })
-        .route(VERSION_PATH, get(|| async { version() }))
+        .route(VERSION_PATH, get(|| async { version(Kind::Broker) }))
 }
 
 /// REST, health and metrics of a manager.
@@ -43,12 +61,12 @@ pub(crate) fn manager(manager: &Manager, settings: RestSettings, connections: Ar
         let page = metrics::manager(&manager.status(), &connections);
         std::future::ready(([(CONTENT_TYPE, metrics::TEXT_FORMAT)], page))
     };
-    api.route("/metrics", get(page)).route(VERSION_PATH, get(|| async { version() }))
+    api.route("/metrics", get(page)).route(VERSION_PATH, get(|| async { version(Kind::Manager) }))
 }
 
-/// The values that `rmom doctor` compares.
-pub(super) fn version() -> Response {
+/// The values that `rmom doctor` compares, and the kind of the server.
+pub(super) fn version(kind: Kind) -> Response {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let millis = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    Json(json!({ "version": crate::VERSION, "unix_millis": millis })).into_response()
+    Json(json!({ "server": kind.name(), "version": crate::VERSION, "unix_millis": millis })).into_response()
 }

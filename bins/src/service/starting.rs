@@ -16,14 +16,17 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tower::{Service, ServiceExt as _};
 
-use super::routers::{VERSION_PATH, version};
+use super::routers::{Kind, VERSION_PATH, version};
 
+/// The reason that is reported until there is a better one.
+pub(crate) const STARTING: &str = "starting";
 /// Seconds after which a client should try again.
 const RETRY_AFTER_SECS: &str = "1";
 
 /// Stands in for a router that does not exist yet.
 #[derive(Clone)]
 pub struct Starting {
+    kind: Kind,
     router: Arc<OnceLock<Router>>,
     reason: watch::Receiver<String>,
 }
@@ -36,17 +39,17 @@ pub struct Ready {
 
 impl Starting {
     /// A router to serve at once, and the handle that completes it.
-    pub fn router() -> (Router, Ready) {
+    pub fn router(kind: Kind) -> (Router, Ready) {
         let router = Arc::new(OnceLock::new());
-        let (sender, reason) = watch::channel("starting".to_owned());
-        let starting = Self { router: Arc::clone(&router), reason };
+        let (sender, reason) = watch::channel(STARTING.to_owned());
+        let starting = Self { kind, router: Arc::clone(&router), reason };
         (Router::new().fallback_service(starting), Ready { router, reason: sender })
     }
 
     fn answer(&self, path: &str) -> Response {
         match path {
             "/healthz" => "alive\n".into_response(),
-            VERSION_PATH => version(),
+            VERSION_PATH => version(self.kind),
             _ => {
                 let reason = format!("not ready: {}\n", *self.reason.borrow());
                 // A gRPC client reads this status as UNAVAILABLE.
@@ -103,13 +106,14 @@ mod tests {
 
     #[tokio::test]
     async fn alive_but_not_ready_and_then_the_router_answers() {
-        let (router, ready) = Starting::router();
+        let (router, ready) = Starting::router(Kind::Manager);
         assert_eq!(ask(&router, "/healthz").await, (200, "alive\n".into()));
         ready.waiting_for("the database is down".into());
         assert_eq!(ask(&router, "/readyz").await, (503, "not ready: the database is down\n".into()));
         assert_eq!(ask(&router, "/queues").await.0, 503);
         let (status, version) = ask(&router, "/version").await;
         assert!(status == 200 && version.contains(&format!("\"version\":\"{}\"", crate::VERSION)), "{version}");
+        assert!(version.contains("\"server\":\"manager\""), "{version}");
         ready.serve(Router::new().route("/queues", get(|| async { "[]" })));
         assert_eq!(ask(&router, "/queues").await, (200, "[]".into()));
         assert_eq!(ask(&router, "/nothing").await.0, 404);

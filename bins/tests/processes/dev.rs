@@ -9,8 +9,8 @@ use crate::support::{Output, Process, command, eventually, program, rmom, rmom_i
 /// A running `rmom dev`.
 pub(super) struct Dev {
     process: Process,
-    manager: String,
-    brokers: Vec<String>,
+    pub(super) manager: String,
+    pub(super) brokers: Vec<String>,
 }
 
 impl Dev {

@@ -15,6 +15,12 @@ fn identity(directory: &Path, ca: &CertifiedIssuer<'_, KeyPair>, name: &str) {
     fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
 }
 
+fn ca_params() -> CertificateParams {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params
+}
+
 fn start(directory: &Path, binary: &str, config: &str) -> (Process, String) {
     let file = directory.join(format!("{binary}.conf"));
     fs::write(&file, config).unwrap();
@@ -31,9 +37,7 @@ fn manager_broker_and_client_know_each_other_by_their_certificates() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let database = runtime.block_on(PgServer::shared().create_database());
     let directory = tempfile::tempdir().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let ca = CertifiedIssuer::self_signed(ca_params(), KeyPair::generate().unwrap()).unwrap();
     fs::write(directory.path().join("ca.pem"), ca.pem()).unwrap();
     for name in ["manager", "broker", "client"] {
         identity(directory.path(), &ca, name);
@@ -69,6 +73,12 @@ fn manager_broker_and_client_know_each_other_by_their_certificates() {
     assert_eq!(stranger.code, Some(4), "{}", stranger.stderr);
     let stranger = rmom(&manager, &["doctor", "--ca", &authority], "");
     assert!(stranger.code == Some(4) && stranger.text().contains("cannot be reached: "), "{stranger:?}");
+    assert!(stranger.text().contains("--cert FILE"), "{stranger:?}");
+    let other = CertifiedIssuer::self_signed(ca_params(), KeyPair::generate().unwrap()).unwrap();
+    fs::write(directory.path().join("other.pem"), other.pem()).unwrap();
+    let stranger = rmom(&manager, &["doctor", "--ca", &path("other.pem"), "--cert", &cert, "--key", &key], "");
+    assert!(stranger.text().contains("invalid peer certificate"), "{stranger:?}");
+    assert!(stranger.text().contains("Check that --ca names"), "{stranger:?}");
     let plain = rmom(&format!("http://{address}"), &["queue", "list"], "");
     assert_eq!(plain.code, Some(4), "{}", plain.stderr);
     let unconfigured = rmom(&manager, &["queue", "list"], "");

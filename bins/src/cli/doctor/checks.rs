@@ -1,11 +1,14 @@
 //! The checks of `rmom doctor`: each is a function of the observations alone.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use rmom_client::{Broker, Status};
+use axum::http::Uri;
+use rmom_client::Status;
 
-use super::super::output::{duration, plural};
-use crate::service::authority;
+use super::{
+    super::output::{duration, plural},
+    seen::{About, BrokerSeen, Cause, Fault, ManagerSeen, Readiness, Seen},
+};
 
 /// Larger differences between clocks are reported.
 const LARGEST_CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
@@ -15,82 +18,6 @@ const FEWEST_OPEN_FILES: u64 = 1_024;
 const MAX_NAMED: usize = 5;
 /// Prefix of the codes of a manager that does not reach its database.
 const STORE_CODES: &str = "STORE_";
-
-/// All observations.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    /// The version of this program.
-    pub(super) version: String,
-    /// Limit on the open files of this process. `None` means unlimited or not known.
-    pub(super) open_files: Option<u64>,
-    /// The managers of the command line, in its order.
-    pub(super) managers: Vec<ManagerSeen>,
-    /// The brokers named by the managers.
-    pub(super) brokers: Vec<BrokerSeen>,
-}
-
-/// A manager that was asked.
-#[derive(Debug)]
-pub(super) struct ManagerSeen {
-    pub(super) url: String,
-    /// Its answer, or the reason why there is none.
-    pub(super) answer: Result<ManagerAnswer, String>,
-}
-
-/// A manager's answer.
-#[derive(Debug)]
-pub(super) struct ManagerAnswer {
-    /// Time from the attempt to connect to the first answer.
-    pub(super) took: Duration,
-    pub(super) about: About,
-    pub(super) readiness: Readiness,
-    /// The state of the cluster, or the reason why the manager did not report it.
-    pub(super) status: Result<Status, String>,
-}
-
-/// The answer of `/readyz`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Readiness {
-    Ready,
-    /// It is starting, and waits for its database.
-    Waiting(String),
-    /// It runs, but something is wrong. Without a code, the database is not the cause.
-    NotReady {
-        code: Option<String>,
-        reason: String,
-    },
-}
-
-/// A server's report on itself; empty if its version is older.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct About {
-    pub(super) version: Option<String>,
-    /// Milliseconds by which its clock is ahead of this machine's.
-    pub(super) ahead_millis: Option<i64>,
-}
-
-/// A broker named by a manager.
-#[derive(Debug)]
-pub(super) struct BrokerSeen {
-    pub(super) broker: Broker,
-    /// The attempt to use it from this machine. `None` means that it is not alive, so that no attempt was made.
-    pub(super) connection: Option<Result<BrokerAnswer, String>>,
-}
-
-/// A broker's answer.
-#[derive(Debug)]
-pub(super) struct BrokerAnswer {
-    /// Time from the attempt to connect to the answer.
-    pub(super) took: Duration,
-    pub(super) about: About,
-}
-
-impl BrokerSeen {
-    fn name(&self) -> String {
-        let place = authority(&self.broker.host, self.broker.port);
-        self.broker.id.map_or_else(|| format!("the broker at {place}"), |id| format!("broker {id} at {place}"))
-    }
-}
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,71 +69,116 @@ pub(super) fn all(seen: &Seen) -> Vec<Finding> {
     checks.iter().flat_map(|check| check(seen)).collect()
 }
 
-impl ManagerAnswer {
-    /// True if the answer is a manager's. A manager that is starting does not report the state of the cluster, and says that
-    /// it is not ready.
-    fn is_a_managers(&self) -> bool {
-        self.status.is_ok() || self.readiness != Readiness::Ready
-    }
-}
-
 /// The managers that answered.
-fn answers(seen: &Seen) -> impl Iterator<Item = (&str, &ManagerAnswer)> {
-    let answered =
-        seen.managers.iter().filter_map(|manager| Some((manager.url.as_str(), manager.answer.as_ref().ok()?)));
-    answered.filter(|(_, answer)| answer.is_a_managers())
+fn answers(seen: &Seen) -> impl Iterator<Item = &ManagerSeen> {
+    seen.managers.iter().filter(|manager| manager.is_a_manager())
 }
 
-fn statuses(seen: &Seen) -> impl Iterator<Item = (&str, &Status)> {
-    answers(seen).filter_map(|(url, answer)| Some((url, answer.status.as_ref().ok()?)))
+fn statuses(seen: &Seen) -> impl Iterator<Item = &Status> {
+    answers(seen).filter_map(|manager| manager.status.as_ref().ok())
 }
 
 /// Can each manager be reached?
 fn manager(seen: &Seen) -> Vec<Finding> {
     let one = |manager: &ManagerSeen| {
         let url = &manager.url;
-        match &manager.answer {
-            Err(reason) => problem(
+        if manager.is_a_broker() {
+            let next = "Name a manager with --manager URL; it has another port.";
+            return vec![problem("manager", format!("{url} is a broker, not a manager"), next)];
+        }
+        let faults = [manager.status.as_ref().err(), manager.readiness.as_ref().err(), manager.about.as_ref().err()];
+        let other = faults.into_iter().flatten().find(|fault| matches!(fault, Fault::NotOurs(_)));
+        match (&manager.status, other) {
+            _ if manager.is_a_manager() => {
+                let took = duration(manager.took.unwrap_or_default());
+                let mut found = vec![ok("manager", format!("{url} answers in {took}"))];
+                found.extend(no_status(manager));
+                found
+            }
+            (_, Some(Fault::NotOurs(status))) => vec![problem(
                 "manager",
-                format!("{url} cannot be reached: {reason}"),
-                "Is it running? Start one with: rmom dev, or rmom serve manager FILE. Elsewhere? Name it with --manager URL.",
-            ),
-            Ok(answer @ ManagerAnswer { status: Err(reason), .. }) if !answer.is_a_managers() => problem(
-                "manager",
-                format!("{url} does not answer as a manager does: {reason}"),
-                "Is that a manager? A broker's port is another one. Name the manager's with --manager URL.",
-            ),
-            Ok(answer) => ok("manager", format!("{url} answers in {}", duration(answer.took))),
+                format!("{url} answered {status}"),
+                "Is this address a proxy or another server? Name a manager with --manager URL.",
+            )],
+            (Err(Fault::NoAnswer { reason, cause }), _) => {
+                let next = next_for(*cause).unwrap_or(
+                    "Is it running? Start one with: rmom dev, or rmom serve manager FILE. Elsewhere? Name it with --manager URL.",
+                );
+                vec![problem("manager", format!("{url} cannot be reached: {reason}"), next)]
+            }
+            _ => Vec::new(),
         }
     };
-    seen.managers.iter().map(one).collect()
+    seen.managers.iter().flat_map(one).collect()
 }
 
-/// Does each manager that answers accept requests?
-fn readiness(seen: &Seen) -> Vec<Finding> {
-    let one = |(url, answer): (&str, &ManagerAnswer)| match &answer.readiness {
-        Readiness::Ready => ok("readiness", format!("{url} is ready")),
-        Readiness::Waiting(reason) | Readiness::NotReady { reason, .. } => {
-            problem("readiness", format!("{url} is not ready: {reason}"), "See its log.")
+/// A manager answers, but not for the state of the cluster. One that is not ready may not know it.
+fn no_status(manager: &ManagerSeen) -> Option<Finding> {
+    let fault = manager.status.as_ref().err()?;
+    let is_ready = matches!(manager.readiness, Ok(Readiness::Ready) | Err(_));
+    let is_silent = matches!(fault, Fault::NoAnswer { .. });
+    (is_ready || is_silent)
+        .then(|| problem("manager", format!("{} does not tell its /v1/status: {fault}", manager.url), "See its log."))
+}
+
+/// The next step for a failure of TLS.
+const fn next_for(cause: Cause) -> Option<&'static str> {
+    match cause {
+        Cause::Certificate => Some(
+            "Check that --ca names the authority that signed the server's certificate, and that the certificate has this host \
+             among its names.",
+        ),
+        Cause::NoTls => Some(
+            "The server speaks no TLS. Configure its certificate (tls), or leave out --ca and use http:// in --manager.",
+        ),
+        Cause::NoClientCertificate => {
+            Some("The server may require a certificate of its clients: name one with --cert FILE and --key FILE.")
         }
+        Cause::Other => None,
+    }
+}
+
+/// The reason why the manager cannot use the database, if that is known.
+fn fault_of_database(readiness: &Readiness) -> Option<String> {
+    match readiness {
+        Readiness::Waiting(reason) => Some(format!("waits for the database: {reason}")),
+        Readiness::NotReady { code: Some(code), reason } if code.starts_with(STORE_CODES) => {
+            Some(format!("cannot use the database: {reason} ({code})"))
+        }
+        Readiness::Ready | Readiness::Starting | Readiness::NotReady { .. } => None,
+    }
+}
+
+/// Does each manager that answers accept requests? If the database is the cause, its line says so.
+fn readiness(seen: &Seen) -> Vec<Finding> {
+    let one = |manager: &ManagerSeen| {
+        let url = &manager.url;
+        let not_ready = |reason: &str| problem("readiness", format!("{url} is not ready: {reason}"), "See its log.");
+        Some(match &manager.readiness {
+            Ok(readiness) if fault_of_database(readiness).is_some() => return None,
+            Ok(Readiness::Ready) => ok("readiness", format!("{url} is ready")),
+            Ok(Readiness::Waiting(reason) | Readiness::NotReady { reason, .. }) => not_ready(reason),
+            Ok(Readiness::Starting) => not_ready("it is starting"),
+            Err(fault) => problem("readiness", format!("{url} does not tell its /readyz: {fault}"), "See its log."),
+        })
     };
-    answers(seen).map(one).collect()
+    answers(seen).filter_map(one).collect()
 }
 
 /// Does each manager that answers reach the database?
 fn database(seen: &Seen) -> Vec<Finding> {
     let next = "See that the database runs, and that the manager's configuration names it: rmom serve manager FILE --check-config";
-    let one = |(url, answer): (&str, &ManagerAnswer)| match &answer.readiness {
-        Readiness::Waiting(reason) => {
-            Some(problem("database", format!("{url} waits for the database: {reason}"), next))
+    let one = |manager: &ManagerSeen| {
+        let (url, readiness) = (&manager.url, manager.readiness.as_ref().ok()?);
+        if let Some(reason) = fault_of_database(readiness) {
+            return Some(problem("database", format!("{url} {reason}"), next));
         }
-        Readiness::NotReady { code: Some(code), reason } if code.starts_with(STORE_CODES) => {
-            Some(problem("database", format!("{url} cannot use the database: {reason} ({code})"), next))
-        }
-        // The manager is stopping, and did not ask the database.
-        Readiness::NotReady { code: Some(_), .. } => None,
-        Readiness::Ready | Readiness::NotReady { code: None, .. } => {
-            Some(ok("database", format!("{url} reaches the database")))
+        match readiness {
+            Readiness::Ready | Readiness::NotReady { code: None, .. } => {
+                Some(ok("database", format!("{url} reaches the database")))
+            }
+            // The manager is starting or stopping, and did not ask the database.
+            _ => None,
         }
     };
     answers(seen).filter_map(one).collect()
@@ -216,7 +188,7 @@ fn database(seen: &Seen) -> Vec<Finding> {
 fn leader(seen: &Seen) -> Vec<Finding> {
     let mut leaders = BTreeMap::new();
     let mut asked = 0_u64;
-    for (_, status) in statuses(seen) {
+    for status in statuses(seen) {
         asked += 1;
         let leader = if status.leading { Some(status.manager_id) } else { status.leader_id };
         if let Some(leader) = leader {
@@ -278,21 +250,44 @@ fn broker(seen: &Seen) -> Vec<Finding> {
     seen.brokers.iter().map(one).collect()
 }
 
-/// Can this machine use each live broker at the address that clients are given?
+/// Can this machine use each live broker at the address that clients are given, and can others?
 fn connection(seen: &Seen) -> Vec<Finding> {
+    let elsewhere = seen.managers.iter().any(|manager| !is_loopback(&host(&manager.url)));
     let one = |broker: &BrokerSeen| {
         let name = broker.name();
-        Some(match broker.connection.as_ref()? {
-            Ok(answer) => ok("connection", format!("{name} answers over gRPC in {}", duration(answer.took))),
-            Err(reason) => problem(
+        let of = match broker.broker.host.trim_matches(['[', ']']) {
+            any if any.parse().is_ok_and(|address: IpAddr| address.is_unspecified()) => Some("any machine"),
+            own if elsewhere && is_loopback(own) => Some("the machine that uses it"),
+            _ => None,
+        };
+        Some(match (broker.connection.as_ref()?, of) {
+            (Ok(_), Some(of)) => warning(
                 "connection",
-                format!("{name} does not answer this machine over gRPC: {reason}"),
-                "Clients use that address too. It is the broker's external_host and external_port: set them to what leads there \
-                 from here, open the firewall, or name the certificates with --ca FILE.",
+                format!("{name} answers over gRPC, but gives its clients an address that means {of}"),
+                "Set the broker's external_host to a name or address under which other machines reach it.",
             ),
+            (Ok(answer), None) => ok("connection", format!("{name} answers over gRPC in {}", duration(answer.took))),
+            (Err(fault), _) => {
+                let cause = if let Fault::NoAnswer { cause, .. } = fault { *cause } else { Cause::Other };
+                let next = next_for(cause).unwrap_or(
+                    "Clients use that address too. It is the broker's external_host and external_port: set them to what leads \
+                     there from here, open the firewall, or name the certificates with --ca FILE.",
+                );
+                problem("connection", format!("{name} does not answer this machine over gRPC: {fault}"), next)
+            }
         })
     };
     seen.brokers.iter().filter_map(one).collect()
+}
+
+/// The host of a URL, without brackets.
+fn host(url: &str) -> String {
+    let uri = url.parse::<Uri>().unwrap_or_default();
+    uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned()
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// Which problems do the managers report?
@@ -300,7 +295,7 @@ fn complaints(seen: &Seen) -> Vec<Finding> {
     let mut told: BTreeMap<&str, &str> = BTreeMap::new();
     let mut notes: BTreeMap<&str, ()> = BTreeMap::new();
     let mut asked = false;
-    for (_, status) in statuses(seen) {
+    for status in statuses(seen) {
         asked = true;
         told.extend(status.problems.iter().map(|problem| (problem.what.as_str(), problem.next.as_str())));
         notes.extend(status.notes.iter().map(|note| (note.as_str(), ())));
@@ -321,18 +316,18 @@ fn complaints(seen: &Seen) -> Vec<Finding> {
     found
 }
 
-/// The servers that reported on themselves, with their names.
-fn servers(seen: &Seen) -> impl Iterator<Item = (String, &About)> {
-    let managers = answers(seen).map(|(url, answer)| (format!("manager {url}"), &answer.about));
+/// The servers that answered, with their names and their reports on themselves.
+fn servers(seen: &Seen) -> impl Iterator<Item = (String, Result<&About, &Fault>)> {
+    let managers = answers(seen).map(|manager| (format!("manager {}", manager.url), manager.about.as_ref()));
     managers.chain(seen.brokers.iter().filter_map(|broker| {
         let connected = broker.connection.as_ref()?.as_ref().ok()?;
-        Some((broker.name(), &connected.about))
+        Some((broker.name(), connected.about.as_ref()))
     }))
 }
 
 /// Do the servers' clocks agree with this machine's?
 fn clock(seen: &Seen) -> Vec<Finding> {
-    let clocks: Vec<_> = servers(seen).filter_map(|(name, about)| Some((name, about.ahead_millis?))).collect();
+    let clocks: Vec<_> = servers(seen).filter_map(|(name, about)| Some((name, about.ok()?.ahead_millis?))).collect();
     let off = |millis: i64| Duration::from_millis(millis.unsigned_abs());
     let differ = clocks.iter().filter(|(_, ahead)| off(*ahead) > LARGEST_CLOCK_DIFFERENCE);
     let one = |(name, ahead): &(String, i64)| {
@@ -350,7 +345,10 @@ fn clock(seen: &Seen) -> Vec<Finding> {
             let servers = plural(clocks.len() as u64, "server");
             vec![ok(
                 "clock",
-                format!("the clocks of this machine and of {servers} differ by {} at most", duration(furthest)),
+                format!(
+                    "no difference beyond {} was found between this machine's clock and those of {servers}",
+                    duration(furthest)
+                ),
             )]
         }
         _ => found,
@@ -361,11 +359,24 @@ fn clock(seen: &Seen) -> Vec<Finding> {
 fn version(seen: &Seen) -> Vec<Finding> {
     let mut versions: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     versions.entry(&seen.version).or_default().push("this program".to_owned());
+    let (mut answered, mut found) = (false, Vec::new());
     for (name, about) in servers(seen) {
-        versions.entry(about.version.as_deref().unwrap_or("older")).or_default().push(name);
+        match about {
+            Ok(about) => {
+                answered = true;
+                versions.entry(about.version.as_deref().unwrap_or("older")).or_default().push(name);
+            }
+            Err(fault) => found.push(warning(
+                "version",
+                format!("{name} does not tell its /version: {fault}"),
+                "Run rmom doctor again, with a longer --timeout; then see its log.",
+            )),
+        }
     }
     if versions.len() == 1 {
-        return vec![ok("version", format!("this program and the servers that answer are {}", seen.version))];
+        let same = || ok("version", format!("this program and the servers that answer are {}", seen.version));
+        found.extend(answered.then(same));
+        return found;
     }
     let group = |(version, names): (&str, Vec<String>)| {
         let more = names.len().saturating_sub(MAX_NAMED);
@@ -373,11 +384,12 @@ fn version(seen: &Seen) -> Vec<Finding> {
         format!("{version}: {}{more}", names[..names.len().min(MAX_NAMED)].join(", "))
     };
     let groups: Vec<String> = versions.into_iter().map(group).collect();
-    vec![warning(
+    found.push(warning(
         "version",
         format!("versions differ; {}", groups.join("; ")),
         "Finish the upgrade; docs/operations.md says in which order.",
-    )]
+    ));
+    found
 }
 
 /// May this process open enough files?

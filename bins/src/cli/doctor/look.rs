@@ -1,59 +1,45 @@
 //! The observations of `rmom doctor`: asks every manager of the command line, and every broker that they name.
 
-use std::{
-    fs, io,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, sync::Arc, time::Duration};
 
-use axum::http::{Request, StatusCode, Uri, header::HOST};
-use bytes::Bytes;
+use axum::http::StatusCode;
 use futures_util::{StreamExt as _, future::join_all, stream};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rmom_client::{
-    Broker, Connector as _, Io, Status, TcpConnector,
-    rustls::{ClientConfig, pki_types::ServerName},
-};
-use rmom_proto::messages::{HeartbeatRequest, message_stream_client::MessageStreamClient};
+use rmom_client::{Broker, Status, rustls::ClientConfig};
 use serde_json::Value;
-use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint};
-use tower::{Service as _, ServiceExt as _};
+use tokio::time::Instant;
 
 use super::{
-    super::session::{deepest, plain},
-    checks::{About, BrokerAnswer, BrokerSeen, ManagerAnswer, ManagerSeen, Readiness, Seen},
+    ask::{Answer, Asker, MAX_SMALL_ANSWER_BYTES},
+    seen::{About, BrokerAnswer, BrokerSeen, Fault, ManagerSeen, Readiness, Seen, printable},
 };
-use crate::service::{authority, routers::VERSION_PATH};
+use crate::service::{
+    STARTING, authority,
+    routers::{Kind, VERSION_PATH},
+};
 
 /// Number of brokers that are asked at once.
 const BROKERS_AT_ONCE: usize = 64;
-/// The largest answer that is read. The state of a cluster with thousands of brokers is smaller.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
+/// Limit on the time of one broker: a second to connect, and two to answer.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Limit on the bytes of a cluster's state. That of a cluster with thousands of brokers is smaller.
+const MAX_STATUS_BYTES: usize = 16 << 20;
 /// The file in which Linux lists the limits of a process.
 const LIMITS: &str = "/proc/self/limits";
-
-/// Any failure; only its text matters.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Asks all of them. The managers get half of the time, so that the brokers have the other half.
 pub(super) async fn look(managers: &[String], tls: Option<Arc<ClientConfig>>, time: Duration) -> Seen {
     let begun = Instant::now();
-    let asked = managers.iter().map(|url| look_at_manager(url, tls.as_ref(), begun + time / 2));
-    let managers = join_all(asked).await;
-    let named = brokers(&managers);
-    let asked = stream::iter(named).map(|broker| look_at_broker(broker, tls.as_ref(), begun + time));
-    let brokers = asked.buffered(BROKERS_AT_ONCE).collect().await;
+    let asker = Asker::new(tls);
+    let managers = join_all(managers.iter().map(|url| look_at_manager(url, &asker, begun + time / 2))).await;
+    let brokers = in_order(brokers(&managers), |broker| look_at_broker(broker, &asker, begun + time)).await;
     let limits = fs::read_to_string(LIMITS).unwrap_or_default();
     Seen { version: crate::VERSION.to_owned(), open_files: open_files(&limits), managers, brokers }
 }
 
 /// The brokers named by the managers. A broker is alive if any manager counts it as alive.
 fn brokers(managers: &[ManagerSeen]) -> Vec<Broker> {
-    let statuses = managers.iter().filter_map(|manager| manager.answer.as_ref().ok()?.status.as_ref().ok());
+    let statuses =
+        managers.iter().filter(|manager| manager.is_a_manager()).filter_map(|manager| manager.status.as_ref().ok());
     let mut all: Vec<Broker> = Vec::new();
     for broker in statuses.flat_map(|status| &status.brokers) {
         match all.iter_mut().find(|known| (&known.host, known.port) == (&broker.host, broker.port)) {
@@ -72,108 +58,61 @@ fn open_files(limits: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-async fn look_at_manager(url: &str, tls: Option<&Arc<ClientConfig>>, by: Instant) -> ManagerSeen {
-    let answer = match timeout_at(by, ask_manager(url, tls)).await {
-        Ok(answer) => answer.map_err(|error| reason(&*error)),
-        Err(_) => Err("it did not answer in time".to_owned()),
-    };
-    ManagerSeen { url: url.to_owned(), answer }
+async fn look_at_manager(url: &str, asker: &Asker, by: Instant) -> ManagerSeen {
+    let begun = Instant::now();
+    let (version, ready, status) = tokio::join!(
+        asker.get(url, VERSION_PATH, MAX_SMALL_ANSWER_BYTES, by),
+        asker.get(url, "/readyz", MAX_SMALL_ANSWER_BYTES, by),
+        asker.get(url, "/v1/status", MAX_STATUS_BYTES, by),
+    );
+    let answers = [&version, &ready, &status].into_iter().flatten();
+    ManagerSeen {
+        url: url.to_owned(),
+        took: answers.map(|answer| answer.at - begun).min(),
+        about: version.and_then(|answer| about(&answer)),
+        readiness: ready.and_then(|answer| readiness(&answer)),
+        status: status.and_then(|answer| status_of(&answer)),
+    }
 }
 
-async fn ask_manager(url: &str, tls: Option<&Arc<ClientConfig>>) -> Result<ManagerAnswer, Failure> {
-    let uri: Uri = url.parse()?;
-    let is_tls = uri.scheme_str() == Some("https");
-    let port = uri.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let place = format!("{}:{port}", uri.host().unwrap_or_default());
-    let sent = Instant::now();
-    let stream = dial(&place, tls.filter(|_| is_tls), b"http/1.1").await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    let mut get = async |path: &str| -> Result<(StatusCode, Bytes), Failure> {
-        sender.ready().await?;
-        let request = Request::get(path).header(HOST, &place).body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        Ok((status, Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await?.to_bytes()))
-    };
-    let asked = wall_millis();
-    let (_, version) = get(VERSION_PATH).await?;
-    let (took, about) = (sent.elapsed(), about(&version, asked, wall_millis()));
-    let (status, body) = get("/readyz").await?;
-    let readiness = readiness(status, &body);
-    let (code, body) = get("/v1/status").await?;
-    let status = serde_json::from_slice::<Status>(&body).map_err(|error| match code {
-        StatusCode::OK => error.to_string(),
-        other => format!("{other} for /v1/status"),
+/// Asks [`BROKERS_AT_ONCE`] at once, and returns the answers in the order of `items`. A slow one holds up no other.
+async fn in_order<T, F: Future>(items: Vec<T>, ask: impl Fn(T) -> F) -> Vec<F::Output> {
+    let asked = stream::iter(items.into_iter().enumerate()).map(|(place, item)| {
+        let answer = ask(item);
+        async move { (place, answer.await) }
     });
-    Ok(ManagerAnswer { took, about, readiness, status })
+    let mut answers: Vec<_> = asked.buffer_unordered(BROKERS_AT_ONCE).collect().await;
+    answers.sort_by_key(|(place, _)| *place);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-async fn look_at_broker(broker: Broker, tls: Option<&Arc<ClientConfig>>, by: Instant) -> BrokerSeen {
+async fn look_at_broker(broker: Broker, asker: &Asker, by: Instant) -> BrokerSeen {
     if !broker.live {
         return BrokerSeen { broker, connection: None };
     }
-    let connection = match timeout_at(by, ask_broker(&authority(&broker.host, broker.port), tls)).await {
-        Ok(answer) => answer.map_err(|error| reason(&*error)),
-        Err(_) => Err("it did not answer in time".to_owned()),
-    };
+    let begun = Instant::now();
+    let called = asker.call(&authority(&broker.host, broker.port), by.min(begun + BROKER_TIMEOUT)).await;
+    let connection = called.map(|called| BrokerAnswer {
+        took: called.at - begun,
+        about: called.version.and_then(|answer| about(&answer)),
+    });
     BrokerSeen { broker, connection: Some(connection) }
 }
 
-/// Acts like a client: connects to the address that the broker gives out, and makes a call over gRPC.
-async fn ask_broker(place: &str, tls: Option<&Arc<ClientConfig>>) -> Result<BrokerAnswer, Failure> {
-    let begun = Instant::now();
-    // The connector handles TLS; the scheme is only a header.
-    let endpoint = Endpoint::from_shared(format!("http://{place}"))?;
-    let (to, tls) = (place.to_owned(), tls.cloned());
-    let connector = tower::service_fn(move |_| {
-        let (to, tls) = (to.clone(), tls.clone());
-        async move { dial(&to, tls.as_ref(), b"h2").await.map(TokioIo::new) }
-    });
-    let mut channel = endpoint.connect_with_connector(connector).await?;
-    MessageStreamClient::new(channel.clone())
-        .get_heartbeat(HeartbeatRequest {})
-        .await
-        .map_err(|status| status.message().to_owned())?;
-    let took = begun.elapsed();
-    let about = ask_version(&mut channel).await.unwrap_or_default();
-    Ok(BrokerAnswer { took, about })
-}
-
-async fn ask_version(channel: &mut Channel) -> Result<About, Failure> {
-    let request = Request::get(VERSION_PATH).body(tonic::body::Body::empty())?;
-    let asked = wall_millis();
-    let response = channel.ready().await?.call(request).await?;
-    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await?.to_bytes();
-    Ok(about(&body, asked, wall_millis()))
-}
-
-async fn dial(place: &str, tls: Option<&Arc<ClientConfig>>, protocol: &[u8]) -> io::Result<Box<dyn Io>> {
-    let stream = TcpConnector.connect(place).await?;
-    let Some(config) = tls else { return Ok(stream) };
-    let mut config = ClientConfig::clone(config);
-    config.alpn_protocols = vec![protocol.to_vec()];
-    let host = place.rsplit_once(':').map_or(place, |(host, _)| host).trim_matches(['[', ']']).to_owned();
-    let name = ServerName::try_from(host).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-    Ok(Box::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
-}
-
-fn reason(error: &(dyn std::error::Error + 'static)) -> String {
-    plain(&deepest(error).to_string())
-}
-
-fn wall_millis() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// The answer of `/version`, which came between two readings of this machine's clock.
-fn about(body: &[u8], asked: i64, answered: i64) -> About {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
-    About {
-        version: body["version"].as_str().map(str::to_owned),
-        ahead_millis: body["unix_millis"].as_i64().map(|told| ahead(told, asked, answered)),
+/// Reads the answer of `/version`. Older servers have no such page.
+fn about(answer: &Answer) -> Result<About, Fault> {
+    match answer.status {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND => return Ok(About::default()),
+        _ => return Err(not_ours(answer)),
     }
+    let body: Value = serde_json::from_slice(&answer.body).map_err(|_| not_ours(answer))?;
+    let ahead_millis =
+        body["unix_millis"].as_i64().map(|told| ahead(told, answer.asked_millis, answer.answered_millis));
+    let kind = body["server"]
+        .as_str()
+        .and_then(|name| [Kind::Broker, Kind::Manager].into_iter().find(|kind| kind.name() == name));
+    Ok(About { kind, version: body["version"].as_str().map(printable), ahead_millis })
 }
 
 /// The least time by which a clock is ahead that was read between these two readings of this machine's clock. Negative if it
@@ -184,23 +123,77 @@ fn ahead(told: i64, asked: i64, answered: i64) -> i64 {
     told.saturating_sub(told.clamp(first, last))
 }
 
-fn readiness(status: StatusCode, body: &[u8]) -> Readiness {
-    if status == StatusCode::OK {
-        return Readiness::Ready;
+/// Reads the answer of `/readyz`, if a manager gave it.
+fn readiness(answer: &Answer) -> Result<Readiness, Fault> {
+    let document: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+    match answer.status {
+        // A broker does not say whether it leads.
+        StatusCode::OK if document["status"] == "ready" && document["leading"].is_boolean() => Ok(Readiness::Ready),
+        StatusCode::SERVICE_UNAVAILABLE => {
+            // A server that opens its database answers with a line of text.
+            if let Some(reason) = answer.body.strip_prefix(b"not ready: ") {
+                let reason = printable(&String::from_utf8_lossy(reason));
+                return Ok(if reason == STARTING { Readiness::Starting } else { Readiness::Waiting(reason) });
+            }
+            match document["reason"].as_str() {
+                Some(reason) if document["status"] == "not ready" => Ok(Readiness::NotReady {
+                    code: document["code"].as_str().map(printable),
+                    reason: printable(reason),
+                }),
+                _ => Err(not_ours(answer)),
+            }
+        }
+        _ => Err(not_ours(answer)),
     }
-    let text = String::from_utf8_lossy(body);
-    // A server that is waiting for its database answers with a line of text.
-    if let Some(reason) = text.strip_prefix("not ready: ") {
-        return Readiness::Waiting(reason.trim().to_owned());
+}
+
+/// Reads the answer of `/v1/status`.
+fn status_of(answer: &Answer) -> Result<Status, Fault> {
+    if answer.status != StatusCode::OK {
+        return Err(not_ours(answer));
     }
-    let document: Value = serde_json::from_slice(body).unwrap_or_default();
-    let code = document["code"].as_str().map(str::to_owned);
-    Readiness::NotReady { code, reason: document["reason"].as_str().unwrap_or(text.trim()).to_owned() }
+    let mut status: Status = serde_json::from_slice(&answer.body).map_err(|error| {
+        Fault::NotOurs(format!("{}, but not as expected: {}", answer.status, printable(&error.to_string())))
+    })?;
+    let brokers = status.brokers.iter_mut().flat_map(|broker| [&mut broker.host, &mut broker.state]);
+    let problems = status.problems.iter_mut().flat_map(|problem| [&mut problem.what, &mut problem.next]);
+    for text in brokers.chain(problems).chain(&mut status.notes) {
+        *text = printable(text);
+    }
+    Ok(status)
+}
+
+/// The body may be a page of HTML, and does not help.
+fn not_ours(answer: &Answer) -> Fault {
+    let unlike = if answer.status.is_success() { ", but not as expected" } else { "" };
+    Fault::NotOurs(format!("{}{unlike}", answer.status))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn answer(status: u16, body: &[u8]) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            body: body.to_vec().into(),
+            asked_millis: 1_000,
+            answered_millis: 2_000,
+            at: Instant::now(),
+        }
+    }
+
+    fn live_broker(id: u64) -> Broker {
+        Broker {
+            id: Some(id),
+            host: "127.0.0.1".into(),
+            port: 1,
+            state: "up".into(),
+            live: true,
+            queues: 0,
+            gone: false,
+        }
+    }
 
     #[test]
     fn the_limit_of_open_files_is_the_soft_one() {
@@ -223,44 +216,86 @@ mod tests {
 
     #[test]
     fn a_version_comes_with_a_time_or_not_at_all() {
-        let told = about(br#"{"version":"0.1.0 (0123456789ab)","unix_millis":5000}"#, 1_000, 2_000);
-        assert_eq!(told, About { version: Some("0.1.0 (0123456789ab)".into()), ahead_millis: Some(3_000) });
-        assert_eq!(about(b"nothing here\n", 1_000, 2_000), About::default());
+        let told = br#"{"server":"broker","version":"0.1.0 (0123456789ab)","unix_millis":5000}"#;
+        let expected =
+            About { kind: Some(Kind::Broker), version: Some("0.1.0 (0123456789ab)".into()), ahead_millis: Some(3_000) };
+        assert_eq!(about(&answer(200, told)), Ok(expected));
+        assert_eq!(about(&answer(200, b"{}")), Ok(About::default()), "an older server");
+        assert_eq!(about(&answer(404, b"nothing here\n")), Ok(About::default()), "an older server");
+        let fault = |text: &str| Err(Fault::NotOurs(text.into()));
+        assert_eq!(about(&answer(502, b"<html>")), fault("502 Bad Gateway"));
+        assert_eq!(about(&answer(200, b"<html>")), fault("200 OK, but not as expected"));
     }
 
     #[test]
     fn a_manager_that_is_not_ready_says_why() {
-        assert_eq!(readiness(StatusCode::OK, b"anything"), Readiness::Ready);
-        let said = |body: &str| readiness(StatusCode::SERVICE_UNAVAILABLE, body.as_bytes());
-        let not_ready = |code: Option<&str>, reason: &str| Readiness::NotReady {
-            code: code.map(str::to_owned),
-            reason: reason.to_owned(),
+        let said = |status, body: &str| readiness(&answer(status, body.as_bytes()));
+        let not_ready = |code: Option<&str>, reason: &str| {
+            Ok(Readiness::NotReady { code: code.map(str::to_owned), reason: reason.to_owned() })
         };
-        let document = r#"{"status":"not ready","code":"STORE_UNAVAILABLE","reason":"it is down"}"#;
-        assert_eq!(said(document), not_ready(Some("STORE_UNAVAILABLE"), "it is down"));
-        assert_eq!(said(r#"{"reason":"full"}"#), not_ready(None, "full"));
-        assert_eq!(said("bad gateway"), not_ready(None, "bad gateway"));
-        assert_eq!(said("not ready: no database\n"), Readiness::Waiting("no database".into()));
+        assert_eq!(said(200, r#"{"status":"ready","leading":false}"#), Ok(Readiness::Ready));
+        let document = r#"{"status":"not ready","code":"STORE_UNAVAILABLE","reason":"it is\ndown"}"#;
+        assert_eq!(said(503, document), not_ready(Some("STORE_UNAVAILABLE"), "it is\\ndown"));
+        assert_eq!(said(503, r#"{"status":"not ready","reason":"full"}"#), not_ready(None, "full"));
+        assert_eq!(said(503, "not ready: starting\n"), Ok(Readiness::Starting));
+        assert_eq!(said(503, "not ready: no database\n"), Ok(Readiness::Waiting("no database".into())));
+        // Other servers.
+        for (status, body) in [
+            (200, r#"{"status":"ready"}"#),
+            (200, "<html>"),
+            (302, ""),
+            (401, r#"{"status":"not ready","reason":"full"}"#),
+            (502, "not ready: at all"),
+            (503, r#"{"status":"not ready","reasons":["a broker's"]}"#),
+            (503, r#"{"reason":"full"}"#),
+        ] {
+            assert!(matches!(said(status, body), Err(Fault::NotOurs(_))), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_texts_of_a_status_are_printable() {
+        let document = r#"{"manager_id":"00000000-0000-0000-0000-000000000001","leading":true,"leader_id":null,"term":1,
+            "brokers":[{"id":1,"host":"b\u001b[2J","port":1,"state":"up\n","live":true,"queues":0,"gone":false}],
+            "counters":{"failovers":0,"handovers":0,"rebalanced":0},"healthy":false,
+            "problems":[{"what":"a\nb","next":"\u202e"}],"notes":["\u0007x"]}"#;
+        let status = status_of(&answer(200, document.as_bytes())).unwrap();
+        assert_eq!((&*status.brokers[0].host, &*status.brokers[0].state), ("b\\u{1b}[2J", "up"));
+        assert_eq!((&*status.problems[0].what, &*status.problems[0].next), ("a\\nb", "\\u{202e}"));
+        assert_eq!(status.notes, ["\\u{7}x"]);
+        assert_eq!(status_of(&answer(401, b"")).unwrap_err(), Fault::NotOurs("401 Unauthorized".into()));
+        let fault = status_of(&answer(200, b"{}")).unwrap_err().to_string();
+        assert!(fault.starts_with("it answered 200 OK, but not as expected: missing field"), "{fault}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_broker_holds_up_no_other() {
+        // The second slow one follows as many others as are asked at once.
+        let items: Vec<usize> = (0..200).collect();
+        let begun = Instant::now();
+        let slow = |item| if item == 0 || item == BROKERS_AT_ONCE { BROKER_TIMEOUT } else { Duration::ZERO };
+        let answers = in_order(items.clone(), async |item| {
+            tokio::time::sleep(slow(item)).await;
+            item
+        });
+        assert_eq!(answers.await, items);
+        assert!(begun.elapsed() < BROKER_TIMEOUT * 2, "{:?}", begun.elapsed());
     }
 
     #[test]
     fn a_broker_that_any_manager_counts_as_alive_is_asked() {
-        let broker =
-            |live| Broker { id: Some(1), host: "b".into(), port: 1, state: "up".into(), live, queues: 0, gone: false };
+        let broker = |live| Broker { host: "b".into(), live, ..live_broker(1) };
         let manager = |live| ManagerSeen {
             url: String::new(),
-            answer: Ok(ManagerAnswer {
-                took: Duration::ZERO,
-                about: About::default(),
-                readiness: Readiness::Ready,
-                status: Ok(super::super::tests::status(vec![broker(live)])),
-            }),
+            took: Some(Duration::ZERO),
+            about: Ok(About::default()),
+            readiness: Ok(Readiness::Ready),
+            status: Ok(super::super::tests::status(vec![broker(live)])),
         };
         assert_eq!(brokers(&[manager(false), manager(true), manager(false)]), [broker(true)]);
         let other = |id| Broker { id, host: "c".into(), port: id.unwrap_or(2) as u16, ..broker(true) };
         let mut several = manager(true);
-        several.answer.as_mut().unwrap().status =
-            Ok(super::super::tests::status(vec![other(None), other(Some(9)), broker(true)]));
+        several.status = Ok(super::super::tests::status(vec![other(None), other(Some(9)), broker(true)]));
         assert_eq!(brokers(&[several]), [broker(true), other(Some(9)), other(None)]);
     }
 }

@@ -1,7 +1,9 @@
 //! `rmom doctor`: checks whether this machine can use the cluster, and prints the next step where it cannot.
 
+mod ask;
 mod checks;
 mod look;
+mod seen;
 #[cfg(test)]
 mod tests;
 

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use rmom_client::{Broker, Counters, Problem, Status, Uuid};
 
-use super::checks::{
-    About, BrokerAnswer, BrokerSeen, Finding, Level, ManagerAnswer, ManagerSeen, Readiness, Seen, all,
+use super::{
+    checks::{Finding, Level, all},
+    seen::{About, BrokerAnswer, BrokerSeen, Cause, Fault, ManagerSeen, Readiness, Seen},
 };
+use crate::service::Kind;
 
 pub(super) fn status(brokers: Vec<Broker>) -> Status {
     Status {
@@ -23,12 +25,27 @@ pub(super) fn status(brokers: Vec<Broker>) -> Status {
 }
 
 fn about() -> About {
-    About { version: Some("1 (a)".into()), ahead_millis: Some(-3) }
+    About { kind: None, version: Some("1 (a)".into()), ahead_millis: Some(-3) }
 }
 
-fn answer() -> ManagerAnswer {
-    let took = Duration::from_millis(2);
-    ManagerAnswer { took, about: about(), readiness: Readiness::Ready, status: Ok(status(Vec::new())) }
+fn answering(url: &str) -> ManagerSeen {
+    ManagerSeen {
+        url: url.into(),
+        took: Some(Duration::from_millis(2)),
+        about: Ok(about()),
+        readiness: Ok(Readiness::Ready),
+        status: Ok(status(Vec::new())),
+    }
+}
+
+fn silent(reason: &str, cause: Cause) -> Fault {
+    Fault::NoAnswer { reason: reason.into(), cause }
+}
+
+/// None of the manager's requests has an answer.
+fn fail(manager: &mut ManagerSeen, fault: &Fault) {
+    (manager.took, manager.about, manager.readiness, manager.status) =
+        (None, Err(fault.clone()), Err(fault.clone()), Err(fault.clone()));
 }
 
 fn broker(id: u64) -> BrokerSeen {
@@ -41,7 +58,7 @@ fn broker(id: u64) -> BrokerSeen {
         queues: 7,
         gone: false,
     };
-    BrokerSeen { broker, connection: Some(Ok(BrokerAnswer { took: Duration::from_millis(4), about: about() })) }
+    BrokerSeen { broker, connection: Some(Ok(BrokerAnswer { took: Duration::from_millis(4), about: Ok(about()) })) }
 }
 
 /// A dead broker, which was not contacted.
@@ -57,7 +74,7 @@ fn well() -> Seen {
     Seen {
         version: "1 (a)".into(),
         open_files: Some(65_536),
-        managers: vec![ManagerSeen { url: "http://m:1".into(), answer: Ok(answer()) }],
+        managers: vec![answering("http://m:1")],
         brokers: vec![broker(1), broker(2)],
     }
 }
@@ -78,8 +95,17 @@ fn told(check: &str, change: impl FnOnce(&mut Seen)) -> Vec<(Level, String)> {
     found(check, change).into_iter().map(|finding| (finding.level, finding.what)).collect()
 }
 
-fn manager(seen: &mut Seen) -> &mut ManagerAnswer {
-    seen.managers[0].answer.as_mut().unwrap()
+fn manager(seen: &mut Seen) -> &mut ManagerSeen {
+    &mut seen.managers[0]
+}
+
+/// The reports on themselves of the manager and of a broker.
+fn about_manager(seen: &mut Seen) -> &mut About {
+    manager(seen).about.as_mut().unwrap()
+}
+
+fn about_broker(seen: &mut Seen, index: usize) -> &mut About {
+    seen.brokers[index].connection.as_mut().unwrap().as_mut().unwrap().about.as_mut().unwrap()
 }
 
 fn cluster(seen: &mut Seen) -> &mut Status {
@@ -111,7 +137,7 @@ fn all_is_well() {
         "ok       connection  broker 1 at b1:5 answers over gRPC in 4 ms",
         "ok       connection  broker 2 at b2:5 answers over gRPC in 4 ms",
         "ok       complaints  the managers and the live brokers have no complaints",
-        "ok       clock       the clocks of this machine and of 3 servers differ by 3 ms at most",
+        "ok       clock       no difference beyond 3 ms was found between this machine's clock and those of 3 servers",
         "ok       version     this program and the servers that answer are 1 (a)",
         "ok       open-files  a process started from here may open 65536 files",
     ];
@@ -139,44 +165,93 @@ fn what_to_do_next_stands_below() {
 
 #[test]
 fn a_manager_is_reached_or_not() {
-    let away = |seen: &mut Seen| seen.managers[0].answer = Err("connection refused".into());
+    let away = |seen: &mut Seen| fail(manager(seen), &silent("connection refused", Cause::Other));
     assert_eq!(told("manager", away), [problem("http://m:1 cannot be reached: connection refused")]);
-    let other = |seen: &mut Seen| manager(seen).status = Err("404 Not Found for /v1/status".into());
-    let expected = "http://m:1 does not answer as a manager does: 404 Not Found for /v1/status";
-    assert_eq!(told("manager", other), [problem(expected)]);
-    assert_eq!((told("readiness", other), told("database", other)), (vec![], vec![]), "of something else");
-    // A manager that is starting is one that is not ready.
-    let starts = |seen: &mut Seen| {
-        other(seen);
-        manager(seen).readiness = Readiness::Waiting("starting".into());
-    };
-    assert_eq!(told("manager", starts), [ok("http://m:1 answers in 2 ms")]);
     // Without a manager, few other checks are possible.
     let mut seen = well();
-    (seen.managers[0].answer, seen.brokers) = (Err("no".into()), Vec::new());
+    away(&mut seen);
+    seen.brokers.clear();
     let checks: Vec<_> = all(&seen).into_iter().map(|finding| finding.check).collect();
-    assert_eq!(checks, ["manager", "version", "open-files"]);
+    assert_eq!(checks, ["manager", "open-files"]);
+    for (cause, next) in [
+        (Cause::Certificate, "Check that --ca names"),
+        (Cause::NoTls, "speaks no TLS"),
+        (Cause::NoClientCertificate, "--cert FILE and --key FILE"),
+        (Cause::Other, "Is it running?"),
+    ] {
+        let found = found("manager", |seen: &mut Seen| fail(manager(seen), &silent("it fails", cause)));
+        assert!(found[0].next.as_ref().unwrap().contains(next), "{found:?}");
+    }
+}
+
+#[test]
+fn another_server_is_not_taken_for_a_manager() {
+    let other = |seen: &mut Seen| fail(manager(seen), &Fault::NotOurs("502 Bad Gateway".into()));
+    assert_eq!(told("manager", other), [problem("http://m:1 answered 502 Bad Gateway")]);
+    let next = found("manager", other)[0].next.clone().unwrap();
+    assert!(next.starts_with("Is this address a proxy or another server?"), "{next}");
+    let broker = |seen: &mut Seen| {
+        other(seen);
+        (manager(seen).took, manager(seen).readiness) = (Some(Duration::ZERO), Ok(Readiness::Ready));
+        manager(seen).about = Ok(About { kind: Some(Kind::Broker), ..about() });
+    };
+    assert_eq!(told("manager", broker), [problem("http://m:1 is a broker, not a manager")]);
+    for change in [&other as &dyn Fn(&mut Seen), &broker] {
+        assert_eq!((told("readiness", change), told("database", change)), (vec![], vec![]));
+        let clocks = "no difference beyond 3 ms was found between this machine's clock and those of 2 servers";
+        assert_eq!(told("clock", change), [ok(clocks)]);
+    }
+}
+
+#[test]
+fn one_missing_answer_does_not_hide_the_others() {
+    let late = || silent("it did not answer in time", Cause::Other);
+    let no_status = |seen: &mut Seen| manager(seen).status = Err(late());
+    let expected = "http://m:1 does not tell its /v1/status: it did not answer in time";
+    assert_eq!(told("manager", no_status), [ok("http://m:1 answers in 2 ms"), problem(expected)]);
+    assert_eq!(told("database", no_status), [ok("http://m:1 reaches the database")]);
+    let not_ready = |seen: &mut Seen| manager(seen).readiness = Err(late());
+    let expected = "http://m:1 does not tell its /readyz: it did not answer in time";
+    assert_eq!((told("readiness", not_ready), told("database", not_ready)), (vec![problem(expected)], vec![]));
+    assert_eq!(told("manager", not_ready), [ok("http://m:1 answers in 2 ms")]);
+    let no_versions = |seen: &mut Seen| {
+        manager(seen).about = Err(late());
+        seen.brokers[0].connection.as_mut().unwrap().as_mut().unwrap().about = Err(Fault::NotOurs("500".into()));
+    };
+    let expected = [
+        warning("manager http://m:1 does not tell its /version: it did not answer in time"),
+        warning("broker 1 at b1:5 does not tell its /version: it answered 500"),
+        ok("this program and the servers that answer are 1 (a)"),
+    ];
+    assert_eq!(told("version", no_versions), expected);
+    assert_eq!(told("connection", no_versions).len(), 2);
+    // A manager that is starting does not know the cluster. Another line says that it is not ready.
+    let starts = |seen: &mut Seen| {
+        manager(seen).status = Err(Fault::NotOurs("503 Service Unavailable".into()));
+        manager(seen).readiness = Ok(Readiness::Starting);
+    };
+    assert_eq!(told("manager", starts), [ok("http://m:1 answers in 2 ms")]);
+    assert_eq!(told("readiness", starts), [problem("http://m:1 is not ready: it is starting")]);
+    assert_eq!(told("database", starts), []);
 }
 
 #[test]
 fn a_manager_says_why_it_is_not_ready() {
-    let set = |readiness: Readiness| move |seen: &mut Seen| manager(seen).readiness = readiness;
+    let set = |readiness: Readiness| move |seen: &mut Seen| manager(seen).readiness = Ok(readiness);
     let store = || Readiness::NotReady { code: Some("STORE_UNAVAILABLE".into()), reason: "it is down".into() };
-    assert_eq!(told("readiness", set(store())), [problem("http://m:1 is not ready: it is down")]);
     let expected = "http://m:1 cannot use the database: it is down (STORE_UNAVAILABLE)";
     assert_eq!(told("database", set(store())), [problem(expected)]);
     let waiting = || Readiness::Waiting("cannot reach the database at d:1".into());
-    assert_eq!(
-        told("readiness", set(waiting())),
-        [problem("http://m:1 is not ready: cannot reach the database at d:1")]
-    );
     let expected = "http://m:1 waits for the database: cannot reach the database at d:1";
     assert_eq!(told("database", set(waiting())), [problem(expected)]);
+    // One cause is one problem.
+    assert_eq!((told("readiness", set(store())), told("readiness", set(waiting()))), (vec![], vec![]));
     // The database is not the cause.
     let full = || Readiness::NotReady { code: None, reason: "all connections are taken".into() };
     assert_eq!(told("readiness", set(full())), [problem("http://m:1 is not ready: all connections are taken")]);
     assert_eq!(told("database", set(full())), [ok("http://m:1 reaches the database")]);
     let stopping = || Readiness::NotReady { code: Some("SHUTTING_DOWN".into()), reason: "it stops".into() };
+    assert_eq!(told("readiness", set(stopping())), [problem("http://m:1 is not ready: it stops")]);
     assert_eq!(told("database", set(stopping())), []);
 }
 
@@ -189,8 +264,7 @@ fn the_managers_agree_on_a_leader_or_not() {
             let mut second = status(Vec::new());
             (second.manager_id, second.leading, second.leader_id) =
                 (Uuid::from_u128(2), false, Some(Uuid::from_u128(leader)));
-            let answer = ManagerAnswer { status: Ok(second), ..answer() };
-            seen.managers.push(ManagerSeen { url: "http://n:1".into(), answer: Ok(answer) });
+            seen.managers.push(ManagerSeen { status: Ok(second), ..answering("http://n:1") });
         }
     };
     let agreed = "manager 00000000-0000-0000-0000-000000000001 leads, in term 3";
@@ -223,10 +297,34 @@ fn brokers_are_alive_draining_stopped_dead_or_gone() {
 
 #[test]
 fn a_live_broker_that_this_machine_cannot_reach_is_told() {
-    let away = |seen: &mut Seen| seen.brokers[0].connection = Some(Err("it did not answer in time".into()));
+    let away =
+        |seen: &mut Seen| seen.brokers[0].connection = Some(Err(silent("it did not answer in time", Cause::Other)));
     let found = told("connection", away);
     assert_eq!(found[0], problem("broker 1 at b1:5 does not answer this machine over gRPC: it did not answer in time"));
     assert_eq!(found[1], ok("broker 2 at b2:5 answers over gRPC in 4 ms"));
+}
+
+#[test]
+fn an_address_that_other_machines_cannot_use_is_told() {
+    let at = |host: &str, url: &str| {
+        told("connection", |seen: &mut Seen| {
+            seen.brokers.truncate(1);
+            (seen.brokers[0].broker.host, manager(seen).url) = (host.into(), url.into());
+        })
+    };
+    for host in ["0.0.0.0", "::"] {
+        let found = at(host, "http://127.0.0.1:1");
+        assert!(found[0].0 == Level::Warning && found[0].1.ends_with("an address that means any machine"), "{found:?}");
+    }
+    for host in ["127.0.0.1", "::1", "localhost"] {
+        let found = at(host, "http://m:1");
+        let expected = "an address that means the machine that uses it";
+        assert!(found[0].0 == Level::Warning && found[0].1.ends_with(expected), "{found:?}");
+        for own in ["http://localhost:1", "http://127.0.0.1:1", "https://[::1]:1"] {
+            assert_eq!(at(host, own)[0].0, Level::Ok, "{host} {own}");
+        }
+    }
+    assert_eq!(at("b1", "http://m:1")[0].0, Level::Ok);
 }
 
 #[test]
@@ -235,8 +333,8 @@ fn complaints_are_told_once() {
     let one = |seen: &mut Seen| {
         cluster(seen).problems = vec![complain("broker 1 at b1:5: queue q: not served")];
         cluster(seen).notes = vec!["broker 2 is older".into()];
-        let again = ManagerAnswer { status: Ok(cluster(seen).clone()), ..answer() };
-        seen.managers.push(ManagerSeen { url: "http://n:1".into(), answer: Ok(again) });
+        let again = ManagerSeen { status: Ok(cluster(seen).clone()), ..answering("http://n:1") };
+        seen.managers.push(again);
     };
     let expected = [problem("broker 1 at b1:5: queue q: not served"), warning("broker 2 is older")];
     assert_eq!(told("complaints", one), expected);
@@ -253,8 +351,8 @@ fn complaints_are_told_once() {
 fn clocks_that_differ_are_told() {
     let off = |manager_millis, broker_millis| {
         move |seen: &mut Seen| {
-            manager(seen).about.ahead_millis = manager_millis;
-            seen.brokers[0].connection.as_mut().unwrap().as_mut().unwrap().about.ahead_millis = broker_millis;
+            about_manager(seen).ahead_millis = manager_millis;
+            about_broker(seen, 0).ahead_millis = broker_millis;
         }
     };
     let expected = [
@@ -262,7 +360,7 @@ fn clocks_that_differ_are_told() {
         warning("the clock of broker 1 at b1:5 is 2 min 0 s behind this machine's"),
     ];
     assert_eq!(told("clock", off(Some(7_500), Some(-120_000))), expected);
-    let within = [ok("the clocks of this machine and of 3 servers differ by 5.0 s at most")];
+    let within = [ok("no difference beyond 5.0 s was found between this machine's clock and those of 3 servers")];
     assert_eq!(told("clock", off(Some(5_000), Some(-5_000))), within);
     assert_eq!(told("clock", off(Some(i64::MIN), None))[0].0, Level::Warning);
     let older = |seen: &mut Seen| {
@@ -275,8 +373,8 @@ fn clocks_that_differ_are_told() {
 #[test]
 fn versions_that_differ_are_told() {
     let upgrade = |seen: &mut Seen| {
-        manager(seen).about.version = Some("2 (b)".into());
-        seen.brokers[1].connection.as_mut().unwrap().as_mut().unwrap().about.version = None;
+        about_manager(seen).version = Some("2 (b)".into());
+        about_broker(seen, 1).version = None;
     };
     let expected = "versions differ; 1 (a): this program, broker 1 at b1:5; 2 (b): manager http://m:1; \
                     older: broker 2 at b2:5";
