@@ -113,7 +113,7 @@ impl BrokerConfig {
         if store_timeout_millis >= lease_millis {
             root.problem(
                 "store_timeout_millis",
-                format!("found {store_timeout_millis}, wanted less than lease_millis, which is {lease_millis}"),
+                format!("found {store_timeout_millis}, expected less than lease_millis, which is {lease_millis}"),
             );
         }
         let retention_floor = limits::MAX_DELIVERY_TIMEOUT.as_secs();
@@ -156,14 +156,14 @@ impl BrokerConfig {
             root.problem(
                 "max_pending_bytes",
                 format!(
-                    "found {}, wanted at least max_message_bytes, which is {}",
+                    "found {}, expected at least max_message_bytes, which is {}",
                     config.max_pending_bytes, config.max_message_bytes
                 ),
             );
         }
         if (1..MIN_IDLE_EXPIRY_SECS).contains(&config.channel_idle_expiry_secs) {
             let found = config.channel_idle_expiry_secs;
-            let reason = format!("found {found}, wanted 0, which is never, or at least {MIN_IDLE_EXPIRY_SECS}");
+            let reason = format!("found {found}, expected 0, which is never, or at least {MIN_IDLE_EXPIRY_SECS}");
             root.problem("channel_idle_expiry_secs", reason);
         }
         root.finish();
@@ -214,7 +214,7 @@ fn read_external_host(root: &mut Section<'_>, host: &str) -> String {
     let chosen = external.clone().unwrap_or_else(|| host.to_owned());
     let wildcard = chosen.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified());
     if chosen.is_empty() || chosen.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
-        root.problem("external_host", format!("found {chosen:?}, wanted a host name or an IP address"));
+        root.problem("external_host", format!("found {chosen:?}, expected a host name or an IP address"));
     } else if wildcard {
         let reason = format!("{chosen} is no address that clients can connect to; name this machine");
         root.problem("external_host", reason);
@@ -247,7 +247,7 @@ mod tests {
             assert_eq!(settings.queue_buffer_messages, 10_000);
             assert_eq!(settings.message_ttl, Some(Duration::from_secs(600)));
             assert_eq!((config.database.min_connections, config.database.max_connections), (2, 20));
-            let super::super::DatabaseUrl::Postgres(url) = &config.database.url else { panic!("wanted PostgreSQL") };
+            let super::super::DatabaseUrl::Postgres(url) = &config.database.url else { panic!("expected PostgreSQL") };
             assert_eq!(url.reveal(), "postgres://postgres:secret@127.0.0.1:5432/rmom_manager");
         }
     }
@@ -284,7 +284,7 @@ mod tests {
         assert_eq!((config.port, config.external_port), (6000, 50_051));
         assert_eq!(config.external_host, "broker-1.example");
         assert_eq!(config.log.format, super::super::LogFormat::Json);
-        let super::super::DatabaseUrl::Postgres(url) = &config.database.url else { panic!("wanted PostgreSQL") };
+        let super::super::DatabaseUrl::Postgres(url) = &config.database.url else { panic!("expected PostgreSQL") };
         assert_eq!(url.reveal(), "postgres://postgres:p%40ss%2F1@[::1]:5432/rmom_manager");
     }
 
@@ -300,6 +300,8 @@ mod tests {
     fn a_variable_that_names_nothing_is_a_warning() {
         let warnings = parse(ORIGINAL[0], &[("RMOM_PROT", "1")]).unwrap().warnings;
         assert_eq!(warnings, ["the environment variable RMOM_PROT names no setting of this program; ignored"]);
+        // The build reads this one.
+        assert!(parse(ORIGINAL[0], &[("RMOM_COMMIT", "0123456789ab")]).unwrap().warnings.is_empty());
     }
 
     #[test]
@@ -313,39 +315,39 @@ mod tests {
                 &[],
                 "b.yaml: queue_bufer_size: there is no such setting; did you mean queue_buffer_size?",
             ),
-            ("port: many", &[], "b.yaml: port: found the text \"many\", wanted a whole number from 0 to 65535"),
-            ("port: 65536", &[], "b.yaml: port: found the number 65536, wanted a whole number from 0 to 65535"),
+            ("port: many", &[], "b.yaml: port: found the text \"many\", expected a whole number from 0 to 65535"),
+            ("port: 65536", &[], "b.yaml: port: found the number 65536, expected a whole number from 0 to 65535"),
             (
                 "max_pending_bytes: 4294967296",
                 &[],
-                "b.yaml: max_pending_bytes: found 4294967296, wanted 65536 to 4294967295",
+                "b.yaml: max_pending_bytes: found 4294967296, expected 65536 to 4294967295",
             ),
-            ("port: -1", &[], "b.yaml: port: found the number -1, wanted a whole number from 0 to 65535"),
-            ("message_ttl: 1.5", &[], "b.yaml: message_ttl: found the number 1.5, wanted a whole number, 0 or more"),
-            ("host: [a]", &[], "b.yaml: host: found a list, wanted a text"),
-            ("host: 127", &[], "b.yaml: host: found the number 127, wanted a text"),
+            ("port: -1", &[], "b.yaml: port: found the number -1, expected a whole number from 0 to 65535"),
+            ("message_ttl: 1.5", &[], "b.yaml: message_ttl: found the number 1.5, expected a whole number, 0 or more"),
+            ("host: [a]", &[], "b.yaml: host: found a list, expected a text"),
+            ("host: 127", &[], "b.yaml: host: found the number 127, expected a text"),
             (
                 "log: {level: 'a=b=c'}",
                 &[],
-                "b.yaml: log.level: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5; wanted something like info, or warn,rmom_core=debug",
+                "b.yaml: log.level: error parsing level filter: expected one of \"off\", \"error\", \"warn\", \"info\", \"debug\", \"trace\", or a number 0-5; expected something like info, or warn,rmom_core=debug",
             ),
-            ("log: {format: xml}", &[], "b.yaml: log.format: found the text \"xml\", wanted human or json"),
-            ("log: loud", &[], "b.yaml: log: found a text, wanted a section"),
+            ("log: {format: xml}", &[], "b.yaml: log.format: found the text \"xml\", expected human or json"),
+            ("log: loud", &[], "b.yaml: log: found a text, expected a section"),
             (
                 "host: 0.0.0.0",
                 &[],
                 "b.yaml: external_host: 0.0.0.0 is no address that clients can connect to; name this machine",
             ),
-            ("lease_millis: 1", &[], "b.yaml: lease_millis: found 1, wanted 300 to 600000"),
+            ("lease_millis: 1", &[], "b.yaml: lease_millis: found 1, expected 300 to 600000"),
             (
                 "channel_idle_expiry_secs: 59",
                 &[],
-                "b.yaml: channel_idle_expiry_secs: found 59, wanted 0, which is never, or at least 60",
+                "b.yaml: channel_idle_expiry_secs: found 59, expected 0, which is never, or at least 60",
             ),
             (
                 "store_timeout_millis: 5000",
                 &[],
-                "b.yaml: store_timeout_millis: found 5000, wanted less than lease_millis, which is 3000",
+                "b.yaml: store_timeout_millis: found 5000, expected less than lease_millis, which is 3000",
             ),
             (
                 "tls: {cert: nowhere.pem}",
@@ -355,16 +357,16 @@ mod tests {
             (
                 "prot: 1\nhost: 5",
                 &[],
-                "b.yaml: host: found the number 5, wanted a text\nb.yaml: prot: there is no such setting; did you mean port?",
+                "b.yaml: host: found the number 5, expected a text\nb.yaml: prot: there is no such setting; did you mean port?",
             ),
             (
                 "",
                 &[("RMOM_PORT", "http")],
-                "b.yaml: port: the environment variable RMOM_PORT is \"http\", wanted a whole number from 0 to 65535",
+                "b.yaml: port: the environment variable RMOM_PORT is \"http\", expected a whole number from 0 to 65535",
             ),
         ];
-        for (text, environment, wanted) in table {
-            assert_eq!(parse(&format!("{database}{text}"), environment).unwrap_err(), *wanted, "{text}");
+        for (text, environment, expected) in table {
+            assert_eq!(parse(&format!("{database}{text}"), environment).unwrap_err(), *expected, "{text}");
         }
     }
 
@@ -374,11 +376,11 @@ mod tests {
             ("", "b.yaml: database.dbname: missing; name the database, or give url: sqlite:PATH"),
             (
                 "database: {dbname: d, password: 12345}",
-                "b.yaml: database.password: found a number without quotes, wanted a text in quotes",
+                "b.yaml: database.password: found a number without quotes, expected a text in quotes",
             ),
             (
                 "database: {url: 'mysql://u:geheim@h/d'}",
-                "b.yaml: database.url: wanted postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH",
+                "b.yaml: database.url: expected postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH",
             ),
             ("database: {url: 'sqlite:x', host: h}", "b.yaml: database.host: contradicts url; give one or the other"),
             (
@@ -390,8 +392,8 @@ mod tests {
                 "b.yaml: database.min_connections: found 4; max_connections is 3",
             ),
         ];
-        for (text, wanted) in table {
-            assert_eq!(parse(text, &[]).unwrap_err(), wanted, "{text}");
+        for (text, expected) in table {
+            assert_eq!(parse(text, &[]).unwrap_err(), expected, "{text}");
         }
     }
 

@@ -30,7 +30,7 @@ impl DatabaseUrl {
     pub fn parse(url: &str) -> Result<Self, Cow<'static, str>> {
         if let Some(path) = url.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            return if path.is_empty() { Err("wanted sqlite:PATH".into()) } else { Ok(Self::Sqlite(path.into())) };
+            return if path.is_empty() { Err("expected sqlite:PATH".into()) } else { Ok(Self::Sqlite(path.into())) };
         }
         let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
         match rest {
@@ -39,7 +39,7 @@ impl DatabaseUrl {
                 Err(OpenError::BadUrl { reason }) => Err(reason.into()),
                 Err(other) => Err(other.to_string().into()),
             },
-            _ => Err("wanted postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH".into()),
+            _ => Err("expected postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH".into()),
         }
     }
 
@@ -149,7 +149,7 @@ impl DatabaseConfig {
     fn read_url(section: &mut Section<'_>, file: &Path) -> Option<DatabaseUrl> {
         if !section.has("url") {
             section.skip("url");
-            section.problem("url", "missing; wanted postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH");
+            section.problem("url", "missing; expected postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH");
             return None;
         }
         let url: Secret = section.value("url")?;

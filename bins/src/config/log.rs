@@ -17,7 +17,7 @@ pub enum LogFormat {
 }
 
 impl Setting for LogFormat {
-    const WANTED: &'static str = "human or json";
+    const EXPECTED: &'static str = "human or json";
 
     fn from_value(value: &Value) -> Option<Self> {
         Self::from_text(value.as_str()?)
@@ -55,7 +55,7 @@ impl LogConfig {
             level: section.value_or("level", defaults.level),
         };
         if let Err(error) = crate::logging::filter(&config.level) {
-            section.problem("level", format!("{error}; wanted something like info, or warn,rmom_core=debug"));
+            section.problem("level", format!("{error}; expected something like info, or warn,rmom_core=debug"));
         }
         section.finish();
         config

@@ -113,7 +113,7 @@ pub struct Databases {
 }
 
 impl Setting for Vec<BrokerAddr> {
-    const WANTED: &'static str = "a list of { host = \"…\", port = … }";
+    const EXPECTED: &'static str = "a list of { host = \"…\", port = … }";
 
     fn from_value(value: &Value) -> Option<Self> {
         value.as_array()?.iter().map(|one| serde_json::from_value(one.clone()).ok()).collect()
@@ -187,7 +187,7 @@ impl ManagerConfig {
         if store_timeout_millis >= lease_millis {
             root.problem(
                 "store_timeout_millis",
-                format!("found {store_timeout_millis}, wanted less than lease_millis, which is {lease_millis}"),
+                format!("found {store_timeout_millis}, expected less than lease_millis, which is {lease_millis}"),
             );
         }
         let moms: Vec<BrokerAddr> = root.value("moms").unwrap_or_default();
@@ -195,7 +195,7 @@ impl ManagerConfig {
             root.problem("moms", format!("there are {}; the limit is {MAX_MOMS}", moms.len()));
         }
         if let Some(bad) = moms.iter().find(|mom| mom.host.is_empty() || mom.port == 0) {
-            root.problem("moms", format!("found host {:?}, port {}, wanted both", bad.host, bad.port));
+            root.problem("moms", format!("found host {:?}, port {}, expected both", bad.host, bad.port));
         }
         let config = Self {
             address: root.value_or("address", "127.0.0.1".to_owned()),
@@ -412,7 +412,7 @@ mod tests {
         let database = &config.databases.rmom_manager;
         assert_eq!((database.min_connections, database.max_connections), (3, 5));
         assert_eq!((database.idle_timeout, database.connect_timeout), (120, 7));
-        let super::super::DatabaseUrl::Postgres(url) = &database.url else { panic!("wanted PostgreSQL") };
+        let super::super::DatabaseUrl::Postgres(url) = &database.url else { panic!("expected PostgreSQL") };
         assert_eq!(url.reveal(), "postgresql://postgres:secret@127.0.0.1:5432/rmom_manager");
     }
 
@@ -434,7 +434,7 @@ mod tests {
                     max_concurrent_probes = 27\nmax_concurrent_nudges = 28\nmax_pending_nudges = 29\n\
                     [default.databases.rmom_manager]\nurl = 'sqlite:x.db'";
         let millis = Duration::from_millis;
-        let wanted = ManagerSettings {
+        let expected = ManagerSettings {
             moms: vec![BrokerAddr { host: "a".to_owned(), port: 1 }],
             cycle: millis(11),
             life_probe_retry_delay: millis(12),
@@ -459,7 +459,7 @@ mod tests {
             purge_batches: 30,
         };
         let config = parse(text, None, &[("RMOM_PURGE_BATCHES", "30")]).unwrap().config;
-        assert_eq!(format!("{:?}", config.settings()), format!("{wanted:?}"));
+        assert_eq!(format!("{:?}", config.settings()), format!("{expected:?}"));
     }
 
     #[test]
@@ -526,7 +526,7 @@ mod tests {
         let table = [
             (
                 "",
-                "m.toml: databases.rmom_manager.url: missing; wanted postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH",
+                "m.toml: databases.rmom_manager.url: missing; expected postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH",
             ),
             ("port = 1", "m.toml: port: stands outside of a profile; put it below the line [default]"),
             ("[tls]\ncert = 'x'", "m.toml: tls: stands outside of a profile; write [default.tls]"),
@@ -534,14 +534,14 @@ mod tests {
                 "[default]\nmanager_cycle_sec = 1",
                 "m.toml: manager_cycle_sec: there is no such setting; did you mean manager_cycle_secs?",
             ),
-            ("[default]\ndrain_moves_per_cycle = 101", "m.toml: drain_moves_per_cycle: found 101, wanted 1 to 100"),
-            ("[default]\nmanager_cycle_secs = 0", "m.toml: manager_cycle_secs: found 0, wanted 1 to 3600"),
+            ("[default]\ndrain_moves_per_cycle = 101", "m.toml: drain_moves_per_cycle: found 101, expected 1 to 100"),
+            ("[default]\nmanager_cycle_secs = 0", "m.toml: manager_cycle_secs: found 0, expected 1 to 3600"),
             (
                 "[default]\nport = '8082'",
-                "m.toml: port: found the text \"8082\", wanted a whole number from 0 to 65535",
+                "m.toml: port: found the text \"8082\", expected a whole number from 0 to 65535",
             ),
-            ("[default]\nmoms = ['a:1']", "m.toml: moms: found a list, wanted a list of { host = \"…\", port = … }"),
-            ("[default]\nmoms = [{host='a', port=0}]", "m.toml: moms: found host \"a\", port 0, wanted both"),
+            ("[default]\nmoms = ['a:1']", "m.toml: moms: found a list, expected a list of { host = \"…\", port = … }"),
+            ("[default]\nmoms = [{host='a', port=0}]", "m.toml: moms: found host \"a\", port 0, expected both"),
             (
                 "[default.databases.other]\nurl = ''",
                 "m.toml: databases.other: there is no such setting; known here: rmom_manager",
@@ -551,9 +551,9 @@ mod tests {
                 "m.toml: databases.rmom_manager.host: there is no such setting; known here: url, max_connections, min_connections, idle_timeout, connect_timeout, migrate, allow_unsafe_durability",
             ),
         ];
-        for (text, wanted) in table {
+        for (text, expected) in table {
             let error = parse(text, None, &[]).unwrap_err();
-            assert!(error.lines().any(|line| line == wanted), "{text}:\n{error}");
+            assert!(error.lines().any(|line| line == expected), "{text}:\n{error}");
         }
     }
 }

@@ -34,8 +34,9 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Prefix of our environment variables.
 const PREFIX: &str = "RMOM_";
 
-/// Variables with our prefix that are not settings of a broker or manager, but of the command line and the tests.
-const NOT_SETTINGS: &[&str] = &["RMOM_MANAGER", "RMOM_CA", "RMOM_CERT", "RMOM_KEY", "RMOM_TEST_DATABASE_URL"];
+/// Variables with our prefix that are not settings of a broker or manager, but of the command line, the tests and the build.
+const NOT_SETTINGS: &[&str] =
+    &["RMOM_MANAGER", "RMOM_CA", "RMOM_CERT", "RMOM_KEY", "RMOM_TEST_DATABASE_URL", "RMOM_COMMIT"];
 
 /// True if an environment variable of this name configures a server.
 #[must_use]

@@ -108,7 +108,7 @@ impl<'r> Section<'r> {
                 let found = if T::SECRET { "something else" } else { &format!("{text:?}") };
                 self.reader.problem(
                     self.path_of(key),
-                    format!("the environment variable {variable} is {found}, wanted {}", T::WANTED),
+                    format!("the environment variable {variable} is {found}, expected {}", T::EXPECTED),
                 );
             }
             return parsed;
@@ -116,7 +116,7 @@ impl<'r> Section<'r> {
         let value = in_file?;
         let parsed = T::from_value(&value);
         if parsed.is_none() {
-            let reason = format!("found {}, wanted {}", describe(&value, T::SECRET), T::WANTED);
+            let reason = format!("found {}, expected {}", describe(&value, T::SECRET), T::EXPECTED);
             self.reader.problem(self.path_of(key), reason);
         }
         parsed
@@ -136,7 +136,7 @@ impl<'r> Section<'r> {
         if range.contains(&number) {
             return number;
         }
-        self.problem(key, format!("found {number}, wanted {} to {}", range.start(), range.end()));
+        self.problem(key, format!("found {number}, expected {} to {}", range.start(), range.end()));
         default
     }
 
@@ -174,7 +174,7 @@ impl<'r> Section<'r> {
             Some(Value::Object(map)) => map,
             None | Some(Value::Null) => Map::new(),
             Some(other) => {
-                self.reader.problem(path.clone(), format!("found {}, wanted a section", describe(&other, true)));
+                self.reader.problem(path.clone(), format!("found {}, expected a section", describe(&other, true)));
                 Map::new()
             }
         };
@@ -228,7 +228,7 @@ fn describe(value: &Value, secret: bool) -> String {
 /// A type for the value of a setting.
 pub(super) trait Setting: Sized {
     /// The expected value, for error messages.
-    const WANTED: &'static str;
+    const EXPECTED: &'static str;
     /// True if error messages must not show the value.
     const SECRET: bool = false;
 
@@ -240,9 +240,9 @@ pub(super) trait Setting: Sized {
 }
 
 macro_rules! whole_numbers {
-    ($($type:ty: $wanted:literal),*) => {
+    ($($type:ty: $expected:literal),*) => {
         $(impl Setting for $type {
-            const WANTED: &'static str = $wanted;
+            const EXPECTED: &'static str = $expected;
 
             fn from_value(value: &Value) -> Option<Self> {
                 value.as_u64()?.try_into().ok()
@@ -263,7 +263,7 @@ whole_numbers! {
 }
 
 impl Setting for bool {
-    const WANTED: &'static str = "true or false";
+    const EXPECTED: &'static str = "true or false";
 
     fn from_value(value: &Value) -> Option<Self> {
         value.as_bool()
@@ -279,7 +279,7 @@ impl Setting for bool {
 }
 
 impl Setting for String {
-    const WANTED: &'static str = "a text";
+    const EXPECTED: &'static str = "a text";
 
     fn from_value(value: &Value) -> Option<Self> {
         value.as_str().map(str::to_owned)
@@ -291,7 +291,7 @@ impl Setting for String {
 }
 
 impl Setting for PathBuf {
-    const WANTED: &'static str = "the path of a file";
+    const EXPECTED: &'static str = "the path of a file";
 
     fn from_value(value: &Value) -> Option<Self> {
         value.as_str().and_then(Self::from_text)
@@ -303,7 +303,7 @@ impl Setting for PathBuf {
 }
 
 impl Setting for Secret {
-    const WANTED: &'static str = "a text in quotes";
+    const EXPECTED: &'static str = "a text in quotes";
     const SECRET: bool = true;
 
     fn from_value(value: &Value) -> Option<Self> {

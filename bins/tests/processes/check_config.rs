@@ -69,9 +69,9 @@ fn mistakes_end_with_2_and_say_where_they_are() {
     fs::write(directory.path().join("b.yaml"), "prot: 1\ndatabase: {dbname: d, port: x}\n").unwrap();
     let output = rmom_in(directory.path(), "rmom-broker", &["b.yaml"], &[]);
     assert_eq!(output.code, Some(2));
-    let wanted = "b.yaml: database.port: found the text \"x\", wanted a whole number from 0 to 65535\n\
+    let expected = "b.yaml: database.port: found the text \"x\", expected a whole number from 0 to 65535\n\
                   b.yaml: prot: there is no such setting; did you mean port?\n";
-    assert_eq!(output.stderr, wanted);
+    assert_eq!(output.stderr, expected);
 
     let output = rmom_in(directory.path(), "rmom-manager", &[], &[]);
     assert_eq!(

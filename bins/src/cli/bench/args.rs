@@ -285,7 +285,7 @@ impl FromStr for Sizes {
             Ok(_) => Err(format!(
                 "a size is {HEADER_BYTES} to {MAX_SIZE} bytes: the first {HEADER_BYTES} say which message it is"
             )),
-            Err(_) => Err("wanted sizes in bytes such as 100, 50-2000 or 100,100,5000-9000".to_owned()),
+            Err(_) => Err("expected sizes in bytes such as 100, 50-2000 or 100,100,5000-9000".to_owned()),
         };
         let parse_range = |part: &str| {
             let (min, max) = part.split_once('-').unwrap_or((part, part));
