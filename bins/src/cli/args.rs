@@ -1,13 +1,22 @@
 //! The command line of `rmom`.
 
-use std::{ffi::OsString, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Command as Definition, CommandFactory as _, Parser, Subcommand, ValueEnum, builder::Resettable};
 use clap_complete::Shell;
 
 use super::bench::args::BenchArgs;
 use crate::server::{BrokerArgs, ManagerArgs, SERVE_BROKER_HELP, SERVE_MANAGER_HELP};
 
+/// Options of all commands that apply only to those that ask a cluster.
+pub(super) const CLIENT_OPTIONS: [&str; 5] = ["manager", "json", "ca", "cert", "key"];
+/// Commands that ask no cluster.
+const WITHOUT_A_CLUSTER: [&str; 3] = ["serve", "completions", "man"];
 /// The address of the manager of `rmom dev`, and the default manager of other commands.
 pub const DEFAULT_MANAGER: &str = "http://127.0.0.1:8082";
 
@@ -35,6 +44,30 @@ pub struct Cli {
     /// The command.
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// The definition of the command line.
+#[must_use]
+pub fn command() -> Definition {
+    hide_client_options(Cli::command())
+}
+
+/// The definition of the command line, as this process parses it: a variable that is empty counts as unset.
+pub(super) fn command_in_environment() -> Definition {
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let without_empty = Cli::command().mut_args(|option| match option.get_env() {
+        Some(name) if is_empty(name) => option.env(Resettable::Reset),
+        _ => option,
+    });
+    hide_client_options(without_empty)
+}
+
+/// Commands that ask no cluster do not list the options for that. They still parse them, to refuse them with a reason.
+fn hide_client_options(command: Definition) -> Definition {
+    let options = command.get_arguments().filter(|option| CLIENT_OPTIONS.contains(&option.get_id().as_str()));
+    let hidden: Vec<_> = options.map(|option| option.clone().hide(true)).collect();
+    let hide = |command: Definition, name| command.mut_subcommand(name, |sub| sub.args(hidden.clone()));
+    WITHOUT_A_CLUSTER.into_iter().fold(command, hide)
 }
 
 /// Certificates for clusters that use TLS.
@@ -401,7 +434,7 @@ impl FromStr for From {
             "latest" => Ok(Self::Latest),
             offset => match offset.parse() {
                 Ok(offset) if (1..=i64::MAX as u64).contains(&offset) => Ok(Self::Offset(offset)),
-                _ => Err("wanted earliest, latest, or an offset (1 and up)"),
+                _ => Err("expected earliest, latest, or an offset (1 and up)"),
             },
         }
     }
@@ -409,7 +442,7 @@ impl FromStr for From {
 
 /// Reads seconds as `10` or `10s`; also `250ms`, `15m`, `12h`, `7d`.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
-    let error = "wanted a time such as 250ms, 10s, 15m, 12h or 7d";
+    let error = "expected a time such as 250ms, 10s, 15m, 12h or 7d";
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| error)?;
@@ -431,13 +464,29 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn only_commands_that_ask_a_cluster_list_the_options_for_that() {
+        fn check(command: &mut Definition, listed: bool) {
+            let help = command.render_long_help().to_string();
+            for option in CLIENT_OPTIONS {
+                assert_eq!(help.contains(&format!("--{option}")), listed, "{option}: {help}");
+            }
+            command.get_subcommands_mut().for_each(|sub| check(sub, listed));
+        }
+        let mut rmom = command().disable_help_subcommand(true);
+        rmom.build();
+        for (name, listed) in
+            [("serve", false), ("completions", false), ("man", false), ("push", true), ("queue", true)]
+        {
+            check(rmom.find_subcommand_mut(name).unwrap(), listed);
+        }
     }
 
     #[test]
@@ -449,7 +498,7 @@ mod tests {
                 check(sub);
             }
         }
-        check(&Cli::command());
+        check(&command());
     }
 
     #[test]

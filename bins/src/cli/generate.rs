@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use clap_mangen::Man;
 
-use super::{args::Cli, error::CliError, output::Out};
+use super::{args::command, error::CliError, output::Out};
 use crate::server::{BrokerArgs, ManagerArgs};
 
 /// The manual's section for the servers as separate programs. In section 1, `rmom-broker` means `rmom broker`.
@@ -15,7 +15,7 @@ const SERVERS: &str = "8";
 /// Prints a shell's completions.
 pub(super) fn completions(shell: Shell) -> Result<(), CliError> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "rmom", &mut script);
+    clap_complete::generate(shell, &mut command(), "rmom", &mut script);
     print(&script)
 }
 
@@ -41,23 +41,24 @@ pub(super) fn man(directory: Option<&Path>) -> Result<(), CliError> {
 /// The file names and contents of all pages, beginning with `rmom`.
 fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
     let mut pages = Vec::new();
-    let mut rmom = Cli::command().disable_help_subcommand(true);
+    let mut rmom = command().disable_help_subcommand(true);
     rmom.build();
     add(&rmom, &mut pages)?;
     for server in [BrokerArgs::command(), ManagerArgs::command()] {
-        let man = Man::new(server).section(SERVERS);
-        pages.push(rendered(&man)?);
+        pages.push(rendered(Man::new(server).section(SERVERS))?);
     }
     Ok(pages)
 }
 
 /// Adds the pages of a command and of all its subcommands.
 fn add(command: &Command, pages: &mut Vec<(String, Vec<u8>)>) -> io::Result<()> {
-    pages.push(rendered(&Man::new(command.clone()))?);
+    pages.push(rendered(Man::new(command.clone()))?);
     command.get_subcommands().try_for_each(|sub| add(sub, pages))
 }
 
-fn rendered(man: &Man) -> io::Result<(String, Vec<u8>)> {
+/// The file name and content of a page, which names the version of all programs.
+fn rendered(man: Man) -> io::Result<(String, Vec<u8>)> {
+    let man = man.source(format!("rmom {}", crate::VERSION));
     let mut page = Vec::new();
     man.render(&mut page)?;
     Ok((man.get_filename(), page))

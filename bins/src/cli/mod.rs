@@ -16,24 +16,21 @@ mod sim;
 mod status;
 mod subscribe;
 
-use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, parser::ValueSource};
+use clap::{ArgMatches, FromArgMatches as _, parser::ValueSource};
 pub use error::CliError;
 
 use self::{
     admin::Printer,
-    args::{Cli, Command, ServeCommand},
+    args::{CLIENT_OPTIONS, Cli, Command, ServeCommand, command_in_environment},
     output::{Out, tell},
     session::Session,
 };
 use crate::service::{Threads, block_on};
 
-/// Options of all commands that do not apply to servers.
-const CLIENT_OPTIONS: [&str; 5] = ["manager", "json", "ca", "cert", "key"];
-
 /// Runs the command line; returns the exit code.
 #[must_use]
 pub fn run() -> u8 {
-    let matches = Cli::command().get_matches();
+    let matches = command_in_environment().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match &cli.command {
         Command::Serve(server) => match refuse_client_options(&matches) {

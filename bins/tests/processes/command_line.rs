@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Process, command, program, rmom};
+use crate::support::{Process, command, program, rmom, run};
 
 /// An address without a listener: bound and released.
 fn nowhere() -> String {
@@ -49,6 +49,18 @@ fn tls_without_certificates_is_explained() {
     let output = rmom("https://127.0.0.1:1", &["queue", "list"], "");
     assert_eq!(output.code, Some(2), "{}", output.stderr);
     assert!(output.stderr.contains("--ca FILE"), "{}", output.stderr);
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    let mut queues = command(program("rmom"));
+    queues.args(["queue", "list"]).envs(["RMOM_CA", "RMOM_CERT", "RMOM_KEY"].map(|name| (name, "")));
+    queues.env("RMOM_MANAGER", nowhere());
+    let output = run(queues, "");
+    assert_eq!(output.code, Some(4), "{}", output.stderr);
+    // An option without a value is a mistake.
+    let output = rmom(&nowhere(), &["queue", "list", "--ca", ""], "");
+    assert_eq!(output.code, Some(2), "{}", output.stderr);
 }
 
 #[test]

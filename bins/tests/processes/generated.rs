@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use clap::CommandFactory as _;
-use rmom::cli::args::Cli;
+use rmom::cli::args::command;
 
 use crate::support::{Output, rmom};
 
@@ -15,7 +14,7 @@ fn commands() -> Vec<Vec<String>> {
         command.get_subcommands().for_each(|sub| add(sub, &path, all));
     }
     let mut all = Vec::new();
-    add(&Cli::command(), &[], &mut all);
+    add(&command(), &[], &mut all);
     assert!(all.len() > 25, "{all:?}");
     all
 }
@@ -46,14 +45,21 @@ fn every_command_has_a_page() {
     let folder = directory.path().join("man");
     assert!(run(&["man", folder.to_str().unwrap()]).text().is_empty());
     let page = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let version = format!("\"rmom {}\"", rmom::VERSION);
     for path in commands() {
         let name = path.join("-");
         let text = page(&format!("man1/{name}.1"));
         assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{name}: {text}");
         assert!(text.contains(&format!(".TH {name} 1 ")), "{name}: {text}");
+        assert!(text.contains(&version), "{name}: {text}");
     }
+    for variable in ["RMOM_MANAGER", "RMOM_CA", "RMOM_CERT", "RMOM_KEY"] {
+        assert!(page("man1/rmom.1").contains(variable), "{variable}");
+    }
+    assert!(!page("man1/rmom-serve-broker.1").contains("RMOM_MANAGER"));
     for name in ["rmom-broker", "rmom-manager"] {
-        assert!(page(&format!("man8/{name}.8")).contains("\\-\\-check\\-config"), "{name}");
+        let text = page(&format!("man8/{name}.8"));
+        assert!(text.contains("\\-\\-check\\-config") && text.contains(&version), "{name}: {text}");
     }
     assert_eq!(fs::read_dir(folder.join("man1")).unwrap().count(), commands().len());
     assert_eq!(run(&["man"]).text(), page("man1/rmom.1"));
