@@ -1,4 +1,4 @@
-//! The commit that is checked out, read from Git's files: no `git` has to be installed.
+//! The commit of the sources: that which is checked out, or that of a package. It is read from Git's files: no `git` has to be installed.
 
 use std::{
     fs,
@@ -45,6 +45,15 @@ pub(crate) fn head(root: &Path) -> Head {
     // The next commit makes the file of the branch.
     files.extend([packed, common.join("refs/heads")].into_iter().filter(|file| file.exists()));
     Head { commit: commit.and_then(|(commit, _)| short(commit)), files }
+}
+
+/// The commit of a package, from the file that `cargo package` adds to it.
+pub(crate) fn packaged(package: &Path) -> Head {
+    let file = package.join(".cargo_vcs_info.json");
+    let Ok(text) = fs::read_to_string(&file) else { return Head::default() };
+    // {"git": {"sha1": "…"}, …}
+    let commit = text.split("\"sha1\"").nth(1).and_then(|rest| rest.split('"').nth(1));
+    Head { commit: commit.and_then(short), files: vec![file] }
 }
 
 /// `.git`, or the folder that this file of a linked work tree names.

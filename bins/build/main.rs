@@ -11,7 +11,7 @@ use std::{env, path::Path};
 const VARIABLE: &str = "RMOM_COMMIT";
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-env-changed={VARIABLE}");
     let commit = match env::var(VARIABLE).ok().filter(|named| !named.is_empty()) {
@@ -23,11 +23,11 @@ fn main() {
             }
         },
         None => {
-            let head = commit::head(&root);
-            for file in head.files {
+            let (head, packaged) = (commit::head(&package.join("..")), commit::packaged(package));
+            for file in head.files.iter().chain(&packaged.files) {
                 println!("cargo::rerun-if-changed={}", file.display());
             }
-            head.commit
+            head.commit.or(packaged.commit)
         }
     };
     let version = env!("CARGO_PKG_VERSION");

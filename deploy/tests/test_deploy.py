@@ -37,6 +37,12 @@ def test_linters_have_nothing_to_say() -> None:
     run("bash", "-n", DEPLOY / "compose" / "healthy")
 
 
+def test_the_image_is_told_its_commit() -> None:
+    build = yaml.safe_load(COMPOSE.read_text())["services"]["manager-1"]["build"]
+    assert build["args"] == {"RMOM_COMMIT": "${RMOM_COMMIT:-}"}
+    assert "ARG RMOM_COMMIT=" in (DEPLOY / "Dockerfile").read_text().splitlines()
+
+
 @pytest.mark.parametrize("unit", UNITS)
 def test_systemd_takes_the_units(unit: str, tmp_path: Path) -> None:
     text = (DEPLOY / "systemd" / f"{unit}.service").read_text()

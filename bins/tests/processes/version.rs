@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use crate::{
-    commit::{head, short},
+    commit::{head, packaged, short},
     support::rmom_in,
 };
 
@@ -26,9 +26,14 @@ fn found(root: &Path) -> (Option<String>, Vec<String>) {
 #[test]
 fn every_program_says_its_version_and_commit() {
     let version = env!("RMOM_VERSION_AND_COMMIT");
-    assert!(version.starts_with(env!("CARGO_PKG_VERSION")), "{version}");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    assert_eq!(version.contains(" ("), root.join(".git").exists(), "{version}");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = package.join("..");
+    let commit = version.strip_prefix(env!("CARGO_PKG_VERSION")).unwrap();
+    match option_env!("RMOM_COMMIT").filter(|named| !named.is_empty()) {
+        Some(named) => assert_eq!(commit, format!(" ({})", short(named).unwrap())),
+        // Another commit may have been made since the build.
+        None => assert_eq!(commit.is_empty(), head(&root).commit.or(packaged(package).commit).is_none(), "{version}"),
+    }
     for (program, args) in [
         ("rmom", &["--version"][..]),
         ("rmom-broker", &["--version"]),
@@ -78,6 +83,20 @@ fn sources_without_a_repository_have_no_commit() {
     let root = outer.path().join("rmom-0.1.0");
     fs::create_dir(&root).unwrap();
     assert_eq!(found(&root), (None, Vec::new()));
+}
+
+#[test]
+fn a_package_names_its_commit() {
+    let package = tempfile::tempdir().unwrap();
+    let found = || packaged(package.path());
+    assert_eq!((found().commit, found().files.len()), (None, 0));
+    let file = package.path().join(".cargo_vcs_info.json");
+    write(&file, &format!("{{\n  \"git\": {{\n    \"sha1\": \"{FIRST}\"\n  }},\n  \"path_in_vcs\": \"bins\"\n}}"));
+    assert_eq!((found().commit, found().files), (short(FIRST), vec![file.clone()]));
+    for text in ["", "{\"git\": {}}", "{\"git\": {\"sha1\": 5}}", "{\"sha1\": \"main\"}"] {
+        write(&file, text);
+        assert_eq!(found().commit, None, "{text}");
+    }
 }
 
 #[test]
