@@ -26,7 +26,7 @@ fn lines(output: &Output, check: &str) -> Vec<(String, String)> {
 
 /// Starts a server that answers each path as told, over HTTP/1.0: it closes the connection after its answer. `None` means that
 /// it does not answer. Returns its URL.
-fn server(answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> String {
+pub(super) fn server(answer: impl Fn(&str) -> Option<String> + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = Arc::new(answer);

@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rmom_net::testing::PgServer;
 
+use super::doctor::server;
 use crate::support::{Output, Process, command, eventually, program, rmom};
 
 /// Writes `NAME.pem` and `NAME.key`, signed by `ca`.
@@ -49,7 +50,7 @@ fn manager_broker_and_client_know_each_other_by_their_certificates() {
         "port: 0\nexternal_port: 0\ndatabase: {{url: \"{url}\"}}\n\
          tls: {{cert: broker.pem, key: broker.key, client_ca: ca.pem}}\n"
     );
-    let (_broker, _) = start(directory.path(), "rmom-broker", &broker);
+    let (_broker, broker) = start(directory.path(), "rmom-broker", &broker);
     let manager = format!(
         "[default]\nport = 0\nmanager_cycle_millis = 200\n[default.databases.rmom_manager]\nurl = \"{url}\"\n\
          [default.tls]\ncert = \"manager.pem\"\nkey = \"manager.key\"\nca = \"ca.pem\"\nclient_ca = \"ca.pem\"\n"
@@ -79,6 +80,20 @@ fn manager_broker_and_client_know_each_other_by_their_certificates() {
     let stranger = rmom(&manager, &["doctor", "--ca", &path("other.pem"), "--cert", &cert, "--key", &key], "");
     assert!(stranger.text().contains("invalid peer certificate"), "{stranger:?}");
     assert!(stranger.text().contains("Check that --ca names"), "{stranger:?}");
+    // The same at the broker, while a manager without TLS answers.
+    let port = broker.rsplit_once(':').unwrap().1;
+    let status = format!(
+        r#"{{"manager_id":"00000000-0000-0000-0000-000000000001","leading":true,"leader_id":null,"term":1,"brokers":[
+        {{"id":1,"host":"127.0.0.1","port":{port},"state":"up","live":true,"queues":0,"gone":false}}],"healthy":true,
+        "counters":{{"failovers":0,"handovers":0,"rebalanced":0}},"problems":[],"notes":[]}}"#
+    );
+    let open = server(move |path| (path == "/v1/status").then(|| format!("200 OK\r\n\r\n{status}")));
+    for (file, next) in [("ca.pem", "--cert FILE"), ("other.pem", "Check that --ca names")] {
+        let stranger = rmom(&open, &["doctor", "--ca", &path(file), "--timeout", "4s"], "");
+        let lines: Vec<&str> = stranger.text().lines().collect();
+        let line = lines.iter().position(|line| line.starts_with("problem  connection")).unwrap();
+        assert!(lines[line + 1].contains(next), "{}", stranger.text());
+    }
     let plain = rmom(&format!("http://{address}"), &["queue", "list"], "");
     assert_eq!(plain.code, Some(4), "{}", plain.stderr);
     let unconfigured = rmom(&manager, &["queue", "list"], "");
