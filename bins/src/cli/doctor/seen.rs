@@ -37,14 +37,19 @@ pub(super) struct ManagerSeen {
 }
 
 impl ManagerSeen {
+    fn is(&self, kind: Kind) -> bool {
+        self.about.as_ref().is_ok_and(|about| about.kind == Some(kind))
+    }
+
     pub(super) fn is_a_broker(&self) -> bool {
-        self.about.as_ref().is_ok_and(|about| about.kind == Some(Kind::Broker))
+        self.is(Kind::Broker)
     }
 
     /// True if a manager answered. A manager that is starting does not report the state of the cluster, but says that it is
     /// not ready.
     pub(super) fn is_a_manager(&self) -> bool {
-        !self.is_a_broker() && (self.status.is_ok() || self.readiness.is_ok())
+        let in_its_form = self.status.is_ok() || self.readiness.is_ok() || self.is(Kind::Manager);
+        in_its_form && !self.is_a_broker()
     }
 }
 

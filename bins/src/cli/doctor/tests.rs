@@ -214,6 +214,14 @@ fn one_missing_answer_does_not_hide_the_others() {
     let expected = "http://m:1 does not tell its /readyz: it did not answer in time";
     assert_eq!((told("readiness", not_ready), told("database", not_ready)), (vec![problem(expected)], vec![]));
     assert_eq!(told("manager", not_ready), [ok("http://m:1 answers in 2 ms")]);
+    // Its /version alone names it as a manager.
+    let only_version = |seen: &mut Seen| {
+        no_status(seen);
+        not_ready(seen);
+        about_manager(seen).kind = Some(Kind::Manager);
+    };
+    assert_eq!(told("manager", only_version)[0], ok("http://m:1 answers in 2 ms"));
+    assert_eq!((told("readiness", only_version).len(), told("database", only_version).len()), (1, 0));
     let no_versions = |seen: &mut Seen| {
         manager(seen).about = Err(late());
         seen.brokers[0].connection.as_mut().unwrap().as_mut().unwrap().about = Err(Fault::NotOurs("500".into()));
