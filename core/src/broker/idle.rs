@@ -171,7 +171,7 @@ async fn round(
                 return Ok(clocks);
             }
             steps -= 1;
-            let step = context.store.delete_idle_channels(context.broker, queues, idle(expiry), STEP);
+            let step = context.store.delete_idle_channels(context.broker, queues, idle(expiry), clocks.1, STEP);
             let Ok(deleted) = timeout_at(until, context.within(step)).await else { return Ok(clocks) };
             let deleted = match deleted {
                 Ok(deleted) => deleted,

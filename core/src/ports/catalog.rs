@@ -446,8 +446,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// longer than `fresh`. Asks for [`MAX_LOOKED_UP`] at most, in order of id, each once.
     async fn use_channels(&self, channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError>;
 
-    /// Deletes disposable channels that were created, and last in use, at least `idle` ago, `limit` at most, of those of
-    /// these queues that are assigned to `broker`, and bumps its generation. Returns them, by id. Those of the first queues
+    /// Deletes disposable channels that were created, and last in use, at least `idle` before the store's clock, and before
+    /// `seen`, which the caller read from it: nothing becomes idle because the clock is set forward in between. It deletes
+    /// `limit` at most, of those of these queues that are assigned to `broker`, and bumps its generation. Returns them, by id. Those of the first queues
     /// go first, and of a queue those that are idle for longest. The queues are [`MAX_LOOKED_UP`] at most, in order of id,
     /// each once.
     async fn delete_idle_channels(
@@ -455,6 +456,7 @@ pub trait Catalog: Send + Sync + 'static {
         broker: BrokerId,
         queues: &[QueueId],
         idle: Duration,
+        seen: StoreTime,
         limit: u32,
     ) -> Result<Vec<ChannelId>, StoreError>;
 

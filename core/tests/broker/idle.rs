@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rmom_core::{
     broker::{Broker, BrokerError},
-    model::{ChannelId, Start, Topic},
+    model::{ChannelId, Start, StoreTime, Topic},
     ports::{Catalog as _, CreateChannel},
     store::faulty::{Calls, Fault},
 };
@@ -159,6 +159,6 @@ async fn who_subscribes_elsewhere_keeps_the_channel() {
     minutes(&world, 59).await;
     assert_eq!(world.store.use_channels(&[channel], Duration::from_secs(60)).await.unwrap(), [channel]);
     minutes(&world, 30).await;
-    let late = world.store.delete_idle_channels(assignee, &[queue], EXPIRY, 10).await.unwrap();
+    let late = world.store.delete_idle_channels(assignee, &[queue], EXPIRY, StoreTime::NEVER, 10).await.unwrap();
     assert_eq!((late.len(), one.status().expired_channels), (0, 0));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
-    model::{ChannelId, QueueId},
+    model::{ChannelId, QueueId, StoreTime},
     ports::Catalog,
 };
 use rmom_net::store::PostgresStore;
@@ -51,7 +51,9 @@ async fn idle_channels_cost_as_much_as_there_is_to_do() {
     let bench = Bench::start().await;
     let broker = bench.owner(bench.direct()).await.broker;
     let queues = abandoned(&bench).await;
-    let delete = async |store: PostgresStore| store.delete_idle_channels(broker, &queues, HOUR, 100).await.unwrap();
+    let delete = async |store: PostgresStore| {
+        store.delete_idle_channels(broker, &queues, HOUR, StoreTime::NEVER, 100).await.unwrap()
+    };
     let (all, gone) = pages(&bench, delete).await;
     assert_eq!(gone.len(), 100);
     assert!(all < 4_000, "to delete 100 channels took {all} pages");
@@ -84,7 +86,8 @@ async fn a_queue_whose_row_is_held_is_waited_for() {
         .execute(AssertSqlSafe(format!("BEGIN; SELECT 1 FROM queue WHERE id = {} FOR UPDATE", queues[0])))
         .await
         .unwrap();
-    let mut delete = std::pin::pin!(owner.store.delete_idle_channels(owner.broker, &queues, HOUR, 10));
+    let mut delete =
+        std::pin::pin!(owner.store.delete_idle_channels(owner.broker, &queues, HOUR, StoreTime::NEVER, 10));
     assert!(timeout(Duration::from_millis(200), &mut delete).await.is_err(), "the row is held");
     creates.execute("COMMIT").await.unwrap();
     assert_eq!(delete.await.unwrap().len(), 10);

@@ -248,6 +248,7 @@ impl StateStore for RemoteStore {
         broker: BrokerId,
         queues: &[QueueId],
         idle: Duration,
+        seen: StoreTime,
         limit: u32,
     ) -> Result<Vec<ChannelId>, StoreError> {
         let (queues, locked) = (queues.to_vec(), queues.to_vec());
@@ -255,7 +256,8 @@ impl StateStore for RemoteStore {
             let queues = locked.iter().map(|&queue| (Row::Queue(queue), Share));
             queues.chain([(Row::Broker(broker), Change)]).collect()
         };
-        self.transaction(rows, move |disk, now| disk.delete_idle_channels(now, broker, &queues, idle, limit)).await?
+        self.transaction(rows, move |disk, now| disk.delete_idle_channels(now, broker, &queues, idle, seen, limit))
+            .await?
     }
 
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {

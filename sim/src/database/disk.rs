@@ -121,9 +121,10 @@ impl Disk {
         broker: BrokerId,
         queues: &[QueueId],
         idle: Duration,
+        seen: StoreTime,
         limit: u32,
     ) -> Result<Vec<ChannelId>, StoreError> {
-        let deleted = self.state.delete_idle_channels(now, broker, queues, idle, limit)?;
+        let deleted = self.state.delete_idle_channels(now, broker, queues, idle, seen, limit)?;
         for channel in &deleted {
             self.record(Event::ChannelRemoved { channel: channel.uuid() });
         }

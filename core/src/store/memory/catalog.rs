@@ -419,6 +419,7 @@ impl State {
         broker: BrokerId,
         queues: &[QueueId],
         idle: Duration,
+        seen: StoreTime,
         limit: u32,
     ) -> Result<Vec<ChannelId>, StoreError> {
         check_lookup(queues)?;
@@ -426,7 +427,7 @@ impl State {
         for queue in queues.iter().filter_map(|queue| self.queues.get(queue)) {
             let of_queue = queue.channels.iter().filter(|_| queue.assignee == Some(broker));
             let used_at = of_queue.filter_map(|id| Some((self.channels.get(id)?.used_at?, *id)));
-            let mut idle: Vec<_> = used_at.filter(|(used_at, _)| lease_end(*used_at, idle) <= now).collect();
+            let mut idle: Vec<_> = used_at.filter(|(used_at, _)| lease_end(*used_at, idle) <= now.min(seen)).collect();
             idle.sort_unstable();
             found.extend(idle.into_iter().map(|(_, id)| id));
         }

@@ -189,9 +189,9 @@ store_methods! {
         execute Write use_channels(channels: &[ChannelId], fresh: Duration) -> Result<Vec<ChannelId>, StoreError> =
             |state, now| state.use_channels(now, &channels, fresh);
         execute Write delete_idle_channels(
-            broker: BrokerId, queues: &[QueueId], idle: Duration, limit: u32
+            broker: BrokerId, queues: &[QueueId], idle: Duration, seen: StoreTime, limit: u32
         ) -> Result<Vec<ChannelId>, StoreError> =
-            |state, now| state.delete_idle_channels(now, broker, &queues, idle, limit);
+            |state, now| state.delete_idle_channels(now, broker, &queues, idle, seen, limit);
 
         execute Lease lead(manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> =
             |state, now| Ok(state.lead(now, manager, lease));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
-    model::{BrokerId, ChannelId, QueueId},
+    model::{BrokerId, ChannelId, QueueId, StoreTime},
     ports::{StoreError, check_lookup},
 };
 use sqlx::query;
@@ -32,10 +32,10 @@ SELECT id, coalesce(used_at <= t.now - $2, false) AS is_stale FROM channel, t WH
 const USE_ONE: &str = "
 UPDATE channel SET used_at = rmom_now() WHERE id = $1 RETURNING id";
 
-/// Disposable channels of the queues `$1` that are assigned to the broker `$2` and were last used before, by `$3`: `$4` at
-/// most. The queues come in order of their index, so that it stops at as many channels, whatever there are.
+/// Disposable channels of the queues `$1` that are assigned to the broker `$2` and were last used before, by `$3`, now and at
+/// `$5`: `$4` at most. The queues come in order of their index, so that it stops at as many channels, whatever there are.
 const IDLE: &str = "
-WITH t AS MATERIALIZED (SELECT rmom_now() - $3 AS before)
+WITH t AS MATERIALIZED (SELECT least(rmom_now(), $5) - $3 AS before)
 SELECT c.id, c.queue_id, (SELECT before FROM t) AS before FROM queue q CROSS JOIN LATERAL (
     SELECT id, queue_id FROM channel WHERE queue_id = q.id AND used_at <= (SELECT before FROM t)
     ORDER BY used_at, id LIMIT $4
@@ -84,11 +84,13 @@ pub(super) async fn delete_idle_channels(
     broker: BrokerId,
     queues: &[QueueId],
     idle: Duration,
+    seen: StoreTime,
     limit: u32,
 ) -> Result<Vec<ChannelId>, StoreError> {
     check_lookup(queues)?;
     let queues: Vec<i64> = queues.iter().map(|queue| queue.as_i64()).collect();
-    let found = query(IDLE).bind(queues).bind(broker.as_i64()).bind(millis(idle)).bind(i64::from(limit));
+    let found =
+        query(IDLE).bind(queues).bind(broker.as_i64()).bind(millis(idle)).bind(i64::from(limit)).bind(seen.as_i64());
     let found = store.select(found).await?;
     let Some(row) = found.first() else { return Ok(Vec::new()) };
     let before = row.int("before")?;

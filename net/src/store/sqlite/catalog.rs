@@ -305,9 +305,10 @@ RETURNING id",
         broker: BrokerId,
         queues: &[QueueId],
         idle: Duration,
+        seen: StoreTime,
         limit: u32,
     ) -> Result<Vec<ChannelId>, StoreError> {
-        idle::delete_idle_channels(self, broker, queues, idle, limit).await
+        idle::delete_idle_channels(self, broker, queues, idle, seen, limit).await
     }
 
     async fn lead(&self, manager: ManagerId, lease: Duration) -> Result<Leadership, StoreError> {

@@ -68,12 +68,13 @@ pub(super) async fn delete_idle_channels(
     broker: BrokerId,
     queues: &[QueueId],
     idle: Duration,
+    seen: StoreTime,
     limit: u32,
 ) -> Result<Vec<ChannelId>, StoreError> {
     check_lookup(queues)?;
     store
         .transact(async |tx, now| {
-            let before = now.as_i64().saturating_sub(millis(idle));
+            let before = now.min(seen).as_i64().saturating_sub(millis(idle));
             let mut gone = Vec::new();
             for queue in queues {
                 let left = i64::from(limit) - i64::try_from(gone.len()).unwrap_or(i64::MAX);

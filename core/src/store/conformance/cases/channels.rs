@@ -5,10 +5,10 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    model::{ChannelId, Offset, QueueId, Start, Topic},
+    model::{ChannelId, Offset, QueueId, Start, StoreTime, Topic},
     ports::{ChannelRecord, CreateChannel, CreateChannelError, StoreError},
     store::conformance::{
-        Harness,
+        Harness, START,
         support::{Bench, addr, label},
     },
 };
@@ -206,7 +206,7 @@ pub async fn channels_that_are_idle_go(harness: &dyn Harness) {
     let all = [queue, second, unassigned];
     let store = bench.store.clone();
     let delete = async |queues: &[QueueId], limit| {
-        store.delete_idle_channels(broker.id, queues, seconds(5), limit).await.unwrap()
+        store.delete_idle_channels(broker.id, queues, seconds(5), StoreTime::NEVER, limit).await.unwrap()
     };
     let generation = async || store.renew_broker(broker.id, broker.incarnation, seconds(60)).await.unwrap().generation;
     bench.at(4_999).await;
@@ -219,8 +219,11 @@ pub async fn channels_that_are_idle_go(harness: &dyn Harness) {
     bench.at(6_998).await;
     assert_eq!(store.use_channels(&[used], seconds(2)).await.unwrap(), [used]);
     let other = bench.register("other").await;
-    assert_eq!(store.delete_idle_channels(other.id, &all, seconds(5), 10).await.unwrap(), []);
+    assert_eq!(store.delete_idle_channels(other.id, &all, seconds(5), StoreTime::NEVER, 10).await.unwrap(), []);
     assert_eq!(delete(&[unassigned], 10).await, []);
+    // Its clock was set forward since the caller looked at it.
+    let seen = START.plus_millis(4_000);
+    assert_eq!(store.delete_idle_channels(broker.id, &all, seconds(5), seen, 10).await.unwrap(), []);
     assert_eq!(delete(&all, 1).await, [old]);
     assert_eq!(generation().await, before + 1);
     assert_eq!(store.use_channels(&[old], seconds(2)).await.unwrap(), []);
@@ -234,6 +237,6 @@ pub async fn channels_that_are_idle_go(harness: &dyn Harness) {
     left.sort_unstable();
     assert_eq!(left, [lasting, of_nobody]);
     assert!(matches!(store.use_channels(&[used, old], seconds(2)).await, Err(StoreError::Refused(_))));
-    let twice = store.delete_idle_channels(broker.id, &[queue, queue], seconds(5), 1).await;
+    let twice = store.delete_idle_channels(broker.id, &[queue, queue], seconds(5), StoreTime::NEVER, 1).await;
     assert!(matches!(twice, Err(StoreError::Refused(_))));
 }
