@@ -23,6 +23,11 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, OpenError> {
         }
     }
     let place = rest.split_once("://").map_or(rest, |(_, place)| place);
+    // The password may hold the `/`. Then another host is meant than the one that would be read, and the password would be
+    // shown as the name of a database.
+    if place.find(['/', '#']).is_some_and(|end| place[end..].contains('@')) {
+        return refused(AT_SIGN.into());
+    }
     let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
     let host = place.split_once('/').map_or(place, |(host, _)| host);
     if host.contains(',') {
@@ -35,6 +40,9 @@ pub(super) fn parse(url: &str) -> Result<PgConnectOptions, OpenError> {
     }
     Ok(options)
 }
+
+const AT_SIGN: &str = "there is an @ after the first / or #: write the characters of a name or password in their percent-encoded \
+                       form (@ is %40, / is %2F, # is %23)";
 
 const SEVERAL: &str = "several hosts are not supported: name one, which leads to the primary (a virtual address, a proxy \
                        that checks which server can be written, or a DNS name that follows the primary)";
@@ -63,6 +71,23 @@ mod tests {
         for value in ["any", "read-write", "primary", "prefer-standby"] {
             let reason = refused(&format!("postgres://u:p@h/d?sslmode=require&target_session_attrs={value}"));
             assert!(reason.contains("target_session_attrs") && reason.contains("take it out"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_taken_for_a_host_and_a_database() {
+        for url in ["postgres://user:12/34@host/db", "postgres://user:12#34@host/db", "postgres://u:p@h/d@"] {
+            match parse(url) {
+                Err(OpenError::BadUrl { reason }) => {
+                    assert!(reason.contains("%2F") && !reason.contains("34"), "{reason}");
+                }
+                other => panic!("{url}: {other:?}"),
+            }
+        }
+        for url in
+            ["postgres://user:12%2F34@host/db", "postgres://u:p@h/d%40", "postgres://u:p@h/d?application_name=a@b"]
+        {
+            assert!(parse(url).is_ok(), "{url}");
         }
     }
 
