@@ -71,14 +71,15 @@ pub(super) fn extend(scenario: &mut Scenario) {
     if draw.chance(SMALL) && u64::from(scenario.workload.queues) < QUEUES.0 {
         small_limits(scenario, &mut draw);
     }
-    let consumers = &scenario.workload.consumers;
-    if consumers.iter().any(|plan| plan.kind == ConsumerKind::RawOriginal) && draw.chance(IDLE) {
-        scenario.topology.channel_idle_millis = Some(draw.one_of(&[1_000, 2_000, 4_000]));
-    }
     // This replaces the other faults of a run, except where they lead to a corner that few seeds reach.
     let is_rare = |step: &Step| matches!(step.action, Action::RecreateQueue(_));
     if !scenario.steps.iter().any(is_rare) && draw.chance(WITHOUT_MANAGERS) {
         without_managers(scenario, &mut draw);
+    }
+    // Last, so that it changes no other choice.
+    let consumers = &scenario.workload.consumers;
+    if consumers.iter().any(|plan| plan.kind == ConsumerKind::RawOriginal) && draw.chance(IDLE) {
+        scenario.topology.channel_idle_millis = Some(draw.one_of(&[1_000, 2_000, 4_000]));
     }
 }
 
