@@ -13,7 +13,7 @@ const LONGEST: usize = 64;
 /// What is checked out.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
-    /// Its first digits; none: there is no repository, or no commit yet.
+    /// Its first digits. `None` without a repository, or before its first commit.
     pub(crate) commit: Option<String>,
     /// The files that change with it. All of them exist: cargo runs a build script again and again for one that does not.
     pub(crate) files: Vec<PathBuf>,

@@ -105,7 +105,7 @@ pub enum DevError {
     /// It runs, but accepts no requests.
     #[error("the brokers were not ready within {START_DEADLINE:?}; RUST_LOG=info says more")]
     NotReady,
-    /// There is no such broker.
+    /// The number names none of the brokers.
     #[error("there is no broker {number}; they are numbered from 1 to {brokers}")]
     NoSuchBroker {
         /// The given number.
@@ -189,7 +189,7 @@ impl DevCluster {
     /// Ends a broker like SIGKILL: its connections break, and it hands nothing over.
     ///
     /// # Errors
-    /// There is no such broker, or it is not running.
+    /// The number names none of the brokers, or the broker is not running.
     pub async fn crash_broker(&self, number: u16) -> Result<(), DevError> {
         find(&self.brokers, number)?.crash().await
     }
@@ -197,7 +197,7 @@ impl DevCluster {
     /// Starts a broker again, on the same port.
     ///
     /// # Errors
-    /// There is no such broker, it is running, or its port was taken in the meantime.
+    /// The number names none of the brokers, the broker is running, or another process has taken its port.
     pub async fn restart_broker(&self, number: u16) -> Result<(), DevError> {
         find(&self.brokers, number)?.restart().await
     }

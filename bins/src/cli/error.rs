@@ -40,7 +40,7 @@ impl CliError {
         Self::new(Kind::NotFound, message)
     }
 
-    /// There was no answer, or not in time: the same command may succeed later.
+    /// The server did not answer in time. The same command may succeed later.
     pub fn unavailable(message: impl fmt::Display) -> Self {
         Self::new(Kind::Unavailable, message)
     }

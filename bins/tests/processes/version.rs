@@ -50,7 +50,7 @@ fn a_branch_is_followed_also_when_it_is_packed() {
     let root = tempfile::tempdir().unwrap();
     let git = root.path().join(".git");
     write(&git.join("HEAD"), "ref: refs/heads/main\n");
-    // There are no commits yet.
+    // A repository before its first commit.
     assert_eq!(found(root.path()), (None, vec!["HEAD".to_owned()]));
     write(
         &git.join("packed-refs"),

@@ -9,7 +9,7 @@ use std::{
 /// How long one exchange may take.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Status and body. `None` means that there was no answer.
+/// Status and body. `None` means that the server did not answer.
 pub fn get(authority: &str, path: &str) -> Option<(u16, String)> {
     request("GET", authority, path)
 }

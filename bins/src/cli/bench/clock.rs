@@ -86,7 +86,7 @@ impl Times {
         Duration::from_micros(self.0.max())
     }
 
-    /// The percentiles as text; empty if there are no times.
+    /// The percentiles as text. Without times, an empty text.
     pub(super) fn text(&self) -> String {
         if self.0.is_empty() {
             return "-".to_owned();

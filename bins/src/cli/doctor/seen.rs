@@ -80,7 +80,7 @@ pub(super) struct About {
 /// The reason why a request has no usable answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// There was no connection, or no answer on it.
+    /// Connecting failed, or the server did not answer.
     NoAnswer { reason: String, cause: Cause },
     /// The answer is not a manager's: its status, and what is wrong with it.
     NotOurs(String),
