@@ -166,3 +166,20 @@ async fn what_was_committed_by_a_session_that_ended_is_not_acknowledged() {
 async fn what_was_committed_by_a_statement_that_was_cancelled_is_not_acknowledged() {
     nothing_is_acknowledged_before_the_standby_has_it("pg_cancel_backend").await;
 }
+
+/// A server also warns of what has nothing to do with a commit.
+#[tokio::test]
+async fn a_warning_of_something_else_leaves_no_doubt() {
+    let bench = Bench::start().await;
+    let mut owner = bench.owner(bench.direct()).await;
+    bench
+        .database
+        .execute(
+            "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN RAISE WARNING ''of something else''; RETURN NEW; END'; \
+             CREATE TRIGGER warn BEFORE INSERT ON batch FOR EACH ROW EXECUTE FUNCTION warn()",
+        )
+        .await;
+    owner.stored().await;
+    assert_eq!(owner.check_log().await, owner.tail.end);
+}
