@@ -15,7 +15,7 @@ impl Broker {
         let inner = &self.inner;
         let broker = inner.ready()?.broker;
         let create = CreateQueue { label: label.clone(), assignee: Some(broker), request: inner.entropy.uuid() };
-        let record = inner.write(inner.store.create_queue(&create)).await?.map_err(|error| match error {
+        let record = inner.write(inner.catalog.create_queue(&create)).await?.map_err(|error| match error {
             CreateQueueError::Exists => BrokerError::QueueExists(label.clone()),
             CreateQueueError::DeletedSince => BrokerError::QueueNotFound(label.clone()),
             CreateQueueError::TooMany => BrokerError::LimitReached(error.to_string()),
@@ -34,8 +34,8 @@ impl Broker {
         let inner = &self.inner;
         inner.ready()?;
         let not_found = || BrokerError::QueueNotFound(label.clone());
-        let record = inner.read(inner.store.queue(label)).await?.ok_or_else(not_found)?;
-        if !inner.write(inner.store.delete_queue(record.id)).await?? {
+        let record = inner.read(inner.catalog.queue(label)).await?.ok_or_else(not_found)?;
+        if !inner.write(inner.catalog.delete_queue(record.id)).await?? {
             return Err(not_found());
         }
         self.hurry().await
@@ -62,7 +62,7 @@ impl Broker {
         let id = ChannelId::new(inner.entropy.uuid());
         let queue = handle.shared.id;
         let create = CreateChannel { id, queue, topic, start: Start::Earliest, disposable: true };
-        inner.write(inner.store.create_channel(&create)).await?.map_err(|error| match error {
+        inner.write(inner.catalog.create_channel(&create)).await?.map_err(|error| match error {
             CreateChannelError::NoSuchQueue => BrokerError::QueueNotFound(label.clone()),
             CreateChannelError::Store(error) => error.into(),
             error => BrokerError::LimitReached(error.to_string()),
@@ -77,7 +77,7 @@ impl Broker {
     pub async fn delete_channel(&self, channel: ChannelId) -> Result<(), BrokerError> {
         let inner = &self.inner;
         inner.ready()?;
-        if !inner.write(inner.store.delete_channel(channel)).await?? {
+        if !inner.write(inner.catalog.delete_channel(channel)).await?? {
             return Err(BrokerError::ChannelNotFound(channel));
         }
         self.hurry().await

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     model::limits::{MAX_GROUP_BYTES, MAX_GROUP_QUEUES},
-    ports::{AppendBatch, Appended, Store, StoreError},
+    ports::{AppendBatch, Appended, Log, StoreError},
 };
 
 /// Appends under way at once, each of other queues. Two keep the store busy while the answer to one travels, and one
@@ -34,9 +34,12 @@ pub(super) struct Committer {
 
 impl Committer {
     /// A committer and its task, which ends when all handles are gone.
-    pub(super) fn new(store: Arc<dyn Store>, timeout: Duration) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn new(
+        log: Arc<dyn Log>,
+        timeout: Duration,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static + use<>) {
         let (jobs, receiver) = mpsc::channel(WAITING);
-        (Self { jobs }, run(receiver, store, timeout))
+        (Self { jobs }, run(receiver, log, timeout))
     }
 
     /// Appends a batch together with others. Answers within about twice the store's timeout.
@@ -52,7 +55,7 @@ impl Committer {
     }
 }
 
-async fn run(mut jobs: mpsc::Receiver<Job>, store: Arc<dyn Store>, timeout: Duration) {
+async fn run(mut jobs: mpsc::Receiver<Job>, log: Arc<dyn Log>, timeout: Duration) {
     let mut lanes = FuturesUnordered::new();
     let mut held = None;
     loop {
@@ -62,7 +65,7 @@ async fn run(mut jobs: mpsc::Receiver<Job>, store: Arc<dyn Store>, timeout: Dura
             job = next(&mut held, &mut jobs), if lanes.len() < LANES => match job {
                 Some(job) => {
                     let group = gather(job, &mut held, &mut jobs);
-                    lanes.push(append(group, store.clone(), timeout));
+                    lanes.push(append(group, log.clone(), timeout));
                 }
                 None if lanes.is_empty() => return,
                 None => {
@@ -100,10 +103,10 @@ fn gather(first: Job, held: &mut Option<Job>, jobs: &mut mpsc::Receiver<Job>) ->
     group
 }
 
-async fn append(group: Vec<Job>, store: Arc<dyn Store>, timeout: Duration) {
+async fn append(group: Vec<Job>, log: Arc<dyn Log>, timeout: Duration) {
     let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|job| (job.batch, job.reply)).unzip();
     mark!(AppendSeveralQueues if batches.len() > 1);
-    let result = tokio::time::timeout(timeout, store.append(&batches)).await.unwrap_or_else(|_| {
+    let result = tokio::time::timeout(timeout, log.append(&batches)).await.unwrap_or_else(|_| {
         mark!(AppendTimedOut);
         Err(StoreError::Unknown(format!("no answer to an append within {timeout:?}")))
     });

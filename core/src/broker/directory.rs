@@ -19,7 +19,7 @@ impl Inner {
             return Ok(handle);
         }
         self.lookups.take(caller)?;
-        let record = self.read(self.store.queue(label)).await?;
+        let record = self.read(self.catalog.queue(label)).await?;
         mark!(LookupNotFound if record.is_none());
         let record: QueueRecord = record.ok_or_else(|| BrokerError::QueueNotFound(label.clone()))?;
         let me = self.ready()?.broker;
@@ -70,7 +70,7 @@ impl Inner {
             && queue != handle.shared.id
         {
             self.lookups.take(caller)?;
-            return Err(match self.read(self.store.queue_by_id(queue)).await? {
+            return Err(match self.read(self.catalog.queue_by_id(queue)).await? {
                 Some(record) => BrokerError::NotHosted { assignee: record.assignee.map(|(_, addr)| addr) },
                 None => {
                     mark!(PushQueueReplaced);
@@ -91,7 +91,7 @@ impl Inner {
         let turn = self.lookups.channel(caller).await?;
         let looks = self.channel_looks.load(SeqCst);
         let found = match idle::use_channel(self, channel).await? {
-            true => self.read(self.store.channel(channel)).await?,
+            true => self.read(self.catalog.channel(channel)).await?,
             false => None,
         };
         drop(turn);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     model::{Origin, QueueLabel, limits::MAX_QUEUE_STATES},
-    ports::{Entropy, QueueDescription, QueueState, Store, Uptime},
+    ports::{Databases, Entropy, QueueDescription, QueueState, Uptime},
 };
 
 /// A handle on a running broker; clones share it.
@@ -32,12 +32,12 @@ impl Broker {
     /// is its own. The task ends with the broker; aborting it is a crash.
     pub fn spawn(
         settings: BrokerSettings,
-        store: Arc<dyn Store>,
+        databases: impl Into<Databases>,
         entropy: Arc<dyn Entropy>,
         uptime: Arc<dyn Uptime>,
     ) -> (Self, tokio::task::JoinHandle<BrokerExit>) {
-        let (inner, refreshes) = Inner::new(settings, store, entropy, uptime);
-        let task = tokio::spawn(Supervisor::new(inner.clone(), refreshes).run());
+        let (inner, refreshes, committing) = Inner::new(settings, databases.into(), entropy, uptime);
+        let task = tokio::spawn(Supervisor::new(inner.clone(), refreshes).run(committing));
         (Self { inner, caller: None }, task)
     }
 
@@ -78,7 +78,7 @@ impl Broker {
         inner.ready()?;
         let handle = inner.hosted(label, self.caller()).await?;
         let epoch = handle.served(inner.settings.activation_timeout).await?;
-        let status = handle.status(inner.clock.at_least());
+        let status = handle.status(inner.logs.of(handle.shared.id).clock.at_least());
         Ok(QueueDescription {
             queue: status.queue,
             epoch,
@@ -101,17 +101,16 @@ impl Broker {
         if labels.is_empty() {
             return Ok(Vec::new());
         }
-        let now = inner.clock.at_least();
         let some: Vec<Handle> =
             inner.queues.read().range(labels).take(MAX_QUEUE_STATES).map(|(_, handle)| handle.clone()).collect();
-        Ok(some.iter().map(|handle| handle.state(now)).collect())
+        Ok(some.iter().map(|handle| handle.state(inner.logs.of(handle.shared.id).clock.at_least())).collect())
     }
 
     /// For health checks and metrics.
     #[must_use]
     pub fn status(&self) -> BrokerStatus {
         let inner = &self.inner;
-        let now = inner.clock.at_least();
+        let status = |handle: &Handle| handle.status(inner.logs.of(handle.shared.id).clock.at_least());
         BrokerStatus {
             lease_current: inner.lease.is_current(),
             draining: inner.draining.load(Relaxed),
@@ -125,7 +124,7 @@ impl Broker {
                 .borrow()
                 .as_ref()
                 .map_or(0, |registered| registered.context.fenced_appends.load(Relaxed)),
-            queues: inner.queues.read().values().map(|handle| handle.status(now)).collect(),
+            queues: inner.queues.read().values().map(status).collect(),
         }
     }
 

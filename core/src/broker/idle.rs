@@ -91,7 +91,7 @@ const USE_TIMEOUT: Duration = Duration::from_millis(300);
 pub(super) async fn use_channel(inner: &Inner, channel: ChannelId) -> Result<bool, BrokerError> {
     let Some(expiry) = inner.settings.channel_idle_expiry else { return Ok(true) };
     let channels = [channel];
-    let used = inner.write(inner.store.use_channels(&channels, fresh(expiry)));
+    let used = inner.write(inner.catalog.use_channels(&channels, fresh(expiry)));
     match timeout(USE_TIMEOUT, used).await {
         Ok(Ok(Ok(known))) => Ok(!known.is_empty()),
         Ok(Ok(Err(StoreError::Refused(_)))) | Err(_) => {
@@ -142,7 +142,7 @@ async fn round(
     failing: &Repeat,
 ) -> Result<Clocks, StoreError> {
     let now = Instant::now();
-    let clocks = (inner.moments.now(), context.within(context.store.now()).await?);
+    let clocks = (inner.moments.now(), context.within(context.catalog.now()).await?);
     // While this broker did not serve, or its machine slept, nobody could subscribe. And if the store's clock went ahead, what was
     // in use a moment ago seems idle for long.
     let passed = last.map(|(moment, time)| inner.moments.since(moment).max(clocks.1.since(time)));
@@ -161,7 +161,7 @@ async fn round(
     owned.found(&hosted, now);
     let subscribed: Vec<ChannelId> = subscribed.into_iter().collect();
     for channels in subscribed.chunks(MAX_LOOKED_UP) {
-        context.within(context.store.use_channels(channels, fresh(expiry))).await?;
+        context.within(context.catalog.use_channels(channels, fresh(expiry))).await?;
     }
     let mut steps = STEPS;
     for queues in owned.for_long(expiry, now).chunks(MAX_LOOKED_UP) {
@@ -171,7 +171,7 @@ async fn round(
                 return Ok(clocks);
             }
             steps -= 1;
-            let step = context.store.delete_idle_channels(context.broker, queues, idle(expiry), clocks.1, STEP);
+            let step = context.catalog.delete_idle_channels(context.broker, queues, idle(expiry), clocks.1, STEP);
             let Ok(deleted) = timeout_at(until, context.within(step)).await else { return Ok(clocks) };
             let deleted = match deleted {
                 Ok(deleted) => deleted,

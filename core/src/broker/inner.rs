@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     api::BrokerError,
     lease::Lease,
+    logs::Logs,
     lookup_limits::LookupLimits,
     moments::Moments,
     queue::{Context, Handle},
@@ -25,7 +26,7 @@ use super::{
 };
 use crate::{
     model::{BrokerId, QueueLabel},
-    ports::{Entropy, Store, StoreError, Uptime},
+    ports::{Catalog, Databases, Entropy, StoreError, Uptime},
 };
 
 /// Requests to look at the store that wait at once; further ones wait to be taken.
@@ -47,7 +48,8 @@ pub(super) type RefreshReply = oneshot::Sender<Result<(), StoreError>>;
 /// See the module.
 pub(super) struct Inner {
     pub(super) settings: BrokerSettings,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) catalog: Arc<dyn Catalog>,
+    pub(super) logs: Arc<Logs>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) moments: Moments,
     pub(super) clock: Arc<StoreClock>,
@@ -61,7 +63,6 @@ pub(super) struct Inner {
     pub(super) stopped: CancellationToken,
     /// For pushes that are being read, or accepted and not stored yet.
     pub(super) room: Arc<Room>,
-    pub(super) reads: Arc<Semaphore>,
     /// Named producers that the store opens: those of one queue wait for each other there, each with a connection.
     pub(super) openings: Turns,
     pub(super) subscriptions: Arc<Semaphore>,
@@ -76,17 +77,20 @@ pub(super) struct Inner {
 }
 
 impl Inner {
-    /// Of a broker that is not registered yet, and what asks it to look at the store.
+    /// Of a broker that is not registered yet, what asks it to look at the store, and the task of its committer.
     pub(super) fn new(
         settings: BrokerSettings,
-        store: Arc<dyn Store>,
+        databases: Databases,
         entropy: Arc<dyn Entropy>,
         uptime: Arc<dyn Uptime>,
-    ) -> (Arc<Self>, mpsc::Receiver<RefreshReply>) {
+    ) -> (Arc<Self>, mpsc::Receiver<RefreshReply>, impl Future<Output = ()> + Send + 'static + use<>) {
         let (refresh, refreshes) = mpsc::channel(REFRESHES);
         let moments = Moments::new(uptime);
+        let clock = Arc::new(StoreClock::new(moments.clone()));
+        let (logs, committing) =
+            Logs::new(databases.log, clock.clone(), settings.max_store_reads, settings.store_timeout);
         let inner = Arc::new(Self {
-            clock: Arc::new(StoreClock::new(moments.clone())),
+            clock,
             lease: Arc::new(Lease::new(moments.clone())),
             moments,
             queues: RwLock::default(),
@@ -95,7 +99,6 @@ impl Inner {
             stop: CancellationToken::new(),
             stopped: CancellationToken::new(),
             room: Room::new(settings.max_pending_bytes),
-            reads: Arc::new(Semaphore::new(settings.max_store_reads)),
             openings: Turns::new(MAX_OPENINGS),
             subscriptions: Arc::new(Semaphore::new(settings.max_subscriptions)),
             next_subscription: AtomicU64::new(0),
@@ -105,10 +108,11 @@ impl Inner {
             expired_channels: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             settings,
-            store,
+            catalog: databases.catalog,
+            logs,
             entropy,
         });
-        (inner, refreshes)
+        (inner, refreshes, committing)
     }
 
     /// Who this broker is, if it may serve.

@@ -97,7 +97,7 @@ impl Look {
 }
 
 async fn read_assigned(context: Arc<Context>) -> Result<Vec<QueueRecord>, StoreError> {
-    context.within(context.store.assigned_queues(context.broker)).await
+    context.within(context.catalog.assigned_queues(context.broker)).await
 }
 
 /// Asks for queues by id.
@@ -105,7 +105,7 @@ async fn ask(context: Arc<Context>, asked: BTreeSet<QueueId>) -> Result<Elsewher
     let mut live = BTreeMap::new();
     let ids: Vec<QueueId> = asked.iter().copied().collect();
     for ids in ids.chunks(MAX_LOOKED_UP) {
-        let found = context.within(context.store.queues_by_ids(ids)).await?;
+        let found = context.within(context.catalog.queues_by_ids(ids)).await?;
         live.extend(found.into_iter().map(|record| (record.id, record)));
     }
     Ok(Elsewhere { asked, live })
@@ -124,7 +124,7 @@ async fn end_orphans(inner: Arc<Inner>, context: Arc<Context>) -> Result<(), Sto
     }
     let channels: Vec<ChannelId> = subscribed.keys().copied().collect();
     for channels in channels.chunks(MAX_LOOKED_UP) {
-        for known in context.within(context.store.known_channels(channels)).await? {
+        for known in context.within(context.catalog.known_channels(channels)).await? {
             subscribed.remove(&known);
         }
         for &channel in channels {

@@ -29,7 +29,7 @@ pub(super) async fn register(inner: &Inner, incarnation: Incarnation) -> (Broker
     let mut register = Register { addr: settings.addr.clone(), incarnation, replaces: None, lease: settings.lease };
     loop {
         let asked_at = inner.moments.now();
-        let attempt = inner.store.register_broker(&register);
+        let attempt = inner.catalog.register_broker(&register);
         let error = match tokio::time::timeout(settings.store_timeout, attempt).await {
             Ok(Ok(registration)) => {
                 inner.clock.read(asked_at.at, registration.store_time);
@@ -105,7 +105,7 @@ pub(super) async fn keep_lease(
     loop {
         tokio::time::sleep(wait).await;
         let asked_at = inner.moments.now();
-        let attempt = inner.store.renew_broker(broker, incarnation, lease);
+        let attempt = inner.catalog.renew_broker(broker, incarnation, lease);
         let error = match tokio::time::timeout(timeout, attempt).await {
             Ok(Ok(renewal)) => {
                 let lapsed = !inner.lease.is_current();
@@ -157,7 +157,7 @@ pub(super) async fn keep_lease(
 pub(super) async fn retire(inner: &Inner) {
     let Some(registered) = inner.registered.borrow().clone() else { return };
     let Context { broker, incarnation, .. } = *registered.context;
-    let retire = inner.store.retire_broker(broker, incarnation);
+    let retire = inner.catalog.retire_broker(broker, incarnation);
     match tokio::time::timeout(inner.settings.store_timeout, retire).await {
         Ok(Ok(())) => tracing::info!(%broker, "retired"),
         Ok(Err(error)) => tracing::warn!(%error, "cannot retire; the lease will run out by itself"),

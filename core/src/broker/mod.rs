@@ -7,7 +7,7 @@
 //! - `supervisor` runs a task for each queue that the store assigns to the broker; `look` reads which those are.
 //! - `membership` registers the broker, keeps its lease (`lease`) and retires it. `store_clock` estimates the store's clock.
 //! - `queue` is that task: claims, accepts pushes (`producers` finds the duplicates), sends batches, recovers, trims.
-//! - `committer` joins the batches of all queues into appends.
+//! - `logs` is the databases that hold the queues' logs. `committer` joins the batches of all queues of one into appends.
 //! - `idle` deletes channels that nobody subscribes to any more, if a setting says so.
 //! - `tail` is the cache of a queue's newest batches, `reader` reads it and the store, `subscription` hands over what it reads.
 
@@ -20,6 +20,7 @@ mod handle;
 mod idle;
 mod inner;
 mod lease;
+mod logs;
 mod look;
 mod lookup_limits;
 mod membership;

@@ -85,7 +85,7 @@ impl Broker {
             let overloaded =
                 |_| BrokerError::Overloaded { what: "named producers that are opened at once", limit: MAX_OPENINGS };
             let _turn = tokio::time::timeout(timeout, inner.openings.take_first()).await.map_err(overloaded)?;
-            inner.write(inner.store.open_producer(queue, producer, most)).await??
+            inner.write(inner.logs.of(queue).log.open_producer(queue, producer, most)).await??
         };
         let incarnation = match opened {
             Opened::Given(incarnation) => incarnation,

@@ -6,8 +6,6 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use tokio::sync::Semaphore;
-
 use super::{
     api::BrokerError,
     count::count,
@@ -23,7 +21,6 @@ use crate::{
 /// See the module.
 pub(super) struct Reader {
     context: Arc<Context>,
-    reads: Arc<Semaphore>,
     shared: Arc<Shared>,
     /// Everything up to here was taken, or was trimmed.
     after: Offset,
@@ -44,8 +41,8 @@ pub(super) enum NotAtHand {
 
 impl Reader {
     /// Reads what lies beyond `after`.
-    pub(super) fn new(context: Arc<Context>, reads: Arc<Semaphore>, shared: Arc<Shared>, after: Offset) -> Self {
-        Self { context, reads, shared, after, page: VecDeque::new() }
+    pub(super) fn new(context: Arc<Context>, shared: Arc<Shared>, after: Offset) -> Self {
+        Self { context, shared, after, page: VecDeque::new() }
     }
 
     /// Everything up to here was taken, or was trimmed.
@@ -58,13 +55,13 @@ impl Reader {
     pub(super) fn take(&mut self, topic: &Topic, largest: usize) -> Result<Chunk, NotAtHand> {
         let chunk = match self.page.front() {
             Some(batch) => {
-                let now = self.context.clock.at_least();
+                let now = self.context.logs.of(self.shared.id).clock.at_least();
                 mark!(ExpiredInStore if batch.expires_at() <= now);
                 batch.chunk(self.after, topic, now)
             }
             None => match self.shared.tail.after(self.after) {
                 Lookup::Found(batch) => {
-                    let now = self.context.clock.at_least();
+                    let now = self.context.logs.of(self.shared.id).clock.at_least();
                     mark!(ExpiredInCache if batch.expires_at() <= now);
                     batch.chunk(self.after, topic, now)
                 }
@@ -86,12 +83,13 @@ impl Reader {
 
     /// Reads a page from the store. `end` is where the queue ended before, as [`NotAtHand::Behind`] says. Cancel-safe.
     pub(super) async fn read(&mut self, end: Offset) -> Result<(), BrokerError> {
-        let _permit = self.reads.acquire().await.map_err(|_| BrokerError::ShuttingDown)?;
+        let database = self.context.logs.of(self.shared.id);
+        let _permit = database.reads.acquire().await.map_err(|_| BrokerError::ShuttingDown)?;
         count(&self.shared.counters.store_reads, 1);
         mark!(FellBackToStore);
         let (queue, tuning) = (self.shared.id, self.context.settings.tuning);
         let span = self.shared.span.offsets(tuning.read_span);
-        let page = self.context.store.read_within(queue, self.after, span, tuning.page_bytes);
+        let page = database.log.read_within(queue, self.after, span, tuning.page_bytes);
         let page = self.context.within(page).await.inspect_err(|error| {
             self.shared.span.failed();
             self.tell_if_corrupt(error, self.after.next());
@@ -112,7 +110,7 @@ impl Reader {
         }
         let through = looked_through.min(end);
         if through <= self.after {
-            if self.context.within(self.context.store.queue_by_id(queue)).await?.is_none() {
+            if self.context.within(self.context.catalog.queue_by_id(queue)).await?.is_none() {
                 // An older copy of the store says so, too. Its owner is told of a deletion by what fences it.
                 let reason = format!("queue {queue} is not in the store; it may have been deleted");
                 return Err(StoreError::Unavailable(reason).into());

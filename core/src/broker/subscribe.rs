@@ -74,7 +74,7 @@ impl Broker {
             epoch = handle.served(inner.settings.activation_timeout).await?;
             // Nor does the assignment say when another process of this broker has claimed the queue.
             if matches!(resume(&handle, epoch), Resume::Ahead(_))
-                && inner.read(inner.store.tail(handle.shared.id)).await?.epoch > epoch
+                && inner.read(inner.logs.of(handle.shared.id).log.tail(handle.shared.id)).await?.epoch > epoch
             {
                 return Err(BrokerError::Fenced);
             }
@@ -108,7 +108,7 @@ impl Broker {
             key: inner.next_subscription.fetch_add(1, Relaxed),
             slot,
         };
-        let reader = Reader::new(inner.context()?, inner.reads.clone(), handle.shared.clone(), after);
+        let reader = Reader::new(inner.context()?, handle.shared.clone(), after);
         let subscription = Subscription::new(reader, inner.lease.clone(), &handle, new);
         if inner.channel_looks.load(SeqCst) != looks {
             // The channel may have been deleted since it was read, and the look for its subscriptions did not see this one.

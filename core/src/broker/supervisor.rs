@@ -18,7 +18,6 @@ use tokio::{
 
 use super::{
     api::{BrokerError, BrokerExit},
-    committer::Committer,
     idle::delete_idle_channels,
     inner::{Inner, REFRESHES, RefreshReply, Registered},
     look::{Elsewhere, Look, Seen},
@@ -68,12 +67,13 @@ impl Supervisor {
         }
     }
 
-    pub(super) async fn run(mut self) -> BrokerExit {
+    /// `committing` is the committer's task.
+    pub(super) async fn run(mut self, committing: impl Future<Output = ()> + Send + 'static) -> BrokerExit {
         let inner = self.inner.clone();
         let exit = tokio::select! {
             biased;
             () = inner.stop.cancelled() => BrokerExit::Stopped,
-            exit = self.serve() => exit,
+            exit = self.serve(committing) => exit,
         };
         let why = match exit {
             BrokerExit::Stopped => BrokerError::ShuttingDown,
@@ -91,17 +91,15 @@ impl Supervisor {
         exit
     }
 
-    async fn serve(&mut self) -> BrokerExit {
+    async fn serve(&mut self, committing: impl Future<Output = ()> + Send + 'static) -> BrokerExit {
         let incarnation = Incarnation::new(self.inner.entropy.uuid());
         let (broker, generation) = register(&self.inner, incarnation).await;
-        let (committer, committing) = Committer::new(self.inner.store.clone(), self.inner.settings.store_timeout);
         let context = Arc::new(Context {
             settings: self.inner.settings.clone(),
-            store: self.inner.store.clone(),
+            catalog: self.inner.catalog.clone(),
+            logs: self.inner.logs.clone(),
             entropy: self.inner.entropy.clone(),
-            clock: self.inner.clock.clone(),
             lease: self.inner.lease.clone(),
-            committer,
             broker,
             incarnation,
             fenced_appends: AtomicU64::new(0),

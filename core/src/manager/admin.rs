@@ -110,14 +110,14 @@ pub enum NotDescribed {
 
 impl Inner {
     pub(super) async fn create_queue(&self, label: &QueueLabel, by: Instant) -> Result<PlacedQueue, ManagerError> {
-        if self.store.read(by, self.store.raw().queue(label)).await?.is_some() {
+        if self.store.read(by, self.store.catalog().queue(label)).await?.is_some() {
             return Err(ManagerError::QueueExists(label.clone()));
         }
         let target = self.place(None, by).await?;
         mark!(CreateWithoutBroker if target.is_none());
         let target = target.ok_or(ManagerError::NoBroker)?;
         let create = CreateQueue { label: label.clone(), assignee: Some(target.id), request: self.entropy.uuid() };
-        let created = self.store.write_until_known(by, || self.store.raw().create_queue(&create)).await;
+        let created = self.store.write_until_known(by, || self.store.catalog().create_queue(&create)).await;
         let record = created.map_err(|error| ManagerError::from_create_queue(error, label))?.value;
         info!(queue = %label, id = %record.id, broker = %target.addr, "created a queue");
         let id = record.id;
@@ -147,7 +147,7 @@ impl Inner {
                 }
             }
             sleep(RETRY_DELAY).await;
-            match self.store.read(by, self.store.raw().queue_by_id(queue.id)).await {
+            match self.store.read(by, self.store.catalog().queue_by_id(queue.id)).await {
                 Ok(Some(now)) => queue = now,
                 Ok(None) => return Err(ManagerError::QueueNotFound(queue.label)),
                 Err(error) => debug!(queue = %queue.label, %error, "cannot look at a new queue"),
@@ -165,7 +165,7 @@ impl Inner {
                 return;
             }
         };
-        let assign = self.store.raw().assign_queue(queue.id, queue.assignment, target.id);
+        let assign = self.store.catalog().assign_queue(queue.id, queue.assignment, target.id);
         match self.store.write(by, assign).await {
             Ok(_) => {
                 mark!(CreateMoved);
@@ -201,7 +201,7 @@ impl Inner {
 
     pub(super) async fn delete_queue(&self, label: &QueueLabel, by: Instant) -> Result<(), ManagerError> {
         let queue = self.queue_record(label, by).await?;
-        let deleted = self.store.write_until_known(by, || self.store.raw().delete_queue(queue.id)).await?;
+        let deleted = self.store.write_until_known(by, || self.store.catalog().delete_queue(queue.id)).await?;
         if !deleted.value && !deleted.repeated {
             return Err(ManagerError::QueueNotFound(label.clone()));
         }
@@ -242,7 +242,7 @@ impl Inner {
         limit: u32,
         by: Instant,
     ) -> Result<Page<QueueRecord>, ManagerError> {
-        let found = self.store.read(by, self.store.raw().queue_page(after, limit.saturating_add(1))).await?;
+        let found = self.store.read(by, self.store.catalog().queue_page(after, limit.saturating_add(1))).await?;
         Ok(Page::of(found, limit))
     }
 
@@ -281,7 +281,7 @@ impl Inner {
         let (_, addr) = self.live_assignee(queue.assignee, label, by).await?;
         let id = ChannelId::new(self.entropy.uuid());
         let create = CreateChannel { id, queue: queue.id, topic, start, disposable };
-        let created = self.store.write_until_known(by, || self.store.raw().create_channel(&create)).await;
+        let created = self.store.write_until_known(by, || self.store.catalog().create_channel(&create)).await;
         let channel = created.map_err(|error| ManagerError::from_create_channel(error, label))?.value;
         debug!(channel = %channel.id, queue = %label, topic = %channel.topic, start = %channel.start, "created a channel");
         let addr = channel.assignee.as_ref().map_or(addr, |(_, addr)| addr.clone());
@@ -289,7 +289,7 @@ impl Inner {
     }
 
     pub(super) async fn placed_channel(&self, id: ChannelId, by: Instant) -> Result<PlacedChannel, ManagerError> {
-        let found = self.store.read(by, self.store.raw().channel(id)).await?;
+        let found = self.store.read(by, self.store.catalog().channel(id)).await?;
         let channel = found.ok_or(ManagerError::ChannelNotFound(id))?;
         let (_, addr) = self.live_assignee(channel.assignee.clone(), &channel.label, by).await?;
         Ok(PlacedChannel { channel, addr })
@@ -313,7 +313,8 @@ impl Inner {
         limit: u32,
         by: Instant,
     ) -> Result<Page<ChannelRecord>, ManagerError> {
-        let found = self.store.read(by, self.store.raw().channel_page(queue, after, limit.saturating_add(1))).await?;
+        let found =
+            self.store.read(by, self.store.catalog().channel_page(queue, after, limit.saturating_add(1))).await?;
         Ok(Page::of(found, limit))
     }
 
@@ -357,9 +358,9 @@ impl Inner {
     }
 
     pub(super) async fn delete_channel(&self, id: ChannelId, by: Instant) -> Result<(), ManagerError> {
-        let found = self.store.read(by, self.store.raw().channel(id)).await?;
+        let found = self.store.read(by, self.store.catalog().channel(id)).await?;
         let channel = found.ok_or(ManagerError::ChannelNotFound(id))?;
-        let deleted = self.store.write_until_known(by, || self.store.raw().delete_channel(id)).await?;
+        let deleted = self.store.write_until_known(by, || self.store.catalog().delete_channel(id)).await?;
         if !deleted.value && !deleted.repeated {
             return Err(ManagerError::ChannelNotFound(id));
         }
@@ -375,7 +376,7 @@ impl Inner {
     }
 
     pub(super) async fn set_draining(&self, id: BrokerId, draining: bool, by: Instant) -> Result<(), ManagerError> {
-        let known = self.store.write_until_known(by, || self.store.raw().set_draining(id, draining)).await?.value;
+        let known = self.store.write_until_known(by, || self.store.catalog().set_draining(id, draining)).await?.value;
         if !known {
             return Err(ManagerError::BrokerNotFound(id));
         }
@@ -388,7 +389,7 @@ impl Inner {
     /// Removes a broker that is gone for good.
     pub(super) async fn forget_broker(&self, id: BrokerId, force: bool, by: Instant) -> Result<(), ManagerError> {
         let gone_for = if force { Duration::ZERO } else { FORGET_AFTER };
-        let forgotten = self.store.write_until_known(by, || self.store.raw().forget_broker(id, gone_for)).await;
+        let forgotten = self.store.write_until_known(by, || self.store.catalog().forget_broker(id, gone_for)).await;
         let forgotten = forgotten.map_err(|error| match error {
             ForgetError::Alive => ManagerError::BrokerAlive { broker: id, gone_for },
             ForgetError::HasQueues(queues) => ManagerError::BrokerHasQueues { broker: id, queues },
@@ -403,7 +404,7 @@ impl Inner {
     }
 
     async fn queue_record(&self, label: &QueueLabel, by: Instant) -> Result<QueueRecord, ManagerError> {
-        let found = self.store.read(by, self.store.raw().queue(label)).await?;
+        let found = self.store.read(by, self.store.catalog().queue(label)).await?;
         found.ok_or_else(|| ManagerError::QueueNotFound(label.clone()))
     }
 
@@ -416,7 +417,7 @@ impl Inner {
     ) -> Result<(BrokerId, BrokerAddr), ManagerError> {
         let none = || ManagerError::NoBrokerFor { label: label.clone() };
         let (id, addr) = assignee.ok_or_else(none)?;
-        let life = self.store.read(by, self.store.raw().broker_life(id)).await?;
+        let life = self.store.read(by, self.store.catalog().broker_life(id)).await?;
         let live = life.is_some_and(|life| {
             let lease_current = life.state != BrokerState::Stopped && life.is_leased();
             self.counts_as_live(&life.addr, life.state, lease_current)

@@ -1,10 +1,12 @@
-//! The store, with a deadline on every call.
+//! The databases, with a deadline on every call.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, time::Duration};
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::ports::{AssignError, CreateChannelError, CreateQueueError, ForgetError, Store, StoreError};
+use crate::ports::{
+    AssignError, Catalog, CreateChannelError, CreateQueueError, Databases, ForgetError, Log, StoreError,
+};
 
 /// Pause before a write of unknown outcome is repeated, and between checks of a state that is not ready yet.
 pub(super) const RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -35,10 +37,10 @@ macro_rules! store_failure {
 
 store_failure! { AssignError CreateChannelError CreateQueueError ForgetError }
 
-/// A store with a deadline on every call: the caller's or the store's own, whichever is earlier.
+/// The databases, with a deadline on every call: the caller's or the store's own, whichever is earlier.
 #[derive(Clone)]
 pub(super) struct TimedStore {
-    store: Arc<dyn Store>,
+    databases: Databases,
     timeout: Duration,
 }
 
@@ -50,13 +52,18 @@ pub(super) struct Written<T> {
 }
 
 impl TimedStore {
-    pub(super) fn new(store: Arc<dyn Store>, timeout: Duration) -> Self {
-        Self { store, timeout }
+    pub(super) fn new(databases: Databases, timeout: Duration) -> Self {
+        Self { databases, timeout }
     }
 
-    /// The store itself, for making the calls that the other methods time.
-    pub(super) fn raw(&self) -> &dyn Store {
-        &*self.store
+    /// The catalog itself, for making the calls that the other methods time.
+    pub(super) fn catalog(&self) -> &dyn Catalog {
+        &*self.databases.catalog
+    }
+
+    /// The database that holds a queue's log.
+    pub(super) fn log(&self) -> &dyn Log {
+        &*self.databases.log
     }
 
     /// Times a call that changes nothing.

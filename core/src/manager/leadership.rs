@@ -87,7 +87,7 @@ impl Inner {
             // The lease in the store starts at some time after this, so counting from here errs on the safe side.
             let asked = Instant::now();
             let was_leading = self.leadership.is_leading();
-            match self.store.write(asked + lease, self.store.raw().lead(self.id, lease)).await {
+            match self.store.write(asked + lease, self.store.catalog().lead(self.id, lease)).await {
                 Ok(held) => {
                     if self.leadership.answered(asked, None) {
                         info!("the store answers again");

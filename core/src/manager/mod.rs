@@ -45,7 +45,7 @@ pub use status::{BrokerView, CycleStatus, ManagerCounters, ManagerStatus, ProbeV
 
 use crate::{
     model::{BrokerId, ChannelId, ManagerId, QueueLabel, Start, Topic},
-    ports::{BrokerControl, ChannelRecord, Entropy, QueueRecord, Store},
+    ports::{BrokerControl, ChannelRecord, Databases, Entropy, QueueRecord},
 };
 
 /// A handle on a running manager. Clones share it.
@@ -99,7 +99,7 @@ impl Manager {
     /// The task panics if one of its own tasks does.
     pub fn spawn(
         settings: ManagerSettings,
-        store: Arc<dyn Store>,
+        databases: impl Into<Databases>,
         control: Arc<dyn BrokerControl>,
         entropy: Arc<dyn Entropy>,
     ) -> (Self, JoinHandle<ManagerExit>) {
@@ -107,7 +107,7 @@ impl Manager {
         let (nudges, nudger) = nudge::nudges(&settings, Arc::clone(&control), &counters);
         let inner = Arc::new(Inner {
             id: ManagerId::new(entropy.uuid()),
-            store: deadlines::TimedStore::new(store, settings.store_timeout),
+            store: deadlines::TimedStore::new(databases.into(), settings.store_timeout),
             probes: probes::Probes::new(&settings, Arc::clone(&control), Arc::clone(&counters)),
             control,
             entropy,
@@ -312,7 +312,7 @@ impl Manager {
             return Err(ManagerError::ShuttingDown);
         }
         let by = self.inner.store_deadline();
-        self.inner.store.read(by, self.inner.store.raw().now()).await?;
+        self.inner.store.read(by, self.inner.store.catalog().now()).await?;
         Ok(self.inner.leadership.can_write(self.inner.settings.lease)?)
     }
 
@@ -442,7 +442,7 @@ async fn run(inner: Arc<Inner>, nudger: nudge::Nudger) -> ManagerExit {
     }
     tasks.shutdown().await;
     inner.leadership.step_down();
-    let resign = inner.store.raw().resign(inner.id);
+    let resign = inner.store.catalog().resign(inner.id);
     match inner.store.write(inner.store_deadline(), resign).await {
         Ok(()) => info!("gave up the lead, if there was any"),
         Err(error) => warn!(%error, "could not give up the lead; it ends with the lease"),

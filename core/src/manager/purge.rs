@@ -49,7 +49,7 @@ impl Inner {
         loop {
             let began = Instant::now();
             if self.leadership.is_leading() {
-                let purge = self.store.raw().purge_deleted(pace.limit);
+                let purge = self.store.log().purge_deleted(pace.limit);
                 let purged = self.store.write(self.store_deadline(), purge).await;
                 if purged.is_ok() && failures.over() {
                     info!("what deleted queues left behind is removed again");

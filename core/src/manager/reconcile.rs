@@ -223,7 +223,7 @@ impl Inner {
         let mut queues: Vec<QueueRecord> = Vec::new();
         loop {
             let after = queues.last().map_or(QueueId::ZERO, |queue| queue.id);
-            let page = self.store.raw().queues_after(after, QUEUES_PER_PAGE);
+            let page = self.store.catalog().queues_after(after, QUEUES_PER_PAGE);
             let page = self.store.read(self.store_deadline(), page).await?;
             let is_last = page.len() < QUEUES_PER_PAGE as usize;
             queues.extend(page);
@@ -293,7 +293,7 @@ impl Inner {
         postponed.extend(moves.iter().map(|planned| planned.queue));
         let assign = |planned: &Move| Assign { queue: planned.queue, expected: planned.expected, to: planned.to.0 };
         let group: Vec<Assign> = moves.iter().map(assign).collect();
-        let assigned = self.store.write(self.store_deadline(), self.store.raw().assign_queues(&group)).await;
+        let assigned = self.store.write(self.store_deadline(), self.store.catalog().assign_queues(&group)).await;
         // The next cycle finds out how far this one got.
         mark!(AssignFailed if assigned.is_err());
         let (mut made, mut summary) = (Vec::new(), BTreeMap::new());

@@ -29,8 +29,8 @@ impl Registry {
     pub(super) async fn read(store: &TimedStore, by: Instant) -> Result<Self, StoreError> {
         // The clock is read first: read after the records, it would make a lease that is renewed in between look as if it
         // had run out.
-        let now = store.read(by, store.raw().now()).await?;
-        let brokers = store.read(by, store.raw().brokers()).await?;
+        let now = store.read(by, store.catalog().now()).await?;
+        let brokers = store.read(by, store.catalog().brokers()).await?;
         Ok(Self { now, brokers })
     }
 

@@ -1,6 +1,7 @@
 //! What the logic needs from outside, as traits; each has one implementation per world.
 //!
-//! - [`Catalog`] and [`Log`], together the [`Store`]: what is durable. The authority on everything.
+//! - [`Catalog`] and [`Log`]: what is durable. The authority on everything. Logic holds them apart ([`Databases`]); a [`Store`]
+//!   is both in one database.
 //! - [`Transport`]: byte streams. TCP or TLS in production, turmoil's in simulation.
 //! - [`BrokerControl`]: what a manager asks of a broker. A gRPC client in both worlds.
 //! - [`Clock`] and [`Entropy`]: wall time and chance.
@@ -9,6 +10,7 @@
 
 mod catalog;
 mod control;
+mod databases;
 mod error;
 mod log;
 mod world;
@@ -20,14 +22,10 @@ pub use catalog::{
     RegisterError, Registration, RenewError, Renewal, check_assignments, check_lookup,
 };
 pub use control::{BrokerControl, ControlError, QueueActivity, QueueDescription, QueueState, SubscriberDescription};
+pub use databases::{Databases, Store};
 pub use error::StoreError;
 pub use log::{
     AppendBatch, Appended, Claim, ClaimError, Claimed, Log, LogError, LogTail, MAX_CLOCK_AHEAD_MILLIS,
     MAX_NAMED_PRODUCERS, MAX_READ_SPAN, MAX_TRIM_SPAN, Opened, Page, Purged, Removed, Trim, Trimmed,
 };
 pub use world::{BoxIo, Clock, Entropy, Io, Listener, NeverSuspended, Transport, Uptime};
-
-/// Both halves of the store, as a broker or manager holds them.
-pub trait Store: Catalog + Log {}
-
-impl<T: Catalog + Log> Store for T {}

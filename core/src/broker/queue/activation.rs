@@ -99,14 +99,14 @@ pub(super) async fn claim(context: &Context, shared: &Shared, id: ClaimId) -> Re
     let request = Claim { queue: shared.id, broker: context.broker, incarnation: context.incarnation, claim: id };
     let timeout = context.settings.store_timeout;
     let asked_at = Instant::now();
-    let claimed = match tokio::time::timeout(timeout, context.store.claim(&request)).await {
+    let claimed = match tokio::time::timeout(timeout, context.logs.of(shared.id).log.claim(&request)).await {
         Ok(claimed) => claimed,
         Err(_) => Err(StoreError::Unknown(format!("no answer to a claim within {timeout:?}")).into()),
     };
     match claimed {
         Ok(claimed) => {
             count(&shared.counters.claims, 1);
-            context.clock.read(asked_at, claimed.store_time);
+            context.logs.of(shared.id).clock.read(asked_at, claimed.store_time);
             Ok(claimed.epoch)
         }
         Err(ClaimError::NotAssignee) => Err(Failure::Final(Ending::Stop(BrokerError::NotHosted { assignee: None }))),
@@ -122,7 +122,7 @@ pub(super) async fn claim(context: &Context, shared: &Shared, id: ClaimId) -> Re
 /// The end of the log, after a claim created `epoch`. An end of an earlier epoch was read before that claim: it comes
 /// from a standby or an older copy, and says nothing. A database that was set back itself claims and reads one epoch.
 pub(super) async fn read_tail(context: &Context, shared: &Shared, epoch: Epoch) -> Result<LogTail, Failure> {
-    let tail = context.within(context.store.tail(shared.id)).await?;
+    let tail = context.within(context.logs.of(shared.id).log.tail(shared.id)).await?;
     if tail.epoch < epoch {
         let reason = format!("the end of the log was read at epoch {}, before the claim of {epoch}", tail.epoch);
         return Err(stale(context, shared, reason).await);
@@ -149,7 +149,7 @@ pub(super) async fn check_confirmed(
 /// not know the queue yet, so no client is told that it was deleted before the next claim says so.
 async fn check_deleted(context: &Context, shared: &Shared) -> Result<(), Failure> {
     let queue = shared.id;
-    match context.within(context.store.queue_by_id(queue)).await? {
+    match context.within(context.catalog.queue_by_id(queue)).await? {
         Some(_) => Ok(()),
         None => Err(StoreError::Unavailable(format!("a read does not know queue {queue}, which was claimed")).into()),
     }
@@ -185,7 +185,7 @@ async fn read_producers(context: &Context, shared: &Shared, tail: &LogTail) -> R
     let mut after = Offset::new(saved_through.get().saturating_sub(1));
     while tail.last_first > Offset::ZERO && after < tail.end {
         let page = context.settings.tuning.header_page;
-        let headers = context.within(context.store.headers(shared.id, after, page)).await?;
+        let headers = context.within(context.logs.of(shared.id).log.headers(shared.id, after, page)).await?;
         let Some(last) = headers.last() else {
             // A retry of what it does not have would be stored twice.
             let reason = format!("the headers after offset {after} end before {}, where the queue does", tail.end);

@@ -31,11 +31,12 @@ pub(super) fn append(context: &Context, shared: &Shared, log: &LogState, sealed:
         frames: encoded.frames.clone(),
         checksum: encoded.checksum,
     };
-    let committer = context.committer.clone();
+    let database = context.logs.of(shared.id);
+    let committer = database.committer.clone();
     InFlight {
         sealed,
         epoch: log.epoch,
-        sent_at: context.clock.at_least(),
+        sent_at: database.clock.at_least(),
         append: Box::pin(async move { committer.append(batch).await }),
     }
 }

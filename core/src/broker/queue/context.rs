@@ -3,19 +3,18 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use crate::{
-    broker::{BrokerSettings, committer::Committer, lease::Lease, store_clock::StoreClock, turns::Turns},
+    broker::{BrokerSettings, lease::Lease, logs::Logs, turns::Turns},
     model::{BrokerId, Incarnation},
-    ports::{Entropy, Store, StoreError},
+    ports::{Catalog, Entropy, StoreError},
 };
 
 /// See the module.
 pub(in crate::broker) struct Context {
     pub(in crate::broker) settings: BrokerSettings,
-    pub(in crate::broker) store: Arc<dyn Store>,
+    pub(in crate::broker) catalog: Arc<dyn Catalog>,
+    pub(in crate::broker) logs: Arc<Logs>,
     pub(in crate::broker) entropy: Arc<dyn Entropy>,
-    pub(in crate::broker) clock: Arc<StoreClock>,
     pub(in crate::broker) lease: Arc<Lease>,
-    pub(in crate::broker) committer: Committer,
     pub(in crate::broker) broker: BrokerId,
     pub(in crate::broker) incarnation: Incarnation,
     /// Appends that found a later epoch, of all queues.

@@ -60,7 +60,7 @@ pub(super) fn push(
         return refuse(StoreError::Unavailable(reason).into(), reply);
     }
     let limit = context.settings.max_producers_per_queue;
-    let (now, retention) = (context.clock.at_least(), context.settings.producer_retention);
+    let (now, retention) = (context.logs.of(shared.id).clock.at_least(), context.settings.producer_retention);
     if !fresh.is_empty() && is_stamped && !log.producers.admits(stamp.key.id, limit, now, retention) {
         return refuse(BrokerError::TooManyProducers { setting: "max_producers_per_queue", limit }, reply);
     }

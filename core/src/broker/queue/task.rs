@@ -226,7 +226,7 @@ async fn appended(
 ) -> Result<Option<InFlight>, Ending> {
     let error: BrokerError = match result {
         Ok(Appended::Stored { stored_at }) => {
-            context.clock.stored(in_flight.sent_at, stored_at);
+            context.logs.of(shared.id).clock.stored(in_flight.sent_at, stored_at);
             committed(shared, log, in_flight.sealed, in_flight.epoch, stored_at);
             return Ok(None);
         }

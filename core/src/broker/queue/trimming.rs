@@ -156,8 +156,9 @@ impl Trimming {
 
     /// From when on the next call can be made, and what it does if that is now: an idle queue sleeps until its next message
     /// expires, as far as is known now.
-    fn wake(&self, context: &Context, log: &LogState) -> (Instant, Option<Due>) {
-        let (now, instant, tuning) = (context.clock.at_least(), Instant::now(), &context.settings.tuning);
+    fn wake(&self, context: &Context, shared: &Shared, log: &LogState) -> (Instant, Option<Due>) {
+        let (now, instant, tuning) =
+            (context.logs.of(shared.id).clock.at_least(), Instant::now(), &context.settings.tuning);
         let mut due = due(&log.unsaved, now, tuning);
         due.remove |= self.more;
         let proves = log.openings.iter().any(|opening| opening.proof == Proof::Missing);
@@ -182,7 +183,7 @@ impl Trimming {
         log: &mut LogState,
     ) -> Result<(), Ending> {
         while self.running.is_none() {
-            match self.wake(context, log) {
+            match self.wake(context, shared, log) {
                 (_, Some(due)) => self.running = Some(self.start(context, shared, log, due)),
                 (at, None) => tokio::time::sleep_until(at).await,
             }
@@ -196,7 +197,7 @@ impl Trimming {
         let interval = context.settings.trim_interval;
         match result {
             Ok(trimmed) => {
-                context.clock.read(asked_at, trimmed.store_time);
+                context.logs.of(shared.id).clock.read(asked_at, trimmed.store_time);
                 log.unsaved.done(begun, trimmed.next_expiry);
                 log.prove(Proof::Asked, Proof::Given);
                 count(&shared.counters.expired, trimmed.messages);
@@ -255,7 +256,7 @@ impl Trimming {
     }
 
     fn start(&mut self, context: &Arc<Context>, shared: &Shared, log: &mut LogState, due: Due) -> Running {
-        let (now, asked_at) = (context.clock.at_least(), Instant::now());
+        let (now, asked_at) = (context.logs.of(shared.id).clock.at_least(), Instant::now());
         let saves = due.save && self.next_save <= asked_at && (due.save_at_once || self.save_from <= asked_at);
         let none_expires_before = log.unsaved.none_expires_before();
         // An opening waits for what is not proved yet.
@@ -284,7 +285,7 @@ impl Trimming {
             let _turn =
                 if first { context.trims.take_first().await } else { context.trims.take(hurry.notified()).await };
             let timeout = context.settings.store_timeout;
-            tokio::time::timeout(timeout, context.store.trim(&trim))
+            tokio::time::timeout(timeout, context.logs.of(trim.queue).log.trim(&trim))
                 .await
                 .unwrap_or_else(|_| Err(StoreError::Unknown(format!("no answer to a trim within {timeout:?}")).into()))
         });
