@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import uuid
+from typing import Any, Callable
 
 import pytest
 
 import rmom
+from rmom import _admin
 from rmom import _effects as fx
 from rmom._admin import queues
 from rmom._effects import run
+from rmom._rest import Managers
 
 from .world import World
 
@@ -60,3 +63,97 @@ def test_a_list_has_what_brokers_say_on_each_page() -> None:
     assert first is not None
     assert (first.state, first.reason) == ("halted", "why")
     assert (first.subscriber_count, first.largest_lag, first.subscribers) == (3, 4, [])
+
+
+BROKER = rmom.Broker(id=3, host="h", port=1, state="up", live=True, queues=0)
+CHANNEL = rmom.Channel(uuid.UUID(int=9), 7, "q", None, 1, None, None)
+
+
+def path_of(call: Callable[[Managers], Any]) -> str:
+    """The path that a call would request; fails like the call."""
+    effect = next(call(World().managers))
+    assert isinstance(effect, fx.Http)
+    return f"{effect.method} {effect.path}"
+
+
+#: Arguments of which some, written into a path as they are, would name another object or another request.
+STRANGE: list[Any] = [
+    "../queues/q",
+    "1/undrain?",
+    "1",
+    "",
+    ".",
+    "..",
+    1.0,
+    True,
+    None,
+    b"1",
+    [1],
+    {},
+    -1,
+    uuid.UUID(int=9),
+]
+
+
+@pytest.mark.parametrize("broker", STRANGE)
+def test_a_broker_is_named_by_its_number_only(broker: Any) -> None:
+    with pytest.raises(rmom.InvalidArgument, match=r"^broker: it is "):
+        path_of(lambda managers: _admin.forget(managers, broker, False))
+    with pytest.raises(rmom.InvalidArgument, match=r"^broker: it is "):
+        path_of(lambda managers: _admin.set_draining(managers, broker, True))
+
+
+def test_queues_channels_and_brokers_name_themselves() -> None:
+    queue = rmom.Queue(7, "a/b", None, None)
+    assert path_of(lambda m: _admin.forget(m, BROKER, True)) == "DELETE /v1/brokers/3?force=true"
+    assert path_of(lambda m: _admin.set_draining(m, BROKER, False)) == "POST /v1/brokers/3/undrain"
+    assert path_of(lambda m: _admin.channel(m, CHANNEL)) == f"GET /v1/channels/{CHANNEL.id}"
+    assert path_of(lambda m: _admin.delete_channel(m, CHANNEL)) == f"DELETE /v1/channels/{CHANNEL.id}"
+    assert path_of(lambda m: _admin.delete_queue(m, queue)) == "DELETE /v1/queues/a%2Fb"
+    assert path_of(lambda m: _admin.queue(m, queue)) == "GET /v1/queues/a%2Fb"
+    assert path_of(lambda m: _admin.topics(m, queue)) == "GET /queues/a%2Fb/topics"
+    assert path_of(lambda m: _admin.channels(m, queue)) == "GET /v1/queues/a%2Fb/channels"
+    assert path_of(lambda m: _admin.create_channel(m, queue, None, 1)) == "POST /v1/queues/a%2Fb/channels"
+    with pytest.raises(rmom.InvalidArgument, match="never seen"):
+        path_of(lambda m: _admin.forget(m, rmom.Broker(None, "h", 1, "unregistered", False, 0), False))
+
+
+@pytest.mark.parametrize("label", [".", "..", "", 5, b"q", None, True, ["q"], CHANNEL])
+def test_a_label_that_would_leave_its_place_in_the_path_is_refused(label: Any) -> None:
+    calls: list[Callable[[Managers], Any]] = [
+        lambda m: _admin.create_queue(m, label),
+        lambda m: _admin.delete_queue(m, label),
+        lambda m: _admin.queue(m, label),
+        lambda m: _admin.topics(m, label),
+        lambda m: _admin.create_channel(m, label, None, rmom.Start.LATEST),
+    ]
+    for call in calls if label is None else [*calls, lambda m: _admin.channels(m, label)]:
+        with pytest.raises(rmom.InvalidName, match=r"^queue_label is"):
+            path_of(call)
+
+
+@pytest.mark.parametrize("channel", [5, None, b"x", "../queues/q", "..", "", ("id", "topic"), {}])
+def test_a_channel_is_named_by_its_id_only(channel: Any) -> None:
+    calls: list[Callable[[Managers], Any]] = [
+        lambda m: _admin.channel(m, channel),
+        lambda m: _admin.delete_channel(m, channel),
+    ]
+    for call in calls:
+        with pytest.raises(rmom.InvalidArgument, match=r"^channel: "):
+            path_of(call)
+    with rmom.Client("http://m") as client, pytest.raises(rmom.InvalidArgument, match=r"^channel: "):
+        client.subscribe(channel)
+
+
+@pytest.mark.parametrize("start", ["latest", "1", True, None, 1.0, -1, 1 << 64])
+def test_a_channel_starts_where_it_was_told(start: Any) -> None:
+    with pytest.raises(rmom.InvalidArgument, match=r"^start: it is"):
+        path_of(lambda managers: _admin.create_channel(managers, "q", None, start))
+
+
+def test_what_is_true_for_python_is_not_taken_for_true() -> None:
+    for value in ("false", 1, None):
+        with pytest.raises(rmom.InvalidArgument, match="pass True or False"):
+            path_of(lambda m, value=value: _admin.forget(m, BROKER, value))  # type: ignore[misc]
+        with pytest.raises(rmom.InvalidArgument, match="pass True or False"):
+            path_of(lambda m, value=value: queues(m, value))  # type: ignore[misc]

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Callable, TypeVar
 
-from ._check import check_label, check_topic
+from ._check import as_bool, as_int, check_label, check_topic, id_of_broker, id_of_channel, label_of
 from ._effects import Program
 from ._rest import Managers, segment
 from .errors import InvalidArgument, ProtocolViolation
@@ -61,72 +61,65 @@ def create_queue(managers: Managers, label: str) -> Program[Queue]:
     return _json(managers, "POST", "/v1/queues", {"label": label}, _queue)
 
 
-def delete_queue(managers: Managers, label: str) -> Program[None]:
-    check_label(label)
-    return _done(managers, "DELETE", f"/v1/queues/{segment(label)}")
+def delete_queue(managers: Managers, label: Queue | str) -> Program[None]:
+    return _done(managers, "DELETE", f"/v1/queues/{segment(label_of(label))}")
 
 
-def queue(managers: Managers, label: str) -> Program[Queue]:
-    check_label(label)
-    return _get(managers, f"/v1/queues/{segment(label)}", _queue)
+def queue(managers: Managers, label: Queue | str) -> Program[Queue]:
+    return _get(managers, f"/v1/queues/{segment(label_of(label))}", _queue)
 
 
 def queues(managers: Managers, live: bool) -> Program[list[Queue]]:
-    return _pages(managers, "/v1/queues?live=true" if live else "/v1/queues", "queues", _queue)
+    return _pages(managers, "/v1/queues?live=true" if as_bool("live", live) else "/v1/queues", "queues", _queue)
 
 
-def topics(managers: Managers, label: str) -> Program[list[str]]:
-    check_label(label)
-    return _get(managers, f"/queues/{segment(label)}/topics", lambda answer: [str(topic) for topic in answer])
+def topics(managers: Managers, label: Queue | str) -> Program[list[str]]:
+    path = f"/queues/{segment(label_of(label))}/topics"
+    return _get(managers, path, lambda answer: [str(topic) for topic in answer])
 
 
-def create_channel(managers: Managers, label: str, topic: str | None, start: StartAt) -> Program[Channel]:
-    check_label(label)
-    check_topic(topic or "")
-    if isinstance(start, int) and not 0 <= start < 1 << 64:
-        raise InvalidArgument("start", f"it is {start}; an offset takes 0 to {(1 << 64) - 1}")
-    body = {"topic": topic or None, "start": start.value if isinstance(start, Start) else start}
+def create_channel(managers: Managers, label: Queue | str, topic: str | None, start: StartAt) -> Program[Channel]:
+    label = label_of(label)
+    check_topic("" if topic is None else topic)
+    body = {"topic": topic or None, "start": start.value if isinstance(start, Start) else _offset(start)}
     return _json(managers, "POST", f"/v1/queues/{segment(label)}/channels", body, _channel)
 
 
-def channel(managers: Managers, channel_id: uuid.UUID | str) -> Program[Channel]:
-    return _get(managers, f"/v1/channels/{parse_channel_id(channel_id)}", _channel)
+def _offset(start: Any) -> int:
+    offset = as_int("start", start, "pass rmom.Start.EARLIEST, rmom.Start.LATEST, or an offset, such as 1")
+    if not 0 <= offset < 1 << 64:
+        raise InvalidArgument("start", f"it is {offset}; an offset takes 0 to {(1 << 64) - 1}")
+    return offset
 
 
-def channels(managers: Managers, label: str | None) -> Program[list[Channel]]:
-    path = "/v1/channels"
-    if label is not None:
-        check_label(label)
-        path = f"/v1/queues/{segment(label)}/channels"
+def channel(managers: Managers, channel_id: Channel | uuid.UUID | str) -> Program[Channel]:
+    return _get(managers, f"/v1/channels/{id_of_channel(channel_id)}", _channel)
+
+
+def channels(managers: Managers, label: Queue | str | None) -> Program[list[Channel]]:
+    path = "/v1/channels" if label is None else f"/v1/queues/{segment(label_of(label))}/channels"
     return _pages(managers, path, "channels", _channel)
 
 
-def delete_channel(managers: Managers, channel_id: uuid.UUID | str) -> Program[None]:
-    return _done(managers, "DELETE", f"/v1/channels/{parse_channel_id(channel_id)}")
+def delete_channel(managers: Managers, channel_id: Channel | uuid.UUID | str) -> Program[None]:
+    return _done(managers, "DELETE", f"/v1/channels/{id_of_channel(channel_id)}")
 
 
 def brokers(managers: Managers) -> Program[list[Broker]]:
     return _get(managers, "/v1/brokers", lambda answer: [_broker(one) for one in answer["brokers"]])
 
 
-def set_draining(managers: Managers, broker: int, draining: bool) -> Program[None]:
-    return _done(managers, "POST", f"/v1/brokers/{broker}/{'drain' if draining else 'undrain'}")
+def set_draining(managers: Managers, broker: Broker | int, draining: bool) -> Program[None]:
+    return _done(managers, "POST", f"/v1/brokers/{id_of_broker(broker)}/{'drain' if draining else 'undrain'}")
 
 
-def forget(managers: Managers, broker: int, force: bool) -> Program[None]:
-    return _done(managers, "DELETE", f"/v1/brokers/{broker}?force={'true' if force else 'false'}")
+def forget(managers: Managers, broker: Broker | int, force: bool) -> Program[None]:
+    query = "force=true" if as_bool("force", force) else "force=false"
+    return _done(managers, "DELETE", f"/v1/brokers/{id_of_broker(broker)}?{query}")
 
 
 def rebalance(managers: Managers) -> Program[int]:
     return _json(managers, "POST", "/v1/brokers/rebalance", None, lambda answer: int(answer["left"]))
-
-
-def parse_channel_id(channel_id: uuid.UUID | str) -> uuid.UUID:
-    """Channels are named by UUIDs."""
-    try:
-        return channel_id if isinstance(channel_id, uuid.UUID) else uuid.UUID(channel_id)
-    except ValueError:
-        raise InvalidArgument("channel_id", f"{str(channel_id)[:64]!r} is no UUID") from None
 
 
 def _topic(name: str | None) -> str | None:

@@ -3,11 +3,15 @@ before it takes a sequence."""
 
 from __future__ import annotations
 
+import operator
+import reprlib
 import unicodedata
+import uuid
+from typing import Any
 
 from ._proto import messages_pb2 as wire
 from .errors import InvalidArgument, InvalidName, MessageTooLarge
-from .model import NO_TOPIC, Content, Headers
+from .model import NO_TOPIC, Broker, Channel, Content, Headers, Queue
 
 #: Longest label or topic in bytes, after lower-casing.
 MAX_NAME_BYTES = 255
@@ -23,12 +27,76 @@ MAX_TTL_MILLIS = 100 * 365 * 24 * 3600 * 1000
 DELIVERY_OVERHEAD_BYTES = 38 + 2 + 5
 
 
-def check_label(label: str) -> None:
+def described(value: object) -> str:
+    """A value of a wrong type, for messages: ``an int (42)``."""
+    kind = type(value).__name__
+    article = "an" if kind[0] in "aeiouAEIOU" else "a"
+    return "None" if value is None else f"{article} {kind} ({reprlib.repr(value)})"
+
+
+def label_of(queue: Queue | str) -> str:
+    """The label of a queue, named by itself or by its label. Refuses a label that every broker would refuse."""
+    label = queue.label if isinstance(queue, Queue) else queue
+    check_label(label)
+    return label
+
+
+def id_of_channel(channel: Channel | uuid.UUID | str) -> uuid.UUID:
+    """The id of a channel, named by itself or by its id."""
+    found: Any = channel.id if isinstance(channel, Channel) else channel
+    if isinstance(found, uuid.UUID):
+        return found
+    if not isinstance(found, str):
+        reason = f"it is {described(found)}; pass a rmom.Channel, its id, or the id as a str"
+        raise InvalidArgument("channel", reason)
+    try:
+        return uuid.UUID(found)
+    except ValueError:
+        reason = f"{found[:64]!r} is not the id of a channel, which is a UUID; create_channel returns it"
+        raise InvalidArgument("channel", reason) from None
+
+
+def id_of_broker(broker: Broker | int) -> int:
+    """The id of a broker, named by itself or by its id."""
+    if isinstance(broker, Broker):
+        if broker.id is None:
+            where = f"{broker.host}:{broker.port}"
+            raise InvalidArgument("broker", f"the one at {where} was never seen, so it has no id yet; start it")
+        broker = broker.id
+    found = as_int("broker", broker, "pass a rmom.Broker, or its id, such as 1")
+    if found < 0:
+        raise InvalidArgument("broker", f"it is {found}; ids are above zero (admin.brokers() lists them)")
+    return found
+
+
+def as_int(field: str, value: Any, remedy: str) -> int:
+    """An integer; a truth value is refused, although Python counts it among them."""
+    if not isinstance(value, bool):
+        try:
+            return operator.index(value)
+        except TypeError:
+            pass
+    raise InvalidArgument(field, f"it is {described(value)}; {remedy}")
+
+
+def as_bool(field: str, value: Any) -> bool:
+    """A truth value; ``"false"`` is true for Python, and refused here."""
+    if not isinstance(value, bool):
+        raise InvalidArgument(field, f"it is {described(value)}; pass True or False")
+    return value
+
+
+def check_label(label: Any) -> None:
     """Refuses a label that every broker would refuse."""
+    if not isinstance(label, str):
+        raise InvalidName("queue_label", f"is {described(label)}; pass a str")
     if not label:
         raise InvalidName("queue_label", f"is empty; give it 1 to {MAX_NAME_BYTES} bytes")
     if label.lower() == NO_TOPIC:
         raise InvalidName("queue_label", f"is the reserved word {NO_TOPIC!r}; choose another")
+    if label in (".", ".."):
+        # Libraries and proxies take these out of a path, also when they are escaped: another queue would be named.
+        raise InvalidName("queue_label", f"is {label!r}, which cannot be part of a URL's path; choose another")
     _check_text("queue_label", label)
 
 

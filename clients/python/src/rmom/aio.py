@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Generator, Sequence
 from typing import Any
 
 from . import _admin
-from ._check import check_label, check_producer_name, new_message
+from ._check import check_producer_name, id_of_channel, label_of, new_message
 from ._consuming import Consuming
 from ._effects import run_async
 from ._inbox import Inbox
@@ -41,7 +41,7 @@ class Client:
 
     def producer(
         self,
-        queue_label: str,
+        queue_label: Queue | str,
         *,
         name: str | None = None,
         max_in_flight: int = 16_384,
@@ -62,8 +62,7 @@ class Client:
         give_up_after: float | None = None,
     ) -> Consumer:
         """Like :meth:`rmom.Client.subscribe`."""
-        channel_id = channel.id if isinstance(channel, Channel) else _admin.parse_channel_id(channel)
-        consumer = Consumer(self._waiting, channel_id, resume_from, give_up_after)
+        consumer = Consumer(self._waiting, id_of_channel(channel), resume_from, give_up_after)
         self._open.add(consumer)
         return consumer
 
@@ -98,11 +97,11 @@ class Admin:
         """Creates a queue and waits until a broker serves it."""
         return await run_async(_admin.create_queue(self._managers, label), self._perform)
 
-    async def delete_queue(self, label: str) -> None:
+    async def delete_queue(self, label: Queue | str) -> None:
         """Deletes a queue, its channels and its messages, for good."""
         await run_async(_admin.delete_queue(self._managers, label), self._perform)
 
-    async def queue(self, label: str) -> Queue:
+    async def queue(self, label: Queue | str) -> Queue:
         """A queue, with its broker's description."""
         return await run_async(_admin.queue(self._managers, label), self._perform)
 
@@ -110,24 +109,26 @@ class Admin:
         """All queues. With ``live``, each has its broker's description, at one call for each broker and page."""
         return await run_async(_admin.queues(self._managers, live), self._perform)
 
-    async def topics(self, label: str) -> list[str]:
+    async def topics(self, label: Queue | str) -> list[str]:
         """The topics of a queue's channels."""
         return await run_async(_admin.topics(self._managers, label), self._perform)
 
-    async def create_channel(self, label: str, topic: str | None = None, start: StartAt = Start.EARLIEST) -> Channel:
+    async def create_channel(
+        self, label: Queue | str, topic: str | None = None, start: StartAt = Start.EARLIEST
+    ) -> Channel:
         """Creates a channel on a queue. With a topic, it receives only messages with the same topic
         (case-insensitive)."""
         return await run_async(_admin.create_channel(self._managers, label, topic, start), self._perform)
 
-    async def channel(self, channel_id: uuid.UUID | str) -> Channel:
+    async def channel(self, channel_id: Channel | uuid.UUID | str) -> Channel:
         """A channel."""
         return await run_async(_admin.channel(self._managers, channel_id), self._perform)
 
-    async def channels(self, label: str | None = None) -> list[Channel]:
+    async def channels(self, label: Queue | str | None = None) -> list[Channel]:
         """The channels of a queue, or of all queues."""
         return await run_async(_admin.channels(self._managers, label), self._perform)
 
-    async def delete_channel(self, channel_id: uuid.UUID | str) -> None:
+    async def delete_channel(self, channel_id: Channel | uuid.UUID | str) -> None:
         """Deletes a channel; its subscriptions end."""
         await run_async(_admin.delete_channel(self._managers, channel_id), self._perform)
 
@@ -135,15 +136,15 @@ class Admin:
         """All brokers."""
         return await run_async(_admin.brokers(self._managers), self._perform)
 
-    async def drain(self, broker: int) -> None:
+    async def drain(self, broker: Broker | int) -> None:
         """Moves a broker's queues to other brokers, and gives it no new ones."""
         await run_async(_admin.set_draining(self._managers, broker, True), self._perform)
 
-    async def undrain(self, broker: int) -> None:
+    async def undrain(self, broker: Broker | int) -> None:
         """Undoes :meth:`drain`."""
         await run_async(_admin.set_draining(self._managers, broker, False), self._perform)
 
-    async def forget(self, broker: int, *, force: bool = False) -> None:
+    async def forget(self, broker: Broker | int, *, force: bool = False) -> None:
         """Removes a broker that is gone for good; with ``force``, also one that died within the last minute. A broker
         whose lease is running is never removed."""
         await run_async(_admin.forget(self._managers, broker, force), self._perform)
@@ -183,13 +184,13 @@ class Producer:
     def __init__(
         self,
         waiting: Waiting,
-        label: str,
+        label: Queue | str,
         name: str | None,
         max_messages: int,
         max_bytes: int,
         delivery_timeout: float,
     ) -> None:
-        check_label(label)
+        label = label_of(label)
         check_delivery_timeout(delivery_timeout)
         if max_messages <= 0 or max_bytes <= 0:
             raise ConfigError("max_in_flight", "neither limit can be zero")

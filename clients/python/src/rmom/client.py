@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import _admin
+from ._check import id_of_channel
 from ._effects import run
 from ._rest import Managers
 from ._settings import Settings, Tls, parse_managers
@@ -36,7 +37,7 @@ class Client:
 
     def producer(
         self,
-        queue_label: str,
+        queue_label: Queue | str,
         *,
         name: str | None = None,
         max_in_flight: int = 16_384,
@@ -74,8 +75,7 @@ class Client:
         is requested. ``resume_from`` is the position after which it continues; by default it begins at the channel's
         start. ``give_up_after`` is the time in seconds for which a consumer without a connection tries to get one
         before it fails; ``None`` means for ever."""
-        channel_id = channel.id if isinstance(channel, Channel) else _admin.parse_channel_id(channel)
-        consumer = Consumer(self._blocking, channel_id, resume_from, give_up_after)
+        consumer = Consumer(self._blocking, id_of_channel(channel), resume_from, give_up_after)
         self._open.add(consumer)
         return consumer
 
@@ -102,7 +102,8 @@ class Client:
 class Admin:
     """Administrative calls. A call that changes something is made once, at the first manager that can be reached; a
     call that only reads goes on to the next manager if one does not answer. Errors carry the managers' codes. If
-    ``outcome_unknown`` is true, the request may have been carried out."""
+    ``outcome_unknown`` is true, the request may have been carried out. Queues, channels and brokers are named by
+    themselves or by their labels and ids."""
 
     def __init__(self, settings: Settings, blocking: Blocking) -> None:
         self._managers = Managers(settings)
@@ -112,11 +113,11 @@ class Admin:
         """Creates a queue and waits until a broker serves it. Codes: ``QUEUE_EXISTS``, ``NO_BROKER``, …"""
         return run(_admin.create_queue(self._managers, label), self._perform)
 
-    def delete_queue(self, label: str) -> None:
+    def delete_queue(self, label: Queue | str) -> None:
         """Deletes a queue, its channels and its messages, for good."""
         run(_admin.delete_queue(self._managers, label), self._perform)
 
-    def queue(self, label: str) -> Queue:
+    def queue(self, label: Queue | str) -> Queue:
         """A queue, with its broker's description."""
         return run(_admin.queue(self._managers, label), self._perform)
 
@@ -124,24 +125,24 @@ class Admin:
         """All queues. With ``live``, each has its broker's description, at one call for each broker and page."""
         return run(_admin.queues(self._managers, live), self._perform)
 
-    def topics(self, label: str) -> list[str]:
+    def topics(self, label: Queue | str) -> list[str]:
         """The topics of a queue's channels."""
         return run(_admin.topics(self._managers, label), self._perform)
 
-    def create_channel(self, label: str, topic: str | None = None, start: StartAt = Start.EARLIEST) -> Channel:
+    def create_channel(self, label: Queue | str, topic: str | None = None, start: StartAt = Start.EARLIEST) -> Channel:
         """Creates a channel on a queue. With a topic, it receives only messages with the same topic
         (case-insensitive)."""
         return run(_admin.create_channel(self._managers, label, topic, start), self._perform)
 
-    def channel(self, channel_id: uuid.UUID | str) -> Channel:
+    def channel(self, channel_id: Channel | uuid.UUID | str) -> Channel:
         """A channel."""
         return run(_admin.channel(self._managers, channel_id), self._perform)
 
-    def channels(self, label: str | None = None) -> list[Channel]:
+    def channels(self, label: Queue | str | None = None) -> list[Channel]:
         """The channels of a queue, or of all queues."""
         return run(_admin.channels(self._managers, label), self._perform)
 
-    def delete_channel(self, channel_id: uuid.UUID | str) -> None:
+    def delete_channel(self, channel_id: Channel | uuid.UUID | str) -> None:
         """Deletes a channel; its subscriptions end."""
         run(_admin.delete_channel(self._managers, channel_id), self._perform)
 
@@ -149,15 +150,15 @@ class Admin:
         """All brokers."""
         return run(_admin.brokers(self._managers), self._perform)
 
-    def drain(self, broker: int) -> None:
+    def drain(self, broker: Broker | int) -> None:
         """Moves a broker's queues to other brokers, and gives it no new ones."""
         run(_admin.set_draining(self._managers, broker, True), self._perform)
 
-    def undrain(self, broker: int) -> None:
+    def undrain(self, broker: Broker | int) -> None:
         """Undoes :meth:`drain`."""
         run(_admin.set_draining(self._managers, broker, False), self._perform)
 
-    def forget(self, broker: int, *, force: bool = False) -> None:
+    def forget(self, broker: Broker | int, *, force: bool = False) -> None:
         """Removes a broker that is gone for good; with ``force``, also one that died within the last minute. A broker
         whose lease is running is never removed."""
         run(_admin.forget(self._managers, broker, force), self._perform)

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 from . import _clock
-from ._check import check_label, check_producer_name, new_message
+from ._check import check_producer_name, label_of, new_message
 from ._effects import run
 from ._outbox import Outbox, Pending
 from ._producing import Producing
@@ -16,7 +16,7 @@ from ._rest import Managers
 from ._settings import check_delivery_timeout
 from ._threads import Blocking, ProducerHands, when_collected
 from .errors import Closed, ConfigError, MoMError
-from .model import Content, Headers, Receipt
+from .model import Content, Headers, Queue, Receipt
 
 log = logging.getLogger("rmom")
 
@@ -59,13 +59,13 @@ class Producer:
     def __init__(
         self,
         blocking: Blocking,
-        label: str,
+        label: Queue | str,
         name: str | None,
         max_messages: int,
         max_bytes: int,
         delivery_timeout: float,
     ) -> None:
-        check_label(label)
+        label = label_of(label)
         check_delivery_timeout(delivery_timeout)
         if max_messages <= 0 or max_bytes <= 0:
             raise ConfigError("max_in_flight", "neither limit can be zero")
