@@ -33,19 +33,19 @@ sizes:
 
 # A few simulated clusters, for a first impression.
 sim-smoke:
-    cargo run --profile sim -p rmom-sim -- run --seeds 50
+    cargo run --profile sim -p rmom-sim-lab -- run --seeds 50
 
 # Many seeds that nobody has tried.
 sim-sweep SEEDS="1000":
-    cargo run --profile sim -p rmom-sim -- run --fresh --seeds {{SEEDS}} --keep target/sim-failures
+    cargo run --profile sim -p rmom-sim-lab -- run --fresh --seeds {{SEEDS}} --keep target/sim-failures
 
 # More of them, which have to lead to every mark.
 sim-nightly:
-    cargo run --profile sim -p rmom-sim -- run --fresh --seeds 10000 --require-marks --keep target/sim-failures
+    cargo run --profile sim -p rmom-sim-lab -- run --fresh --seeds 10000 --require-marks --keep target/sim-failures
 
 # Plants bugs and sees whether the simulation finds them: all of them take long.
 sim-bugs *ARGS:
-    cargo run --profile sim -p rmom-sim -- bugs {{ARGS}}
+    cargo run --profile sim -p rmom-sim-lab -- bugs {{ARGS}}
 
 # Fuzzes one target for as long as you like; `ls fuzz/targets` names them.
 fuzz TARGET SECONDS="600":

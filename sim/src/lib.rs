@@ -23,38 +23,14 @@
 //! .unwrap();
 //! ```
 
-pub mod bugs;
-mod chance;
-pub mod check;
 mod cluster;
-mod commit;
 mod database;
-pub mod diagram;
+mod determinism;
 mod explore;
 pub mod history;
-mod hosts;
-mod isolated;
-mod journal;
-mod links;
-pub mod marks;
-mod net;
-pub mod report;
-pub mod run;
-pub mod scenario;
-pub mod shrink;
-pub mod story;
-mod system;
-mod time;
-mod trace;
 
-pub use chance::SeededEntropy;
-pub use cluster::{Cluster, ClusterBuilder, SimError};
-pub use commit::commit;
-pub use database::{DATABASE_HOST, Database};
+pub use cluster::{BROKER_PORT, Cluster, ClusterBuilder, MANAGER_PORT, SimError, SimNet, broker_host, manager_host};
+pub use database::{DATABASE_HOST, DATABASE_MARKS, Database, DatabaseFault};
+pub use determinism::{EPOCH_MILLIS, SeededEntropy, SimClock, Trace, isolated, traced};
 pub use explore::{Explore, Failure, Faults, TestError, World, explore};
-pub use hosts::{broker_host, manager_host};
-pub use isolated::{isolated, traced};
-pub use journal::Journal;
-pub use net::SimNet;
-pub use time::{EPOCH_MILLIS, SimClock};
-pub use trace::Trace;
+pub use history::Journal;

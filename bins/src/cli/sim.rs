@@ -16,7 +16,7 @@ pub(super) fn run(args: &[OsString]) -> Result<(), CliError> {
     let failed = CliError::unavailable(format_args!("cannot run {PROGRAM}: {error}"));
     Err(if error.kind() == io::ErrorKind::NotFound {
         failed.hint(format_args!(
-            "It is built by itself: cargo build --profile sim -p rmom-sim. Put it beside rmom or on the PATH."
+            "It is built by itself: cargo build --profile sim -p rmom-sim-lab. Put it beside rmom or on the PATH."
         ))
     } else {
         failed

@@ -24,10 +24,10 @@ use super::{
         Mode::{self, Change, Share},
         Row, RowsOf,
     },
+    marks::{FULL_HEADERS, FULL_PAGE, FULL_TRIM},
     pool::{LEASE_CONNECTIONS, MAX_CONNECTIONS, Pool},
     rpc::{Call, Kind},
 };
-use crate::marks::{FULL_HEADERS, FULL_PAGE, FULL_TRIM};
 
 /// One process's access to the database. It opens its connections from the host on which it is used.
 pub(crate) struct RemoteStore {

@@ -1,13 +1,50 @@
 //! Temporary faults of the database.
 
 use std::{
+    fmt,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::scenario::DatabaseFault;
+/// A fault of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DatabaseFault {
+    /// Every call takes longer.
+    Slow {
+        /// The delay, in milliseconds.
+        millis: u64,
+    },
+    /// It stores nothing more: definite failures.
+    Full,
+    /// It accepts no connections, and closes existing ones.
+    Refuse,
+    /// It commits, but loses the answers to writes.
+    LoseReplies,
+    /// It closes the connection of every other write before the commit.
+    AbortWrites,
+    /// Writes are stalled between taking their locks and the commit.
+    StallWrites,
+    /// It closes the connection of every append before the commit; all else works.
+    AbortAppends,
+}
+
+impl fmt::Display for DatabaseFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slow { millis } => write!(f, "each call of the database takes {millis} ms longer"),
+            Self::Full => f.write_str("the database is full"),
+            Self::Refuse => f.write_str("the database refuses connections"),
+            Self::LoseReplies => f.write_str("the database loses its answers"),
+            Self::AbortWrites => f.write_str("the database aborts every other write"),
+            Self::StallWrites => f.write_str("writes stand still in the database"),
+            Self::AbortAppends => f.write_str("the database aborts every append"),
+        }
+    }
+}
 
 /// The active faults. They survive crashes of the database's process, as a full disk does.
 #[derive(Debug, Default)]

@@ -14,6 +14,7 @@ mod evidence;
 mod faults;
 mod host;
 mod locks;
+mod marks;
 mod pool;
 mod rpc;
 #[cfg(test)]
@@ -36,10 +37,10 @@ use rmom_core::{
 
 pub(crate) use self::{client::RemoteStore, host::run_database};
 use self::{disk::Disk, faults::Faults, rpc::Calls};
+pub use self::{faults::DatabaseFault, marks::DATABASE_MARKS};
 use crate::{
     SeededEntropy, SimClock,
     history::{Event, Recorder},
-    scenario::DatabaseFault,
 };
 
 /// The name of the database's host.
@@ -89,7 +90,7 @@ impl Database {
     }
 
     /// Sets the time that each row read by a statement takes; 0 by default.
-    pub(crate) fn charge(&self, micros: u64) {
+    pub fn charge(&self, micros: u64) {
         self.0.row_micros.store(micros, Relaxed);
     }
 

@@ -18,10 +18,9 @@ use uuid::Uuid;
 
 use super::{DATABASE_HOST, Database, RemoteStore};
 use crate::{
-    Cluster,
+    Cluster, DatabaseFault,
     history::{Event, StoredMessage},
     isolated,
-    scenario::DatabaseFault,
 };
 
 const HOST: &str = "owner";

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use rmom_core::ports::Entropy as _;
 
 use super::Explore;
-use crate::{Cluster, DATABASE_HOST, SeededEntropy, broker_host, manager_host, scenario::DatabaseFault};
+use crate::{Cluster, DATABASE_HOST, DatabaseFault, SeededEntropy, broker_host, manager_host};
 
 /// The permitted faults. Each seed draws some of them, and how often they occur.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

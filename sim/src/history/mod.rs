@@ -6,9 +6,11 @@
 //! its commits. A broker's own view is not evidence.
 
 mod event;
+mod journal;
 mod recorder;
 
 pub use event::{Event, Phase, Pos, Record, StoredMessage, told};
+pub use journal::Journal;
 pub use recorder::Recorder;
 
 use std::io::{self, BufRead, Write};

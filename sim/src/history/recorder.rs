@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::{Event, Record};
-use crate::{system, trace};
+use crate::determinism::{libc_shim, trace};
 
 /// Records events, each with the simulated time and the host that observed it. Clones share the list; it outlives crashed
 /// hosts.
@@ -16,7 +16,7 @@ impl Recorder {
     /// Adds an event that `host` caused or observed now.
     pub fn record(&self, host: &str, event: Event) {
         let mut records = self.0.lock();
-        let now = u64::try_from(system::elapsed().as_micros()).unwrap_or(u64::MAX);
+        let now = u64::try_from(libc_shim::elapsed().as_micros()).unwrap_or(u64::MAX);
         // Hosts run through the same tick one after the other, each with its own clock. The list is in the order of events,
         // and its times never go back.
         let at_micros = records.last().map_or(now, |last: &Record| last.at_micros.max(now));

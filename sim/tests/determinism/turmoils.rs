@@ -5,10 +5,9 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 use rmom_client::{Client, Start};
 use rmom_core::ports::Entropy as _;
 use rmom_sim::{
-    Cluster, DATABASE_HOST, SeededEntropy, SimError, broker_host,
+    Cluster, DATABASE_HOST, DatabaseFault, SeededEntropy, SimError, broker_host,
     history::{Event, Recorder},
     manager_host,
-    scenario::DatabaseFault,
 };
 use tokio::time::{sleep, timeout};
 
