@@ -95,7 +95,10 @@ fn sim_hands_over_to_the_program_beside_it() {
 
     let output = run();
     assert_eq!(output.status.code(), Some(4));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("cargo build --profile sim -p rmom-sim-lab"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("cargo build --profile sim -p rmom-sim-lab"),
+        "{output:?}"
+    );
 
     std::fs::write(&sim, "#!/bin/sh\necho \"$@\"\nexit 3\n").unwrap();
     std::fs::set_permissions(&sim, std::fs::Permissions::from_mode(0o755)).unwrap();

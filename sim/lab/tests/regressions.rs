@@ -26,7 +26,8 @@ fn what_was_mended_stays_mended() {
         let report = run::run(&scenario);
         println!("{file}: {:?} after {:?}", report.verdict, report.took);
         if Symptom::of(&report.verdict, &report.violations).is_some() {
-            let replay = format!("cargo run --profile sim -p rmom-sim-lab -- replay --scenario sim/lab/regressions/{file}");
+            let replay =
+                format!("cargo run --profile sim -p rmom-sim-lab -- replay --scenario sim/lab/regressions/{file}");
             failures.extend(report::failure(&file, &report.verdict, &report.violations, &replay));
             failures.push(format!("  when it was kept: {}", scenario.about));
         }

@@ -118,8 +118,8 @@ impl ClusterBuilder {
     #[must_use]
     pub fn build(self) -> Cluster {
         libc_shim::seed(self.seed);
-        let chance = SeededEntropy::new(self.seed);
-        let database = Database::new(chance.fork(), self.recorder.clone());
+        let entropy = SeededEntropy::new(self.seed);
+        let database = Database::new(entropy.fork(), self.recorder.clone());
         let mut sim = turmoil::Builder::new()
             .rng_seed(self.seed)
             .enable_random_order()
@@ -137,12 +137,12 @@ impl ClusterBuilder {
         // A restarted host continues its random sequence, so that new ids differ from earlier ones, as in production.
         for number in 1..=self.brokers {
             let settings = BrokerSettings { addr: broker_addr(number), ..self.broker_settings.clone() };
-            add_broker(&mut sim, &broker_host(number), (settings, self.serving), &database, chance.fork(), &exits);
+            add_broker(&mut sim, &broker_host(number), (settings, self.serving), &database, entropy.fork(), &exits);
             links.add(&sim, &broker_host(number));
         }
         for number in 1..=self.managers {
             let settings = self.manager_settings.clone();
-            let (database, entropy) = (database.clone(), Arc::new(chance.fork()));
+            let (database, entropy) = (database.clone(), Arc::new(entropy.fork()));
             sim.host(manager_host(number), move || {
                 run_manager(number, settings.clone(), database.clone(), entropy.clone())
             });
@@ -153,7 +153,7 @@ impl ClusterBuilder {
             links,
             database,
             recorder: self.recorder,
-            chance,
+            entropy,
             managers: self.managers,
             limit: self.limit,
             latency: self.latency,

@@ -19,7 +19,7 @@ pub(super) struct Links {
     /// All links of these hosts are held.
     frozen: Counts<String>,
     /// All links of these hosts are cut.
-    dark: Counts<String>,
+    powered_off: Counts<String>,
 }
 
 fn either_way(a: &str, b: &str) -> Pair {
@@ -80,14 +80,14 @@ impl Links {
         self.apply_all(sim, host);
     }
 
-    pub(super) fn darken(&mut self, sim: &turmoil::Sim<'_>, host: &str) {
-        begin(&mut self.dark, host.to_owned());
+    pub(super) fn power_off(&mut self, sim: &turmoil::Sim<'_>, host: &str) {
+        begin(&mut self.powered_off, host.to_owned());
         self.apply_all(sim, host);
     }
 
     /// Ends the cuts that power losses made on a host's links.
-    pub(super) fn lighten(&mut self, sim: &turmoil::Sim<'_>, host: &str) {
-        if self.dark.remove(host).is_some() {
+    pub(super) fn power_on(&mut self, sim: &turmoil::Sim<'_>, host: &str) {
+        if self.powered_off.remove(host).is_some() {
             self.apply_all(sim, host);
         }
     }
@@ -108,7 +108,7 @@ impl Links {
             sim.release(a, b);
         }
         for (from, to) in [(a, b), (b, a)] {
-            if is(&self.dark) || self.cuts.contains_key(&one_way(from, to)) {
+            if is(&self.powered_off) || self.cuts.contains_key(&one_way(from, to)) {
                 sim.partition_oneway(from, to);
             }
         }

@@ -58,7 +58,7 @@ pub struct Cluster {
     links: Links,
     database: Database,
     recorder: Recorder,
-    chance: SeededEntropy,
+    entropy: SeededEntropy,
     managers: usize,
     limit: Duration,
     latency: (Duration, Duration),
@@ -104,7 +104,7 @@ impl Cluster {
     ) where
         F: Future<Output = turmoil::Result> + 'static,
     {
-        let (managers, entropy) = (self.managers, Arc::new(self.chance.fork()));
+        let (managers, entropy) = (self.managers, Arc::new(self.entropy.fork()));
         self.sim.host(host, move || {
             let application = change(client_builder(managers, entropy.clone())).build().map(&application);
             async move { application?.await }
@@ -114,7 +114,7 @@ impl Cluster {
 
     /// The builder of a client that knows all managers, for use on one host.
     pub fn client_builder(&mut self) -> ClientBuilder {
-        client_builder(self.managers, Arc::new(self.chance.fork()))
+        client_builder(self.managers, Arc::new(self.entropy.fork()))
     }
 
     /// Starts an application without a client on a host of this name.
@@ -202,8 +202,8 @@ impl Cluster {
     }
 
     /// A source of randomness that is a function of the seed, for other uses.
-    pub fn chance(&mut self) -> SeededEntropy {
-        self.chance.fork()
+    pub fn entropy(&mut self) -> SeededEntropy {
+        self.entropy.fork()
     }
 
     /// The host of the broker to which a queue is assigned, or `None` if the queue is unassigned or does not exist.
@@ -230,7 +230,7 @@ impl Cluster {
         if host == DATABASE_HOST {
             self.database.set_clock(by_millis);
         } else {
-            libc_shim::jump(host, by_millis);
+            libc_shim::shift_clock(host, by_millis);
         }
     }
 
@@ -243,14 +243,14 @@ impl Cluster {
 
     /// Like a crash, but its peers are not notified: the host's links are cut first, and repaired at its restart.
     pub fn power_loss(&mut self, host: &str) {
-        self.links.darken(&self.sim, host);
+        self.links.power_off(&self.sim, host);
         self.crash(host);
     }
 
     /// Restarts a host that crashed or lost its power, with empty memory.
     pub fn restart(&mut self, host: &str) {
         self.restarts.remove(host);
-        self.links.lighten(&self.sim, host);
+        self.links.power_on(&self.sim, host);
         self.sim.bounce(host);
     }
 
@@ -264,7 +264,7 @@ impl Cluster {
             return;
         }
         let settings = BrokerSettings { addr: broker_addr(number), ..self.broker_settings.clone() };
-        add_broker(&mut self.sim, &host, (settings, self.serving), &self.database, self.chance.fork(), &self.exits);
+        add_broker(&mut self.sim, &host, (settings, self.serving), &self.database, self.entropy.fork(), &self.exits);
         self.links.add(&self.sim, &host);
     }
 

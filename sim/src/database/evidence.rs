@@ -8,7 +8,7 @@ use rmom_core::{
 };
 use rmom_proto::{messages::Message, storage::BatchIndex};
 
-use crate::history::{StoredMessage, told};
+use crate::history::{StoredMessage, body_text};
 
 /// The messages of a stored batch, in order.
 ///
@@ -36,7 +36,7 @@ pub(super) fn messages(batch: &StoredBatch) -> Vec<StoredMessage> {
             id: message.id.parse().unwrap_or_else(|error| panic!("{}: {error}", at())),
             offset,
             topic: message.topic,
-            body: told(&message.content, headers),
+            body: body_text(&message.content, headers),
             producer: producer.uuid(),
             sequence: sequence.get(),
             expires_at_millis: (lifetime > 0).then(|| header.stored_at.plus_millis(lifetime).millis()),

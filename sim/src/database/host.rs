@@ -167,17 +167,17 @@ impl Session {
 
     /// Lets a random time pass.
     async fn step(&self) {
-        let millis = self.database.0.chance.below(2 * STEP_MILLIS).saturating_sub(STEP_MILLIS);
+        let millis = self.database.0.entropy.below(2 * STEP_MILLIS).saturating_sub(STEP_MILLIS);
         sleep(Duration::from_millis(millis)).await;
     }
 
     fn toss(&self) -> bool {
-        self.database.0.chance.below(2) == 0
+        self.database.0.entropy.below(2) == 0
     }
 
     fn split(&self, time: Duration) -> (Duration, Duration) {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let first = Duration::from_millis(self.database.0.chance.below(millis.saturating_add(1)));
+        let first = Duration::from_millis(self.database.0.entropy.below(millis.saturating_add(1)));
         (first, time - first)
     }
 }

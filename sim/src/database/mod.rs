@@ -60,37 +60,37 @@ struct Inner {
     clock: SimClock,
     faults: Faults,
     calls: Calls,
-    chance: SeededEntropy,
+    entropy: SeededEntropy,
     recorder: Recorder,
     /// The time that each row read by a statement takes, in microseconds.
     row_micros: AtomicU64,
 }
 
 impl Database {
-    pub(crate) fn new(chance: SeededEntropy, recorder: Recorder) -> Self {
+    pub(crate) fn new(entropy: SeededEntropy, recorder: Recorder) -> Self {
         Self(Arc::new(Inner {
             disk: Mutex::new(Disk::new(recorder.clone())),
             clock: SimClock::default(),
             faults: Faults::default(),
             calls: Calls::default(),
-            chance,
+            entropy,
             recorder,
             row_micros: AtomicU64::new(0),
         }))
     }
 
-    /// Begins a fault, which lasts until [`Database::mend`]. Several faults can last at once, even of the same kind.
-    pub fn fault(&self, fault: DatabaseFault) {
+    /// Begins a fault, which lasts until [`Database::end_fault`]. Several faults can last at once, even of the same kind.
+    pub fn begin_fault(&self, fault: DatabaseFault) {
         self.0.faults.begin(fault);
     }
 
     /// Ends a fault that was begun.
-    pub fn mend(&self, fault: DatabaseFault) {
+    pub fn end_fault(&self, fault: DatabaseFault) {
         self.0.faults.end(fault);
     }
 
     /// Sets the time that each row read by a statement takes; 0 by default.
-    pub fn charge(&self, micros: u64) {
+    pub fn set_row_cost(&self, micros: u64) {
         self.0.row_micros.store(micros, Relaxed);
     }
 
@@ -107,7 +107,7 @@ impl Database {
 
     /// Sets the database's clock forward, or back, by this many milliseconds.
     pub fn set_clock(&self, by_millis: i64) {
-        let (from, to) = self.0.clock.jump(by_millis);
+        let (from, to) = self.0.clock.shift(by_millis);
         let event = Event::StoreClock { from_millis: from.millis(), to_millis: to.millis() };
         self.0.recorder.record(DATABASE_HOST, event);
     }

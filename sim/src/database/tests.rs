@@ -200,11 +200,11 @@ fn what_is_committed_is_evidence() {
 fn a_full_database_refuses_and_changes_nothing() {
     simulate(2, |database| async move {
         let mut owner = Owner::new(&database).await;
-        database.fault(DatabaseFault::Full);
+        database.begin_fault(DatabaseFault::Full);
         assert!(matches!(owner.append().await, Err(StoreError::Refused(_))));
         assert_eq!(owner.stored(), 0);
         owner.store.tail(owner.queue).await.expect("it can be read");
-        database.mend(DatabaseFault::Full);
+        database.end_fault(DatabaseFault::Full);
         owner.append().await.unwrap();
     });
 }
@@ -213,13 +213,13 @@ fn a_full_database_refuses_and_changes_nothing() {
 fn a_database_that_refuses_connections_ends_those_there_are() {
     simulate(3, |database| async move {
         let mut owner = Owner::new(&database).await;
-        database.fault(DatabaseFault::Refuse);
+        database.begin_fault(DatabaseFault::Refuse);
         sleep(millis(20)).await;
         // The idle connection is dead, which shows only when it is used.
         assert!(matches!(owner.append().await, Err(StoreError::Unknown(_))));
         // Now no connection is left.
         assert!(matches!(owner.append().await, Err(StoreError::Unavailable(_))));
-        database.mend(DatabaseFault::Refuse);
+        database.end_fault(DatabaseFault::Refuse);
         owner.append().await.unwrap();
     });
 }
@@ -229,7 +229,7 @@ fn an_answer_is_lost_and_the_commit_is_there() {
     for seed in 10..14 {
         simulate(seed, |database| async move {
             let mut owner = Owner::new(&database).await;
-            database.fault(DatabaseFault::LoseReplies);
+            database.begin_fault(DatabaseFault::LoseReplies);
             assert!(matches!(owner.append().await, Err(StoreError::Unknown(_))));
             assert_eq!(owner.stored(), 1);
             let claimed = Owner { epoch: Epoch::new(1), ..owner.rival() }.claim().await;
@@ -244,7 +244,7 @@ fn an_answer_is_lost_and_the_commit_is_there() {
 fn every_other_write_is_aborted() {
     simulate(4, |database| async move {
         let mut owner = Owner::new(&database).await;
-        database.fault(DatabaseFault::AbortWrites);
+        database.begin_fault(DatabaseFault::AbortWrites);
         for stored in 0..3 {
             assert!(matches!(owner.append().await, Err(StoreError::Unknown(_))));
             assert_eq!(owner.stored(), stored);
@@ -257,7 +257,7 @@ fn every_other_write_is_aborted() {
 fn appends_are_aborted_and_claims_are_not() {
     simulate(4, |database| async move {
         let mut owner = Owner::new(&database).await;
-        database.fault(DatabaseFault::AbortAppends);
+        database.begin_fault(DatabaseFault::AbortAppends);
         for _ in 0..3 {
             assert!(matches!(owner.append().await, Err(StoreError::Unknown(_))));
             owner.rival().claim().await.unwrap();
@@ -271,13 +271,13 @@ fn a_claim_waits_for_a_stalled_append() {
     simulate(5, |database| async move {
         let mut owner = Owner::new(&database).await;
         let rival = owner.rival();
-        database.fault(DatabaseFault::StallWrites);
+        database.begin_fault(DatabaseFault::StallWrites);
         let append = tokio::spawn(async move { (owner.append().await, owner) });
         sleep(millis(100)).await;
         let claim = tokio::spawn(async move { (rival.claim().await, rival) });
         sleep(millis(500)).await;
         assert!(!append.is_finished() && !claim.is_finished());
-        database.mend(DatabaseFault::StallWrites);
+        database.end_fault(DatabaseFault::StallWrites);
         let (appended, owner) = append.await.unwrap();
         assert!(matches!(appended, Ok(Appended::Stored { .. })));
         let (claimed, rival) = claim.await.unwrap();
@@ -291,7 +291,7 @@ fn a_stall_ends_by_the_timeouts_of_production() {
     simulate(6, |database| async move {
         let mut owner = Owner::new(&database).await;
         let rival = owner.rival();
-        database.fault(DatabaseFault::StallWrites);
+        database.begin_fault(DatabaseFault::StallWrites);
         let start = Instant::now();
         let append = tokio::spawn(async move { (owner.append().await, start.elapsed(), owner) });
         sleep(millis(100)).await;
@@ -304,7 +304,7 @@ fn a_stall_ends_by_the_timeouts_of_production() {
         // The statement arrived a little after the call began, so its timeout ends a little later: in between, it could
         // still commit.
         sleep(millis(100)).await;
-        database.mend(DatabaseFault::StallWrites);
+        database.end_fault(DatabaseFault::StallWrites);
         sleep(millis(3_000)).await;
         assert_eq!(owner.stored(), 0);
     });
@@ -315,7 +315,7 @@ fn a_write_may_land_after_its_client_gave_up() {
     let landed = |seed| {
         let evidence = simulate(seed, |database| async move {
             let mut owner = Owner::new(&database).await;
-            database.fault(DatabaseFault::Slow { millis: 5_000 });
+            database.begin_fault(DatabaseFault::Slow { millis: 5_000 });
             assert!(owner.append().await.is_err_and(|error| error.is_unknown()));
             assert_eq!(owner.stored(), 0);
             sleep(millis(5_000)).await;
@@ -333,7 +333,7 @@ fn a_read_across_a_cut_is_unavailable() {
         let database = cluster.database().clone();
         cluster.host(HOST, async move {
             let owner = Owner::new(&database).await;
-            database.fault(DatabaseFault::Slow { millis: 100 });
+            database.begin_fault(DatabaseFault::Slow { millis: 100 });
             sleep(millis(50)).await;
             // In flight when the link is cut.
             let read = owner.store.tail(owner.queue).await;
@@ -358,10 +358,10 @@ fn a_crash_loses_what_is_not_committed_and_its_locks() {
         cluster.host(HOST, async move {
             let mut owner = Owner::new(&database).await;
             owner.append().await.unwrap();
-            database.fault(DatabaseFault::StallWrites);
+            database.begin_fault(DatabaseFault::StallWrites);
             // The crash ends the connection.
             assert!(owner.append().await.is_err_and(|error| error.is_unknown()));
-            database.mend(DatabaseFault::StallWrites);
+            database.end_fault(DatabaseFault::StallWrites);
             let start = Instant::now();
             assert_eq!(owner.rival().claim().await.unwrap().epoch, Epoch::new(2));
             assert!(start.elapsed() < millis(900), "it waited for a lock");
@@ -388,7 +388,7 @@ fn a_transaction_dies_with_its_client_and_a_statement_does_not() {
             async move {
                 let mut owner = Owner::new(&database).await;
                 let claimant = Owner { epoch: Epoch::new(9), ..owner.rival() };
-                database.fault(DatabaseFault::StallWrites);
+                database.begin_fault(DatabaseFault::StallWrites);
                 let _ = tokio::join!(biased; owner.append(), claimant.claim());
                 panic!("it was to crash");
             }
@@ -399,7 +399,7 @@ fn a_transaction_dies_with_its_client_and_a_statement_does_not() {
         cluster.crash(HOST);
         cluster.run_for(millis(50)).unwrap();
         assert_eq!(cluster.database().snapshot().tail(QueueId::new(1)).end, Offset::ZERO);
-        cluster.database().mend(DatabaseFault::StallWrites);
+        cluster.database().end_fault(DatabaseFault::StallWrites);
         cluster.run_for(millis(50)).unwrap();
         assert_eq!(cluster.database().snapshot().tail(QueueId::new(1)).end, Offset::new(1));
         assert!(claimed(&cluster), "the claim was rolled back");

@@ -23,7 +23,7 @@ pub struct SimClock {
 
 impl SimClock {
     /// Sets the clock forward, or back, by this many milliseconds. Returns the readings before and after.
-    pub fn jump(&self, by_millis: i64) -> (StoreTime, StoreTime) {
+    pub fn shift(&self, by_millis: i64) -> (StoreTime, StoreTime) {
         let from = self.now();
         self.error_millis.fetch_add(by_millis, Relaxed);
         (from, self.now())

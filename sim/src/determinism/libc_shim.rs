@@ -24,7 +24,7 @@ const MONOTONIC_START: Duration = Duration::from_secs(1_000);
 // Without destructors, so that these functions can be called at any time of a thread's life.
 thread_local! {
     /// The state of the generator, or `None` on threads without a simulation.
-    static CHANCE: Cell<Option<u64>> = const { Cell::new(None) };
+    static RANDOM_STATE: Cell<Option<u64>> = const { Cell::new(None) };
     /// Simulated time since the start, or `None` on threads without a simulation.
     static NOW: Cell<Option<Duration>> = const { Cell::new(None) };
     /// The error of the current host's wall clock.
@@ -41,7 +41,7 @@ thread_local! {
 /// # Panics
 /// If the program does not use the functions that are defined here.
 pub(crate) fn enter() {
-    CHANCE.set(Some(0));
+    RANDOM_STATE.set(Some(0));
     NOW.set(Some(Duration::ZERO));
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
@@ -51,7 +51,7 @@ pub(crate) fn enter() {
         let start = UNIX_EPOCH + Duration::from_millis(EPOCH_MILLIS);
         assert!(
             used == Some(mine) && SystemTime::now() == start,
-            "time and chance are not under control: this program does not use the functions `getrandom` and \
+            "time and randomness are not under control: this program does not use the functions `getrandom` and \
              `clock_gettime` that rmom-sim defines; is something else defining them, or is it linked in an unusual way?"
         );
     }
@@ -59,7 +59,7 @@ pub(crate) fn enter() {
 
 /// Seeds the randomness of this thread, if it runs a simulation.
 pub(crate) fn seed(seed: u64) {
-    CHANCE.set(CHANCE.get().map(|_| seed));
+    RANDOM_STATE.set(RANDOM_STATE.get().map(|_| seed));
 }
 
 /// Simulated time since the start: that of the current host, or between two ticks that of the simulation.
@@ -79,7 +79,7 @@ pub(crate) fn set_host(host: &str) {
 }
 
 /// Sets a host's wall clock forward, or back.
-pub(crate) fn jump(host: &str, by_millis: i64) {
+pub(crate) fn shift_clock(host: &str, by_millis: i64) {
     ERRORS.with_borrow_mut(|errors| *errors.entry(host.to_owned()).or_default() += by_millis);
 }
 
@@ -114,7 +114,7 @@ fn reading(clock: libc::clockid_t) -> Option<Duration> {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn getrandom(buffer: *mut libc::c_void, length: libc::size_t, flags: libc::c_uint) -> libc::ssize_t {
-    let Some(mut state) = CHANCE.try_with(Cell::get).ok().flatten() else {
+    let Some(mut state) = RANDOM_STATE.try_with(Cell::get).ok().flatten() else {
         // SAFETY: the caller's promise about `buffer` is passed on.
         let written = unsafe { libc::syscall(libc::SYS_getrandom, buffer, length, flags) };
         return written as libc::ssize_t;
@@ -124,7 +124,7 @@ unsafe extern "C" fn getrandom(buffer: *mut libc::c_void, length: libc::size_t, 
     for chunk in bytes.chunks_mut(8) {
         chunk.copy_from_slice(&split_mix(&mut state).to_le_bytes()[..chunk.len()]);
     }
-    CHANCE.set(Some(state));
+    RANDOM_STATE.set(Some(state));
     length.cast_signed()
 }
 

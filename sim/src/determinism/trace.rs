@@ -129,7 +129,7 @@ impl Subscriber for Watcher {
     fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
         if is_node(attributes.metadata()) {
             // turmoil enters the span at once, and the next host's span comes after its end.
-            attributes.record(&mut Turn);
+            attributes.record(&mut HostName);
         }
         self.behind.new_span(attributes)
     }
@@ -174,9 +174,9 @@ impl Subscriber for Watcher {
 }
 
 /// Reads a host's name from its span.
-struct Turn;
+struct HostName;
 
-impl Visit for Turn {
+impl Visit for HostName {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == NODE_NAME {
             libc_shim::set_host(value);

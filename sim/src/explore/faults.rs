@@ -64,7 +64,7 @@ impl Faults {
 
 /// A fault that lasts for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Mishap {
+enum Fault {
     Crash(String),
     Freeze(String),
     Cut(String, String),
@@ -77,18 +77,18 @@ enum Mishap {
 /// The latency of a segment on a slow link.
 const SLOW: Duration = Duration::from_millis(200);
 /// The least and greatest number of faults.
-const MISHAPS: (u64, u64) = (2, 10);
+const FAULTS: (u64, u64) = (2, 10);
 /// The shortest and longest duration of a fault: from too short to be noticed to longer than any lease or keepalive.
 const LASTS_MILLIS: (u64, u64) = (100, 8_000);
 
-impl fmt::Display for Mishap {
+impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Crash(host) => write!(f, "{host} is down"),
-            Self::Freeze(host) => write!(f, "{host} stands still"),
+            Self::Freeze(host) => write!(f, "{host} is frozen"),
             Self::Cut(a, b) => write!(f, "the link between {a} and {b} is cut"),
-            Self::CutOneway(from, to) => write!(f, "nothing gets from {from} to {to}"),
-            Self::Hold(a, b) => write!(f, "the link between {a} and {b} is held up"),
+            Self::CutOneway(from, to) => write!(f, "the link from {from} to {to} is cut"),
+            Self::Hold(a, b) => write!(f, "the link between {a} and {b} delivers nothing for a while"),
             Self::Slow(a, b) => write!(f, "the link between {a} and {b} is slow"),
             Self::Database(fault) => f.write_str(match fault {
                 DatabaseFault::Slow { .. } => "the database is slow",
@@ -96,49 +96,49 @@ impl fmt::Display for Mishap {
                 DatabaseFault::Refuse => "the database refuses connections",
                 DatabaseFault::LoseReplies => "the database loses answers",
                 DatabaseFault::AbortWrites => "the database aborts every other write",
-                DatabaseFault::StallWrites => "writes stand still in the database",
+                DatabaseFault::StallWrites => "the database stalls writes",
                 DatabaseFault::AbortAppends => "the database aborts every append",
             }),
         }
     }
 }
 
-/// All faults under a seed.
-pub(super) struct Course {
+/// All faults of a run, with their times.
+pub(super) struct Schedule {
     began: Duration,
     /// Each fault with its beginning and end.
-    coming: Vec<(Duration, Duration, Mishap)>,
-    current: Vec<(Duration, Mishap)>,
+    upcoming: Vec<(Duration, Duration, Fault)>,
+    active: Vec<(Duration, Fault)>,
 }
 
-impl Course {
+impl Schedule {
     /// Draws the faults. Their times count from now on.
     pub(super) fn new(cluster: &mut Cluster, settings: &Explore, services: &[String]) -> Self {
         let began = cluster.elapsed();
-        let chance = cluster.chance();
+        let entropy = cluster.entropy();
         let draw = Draw {
-            chance: &chance,
+            entropy: &entropy,
             brokers: (1..=settings.brokers).map(broker_host).collect(),
             managers: (1..=settings.managers).map(manager_host).collect(),
             services: services.to_vec(),
         };
         let kinds = draw.kinds(settings.faults);
         let window = u64::try_from(settings.faults_last.as_millis()).unwrap_or(u64::MAX);
-        let mut coming: Vec<_> = match kinds.is_empty() {
+        let mut upcoming: Vec<_> = match kinds.is_empty() {
             true => Vec::new(),
-            false => (0..draw.between(MISHAPS.0, MISHAPS.1))
+            false => (0..draw.between(FAULTS.0, FAULTS.1))
                 .map(|_| {
-                    let begins = draw.chance.below(window.max(1));
+                    let begins = draw.entropy.below(window.max(1));
                     let ends = (begins + draw.between(LASTS_MILLIS.0, LASTS_MILLIS.1)).min(window);
                     let at = |millis| began + Duration::from_millis(millis);
-                    (at(begins), at(ends), draw.mishap(&kinds))
+                    (at(begins), at(ends), draw.fault(&kinds))
                 })
                 .collect(),
         };
-        without_double_crashes(&mut coming);
+        without_double_crashes(&mut upcoming);
         // The next one is the last in the list.
-        coming.sort_by_key(|(begins, ..)| std::cmp::Reverse(*begins));
-        Self { began, coming, current: Vec::new() }
+        upcoming.sort_by_key(|(begins, ..)| std::cmp::Reverse(*begins));
+        Self { began, upcoming, active: Vec::new() }
     }
 
     pub(super) fn began(&self) -> Duration {
@@ -146,50 +146,50 @@ impl Course {
     }
 
     /// Begins and ends the faults that are due.
-    pub(super) fn pass(&mut self, cluster: &mut Cluster, told: &Mutex<Vec<String>>) {
+    pub(super) fn advance(&mut self, cluster: &mut Cluster, log: &Mutex<Vec<String>>) {
         let now = cluster.elapsed();
-        while let Some(at) = self.current.iter().position(|(ends, _)| *ends <= now) {
-            let (_, mishap) = self.current.swap_remove(at);
-            end(cluster, &mishap);
+        while let Some(at) = self.active.iter().position(|(ends, _)| *ends <= now) {
+            let (_, fault) = self.active.swap_remove(at);
+            end(cluster, &fault);
         }
-        while let Some((_, ends, mishap)) = self.coming.pop_if(|(begins, ..)| *begins <= now) {
-            begin(cluster, &mishap);
-            told.lock().push(format!("{:7.3} s – {:7.3} s  {mishap}", now.as_secs_f64(), ends.as_secs_f64()));
-            self.current.push((ends, mishap));
+        while let Some((_, ends, fault)) = self.upcoming.pop_if(|(begins, ..)| *begins <= now) {
+            begin(cluster, &fault);
+            log.lock().push(format!("{:7.3} s – {:7.3} s  {fault}", now.as_secs_f64(), ends.as_secs_f64()));
+            self.active.push((ends, fault));
         }
     }
 }
 
-fn begin(cluster: &mut Cluster, mishap: &Mishap) {
-    match mishap {
-        Mishap::Crash(host) => cluster.crash(host),
-        Mishap::Freeze(host) => cluster.freeze(host),
-        Mishap::Cut(a, b) => cluster.cut(a, b),
-        Mishap::CutOneway(from, to) => cluster.cut_oneway(from, to),
-        Mishap::Hold(a, b) => cluster.hold(a, b),
-        Mishap::Slow(a, b) => cluster.slow(a, b, SLOW),
-        Mishap::Database(fault) => cluster.database().fault(*fault),
+fn begin(cluster: &mut Cluster, fault: &Fault) {
+    match fault {
+        Fault::Crash(host) => cluster.crash(host),
+        Fault::Freeze(host) => cluster.freeze(host),
+        Fault::Cut(a, b) => cluster.cut(a, b),
+        Fault::CutOneway(from, to) => cluster.cut_oneway(from, to),
+        Fault::Hold(a, b) => cluster.hold(a, b),
+        Fault::Slow(a, b) => cluster.slow(a, b, SLOW),
+        Fault::Database(fault) => cluster.database().begin_fault(*fault),
     }
 }
 
-fn end(cluster: &mut Cluster, mishap: &Mishap) {
-    match mishap {
-        Mishap::Crash(host) => cluster.restart(host),
-        Mishap::Freeze(host) => cluster.thaw(host),
-        Mishap::Cut(a, b) => cluster.repair(a, b),
-        Mishap::CutOneway(from, to) => cluster.repair_oneway(from, to),
-        Mishap::Hold(a, b) => cluster.release(a, b),
-        Mishap::Slow(a, b) => cluster.unslow(a, b),
-        Mishap::Database(fault) => cluster.database().mend(*fault),
+fn end(cluster: &mut Cluster, fault: &Fault) {
+    match fault {
+        Fault::Crash(host) => cluster.restart(host),
+        Fault::Freeze(host) => cluster.thaw(host),
+        Fault::Cut(a, b) => cluster.repair(a, b),
+        Fault::CutOneway(from, to) => cluster.repair_oneway(from, to),
+        Fault::Hold(a, b) => cluster.release(a, b),
+        Fault::Slow(a, b) => cluster.unslow(a, b),
+        Fault::Database(fault) => cluster.database().end_fault(*fault),
     }
 }
 
 /// A host that is down cannot crash: of two overlapping crashes, the one that begins later is removed.
-fn without_double_crashes(coming: &mut Vec<(Duration, Duration, Mishap)>) {
-    coming.sort_by_key(|(begins, ..)| *begins);
+fn without_double_crashes(upcoming: &mut Vec<(Duration, Duration, Fault)>) {
+    upcoming.sort_by_key(|(begins, ..)| *begins);
     let mut down_until: BTreeMap<String, Duration> = BTreeMap::new();
-    coming.retain(|(begins, ends, mishap)| {
-        let Mishap::Crash(host) = mishap else { return true };
+    upcoming.retain(|(begins, ends, fault)| {
+        let Fault::Crash(host) = fault else { return true };
         let until = down_until.entry(host.clone()).or_default();
         let up = *until <= *begins;
         if up {
@@ -215,7 +215,7 @@ enum Kind {
 }
 
 struct Draw<'a> {
-    chance: &'a SeededEntropy,
+    entropy: &'a SeededEntropy,
     brokers: Vec<String>,
     managers: Vec<String>,
     services: Vec<String>,
@@ -223,7 +223,7 @@ struct Draw<'a> {
 
 impl Draw<'_> {
     fn between(&self, min: u64, max: u64) -> u64 {
-        min + self.chance.below(max - min + 1)
+        min + self.entropy.below(max - min + 1)
     }
 
     /// About half of the permitted kinds, so that each seed is another mixture.
@@ -245,12 +245,12 @@ impl Draw<'_> {
             allowed.extend([Kind::DatabaseCrash, Kind::DatabaseFault]);
         }
         let mut drawn = allowed.clone();
-        drawn.retain(|_| self.chance.below(2) == 0);
+        drawn.retain(|_| self.entropy.below(2) == 0);
         if drawn.is_empty() { allowed } else { drawn }
     }
 
     fn one_of(&self, hosts: &[String]) -> String {
-        hosts[self.chance.below(hosts.len() as u64) as usize].clone()
+        hosts[self.entropy.below(hosts.len() as u64) as usize].clone()
     }
 
     /// Both ends of a link that is in use: one of them is a broker.
@@ -258,38 +258,38 @@ impl Draw<'_> {
         let mut others: Vec<_> = self.services.iter().chain(&self.managers).cloned().collect();
         others.push(DATABASE_HOST.to_owned());
         let (one, other) = (self.one_of(&self.brokers), self.one_of(&others));
-        if self.chance.below(2) == 0 { (one, other) } else { (other, one) }
+        if self.entropy.below(2) == 0 { (one, other) } else { (other, one) }
     }
 
-    fn mishap(&self, kinds: &[Kind]) -> Mishap {
-        match kinds[self.chance.below(kinds.len() as u64) as usize] {
-            Kind::BrokerCrash => Mishap::Crash(self.one_of(&self.brokers)),
-            Kind::BrokerFreeze => Mishap::Freeze(self.one_of(&self.brokers)),
-            Kind::ManagerCrash => Mishap::Crash(self.one_of(&self.managers)),
-            Kind::ServiceCrash => Mishap::Crash(self.one_of(&self.services)),
-            Kind::DatabaseCrash => Mishap::Crash(DATABASE_HOST.to_owned()),
-            Kind::DatabaseFault => Mishap::Database(self.database_fault()),
+    fn fault(&self, kinds: &[Kind]) -> Fault {
+        match kinds[self.entropy.below(kinds.len() as u64) as usize] {
+            Kind::BrokerCrash => Fault::Crash(self.one_of(&self.brokers)),
+            Kind::BrokerFreeze => Fault::Freeze(self.one_of(&self.brokers)),
+            Kind::ManagerCrash => Fault::Crash(self.one_of(&self.managers)),
+            Kind::ServiceCrash => Fault::Crash(self.one_of(&self.services)),
+            Kind::DatabaseCrash => Fault::Crash(DATABASE_HOST.to_owned()),
+            Kind::DatabaseFault => Fault::Database(self.database_fault()),
             Kind::Cut => {
                 let (a, b) = self.link();
-                Mishap::Cut(a, b)
+                Fault::Cut(a, b)
             }
             Kind::CutOneway => {
                 let (from, to) = self.link();
-                Mishap::CutOneway(from, to)
+                Fault::CutOneway(from, to)
             }
             Kind::Hold => {
                 let (a, b) = self.link();
-                Mishap::Hold(a, b)
+                Fault::Hold(a, b)
             }
             Kind::Slow => {
                 let (a, b) = self.link();
-                Mishap::Slow(a, b)
+                Fault::Slow(a, b)
             }
         }
     }
 
     fn database_fault(&self) -> DatabaseFault {
-        match self.chance.below(5) {
+        match self.entropy.below(5) {
             0 => DatabaseFault::Slow { millis: self.between(50, 1_500) },
             1 => DatabaseFault::Refuse,
             2 => DatabaseFault::LoseReplies,

@@ -1,6 +1,6 @@
 //! Tests of applications: their own producers and consumers, against a cluster in which any part can fail.
 //!
-//! [`explore`] runs a test under many seeds. Each seed is another course of events: other brokers crash at other times,
+//! [`explore`] runs a test under many seeds. Each seed is a different run: other brokers crash at other times,
 //! other links are cut, and services of the application crash, too. For a seed that fails, it reports the faults of the
 //! cluster and the command that replays the run exactly.
 //!
@@ -16,19 +16,19 @@
 //!         client.producer("greetings").named("greeter").open().await?.push("hello").await?;
 //!         std::future::pending().await
 //!     });
-//!     let heard = Arc::new(AtomicU64::new(0));
-//!     let ears = heard.clone();
+//!     let received = Arc::new(AtomicU64::new(0));
+//!     let count = received.clone();
 //!     world.service("listener", move |client| {
-//!         let ears = ears.clone();
+//!         let count = count.clone();
 //!         async move {
 //!             let mut consumer = client.subscribe(channel).build();
 //!             loop {
 //!                 assert_eq!(consumer.next().await?.content, "hello");
-//!                 ears.fetch_add(1, Relaxed);
+//!                 count.fetch_add(1, Relaxed);
 //!             }
 //!         }
 //!     });
-//!     world.run_until(|| heard.load(Relaxed) > 0)?;
+//!     world.run_until(|| received.load(Relaxed) > 0)?;
 //!     Ok(())
 //! });
 //! ```
@@ -142,20 +142,20 @@ impl Explore {
         let first = seeds.start;
         for seed in seeds {
             // The faults are reported even if the test panics.
-            let course = Mutex::new(Vec::new());
+            let faults = Mutex::new(Vec::new());
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 isolated(|| {
-                    let mut world = World::new(&self, seed, &course);
+                    let mut world = World::new(&self, seed, &faults);
                     test(&mut world).map_err(|error| error.to_string())
                 })
             }));
             let reason = match outcome {
                 Ok(Ok(())) => continue,
                 Ok(Err(reason)) => reason,
-                Err(panic) => words(panic.as_ref()),
+                Err(panic) => panic_message(panic.as_ref()),
             };
             let passed = seed - first;
-            return Err(Failure { seed, passed, reason, course: course.into_inner(), replay: replay(seed) });
+            return Err(Failure { seed, passed, reason, faults: faults.into_inner(), replay: replay(seed) });
         }
         Ok(())
     }
@@ -171,7 +171,7 @@ pub struct Failure {
     /// The panic's message, or the error.
     pub reason: String,
     /// The faults of the cluster until then, in order.
-    pub course: Vec<String>,
+    pub faults: Vec<String>,
     /// The command that replays it.
     pub replay: String,
 }
@@ -179,11 +179,11 @@ pub struct Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "seed {} failed, {} passed before it: {}", self.seed, self.passed, self.reason)?;
-        if self.course.is_empty() {
-            writeln!(f, "\nnothing had befallen the cluster")?;
+        if self.faults.is_empty() {
+            writeln!(f, "\nthere were no faults until then")?;
         } else {
-            writeln!(f, "\nwhat had befallen the cluster:")?;
-            for event in &self.course {
+            writeln!(f, "\nthe faults until then:")?;
+            for event in &self.faults {
                 writeln!(f, "  {event}")?;
             }
         }
@@ -206,7 +206,7 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} has to be a number, and is {text:?}")))
 }
 
-fn words(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it panicked without words".into())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".into())
 }

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use rmom_client::Client;
 use tokio::time::sleep;
 
-use super::{Explore, TestError, faults::Course};
+use super::{Explore, TestError, faults::Schedule};
 use crate::{Cluster, SimError};
 
 /// The time after which a service that ended is restarted, like by a supervisor.
@@ -21,16 +21,16 @@ pub struct World<'a> {
     cluster: Cluster,
     services: Vec<String>,
     settings: &'a Explore,
-    course: Option<Course>,
-    told: &'a Mutex<Vec<String>>,
+    schedule: Option<Schedule>,
+    log: &'a Mutex<Vec<String>>,
     setups: usize,
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(settings: &'a Explore, seed: u64, told: &'a Mutex<Vec<String>>) -> Self {
+    pub(super) fn new(settings: &'a Explore, seed: u64, log: &'a Mutex<Vec<String>>) -> Self {
         let cluster =
             Cluster::builder(seed).managers(settings.managers).brokers(settings.brokers).limit(Duration::MAX).build();
-        Self { cluster, services: Vec::new(), settings, course: None, told, setups: 0 }
+        Self { cluster, services: Vec::new(), settings, schedule: None, log, setups: 0 }
     }
 
     /// Runs a task to its end in the absence of faults, for example to create queues and channels.
@@ -42,7 +42,7 @@ impl<'a> World<'a> {
         T: 'static,
         F: Future<Output = Result<T, TestError>> + 'static,
     {
-        assert!(self.course.is_none(), "set up before time passes");
+        assert!(self.schedule.is_none(), "set up before time passes");
         let result = Arc::new(Mutex::new(None));
         let place = result.clone();
         self.setups += 1;
@@ -85,7 +85,7 @@ impl<'a> World<'a> {
     /// # Errors
     /// If `done` is still false when the patience is over, or the simulation fails.
     pub fn run_until(&mut self, mut done: impl FnMut() -> bool) -> Result<(), TestError> {
-        self.pass(|_| done())
+        self.advance(|_| done())
     }
 
     /// Lets this much simulated time pass, with faults.
@@ -94,18 +94,18 @@ impl<'a> World<'a> {
     /// If the patience is over, or the simulation fails.
     pub fn run_for(&mut self, time: Duration) -> Result<(), TestError> {
         let end = self.cluster.elapsed() + time;
-        self.pass(|now| now >= end)
+        self.advance(|now| now >= end)
     }
 
-    fn pass(&mut self, mut done: impl FnMut(Duration) -> bool) -> Result<(), TestError> {
+    fn advance(&mut self, mut done: impl FnMut(Duration) -> bool) -> Result<(), TestError> {
         let (cluster, settings) = (&mut self.cluster, self.settings);
-        let course = match &mut self.course {
-            Some(course) => course,
-            empty => empty.insert(Course::new(cluster, settings, &self.services)),
+        let schedule = match &mut self.schedule {
+            Some(schedule) => schedule,
+            empty => empty.insert(Schedule::new(cluster, settings, &self.services)),
         };
-        let began = course.began();
+        let began = schedule.began();
         while !done(cluster.elapsed()) {
-            course.pass(cluster, self.told);
+            schedule.advance(cluster, self.log);
             if cluster.elapsed() >= began + settings.faults_last + settings.patience {
                 let patience = settings.patience;
                 return Err(format!("not done within {patience:?} after all faults were over: something hangs").into());

@@ -31,7 +31,7 @@ pub struct Pos {
 /// Content and headers of a message as one text, as the events of messages contain it: the plain content if there are no
 /// headers.
 #[must_use]
-pub fn told<'a>(content: &[u8], headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
+pub fn body_text<'a>(content: &[u8], headers: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
     let mut text = String::from_utf8_lossy(content).into_owned();
     for (name, value) in headers {
         text.push_str(&format!(" [{name}={}]", String::from_utf8_lossy(value)));
@@ -48,7 +48,7 @@ pub struct StoredMessage {
     pub offset: u64,
     /// Its topic; empty if it has none.
     pub topic: String,
-    /// The pushed content with its headers; see [`told`]. Workloads make every body unique.
+    /// The pushed content with its headers; see [`body_text`]. Workloads make every body unique.
     pub body: String,
     /// Its producer.
     pub producer: Uuid,
@@ -275,7 +275,7 @@ pub enum Event {
         label: String,
         /// Its topic; empty if it has none.
         topic: String,
-        /// Its content, with its headers; see [`told`].
+        /// Its content, with its headers; see [`body_text`].
         body: String,
         /// Its producer; `None` for a raw push without one, like those of the original.
         producer: Option<String>,
@@ -344,7 +344,7 @@ pub enum Event {
         offset: u64,
         /// Its topic; empty if it has none.
         topic: String,
-        /// Its content, with its headers; see [`told`].
+        /// Its content, with its headers; see [`body_text`].
         body: String,
         /// The position that the application can save from now on.
         position: Option<Pos>,
@@ -398,7 +398,7 @@ pub enum Event {
         offset: u64,
         /// Its topic; empty if it has none.
         topic: String,
-        /// Its content, with its headers; see [`told`].
+        /// Its content, with its headers; see [`body_text`].
         body: String,
     },
     /// A raw stream ends or is refused.

@@ -9,7 +9,7 @@ mod event;
 mod journal;
 mod recorder;
 
-pub use event::{Event, Phase, Pos, Record, StoredMessage, told};
+pub use event::{Event, Phase, Pos, Record, StoredMessage, body_text};
 pub use journal::Journal;
 pub use recorder::Recorder;
 

@@ -3,8 +3,8 @@
 //! All other uses of the simulation depend on this, so these tests run before all others. An application on one of the hosts
 //! reads every source of randomness that a library might read; the values are in the trace.
 
-mod leaks;
-mod turmoils;
+mod sources;
+mod workload;
 
 use std::{
     fs,
@@ -14,9 +14,9 @@ use std::{
 
 use rmom_sim::traced;
 
-use crate::{leaks::Leak, turmoils::simulate};
+use crate::{sources::Source, workload::simulate};
 
-/// Tells a process what to do: the seeds to run, of which it writes the last one's trace, or `leaks`.
+/// Tells a process what to do: the seeds to run, of which it writes the last one's trace, or `sources`.
 const TASK: &str = "RMOM_DETERMINISM_TASK";
 /// Tells a process where to write.
 const OUTPUT: &str = "RMOM_DETERMINISM_OUTPUT";
@@ -29,8 +29,8 @@ const SEEDS: &str = "RMOM_DETERMINISM_SEEDS";
 #[ignore = "the other tests run it, with a task"]
 fn child() {
     let (Ok(task), Ok(output)) = (std::env::var(TASK), std::env::var(OUTPUT)) else { return };
-    let lines = if task == "leaks" {
-        Leak::ALL.map(|leak| format!("{leak:?} {}", leaks::outside(leak))).to_vec()
+    let lines = if task == "sources" {
+        Source::ALL.map(|source| format!("{source:?} {}", sources::outside(source))).to_vec()
     } else {
         let mut lines = Vec::new();
         for seed in task.split(',') {
@@ -102,38 +102,38 @@ fn a_seed_is_a_trace() {
 fn another_seed_is_another_trace() {
     let [one, other] = in_two_processes("another_seed_is_another_trace", ["1", "2"]);
     assert_ne!(one, other);
-    for leak in Leak::ALL.into_iter().filter(|leak| leak.is_chance()) {
-        let told = |lines: &[String]| -> Vec<String> {
-            let name = format!("{leak:?} ");
-            let told = lines.iter().filter_map(|line| Some(line.split_once(&name)?.1.to_owned()));
-            told.collect()
+    for source in Source::ALL.into_iter().filter(|source| source.is_random()) {
+        let values = |lines: &[String]| -> Vec<String> {
+            let name = format!("{source:?} ");
+            let values = lines.iter().filter_map(|line| Some(line.split_once(&name)?.1.to_owned()));
+            values.collect()
         };
-        assert!(told(&one).len() > 10, "{leak:?} was not asked");
+        assert!(values(&one).len() > 10, "{source:?} was not asked");
         // Later values would differ in any case, since the number of earlier draws differs.
-        assert_ne!(told(&one)[0], told(&other)[0], "{leak:?} does not follow from the seed");
+        assert_ne!(values(&one)[0], values(&other)[0], "{source:?} does not follow from the seed");
     }
 }
 
 /// Otherwise equal values within a simulation would prove nothing.
 #[test]
-fn outside_of_a_simulation_every_source_of_chance_differs() {
-    let [one, other] = in_two_processes("outside", ["leaks", "leaks"]);
+fn outside_of_a_simulation_every_source_of_randomness_differs() {
+    let [one, other] = in_two_processes("outside", ["sources", "sources"]);
     for (one, other) in one.iter().zip(&other) {
         assert_ne!(one, other);
     }
-    assert_eq!(one.len(), Leak::ALL.len());
+    assert_eq!(one.len(), Source::ALL.len());
 }
 
 /// Other threads still see the real time and randomness.
 #[test]
 fn other_threads_are_left_alone() {
     let simulated = traced(false, || {
-        let beside = std::thread::spawn(|| Leak::ALL.map(leaks::outside)).join().unwrap();
-        (Leak::ALL.map(leaks::outside), beside)
+        let beside = std::thread::spawn(|| Source::ALL.map(sources::outside)).join().unwrap();
+        (Source::ALL.map(sources::outside), beside)
     });
     let ((inside, beside), _) = simulated;
-    for ((leak, inside), beside) in Leak::ALL.into_iter().zip(inside).zip(beside) {
-        assert_ne!(inside, beside, "{leak:?}");
+    for ((source, inside), beside) in Source::ALL.into_iter().zip(inside).zip(beside) {
+        assert_ne!(inside, beside, "{source:?}");
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     assert!(now.as_millis() > u128::from(rmom_sim::EPOCH_MILLIS) + 1_000_000, "this is not the time: {now:?}");

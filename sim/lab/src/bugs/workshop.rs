@@ -134,7 +134,17 @@ impl Workshop {
     /// The compiler's errors, if there are any.
     fn build(&self) -> Result<Option<String>, BugError> {
         let mut cargo = Command::new("cargo");
-        cargo.args(["build", "--locked", "--quiet", "--profile", "sim", "--package", "rmom-sim-lab", "--bin", "rmom-sim"]);
+        cargo.args([
+            "build",
+            "--locked",
+            "--quiet",
+            "--profile",
+            "sim",
+            "--package",
+            "rmom-sim-lab",
+            "--bin",
+            "rmom-sim",
+        ]);
         cargo.arg("--target-dir").arg(&self.built).current_dir(&self.tree);
         let output = run(&mut cargo)?;
         let errors = || {

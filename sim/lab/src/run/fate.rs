@@ -127,7 +127,7 @@ impl Fate {
             }
             Action::Freeze(host) => cluster.freeze(&host.to_string()),
             Action::ClockJump { host, millis } => cluster.set_clock(&host.to_string(), *millis),
-            Action::Database(fault) => cluster.database().fault(*fault),
+            Action::Database(fault) => cluster.database().begin_fault(*fault),
             Action::Drain(host) => self.count_drain(*host, 1),
             Action::DrainForGood(host) => {
                 self.count_drain(*host, 1);
@@ -179,7 +179,7 @@ impl Fate {
                 self.tell_slowness(cluster);
             }
             Action::Freeze(host) => cluster.thaw(&host.to_string()),
-            Action::Database(fault) => cluster.database().mend(*fault),
+            Action::Database(fault) => cluster.database().end_fault(*fault),
             Action::Drain(host) => self.count_drain(*host, -1),
             Action::RecreateQueue(queue) => {
                 self.stage.with(|state| less(&mut state.queues[usize::from(queue - 1)].unwanted));

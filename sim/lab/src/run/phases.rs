@@ -53,7 +53,7 @@ pub(super) fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(
         .recorder(stage.history.clone())
         .limit(Duration::MAX)
         .build();
-    cluster.database().charge(scenario.topology.limits.map_or(0, |limits| limits.row_micros));
+    cluster.database().set_row_cost(scenario.topology.limits.map_or(0, |limits| limits.row_micros));
     actors::enter(&mut cluster, stage);
     let played = parts(stage, &mut cluster, bounds, script);
     played.map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
 //! An application that uses our library and keeps its position.
 
 use rmom_client::{Client, Error, Position, Start};
-use rmom_sim::history::{Event, Phase, Pos, told};
+use rmom_sim::history::{Event, Phase, Pos, body_text};
 use tokio::time::{Duration, sleep, timeout};
 use uuid::Uuid;
 
@@ -70,7 +70,7 @@ async fn take(
         };
         let position = consumer.position().map(|at| Pos { queue_id: at.queue_id, epoch: at.epoch, offset: at.offset });
         let body =
-            told(&message.content, message.headers.iter().map(|header| (header.name.as_str(), &header.value[..])));
+            body_text(&message.content, message.headers.iter().map(|header| (header.name.as_str(), &header.value[..])));
         // The application saves the position in the step in which it takes the message.
         me.stage.with(|state| {
             state.consumers.entry(number).or_default().position = position;

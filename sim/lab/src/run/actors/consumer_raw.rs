@@ -3,7 +3,7 @@
 use http::Method;
 use rmom_client::{Client, Start};
 use rmom_proto::messages::{Message, Position, SubscriptionRequest};
-use rmom_sim::history::{Event, Pos, told};
+use rmom_sim::history::{Event, Pos, body_text};
 use tokio::time::{sleep, timeout};
 use tonic::Streaming;
 use uuid::Uuid;
@@ -209,7 +209,7 @@ impl Stream {
             Err(status) => return Err(self.end(me, RawError::from(status).code)),
         };
         let headers = message.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
-        let body = told(&message.content, headers);
+        let body = body_text(&message.content, headers);
         if let Some(position) = &mut self.position {
             position.offset = message.offset;
         }

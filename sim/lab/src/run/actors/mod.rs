@@ -19,7 +19,7 @@ use std::time::Duration;
 use rmom_client::Client;
 use rmom_sim::{
     Cluster,
-    history::{Event, Phase, told},
+    history::{Event, Phase, body_text},
 };
 use tokio::time::sleep;
 
@@ -75,7 +75,7 @@ fn headers(number: u64) -> Vec<(&'static str, String)> {
 /// A message body with the headers of the message with this number, in the form that the history uses.
 fn with_headers(body: &str, number: u64) -> String {
     let headers = headers(number);
-    told(body.as_bytes(), headers.iter().map(|(name, value)| (*name, value.as_bytes())))
+    body_text(body.as_bytes(), headers.iter().map(|(name, value)| (*name, value.as_bytes())))
 }
 
 /// The prefix of every body that is not a message of the workload.

@@ -11,45 +11,45 @@ use rmom_sim::{
 };
 use tokio::time::{sleep, timeout};
 
-use crate::leaks::{Leak, dropped_at_a_crash};
+use crate::sources::{Source, dropped_at_a_crash};
 
 const LABEL: &str = "orders";
 const MESSAGES: u64 = 300;
 const PRODUCER: &str = "producer";
 const CONSUMER: &str = "consumer";
 /// The host that reads every source of randomness.
-const GAMBLER: &str = "gambler";
+const RANDOM_READER: &str = "random-reader";
 /// The number of faults, one after the other.
-const BLOWS: usize = 12;
+const FAULTS: usize = 12;
 
 /// Runs to the end.
 pub(crate) fn simulate(seed: u64) -> Result<(), SimError> {
     let mut cluster = Cluster::builder(seed).managers(2).brokers(3).limit(Duration::from_secs(120)).build();
     let recorder = cluster.recorder().clone();
     let events = recorder.clone();
-    cluster.service(GAMBLER, move |_| gamble(events.clone()));
+    cluster.service(RANDOM_READER, move |_| read_sources(events.clone()));
     let (events, ready) = (recorder.clone(), Rc::new(Cell::new(false)));
     let is_ready = ready.clone();
     cluster.client(CONSUMER, |client| consume(client, events, is_ready));
     cluster.run_until(|_| ready.get())?;
     let events = recorder.clone();
     cluster.client(PRODUCER, |client| produce(client, events));
-    let chance = cluster.chance();
-    for _ in 0..BLOWS {
-        cluster.run_for(Duration::from_millis(chance.below(500)))?;
-        strike(&mut cluster, &chance)?;
+    let entropy = cluster.entropy();
+    for _ in 0..FAULTS {
+        cluster.run_for(Duration::from_millis(entropy.below(500)))?;
+        inject_fault(&mut cluster, &entropy)?;
     }
     cluster.run()
 }
 
 /// Injects a fault for a while.
-fn strike(cluster: &mut Cluster, chance: &SeededEntropy) -> Result<(), SimError> {
-    let hosts = [&*broker_host(1), &broker_host(2), &broker_host(3), &manager_host(1), DATABASE_HOST, GAMBLER];
-    let host = hosts[usize::try_from(chance.below(6)).unwrap_or(0)];
+fn inject_fault(cluster: &mut Cluster, entropy: &SeededEntropy) -> Result<(), SimError> {
+    let hosts = [&*broker_host(1), &broker_host(2), &broker_host(3), &manager_host(1), DATABASE_HOST, RANDOM_READER];
+    let host = hosts[usize::try_from(entropy.below(6)).unwrap_or(0)];
     let other = if host == DATABASE_HOST { hosts[0] } else { DATABASE_HOST };
-    let lasts = Duration::from_millis(100 + chance.below(1_500));
+    let lasts = Duration::from_millis(100 + entropy.below(1_500));
     let database = cluster.database().clone();
-    match chance.below(8) {
+    match entropy.below(8) {
         0 => {
             cluster.crash(host);
             cluster.run_for(lasts)?;
@@ -90,24 +90,24 @@ fn strike(cluster: &mut Cluster, chance: &SeededEntropy) -> Result<(), SimError>
                 DatabaseFault::AbortWrites,
                 DatabaseFault::StallWrites,
             ];
-            let fault = faults[usize::try_from(chance.below(6)).unwrap_or(0)];
-            database.fault(fault);
+            let fault = faults[usize::try_from(entropy.below(6)).unwrap_or(0)];
+            database.begin_fault(fault);
             cluster.run_for(lasts)?;
-            database.mend(fault);
+            database.end_fault(fault);
         }
     }
     Ok(())
 }
 
-async fn gamble(recorder: Recorder) -> turmoil::Result {
-    let last_words = recorder.clone();
+async fn read_sources(recorder: Recorder) -> turmoil::Result {
+    let at_a_crash = recorder.clone();
     let _tasks = dropped_at_a_crash(move |number| {
-        last_words.record(GAMBLER, Event::Note { text: format!("task {number} is dropped") });
+        at_a_crash.record(RANDOM_READER, Event::Note { text: format!("task {number} is dropped") });
     });
     loop {
-        for leak in Leak::ALL {
-            let text = format!("{leak:?} {}", leak.ask().await);
-            recorder.record(GAMBLER, Event::Note { text });
+        for source in Source::ALL {
+            let text = format!("{source:?} {}", source.ask().await);
+            recorder.record(RANDOM_READER, Event::Note { text });
         }
         sleep(Duration::from_millis(100)).await;
     }

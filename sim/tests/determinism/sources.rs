@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 /// A source of values that may differ between runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Leak {
+pub(crate) enum Source {
     /// The iteration order of a std hash map.
     HashMap,
     /// The wall clock.
@@ -25,12 +25,12 @@ pub(crate) enum Leak {
     Select,
 }
 
-impl Leak {
+impl Source {
     pub(crate) const ALL: [Self; 6] =
         [Self::HashMap, Self::SystemTime, Self::Instant, Self::Uuid, Self::Rng, Self::Select];
 
     /// True if it differs from seed to seed; clocks do not.
-    pub(crate) fn is_chance(self) -> bool {
+    pub(crate) fn is_random(self) -> bool {
         !matches!(self, Self::SystemTime | Self::Instant)
     }
 
@@ -66,9 +66,9 @@ impl Leak {
 }
 
 /// The value that it gives on this thread, outside of a simulated host.
-pub(crate) fn outside(leak: Leak) -> String {
+pub(crate) fn outside(source: Source) -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(leak.ask())
+    runtime.block_on(source.ask())
 }
 
 /// Tasks that report when they are dropped, as a crash does; their order is a source of randomness too.
