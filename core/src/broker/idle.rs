@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use super::{
     queue::{Context, Handle, Phase},
 };
 use crate::{
-    model::{ChannelId, QueueId, StoreTime, limits::MAX_LOOKED_UP},
+    model::{Assignment, ChannelId, QueueId, StoreTime, limits::MAX_LOOKED_UP},
     ports::StoreError,
     repeat::Repeat,
 };
@@ -63,12 +63,12 @@ fn idle(expiry: Duration) -> Duration {
 /// entered again when its clients come back.
 #[derive(Debug, Default)]
 struct Owned {
-    since: BTreeMap<QueueId, (u64, Instant)>,
+    since: BTreeMap<QueueId, (Assignment, Instant)>,
 }
 
 impl Owned {
     /// A round found these queues, each with the number of its assignment.
-    fn found(&mut self, hosted: &BTreeMap<QueueId, u64>, now: Instant) {
+    fn found(&mut self, hosted: &BTreeMap<QueueId, Assignment>, now: Instant) {
         self.since.retain(|queue, (assignment, _)| hosted.get(queue) == Some(assignment));
         for (&queue, &assignment) in hosted {
             self.since.entry(queue).or_insert((assignment, now));
@@ -154,7 +154,7 @@ async fn round(
     let handles: Vec<Handle> = inner.queues.read().values().cloned().collect();
     for Handle { shared, .. } in &handles {
         if matches!(shared.view.borrow().phase, Phase::Serving(_) | Phase::Recovering(_)) {
-            hosted.insert(shared.id, shared.assignment.load(Relaxed));
+            hosted.insert(shared.id, *shared.assignment.lock());
         }
         subscribed.extend(shared.subscribers.lock().values().map(|subscriber| subscriber.channel));
     }
@@ -204,14 +204,15 @@ mod tests {
         let (a, b, begin) = (QueueId::new(1), QueueId::new(2), Instant::now());
         let at = |secs| begin + Duration::from_secs(secs);
         let mut owned = Owned::default();
-        owned.found(&[(a, 1), (b, 1)].into(), at(0));
-        owned.found(&[(a, 1), (b, 3)].into(), at(60));
+        let [first, third] = [1, 3].map(Assignment::new);
+        owned.found(&[(a, first), (b, first)].into(), at(0));
+        owned.found(&[(a, first), (b, third)].into(), at(60));
         let hours = |n: u64| Duration::from_secs(n * 3_600);
         assert_eq!(owned.for_long(hours(1), at(3_599)), []);
         assert_eq!(owned.for_long(hours(1), at(3_600)), [a], "the other went away and came back");
         assert_eq!(owned.for_long(hours(100), at(3_660)), [a, b]);
         assert_eq!(owned.for_long(hours(1) / 60, at(119)), [a]);
-        owned.found(&[(b, 3)].into(), at(3_660));
+        owned.found(&[(b, third)].into(), at(3_660));
         assert_eq!(owned.for_long(hours(1), at(9_000)), [b]);
     }
 

@@ -16,7 +16,7 @@ use super::{
     queue::Context,
 };
 use crate::{
-    model::{BrokerId, Incarnation},
+    model::{BrokerId, Generation, Incarnation, Renewals},
     ports::{Register, RegisterError, RenewError},
 };
 
@@ -24,7 +24,7 @@ use crate::{
 const REGISTER_RETRY: Duration = Duration::from_millis(200);
 
 /// Registers the broker, for as long as it takes the store to answer. Returns its id and the generation to begin with.
-pub(super) async fn register(inner: &Inner, incarnation: Incarnation) -> (BrokerId, u64) {
+pub(super) async fn register(inner: &Inner, incarnation: Incarnation) -> (BrokerId, Generation) {
     let settings = &inner.settings;
     let mut register = Register { addr: settings.addr.clone(), incarnation, replaces: None, lease: settings.lease };
     loop {
@@ -55,7 +55,7 @@ pub(super) async fn register(inner: &Inner, incarnation: Incarnation) -> (Broker
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct News {
     /// Something changed that this broker should look at.
-    pub(super) generation: u64,
+    pub(super) generation: Generation,
     /// How often the store was found to have gone back.
     pub(super) rolled_back: u64,
 }
@@ -97,7 +97,7 @@ pub(super) async fn keep_lease(
     let (interval, retry) = (lease / 3, lease / 15);
     // One answer that is lost must not cost the lease.
     let timeout = inner.settings.store_timeout.min(interval);
-    let mut renewals = 0;
+    let mut renewals = Renewals::ZERO;
     let mut generation = news.borrow().generation;
     let mut wait = interval;
     // A failure that lasts is logged once.
@@ -120,8 +120,8 @@ pub(super) async fn keep_lease(
                 let rolled_back = renewal.renewals <= renewals || renewal.generation < generation;
                 if rolled_back {
                     tracing::error!(
-                        found = renewal.renewals,
-                        expected = renewals + 1,
+                        found = renewal.renewals.get(),
+                        expected = renewals.next().get(),
                         "the store was rolled back: an older copy was restored, or it lost data"
                     );
                 }

@@ -3,10 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Bound,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -237,7 +234,7 @@ impl Supervisor {
     fn host(&mut self, context: &Arc<Context>, record: QueueRecord) {
         let mut hosted = self.inner.queues.write();
         if let Some(handle) = hosted.get(&record.label).filter(|handle| handle.shared.id == record.id) {
-            if handle.shared.assignment.swap(record.assignment, Relaxed) != record.assignment {
+            if std::mem::replace(&mut *handle.shared.assignment.lock(), record.assignment) != record.assignment {
                 // It went away and came back between two looks: somebody else may have claimed it meanwhile.
                 handle.verify();
             }

@@ -8,7 +8,10 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::Inner;
-use crate::{model::ManagerId, ports::StoreError};
+use crate::{
+    model::{ManagerId, Term},
+    ports::StoreError,
+};
 
 /// This manager's knowledge of the lease.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,7 +21,7 @@ pub(super) struct Lead {
     /// The leader, when the store last answered.
     pub(super) leader: Option<ManagerId>,
     /// That leader's term.
-    pub(super) term: u64,
+    pub(super) term: Term,
 }
 
 /// The time since which requests for the lease have failed, and the error.
@@ -101,12 +104,12 @@ impl Inner {
                         term: held.term,
                     });
                     if mine && !was_leading {
-                        info!(term = held.term, "leading");
+                        info!(term = held.term.get(), "leading");
                         self.counters.update(|counters| counters.elected += 1);
                         self.wake.notify_one();
                     } else if was_leading && !mine {
                         mark!(LeadLost);
-                        warn!(leader = %held.leader, term = held.term, "another manager leads now");
+                        warn!(leader = %held.leader, term = held.term.get(), "another manager leads now");
                     }
                 }
                 Err(error) => {

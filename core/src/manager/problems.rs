@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::{
         manager::{CycleStatus, ManagerCounters, ProbeView, RegisteredBroker},
-        model::{BrokerAddr, BrokerId, Incarnation, ManagerId},
+        model::{BrokerAddr, BrokerId, Incarnation, ManagerId, Term},
     };
 
     const CYCLE: Duration = Duration::from_secs(1);
@@ -184,7 +184,7 @@ mod tests {
             stopping: false,
             leading: true,
             leader: None,
-            term: 1,
+            term: Term::new(1),
             brokers: vec![broker(1, BrokerState::Up, true), broker(2, BrokerState::Draining, true)],
             last_cycle: Some(CycleStatus {
                 duration,

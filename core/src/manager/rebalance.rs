@@ -321,6 +321,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::Assignment;
 
     fn addr(id: BrokerId) -> BrokerAddr {
         BrokerAddr { host: format!("b{id}"), port: 1 }
@@ -337,7 +338,7 @@ mod tests {
             id: QueueId::new(id),
             label: QueueLabel::parse(&format!("q{id}")).unwrap(),
             assignee: Some((broker, addr(broker))),
-            assignment: 1,
+            assignment: Assignment::new(1),
         };
         (1..).zip(of).map(record).collect()
     }
@@ -345,9 +346,12 @@ mod tests {
     fn carry_out(queues: &mut [QueueRecord], moves: &[Move]) {
         for planned in moves {
             let queue = queues.iter_mut().find(|queue| queue.id == planned.queue).unwrap();
-            assert_eq!((queue.assignment, queue.assignee.as_ref().map(|(_, addr)| addr)), (1, planned.from.as_ref()));
+            assert_eq!(
+                (queue.assignment, queue.assignee.as_ref().map(|(_, addr)| addr)),
+                (Assignment::new(1), planned.from.as_ref())
+            );
             queue.assignee = Some(planned.to.clone());
-            queue.assignment += 1;
+            queue.assignment = queue.assignment.next();
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
     status::CycleStatus,
 };
 use crate::{
-    model::{BrokerAddr, BrokerId, QueueId, QueueLabel, limits::MAX_ASSIGNED_QUEUES},
+    model::{Assignment, BrokerAddr, BrokerId, QueueId, QueueLabel, limits::MAX_ASSIGNED_QUEUES},
     ports::{Assign, Assigned, BrokerRecord, BrokerState, QueueRecord, StoreError},
 };
 
@@ -49,7 +49,7 @@ pub(super) struct Move {
     pub(super) queue: QueueId,
     pub(super) label: QueueLabel,
     /// The assignment on which the plan is based. If it has changed, the move is void.
-    pub(super) expected: u64,
+    pub(super) expected: Assignment,
     pub(super) from: Option<BrokerAddr>,
     pub(super) to: (BrokerId, BrokerAddr),
     pub(super) why: Why,
@@ -394,7 +394,7 @@ mod tests {
             id: QueueId::new(id),
             label: QueueLabel::parse(&format!("q{id}")).unwrap(),
             assignee: assignee.map(|id| (BrokerId::new(id), addr(id))),
-            assignment: 10 + id,
+            assignment: Assignment::new(10 + id),
         }
     }
 
@@ -422,7 +422,7 @@ mod tests {
         let queues = [queue(1, Some(1)), queue(2, Some(1)), queue(3, Some(1)), queue(4, Some(2))];
         let plan = plan(&queues, &brokers, &alive(&[2, 3]));
         assert_eq!(summary(&plan), [(1, Why::Dead, 3), (2, Why::Dead, 2), (3, Why::Dead, 3)]);
-        assert_eq!(plan.moves[0].expected, 11);
+        assert_eq!(plan.moves[0].expected, Assignment::new(11));
         assert_eq!(plan.moves[0].from, Some(addr(1)));
     }
 

@@ -79,7 +79,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{BrokerId, Epoch, Offset},
+        model::{Assignment, BrokerId, Epoch, Offset},
         ports::QueueActivity,
     };
 
@@ -92,7 +92,7 @@ mod tests {
             id: QueueId::new(id),
             label: QueueLabel::parse(label).unwrap(),
             assignee: broker.map(|broker| (BrokerId::new(broker), addr(broker))),
-            assignment: 1,
+            assignment: Assignment::new(1),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::{
-    model::{BrokerAddr, BrokerId, Incarnation, ManagerId},
+    model::{BrokerAddr, BrokerId, Incarnation, ManagerId, Term},
     ports::BrokerState,
 };
 
@@ -23,7 +23,7 @@ pub struct ManagerStatus {
     /// The leader, when the store last answered. `None` means that the store has not answered yet.
     pub leader: Option<ManagerId>,
     /// That leader's term: one more at each change of leader.
-    pub term: u64,
+    pub term: Term,
     /// The brokers, as of the last cycle.
     pub brokers: Vec<BrokerView>,
     /// The last cycle, if there was one.

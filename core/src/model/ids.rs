@@ -1,9 +1,11 @@
-//! Identifiers and counters. Each has a type of its own, so that they cannot be mixed up.
+//! Identifiers. Each has a type of its own, so that they cannot be mixed up.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use super::{Sequence, counters::counter};
 
 /// A value from outside that is not a valid id or counter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,77 +36,6 @@ pub enum IdError {
     },
 }
 
-macro_rules! counter {
-    ($(#[$doc:meta])* $name:ident, $field:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub struct $name(u64);
-
-        impl $name {
-            /// Zero, which is before the first.
-            pub const ZERO: Self = Self(0);
-
-            /// A counter from a number that is known to be in range.
-            ///
-            /// # Panics
-            /// Above `i64::MAX`, which no counter reaches in the life of a cluster. Use `parse` for numbers from outside.
-            #[must_use]
-            pub const fn new(value: u64) -> Self {
-                assert!(value <= i64::MAX as u64, "counter out of range");
-                Self(value)
-            }
-
-            /// A counter from a number that a client sent.
-            ///
-            /// # Errors
-            /// [`IdError::TooLarge`] above `i64::MAX`.
-            pub const fn parse(value: u64) -> Result<Self, IdError> {
-                if value > i64::MAX as u64 {
-                    return Err(IdError::TooLarge { field: $field, found: value });
-                }
-                Ok(Self(value))
-            }
-
-            /// The number.
-            #[must_use]
-            pub const fn get(self) -> u64 {
-                self.0
-            }
-
-            /// The number as stored in a database column.
-            #[must_use]
-            #[allow(clippy::cast_possible_wrap)] // `new` and `parse` keep it below i64::MAX
-            pub const fn as_i64(self) -> i64 {
-                self.0 as i64
-            }
-
-            /// The one after this.
-            #[must_use]
-            pub const fn next(self) -> Self {
-                Self::new(self.0 + 1)
-            }
-
-            /// The counter `n` after this one.
-            #[must_use]
-            pub const fn plus(self, n: u64) -> Self {
-                Self::new(self.0 + n)
-            }
-
-            /// The distance from `other` to this; 0 if this is not beyond `other`.
-            #[must_use]
-            pub const fn since(self, other: Self) -> u64 {
-                self.0.saturating_sub(other.0)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.fmt(f)
-            }
-        }
-    };
-}
-
 counter! {
     /// A queue's id, given by the store and never used again.
     QueueId, "queue_id"
@@ -112,18 +43,6 @@ counter! {
 counter! {
     /// A broker's id, given by the store to its host and port.
     BrokerId, "broker_id"
-}
-counter! {
-    /// The fencing token of a queue: one more at each activation. 0 means that it was never activated.
-    Epoch, "epoch"
-}
-counter! {
-    /// A message's position in its queue: 1, 2, 3 …; 0 is before the first.
-    Offset, "offset"
-}
-counter! {
-    /// The number of a push within its producer and queue: 1, 2, 3 …; 0 is before the first.
-    Sequence, "sequence"
 }
 
 macro_rules! uuid_id {
@@ -296,13 +215,6 @@ mod tests {
             assert_eq!(a.uuid().get_variant(), uuid::Variant::RFC4122);
             assert!(all[i + 1..].iter().all(|b| a != b));
         }
-    }
-
-    #[test]
-    fn counters_refuse_what_no_column_holds() {
-        assert!(Offset::parse(i64::MAX as u64).is_ok());
-        let error = Offset::parse(1 << 63).unwrap_err();
-        assert_eq!(error.to_string(), "offset is 9223372036854775808; the limit is 9223372036854775807");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! handles a raw label, topic or id.
 
 mod code;
+mod counters;
 mod ids;
 pub mod limits;
 mod message;
@@ -13,9 +14,10 @@ mod position;
 mod time;
 
 pub use code::{Code, Coded};
+pub use counters::{Assignment, Epoch, Generation, Offset, Renewals, Sequence, Term};
 pub use ids::{
-    BrokerAddr, BrokerId, ChannelId, ClaimId, Epoch, IdError, Incarnation, ManagerId, MessageId, MessageIds, Offset,
-    ProducerId, ProducerKey, QueueId, Sequence,
+    BrokerAddr, BrokerId, ChannelId, ClaimId, IdError, Incarnation, ManagerId, MessageId, MessageIds, ProducerId,
+    ProducerKey, QueueId,
 };
 pub use message::{Header, NewMessage};
 pub use name::{NO_TOPIC, NameError, QueueLabel, Topic};

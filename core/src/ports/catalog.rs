@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::model::{
-    BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, Offset, QueueId, QueueLabel, Start, StoreTime, Topic,
+    Assignment, BrokerAddr, BrokerId, ChannelId, Generation, Incarnation, ManagerId, Offset, QueueId, QueueLabel,
+    Renewals, Start, StoreTime, Term, Topic,
     limits::{MAX_ASSIGNED_QUEUES, MAX_CHANNELS_PER_QUEUE, MAX_LOOKED_UP, MAX_QUEUES},
 };
 
@@ -31,7 +32,7 @@ pub struct Registration {
     /// The id of its host and port, the same at every registration.
     pub broker: BrokerId,
     /// As in [`Renewal::generation`].
-    pub generation: u64,
+    pub generation: Generation,
     /// The store's clock at the time.
     pub store_time: StoreTime,
 }
@@ -39,10 +40,10 @@ pub struct Registration {
 /// What a broker is told when it renews its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Renewal {
-    /// Grows whenever something changed that this broker should look at: its assignments, or channels of its queues.
-    pub generation: u64,
-    /// How often this incarnation renewed: one more each time. A smaller number than before means that the store was rolled back.
-    pub renewals: u64,
+    /// Greater than before if something changed that this broker should look at.
+    pub generation: Generation,
+    /// This renewal's number: the first after a registration is 1.
+    pub renewals: Renewals,
     /// True if an operator asked that this broker's queues go elsewhere.
     pub draining: bool,
     /// The store's clock at the time.
@@ -125,8 +126,8 @@ pub struct QueueRecord {
     pub label: QueueLabel,
     /// The broker that is to host it, and where that is.
     pub assignee: Option<(BrokerId, BrokerAddr)>,
-    /// How often it was assigned: what a compare-and-set of the assignment compares.
-    pub assignment: u64,
+    /// The number of its assignment to this broker.
+    pub assignment: Assignment,
 }
 
 /// How long a store remembers by which request a queue was created that was deleted since: longer than any request is made
@@ -183,8 +184,8 @@ pub struct CreateChannel {
 pub struct Leadership {
     /// The manager that holds the lease.
     pub leader: ManagerId,
-    /// One more at each change of leader.
-    pub term: u64,
+    /// The number of its leadership.
+    pub term: Term,
     /// The store's clock at the time.
     pub store_time: StoreTime,
 }
@@ -240,7 +241,7 @@ pub struct Assign {
     /// Which.
     pub queue: QueueId,
     /// The number of the assignment that this one follows.
-    pub expected: u64,
+    pub expected: Assignment,
     /// Who is to host it.
     pub to: BrokerId,
 }
@@ -399,7 +400,12 @@ pub trait Catalog: Send + Sync + 'static {
 
     /// Assigns a queue if its assignment is still number `expected`, and bumps the generations of both brokers.
     /// Confers nothing on the assignee but the right to claim.
-    async fn assign_queue(&self, queue: QueueId, expected: u64, to: BrokerId) -> Result<QueueRecord, AssignError> {
+    async fn assign_queue(
+        &self,
+        queue: QueueId,
+        expected: Assignment,
+        to: BrokerId,
+    ) -> Result<QueueRecord, AssignError> {
         match self.assign_queues(&[Assign { queue, expected, to }]).await?.pop() {
             Some(Assigned::Done(record)) => Ok(record),
             Some(Assigned::NoSuchBroker) => Err(AssignError::NoSuchBroker(to)),

@@ -543,7 +543,7 @@ async fn assignments_are_compare_and_set() {
     broker.create_queue(&label("q")).await.unwrap();
     let record = world.store.queue(&label("q")).await.unwrap().unwrap();
     let (me, _) = record.assignee.clone().unwrap();
-    let stale = world.store.assign_queue(record.id, record.assignment + 1, me).await;
+    let stale = world.store.assign_queue(record.id, record.assignment.next(), me).await;
     assert_eq!(stale.unwrap_err(), AssignError::Changed);
     assert!(world.store.tail(record.id).await.unwrap().end == Offset::ZERO);
     let request = SubscribeRequest {

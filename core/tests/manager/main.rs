@@ -29,7 +29,7 @@ async fn assignee(world: &World, name: &str) -> Option<BrokerAddr> {
 
 /// How often a queue was assigned.
 async fn assignments(world: &World, name: &str) -> u64 {
-    world.store.queue(&label(name)).await.unwrap().expect("the queue exists").assignment
+    world.store.queue(&label(name)).await.unwrap().expect("the queue exists").assignment.get()
 }
 
 /// Waits until a condition holds, and returns how long that took.

@@ -62,7 +62,7 @@ pub fn manager(status: &ManagerStatus, connections: &ServeStats) -> String {
     text.single(gauge, "rmom_manager_running", "1 while its task runs.", flag(status.running));
     text.single(gauge, "rmom_manager_stopping", "1 once it was asked to stop.", flag(status.stopping));
     text.single(gauge, "rmom_manager_leading", "1 while it holds the lead.", flag(status.leading));
-    text.single(gauge, "rmom_manager_term", "Changes of leader so far.", status.term);
+    text.single(gauge, "rmom_manager_term", "Changes of leader so far.", status.term.get());
     let (calls, limit) = status.calls;
     text.single(gauge, "rmom_manager_admin_calls", "Administrative operations under way.", calls);
     text.single(gauge, "rmom_manager_admin_calls_limit", "Beyond it they are refused.", limit);
@@ -104,7 +104,7 @@ pub(super) mod tests {
 
     use rmom_core::{
         manager::{CycleStatus, ProbeView},
-        model::{BrokerAddr, ManagerId},
+        model::{BrokerAddr, ManagerId, Term},
     };
 
     use super::*;
@@ -125,7 +125,7 @@ pub(super) mod tests {
             stopping: false,
             leading: led,
             leader: None,
-            term: 4,
+            term: Term::new(4),
             brokers: vec![view("b1", true, None), view("::1", false, Some(probe)), view("gone", false, None)],
             last_cycle: Some(CycleStatus {
                 duration: Duration::from_millis(20),

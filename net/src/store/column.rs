@@ -4,7 +4,10 @@ use std::{fmt::Debug, time::Duration};
 
 use bytes::Bytes;
 use rmom_core::{
-    model::{BrokerAddr, BrokerId, Epoch, Offset, QueueId, QueueLabel, StoreTime, Topic},
+    model::{
+        Assignment, BrokerAddr, BrokerId, Epoch, Generation, Offset, QueueId, QueueLabel, Renewals, StoreTime, Term,
+        Topic,
+    },
     ports::{BrokerState, Removed, StoreError},
 };
 use sqlx::{ColumnIndex, Decode, Row, Type};
@@ -89,6 +92,14 @@ counters! {
     offset -> Offset = Offset::new;
     /// An epoch.
     epoch -> Epoch = Epoch::new;
+    /// The number of an assignment.
+    assignment -> Assignment = Assignment::new;
+    /// A broker's generation.
+    generation -> Generation = Generation::new;
+    /// The number of a renewal.
+    renewals -> Renewals = Renewals::new;
+    /// The number of a leadership.
+    term -> Term = Term::new;
     /// A queue's id.
     queue_id -> QueueId = QueueId::new;
     /// A broker's id.

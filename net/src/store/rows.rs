@@ -14,7 +14,7 @@ use super::column::{self, StoreRow};
 pub(super) fn registration(row: &impl StoreRow, store_time: StoreTime) -> Result<Registration, StoreError> {
     Ok(Registration {
         broker: column::broker_id(row, "id")?,
-        generation: column::unsigned(row, "generation")?,
+        generation: column::generation(row, "generation")?,
         store_time,
     })
 }
@@ -22,8 +22,8 @@ pub(super) fn registration(row: &impl StoreRow, store_time: StoreTime) -> Result
 /// A broker that renewed its lease.
 pub(super) fn renewal(row: &impl StoreRow, store_time: StoreTime) -> Result<Renewal, StoreError> {
     Ok(Renewal {
-        generation: column::unsigned(row, "generation")?,
-        renewals: column::unsigned(row, "renewals")?,
+        generation: column::generation(row, "generation")?,
+        renewals: column::renewals(row, "renewals")?,
         draining: column::state(row, "state")? == BrokerState::Draining,
         store_time,
     })
@@ -59,7 +59,7 @@ pub(super) fn queue(row: &impl StoreRow) -> Result<QueueRecord, StoreError> {
         id: column::queue_id(row, "id")?,
         label: column::label(row, "label")?,
         assignee: column::assignee(row)?,
-        assignment: column::unsigned(row, "assignment")?,
+        assignment: column::assignment(row, "assignment")?,
     })
 }
 
@@ -82,7 +82,7 @@ pub(super) fn channel_id(row: &impl StoreRow) -> Result<ChannelId, StoreError> {
 
 /// The managers' leader.
 pub(super) fn leadership(row: &impl StoreRow, store_time: StoreTime) -> Result<Leadership, StoreError> {
-    Ok(Leadership { leader: ManagerId::new(row.uuid("manager")?), term: column::unsigned(row, "term")?, store_time })
+    Ok(Leadership { leader: ManagerId::new(row.uuid("manager")?), term: column::term(row, "term")?, store_time })
 }
 
 /// A count, in the column `n`.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use rmom_core::{
-    model::{BrokerAddr, Incarnation, ManagerId},
+    model::{BrokerAddr, Incarnation, ManagerId, Term},
     ports::{Catalog, ClaimError, Register},
 };
 use rmom_net::{
@@ -124,7 +124,7 @@ async fn a_manager_that_waited_for_the_lead_sees_the_one_that_took_it() {
     bench.until_somebody_waits().await;
     sqlx::raw_sql("COMMIT").execute(&mut session).await.unwrap();
     let held = asking.await.unwrap().unwrap();
-    assert_eq!((held.leader, held.term), (first, 1));
+    assert_eq!((held.leader, held.term), (first, Term::new(1)));
     // And one that waited for a lease to run out reads the clock afterwards.
     sqlx::raw_sql("BEGIN; UPDATE leader SET lease_until = 0").execute(&mut session).await.unwrap();
     let asking = tokio::spawn({
@@ -135,7 +135,7 @@ async fn a_manager_that_waited_for_the_lead_sees_the_one_that_took_it() {
     sqlx::raw_sql("COMMIT").execute(&mut session).await.unwrap();
     let after = store.now().await.unwrap();
     let held = asking.await.unwrap().unwrap();
-    assert_eq!((held.leader, held.term), (second, 2));
+    assert_eq!((held.leader, held.term), (second, Term::new(2)));
     assert!(held.store_time.millis() + 1_000 >= after.millis(), "{held:?} has the time of before {after:?}");
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
-    model::{ProducerId, QueueLabel},
+    model::{Assignment, ProducerId, QueueLabel},
     ports::{Assign, Assigned, Catalog, ClaimError, CreateQueue, Log, MAX_NAMED_PRODUCERS, Opened},
 };
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ async fn one_queue_that_is_held_does_not_keep_the_others_where_they_are() {
         let label = QueueLabel::parse(&format!("q{n}")).unwrap();
         let create = CreateQueue { label, assignee: None, request: Uuid::from_u128(100 + n) };
         let queue = owner.store.create_queue(&create).await.unwrap().id;
-        group.push(Assign { queue, expected: 0, to: owner.broker });
+        group.push(Assign { queue, expected: Assignment::ZERO, to: owner.broker });
     }
     group.sort_by_key(|assign| assign.queue);
     let mut holds = bench.database.connect().await;

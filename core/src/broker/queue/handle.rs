@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     broker::{BrokerError, QueuePhase, QueueStatus},
-    model::{Epoch, Offset, StoreTime},
+    model::{Assignment, Epoch, Offset, StoreTime},
     ports::{QueueActivity, QueueState, SubscriberDescription},
 };
 
@@ -101,7 +101,7 @@ impl Handle {
             phase,
             epoch,
             // The first assignment does not count as a move.
-            moves: self.shared.assignment.load(Relaxed).saturating_sub(1),
+            moves: self.shared.assignment.lock().since(Assignment::ZERO.next()),
             last_offset: view.end,
             depth_messages: depth.messages,
             depth_bytes: depth.bytes,

@@ -18,7 +18,7 @@ use tokio::{
 use super::command::Orders;
 use crate::{
     broker::{BrokerError, BrokerSettings, QueueCounters, room::Share, span::Span, tail::Tail},
-    model::{ChannelId, Epoch, Offset, QueueId, QueueLabel, StoreTime, Topic},
+    model::{Assignment, ChannelId, Epoch, Offset, QueueId, QueueLabel, StoreTime, Topic},
     ports::{LogTail, QueueRecord, Removed},
     repeat::Repeat,
 };
@@ -142,8 +142,8 @@ pub(in crate::broker) struct Said {
 pub(in crate::broker) struct Shared {
     pub(in crate::broker) id: QueueId,
     pub(in crate::broker) label: QueueLabel,
-    /// The newest assignment to this broker that the supervisor saw; they are numbered from 1.
-    pub(in crate::broker) assignment: AtomicU64,
+    /// The newest assignment to this broker that the supervisor saw.
+    pub(in crate::broker) assignment: Mutex<Assignment>,
     pub(in crate::broker) tail: Tail,
     pub(in crate::broker) view: watch::Sender<View>,
     pub(in crate::broker) counters: Counters,
@@ -193,7 +193,7 @@ impl Shared {
         Self {
             id: record.id,
             label: record.label.clone(),
-            assignment: AtomicU64::new(record.assignment),
+            assignment: Mutex::new(record.assignment),
             tail: Tail::new(settings.queue_buffer_messages, settings.queue_buffer_bytes),
             view: watch::Sender::new(view),
             counters: Counters::default(),

@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, ops::Bound, time::Duration};
 use super::state::{Broker, Channel, Queue, QueueLog, State};
 use crate::{
     model::{
-        BrokerAddr, BrokerId, ChannelId, Incarnation, ManagerId, QueueId, QueueLabel, Start, StoreTime,
+        Assignment, BrokerAddr, BrokerId, ChannelId, Generation, Incarnation, ManagerId, QueueId, QueueLabel, Renewals,
+        Start, StoreTime,
         limits::{MAX_CHANNELS_PER_QUEUE, MAX_QUEUES},
     },
     ports::{
@@ -35,8 +36,8 @@ impl State {
             state: BrokerState::Up,
             lease_until: now,
             lease: register.lease,
-            renewals: 0,
-            generation: 0,
+            renewals: Renewals::ZERO,
+            generation: Generation::ZERO,
         });
         if broker.incarnation != register.incarnation {
             if register.replaces != Some(broker.incarnation) {
@@ -44,7 +45,7 @@ impl State {
             }
             broker.incarnation = register.incarnation;
             broker.state = BrokerState::Up;
-            broker.renewals = 0;
+            broker.renewals = Renewals::ZERO;
         }
         broker.lease_until = lease_end(now, register.lease);
         broker.lease = register.lease;
@@ -69,7 +70,7 @@ impl State {
         let broker = self.registered(broker, incarnation)?;
         broker.lease_until = lease_end(now, lease);
         broker.lease = lease;
-        broker.renewals += 1;
+        broker.renewals = broker.renewals.next();
         Ok(Renewal {
             generation: broker.generation,
             renewals: broker.renewals,
@@ -147,7 +148,7 @@ impl State {
     /// Tells a broker, if there is one, that something changed.
     fn bump(&mut self, broker: Option<BrokerId>) {
         if let Some(broker) = broker.and_then(|id| self.brokers.get_mut(&id)) {
-            broker.generation += 1;
+            broker.generation = broker.generation.next();
         }
     }
 
@@ -186,7 +187,7 @@ impl State {
         }
         let id = self.last_queue.next();
         self.last_queue = id;
-        let assignment = u64::from(create.assignee.is_some());
+        let assignment = Assignment::new(u64::from(create.assignee.is_some()));
         let queue = Queue {
             label: create.label.clone(),
             assignee: create.assignee,
@@ -270,7 +271,7 @@ impl State {
         let found = self.queues.get_mut(&queue).filter(|found| found.assignment == expected);
         let Some(found) = found else { return Assigned::Changed };
         let Some(addr) = self.brokers.get(&to).map(|broker| broker.addr.clone()) else { return Assigned::NoSuchBroker };
-        found.assignment += 1;
+        found.assignment = found.assignment.next();
         let from = found.assignee.replace(to);
         concerned.extend(from);
         concerned.insert(to);
@@ -454,7 +455,9 @@ impl State {
         let holder = leader.manager.filter(|_| leader.lease_until > now && leader.begun() <= now);
         let leads = holder.or(leader.manager.filter(|held| *held == manager)).unwrap_or(manager);
         mark!(LeadFromTheFuture if leader.manager.is_some_and(|held| held != leads) && leader.begun() > now);
-        leader.term += u64::from(leader.manager != Some(leads));
+        if leader.manager != Some(leads) {
+            leader.term = leader.term.next();
+        }
         leader.manager = Some(leads);
         if leads == manager {
             leader.lease_until = lease_end(now, lease);

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use crate::{
     model::{
-        BrokerAddr, BrokerId, ChannelId, ClaimId, Epoch, Incarnation, ManagerId, Offset, ProducerId, QueueId,
-        QueueLabel, StoreTime, Topic,
+        Assignment, BrokerAddr, BrokerId, ChannelId, ClaimId, Epoch, Generation, Incarnation, ManagerId, Offset,
+        ProducerId, QueueId, QueueLabel, Renewals, StoreTime, Term, Topic,
     },
     ports::{BrokerState, Removed, StoredBatch},
 };
@@ -46,15 +46,15 @@ pub(super) struct Broker {
     pub(super) lease_until: StoreTime,
     /// How long that lease is.
     pub(super) lease: Duration,
-    pub(super) renewals: u64,
-    pub(super) generation: u64,
+    pub(super) renewals: Renewals,
+    pub(super) generation: Generation,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Queue {
     pub(super) label: QueueLabel,
     pub(super) assignee: Option<BrokerId>,
-    pub(super) assignment: u64,
+    pub(super) assignment: Assignment,
     /// The request that created it.
     pub(super) request: Uuid,
     pub(super) channels: BTreeSet<ChannelId>,
@@ -73,7 +73,7 @@ pub(super) struct Channel {
 pub(super) struct Leader {
     /// None before the first, and after one that resigned.
     pub(super) manager: Option<ManagerId>,
-    pub(super) term: u64,
+    pub(super) term: Term,
     pub(super) lease_until: StoreTime,
     /// How long that lease is.
     pub(super) lease: Duration,

@@ -7,7 +7,7 @@ use rmom_core::{
         BrokerView, CycleStatus, ListedQueue, Manager, ManagerCounters, MovedQueue, PlacedChannel, PlacedQueue,
         ProbeView, QueueDetails,
     },
-    model::{BrokerAddr, BrokerId, ChannelId, Epoch, Incarnation, ManagerId, Offset, QueueId},
+    model::{BrokerAddr, BrokerId, ChannelId, Epoch, Incarnation, ManagerId, Offset, QueueId, Term},
     ports::{
         BrokerState, ChannelRecord, QueueActivity, QueueDescription, QueueRecord, QueueState, SubscriberDescription,
     },
@@ -285,7 +285,7 @@ pub(super) struct Status {
     manager_id: ManagerId,
     leading: bool,
     leader_id: Option<ManagerId>,
-    term: u64,
+    term: Term,
     stopping: bool,
     operations: u32,
     operations_limit: u32,

@@ -154,7 +154,7 @@ pub(super) async fn assign(store: &PostgresStore, group: &[Assign]) -> Result<Ve
                     assigned.push(Assigned::Changed);
                     continue;
                 };
-                if column::unsigned(*row, "assignment")? != assign.expected {
+                if column::assignment(*row, "assignment")? != assign.expected {
                     assigned.push(Assigned::Changed);
                     continue;
                 }
@@ -170,7 +170,7 @@ pub(super) async fn assign(store: &PostgresStore, group: &[Assign]) -> Result<Ve
                     id: assign.queue,
                     label: column::label(*row, "label")?,
                     assignee: Some((assign.to, addr.clone())),
-                    assignment: assign.expected + 1,
+                    assignment: assign.expected.next(),
                 }));
             }
             if moved.is_empty() {

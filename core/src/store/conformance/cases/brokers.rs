@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    model::{BrokerId, Incarnation},
+    model::{Assignment, BrokerId, Incarnation, Renewals},
     ports::{AssignError, BrokerRecord, BrokerState, ForgetError, Register, RegisterError, RenewError},
     store::conformance::{
         Harness, START,
@@ -80,7 +80,10 @@ pub async fn a_registration_made_again_changes_the_lease_alone(harness: &dyn Har
     assert_eq!(bench.store.register_broker(&again).await.unwrap().broker, broker.id);
     let after = record(&bench, broker).await;
     assert_eq!((after.state, after.lease_until), (BrokerState::Draining, now.plus_millis(3_000)));
-    assert_eq!(bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap().renewals, 2);
+    assert_eq!(
+        bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap().renewals,
+        Renewals::new(2)
+    );
     bench.store.retire_broker(broker.id, broker.incarnation).await.unwrap();
     bench.store.register_broker(&again).await.unwrap();
     assert_eq!(record(&bench, broker).await.state, BrokerState::Stopped);
@@ -94,13 +97,16 @@ pub async fn a_renewal_extends_the_lease_and_is_counted(harness: &dyn Harness) {
     for count in 1..=3 {
         let now = bench.at(count * 100).await;
         let renewal = bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap();
-        assert_eq!((renewal.renewals, renewal.store_time, renewal.draining), (count, now, false));
+        assert_eq!((renewal.renewals, renewal.store_time, renewal.draining), (Renewals::new(count), now, false));
         assert_eq!(record(&bench, broker).await.lease_until, now.plus_millis(3_000));
         bench.reopen().await;
     }
     assert_eq!(record(&bench, other).await.lease_until, START.plus_millis(3_000));
     let broker = bench.register("a").await;
-    assert_eq!(bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap().renewals, 1);
+    assert_eq!(
+        bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap().renewals,
+        Renewals::new(1)
+    );
 }
 
 /// A run that was replaced, and one that never registered, can do nothing.
@@ -117,7 +123,7 @@ pub async fn a_replaced_run_neither_renews_nor_retires(harness: &dyn Harness) {
     assert_eq!(bench.store.renew_broker(nobody, old.incarnation, LEASE).await, Err(RenewError::Replaced));
     assert_eq!(bench.store.retire_broker(nobody, old.incarnation).await, Err(RenewError::Replaced));
     assert_eq!(record(&bench, new).await, before);
-    assert_eq!(bench.store.renew_broker(new.id, new.incarnation, LEASE).await.unwrap().renewals, 1);
+    assert_eq!(bench.store.renew_broker(new.id, new.incarnation, LEASE).await.unwrap().renewals, Renewals::new(1));
 }
 
 /// Retiring ends the lease; the next run is up again.
@@ -170,7 +176,7 @@ pub async fn a_broker_is_forgotten_once_nothing_is_its_own(harness: &dyn Harness
     assert_eq!(forget(&bench, long).await, Err(ForgetError::Alive));
     bench.at(3_000 + 60_000).await;
     assert_eq!(forget(&bench, long).await, Err(ForgetError::HasQueues(1)));
-    bench.store.assign_queue(queue, 1, b.id).await.unwrap();
+    bench.store.assign_queue(queue, Assignment::new(1), b.id).await.unwrap();
     let deleted = bench.create("deleted", Some(a.id)).await;
     bench.store.delete_queue(deleted).await.unwrap();
     assert_eq!(forget(&bench, long).await, Ok(true));
@@ -178,7 +184,7 @@ pub async fn a_broker_is_forgotten_once_nothing_is_its_own(harness: &dyn Harness
     assert_eq!(bench.store.brokers().await.unwrap().into_iter().map(|broker| broker.id).collect::<Vec<_>>(), [b.id]);
     // The run that it was is told, and can claim nothing; no queue can be assigned to it.
     assert_eq!(bench.store.renew_broker(a.id, a.incarnation, LEASE).await, Err(RenewError::Replaced));
-    assert_eq!(bench.store.assign_queue(queue, 2, a.id).await, Err(AssignError::NoSuchBroker(a.id)));
+    assert_eq!(bench.store.assign_queue(queue, Assignment::new(2), a.id).await, Err(AssignError::NoSuchBroker(a.id)));
     assert!(!bench.store.set_draining(a.id, true).await.unwrap());
     // Its id is not used again, be it the newest.
     assert_eq!(bench.store.forget_broker(b.id, long).await, Err(ForgetError::HasQueues(1)));
@@ -211,7 +217,7 @@ pub async fn brokers_are_listed_with_their_live_queues(harness: &dyn Harness) {
     bench.create("q3", Some(a.id)).await;
     bench.create("q4", None).await;
     assert_eq!((record(&bench, a).await.queues, record(&bench, b).await.queues), (3, 0));
-    bench.store.assign_queue(moved, 1, b.id).await.unwrap();
+    bench.store.assign_queue(moved, Assignment::new(1), b.id).await.unwrap();
     bench.store.delete_queue(deleted).await.unwrap();
     assert_eq!((record(&bench, a).await.queues, record(&bench, b).await.queues), (1, 1));
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::{
-    model::{ChannelId, Offset, QueueId, Start, StoreTime, Topic},
+    model::{Assignment, ChannelId, Offset, QueueId, Start, StoreTime, Topic},
     ports::{ChannelRecord, CreateChannel, CreateChannelError, StoreError},
     store::conformance::{
         Harness, START,
@@ -44,7 +44,7 @@ pub async fn a_channel_is_found_and_listed(harness: &dyn Harness) {
 
     // It goes where its queue goes.
     let next = bench.register("next").await;
-    bench.store.assign_queue(queue, 1, next.id).await.unwrap();
+    bench.store.assign_queue(queue, Assignment::new(1), next.id).await.unwrap();
     let moved = bench.store.channel(own.id).await.unwrap().unwrap();
     assert_eq!(moved, ChannelRecord { assignee: Some((next.id, addr("next"))), ..own.clone() });
 
@@ -225,7 +225,7 @@ pub async fn channels_that_are_idle_go(harness: &dyn Harness) {
     let seen = START.plus_millis(4_000);
     assert_eq!(store.delete_idle_channels(broker.id, &all, seconds(5), seen, 10).await.unwrap(), []);
     assert_eq!(delete(&all, 1).await, [old]);
-    assert_eq!(generation().await, before + 1);
+    assert_eq!(generation().await, before.next());
     assert_eq!(store.use_channels(&[old], seconds(2)).await.unwrap(), []);
     assert_eq!(store.channel(old).await.unwrap(), None);
     bench.at(9_998).await;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    model::{BrokerId, ClaimId, Epoch, Offset, QueueId},
+    model::{Assignment, BrokerId, ClaimId, Epoch, Offset, QueueId},
     ports::{Appended, AssignError, Claim, ClaimError},
     store::conformance::{
         Harness,
@@ -46,7 +46,7 @@ pub async fn only_the_assignee_claims(harness: &dyn Harness) {
     assert_eq!(bench.claim(other, queue).await, Err(ClaimError::NotAssignee));
     assert_eq!(bench.claim(broker, unassigned).await, Err(ClaimError::NotAssignee));
     assert_eq!(bench.claim(broker, queue).await.unwrap().epoch, Epoch::new(1));
-    bench.store.assign_queue(queue, 1, other.id).await.unwrap();
+    bench.store.assign_queue(queue, Assignment::new(1), other.id).await.unwrap();
     assert_eq!(bench.claim(broker, queue).await, Err(ClaimError::NotAssignee));
     assert_eq!(bench.claim(other, queue).await.unwrap().epoch, Epoch::new(2));
 }
@@ -61,7 +61,7 @@ pub async fn a_replaced_run_does_not_claim(harness: &dyn Harness) {
     assert_eq!(bench.claim(new, queue).await.unwrap().epoch, Epoch::new(1));
     // It is told so as well if it is not the assignee any more, since it has to exit.
     let other = bench.register("other").await;
-    bench.store.assign_queue(queue, 1, other.id).await.unwrap();
+    bench.store.assign_queue(queue, Assignment::new(1), other.id).await.unwrap();
     assert_eq!(bench.claim(old, queue).await, Err(ClaimError::Replaced));
     let nobody = Registered { id: BrokerId::new(1_000), ..old };
     assert_eq!(bench.claim(nobody, queue).await, Err(ClaimError::Replaced));
@@ -78,9 +78,9 @@ pub async fn a_claim_made_again_answers_alike_while_it_is_the_latest(harness: &d
     }
     // What it created stands until the next claim, even if the queue is meant for somebody else by now.
     let other = bench.register("other").await;
-    bench.store.assign_queue(queue, 1, other.id).await.unwrap();
+    bench.store.assign_queue(queue, Assignment::new(1), other.id).await.unwrap();
     assert_eq!(bench.store.claim(&first).await.unwrap().epoch, Epoch::new(1));
-    bench.store.assign_queue(queue, 2, broker.id).await.unwrap();
+    bench.store.assign_queue(queue, Assignment::new(2), broker.id).await.unwrap();
 
     assert_eq!(bench.claim(broker, queue).await.unwrap().epoch, Epoch::new(2));
     assert_eq!(bench.store.claim(&first).await.unwrap().epoch, Epoch::new(3));
@@ -96,7 +96,7 @@ pub async fn an_assignment_confers_nothing_but_the_right_to_claim(harness: &dyn 
     let mut writer = bench.writer(old, queue).await;
     writer.append(2).await;
     let new = bench.register("new").await;
-    bench.store.assign_queue(queue, 1, new.id).await.unwrap();
+    bench.store.assign_queue(queue, Assignment::new(1), new.id).await.unwrap();
     writer.append(1).await;
     let mut next = bench.writer(new, queue).await;
     assert_eq!(next.end, Offset::new(3));

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
-    model::{ManagerId, StoreTime},
+    model::{ManagerId, StoreTime, Term},
     ports::Leadership,
     store::conformance::{
         Harness, START,
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-async fn lead(bench: &Bench<'_>, manager: ManagerId) -> (ManagerId, u64) {
+async fn lead(bench: &Bench<'_>, manager: ManagerId) -> (ManagerId, Term) {
     let Leadership { leader, term, .. } = bench.store.lead(manager, LEASE).await.unwrap();
     (leader, term)
 }
@@ -20,32 +20,38 @@ async fn lead(bench: &Bench<'_>, manager: ManagerId) -> (ManagerId, u64) {
 pub async fn a_leader_stays_while_it_renews(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let (a, b) = (ManagerId::new(bench.uuid()), ManagerId::new(bench.uuid()));
-    assert_eq!(bench.store.lead(a, LEASE).await.unwrap(), Leadership { leader: a, term: 1, store_time: START });
+    assert_eq!(
+        bench.store.lead(a, LEASE).await.unwrap(),
+        Leadership { leader: a, term: Term::new(1), store_time: START }
+    );
     for millis in [0, 2_000, 4_000, 6_000, 8_999] {
         let now: StoreTime = bench.at(millis).await;
-        assert_eq!(bench.store.lead(b, LEASE).await.unwrap(), Leadership { leader: a, term: 1, store_time: now });
+        assert_eq!(
+            bench.store.lead(b, LEASE).await.unwrap(),
+            Leadership { leader: a, term: Term::new(1), store_time: now }
+        );
         if millis < 8_000 {
-            assert_eq!(lead(&bench, a).await, (a, 1));
+            assert_eq!(lead(&bench, a).await, (a, Term::new(1)));
         }
         bench.reopen().await;
     }
     // The last renewal was at 6,000.
     bench.at(9_000).await;
-    assert_eq!(lead(&bench, b).await, (b, 2));
-    assert_eq!(lead(&bench, a).await, (b, 2));
+    assert_eq!(lead(&bench, b).await, (b, Term::new(2)));
+    assert_eq!(lead(&bench, a).await, (b, Term::new(2)));
 }
 
 /// A lease that ran out can be extended by its holder, if nobody took it.
 pub async fn a_leader_that_comes_back_first_goes_on(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let (a, b) = (ManagerId::new(bench.uuid()), ManagerId::new(bench.uuid()));
-    assert_eq!(lead(&bench, a).await, (a, 1));
+    assert_eq!(lead(&bench, a).await, (a, Term::new(1)));
     bench.at(60_000).await;
-    assert_eq!(lead(&bench, a).await, (a, 1));
+    assert_eq!(lead(&bench, a).await, (a, Term::new(1)));
     bench.at(62_999).await;
-    assert_eq!(lead(&bench, b).await, (a, 1));
+    assert_eq!(lead(&bench, b).await, (a, Term::new(1)));
     bench.at(63_000).await;
-    assert_eq!(lead(&bench, b).await, (b, 2));
+    assert_eq!(lead(&bench, b).await, (b, Term::new(2)));
 }
 
 /// Who resigns is succeeded at once; who does not lead cannot resign.
@@ -73,7 +79,7 @@ pub async fn a_lease_does_not_outlast_a_clock_that_is_set_back(harness: &dyn Har
         let mut bench = Bench::start(harness).await;
         let (a, b) = (ManagerId::new(bench.uuid()), ManagerId::new(bench.uuid()));
         bench.at(AHEAD).await;
-        assert_eq!(lead(&bench, a).await, (a, 1));
+        assert_eq!(lead(&bench, a).await, (a, Term::new(1)));
         if fate == "resigned" {
             bench.store.resign(a).await.unwrap();
         }
@@ -81,26 +87,26 @@ pub async fn a_lease_does_not_outlast_a_clock_that_is_set_back(harness: &dyn Har
         bench.reopen().await;
         if fate == "alive" {
             // Who comes first leads: here the leader renews, and its lease is one like any other.
-            assert_eq!(lead(&bench, a).await, (a, 1));
-            assert_eq!(lead(&bench, b).await, (a, 1));
+            assert_eq!(lead(&bench, a).await, (a, Term::new(1)));
+            assert_eq!(lead(&bench, b).await, (a, Term::new(1)));
             bench.at(2_999).await;
-            assert_eq!(lead(&bench, b).await, (a, 1));
+            assert_eq!(lead(&bench, b).await, (a, Term::new(1)));
             bench.at(3_000).await;
         }
-        assert_eq!(lead(&bench, b).await, (b, 2), "{fate}");
-        assert_eq!(lead(&bench, a).await, (b, 2), "{fate}");
+        assert_eq!(lead(&bench, b).await, (b, Term::new(2)), "{fate}");
+        assert_eq!(lead(&bench, a).await, (b, Term::new(2)), "{fate}");
         // A longer lease than the others' is one from the past all the same.
         let now = bench.at(3_100_000).await;
         let long = bench.store.lead(a, LEASE * 100).await.unwrap();
-        assert_eq!(long, Leadership { leader: a, term: 3, store_time: now });
-        assert_eq!(lead(&bench, b).await, (a, 3));
+        assert_eq!(long, Leadership { leader: a, term: Term::new(3), store_time: now });
+        assert_eq!(lead(&bench, b).await, (a, Term::new(3)));
     }
 }
 
 /// Of managers that reach for a free lease, one gets it, and all are told the same.
 pub async fn rival_managers_agree_on_the_leader(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
-    let mut last = 0;
+    let mut last = Term::ZERO;
     for round in 1..=10 {
         let rivals: Vec<_> = (0..4)
             .map(|_| {
@@ -115,7 +121,7 @@ pub async fn rival_managers_agree_on_the_leader(harness: &dyn Harness) {
         }
         assert_eq!(told.len(), 1, "{told:?}");
         let (_, term) = told.pop_first().unwrap();
-        assert_eq!(term, last + 1);
+        assert_eq!(term, last.next());
         last = term;
         bench.at(round * 3_000).await;
     }

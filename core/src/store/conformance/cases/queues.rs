@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     model::{
-        BrokerId, QueueId, Start, Topic,
+        Assignment, BrokerId, Generation, QueueId, Start, Topic,
         limits::{MAX_ASSIGNED_QUEUES, MAX_LOOKED_UP},
     },
     ports::{Assign, AssignError, Assigned, CreateQueue, CreateQueueError, QueueRecord, StoreError},
@@ -26,14 +26,14 @@ pub async fn a_label_names_one_live_queue(harness: &dyn Harness) {
     let create = CreateQueue { label: label("Orders"), assignee: Some(broker.id), request: bench.uuid() };
     let record = bench.store.create_queue(&create).await.unwrap();
     let assignee = Some((broker.id, addr("a")));
-    assert_eq!(record, QueueRecord { id: record.id, label: label("orders"), assignee, assignment: 1 });
+    assert_eq!(record, QueueRecord { id: record.id, label: label("orders"), assignee, assignment: Assignment::new(1) });
     assert!(record.id > QueueId::ZERO);
 
     let rival = CreateQueue { label: label("ORDERS"), assignee: None, request: bench.uuid() };
     assert_eq!(bench.store.create_queue(&rival).await, Err(CreateQueueError::Exists));
     let other = CreateQueue { label: label("orders2"), ..rival };
     let other = bench.store.create_queue(&other).await.unwrap();
-    assert_eq!((other.assignee.clone(), other.assignment), (None, 0));
+    assert_eq!((other.assignee.clone(), other.assignment), (None, Assignment::ZERO));
 
     bench.reopen().await;
     assert_eq!(bench.store.queue(&label("orders")).await.unwrap(), Some(record.clone()));
@@ -54,7 +54,7 @@ pub async fn the_same_request_again_finds_its_queue(harness: &dyn Harness) {
     bench.reopen().await;
     assert_eq!(bench.store.create_queue(&create).await.unwrap(), record);
     assert_eq!(self::generation(&bench, a).await, generation);
-    let moved = bench.store.assign_queue(record.id, 1, b.id).await.unwrap();
+    let moved = bench.store.assign_queue(record.id, Assignment::new(1), b.id).await.unwrap();
     assert_eq!(bench.store.create_queue(&create).await.unwrap(), moved);
     assert_eq!(bench.store.queues().await.unwrap(), [moved]);
 }
@@ -67,8 +67,8 @@ pub async fn an_unknown_broker_gets_no_queue(harness: &dyn Harness) {
     assert_eq!(bench.store.create_queue(&create).await, Err(CreateQueueError::NoSuchBroker(nobody)));
     assert_eq!(bench.store.queues().await.unwrap(), []);
     let queue = bench.create("q", None).await;
-    assert_eq!(bench.store.assign_queue(queue, 0, nobody).await, Err(AssignError::NoSuchBroker(nobody)));
-    assert_eq!(bench.store.queue_by_id(queue).await.unwrap().unwrap().assignment, 0);
+    assert_eq!(bench.store.assign_queue(queue, Assignment::ZERO, nobody).await, Err(AssignError::NoSuchBroker(nobody)));
+    assert_eq!(bench.store.queue_by_id(queue).await.unwrap().unwrap().assignment, Assignment::ZERO);
 }
 
 /// Labels sort by their bytes, not by a language's rules.
@@ -89,21 +89,21 @@ pub async fn an_assignment_is_compared_and_set(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let (a, b) = (bench.register("a").await, bench.register("b").await);
     let queue = bench.create("q", None).await;
-    let first = bench.store.assign_queue(queue, 0, a.id).await.unwrap();
-    assert_eq!((first.assignee, first.assignment), (Some((a.id, addr("a"))), 1));
+    let first = bench.store.assign_queue(queue, Assignment::ZERO, a.id).await.unwrap();
+    assert_eq!((first.assignee, first.assignment), (Some((a.id, addr("a"))), Assignment::new(1)));
     for stale in [0, 2, 7] {
-        assert_eq!(bench.store.assign_queue(queue, stale, b.id).await, Err(AssignError::Changed));
+        assert_eq!(bench.store.assign_queue(queue, Assignment::new(stale), b.id).await, Err(AssignError::Changed));
     }
-    let second = bench.store.assign_queue(queue, 1, b.id).await.unwrap();
-    assert_eq!((second.assignee.clone(), second.assignment), (Some((b.id, addr("b"))), 2));
+    let second = bench.store.assign_queue(queue, Assignment::new(1), b.id).await.unwrap();
+    assert_eq!((second.assignee.clone(), second.assignment), (Some((b.id, addr("b"))), Assignment::new(2)));
     // To the same broker again: still an assignment of its own.
-    let third = bench.store.assign_queue(queue, 2, b.id).await.unwrap();
-    assert_eq!(third, QueueRecord { assignment: 3, ..second });
+    let third = bench.store.assign_queue(queue, Assignment::new(2), b.id).await.unwrap();
+    assert_eq!(third, QueueRecord { assignment: Assignment::new(3), ..second });
     bench.reopen().await;
     assert_eq!(bench.store.queue_by_id(queue).await.unwrap(), Some(third));
     bench.store.delete_queue(queue).await.unwrap();
-    assert_eq!(bench.store.assign_queue(queue, 3, a.id).await, Err(AssignError::Changed));
-    assert_eq!(bench.store.assign_queue(QueueId::new(1_000), 0, a.id).await, Err(AssignError::Changed));
+    assert_eq!(bench.store.assign_queue(queue, Assignment::new(3), a.id).await, Err(AssignError::Changed));
+    assert_eq!(bench.store.assign_queue(QueueId::new(1_000), Assignment::ZERO, a.id).await, Err(AssignError::Changed));
 }
 
 /// A broker finds its live queues, and only those.
@@ -117,7 +117,7 @@ pub async fn assigned_queues_are_listed_by_id(harness: &dyn Harness) {
     let other = bench.create("v", Some(b.id)).await;
     bench.create("u", None).await;
     let moved = own.remove(1);
-    bench.store.assign_queue(moved, 1, b.id).await.unwrap();
+    bench.store.assign_queue(moved, Assignment::new(1), b.id).await.unwrap();
     let deleted = own.remove(2);
     bench.store.delete_queue(deleted).await.unwrap();
     let ids = |queues: Vec<QueueRecord>| queues.into_iter().map(|queue| queue.id).collect::<Vec<_>>();
@@ -138,11 +138,17 @@ pub async fn several_queues_are_assigned_in_one_step(harness: &dyn Harness) {
     let before = [generation(&bench, a).await, generation(&bench, b).await, generation(&bench, c).await];
     let assign = |queue: usize, expected, to| Assign { queue: queues[queue], expected, to };
     let nobody = BrokerId::new(1_000);
-    let group = [assign(0, 1, b.id), assign(1, 2, b.id), assign(2, 1, b.id), assign(3, 1, b.id), assign(4, 1, nobody)];
+    let group = [
+        assign(0, Assignment::new(1), b.id),
+        assign(1, Assignment::new(2), b.id),
+        assign(2, Assignment::new(1), b.id),
+        assign(3, Assignment::new(1), b.id),
+        assign(4, Assignment::new(1), nobody),
+    ];
     let assigned = bench.store.assign_queues(&group).await.unwrap();
     let done = |name: &str, queue: usize| {
         let assignee = Some((b.id, addr("b")));
-        Assigned::Done(QueueRecord { id: queues[queue], label: label(name), assignee, assignment: 2 })
+        Assigned::Done(QueueRecord { id: queues[queue], label: label(name), assignee, assignment: Assignment::new(2) })
     };
     let (changed, unknown) = (Assigned::Changed, Assigned::NoSuchBroker);
     assert_eq!(assigned, [done("z", 0), changed.clone(), done("x", 2), changed.clone(), unknown]);
@@ -151,7 +157,7 @@ pub async fn several_queues_are_assigned_in_one_step(harness: &dyn Harness) {
     assert_eq!(ids(bench.store.assigned_queues(a.id).await.unwrap()), [queues[1], queues[4]]);
     assert_eq!(ids(bench.store.assigned_queues(b.id).await.unwrap()), [queues[0], queues[2]]);
     let now = [generation(&bench, a).await, generation(&bench, b).await, generation(&bench, c).await];
-    assert_eq!(now, [before[0] + 1, before[1] + 1, before[2]]);
+    assert_eq!(now, [before[0].next(), before[1].next(), before[2]]);
     // Made again, nothing is left to do, and nobody is told.
     let again = bench.store.assign_queues(&group[..3]).await.unwrap();
     assert_eq!(again[0], changed);
@@ -164,7 +170,7 @@ pub async fn a_malformed_group_of_assignments_is_refused(harness: &dyn Harness) 
     let mut bench = Bench::start(harness).await;
     let a = bench.register("a").await;
     let (first, second) = (bench.create("a", None).await, bench.create("b", None).await);
-    let assign = |queue| Assign { queue, expected: 0, to: a.id };
+    let assign = |queue| Assign { queue, expected: Assignment::ZERO, to: a.id };
     let long: Vec<_> = (1..=MAX_ASSIGNED_QUEUES as u64 + 1).map(|id| assign(QueueId::new(id))).collect();
     for group in [&[assign(second), assign(first)][..], &[assign(first), assign(first)], &long] {
         let refused = bench.store.assign_queues(group).await;
@@ -211,7 +217,7 @@ pub async fn queues_are_read_page_by_page(harness: &dyn Harness) {
     assert_eq!(read, live);
 }
 
-async fn generation(bench: &Bench<'_>, broker: Registered) -> u64 {
+async fn generation(bench: &Bench<'_>, broker: Registered) -> Generation {
     bench.store.renew_broker(broker.id, broker.incarnation, LEASE).await.unwrap().generation
 }
 
@@ -234,17 +240,17 @@ pub async fn a_change_grows_the_generation_of_those_it_concerns(harness: &dyn Ha
     grew!(false, false);
     let queue = bench.create("q", Some(a.id)).await;
     grew!(true, false);
-    bench.store.assign_queue(queue, 1, b.id).await.unwrap();
+    bench.store.assign_queue(queue, Assignment::new(1), b.id).await.unwrap();
     grew!(true, true);
     let channel = bench.create_channel(queue, Topic::NONE, Start::Earliest).await.unwrap().id;
     seen = [generation(&bench, a).await, generation(&bench, b).await, seen[2]];
     assert!(bench.store.delete_channel(channel).await.unwrap());
     grew!(false, true);
     assert!(!bench.store.delete_channel(channel).await.unwrap());
-    assert_eq!(bench.store.assign_queue(queue, 1, a.id).await, Err(AssignError::Changed));
+    assert_eq!(bench.store.assign_queue(queue, Assignment::new(1), a.id).await, Err(AssignError::Changed));
     let free = bench.create("free", None).await;
     grew!(false, false);
-    bench.store.assign_queue(free, 0, a.id).await.unwrap();
+    bench.store.assign_queue(free, Assignment::ZERO, a.id).await.unwrap();
     grew!(true, false);
     assert!(bench.store.delete_queue(queue).await.unwrap());
     grew!(false, true);
@@ -290,7 +296,7 @@ pub async fn one_of_several_assignments_is_made(harness: &dyn Harness) {
         brokers.push(bench.register(name).await);
     }
     let queue = bench.create("q", None).await;
-    for assignment in 0..ROUNDS as u64 {
+    for assignment in (0..ROUNDS as u64).map(Assignment::new) {
         let assign = |broker: &Registered| {
             let (store, to) = (Arc::clone(&bench.store), broker.id);
             tokio::spawn(async move { store.assign_queue(queue, assignment, to).await })
@@ -304,7 +310,7 @@ pub async fn one_of_several_assignments_is_made(harness: &dyn Harness) {
             }
         }
         assert_eq!(made.len(), 1);
-        assert_eq!(made[0].assignment, assignment + 1);
+        assert_eq!(made[0].assignment, assignment.next());
         assert_eq!(bench.store.queue_by_id(queue).await.unwrap().as_ref(), made.first());
     }
 }

@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::operation::{Append, From, HOSTS, IDS, Knowledge, LABELS, Nth, Operation, Place, STEP_MILLIS};
 use crate::{
     model::{
-        BrokerAddr, BrokerId, ChannelId, ClaimId, Epoch, Incarnation, ManagerId, Offset, ProducerId, QueueId,
-        QueueLabel, Start, StoreTime, Topic,
+        Assignment, BrokerAddr, BrokerId, ChannelId, ClaimId, Epoch, Generation, Incarnation, ManagerId, Offset,
+        ProducerId, QueueId, QueueLabel, Start, StoreTime, Topic,
     },
     ports::{
         AppendBatch, Catalog, ChannelRecord, Claim, CreateChannel, CreateQueue, Log, QueueRecord, Register, Store, Trim,
@@ -42,7 +42,7 @@ struct Host {
     store: BrokerId,
     runs: Vec<Incarnation>,
     /// The generations last seen.
-    generations: (u64, u64),
+    generations: (Generation, Generation),
 }
 
 /// A queue, by the ids that the two stores gave it.
@@ -199,11 +199,12 @@ impl<'a> Pair<'a> {
             Operation::Assign { queue, assignment, to } => {
                 let (model, store) = self.queue_ids(queue);
                 let (model_to, store_to) = self.host_ids(to);
-                let latest = self.model.queue_by_id(model).await.unwrap().map_or(0, |record| record.assignment);
+                let latest =
+                    self.model.queue_by_id(model).await.unwrap().map_or(Assignment::ZERO, |record| record.assignment);
                 let expected = match assignment {
                     Knowledge::Latest => latest,
-                    Knowledge::Stale => latest.saturating_sub(1),
-                    Knowledge::NeverWas => latest + 1,
+                    Knowledge::Stale => Assignment::new(latest.get().saturating_sub(1)),
+                    Knowledge::NeverWas => latest.next(),
                 };
                 let model = self.model.assign_queue(model, expected, model_to).await;
                 let store = self.store.assign_queue(store, expected, store_to).await;
@@ -298,7 +299,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Generations need not be equal; but where the model's grew, the store's has to.
-    fn generations(&mut self, host: u8, now: (u64, u64)) -> Same {
+    fn generations(&mut self, host: u8, now: (Generation, Generation)) -> Same {
         let seen = std::mem::replace(&mut self.hosts[usize::from(host)].generations, now);
         if now.1 < seen.1 || (now.0 > seen.0 && now.1 == seen.1) {
             let text =
