@@ -11,7 +11,7 @@ use rmom_core::{
     },
     frame::Run,
     manager::testing::{SeededEntropy, addr},
-    model::{ChannelId, Offset, ProducerId, ProducerKey, QueueLabel, Sequence, StoreTime, Topic},
+    model::{ChannelId, Offset, ProducerEpoch, ProducerId, ProducerKey, QueueLabel, Sequence, StoreTime, Topic},
     ports::NeverSuspended,
     store::{
         MemoryStore,
@@ -122,7 +122,7 @@ fn runs() -> Vec<PushRun> {
 fn stamp(producer: u64) -> ProducerStamp {
     // Spread like random ids, and in no order.
     let id = u128::from(producer).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
-    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(id)), incarnation: 0 };
+    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(id)), epoch: ProducerEpoch::ZERO };
     ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) }
 }
 

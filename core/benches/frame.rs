@@ -7,14 +7,14 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use rmom_core::{
     broker::{Header, NewMessage},
     frame::{Batch, BatchBuilder, Encoded},
-    model::{Epoch, Offset, ProducerId, ProducerKey, QueueId, Sequence, StoreTime, Topic},
+    model::{Epoch, Offset, ProducerEpoch, ProducerId, ProducerKey, QueueId, Sequence, StoreTime, Topic},
     ports::{BatchHeader, StoredBatch},
 };
 use uuid::Uuid;
 
 /// Messages of a batch, unless its benchmark says otherwise.
 const MESSAGES: usize = 100;
-const KEY: ProducerKey = ProducerKey { id: ProducerId::new(Uuid::from_u128(5)), incarnation: 2 };
+const KEY: ProducerKey = ProducerKey { id: ProducerId::new(Uuid::from_u128(5)), epoch: ProducerEpoch::new(2) };
 const EPOCH: Epoch = Epoch::new(3);
 const STORED_AT: StoreTime = StoreTime::from_millis(1_700_000_000_000);
 const TOPICS: [&str; 4] = ["news", "sport", "stocks", "weather"];

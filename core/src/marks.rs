@@ -102,7 +102,7 @@ marks! {
     DuplicateInPart: "push: a run of which only the first part was a duplicate",
     SequenceGap: "push: refused for a gap in its sequence",
     ProducerUnknown: "push: an unknown producer started at its lowest unacknowledged sequence",
-    ProducerFenced: "push: refused, the producer had a later incarnation",
+    ProducerFenced: "push: refused, the producer had a later epoch",
     ProducerOfBroker: "push: without a producer, it got the broker's",
     PushInvalid: "push: refused for what it was",
     PushWaitedForRoom: "push: a single one waited for the broker's room before its body was read",
@@ -111,8 +111,8 @@ marks! {
     PushRefusedForRoom: "push: refused after it waited for room, or with too many who did",
     PushHeldForSaving: "push: refused, the producers of too much that is stored were not saved",
     PushQueueReplaced: "push: refused, it meant a deleted queue of the same label",
-    NamedProducerWentOn: "named producer: went on after what an earlier incarnation had stored",
-    NamedProducerWaited: "named producer: had to wait for the outcome of what an earlier incarnation had pushed",
+    NamedProducerWentOn: "named producer: went on after what was stored under an earlier epoch",
+    NamedProducerWaited: "named producer: had to wait for the outcome of what was pushed under an earlier epoch",
 
     // Trimming.
     Trimmed: "trim: removed what had expired",

@@ -8,7 +8,7 @@ use rmom_client::Uuid;
 use rmom_core::{
     broker::NewMessage,
     frame::{BatchBuilder, Encoded},
-    model::{Offset, ProducerId, ProducerKey, QueueId, Sequence, Topic},
+    model::{Offset, ProducerEpoch, ProducerId, ProducerKey, QueueId, Sequence, Topic},
 };
 use rmom_proto::storage::{ProducerLast, ProducerSnapshot};
 use sqlx::{Executor as _, PgConnection};
@@ -32,7 +32,7 @@ const COPY_END: i16 = -1;
 
 /// A producer by its number.
 fn key(number: u64) -> ProducerKey {
-    ProducerKey { id: ProducerId::new(Uuid::from_u128(0xF111 << 64 | u128::from(number))), incarnation: 0 }
+    ProducerKey { id: ProducerId::new(Uuid::from_u128(0xF111 << 64 | u128::from(number))), epoch: ProducerEpoch::ZERO }
 }
 
 /// Stores `batches` batches of one message each in an empty queue, pushed by `producers` in turn, with all the records that
@@ -91,7 +91,7 @@ pub(crate) async fn batches(session: &mut PgConnection, queue: u64, batches: u64
         let (producer, last_sequence) = pushed_by(offset);
         ProducerLast {
             producer_id: Bytes::copy_from_slice(key(producer).id.uuid().as_bytes()),
-            incarnation: 0,
+            producer_epoch: 0,
             last_sequence,
             last_offset: offset,
             stored_at_millis: u64::try_from(stored_at).unwrap(),

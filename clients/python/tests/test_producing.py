@@ -306,10 +306,10 @@ def test_a_named_producer_that_gives_up_what_may_be_stored_stops() -> None:
     assert app.errors()[0].outcome_unknown
     with pytest.raises(rmom.Poisoned):
         app.push("b")
-    assert world.seen[:2] == ["b1:1 open producer", f"b1:1 from 1 queue {QUEUE_ID} incarnation 1"]
+    assert world.seen[:2] == ["b1:1 open producer", f"b1:1 from 1 queue {QUEUE_ID} epoch 1"]
 
 
-def test_a_named_producer_takes_its_next_incarnation_after_a_refused_message() -> None:
+def test_a_named_producer_takes_its_next_epoch_after_a_refused_message() -> None:
     world = World()
     app = Application(world, name="import")
     world.opened_last = 5

@@ -100,7 +100,7 @@ class World:
         self.idle: deque[Callable[[], object]] = deque()
         self.delivered: list[int] = []
         self.opened_last = 0
-        self.incarnation = 0
+        self.epoch = 0
         self._last: dict[bytes, int] = {}
         chance = random.Random(1)  # noqa: S311 (tests have to be repeatable)
         managers = parse_managers("http://m1", None)
@@ -133,17 +133,17 @@ class World:
 
     def _openproducer(self, effect: fx.OpenProducer) -> wire.OpenProducerResponse:
         self._reach(effect.authority)
-        self.incarnation += 1
+        self.epoch += 1
         self.seen.append(f"{effect.authority} open producer")
         last = self._last.get(effect.request.producer_id, self.opened_last)
-        return wire.OpenProducerResponse(incarnation=self.incarnation, last_sequence=last, queue_id=self.queue_id)
+        return wire.OpenProducerResponse(producer_epoch=self.epoch, last_sequence=last, queue_id=self.queue_id)
 
     def _openpush(self, effect: fx.OpenPush) -> Line:
         self._reach(effect.authority)
         stamp = effect.request.producer
         self.seen.append(
             f"{effect.authority} from {stamp.lowest_unacknowledged} queue {effect.request.queue_id}"
-            + (f" incarnation {stamp.incarnation}" if stamp.incarnation else "")
+            + (f" epoch {stamp.epoch}" if stamp.epoch else "")
         )
         script = self.pushes.popleft() if self.pushes else Script()
         if script.refuse is not None:

@@ -359,8 +359,8 @@ async fn a_named_producer_survives_a_refused_message() {
     let sequences: Vec<_> = results.iter().map(|r| r.as_ref().map_or(0, |receipt| receipt.sequence)).collect();
     assert_eq!(sequences, [1, 0, 2]);
     assert_eq!(world.contents(), ["a", "b"]);
-    let incarnations = world.seen().into_iter().filter(|what| what.contains("incarnation")).collect::<Vec<_>>();
-    assert_eq!(incarnations, ["b1: producer p0 takes incarnation 1", "b1: producer p0 takes incarnation 2"]);
+    let epochs = world.seen().into_iter().filter(|what| what.contains("epoch")).collect::<Vec<_>>();
+    assert_eq!(epochs, ["b1: producer p0 takes epoch 1", "b1: producer p0 takes epoch 2"]);
 }
 
 #[tokio::test(start_paused = true)]

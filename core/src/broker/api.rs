@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use crate::{
     model::{
         BrokerAddr, ChannelId, Code, Coded, Epoch, IdError, MessageId, NameError, NewMessage, Offset, Position,
-        ProducerKey, QueueId, QueueLabel, Sequence,
+        ProducerEpoch, ProducerKey, QueueId, QueueLabel, Sequence,
         limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_TTL},
     },
     ports::{StoreError, SubscriberDescription},
@@ -14,7 +14,7 @@ use crate::{
 /// Who pushes, for pushes that may be retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProducerStamp {
-    /// The producer and its incarnation.
+    /// The producer and its epoch.
     pub key: ProducerKey,
     /// The lowest sequence whose outcome it does not know: where a broker that does not know it starts.
     pub lowest_unacknowledged: Sequence,
@@ -90,13 +90,13 @@ pub struct SubscribeRequest {
     pub peer: String,
 }
 
-/// A named producer's new incarnation.
+/// A named producer's new epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenedProducer {
     /// The queue.
     pub queue: QueueId,
-    /// Its incarnation from now on; earlier ones are refused.
-    pub incarnation: u64,
+    /// Its epoch from now on; earlier ones are refused.
+    pub epoch: ProducerEpoch,
     /// The last sequence it stored in this queue; 0: none.
     pub last_sequence: Sequence,
 }
@@ -190,13 +190,13 @@ pub enum BrokerError {
         /// The one that came.
         found: Sequence,
     },
-    /// A later incarnation of the producer exists.
-    #[error("producer: incarnation {found} was replaced by {current}")]
+    /// A later epoch of the producer exists.
+    #[error("producer: epoch {found} was replaced by {current}")]
     ProducerFenced {
         /// The latest.
-        current: u64,
+        current: ProducerEpoch,
         /// The one that came.
-        found: u64,
+        found: ProducerEpoch,
     },
     /// The offset is beyond the end of the queue.
     #[error("offset {offset} is beyond the end of the queue, which is {end}")]

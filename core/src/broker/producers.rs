@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use super::{BrokerError, ProducerStamp};
 use crate::{
     frame::{FrameError, Run},
-    model::{Offset, ProducerId, ProducerKey, Sequence, StoreTime},
+    model::{Offset, ProducerEpoch, ProducerId, ProducerKey, Sequence, StoreTime},
 };
 
 /// The newest stored message of a producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Last {
-    pub(super) incarnation: u64,
+    pub(super) epoch: ProducerEpoch,
     pub(super) sequence: Sequence,
     pub(super) offset: Offset,
     pub(super) stored_at: StoreTime,
@@ -38,10 +38,10 @@ pub(super) struct Verdict {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Producers {
     stored: BTreeMap<ProducerId, Last>,
-    /// Where accepted differs from stored: incarnation and last accepted sequence.
-    accepted: BTreeMap<ProducerId, (u64, Sequence)>,
-    /// Incarnations given out to named producers.
-    opened: BTreeMap<ProducerId, u64>,
+    /// Where accepted differs from stored: epoch and last accepted sequence.
+    accepted: BTreeMap<ProducerId, (ProducerEpoch, Sequence)>,
+    /// Epochs given out to named producers.
+    opened: BTreeMap<ProducerId, ProducerEpoch>,
     /// When those who did not push for long were last forgotten, to make room for another one.
     made_room: Option<Instant>,
 }
@@ -50,8 +50,11 @@ pub(super) struct Producers {
 const MAKE_ROOM_EVERY: Duration = Duration::from_secs(1);
 
 impl Producers {
-    /// From the snapshot that the store holds, if any, and the incarnations that it gave out.
-    pub(super) fn restore(snapshot: Option<&Bytes>, opened: Vec<(ProducerId, u64)>) -> Result<Self, FrameError> {
+    /// From the snapshot that the store holds, if any, and the epochs that it gave out.
+    pub(super) fn restore(
+        snapshot: Option<&Bytes>,
+        opened: Vec<(ProducerId, ProducerEpoch)>,
+    ) -> Result<Self, FrameError> {
         let mut producers = Self { opened: opened.into_iter().collect(), ..Self::default() };
         if let Some(snapshot) = snapshot {
             for last in ProducerSnapshot::decode(snapshot.as_ref())?.producers {
@@ -59,8 +62,8 @@ impl Producers {
                 let sequence = Sequence::parse(last.last_sequence)?;
                 let offset = Offset::parse(last.last_offset)?;
                 let stored_at = StoreTime::from_millis(last.stored_at_millis);
-                let (incarnation, seen_at) = (last.incarnation, Instant::now());
-                producers.stored.insert(id, Last { incarnation, sequence, offset, stored_at, seen_at });
+                let (epoch, seen_at) = (ProducerEpoch::parse(last.producer_epoch)?, Instant::now());
+                producers.stored.insert(id, Last { epoch, sequence, offset, stored_at, seen_at });
             }
         }
         Ok(producers)
@@ -76,7 +79,7 @@ impl Producers {
             .iter()
             .map(|(id, last)| ProducerLast {
                 producer_id: Bytes::copy_from_slice(id.uuid().as_bytes()),
-                incarnation: last.incarnation,
+                producer_epoch: last.epoch.get(),
                 last_sequence: last.sequence.get(),
                 last_offset: last.offset.get(),
                 stored_at_millis: last.stored_at.millis(),
@@ -116,13 +119,8 @@ impl Producers {
     pub(super) fn store(&mut self, runs: &[Run], stored_at: StoreTime) {
         let seen_at = Instant::now();
         for run in runs {
-            let last = Last {
-                incarnation: run.key.incarnation,
-                sequence: run.last(),
-                offset: run.last_offset(),
-                stored_at,
-                seen_at,
-            };
+            let last =
+                Last { epoch: run.key.epoch, sequence: run.last(), offset: run.last_offset(), stored_at, seen_at };
             self.stored.insert(run.key.id, last);
             if self.accepted.get(&run.key.id).is_some_and(|&(_, sequence)| sequence <= last.sequence) {
                 self.accepted.remove(&run.key.id);
@@ -145,25 +143,25 @@ impl Producers {
         self.accepted.contains_key(&id)
     }
 
-    fn accepted_of(&self, id: ProducerId) -> Option<(u64, Sequence)> {
-        self.accepted.get(&id).copied().or_else(|| self.stored.get(&id).map(|last| (last.incarnation, last.sequence)))
+    fn accepted_of(&self, id: ProducerId) -> Option<(ProducerEpoch, Sequence)> {
+        self.accepted.get(&id).copied().or_else(|| self.stored.get(&id).map(|last| (last.epoch, last.sequence)))
     }
 
-    /// Takes note of an incarnation that the store gave out.
-    pub(super) fn open(&mut self, id: ProducerId, incarnation: u64) {
+    /// Takes note of an epoch that the store gave out.
+    pub(super) fn open(&mut self, id: ProducerId, epoch: ProducerEpoch) {
         let opened = self.opened.entry(id).or_default();
-        *opened = incarnation.max(*opened);
+        *opened = epoch.max(*opened);
     }
 
     /// Judges `count` pushes from `first`, without accepting them.
     pub(super) fn judge(&self, stamp: &ProducerStamp, first: Sequence, count: u64) -> Result<Verdict, BrokerError> {
         let key = stamp.key;
         let known = self.accepted_of(key.id);
-        let current = known.map_or(0, |(incarnation, _)| incarnation);
-        let current = self.opened.get(&key.id).copied().unwrap_or(0).max(current);
-        if key.incarnation < current {
+        let current = known.map_or(ProducerEpoch::ZERO, |(epoch, _)| epoch);
+        let current = self.opened.get(&key.id).copied().unwrap_or_default().max(current);
+        if key.epoch < current {
             mark!(ProducerFenced);
-            return Err(BrokerError::ProducerFenced { current, found: key.incarnation });
+            return Err(BrokerError::ProducerFenced { current, found: key.epoch });
         }
         let last = known.map_or(Sequence::ZERO, |(_, sequence)| sequence);
         // All below the lowest unacknowledged has an outcome that the producer knows: nothing there will be sent again.
@@ -178,7 +176,7 @@ impl Producers {
 
     /// Accepts everything up to `last`.
     pub(super) fn accept(&mut self, key: ProducerKey, last: Sequence) {
-        self.accepted.insert(key.id, (key.incarnation, last));
+        self.accepted.insert(key.id, (key.epoch, last));
     }
 }
 
@@ -188,8 +186,8 @@ mod tests {
 
     use super::*;
 
-    fn stamp(incarnation: u64, lowest: u64) -> ProducerStamp {
-        let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(1)), incarnation };
+    fn stamp(epoch: u64, lowest: u64) -> ProducerStamp {
+        let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(1)), epoch: ProducerEpoch::new(epoch) };
         ProducerStamp { key, lowest_unacknowledged: Sequence::new(lowest) }
     }
 
@@ -225,11 +223,11 @@ mod tests {
     }
 
     #[test]
-    fn a_later_incarnation_goes_on_and_fences_the_earlier() {
+    fn a_later_epoch_goes_on_and_fences_the_earlier() {
         let mut producers = Producers::default();
         store(&mut producers, 1, 4);
-        producers.open(stamp(2, 1).key.id, 2);
-        let fenced = BrokerError::ProducerFenced { current: 2, found: 0 };
+        producers.open(stamp(2, 1).key.id, ProducerEpoch::new(2));
+        let fenced = BrokerError::ProducerFenced { current: ProducerEpoch::new(2), found: ProducerEpoch::ZERO };
         assert_eq!(judge(&producers, stamp(0, 5), 5, 1), Err(fenced));
         assert_eq!(judge(&producers, stamp(2, 5), 5, 1), Ok(0));
     }
@@ -241,15 +239,15 @@ mod tests {
         let mut producers = Producers::default();
         for n in 1..=3 {
             assert!(producers.admits(id(n), 3, at(0), retention));
-            producers.accept(ProducerKey { id: id(n), incarnation: 0 }, Sequence::new(1));
+            producers.accept(ProducerKey { id: id(n), epoch: ProducerEpoch::ZERO }, Sequence::new(1));
         }
         assert!(!producers.admits(id(4), 3, at(0), retention), "what is on its way counts");
         let run = |n: u128, first| {
-            let key = ProducerKey { id: id(n), incarnation: 0 };
+            let key = ProducerKey { id: id(n), epoch: ProducerEpoch::ZERO };
             Run { key, first: Sequence::new(first), offset: Offset::new(1), count: 1 }
         };
         producers.store(&[run(1, 1), run(2, 1), run(3, 1)], at(0));
-        producers.accept(ProducerKey { id: id(1), incarnation: 0 }, Sequence::new(2));
+        producers.accept(ProducerKey { id: id(1), epoch: ProducerEpoch::ZERO }, Sequence::new(2));
         assert!(producers.admits(id(1), 3, at(0), retention) && !producers.admits(id(4), 3, at(0), retention));
         assert!(producers.admits(id(4), 4, at(0), retention), "a producer counts once");
         tokio::time::advance(retention).await;
@@ -258,7 +256,7 @@ mod tests {
         assert_eq!(producers.last(id(2)), None);
         assert_eq!(producers.last(id(1)).map(|last| last.sequence.get()), Some(2));
         // The store counts the named ones. They push whatever the others do.
-        producers.open(id(7), 1);
+        producers.open(id(7), ProducerEpoch::new(1));
         assert!(producers.admits(id(7), 0, at(60_000), retention));
     }
 

@@ -67,7 +67,7 @@ impl Broker {
         Ok(PushSession { inner: self.inner.clone(), handle, producer: open.producer })
     }
 
-    /// Gives a named producer its next incarnation in a queue hosted here; earlier ones are refused from now on.
+    /// Gives a named producer its next epoch in a queue hosted here; earlier ones are refused from now on.
     ///
     /// # Errors
     /// As [`Broker::rebuild_queue`]; [`BrokerError::TooManyProducers`].
@@ -87,18 +87,18 @@ impl Broker {
             let _turn = tokio::time::timeout(timeout, inner.openings.take_first()).await.map_err(overloaded)?;
             inner.write(inner.logs.of(queue).log.open_producer(queue, producer, most)).await??
         };
-        let incarnation = match opened {
-            Opened::Given(incarnation) => incarnation,
+        let epoch = match opened {
+            Opened::Given(epoch) => epoch,
             Opened::TooMany => {
                 return Err(BrokerError::TooManyProducers { setting: "max_named_producers_per_queue", limit });
             }
             Opened::Deleted => return Err(BrokerError::QueueReplaced { queue }),
         };
         let (reply, answer) = oneshot::channel();
-        handle.send(Command::Open { id: producer, incarnation, reply }).await?;
+        handle.send(Command::Open { id: producer, epoch, reply }).await?;
         let last_sequence =
             tokio::time::timeout(timeout, answer).await.map_err(late)?.map_err(|_| handle.why_ended())?;
-        Ok(OpenedProducer { queue, incarnation, last_sequence })
+        Ok(OpenedProducer { queue, epoch, last_sequence })
     }
 }
 

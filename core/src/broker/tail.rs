@@ -92,11 +92,11 @@ mod tests {
     use crate::{
         broker::NewMessage,
         frame::BatchBuilder,
-        model::{Epoch, MessageId, ProducerId, ProducerKey, Sequence, StoreTime},
+        model::{Epoch, MessageId, ProducerEpoch, ProducerId, ProducerKey, Sequence, StoreTime},
     };
 
     fn batch(first: u64, messages: u64) -> Arc<Batch> {
-        let key = ProducerKey { id: ProducerId::new(Uuid::nil()), incarnation: 0 };
+        let key = ProducerKey { id: ProducerId::new(Uuid::nil()), epoch: ProducerEpoch::ZERO };
         let mut builder = BatchBuilder::new(Offset::new(first));
         for i in 0..messages {
             let message = NewMessage { content: Bytes::from_static(b"x"), ..NewMessage::default() };

@@ -249,7 +249,7 @@ impl BatchBuilder {
                 .iter()
                 .map(|run| ProducerRun {
                     producer_id: Bytes::copy_from_slice(run.key.id.uuid().as_bytes()),
-                    incarnation: run.key.incarnation,
+                    producer_epoch: run.key.epoch.get(),
                     first_sequence: run.first.get(),
                     count: u32::try_from(run.count).expect("a batch has at most MAX_BATCH_MESSAGES messages"),
                 })

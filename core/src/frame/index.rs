@@ -4,7 +4,7 @@ use prost::Message as _;
 use rmom_proto::storage::BatchIndex;
 
 use super::READS_UP_TO;
-use crate::model::{IdError, NameError, Offset, ProducerId, ProducerKey, Sequence};
+use crate::model::{IdError, NameError, Offset, ProducerEpoch, ProducerId, ProducerKey, Sequence};
 
 /// The reason why a stored batch cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,7 +106,8 @@ pub fn runs(format: u16, index: &[u8], first: Offset, last: Offset) -> Result<Ve
         if !fits || Sequence::parse(run.first_sequence.saturating_add(count)).is_err() {
             return Err(FrameError::Inconsistent("a producer's run does not fit the batch"));
         }
-        let key = ProducerKey { id: ProducerId::from_slice(&run.producer_id)?, incarnation: run.incarnation };
+        let epoch = ProducerEpoch::parse(run.producer_epoch)?;
+        let key = ProducerKey { id: ProducerId::from_slice(&run.producer_id)?, epoch };
         runs.push(Run { key, first, offset, count });
         offset = offset.plus(count);
     }

@@ -7,9 +7,11 @@ use rmom_proto::messages::Message;
 use uuid::Uuid;
 
 use super::{Batch, BatchBuilder, BatchHeader, FORMAT, FrameError, READS_UP_TO, Run, StoredBatch, encoded_len, runs};
-use crate::model::{Epoch, Header, NewMessage, Offset, ProducerId, ProducerKey, QueueId, Sequence, StoreTime, Topic};
+use crate::model::{
+    Epoch, Header, NewMessage, Offset, ProducerEpoch, ProducerId, ProducerKey, QueueId, Sequence, StoreTime, Topic,
+};
 
-const KEY: ProducerKey = ProducerKey { id: ProducerId::new(Uuid::from_u128(5)), incarnation: 2 };
+const KEY: ProducerKey = ProducerKey { id: ProducerId::new(Uuid::from_u128(5)), epoch: ProducerEpoch::new(2) };
 const STORED_AT: StoreTime = StoreTime::from_millis(1_000);
 
 fn message(content: &[u8], topic: &str, ttl: Option<u64>) -> NewMessage {
@@ -106,7 +108,7 @@ fn a_message_expires_at_its_boundary() {
 
 #[test]
 fn runs_name_producers_in_offset_order() {
-    let other = ProducerKey { id: ProducerId::new(Uuid::from_u128(6)), incarnation: 0 };
+    let other = ProducerKey { id: ProducerId::new(Uuid::from_u128(6)), epoch: ProducerEpoch::ZERO };
     let mut builder = BatchBuilder::new(Offset::new(10));
     let plain = message(b"x", "", None);
     for (key, sequence) in [(KEY, 4), (KEY, 5), (other, 1), (KEY, 6)] {

@@ -58,7 +58,7 @@ codes! {
     LeaseExpired = "LEASE_EXPIRED",
     /// A producer skipped sequences; `expected` is in the details.
     SequenceGap = "SEQUENCE_GAP",
-    /// A later incarnation of this named producer exists.
+    /// A later epoch of this named producer exists.
     ProducerFenced = "PRODUCER_FENCED",
     /// The offset is beyond the end of the queue.
     OffsetOutOfRange = "OFFSET_OUT_OF_RANGE",

@@ -91,6 +91,11 @@ counter! {
     Sequence, "sequence"
 }
 counter! {
+    /// The epoch of a named producer in a queue: 1, 2, 3 …; an unnamed producer has epoch 0 for ever. Grows by 1 whenever somebody
+    /// opens the producer. A queue's task compares it with the newest one that it knows, and refuses pushes of an earlier epoch.
+    ProducerEpoch, "producer_epoch"
+}
+counter! {
     /// The fencing token of a queue; 0 means that it was never activated. Grows by 1 with each claim. The store compares it in each
     /// append and trim, and refuses those of an earlier epoch.
     Epoch, "epoch"

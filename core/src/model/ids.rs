@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Sequence, counters::counter};
+use super::{ProducerEpoch, Sequence, counters::counter};
 
 /// A value from outside that is not a valid id or counter.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,13 +126,13 @@ uuid_id! {
     MessageId, "message_id"
 }
 
-/// A producer in one of its incarnations (0 for unnamed producers, which have only one).
+/// A producer in one of its epochs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProducerKey {
     /// The producer.
     pub id: ProducerId,
-    /// Its incarnation; a later one fences the earlier ones.
-    pub incarnation: u64,
+    /// Its epoch; a later one fences the earlier ones.
+    pub epoch: ProducerEpoch,
 }
 
 impl ProducerKey {
@@ -150,7 +150,7 @@ impl ProducerKey {
     pub fn message_ids(self, queue: QueueId) -> MessageIds {
         let mut name = [0; 8];
         name.copy_from_slice(&queue.get().to_be_bytes());
-        // The incarnation is left out: a named producer continues counting where its predecessor stopped.
+        // The epoch is left out: a named producer continues counting where its predecessor stopped.
         let hash = Uuid::new_v5(&self.id.uuid(), &name);
         MessageIds { high: hash.as_u64_pair().0 }
     }
@@ -205,10 +205,13 @@ mod tests {
 
     #[test]
     fn message_ids_are_stable_distinct_and_valid() {
-        let producer = ProducerKey { id: ProducerId::new(Uuid::from_u128(7)), incarnation: 3 };
+        let producer = ProducerKey { id: ProducerId::new(Uuid::from_u128(7)), epoch: ProducerEpoch::new(3) };
         let id = |queue, sequence| producer.message_id(QueueId::new(queue), Sequence::new(sequence));
         assert_eq!(id(1, 1), id(1, 1));
-        assert_eq!(ProducerKey { incarnation: 4, ..producer }.message_id(QueueId::new(1), Sequence::new(1)), id(1, 1));
+        assert_eq!(
+            ProducerKey { epoch: ProducerEpoch::new(4), ..producer }.message_id(QueueId::new(1), Sequence::new(1)),
+            id(1, 1)
+        );
         let all = [id(1, 1), id(1, 2), id(2, 1), id(1, 1 << 40)];
         for (i, a) in all.iter().enumerate() {
             assert_eq!(a.uuid().get_version_num(), 8);

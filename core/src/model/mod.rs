@@ -14,7 +14,7 @@ mod position;
 mod time;
 
 pub use code::{Code, Coded};
-pub use counters::{Assignment, Epoch, Generation, Offset, Renewals, Sequence, Term};
+pub use counters::{Assignment, Epoch, Generation, Offset, ProducerEpoch, Renewals, Sequence, Term};
 pub use ids::{
     BrokerAddr, BrokerId, ChannelId, ClaimId, IdError, Incarnation, ManagerId, MessageId, MessageIds, ProducerId,
     ProducerKey, QueueId,

@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::StoreError;
 use crate::frame::{BatchHeader, StoredBatch};
-use crate::model::{BrokerId, ClaimId, Epoch, Incarnation, Offset, ProducerId, QueueId, StoreTime};
+use crate::model::{BrokerId, ClaimId, Epoch, Incarnation, Offset, ProducerEpoch, ProducerId, QueueId, StoreTime};
 
 /// How far ahead of the store's clock a batch may be stored because the one before was. Within it, times never go back in a
 /// queue; what lies further ahead was stored while the clock was wrong, and has no say.
@@ -101,8 +101,8 @@ pub struct LogTail {
     pub none_expires_before: StoreTime,
     /// The last producer snapshot (an encoded `ProducerSnapshot`), and the offset through which it speaks.
     pub producers: Option<(Offset, Bytes)>,
-    /// The incarnations that [`Log::open_producer`] gave out; of more than [`MAX_NAMED_PRODUCERS`] one more than that.
-    pub incarnations: Vec<(ProducerId, u64)>,
+    /// The producers' epochs that [`Log::open_producer`] gave out; of more than [`MAX_NAMED_PRODUCERS`] one more than that.
+    pub producer_epochs: Vec<(ProducerId, ProducerEpoch)>,
 }
 
 impl Default for LogTail {
@@ -122,7 +122,7 @@ impl Default for LogTail {
             oldest: None,
             none_expires_before: StoreTime::NEVER,
             producers: None,
-            incarnations: Vec::new(),
+            producer_epochs: Vec::new(),
         }
     }
 }
@@ -242,8 +242,8 @@ pub struct Purged {
 /// What became of an attempt to open a named producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// It has this incarnation now.
-    Given(u64),
+    /// It has this epoch now.
+    Given(ProducerEpoch),
     /// It is new, and there are as many as there may be. Nothing was given.
     TooMany,
     /// The queue was deleted. Nothing was given.
@@ -301,7 +301,7 @@ pub trait Log: Send + Sync + 'static {
     /// than the store's now, those that expired first first; the last batch stays until all before it are gone.
     async fn trim(&self, trim: &Trim) -> Result<Trimmed, LogError>;
 
-    /// Gives a named producer of a live queue its next incarnation: 1, 2, 3 …. A new one is refused if the queue has `most`
+    /// Gives a named producer of a live queue its next epoch: 1, 2, 3 …. A new one is refused if the queue has `most`
     /// or [`MAX_NAMED_PRODUCERS`], however many are opened at the same time.
     async fn open_producer(&self, queue: QueueId, producer: ProducerId, most: u32) -> Result<Opened, StoreError>;
 

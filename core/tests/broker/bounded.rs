@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rmom_core::{
     broker::{BrokerError, BrokerSettings, ProducerStamp, PushRequest},
-    model::{Offset, ProducerId, ProducerKey, Sequence, Topic},
+    model::{Offset, ProducerEpoch, ProducerId, ProducerKey, Sequence, Topic},
     ports::{Catalog as _, Log as _, QueueActivity, StoreError},
     store::faulty::{Calls, Fault, Kind},
 };
@@ -14,7 +14,7 @@ use super::{expect, label, numbered, push, take, world::World};
 
 /// The first push of a producer.
 fn first_push(producer: u128) -> PushRequest {
-    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(producer)), incarnation: 0 };
+    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(producer)), epoch: ProducerEpoch::ZERO };
     let stamp = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
     PushRequest { producer: Some((stamp, Sequence::new(1))), ..push("x") }
 }
@@ -203,9 +203,9 @@ async fn one_producer_too_many_is_refused_and_the_others_go_on() {
     broker.open_producer(&label("q"), name(100)).await.unwrap();
     let refused = broker.open_producer(&label("q"), name(101)).await.unwrap_err();
     assert_eq!(refused, BrokerError::TooManyProducers { setting: "max_named_producers_per_queue", limit: 1 });
-    assert_eq!(broker.open_producer(&label("q"), name(100)).await.unwrap().incarnation, 2);
+    assert_eq!(broker.open_producer(&label("q"), name(100)).await.unwrap().epoch, ProducerEpoch::new(2));
     let queue = broker.status().queues[0].queue;
-    assert_eq!(world.store.tail(queue).await.unwrap().incarnations, [(name(100), 2)]);
+    assert_eq!(world.store.tail(queue).await.unwrap().producer_epochs, [(name(100), ProducerEpoch::new(2))]);
 }
 
 /// Opening a named producer proves that its broker owns the queue; it does not save all other producers.
@@ -366,7 +366,7 @@ async fn a_named_producer_that_the_store_did_not_enter_takes_no_room() {
     world.store.fail(Calls::All, Fault::Unavailable);
     broker.open_producer(&label("q"), name(1)).await.unwrap_err();
     world.store.repair(Calls::All);
-    assert_eq!(broker.open_producer(&label("q"), name(2)).await.unwrap().incarnation, 1);
+    assert_eq!(broker.open_producer(&label("q"), name(2)).await.unwrap().epoch, ProducerEpoch::new(1));
 }
 
 #[tokio::test(start_paused = true)]

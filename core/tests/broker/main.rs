@@ -19,7 +19,10 @@ use rmom_core::{
         Broker, BrokerError, CHANNELS_AT_ONCE, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun,
         SubscribeRequest, Subscription,
     },
-    model::{ChannelId, Code, Coded, Epoch, Offset, Position, ProducerId, ProducerKey, QueueLabel, Sequence, Topic},
+    model::{
+        ChannelId, Code, Coded, Epoch, Offset, Position, ProducerEpoch, ProducerId, ProducerKey, QueueLabel, Sequence,
+        Topic,
+    },
     ports::{AssignError, Catalog as _, Log as _, StoreError},
     store::faulty::{Calls, Fault, Kind},
 };
@@ -44,7 +47,7 @@ fn push(content: &str) -> PushRequest {
 }
 
 fn stamp(lowest: u64) -> ProducerStamp {
-    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(77)), incarnation: 0 };
+    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(77)), epoch: ProducerEpoch::ZERO };
     ProducerStamp { key, lowest_unacknowledged: Sequence::new(lowest) }
 }
 
@@ -483,19 +486,19 @@ async fn a_named_producer_goes_on_where_it_stopped() {
     let (one, two) = (world.broker(1).await, world.broker(2).await);
     one.create_queue(&label("q")).await.unwrap();
     let id = stamp(1).key.id;
-    let push_as = |incarnation, sequence: u64| {
-        let key = ProducerKey { id, incarnation };
+    let push_as = |epoch, sequence: u64| {
+        let key = ProducerKey { id, epoch: ProducerEpoch::new(epoch) };
         let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(sequence) };
         PushRequest { producer: Some((producer, Sequence::new(sequence))), ..push(&sequence.to_string()) }
     };
     let first = one.open_producer(&label("q"), id).await.unwrap();
-    assert_eq!((first.incarnation, first.last_sequence), (1, Sequence::ZERO));
+    assert_eq!((first.epoch, first.last_sequence), (ProducerEpoch::new(1), Sequence::ZERO));
     one.push(push_as(1, 1)).await.unwrap();
     let second = one.open_producer(&label("q"), id).await.unwrap();
-    assert_eq!((second.incarnation, second.last_sequence), (2, Sequence::new(1)));
-    // The next owner also knows that the first incarnation is fenced, though the second has not pushed yet.
+    assert_eq!((second.epoch, second.last_sequence), (ProducerEpoch::new(2), Sequence::new(1)));
+    // The next owner also knows that the first epoch is fenced, though the second has not pushed yet.
     world.assign("q", 2).await.unwrap();
-    let fenced = BrokerError::ProducerFenced { current: 2, found: 1 };
+    let fenced = BrokerError::ProducerFenced { current: ProducerEpoch::new(2), found: ProducerEpoch::new(1) };
     assert_eq!(two.push(push_as(1, 2)).await, Err(fenced));
     assert_eq!(two.push(push_as(2, 2)).await.unwrap().offset, Some(Offset::new(2)));
 }
@@ -685,7 +688,7 @@ async fn a_named_producer_goes_on_where_it_stopped_long_ago() {
     let (one, two) = (world.broker_with(1, short).await, world.broker_with(2, short).await);
     one.create_queue(&label("q")).await.unwrap();
     let id = stamp(1).key.id;
-    let key = ProducerKey { id, incarnation: one.open_producer(&label("q"), id).await.unwrap().incarnation };
+    let key = ProducerKey { id, epoch: one.open_producer(&label("q"), id).await.unwrap().epoch };
     let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
     one.push(PushRequest { producer: Some((producer, Sequence::new(1))), ..push("1") }).await.unwrap();
     world.sleep(Duration::from_secs(1_000)).await;
@@ -776,7 +779,7 @@ async fn a_named_producer_is_not_told_of_messages_that_are_not_stored() {
     let broker = world.broker(1).await;
     broker.create_queue(&label("q")).await.unwrap();
     let id = stamp(1).key.id;
-    let key = ProducerKey { id, incarnation: broker.open_producer(&label("q"), id).await.unwrap().incarnation };
+    let key = ProducerKey { id, epoch: broker.open_producer(&label("q"), id).await.unwrap().epoch };
     let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
     world.store.fail_next(1, Kind::Append, Fault::RefusedLate(Duration::from_millis(10)));
     let pushing = broker.push(PushRequest { producer: Some((producer, Sequence::new(1))), ..push("1") });
@@ -795,7 +798,7 @@ async fn a_named_producer_is_not_opened_by_an_owner_that_was_replaced() {
     let (one, two) = (world.broker(1).await, world.broker(2).await);
     one.create_queue(&label("q")).await.unwrap();
     let id = stamp(1).key.id;
-    let key = ProducerKey { id, incarnation: one.open_producer(&label("q"), id).await.unwrap().incarnation };
+    let key = ProducerKey { id, epoch: one.open_producer(&label("q"), id).await.unwrap().epoch };
     let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
     world.assign("q", 2).await.unwrap();
     two.push(PushRequest { producer: Some((producer, Sequence::new(1))), ..push("1") }).await.unwrap();

@@ -18,16 +18,16 @@ async fn an_append_is_not_made_again_after_somebody_else_owned_the_queue() {
     let (one, two) = (world.broker(1).await, world.broker(2).await);
     one.create_queue(&label("q")).await.unwrap();
     let id = stamp(1).key.id;
-    let pushed = |incarnation, content| {
-        let key = ProducerKey { id, incarnation };
+    let pushed = |epoch, content| {
+        let key = ProducerKey { id, epoch };
         let producer = ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) };
         PushRequest { producer: Some((producer, Sequence::new(1))), ..push(content) }
     };
-    let first = one.open_producer(&label("q"), id).await.unwrap().incarnation;
+    let first = one.open_producer(&label("q"), id).await.unwrap().epoch;
     world.store.fail_next(1, Kind::Append, Fault::RequestLost);
     world.store.fail(Kind::Claim, Fault::Unavailable);
     let pushing = tokio::spawn({
-        let (one, push) = (one.clone(), pushed(first, "of the first incarnation"));
+        let (one, push) = (one.clone(), pushed(first, "of the first epoch"));
         async move { one.push(push).await }
     });
     // By now the attempts to claim are far apart, so that the other broker owns the queue between two of them.
@@ -37,9 +37,9 @@ async fn an_append_is_not_made_again_after_somebody_else_owned_the_queue() {
     let opened = two.open_producer(&label("q"), id).await.unwrap();
     world.assign("q", 1).await.unwrap();
     assert_eq!(opened.last_sequence, Sequence::ZERO);
-    pushing.await.unwrap().expect_err("a later incarnation was told that it is not stored");
+    pushing.await.unwrap().expect_err("a later epoch was told that it is not stored");
     let receipt = loop {
-        if let Ok(receipt) = one.push(pushed(opened.incarnation, "1")).await {
+        if let Ok(receipt) = one.push(pushed(opened.epoch, "1")).await {
             break receipt;
         }
         world.settle().await;

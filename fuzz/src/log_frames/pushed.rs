@@ -8,7 +8,7 @@ use prost::Message as _;
 use rmom_core::{
     broker::{Header, NewMessage},
     frame::{BatchBuilder, Encoded, Run, encoded_len},
-    model::{Offset, ProducerId, ProducerKey, QueueId, Sequence, StoreTime, Topic},
+    model::{Offset, ProducerEpoch, ProducerId, ProducerKey, QueueId, Sequence, StoreTime, Topic},
     ports::{BatchHeader, StoredBatch},
 };
 use rmom_proto::messages as wire;
@@ -85,7 +85,7 @@ impl Pushed {
             sequences[producer] += u64::from(who >> 4) + 1;
             let key = ProducerKey {
                 id: ProducerId::new(Uuid::from_u128(producer as u128 / 2)),
-                incarnation: [0, u64::MAX][producer % 2],
+                epoch: [ProducerEpoch::ZERO, ProducerEpoch::new(i64::MAX as u64)][producer % 2],
             };
             let offset = first.plus(pushes.len() as u64);
             let sequence = Sequence::new(sequences[producer]);
@@ -96,7 +96,7 @@ impl Pushed {
 
     /// A batch of one message.
     pub(super) fn one(message: NewMessage) -> Self {
-        let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(0)), incarnation: 0 };
+        let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(0)), epoch: ProducerEpoch::ZERO };
         let (first, sequence) = (Offset::new(1), Sequence::new(1));
         Self { first, pushes: vec![Push { key, sequence, offset: first, message }] }
     }

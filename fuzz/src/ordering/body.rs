@@ -8,7 +8,7 @@ pub(crate) struct Writer {
     /// The queue for which it pushes; `None` means the present queue of the label.
     pub(crate) queue: Option<u64>,
     pub(crate) producer: u8,
-    pub(crate) incarnation: u64,
+    pub(crate) epoch: u64,
 }
 
 /// A message's content.
@@ -29,15 +29,15 @@ impl Body {
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split('.').map(|number| number.parse::<u64>().ok());
         let mut next = || numbers.next().flatten();
-        let (queue, producer, incarnation, sequence) = (next()?, next()?, next()?, next()?);
-        let writer = Writer { queue: (queue > 0).then_some(queue), producer: producer.try_into().ok()?, incarnation };
+        let (queue, producer, epoch, sequence) = (next()?, next()?, next()?, next()?);
+        let writer = Writer { queue: (queue > 0).then_some(queue), producer: producer.try_into().ok()?, epoch };
         Some(Self { writer, sequence })
     }
 }
 
 impl fmt::Display for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Writer { queue, producer, incarnation } = self.writer;
-        write!(f, "{}.{producer}.{incarnation}.{}", queue.unwrap_or_default(), self.sequence)
+        let Writer { queue, producer, epoch } = self.writer;
+        write!(f, "{}.{producer}.{epoch}.{}", queue.unwrap_or_default(), self.sequence)
     }
 }

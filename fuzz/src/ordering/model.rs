@@ -55,7 +55,7 @@ pub(crate) struct Queue {
     pub(crate) known: u64,
     /// Each producer's newest stored sequence.
     last: BTreeMap<u8, u64>,
-    /// Each producer's newest incarnation that any client was told of.
+    /// Each producer's newest epoch that any client was told of.
     opened: BTreeMap<u8, u64>,
 }
 
@@ -142,7 +142,7 @@ impl Model {
             promise!(3, body.sequence == *last + 1 || body.sequence <= settled, "{body} is stored after number {last}");
             *last = body.sequence;
             let opened = queue.opened.get(&writer.producer).copied().unwrap_or_default();
-            promise!(4, writer.incarnation >= opened, "{body} is stored, and incarnation {opened} was opened before");
+            promise!(4, writer.epoch >= opened, "{body} is stored, and producer epoch {opened} was opened before");
         }
         queue.log.push(Stored { body, id: message, topic });
     }
@@ -190,18 +190,18 @@ impl Model {
         self.pending -= 1;
     }
 
-    /// Checks a new incarnation of a producer, and the last sequence that it was told.
-    pub(crate) fn opened(&mut self, id: u64, producer: u8, incarnation: u64, last: u64) {
+    /// Checks a new epoch of a producer, and the last sequence that it was told.
+    pub(crate) fn opened(&mut self, id: u64, producer: u8, epoch: u64, last: u64) {
         let later = |sent: &Attempt| {
-            let Writer { queue, producer: of, incarnation: by } = sent.writer;
-            queue == Some(id) && of == producer && by >= incarnation
+            let Writer { queue, producer: of, epoch: by } = sent.writer;
+            queue == Some(id) && of == producer && by >= epoch
         };
         let overtaken = self.attempts.iter().any(later);
         let queue = self.queues.entry(id).or_default();
         let stored = queue.last.get(&producer).copied().unwrap_or_default();
-        promise!(4, overtaken || stored == last, "incarnation {incarnation} is told {last}, and {stored} is stored");
+        promise!(4, overtaken || stored == last, "producer epoch {epoch} is told {last}, and {stored} is stored");
         let opened = queue.opened.entry(producer).or_default();
-        *opened = incarnation.max(*opened);
+        *opened = epoch.max(*opened);
     }
 
     /// Compares the answers about each message with whether it is stored.

@@ -52,7 +52,7 @@ pub(crate) fn label(number: u8) -> QueueLabel {
     QueueLabel::parse(["q", "r"][usize::from(number)]).expect("it is one")
 }
 
-const NOBODYS: Writer = Writer { queue: None, producer: NOBODY, incarnation: 0 };
+const NOBODYS: Writer = Writer { queue: None, producer: NOBODY, epoch: 0 };
 
 impl Play {
     /// Two brokers, a queue that the first serves, and a channel.
@@ -131,13 +131,13 @@ impl Play {
     }
 
     fn opened(&mut self, opened: OpenedProducer) {
-        let OpenedProducer { queue, incarnation, last_sequence } = opened;
-        let (queue, last) = (queue.get(), last_sequence.get());
-        self.model.opened(queue, NAMED, incarnation, last);
+        let OpenedProducer { queue, epoch, last_sequence } = opened;
+        let (queue, epoch, last) = (queue.get(), epoch.get(), last_sequence.get());
+        self.model.opened(queue, NAMED, epoch, last);
         let Some((&label, _)) = self.queues.iter().find(|&(_, &newest)| newest == queue) else { return };
-        let writer = Writer { queue: Some(queue), producer: NAMED, incarnation };
+        let writer = Writer { queue: Some(queue), producer: NAMED, epoch };
         let known = self.producers.get(&(NAMED, label)).map(|known| known.writer);
-        if known.is_none_or(|known| (known.queue, known.incarnation) < (writer.queue, incarnation)) {
+        if known.is_none_or(|known| (known.queue, known.epoch) < (writer.queue, epoch)) {
             self.producers.insert((NAMED, label), Producer::new(writer, last));
         }
     }
@@ -218,7 +218,7 @@ impl Play {
         }
     }
 
-    /// Gives the named producer its next incarnation.
+    /// Gives the named producer its next epoch.
     pub(crate) fn open(&self, number: u8, to: Broker) {
         let inbox = Arc::clone(&self.inbox);
         tokio::spawn(async move {
@@ -247,7 +247,7 @@ impl Play {
             // A named producer must be opened first.
             Entry::Vacant(_) if number == NAMED => return,
             Entry::Vacant(new) => {
-                let writer = Writer { queue: Some(queue), producer: number, incarnation: 0 };
+                let writer = Writer { queue: Some(queue), producer: number, epoch: 0 };
                 new.insert(Producer::new(writer, 0))
             }
         };

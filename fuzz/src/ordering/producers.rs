@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use bytes::Bytes;
 use rmom_core::{
     broker::{Broker, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun},
-    model::{Offset, ProducerId, ProducerKey, QueueId, QueueLabel, Sequence, Topic},
+    model::{Offset, ProducerEpoch, ProducerId, ProducerKey, QueueId, QueueLabel, Sequence, Topic},
 };
 use uuid::Uuid;
 
@@ -80,7 +80,7 @@ impl Producer {
             }
         };
         let stamp = ProducerStamp {
-            key: ProducerKey { id: id(self.writer.producer), incarnation: self.writer.incarnation },
+            key: ProducerKey { id: id(self.writer.producer), epoch: ProducerEpoch::new(self.writer.epoch) },
             lowest_unacknowledged: Sequence::new(lowest),
         };
         let each = if how.way == 1 { count } else { 1 };

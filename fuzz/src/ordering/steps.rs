@@ -34,7 +34,7 @@ steps! {
         /// or both. `lowest`: it declares nothing, the lowest sequence for which it waits, or gives up all before these.
         /// `way`: one by one, as one run, as runs of one.
         Push { producer < PRODUCERS, label < LABELS, to < ADDRESSEES, back < 4, ahead < 2, count < 4, lowest < 3, way < 3 },
-        /// The named producer takes its next incarnation.
+        /// The named producer takes its next epoch.
         Open { label < LABELS, to < ADDRESSEES },
         /// A consumer subscribes: after its last message (0), at its channel's start (1), or after an arbitrary offset.
         Subscribe { consumer < CONSUMERS, channel < CHANNELS, to < ADDRESSEES, from < 8 },

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use rmom_core::{
     broker::{Broker, BrokerError, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun, Subscription},
-    model::{ChannelId, Code, Coded as _, ProducerId, ProducerKey, QueueId, QueueLabel, Sequence, Start, Topic},
+    model::{
+        ChannelId, Code, Coded as _, ProducerEpoch, ProducerId, ProducerKey, QueueId, QueueLabel, Sequence, Start,
+        Topic,
+    },
     ports::{CreateChannel, CreateQueue, Entropy as _},
 };
 use uuid::Uuid;
@@ -57,7 +60,7 @@ pub(crate) fn label() -> QueueLabel {
 
 /// The stamp of the only producer, which never declares known outcomes.
 fn stamp() -> ProducerStamp {
-    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(0x0F00)), incarnation: 0 };
+    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(0x0F00)), epoch: ProducerEpoch::ZERO };
     ProducerStamp { key, lowest_unacknowledged: Sequence::new(1) }
 }
 

@@ -56,8 +56,8 @@ pub(super) fn producer(input: &mut Unstructured<'_>) -> Result<Option<wire::Prod
     if input.arbitrary::<u8>()? % 4 == 0 {
         return Ok(None);
     }
-    let (id, incarnation) = (producer_id(input)?.into(), u64::from(input.arbitrary::<u8>()? / 64));
-    Ok(Some(wire::ProducerStamp { id, incarnation, lowest_unacknowledged: number(input)? }))
+    let (id, epoch) = (producer_id(input)?.into(), u64::from(input.arbitrary::<u8>()? / 64));
+    Ok(Some(wire::ProducerStamp { id, epoch, lowest_unacknowledged: number(input)? }))
 }
 
 pub(super) fn headers(input: &mut Unstructured<'_>) -> Result<Vec<wire::Header>> {

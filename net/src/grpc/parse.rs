@@ -5,8 +5,8 @@ use std::time::Duration;
 use rmom_core::{
     broker::{BrokerError, Header, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun, SubscribeRequest},
     model::{
-        ChannelId, Epoch, IdError, Offset, Position, ProducerId, ProducerKey, QueueId, QueueLabel, Sequence, Topic,
-        limits::MAX_BATCH_MESSAGES,
+        ChannelId, Epoch, IdError, Offset, Position, ProducerEpoch, ProducerId, ProducerKey, QueueId, QueueLabel,
+        Sequence, Topic, limits::MAX_BATCH_MESSAGES,
     },
 };
 use rmom_proto::messages as wire;
@@ -42,7 +42,7 @@ fn ttl(raw: u64) -> Option<Duration> {
 
 fn stamp(raw: &wire::ProducerStamp) -> Result<ProducerStamp, BrokerError> {
     Ok(ProducerStamp {
-        key: ProducerKey { id: ProducerId::from_slice(&raw.id)?, incarnation: raw.incarnation },
+        key: ProducerKey { id: ProducerId::from_slice(&raw.id)?, epoch: ProducerEpoch::parse(raw.epoch)? },
         lowest_unacknowledged: sequence("lowest_unacknowledged", raw.lowest_unacknowledged)?,
     })
 }
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn producer() -> wire::ProducerStamp {
-        wire::ProducerStamp { id: Bytes::from_static(&[7; 16]), incarnation: 2, lowest_unacknowledged: 3 }
+        wire::ProducerStamp { id: Bytes::from_static(&[7; 16]), epoch: 2, lowest_unacknowledged: 3 }
     }
 
     fn valid() -> wire::Push {
@@ -157,7 +157,7 @@ mod tests {
     fn every_field_of_a_push_arrives() {
         let parsed = push(valid()).unwrap();
         let (stamp, sequence) = parsed.producer.unwrap();
-        assert_eq!((stamp.key.incarnation, stamp.lowest_unacknowledged.get(), sequence.get()), (2, 3, 5));
+        assert_eq!((stamp.key.epoch.get(), stamp.lowest_unacknowledged.get(), sequence.get()), (2, 3, 5));
         assert_eq!(parsed.queue, Some(QueueId::new(9)));
         assert_eq!(parsed.message.topic.name(), Some("news"));
         assert_eq!(parsed.message.headers, [Header { name: "k".into(), value: "v".into() }]);
@@ -173,6 +173,10 @@ mod tests {
         };
         let expected = [
             (error(|raw| raw.queue_label.clear()), "queue_label is empty"),
+            (
+                error(|raw| raw.producer.as_mut().unwrap().epoch = u64::MAX),
+                "producer_epoch is 18446744073709551615; the limit is 9223372036854775807",
+            ),
             (error(|raw| raw.queue_label = "__NONE__".into()), "queue_label is the reserved word"),
             (error(|raw| raw.topic = "x".repeat(256)), "topic has 256 bytes"),
             (error(|raw| raw.topic = "a\u{7}".into()), "topic has a character that cannot be printed"),

@@ -196,7 +196,7 @@ impl MessageStream for BrokerMethods {
         let producer = ProducerId::from_slice(&request.get_ref().producer_id)
             .map_err(|error| refused(&BrokerError::from(error)))?;
         answer(asked(&self.broker, &request).open_producer(&label, producer).await.map(|opened| OpenProducerResponse {
-            incarnation: opened.incarnation,
+            producer_epoch: opened.epoch.get(),
             last_sequence: opened.last_sequence.get(),
             queue_id: opened.queue.get(),
         }))

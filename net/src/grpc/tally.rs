@@ -213,7 +213,7 @@ mod tests {
                 queue_label: "q".into(),
                 producer: stamped.then(|| ProducerStamp {
                     id: vec![7; 16].into(),
-                    incarnation: number,
+                    epoch: number,
                     lowest_unacknowledged: 1,
                 }),
                 sequence: number,

@@ -5,8 +5,8 @@ use std::{fmt::Debug, time::Duration};
 use bytes::Bytes;
 use rmom_core::{
     model::{
-        Assignment, BrokerAddr, BrokerId, Epoch, Generation, Offset, QueueId, QueueLabel, Renewals, StoreTime, Term,
-        Topic,
+        Assignment, BrokerAddr, BrokerId, Epoch, Generation, Offset, ProducerEpoch, QueueId, QueueLabel, Renewals,
+        StoreTime, Term, Topic,
     },
     ports::{BrokerState, Removed, StoreError},
 };
@@ -100,6 +100,8 @@ counters! {
     renewals -> Renewals = Renewals::new;
     /// The number of a leadership.
     term -> Term = Term::new;
+    /// A producer's epoch.
+    producer_epoch -> ProducerEpoch = ProducerEpoch::new;
     /// A queue's id.
     queue_id -> QueueId = QueueId::new;
     /// A broker's id.

@@ -126,7 +126,7 @@ pub(super) fn tail<R: StoreRow>(row: &R, producers: &[R]) -> Result<LogTail, Sto
         Some(snapshot) => Some((column::offset(row, "producers_through")?, snapshot.into())),
         None => None,
     };
-    let incarnation = |row| Ok((ProducerId::new(R::uuid(row, "producer_id")?), column::unsigned(row, "incarnation")?));
+    let epoch = |row| Ok((ProducerId::new(R::uuid(row, "producer_id")?), column::producer_epoch(row, "incarnation")?));
     Ok(LogTail {
         epoch: column::epoch(row, "epoch")?,
         end: column::offset(row, "last_offset")?.max(trimmed_through),
@@ -141,7 +141,7 @@ pub(super) fn tail<R: StoreRow>(row: &R, producers: &[R]) -> Result<LogTail, Sto
         oldest: column::optional_time(row, "oldest")?,
         none_expires_before: column::time(row, "none_expires_before")?,
         producers: snapshot,
-        incarnations: producers.iter().map(incarnation).collect::<Result<_, StoreError>>()?,
+        producer_epochs: producers.iter().map(epoch).collect::<Result<_, StoreError>>()?,
     })
 }
 

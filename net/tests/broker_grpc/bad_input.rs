@@ -75,8 +75,7 @@ async fn ids_and_positions() {
 async fn producers_and_sequences() {
     let server = Server::start().await;
     let mut client = server.client_with_queue().await;
-    let stamp =
-        |lowest_unacknowledged| Some(ProducerStamp { id: vec![7; 16].into(), incarnation: 0, lowest_unacknowledged });
+    let stamp = |lowest_unacknowledged| Some(ProducerStamp { id: vec![7; 16].into(), epoch: 0, lowest_unacknowledged });
     for (producer, sequence) in [
         (None, 1),
         (stamp(1), 0),
@@ -85,7 +84,7 @@ async fn producers_and_sequences() {
         (stamp(u64::MAX), 1),
         (stamp(1), u64::MAX),
         (stamp(1), i64::MAX as u64),
-        (Some(ProducerStamp { id: Bytes::new(), incarnation: 0, lowest_unacknowledged: 1 }), 1),
+        (Some(ProducerStamp { id: Bytes::new(), epoch: 0, lowest_unacknowledged: 1 }), 1),
     ] {
         let push = Push { producer, sequence, ..push("x", "") };
         refused(client.push_to_queue(push).await, Code::InvalidArgument);

@@ -63,7 +63,7 @@ async fn duplicates_and_deletes_are_told() {
 async fn a_retried_push_is_stored_once() {
     let server = Server::start().await;
     let mut client = server.client_with_queue().await;
-    let stamp = ProducerStamp { id: vec![7; 16].into(), incarnation: 0, lowest_unacknowledged: 1 };
+    let stamp = ProducerStamp { id: vec![7; 16].into(), epoch: 0, lowest_unacknowledged: 1 };
     let numbered = |sequence| Push { producer: Some(stamp.clone()), sequence, ..push("x", "") };
     let first = client.push_to_queue(numbered(1)).await.unwrap().into_inner();
     assert!(!first.duplicate && first.offset == 1);
@@ -83,11 +83,11 @@ async fn a_named_producer_fences_its_earlier_runs() {
     let mut client = server.client_with_queue().await;
     let open = || OpenProducerRequest { queue_label: "q".into(), producer_id: vec![9; 16].into() };
     let first = client.open_producer(open()).await.unwrap().into_inner();
-    assert_eq!((first.incarnation, first.last_sequence), (1, 0));
-    let stamp = |incarnation| Some(ProducerStamp { id: vec![9; 16].into(), incarnation, lowest_unacknowledged: 1 });
+    assert_eq!((first.producer_epoch, first.last_sequence), (1, 0));
+    let stamp = |epoch| Some(ProducerStamp { id: vec![9; 16].into(), epoch, lowest_unacknowledged: 1 });
     client.push_to_queue(Push { producer: stamp(1), sequence: 1, ..push("x", "") }).await.unwrap();
     let second = client.open_producer(open()).await.unwrap().into_inner();
-    assert_eq!((second.incarnation, second.last_sequence), (2, 1));
+    assert_eq!((second.producer_epoch, second.last_sequence), (2, 1));
     let late = client.push_to_queue(Push { producer: stamp(1), sequence: 2, ..push("x", "") }).await.unwrap_err();
     assert_eq!(error_info(&late).unwrap().metadata["current"], "2");
     refused(Err::<(), _>(late), Code::ProducerFenced);

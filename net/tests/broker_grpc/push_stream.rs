@@ -18,8 +18,7 @@ struct Pusher {
 }
 
 fn open(producer: Option<u8>) -> PushStreamRequest {
-    let producer =
-        producer.map(|id| ProducerStamp { id: vec![id; 16].into(), incarnation: 0, lowest_unacknowledged: 1 });
+    let producer = producer.map(|id| ProducerStamp { id: vec![id; 16].into(), epoch: 0, lowest_unacknowledged: 1 });
     let open = PushStreamOpen { queue_label: "q".into(), producer, queue_id: 0 };
     PushStreamRequest { request: Some(Request::Open(open)) }
 }

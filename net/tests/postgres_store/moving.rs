@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
-    model::{Assignment, ProducerId, QueueLabel},
+    model::{Assignment, ProducerEpoch, ProducerId, QueueLabel},
     ports::{Assign, Assigned, Catalog, ClaimError, CreateQueue, Log, MAX_NAMED_PRODUCERS, Opened},
 };
 use tokio::time::timeout;
@@ -46,7 +46,7 @@ async fn producers_and_moves_do_not_wait_for_each_other() {
     let mut moves = bench.database.connect().await;
     sqlx::raw_sql("BEGIN; UPDATE queue SET assignment = assignment").execute(&mut moves).await.unwrap();
     let opened = timeout(PATIENCE, owner.store.open_producer(owner.queue, producer, 1)).await;
-    assert_eq!(opened.expect("the producer was held up").unwrap(), Opened::Given(1));
+    assert_eq!(opened.expect("the producer was held up").unwrap(), Opened::Given(ProducerEpoch::new(1)));
     sqlx::raw_sql("COMMIT").execute(&mut moves).await.unwrap();
 }
 
@@ -58,7 +58,7 @@ async fn the_end_of_a_log_has_so_many_named_producers_at_most() {
     let entries = "INSERT INTO producer SELECT queue.id, gen_random_uuid(), 1 FROM queue, generate_series(1, 100100)";
     sqlx::raw_sql(entries).execute(&mut session).await.unwrap();
     let tail = owner.store.tail(owner.queue).await.unwrap();
-    assert_eq!(tail.incarnations.len(), MAX_NAMED_PRODUCERS as usize + 1);
+    assert_eq!(tail.producer_epochs.len(), MAX_NAMED_PRODUCERS as usize + 1);
     let another = ProducerId::new(Uuid::from_u128(1));
     let opened = owner.store.open_producer(owner.queue, another, u32::MAX).await.unwrap();
     assert_eq!(opened, Opened::TooMany);

@@ -5,7 +5,7 @@ use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use rmom_core::{
     broker::{Broker, BrokerSettings, NewMessage, ProducerStamp, PushRequest},
-    model::{BrokerAddr, ChannelId, ProducerId, ProducerKey, QueueLabel, Sequence, Start, Topic},
+    model::{BrokerAddr, ChannelId, ProducerEpoch, ProducerId, ProducerKey, QueueLabel, Sequence, Start, Topic},
     ports::{Catalog as _, CreateChannel, CreateQueue, Log as _},
 };
 use rmom_net::{clock::SystemUptime, entropy::OsEntropy, store::PostgresStore, testing::PgServer};
@@ -57,7 +57,7 @@ impl Pair {
 
 /// One message, which its producer pushes again and again until it is acknowledged.
 async fn push(broker: Broker) -> Instant {
-    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(1)), incarnation: 0 };
+    let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(1)), epoch: ProducerEpoch::ZERO };
     let sequence = Sequence::new(1);
     let stamp = ProducerStamp { key, lowest_unacknowledged: sequence };
     loop {

@@ -6,8 +6,8 @@ use rmom_core::{
     broker::NewMessage,
     frame::{BatchBuilder, FORMAT},
     model::{
-        BrokerAddr, BrokerId, ClaimId, Epoch, Incarnation, Offset, ProducerId, ProducerKey, QueueId, QueueLabel,
-        Sequence, StoreTime, Topic,
+        BrokerAddr, BrokerId, ClaimId, Epoch, Incarnation, Offset, ProducerEpoch, ProducerId, ProducerKey, QueueId,
+        QueueLabel, Sequence, StoreTime, Topic,
     },
     ports::{
         AppendBatch, Appended, Catalog as _, Claim, ClaimError, Claimed, CreateQueue, Log as _, Register, StoreError,
@@ -114,7 +114,7 @@ fn incarnation() -> Incarnation {
 }
 
 fn producer() -> ProducerKey {
-    ProducerKey { id: ProducerId::new(Uuid::from_u128(7)), incarnation: 0 }
+    ProducerKey { id: ProducerId::new(Uuid::from_u128(7)), epoch: ProducerEpoch::ZERO }
 }
 
 /// A cluster of a database only.

@@ -115,7 +115,7 @@ async fn open(
     let channel = endpoint.connect().await.map_err(|error| Status::unavailable(error.to_string()))?;
     // The queue belongs to the run, so no other producer has this name.
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{queue}/{producer}").as_bytes());
-    let stamp = ProducerStamp { id: Bytes::copy_from_slice(id.as_bytes()), incarnation: 0, lowest_unacknowledged: 1 };
+    let stamp = ProducerStamp { id: Bytes::copy_from_slice(id.as_bytes()), epoch: 0, lowest_unacknowledged: 1 };
     let open = PushStreamOpen { queue_label: queue.to_owned(), producer: Some(stamp), queue_id: 0 };
     let open = PushStreamRequest { request: Some(Kind::Open(open)) }.encode_to_vec();
     let (requests, receiver) = mpsc::channel(REQUESTS_IN_FLIGHT * times as usize + 1);

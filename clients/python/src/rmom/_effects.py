@@ -61,7 +61,7 @@ class SleepUntil(Effect[None]):
 
 @dataclass(frozen=True)
 class OpenProducer(Effect[wire.OpenProducerResponse]):
-    """Takes the next incarnation of a named producer."""
+    """Takes the next epoch of a named producer."""
 
     authority: str
     request: wire.OpenProducerRequest

@@ -53,7 +53,7 @@ class Identity:
     #: continue.
     named: bool
     #: 0 for a random id. ``None`` means that a new one has to be taken before the next push.
-    incarnation: int | None
+    epoch: int | None
 
 
 @dataclass
@@ -114,7 +114,7 @@ class Producing:
         while True:
             try:
                 authority = yield from self._route.find(give_up_at)
-                opened = yield from self._take_incarnation(authority, give_up_at)
+                opened = yield from self._take_epoch(authority, give_up_at)
             except MoMError as error:
                 if not error.retryable:
                     raise
@@ -130,11 +130,11 @@ class Producing:
             self._front = opened.last_sequence + 1
             return opened.last_sequence
 
-    def _take_incarnation(self, authority: str, until: float | None) -> Program[wire.OpenProducerResponse]:
+    def _take_epoch(self, authority: str, until: float | None) -> Program[wire.OpenProducerResponse]:
         request = wire.OpenProducerRequest(queue_label=self._label, producer_id=self._identity.id.bytes)
         opened = yield from do(OpenProducer(authority, request, self._open_timeout(until)))
         self._check_queue(opened.queue_id, authority)
-        self._identity.incarnation = opened.incarnation
+        self._identity.epoch = opened.producer_epoch
         return opened
 
     def _open_timeout(self, until: float | None) -> float:
@@ -208,14 +208,14 @@ class Producing:
         """Finds the hosting broker and opens a stream there."""
         until = self._deadline()
         authority = yield from self._route.find(until)
-        if self._identity.incarnation is None:
-            opened = yield from self._take_incarnation(authority, until)
+        if self._identity.epoch is None:
+            opened = yield from self._take_epoch(authority, until)
             if opened.last_sequence + 1 != self._front:
                 # Another producer has pushed under this name in the meantime.
                 raise Poisoned(self._front)
         stamp = wire.ProducerStamp(
             id=self._identity.id.bytes,
-            incarnation=self._identity.incarnation or 0,
+            epoch=self._identity.epoch or 0,
             lowest_unacknowledged=self._front,
         )
         request = wire.PushStreamOpen(queue_label=self._label, producer=stamp, queue_id=self._queue_id)
@@ -385,10 +385,10 @@ class Producing:
     def _renew_identity(self) -> None:
         """Sequences cannot continue from where they stopped: the message at the front was given up or refused, and its
         number must never stand for another message. A random id is replaced by a fresh one, under which nothing was
-        ever sent. A named producer keeps its id and takes its next incarnation, which shuts out messages of the old one
+        ever sent. A named producer keeps its id and takes its next epoch, which shuts out messages of the old one
         that are still on their way; the next broker confirms that the sequence at the front is free."""
         if self._identity.named:
-            self._identity.incarnation = None
+            self._identity.epoch = None
         else:
             self._identity = self._random_identity()
             self._front = 1

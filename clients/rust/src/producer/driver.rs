@@ -26,8 +26,8 @@ use crate::{Client, Error, backoff::Backoff, new_id, route::Route};
 pub(crate) enum Identity {
     /// A random id, replaced by another one when sequences cannot continue.
     Random { id: Uuid },
-    /// An id derived from a name. `incarnation` is `None` when a new one has to be taken before the next push.
-    Named { id: Uuid, incarnation: Option<u64> },
+    /// An id derived from a name. `epoch` is `None` when a new one has to be taken before the next push.
+    Named { id: Uuid, epoch: Option<u64> },
 }
 
 impl Identity {
@@ -207,10 +207,10 @@ impl Driver {
         let authority = self.route.find(&self.client).await?;
         let channel = self.client.dialer().channel(&authority)?;
         let timeout = self.client.settings().open_timeout;
-        let incarnation = match self.identity {
+        let epoch = match self.identity {
             Identity::Random { .. } => 0,
-            Identity::Named { incarnation: Some(incarnation), .. } => incarnation,
-            Identity::Named { id, incarnation: None } => {
+            Identity::Named { epoch: Some(epoch), .. } => epoch,
+            Identity::Named { id, epoch: None } => {
                 let label = self.label.clone();
                 let opened = stream::open_producer(channel.clone(), &authority, label, id, timeout).await?;
                 self.check_queue(opened.queue_id, &authority)?;
@@ -218,13 +218,13 @@ impl Driver {
                     // Another producer has pushed under this name in the meantime.
                     return Err(Error::Poisoned { sequence: self.front });
                 }
-                self.identity = Identity::Named { id, incarnation: Some(opened.incarnation) };
-                opened.incarnation
+                self.identity = Identity::Named { id, epoch: Some(opened.producer_epoch) };
+                opened.producer_epoch
             }
         };
         let open = PushStreamOpen {
             queue_label: self.label.clone(),
-            producer: Some(stream::stamp(self.identity.id(), incarnation, self.front)),
+            producer: Some(stream::stamp(self.identity.id(), epoch, self.front)),
             queue_id: self.queue_id,
         };
         let stream = PushStream::open(channel, &authority, open, timeout).await?;
@@ -430,7 +430,7 @@ impl Driver {
 
     /// Sequences cannot continue from where they stopped: the message at the front was given up or refused, and its number
     /// must never stand for another message. A random id is replaced by a fresh one, under which nothing was ever sent. A
-    /// named producer keeps its id and takes its next incarnation, which shuts out messages of the old one that are still on
+    /// named producer keeps its id and takes its next epoch, which shuts out messages of the old one that are still on
     /// their way; the next broker confirms that the sequence at the front is free.
     fn renew_identity(&mut self) {
         self.identity = match self.identity {
@@ -438,7 +438,7 @@ impl Driver {
                 self.front = 1;
                 Identity::Random { id: new_id(self.client.settings()) }
             }
-            Identity::Named { id, .. } => Identity::Named { id, incarnation: None },
+            Identity::Named { id, .. } => Identity::Named { id, epoch: None },
         };
         self.sent_through = 0;
         self.alone_through = 0;

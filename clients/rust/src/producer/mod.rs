@@ -118,7 +118,7 @@ impl ProducerBuilder {
             };
             let error = match tokio::time::timeout_at(give_up_at, attempt).await {
                 Ok(Ok(opened)) => {
-                    let identity = Identity::Named { id, incarnation: Some(opened.incarnation) };
+                    let identity = Identity::Named { id, epoch: Some(opened.producer_epoch) };
                     return Ok(Start { identity, stored_before: opened.last_sequence, queue_id: opened.queue_id });
                 }
                 Ok(Err(error)) => error,

@@ -222,7 +222,7 @@ impl PushStream {
     }
 }
 
-/// Takes the next incarnation of a named producer.
+/// Takes the next epoch of a named producer.
 pub(crate) async fn open_producer(
     channel: Channel,
     authority: &str,
@@ -243,8 +243,8 @@ pub(crate) async fn open_producer(
 }
 
 /// The stamp by which a producer identifies itself.
-pub(crate) fn stamp(id: Uuid, incarnation: u64, lowest_unacknowledged: u64) -> ProducerStamp {
-    ProducerStamp { id: id_bytes(id), incarnation, lowest_unacknowledged }
+pub(crate) fn stamp(id: Uuid, epoch: u64, lowest_unacknowledged: u64) -> ProducerStamp {
+    ProducerStamp { id: id_bytes(id), epoch, lowest_unacknowledged }
 }
 
 fn id_bytes(id: Uuid) -> Bytes {

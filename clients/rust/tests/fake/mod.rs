@@ -88,7 +88,7 @@ pub struct State {
     pub hanging: Vec<&'static str>,
     pub queue_id: u64,
     pub log: Vec<Stored>,
-    /// Incarnation and last sequence.
+    /// Epoch and last sequence.
     pub producers: BTreeMap<Vec<u8>, (u64, u64)>,
     pub max_content: Option<usize>,
     pub push_scripts: VecDeque<PushScript>,
@@ -259,12 +259,9 @@ impl State {
 
     /// All or nothing, as brokers do; how many were duplicates.
     fn append(&mut self, stamp: &ProducerStamp, run: &PushStreamMessages) -> Result<u64, Status> {
-        let (incarnation, last) = self
-            .producers
-            .get(&stamp.id[..])
-            .copied()
-            .unwrap_or((stamp.incarnation, stamp.lowest_unacknowledged.max(1) - 1));
-        if stamp.incarnation < incarnation {
+        let (epoch, last) =
+            self.producers.get(&stamp.id[..]).copied().unwrap_or((stamp.epoch, stamp.lowest_unacknowledged.max(1) - 1));
+        if stamp.epoch < epoch {
             return Err(refusal("PRODUCER_FENCED", &[]));
         }
         let fresh = (last + 1).saturating_sub(run.first_sequence);
@@ -284,7 +281,7 @@ impl State {
             });
         }
         let through = last.max(run.first_sequence + run.messages.len() as u64 - 1);
-        self.producers.insert(stamp.id.to_vec(), (stamp.incarnation, through));
+        self.producers.insert(stamp.id.to_vec(), (stamp.epoch, through));
         Ok(duplicates)
     }
 
@@ -309,7 +306,7 @@ impl FakeBroker {
             let name = state.name(&stamp.id);
             let what = format!(
                 "{}: open {} {name}/{} from {} queue {}",
-                self.at, open.queue_label, stamp.incarnation, stamp.lowest_unacknowledged, open.queue_id
+                self.at, open.queue_label, stamp.epoch, stamp.lowest_unacknowledged, open.queue_id
             );
             state.seen.push(what);
             (state.push_scripts.pop_front().unwrap_or(PushScript::Normal), state.queue_id)
@@ -433,13 +430,13 @@ impl MessageStream for FakeBroker {
         let mut state = self.world.state();
         let name = state.name(&request.producer_id);
         let queue_id = state.queue_id;
-        let (incarnation, last_sequence) = {
+        let (epoch, last_sequence) = {
             let known = state.producers.entry(request.producer_id.to_vec()).or_default();
             known.0 += 1;
             *known
         };
-        state.seen.push(format!("{}: producer {name} takes incarnation {incarnation}", self.at));
-        Ok(Reply::new(OpenProducerResponse { incarnation, last_sequence, queue_id }))
+        state.seen.push(format!("{}: producer {name} takes epoch {epoch}", self.at));
+        Ok(Reply::new(OpenProducerResponse { producer_epoch: epoch, last_sequence, queue_id }))
     }
 
     async fn subscribe_to_channel(

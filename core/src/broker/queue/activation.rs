@@ -173,12 +173,12 @@ async fn read_producers(context: &Context, shared: &Shared, tail: &LogTail) -> R
     };
     let snapshot = tail.producers.as_ref().map(|(_, snapshot)| snapshot);
     mark!(SnapshotRead if snapshot.is_some());
-    if tail.incarnations.len() > MAX_NAMED_PRODUCERS as usize {
-        // An owner that does not know all of them would store what an earlier incarnation pushes.
+    if tail.producer_epochs.len() > MAX_NAMED_PRODUCERS as usize {
+        // An owner that does not know all of them would store what is pushed under an earlier epoch.
         let reason = format!("more than {MAX_NAMED_PRODUCERS} named producers are stored for queue {}", shared.id);
         return Err(StoreError::Corrupt(reason).into());
     }
-    let mut producers = Producers::restore(snapshot, tail.incarnations.clone()).map_err(corrupt)?;
+    let mut producers = Producers::restore(snapshot, tail.producer_epochs.clone()).map_err(corrupt)?;
     let mut unsaved = Unsaved::new(tail);
     let saved_through = unsaved.saved_through();
     // When the last batch that the snapshot speaks for expires, the store did not say.

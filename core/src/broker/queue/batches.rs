@@ -136,7 +136,7 @@ mod tests {
     use super::*;
     use crate::{
         broker::{Tuning, room::held_for_tests},
-        model::BrokerAddr,
+        model::{BrokerAddr, ProducerEpoch},
     };
 
     /// Batches of a queue that is empty, of at most 1,000 messages each.
@@ -146,7 +146,7 @@ mod tests {
     }
 
     fn key() -> ProducerKey {
-        ProducerKey { id: ProducerId::new(Uuid::nil()), incarnation: 0 }
+        ProducerKey { id: ProducerId::new(Uuid::nil()), epoch: ProducerEpoch::ZERO }
     }
 
     /// Adds a run of so many messages of so many bytes each.

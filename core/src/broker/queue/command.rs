@@ -4,7 +4,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     broker::{BrokerError, Held, ProducerStamp},
-    model::{NewMessage, Offset, ProducerId, ProducerKey, Sequence},
+    model::{NewMessage, Offset, ProducerEpoch, ProducerId, ProducerKey, Sequence},
 };
 
 /// Commands waiting for a queue's task. Senders wait when it is full.
@@ -35,10 +35,10 @@ pub(in crate::broker) struct Pushed {
 
 pub(in crate::broker) enum Command {
     Push(Box<Push>),
-    /// A named producer has a new incarnation: answers with its last stored sequence, as soon as that is certain.
+    /// A named producer has a new epoch: answers with its last stored sequence, as soon as that is certain.
     Open {
         id: ProducerId,
-        incarnation: u64,
+        epoch: ProducerEpoch,
         reply: oneshot::Sender<Sequence>,
     },
 }

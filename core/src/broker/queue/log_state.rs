@@ -35,8 +35,8 @@ pub(super) struct Opening {
     pub(super) proof: Proof,
 }
 
-/// Whether the store has shown, after an incarnation was given out, that this broker still owned the queue: then the next
-/// owner knows the incarnation, and no other broker stored messages of an earlier one.
+/// Whether the store has shown, after it gave out a producer's epoch, that this broker still owned the queue: then the next
+/// owner knows the epoch, and no other broker stored messages of an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
     Missing,
@@ -53,7 +53,7 @@ impl LogState {
         }
     }
 
-    /// Answers the openings whose last sequence cannot change any more: what their earlier incarnations pushed has an
+    /// Answers the openings whose last sequence cannot change any more: what was pushed under earlier epochs has an
     /// outcome.
     pub(super) fn answer_openings(&mut self) {
         let (mut open, producers) = (std::mem::take(&mut self.openings), &self.producers);

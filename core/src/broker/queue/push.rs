@@ -13,7 +13,7 @@ use crate::{
     broker::{BrokerError, BrokerSettings, ProducerStamp, count::count},
     frame::encoded_len,
     model::{
-        NewMessage, Offset, ProducerId, ProducerKey, QueueId, Sequence,
+        NewMessage, Offset, ProducerEpoch, ProducerId, ProducerKey, QueueId, Sequence,
         limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_TTL},
     },
     ports::StoreError,
@@ -33,7 +33,7 @@ pub(super) fn push(
     let (stamp, first) = producer.unwrap_or_else(|| {
         // A push that names no producer gets one: this broker, with offsets for sequences. Offsets are never used again, so
         // message ids are not either, even after the producer was idle for so long that it was forgotten.
-        let key = ProducerKey { id: ProducerId::new(context.incarnation.uuid()), incarnation: 0 };
+        let key = ProducerKey { id: ProducerId::new(context.incarnation.uuid()), epoch: ProducerEpoch::ZERO };
         let next = Sequence::new(log.batches.next().get());
         (ProducerStamp { key, lowest_unacknowledged: next }, next)
     });
@@ -102,11 +102,11 @@ fn answer_duplicate(log: &mut LogState, in_flight: Option<&mut InFlight>, mut wa
     }
 }
 
-/// Notes the next incarnation of a named producer. Its last sequence is answered as soon as that is certain.
-pub(super) fn open(log: &mut LogState, id: ProducerId, incarnation: u64, reply: oneshot::Sender<Sequence>) {
+/// Notes the next epoch of a named producer. Its last sequence is answered as soon as that is certain.
+pub(super) fn open(log: &mut LogState, id: ProducerId, epoch: ProducerEpoch, reply: oneshot::Sender<Sequence>) {
     mark!(NamedProducerWentOn if log.producers.last(id).is_some());
     mark!(NamedProducerWaited if log.producers.is_pending(id));
-    log.producers.open(id, incarnation);
+    log.producers.open(id, epoch);
     log.openings.push(Opening { id, reply, proof: Proof::Missing });
 }
 

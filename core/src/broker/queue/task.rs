@@ -192,7 +192,7 @@ impl QueueTask {
     fn handle(&self, log: &mut LogState, in_flight: Option<&mut InFlight>, command: Command) {
         match command {
             Command::Push(run) => push(&self.context, &self.shared, log, in_flight, *run),
-            Command::Open { id, incarnation, reply } => open(log, id, incarnation, reply),
+            Command::Open { id, epoch, reply } => open(log, id, epoch, reply),
         }
     }
 }

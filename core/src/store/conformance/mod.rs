@@ -151,8 +151,8 @@ macro_rules! conformance_tests {
                 a_read_looks_through_a_span,
                 queues_do_not_see_each_others_messages,
                 a_queue_that_never_was_reads_as_empty,
-                a_named_producer_gets_one_incarnation_after_another,
-                concurrent_openers_get_distinct_incarnations,
+                a_named_producer_gets_one_epoch_after_another,
+                concurrent_openers_get_distinct_epochs,
                 there_are_no_more_named_producers_than_may_be;
             trims:
                 a_batch_expires_at_its_expiry_and_not_before,

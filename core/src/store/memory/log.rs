@@ -70,11 +70,11 @@ impl State {
             oldest: log.oldest().map(|oldest| oldest.header.stored_at),
             none_expires_before: log.none_expires_before.unwrap_or(StoreTime::NEVER),
             producers: log.producers.clone(),
-            incarnations: log
-                .incarnations
+            producer_epochs: log
+                .producer_epochs
                 .iter()
                 .take(MAX_NAMED_PRODUCERS as usize + 1)
-                .map(|(&producer, &incarnation)| (producer, incarnation))
+                .map(|(&producer, &epoch)| (producer, epoch))
                 .collect(),
         }
     }
@@ -167,13 +167,13 @@ impl State {
     /// As [`Log::open_producer`](crate::ports::Log::open_producer).
     pub fn open_producer(&mut self, queue: QueueId, producer: ProducerId, most: u32) -> Opened {
         let Some(log) = self.live_log(queue) else { return Opened::Deleted };
-        let has_room = log.incarnations.len() < most.min(MAX_NAMED_PRODUCERS) as usize;
-        if !has_room && !log.incarnations.contains_key(&producer) {
+        let has_room = log.producer_epochs.len() < most.min(MAX_NAMED_PRODUCERS) as usize;
+        if !has_room && !log.producer_epochs.contains_key(&producer) {
             return Opened::TooMany;
         }
-        let incarnation = log.incarnations.entry(producer).or_default();
-        *incarnation += 1;
-        Opened::Given(*incarnation)
+        let epoch = log.producer_epochs.entry(producer).or_default();
+        *epoch = epoch.next();
+        Opened::Given(*epoch)
     }
 
     /// As [`Log::purge_deleted`](crate::ports::Log::purge_deleted).

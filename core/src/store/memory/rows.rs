@@ -43,6 +43,6 @@ impl Rows for LogTail {
     /// The end, the snapshot of the producers, and each named one.
     fn rows(&self) -> usize {
         let snapshot = self.producers.as_ref().map_or(0, |(_, snapshot)| 1 + snapshot.len() / ROW_BYTES);
-        1 + snapshot + self.incarnations.len()
+        1 + snapshot + self.producer_epochs.len()
     }
 }

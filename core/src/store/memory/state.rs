@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     model::{
         Assignment, BrokerAddr, BrokerId, ChannelId, ClaimId, Epoch, Generation, Incarnation, ManagerId, Offset,
-        ProducerId, QueueId, QueueLabel, Renewals, StoreTime, Term, Topic,
+        ProducerEpoch, ProducerId, QueueId, QueueLabel, Renewals, StoreTime, Term, Topic,
     },
     ports::{BrokerState, Removed, StoredBatch},
 };
@@ -95,7 +95,7 @@ pub(super) struct QueueLog {
     pub(super) claim: Option<ClaimId>,
     pub(super) trimmed_through: Offset,
     pub(super) producers: Option<(Offset, Bytes)>,
-    pub(super) incarnations: BTreeMap<ProducerId, u64>,
+    pub(super) producer_epochs: BTreeMap<ProducerId, ProducerEpoch>,
     /// Messages and frame bytes in `batches`.
     pub(super) messages: u64,
     pub(super) bytes: u64,

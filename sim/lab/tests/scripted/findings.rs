@@ -152,8 +152,8 @@ fn a_consumer_that_stalls_after_the_leader_restarts() {
     });
 }
 
-/// A named producer crashes in the instant in which some of its messages are stored, before it is told. Its next incarnation
-/// learns the last stored sequence and continues after it: nothing is lost, and nothing arrives twice.
+/// A named producer crashes in the instant in which some of its messages are stored, before it is told. After a
+/// restart it learns the last stored sequence and continues after it: nothing is lost, and nothing arrives twice.
 #[test]
 fn unacknowledged_messages_orphaned() {
     let mut scenario = scenario();

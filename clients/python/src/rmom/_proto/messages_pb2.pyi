@@ -81,14 +81,14 @@ class Push(_message.Message):
     def __init__(self, content: _Optional[bytes] = ..., topic: _Optional[str] = ..., queue_label: _Optional[str] = ..., producer: _Optional[_Union[ProducerStamp, _Mapping]] = ..., sequence: _Optional[int] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ..., ttl_millis: _Optional[int] = ..., queue_id: _Optional[int] = ...) -> None: ...
 
 class ProducerStamp(_message.Message):
-    __slots__ = ("id", "incarnation", "lowest_unacknowledged")
+    __slots__ = ("id", "epoch", "lowest_unacknowledged")
     ID_FIELD_NUMBER: _ClassVar[int]
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
     LOWEST_UNACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     id: bytes
-    incarnation: int
+    epoch: int
     lowest_unacknowledged: int
-    def __init__(self, id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., lowest_unacknowledged: _Optional[int] = ...) -> None: ...
+    def __init__(self, id: _Optional[bytes] = ..., epoch: _Optional[int] = ..., lowest_unacknowledged: _Optional[int] = ...) -> None: ...
 
 class PushOkResponse(_message.Message):
     __slots__ = ("id", "offset", "duplicate", "queue_id")
@@ -163,14 +163,14 @@ class OpenProducerRequest(_message.Message):
     def __init__(self, queue_label: _Optional[str] = ..., producer_id: _Optional[bytes] = ...) -> None: ...
 
 class OpenProducerResponse(_message.Message):
-    __slots__ = ("incarnation", "last_sequence", "queue_id")
-    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("producer_epoch", "last_sequence", "queue_id")
+    PRODUCER_EPOCH_FIELD_NUMBER: _ClassVar[int]
     LAST_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     QUEUE_ID_FIELD_NUMBER: _ClassVar[int]
-    incarnation: int
+    producer_epoch: int
     last_sequence: int
     queue_id: int
-    def __init__(self, incarnation: _Optional[int] = ..., last_sequence: _Optional[int] = ..., queue_id: _Optional[int] = ...) -> None: ...
+    def __init__(self, producer_epoch: _Optional[int] = ..., last_sequence: _Optional[int] = ..., queue_id: _Optional[int] = ...) -> None: ...
 
 class RefreshRequest(_message.Message):
     __slots__ = ()

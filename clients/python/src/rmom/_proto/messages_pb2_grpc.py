@@ -166,7 +166,7 @@ class MessageStreamServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def OpenProducer(self, request, context):
-        """rmom: a named producer takes its next incarnation and learns its last stored sequence.
+        """rmom: a named producer takes its next epoch and learns its last stored sequence.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    model::{ChannelId, Offset, ProducerId, QueueId, Start, Topic},
+    model::{ChannelId, Offset, ProducerEpoch, ProducerId, QueueId, Start, Topic},
     ports::{
         Appended, ClaimError, CreateChannel, CreateChannelError, CreateQueue, CreateQueueError, LogError, LogTail,
         Opened, Purged, REQUEST_MEMORY,
@@ -104,7 +104,7 @@ pub async fn created_again_a_queue_is_new(harness: &dyn Harness) {
     let mut writer = Writer::after_claim(&bench.store, new, claimed.epoch).await;
     writer.append(1).await;
     assert_eq!(writer.end, Offset::new(1));
-    assert_eq!(bench.store.open_producer(new, producer, 10).await.unwrap(), Opened::Given(1));
+    assert_eq!(bench.store.open_producer(new, producer, 10).await.unwrap(), Opened::Given(ProducerEpoch::new(1)));
     // The id of a channel that went with its queue is free.
     let create =
         CreateChannel { id: channel.id, queue: new, topic: Topic::NONE, start: Start::Latest, disposable: false };

@@ -1,7 +1,7 @@
-//! Reads: pages, headers, counts, and the producers' incarnations.
+//! Reads: pages, headers, counts, and the producers' epochs.
 
 use crate::{
-    model::{Offset, ProducerId, QueueId},
+    model::{Offset, ProducerEpoch, ProducerId, QueueId},
     ports::{LogTail, Opened, Page},
     store::conformance::{
         Harness, START,
@@ -176,30 +176,34 @@ pub async fn a_queue_that_never_was_reads_as_empty(harness: &dyn Harness) {
     assert_eq!(bench.store.read(nothing, Offset::ZERO, 10).await.unwrap(), Page::default());
 }
 
+const fn given(epoch: u64) -> Opened {
+    Opened::Given(ProducerEpoch::new(epoch))
+}
+
 /// A named producer counts 1, 2, 3 … in each queue by itself, across crashes and trims.
-pub async fn a_named_producer_gets_one_incarnation_after_another(harness: &dyn Harness) {
+pub async fn a_named_producer_gets_one_epoch_after_another(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let mut writer = bench.hosted_writer("a").await;
     let queue = writer.queue;
     let other = bench.create("b", None).await;
     let (p1, p2) = (ProducerId::new(bench.uuid()), ProducerId::new(bench.uuid()));
-    assert_eq!(bench.store.open_producer(queue, p1, 10).await.unwrap(), Opened::Given(1));
-    assert_eq!(bench.store.open_producer(queue, p1, 10).await.unwrap(), Opened::Given(2));
-    assert_eq!(bench.store.open_producer(queue, p2, 10).await.unwrap(), Opened::Given(1));
-    assert_eq!(bench.store.open_producer(other, p1, 10).await.unwrap(), Opened::Given(1));
+    assert_eq!(bench.store.open_producer(queue, p1, 10).await.unwrap(), given(1));
+    assert_eq!(bench.store.open_producer(queue, p1, 10).await.unwrap(), given(2));
+    assert_eq!(bench.store.open_producer(queue, p2, 10).await.unwrap(), given(1));
+    assert_eq!(bench.store.open_producer(other, p1, 10).await.unwrap(), given(1));
     writer.append_with_lifetime(1, Some(0)).await;
     writer.trim().await.unwrap();
     bench.reopen().await;
-    assert_eq!(bench.store.open_producer(queue, p1, 10).await.unwrap(), Opened::Given(3));
-    let mut incarnations = bench.store.tail(queue).await.unwrap().incarnations;
-    incarnations.sort_unstable();
-    assert_eq!(incarnations, [(p1, 3), (p2, 1)]);
-    assert_eq!(bench.store.tail(other).await.unwrap().incarnations, [(p1, 1)]);
+    assert_eq!(bench.store.open_producer(queue, p1, 10).await.unwrap(), given(3));
+    let mut epochs = bench.store.tail(queue).await.unwrap().producer_epochs;
+    epochs.sort_unstable();
+    assert_eq!(epochs, [(p1, ProducerEpoch::new(3)), (p2, ProducerEpoch::new(1))]);
+    assert_eq!(bench.store.tail(other).await.unwrap().producer_epochs, [(p1, ProducerEpoch::new(1))]);
     assert_eq!(bench.store.open_producer(QueueId::new(1_000), p1, 10).await.unwrap(), Opened::Deleted);
 }
 
-/// Concurrent openers of one name get distinct incarnations.
-pub async fn concurrent_openers_get_distinct_incarnations(harness: &dyn Harness) {
+/// Concurrent openers of one name get distinct epochs.
+pub async fn concurrent_openers_get_distinct_epochs(harness: &dyn Harness) {
     let mut bench = Bench::start(harness).await;
     let queue = bench.create("a", None).await;
     let producer = ProducerId::new(bench.uuid());
@@ -209,13 +213,13 @@ pub async fn concurrent_openers_get_distinct_incarnations(harness: &dyn Harness)
             tokio::spawn(async move { store.open_producer(queue, producer, 10).await })
         })
         .collect();
-    let mut given = Vec::new();
+    let mut epochs = Vec::new();
     for opener in openers {
-        let Opened::Given(incarnation) = opener.await.unwrap().unwrap() else { panic!("it got none") };
-        given.push(incarnation);
+        let Opened::Given(epoch) = opener.await.unwrap().unwrap() else { panic!("it got none") };
+        epochs.push(epoch);
     }
-    given.sort_unstable();
-    assert_eq!(given, [1, 2, 3, 4, 5, 6, 7, 8]);
+    epochs.sort_unstable();
+    assert_eq!(epochs, [1, 2, 3, 4, 5, 6, 7, 8].map(ProducerEpoch::new));
 }
 
 /// The store counts, so neither a race nor a limit that was lowered lets more in. Those that are there go on.
@@ -233,19 +237,19 @@ pub async fn there_are_no_more_named_producers_than_may_be(harness: &dyn Harness
     let mut known = Vec::new();
     for (opener, &producer) in openers.into_iter().zip(&names) {
         match opener.await.unwrap().unwrap() {
-            Opened::Given(1) => known.push(producer),
+            Opened::Given(epoch) if epoch == ProducerEpoch::new(1) => known.push(producer),
             Opened::TooMany => {}
             other => panic!("{other:?}"),
         }
     }
     assert_eq!(known.len(), 3);
     for &producer in &names {
-        let expected = if known.contains(&producer) { Opened::Given(2) } else { Opened::TooMany };
+        let expected = if known.contains(&producer) { given(2) } else { Opened::TooMany };
         assert_eq!(bench.store.open_producer(queue, producer, 1).await.unwrap(), expected);
     }
-    assert_eq!(bench.store.open_producer(other, names[0], 1).await.unwrap(), Opened::Given(1));
+    assert_eq!(bench.store.open_producer(other, names[0], 1).await.unwrap(), given(1));
     known.sort_unstable();
-    let mut incarnations = bench.store.tail(queue).await.unwrap().incarnations;
-    incarnations.sort_unstable();
-    assert_eq!(incarnations, known.iter().map(|&producer| (producer, 2)).collect::<Vec<_>>());
+    let mut epochs = bench.store.tail(queue).await.unwrap().producer_epochs;
+    epochs.sort_unstable();
+    assert_eq!(epochs, known.iter().map(|&producer| (producer, ProducerEpoch::new(2))).collect::<Vec<_>>());
 }

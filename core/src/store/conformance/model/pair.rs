@@ -483,7 +483,7 @@ impl<'a> Pair<'a> {
             let model = self.model.tail(queue.model).await;
             let mut store = self.store.tail(queue.store).await;
             if let Ok(tail) = &mut store {
-                tail.incarnations.sort_unstable();
+                tail.producer_epochs.sort_unstable();
             }
             same("tail", &model, &store)?;
             let (all, limit, max_bytes) = (Offset::ZERO, 10_000, 1 << 24);

@@ -75,7 +75,7 @@ LEFT JOIN LATERAL (
 ) o ON true
 WHERE s.queue_id = $1";
 
-const INCARNATIONS: &str =
+const PRODUCER_EPOCHS: &str =
     "SELECT producer_id, incarnation FROM producer WHERE queue_id = $1 ORDER BY producer_id LIMIT $2";
 
 /// From where to look for the batches that end beyond an offset, `$2`: one that begins before it has no more messages than
@@ -199,7 +199,7 @@ impl Log for PostgresStore {
             session.done();
             return Ok(LogTail::default());
         };
-        let statement = query(INCARNATIONS).bind(queue.as_i64()).bind(i64::from(MAX_NAMED_PRODUCERS) + 1);
+        let statement = query(PRODUCER_EPOCHS).bind(queue.as_i64()).bind(i64::from(MAX_NAMED_PRODUCERS) + 1);
         let producers = session.rows(statement).await?;
         session.done();
         rows::tail(&row, &producers)

@@ -1,4 +1,5 @@
-//! Named producers and their incarnations.
+//! Named producers and their epochs. The column is called `incarnation`, as in the first schema: brokers of several versions use
+//! the table side by side, so that it cannot be renamed.
 
 use rmom_core::{
     model::{ProducerId, QueueId},
@@ -19,7 +20,7 @@ WHERE queue_id = $1 AND producer_id = $2 AND EXISTS (SELECT 1 FROM queue WHERE i
 RETURNING incarnation";
 
 /// Enters the producer `$2` of the queue `$1`, unless the queue has `$3` producers. No row if the queue is deleted, a row
-/// without an incarnation if the queue has too many. The lock keeps the queue from being removed, so that no row of a producer
+/// without an epoch if the queue has too many. The lock keeps the queue from being removed, so that no row of a producer
 /// is left behind, and from nothing else. For a transaction that keeps others from entering producers at the same time.
 const OPEN_NEW_PRODUCER: &str = "
 WITH q AS MATERIALIZED (
@@ -43,7 +44,7 @@ pub(super) async fn open(
     // If the queue is deleted meanwhile, then as if it had been deleted just afterwards.
     let known = query(OPEN_KNOWN_PRODUCER).bind(queue.as_i64()).bind(producer.uuid());
     if let Some(row) = store.change(known).await? {
-        return Ok(Opened::Given(column::unsigned(&row, "incarnation")?));
+        return Ok(Opened::Given(column::producer_epoch(&row, "incarnation")?));
     }
     store
         .transact(async |tx| {
@@ -55,10 +56,10 @@ pub(super) async fn open(
                 .bind(producer.uuid())
                 .bind(i64::from(most.min(MAX_NAMED_PRODUCERS)));
             let Some(row) = tx.row(enter).await? else { return Ok(End::Confirm(Opened::Deleted)) };
-            let Some(incarnation) = row.optional_int("incarnation")? else {
+            if row.optional_int("incarnation")?.is_none() {
                 return Ok(End::Unchanged(Opened::TooMany));
-            };
-            Ok(End::Commit(Opened::Given(incarnation.unsigned_abs())))
+            }
+            Ok(End::Commit(Opened::Given(column::producer_epoch(&row, "incarnation")?)))
         })
         .await
 }

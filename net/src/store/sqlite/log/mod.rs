@@ -48,7 +48,7 @@ LEFT JOIN batch b ON b.queue_id = s.queue_id
     AND b.first_offset = (SELECT max(first_offset) FROM batch WHERE queue_id = ?1)
 WHERE s.queue_id = ?1";
 
-const INCARNATIONS: &str =
+const PRODUCER_EPOCHS: &str =
     "SELECT producer_id, incarnation FROM producer WHERE queue_id = ?1 ORDER BY producer_id LIMIT ?2";
 
 /// `?3` batches at most that end beyond `?2`.
@@ -123,7 +123,7 @@ impl Log for SqliteStore {
             session.done();
             return Ok(LogTail::default());
         };
-        let statement = query(INCARNATIONS).bind(queue.as_i64()).bind(i64::from(MAX_NAMED_PRODUCERS) + 1);
+        let statement = query(PRODUCER_EPOCHS).bind(queue.as_i64()).bind(i64::from(MAX_NAMED_PRODUCERS) + 1);
         let producers = session.rows(statement).await?;
         session.done();
         rows::tail(&row, &producers)

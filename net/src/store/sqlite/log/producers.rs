@@ -1,4 +1,4 @@
-//! Named producers and their incarnations.
+//! Named producers and their epochs. The column is called `incarnation`, as in PostgreSQL.
 
 use rmom_core::{
     model::{ProducerId, QueueId},
@@ -9,7 +9,7 @@ use sqlx::query;
 use super::super::SqliteStore;
 use crate::store::{column, pool::End};
 
-/// Gives the producer `?2` of the queue `?1` its next incarnation, unless it is new and the queue has `?3` producers.
+/// Gives the producer `?2` of the queue `?1` its next epoch, unless it is new and the queue has `?3` producers.
 const OPEN: &str = "
 INSERT INTO producer (queue_id, producer_id, incarnation)
 SELECT id, ?2, 1 FROM queue
@@ -31,7 +31,7 @@ pub(super) async fn open(
             let statement =
                 query(OPEN).bind(queue.as_i64()).bind(producer.uuid()).bind(i64::from(most.min(MAX_NAMED_PRODUCERS)));
             if let Some(row) = tx.row(statement).await? {
-                return Ok(End::Commit(Opened::Given(column::unsigned(&row, "incarnation")?)));
+                return Ok(End::Commit(Opened::Given(column::producer_epoch(&row, "incarnation")?)));
             }
             let statement = query("SELECT 1 FROM queue WHERE id = ?1 AND deleted = 0").bind(queue.as_i64());
             let is_live = tx.row(statement).await?.is_some();

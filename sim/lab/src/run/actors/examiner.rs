@@ -121,7 +121,7 @@ fn bad_input(label: &str, channel: (Uuid, u64), body: &str) -> Vec<Bad> {
     };
     let post = |path: String, body| Request::Rest(Method::POST, path, Some(body));
     let channels = format!("/v1/queues/{label}/channels");
-    let stamp = ProducerStamp { id: Uuid::nil().as_bytes().to_vec().into(), incarnation: 0, lowest_unacknowledged: 1 };
+    let stamp = ProducerStamp { id: Uuid::nil().as_bytes().to_vec().into(), epoch: 0, lowest_unacknowledged: 1 };
     let good = Push { content: body.to_owned().into(), queue_label: label.to_owned(), ..Push::default() };
     let push = |push| Request::Push(Box::new(push));
     let subscribe = |channel_id: &str, position| {

@@ -92,7 +92,7 @@ async fn probe(me: &Me, client: &Client, label: &str) -> bool {
 /// Pushes one message under a producer of its own, until it is acknowledged.
 async fn push(me: &Me, line: &mut Line, label: &str, body: &str, topic_number: u64) -> bool {
     let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{body}", me.stage.scenario.seed).as_bytes());
-    let stamp = ProducerStamp { id: id.as_bytes().to_vec().into(), incarnation: 0, lowest_unacknowledged: 1 };
+    let stamp = ProducerStamp { id: id.as_bytes().to_vec().into(), epoch: 0, lowest_unacknowledged: 1 };
     loop {
         let message = Message {
             topic: topic(topic_number),

@@ -37,7 +37,7 @@ impl Life {
     /// The producer stamp of a push.
     fn stamp(&self) -> ProducerStamp {
         let lowest_unacknowledged = self.open.borrow().first().copied().unwrap_or_else(|| self.next.get());
-        ProducerStamp { id: self.id.as_bytes().to_vec().into(), incarnation: 0, lowest_unacknowledged }
+        ProducerStamp { id: self.id.as_bytes().to_vec().into(), epoch: 0, lowest_unacknowledged }
     }
 }
 

@@ -83,8 +83,7 @@ pub(super) async fn stamped(me: Me, number: u8, plan: ProducerPlan) {
             let next = Instant::now() + Duration::from_millis(plan.pace_millis.max(1));
             me.stage.with(|state| state.producers.entry(number).or_default().pushed += 1);
             sequence += 1;
-            let stamp =
-                ProducerStamp { id: id.as_bytes().to_vec().into(), incarnation: 0, lowest_unacknowledged: sequence };
+            let stamp = ProducerStamp { id: id.as_bytes().to_vec().into(), epoch: 0, lowest_unacknowledged: sequence };
             let give_up_at = Instant::now() + delivery_timeout(&me.stage.scenario);
             loop {
                 let message = Message::new(&name, sequence, &plan, Some(stamp.clone()), queue_id);
