@@ -1,7 +1,10 @@
-//! The formats of rmom: what goes over the wire ([`messages`]) and what lies in the store ([`storage`]).
+//! The formats of rmom: what goes over the wire ([`messages`]), what lies in the store ([`storage`]), and the rest of what
+//! servers and clients have to agree on ([`contract`]).
 //!
-//! Generated from the `.proto` files beside this crate. The tonic stubs are behind the feature `tonic`, so that the
+//! The messages are generated from the `.proto` files beside this crate. The tonic stubs are behind the feature `tonic`, so that the
 //! core, which speaks to no socket, depends on prost alone.
+
+pub mod contract;
 
 /// The gRPC package `messages`: the original's service and messages, and rmom's additions.
 #[allow(missing_docs, unreachable_pub, clippy::all)]

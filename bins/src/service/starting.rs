@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures_util::future::BoxFuture;
+use rmom_proto::contract::RETRY_AFTER_SECS;
 use tokio::sync::watch;
 use tower::{Service, ServiceExt as _};
 
@@ -20,8 +21,6 @@ use super::routers::{Kind, VERSION_PATH, version};
 
 /// The reason that is reported until there is a better one.
 pub(crate) const STARTING: &str = "starting";
-/// Seconds after which a client should try again.
-const RETRY_AFTER_SECS: &str = "1";
 
 /// Stands in for a router that does not exist yet.
 #[derive(Clone)]

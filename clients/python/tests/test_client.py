@@ -275,6 +275,20 @@ def test_large_messages_up_to_the_limit(client: rmom.Client, fresh: Fresh) -> No
         assert consumer.next(30).content == content
 
 
+def test_a_message_beyond_the_clients_own_limit_ends_the_consumer(cluster: Cluster, fresh: Fresh) -> None:
+    label = fresh("Larger")
+    with rmom.Client(cluster.managers) as client:
+        client.admin.create_queue(label)
+        channel = client.admin.create_channel(label)
+        with client.producer(label) as producer:
+            producer.push(bytes(200_000))
+    # The same message would come again, so that subscribing again cannot help.
+    small = rmom.Client(cluster.managers, max_message_bytes=1_024)
+    with small, small.subscribe(channel) as consumer, pytest.raises(rmom.Refused) as refused:
+        consumer.next(30)
+    assert (refused.value.code, refused.value.retryable) == ("MESSAGE_TOO_LARGE", False)
+
+
 def test_a_deleted_queue_ends_its_consumers_and_producers(client: rmom.Client, fresh: Fresh) -> None:
     label = fresh("Deleted")
     client.admin.create_queue(label)

@@ -2,10 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use rmom_proto::contract::{Code, ERROR_DOMAIN};
 use tonic_types::StatusExt as _;
-
-/// The domain of rmom's codes in the details of a gRPC status.
-const DOMAIN: &str = "rmom";
 
 /// The reason why a call failed. Clones are cheap, so one failure can be handed to many waiters.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -136,13 +134,13 @@ impl Error {
     pub fn code(&self) -> &str {
         match self {
             Self::Config { .. } => "INVALID_CONFIG",
-            Self::InvalidName { .. } => "INVALID_NAME",
-            Self::InvalidArgument { .. } => "INVALID_ARGUMENT",
-            Self::MessageTooLarge { .. } => "MESSAGE_TOO_LARGE",
+            Self::InvalidName { .. } => Code::InvalidName.as_str(),
+            Self::InvalidArgument { .. } => Code::InvalidArgument.as_str(),
+            Self::MessageTooLarge { .. } => Code::MessageTooLarge.as_str(),
             Self::Refused { code, .. } => code,
             Self::Call { status, .. } => grpc_code(*status),
             Self::Unreachable { .. } => "UNREACHABLE",
-            Self::DeadlineExceeded { .. } => "DEADLINE_EXCEEDED",
+            Self::DeadlineExceeded { .. } => Code::DeadlineExceeded.as_str(),
             Self::Protocol { .. } => "PROTOCOL_VIOLATION",
             Self::NotDelivered { reason, .. } => reason.code(),
             Self::DeliveryTimeout { .. } => "DELIVERY_TIMEOUT",
@@ -159,7 +157,7 @@ impl Error {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Refused { code, .. } => retryable_code(code),
+            Self::Refused { .. } => self.refused_with(Code::is_retryable),
             Self::Call { status, .. } => retryable_status(*status),
             Self::Unreachable { .. }
             | Self::DeadlineExceeded { .. }
@@ -183,8 +181,7 @@ impl Error {
         match self {
             Self::NotDelivered { outcome_unknown, .. } => *outcome_unknown,
             Self::Unreachable { sent, .. } | Self::DeadlineExceeded { sent, .. } => *sent,
-            // A deadline that passed at the other end: work begun there may go on.
-            Self::Refused { code, .. } => code == "OUTCOME_UNKNOWN" || code == "DEADLINE_EXCEEDED",
+            Self::Refused { .. } => self.refused_with(Code::outcome_unknown),
             Self::Call { status, .. } => retryable_status(*status),
             Self::Protocol { .. } | Self::Poisoned { .. } => true,
             _ => false,
@@ -197,39 +194,62 @@ impl Error {
         if let Self::NotDelivered { reason, outcome_unknown: false } = self {
             return reason.hint();
         }
-        match self.code() {
-            "INVALID_CONFIG" | "INVALID_NAME" | "INVALID_ARGUMENT" => "correct the named field",
-            "MESSAGE_TOO_LARGE" => "send less, or raise max_message_bytes of brokers and clients",
-            "QUEUE_NOT_FOUND" => "create the queue, or look for a typing error in its label",
-            "QUEUE_EXISTS" => "use the queue that exists, or choose another label",
-            "QUEUE_REPLACED" => "the queue was deleted; start anew with the one that has its label now",
-            "CHANNEL_NOT_FOUND" => "create a new channel: this one was deleted, or its queue was",
-            "LIMIT_REACHED" => "delete what is not used any more",
-            "TOO_MANY_PRODUCERS" => "use one producer for many pushes, instead of a new one for each",
-            "PRODUCER_FENCED" => "another producer of the same name took over; run one at a time",
-            "PRODUCER_POISONED" => "open the named producer again; it learns what was stored, so go on from there",
-            "OFFSET_OUT_OF_RANGE" | "STORE_ROLLED_BACK" => {
+        let later = "try again later; the dashboard or the broker's log says what is down";
+        let Some(code) = Code::from_wire(self.code()) else {
+            return match self.code() {
+                "INVALID_CONFIG" => "correct the named field",
+                "PRODUCER_POISONED" => "open the named producer again; it learns what was stored, so go on from there",
+                "UNREACHABLE" => "check the address, and that something listens there",
+                "DELIVERY_TIMEOUT" => MAY_BE_STORED,
+                "PROTOCOL_VIOLATION" | "UNIMPLEMENTED" => "check that the address is rmom's, and the versions match",
+                "UNAUTHENTICATED" | "PERMISSION_DENIED" => "check the credentials",
+                "CLOSED" => "open a new producer",
+                _ if self.is_retryable() => later,
+                _ => "see the message",
+            };
+        };
+        match code {
+            Code::InvalidName | Code::InvalidArgument => "correct the named field",
+            Code::MessageTooLarge => "send less, or raise max_message_bytes of brokers and clients",
+            Code::QueueNotFound => "create the queue, or look for a typing error in its label",
+            Code::QueueExists => "use the queue that exists, or choose another label",
+            Code::QueueReplaced => "the queue was deleted; start anew with the one that has its label now",
+            Code::ChannelNotFound => "create a new channel: this one was deleted, or its queue was",
+            Code::LimitReached => "delete what is not used any more",
+            Code::TooManyProducers => "use one producer for many pushes, instead of a new one for each",
+            Code::ProducerFenced => "another producer of the same name took over; run one at a time",
+            Code::OffsetOutOfRange | Code::StoreRolledBack => {
                 "an older copy of the store was restored, or the position is from elsewhere; see the operators' page"
             }
-            "STORE_CORRUPT" => "look at the broker's log and the operators' page",
-            "NO_BROKER" => "start a broker, or look why none is live (rmom broker list)",
-            "UNREACHABLE" => "check the address, and that something listens there",
-            "DELIVERY_TIMEOUT" | "OUTCOME_UNKNOWN" => {
-                "the message may be stored; pushing it again may store it twice, unless the receivers drop duplicates"
-            }
-            "PROTOCOL_VIOLATION" | "UNIMPLEMENTED" => "check that the address is rmom's, and the versions match",
-            "UNAUTHENTICATED" | "PERMISSION_DENIED" => "check the credentials",
-            "CLOSED" => "open a new producer",
-            "INTERNAL" => "this is a defect of rmom; please report it with the broker's log",
-            _ if self.is_retryable() => "try again later; the dashboard or the broker's log says what is down",
-            _ => "see the message",
+            Code::StoreCorrupt => "look at the broker's log and the operators' page",
+            Code::NoBroker => "start a broker, or look why none is live (rmom broker list)",
+            Code::OutcomeUnknown => MAY_BE_STORED,
+            Code::Internal => "this is a defect of rmom; please report it with the broker's log",
+            Code::BrokerNotFound | Code::BrokerInUse => "see the message",
+            Code::NotHosted
+            | Code::Fenced
+            | Code::LeaseExpired
+            | Code::SequenceGap
+            | Code::StoreUnavailable
+            | Code::StoreRefused
+            | Code::Unsettled
+            | Code::ShuttingDown
+            | Code::Overloaded
+            | Code::TooManyConnections
+            | Code::DeadlineExceeded => later,
         }
+    }
+
+    /// True if a server refused with one of the codes that this version knows, and `is` says so of the code. A code that this
+    /// version does not know is final and definite.
+    fn refused_with(&self, is: fn(Code) -> bool) -> bool {
+        matches!(self, Self::Refused { code, .. } if Code::from_wire(code).is_some_and(is))
     }
 
     /// Reads a gRPC status from `authority`.
     pub(crate) fn from_status(authority: &str, status: &tonic::Status) -> Self {
         match status.get_details_error_info() {
-            Some(info) if info.domain == DOMAIN => Self::Refused {
+            Some(info) if info.domain == ERROR_DOMAIN => Self::Refused {
                 by: authority.to_owned(),
                 code: info.reason,
                 message: status.message().to_owned(),
@@ -242,7 +262,7 @@ impl Error {
     /// The address at which the queue is, according to the broker that refused.
     pub(crate) fn hosted_at(&self) -> Option<String> {
         let Self::Refused { code, details, .. } = self else { return None };
-        if code != "NOT_HOSTED" {
+        if code != Code::NotHosted.as_str() {
             return None;
         }
         let port = details.get("port")?.parse().ok().filter(|&port| port != 0)?;
@@ -252,9 +272,7 @@ impl Error {
     /// True if a broker refused because of a message's own properties, before it stored any part of it.
     pub(crate) fn blames_a_message(&self) -> bool {
         match self {
-            Self::Refused { code, .. } => {
-                matches!(code.as_str(), "MESSAGE_TOO_LARGE" | "INVALID_NAME" | "INVALID_ARGUMENT")
-            }
+            Self::Refused { .. } => self.refused_with(Code::blames_a_message),
             // tonic's own limit on decoding, which has none of rmom's codes.
             Self::Call { status, .. } => matches!(status, tonic::Code::OutOfRange | tonic::Code::InvalidArgument),
             _ => false,
@@ -263,23 +281,13 @@ impl Error {
 
     /// True if a broker has no room for another unknown producer. It has stored nothing of this one.
     pub(crate) fn admits_no_producer(&self) -> bool {
-        matches!(self, Self::Refused { code, .. } if code == "TOO_MANY_PRODUCERS")
+        self.refused_with(|code| code == Code::TooManyProducers)
     }
 
     /// True if retrying cannot help a consumer.
     pub(crate) fn ends_a_subscription(&self) -> bool {
         match self {
-            Self::Refused { code, .. } => matches!(
-                code.as_str(),
-                "CHANNEL_NOT_FOUND"
-                    | "QUEUE_NOT_FOUND"
-                    | "QUEUE_REPLACED"
-                    | "OFFSET_OUT_OF_RANGE"
-                    | "STORE_ROLLED_BACK"
-                    | "MESSAGE_TOO_LARGE"
-                    | "INVALID_NAME"
-                    | "INVALID_ARGUMENT"
-            ),
+            Self::Refused { .. } => self.refused_with(Code::ends_a_subscription),
             Self::Call { status, .. } => matches!(
                 status,
                 tonic::Code::Unimplemented
@@ -292,6 +300,10 @@ impl Error {
         }
     }
 }
+
+/// The remedy after an outcome that is not known.
+const MAY_BE_STORED: &str =
+    "the message may be stored; pushing it again may store it twice, unless the receivers drop duplicates";
 
 /// `host:port`, with brackets around an IPv6 address.
 pub(crate) fn authority(host: &str, port: u16) -> String {
@@ -311,25 +323,6 @@ fn describe(status: &tonic::Status) -> String {
         cause = error.source();
     }
     text
-}
-
-/// The codes after which brokers say that the same request may succeed. A code that this version does not know is final.
-fn retryable_code(code: &str) -> bool {
-    matches!(
-        code,
-        "NOT_HOSTED"
-            | "FENCED"
-            | "LEASE_EXPIRED"
-            | "SEQUENCE_GAP"
-            | "STORE_UNAVAILABLE"
-            | "STORE_REFUSED"
-            | "OUTCOME_UNKNOWN"
-            | "NO_BROKER"
-            | "SHUTTING_DOWN"
-            | "OVERLOADED"
-            | "TOO_MANY_CONNECTIONS"
-            | "DEADLINE_EXCEEDED"
-    )
 }
 
 /// The statuses that broken connections are reported as.

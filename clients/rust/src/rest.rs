@@ -11,6 +11,7 @@ use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use rmom_proto::contract::Code;
 use serde::{Deserialize, de::DeserializeOwned};
 use tracing::debug;
 
@@ -255,7 +256,7 @@ fn proxys_code(status: StatusCode) -> Option<&'static str> {
         StatusCode::UNAUTHORIZED => Some("UNAUTHENTICATED"),
         StatusCode::FORBIDDEN => Some("PERMISSION_DENIED"),
         // A manager behind a proxy is down, or has not opened its store yet.
-        status if status.is_server_error() => Some("STORE_UNAVAILABLE"),
+        status if status.is_server_error() => Some(Code::StoreUnavailable.as_str()),
         _ => None,
     }
 }

@@ -1,6 +1,7 @@
 //! Finds the broker that hosts a queue, and finds it again.
 
 use http::Method;
+use rmom_proto::contract::Code;
 use serde::Deserialize;
 use tracing::debug;
 use uuid::Uuid;
@@ -87,10 +88,10 @@ impl Route {
 /// True if a manager that has the facts says that the object does not exist.
 fn is_definite(error: &Error) -> bool {
     let definite = [
-        "QUEUE_NOT_FOUND",
-        "CHANNEL_NOT_FOUND",
-        "INVALID_NAME",
-        "INVALID_ARGUMENT",
+        Code::QueueNotFound.as_str(),
+        Code::ChannelNotFound.as_str(),
+        Code::InvalidName.as_str(),
+        Code::InvalidArgument.as_str(),
         "UNAUTHENTICATED",
         "PERMISSION_DENIED",
     ];

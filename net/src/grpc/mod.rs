@@ -33,7 +33,7 @@ pub use probe_streams::{MAX_PROBE_STREAMS, MAX_PROBE_STREAMS_PER_PEER};
 pub use push_stream::{MAX_PENDING_RUNS, OPEN_TIMEOUT};
 pub use router::{BrokerService, MAX_PROBE_REQUEST_BYTES, MAX_SMALL_REQUEST_BYTES, REQUEST_SLACK_BYTES, broker_router};
 pub(crate) use status::status;
-pub use status::{DOMAIN, ErrorInfo, error_info, grpc_code, stable_code, to_status};
+pub use status::{ErrorInfo, error_info, grpc_code, stable_code, to_status};
 pub use subscribe::{EPOCH_HEADER, MAX_SUBSCRIBE_REQUEST_BYTES, QUEUE_ID_HEADER};
 #[cfg(feature = "testing")]
 pub use tally::tally_run;

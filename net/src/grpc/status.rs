@@ -1,16 +1,14 @@
 //! Errors as gRPC statuses, and back.
 //!
-//! Each of our statuses carries a `google.rpc.ErrorInfo`: the reason is the stable code, the domain is [`DOMAIN`], and the
+//! Each of our statuses carries a `google.rpc.ErrorInfo`: the reason is the stable code, the domain is [`ERROR_DOMAIN`], and the
 //! metadata are facts for programs. The gRPC code is for clients that know nothing of rmom, and for generic retry policies.
 
 use std::{borrow::Cow, collections::BTreeMap};
 
 use prost::Message as _;
 use rmom_core::model::{Code, Coded};
+use rmom_proto::contract::ERROR_DOMAIN;
 use tonic::Status;
-
-/// The domain of our `ErrorInfo`s.
-pub const DOMAIN: &str = "rmom";
 
 const ERROR_INFO_URL: &str = "type.googleapis.com/google.rpc.ErrorInfo";
 
@@ -88,7 +86,7 @@ pub fn to_status(error: &impl Coded) -> Status {
 pub(crate) fn status(code: Code, message: String, details: Vec<(&'static str, Cow<'static, str>)>) -> Status {
     let info = ErrorInfo {
         reason: code.as_str().to_owned(),
-        domain: DOMAIN.to_owned(),
+        domain: ERROR_DOMAIN.to_owned(),
         metadata: details.into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect(),
     };
     let rpc = RpcStatus {
@@ -107,7 +105,7 @@ pub fn error_info(status: &Status) -> Option<ErrorInfo> {
         .iter()
         .filter(|any| any.type_url == ERROR_INFO_URL)
         .filter_map(|any| ErrorInfo::decode(any.value.as_slice()).ok())
-        .find(|info| info.domain == DOMAIN)
+        .find(|info| info.domain == ERROR_DOMAIN)
 }
 
 /// The stable code in a status, if an rmom process made it.

@@ -11,6 +11,7 @@ use rmom_core::{
     manager::ManagerError,
     model::{Code, Coded, IdError, NameError},
 };
+use rmom_proto::contract::RETRY_AFTER_SECS;
 use serde_json::{Map, Value};
 
 /// Why a request was refused.
@@ -145,13 +146,14 @@ impl RestError {
         document.extend(members.map(|(name, value)| (name.to_owned(), value)));
         let mut response = (status, Json(document)).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
         }
         response
     }
 }
 
-fn status_of(code: Code) -> StatusCode {
+/// The status of a code under `/v1/`.
+pub(super) fn status_of(code: Code) -> StatusCode {
     match code {
         Code::InvalidName | Code::InvalidArgument | Code::OffsetOutOfRange => StatusCode::BAD_REQUEST,
         Code::QueueNotFound | Code::ChannelNotFound | Code::BrokerNotFound => StatusCode::NOT_FOUND,

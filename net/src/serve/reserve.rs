@@ -7,8 +7,12 @@ use axum::{
     Json,
     response::{IntoResponse as _, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderMap, HeaderValue, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
 use rmom_core::model::Code;
+use rmom_proto::contract::RETRY_AFTER_SECS;
 use serde_json::json;
 
 use super::admission::Limit;
@@ -56,5 +60,6 @@ pub(super) fn refusal(limit: Limit, headers: &HeaderMap) -> Response {
     let problem = json!({ "code": Code::TooManyConnections.as_str(), "detail": why, "status": 503 });
     let mut response = (StatusCode::SERVICE_UNAVAILABLE, Json(problem)).into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECS));
     response
 }

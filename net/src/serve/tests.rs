@@ -133,6 +133,7 @@ async fn beyond_the_limit_connections_do_what_keeps_the_cluster_alive_and_nothin
     let mut third = http1_client(server.pipes.dial(AT).unwrap()).await;
     let refusal = third.send_request(request()).await.unwrap();
     assert_eq!(refusal.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refusal.headers()["retry-after"], "1");
     let body = String::from_utf8(refusal.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
     assert!(body.contains("TOO_MANY_CONNECTIONS") && body.contains("max_connections"), "{body}");
     until(|| server.stats.reserved() == 2).await;

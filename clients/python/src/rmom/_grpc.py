@@ -69,6 +69,9 @@ def error_of(authority: str, error: Any) -> MoMError:
     info = _error_info(error.trailing_metadata() or ())
     if info is not None:
         return Refused(authority, info.reason, message, dict(info.metadata))
+    # The library has no other sign of its own limit than this text. The same message would come again.
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED and "Received message larger than max" in message:
+        return Refused("this client", "MESSAGE_TOO_LARGE", message)
     return CallFailed(authority, status, message)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import grpc
 
+# The sets of codes are those of proto/src/contract/code.rs; a test there compares them.
+
 #: Codes after which the same request may succeed with nothing changed. A code that is not listed is final.
 RETRYABLE_CODES = frozenset(
     {
@@ -21,10 +23,29 @@ RETRYABLE_CODES = frozenset(
         "STORE_REFUSED",
         "OUTCOME_UNKNOWN",
         "NO_BROKER",
+        "UNSETTLED",
         "SHUTTING_DOWN",
         "OVERLOADED",
         "TOO_MANY_CONNECTIONS",
         "DEADLINE_EXCEEDED",
+    }
+)
+
+# A deadline that passed at the server: work begun there may go on.
+_OUTCOME_UNKNOWN = frozenset({"OUTCOME_UNKNOWN", "DEADLINE_EXCEEDED"})
+
+_BLAMES_A_MESSAGE = frozenset({"MESSAGE_TOO_LARGE", "INVALID_NAME", "INVALID_ARGUMENT"})
+
+_ENDS_A_SUBSCRIPTION = frozenset(
+    {
+        "CHANNEL_NOT_FOUND",
+        "QUEUE_NOT_FOUND",
+        "QUEUE_REPLACED",
+        "OFFSET_OUT_OF_RANGE",
+        "STORE_ROLLED_BACK",
+        "MESSAGE_TOO_LARGE",
+        "INVALID_NAME",
+        "INVALID_ARGUMENT",
     }
 )
 
@@ -137,7 +158,7 @@ class Refused(MoMError):
         self.message = message
         self.details = dict(details or {})
         self.retryable = code in RETRYABLE_CODES
-        self.outcome_unknown = code == "OUTCOME_UNKNOWN"
+        self.outcome_unknown = code in _OUTCOME_UNKNOWN
 
 
 class CallFailed(MoMError):
@@ -249,23 +270,10 @@ class Closed(MoMError):
 def blames_a_message(error: MoMError) -> bool:
     """True if a broker refused because of a message's own properties, before it stored any part of it."""
     if isinstance(error, Refused):
-        return error.code in ("MESSAGE_TOO_LARGE", "INVALID_NAME", "INVALID_ARGUMENT")
+        return error.code in _BLAMES_A_MESSAGE
     # The server library's own limit on decoding, which has none of rmom's codes.
     statuses = (grpc.StatusCode.OUT_OF_RANGE, grpc.StatusCode.INVALID_ARGUMENT)
     return isinstance(error, CallFailed) and error.status in statuses
-
-
-_ENDS_A_SUBSCRIPTION = frozenset(
-    {
-        "CHANNEL_NOT_FOUND",
-        "QUEUE_NOT_FOUND",
-        "QUEUE_REPLACED",
-        "OFFSET_OUT_OF_RANGE",
-        "STORE_ROLLED_BACK",
-        "INVALID_NAME",
-        "INVALID_ARGUMENT",
-    }
-)
 
 
 def ends_a_subscription(error: MoMError) -> bool:

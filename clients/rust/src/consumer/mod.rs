@@ -17,7 +17,7 @@ use std::{
 
 use futures_util::{FutureExt as _, Stream};
 use http::HeaderMap;
-use rmom_proto::messages::SubscriptionRequest;
+use rmom_proto::{contract::Code, messages::SubscriptionRequest};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -253,7 +253,7 @@ impl Subscription {
             // After a reconnection, the same message would come again.
             Ended::TooLarge { .. } => Error::Refused {
                 by: "this client".to_owned(),
-                code: "MESSAGE_TOO_LARGE".to_owned(),
+                code: Code::MessageTooLarge.to_string(),
                 message: ended.to_string(),
                 details: BTreeMap::new(),
             },
@@ -325,7 +325,7 @@ impl Seeker {
         if position.is_some_and(|position| position.queue_id != queue_id) {
             return Err(Error::Refused {
                 by: authority,
-                code: "QUEUE_REPLACED".to_owned(),
+                code: Code::QueueReplaced.to_string(),
                 message: format!("the position {} is of another queue than {queue_id}", position.expect("it is some")),
                 details: [("queue_id".to_owned(), queue_id.to_string())].into(),
             });

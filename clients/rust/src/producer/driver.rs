@@ -8,7 +8,10 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use rmom_proto::messages::{PushAck, PushStreamOpen};
+use rmom_proto::{
+    contract::Code,
+    messages::{PushAck, PushStreamOpen},
+};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -238,7 +241,7 @@ impl Driver {
         if self.queue_id != 0 && self.queue_id != queue_id {
             return Err(Error::Refused {
                 by: authority.to_owned(),
-                code: "QUEUE_REPLACED".to_owned(),
+                code: Code::QueueReplaced.to_string(),
                 message: format!("the queue with id {} was deleted; its label names {queue_id} now", self.queue_id),
                 details: [("queue_id".to_owned(), queue_id.to_string())].into(),
             });

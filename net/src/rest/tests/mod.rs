@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod good_input;
+mod protocol_page;
 
 use std::{sync::Arc, time::Duration};
 
