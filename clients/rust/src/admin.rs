@@ -3,13 +3,14 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use http::Method;
+use rmom_proto::contract::NO_TOPIC;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
     Client, Error,
-    names::{NO_TOPIC, check_label, check_topic},
+    names::{check_label, check_topic},
     rest::segment,
 };
 

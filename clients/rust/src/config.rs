@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use rand::{TryRngCore as _, rngs::OsRng};
+use rmom_proto::contract::limits::{GRPC_DEFAULT_MAX_MESSAGE_BYTES, MAX_DELIVERY_TIMEOUT};
 use tokio_rustls::rustls;
 
 use crate::{
@@ -13,9 +14,7 @@ use crate::{
 };
 
 /// Default for the size of the largest message as delivered. Brokers accept 4 KiB less by default, for what they may add to it.
-pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 4_194_304;
-/// The longest time for which a producer may go on retrying: brokers remember producers for longer than that.
-pub const MAX_DELIVERY_TIMEOUT: Duration = Duration::from_secs(600);
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = GRPC_DEFAULT_MAX_MESSAGE_BYTES;
 
 /// A source of 128 random bits. All ids and jitter come from it.
 pub type Entropy = Arc<dyn Fn() -> u128 + Send + Sync>;

@@ -78,13 +78,16 @@ pub use admin::{
     Subscriber,
 };
 pub use client::Client;
-pub use config::{ClientBuilder, DEFAULT_MAX_MESSAGE_BYTES, Entropy, MAX_DELIVERY_TIMEOUT};
+pub use config::{ClientBuilder, DEFAULT_MAX_MESSAGE_BYTES, Entropy};
 pub use connect::{Connector, Io, TcpConnector};
 pub use consumer::{Consumer, ConsumerBuilder, ParsePositionError, Position};
 pub use error::Error;
-pub use message::{Header, MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_TTL, Message, NewMessage};
-pub use names::{MAX_NAME_BYTES, NO_TOPIC};
-pub use producer::{Delivery, MAX_PRODUCER_NAME_BYTES, Producer, ProducerBuilder, Receipt};
+pub use message::{Header, Message, NewMessage};
+pub use producer::{Delivery, Producer, ProducerBuilder, Receipt};
+pub use rmom_proto::contract::{
+    MAX_NAME_BYTES, NO_TOPIC,
+    limits::{MAX_DELIVERY_TIMEOUT, MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_PRODUCER_NAME_BYTES, MAX_TTL},
+};
 
 /// A random (version 4) UUID.
 fn new_id(settings: &config::Settings) -> Uuid {

@@ -4,20 +4,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use rmom_proto::messages as wire;
+use rmom_proto::{
+    contract::{
+        FRAME_PREFIX_BYTES,
+        limits::{MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_TTL},
+    },
+    messages as wire,
+};
 use uuid::Uuid;
 
 use crate::{Error, names::check_topic};
 
-/// Limit on the headers of one message.
-pub const MAX_HEADERS: usize = 64;
-/// Longest header name in bytes.
-pub const MAX_HEADER_NAME_BYTES: usize = 255;
-/// Longest lifetime of a message: a hundred years.
-pub const MAX_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-
 /// The least that delivery adds to a pushed message: its id, its offset, gRPC's prefix.
-const DELIVERY_OVERHEAD: usize = 38 + 2 + 5;
+const DELIVERY_OVERHEAD: usize = 38 + 2 + FRAME_PREFIX_BYTES;
 
 /// A message for pushing.
 ///

@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use super::{
-    FrameError, PREFIX, builder,
+    FRAME_PREFIX_BYTES, FrameError, builder,
     builder::Parts,
     checksum,
     index::{self, runs},
@@ -78,8 +78,8 @@ impl Batch {
             .ok_or(FrameError::Inconsistent("the frames are not as long as the index says"))?;
         for span in starts.windows(2) {
             let frame = &stored.frames[span[0] as usize..span[1] as usize];
-            let body = frame.len().checked_sub(PREFIX).and_then(|len| u32::try_from(len).ok());
-            if body.is_none_or(|len| frame[0] != 0 || frame[1..PREFIX] != len.to_be_bytes()) {
+            let body = frame.len().checked_sub(FRAME_PREFIX_BYTES).and_then(|len| u32::try_from(len).ok());
+            if body.is_none_or(|len| frame[0] != 0 || frame[1..FRAME_PREFIX_BYTES] != len.to_be_bytes()) {
                 return Err(FrameError::Inconsistent("a frame's prefix contradicts the index"));
             }
         }

@@ -9,7 +9,7 @@ use prost::{
 };
 use rmom_proto::storage::{BatchIndex, ProducerRun};
 
-use super::{Batch, FORMAT, PREFIX, Run, checksum};
+use super::{Batch, FORMAT, FRAME_PREFIX_BYTES, Run, checksum};
 use crate::model::{Epoch, Header, MessageId, NewMessage, Offset, ProducerKey, Sequence, StoreTime, Topic};
 
 /// Field numbers of `messages.Message` and `messages.Header`.
@@ -62,7 +62,7 @@ fn ttl_millis(ttl: Option<Duration>) -> u64 {
 #[must_use]
 pub fn encoded_len(message: &NewMessage) -> usize {
     // The offset takes at most 9 bytes, because counters are below 2^63.
-    PREFIX + body_len(message, i64::MAX as u64, ttl_millis(message.ttl))
+    FRAME_PREFIX_BYTES + body_len(message, i64::MAX as u64, ttl_millis(message.ttl))
 }
 
 fn body_len(message: &NewMessage, offset: u64, ttl: u64) -> usize {
@@ -181,7 +181,7 @@ impl BatchBuilder {
         let ttl = ttl_millis(message.ttl);
         let body = body_len(message, offset.get(), ttl);
         let start = self.frames.len();
-        self.frames.reserve(PREFIX + body);
+        self.frames.reserve(FRAME_PREFIX_BYTES + body);
         self.frames.put_u8(0);
         self.frames.put_u32(u32::try_from(body).expect("validation limits the length of a message"));
         let mut id_text = [0; ID_LEN];
@@ -197,9 +197,13 @@ impl BatchBuilder {
             put_bytes(&mut self.frames, field::HEADER_VALUE, &header.value);
         }
         put_varint(&mut self.frames, field::TTL_MILLIS, ttl);
-        assert_eq!(self.frames.len() - start, PREFIX + body, "the computed length of a frame is its length");
+        assert_eq!(
+            self.frames.len() - start,
+            FRAME_PREFIX_BYTES + body,
+            "the computed length of a frame is its length"
+        );
 
-        self.lengths.push(u32::try_from(PREFIX + body).expect("validation limits the length of a message"));
+        self.lengths.push(u32::try_from(FRAME_PREFIX_BYTES + body).expect("validation limits the length of a message"));
         let topic = self.topic_id(&message.topic);
         self.topic_of.push(topic);
         self.ttls.push(ttl);

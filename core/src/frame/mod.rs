@@ -12,6 +12,7 @@ mod stored;
 pub use batch::{Batch, Chunk};
 pub use builder::{BatchBuilder, Encoded, encoded_len};
 pub use index::{FrameError, Run, runs};
+pub use rmom_proto::contract::FRAME_PREFIX_BYTES;
 pub use stored::{BatchHeader, StoredBatch};
 
 /// Version of index and frames that this binary writes.
@@ -23,9 +24,6 @@ pub const FORMAT: u16 = 1;
 pub const READS_UP_TO: u16 = 1;
 
 const _: () = assert!(FORMAT == READS_UP_TO || FORMAT + 1 == READS_UP_TO, "see READS_UP_TO");
-
-/// Bytes in front of each message: a compression flag (0) and the length, big-endian, as gRPC prescribes.
-pub const PREFIX: usize = 5;
 
 fn checksum(index: &[u8], frames: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();

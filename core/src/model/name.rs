@@ -2,64 +2,25 @@
 
 use std::{fmt, sync::Arc};
 
-use super::limits::MAX_NAME_BYTES;
-
-/// The spelling of "no topic" on the wire; the empty string means the same.
-pub const NO_TOPIC: &str = "__none__";
+pub use rmom_proto::contract::NO_TOPIC;
+use rmom_proto::contract::{NameFault, check_label, check_topic};
 
 /// The reason why a label or topic is refused. The texts name the field, so that they can be shown to a user unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NameError {
-    /// A label needs at least one character.
-    #[error("{field} is empty; give it 1 to {MAX_NAME_BYTES} bytes")]
-    Empty {
-        /// The name of the field, as clients know it.
-        field: &'static str,
-    },
-    /// Longer than [`MAX_NAME_BYTES`] after folding.
-    #[error("{field} has {bytes} bytes after lower-casing; the limit is {MAX_NAME_BYTES}")]
-    TooLong {
-        /// The name of the field, as clients know it.
-        field: &'static str,
-        /// Its length in bytes after folding.
-        bytes: usize,
-    },
-    /// Control characters, line separators, or white space at either end.
-    #[error("{field} has a character that cannot be printed, or white space at an end: {found:?} at byte {at}")]
-    NotPrintable {
-        /// The name of the field, as clients know it.
-        field: &'static str,
-        /// The first such character.
-        found: char,
-        /// Its position in bytes from the start.
-        at: usize,
-    },
-    /// `__none__` means "no topic" and cannot be a label.
-    #[error("{field} is the reserved word {NO_TOPIC:?}; choose another")]
-    Reserved {
-        /// The name of the field, as clients know it.
-        field: &'static str,
-    },
+#[error("{field} {fault}")]
+pub struct NameError {
+    /// The name of the field, as clients know it.
+    pub field: &'static str,
+    /// Its fault.
+    pub fault: NameFault,
 }
 
-fn fold(field: &'static str, raw: &str) -> Result<Arc<str>, NameError> {
-    let unprintable = raw.char_indices().find(|&(at, c)| {
-        let at_an_end = at == 0 || at + c.len_utf8() == raw.len();
-        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') || (at_an_end && c.is_whitespace())
-    });
-    if let Some((at, found)) = unprintable {
-        return Err(NameError::NotPrintable { field, found, at });
-    }
-    // Lower-casing is not full case folding: "ΑΣ" and "ασ" are two names, since a final sigma has a lower case of its own.
-    // Lower-casing can lengthen a name ("İ" becomes three bytes), so the limit applies to the stored form.
-    let folded = raw.to_lowercase();
-    if folded.len() > MAX_NAME_BYTES {
-        return Err(NameError::TooLong { field, bytes: folded.len() });
-    }
-    Ok(folded.into())
+/// Lower-casing is not full case folding: "ΑΣ" and "ασ" are two names, since a final sigma has a lower case of its own.
+fn fold(name: &str) -> Arc<str> {
+    name.to_lowercase().into()
 }
 
-/// The unique, case-insensitive name of a queue: 1 to [`MAX_NAME_BYTES`] bytes of printable text, in lower case.
+/// The unique, case-insensitive name of a queue: 1 to [`MAX_NAME_BYTES`](super::limits::MAX_NAME_BYTES) bytes of printable text, in lower case.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueLabel(Arc<str>);
 
@@ -69,15 +30,8 @@ impl QueueLabel {
     /// # Errors
     /// [`NameError`]; the field is called `queue_label`.
     pub fn parse(raw: &str) -> Result<Self, NameError> {
-        let field = "queue_label";
-        if raw.is_empty() {
-            return Err(NameError::Empty { field });
-        }
-        let folded = fold(field, raw)?;
-        if &*folded == NO_TOPIC {
-            return Err(NameError::Reserved { field });
-        }
-        Ok(Self(folded))
+        check_label(raw).map_err(|fault| NameError { field: "queue_label", fault })?;
+        Ok(Self(fold(raw)))
     }
 
     /// The folded label.
@@ -99,7 +53,7 @@ impl fmt::Debug for QueueLabel {
     }
 }
 
-/// The topic of a message or channel: none, or up to [`MAX_NAME_BYTES`] bytes of printable text, in lower case.
+/// The topic of a message or channel: none, or up to [`MAX_NAME_BYTES`](super::limits::MAX_NAME_BYTES) bytes of printable text, in lower case.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Topic(Option<Arc<str>>);
 
@@ -115,8 +69,8 @@ impl Topic {
         if raw.is_empty() {
             return Ok(Self::NONE);
         }
-        let folded = fold("topic", raw)?;
-        Ok(if &*folded == NO_TOPIC { Self::NONE } else { Self(Some(folded)) })
+        check_topic(raw).map_err(|fault| NameError { field: "topic", fault })?;
+        Ok(if raw.eq_ignore_ascii_case(NO_TOPIC) { Self::NONE } else { Self(Some(fold(raw))) })
     }
 
     /// The folded topic, if there is one.
@@ -177,24 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn bad_labels_name_field_and_limit() {
-        let message = |raw: &str| QueueLabel::parse(raw).unwrap_err().to_string();
-        assert_eq!(message(""), "queue_label is empty; give it 1 to 255 bytes");
-        assert_eq!(message(&"x".repeat(256)), "queue_label has 256 bytes after lower-casing; the limit is 255");
-        assert!(QueueLabel::parse(&"x".repeat(255)).is_ok());
-        for raw in ["a\nb", "\u{7f}", " a", "a ", "a\u{2028}b"] {
-            assert!(matches!(QueueLabel::parse(raw), Err(NameError::NotPrintable { .. })), "{raw:?}");
-        }
-        for raw in ["__none__", "__NONE__", "__None__"] {
-            assert_eq!(QueueLabel::parse(raw), Err(NameError::Reserved { field: "queue_label" }));
-        }
-    }
-
-    #[test]
-    fn the_limit_counts_bytes_after_folding() {
-        // 85 three-byte letters fit; "İ" (2 bytes) becomes "i̇" (3 bytes).
-        assert!(QueueLabel::parse(&"İ".repeat(85)).is_ok());
-        assert_eq!(QueueLabel::parse(&"İ".repeat(86)), Err(NameError::TooLong { field: "queue_label", bytes: 258 }));
+    fn bad_names_name_field_and_limit() {
+        assert_eq!(QueueLabel::parse("").unwrap_err().to_string(), "queue_label is empty; give it 1 to 255 bytes");
+        let long = Topic::parse(&"x".repeat(256)).unwrap_err().to_string();
+        assert_eq!(long, "topic has 256 bytes after lower-casing; the limit is 255");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use rmom_core::{
     broker::{BrokerError, Held, Kept, PushRoom, ROOM_TIMEOUT, Turn},
     model::Code,
 };
+use rmom_proto::contract::FRAME_PREFIX_BYTES;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, Sleep, sleep_until},
@@ -38,9 +39,6 @@ pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Added to the bytes of each message: its entry in the ledger. Otherwise empty messages would cost nothing.
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
-
-/// Bytes before each gRPC message: a flag, and its length.
-const PREFIX: usize = 5;
 
 /// State shared by a request's body and the method that reads it; an extension of the request.
 #[derive(Clone)]
@@ -114,7 +112,7 @@ struct Counted<B> {
     /// The request has one message. tonic would decode further ones, and nothing would take their room.
     unary: bool,
     /// The beginning of a message's prefix, if the prefix came in pieces.
-    prefix: ([u8; PREFIX], usize),
+    prefix: ([u8; FRAME_PREFIX_BYTES], usize),
     /// Bytes of the current message that have not been let through yet.
     rest: usize,
     /// The first message was let through. In a stream, it names the queue.
@@ -143,7 +141,7 @@ impl<B> Counted<B> {
             wait: None,
             largest,
             unary,
-            prefix: ([0; PREFIX], 0),
+            prefix: ([0; FRAME_PREFIX_BYTES], 0),
             rest: 0,
             began: false,
             chunk: Bytes::new(),
@@ -238,10 +236,10 @@ impl<B> Counted<B> {
                 return Ok(through);
             }
             let (prefix, filled) = &mut self.prefix;
-            let take = (PREFIX - *filled).min(self.chunk.len() - through);
+            let take = (FRAME_PREFIX_BYTES - *filled).min(self.chunk.len() - through);
             prefix[*filled..*filled + take].copy_from_slice(&self.chunk[through..through + take]);
             *filled += take;
-            if *filled < PREFIX {
+            if *filled < FRAME_PREFIX_BYTES {
                 return Ok(through + take);
             }
             self.began = true;

@@ -9,8 +9,7 @@
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint};
-
-use super::subscribe::FRAME_PREFIX_BYTES;
+use rmom_proto::contract::FRAME_PREFIX_BYTES;
 
 /// Size of the smallest chunk. h2 charges for smaller frames.
 pub(super) const MIN_CHUNK_BYTES: usize = 256;

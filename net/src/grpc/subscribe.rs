@@ -14,7 +14,10 @@ use rmom_core::{
     broker::{Broker, BrokerError, Subscription},
     model::Code,
 };
-use rmom_proto::messages::SubscriptionRequest;
+use rmom_proto::{
+    contract::{self, FRAME_PREFIX_BYTES},
+    messages::SubscriptionRequest,
+};
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -27,14 +30,11 @@ use super::{
 use crate::serve::Peer;
 
 /// Response header with the id of the channel's queue, for positions.
-pub const QUEUE_ID_HEADER: HeaderName = HeaderName::from_static("rmom-queue-id");
+pub const QUEUE_ID_HEADER: HeaderName = HeaderName::from_static(contract::QUEUE_ID_HEADER);
 /// Response header with the epoch under which the subscription is served, for positions.
-pub const EPOCH_HEADER: HeaderName = HeaderName::from_static("rmom-epoch");
+pub const EPOCH_HEADER: HeaderName = HeaderName::from_static(contract::EPOCH_HEADER);
 /// Largest request, framing included; a channel id and a position take about a hundred bytes.
 pub const MAX_SUBSCRIBE_REQUEST_BYTES: usize = 4_096;
-
-/// Bytes before each gRPC message: a flag, and its length.
-pub(super) const FRAME_PREFIX_BYTES: usize = 5;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 

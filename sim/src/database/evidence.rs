@@ -3,7 +3,7 @@
 use bytes::Buf as _;
 use prost::Message as _;
 use rmom_core::{
-    frame::{PREFIX, runs},
+    frame::{FRAME_PREFIX_BYTES, runs},
     ports::StoredBatch,
 };
 use rmom_proto::{messages::Message, storage::BatchIndex};
@@ -24,9 +24,9 @@ pub(super) fn messages(batch: &StoredBatch) -> Vec<StoredMessage> {
     let mut frames = batch.frames.clone();
     let mut messages = Vec::new();
     for (nth, offset) in (header.first.get()..=header.last.get()).enumerate() {
-        let body = index.lengths.get(nth).and_then(|&length| (length as usize).checked_sub(PREFIX));
-        let body = body.filter(|&body| frames.len() >= PREFIX + body).unwrap_or_else(|| panic!("{}", at()));
-        frames.advance(PREFIX);
+        let body = index.lengths.get(nth).and_then(|&length| (length as usize).checked_sub(FRAME_PREFIX_BYTES));
+        let body = body.filter(|&body| frames.len() >= FRAME_PREFIX_BYTES + body).unwrap_or_else(|| panic!("{}", at()));
+        frames.advance(FRAME_PREFIX_BYTES);
         let message = Message::decode(frames.split_to(body)).unwrap_or_else(|error| panic!("{}: {error}", at()));
         let headers = message.headers.iter().map(|header| (header.name.as_str(), header.value.as_ref()));
         let lifetime = index.ttl_millis.get(nth).or(index.ttl_millis.first()).copied().unwrap_or(0);

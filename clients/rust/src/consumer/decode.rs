@@ -5,10 +5,11 @@
 use std::{ops::Range, str, time::Duration};
 
 use bytes::{Buf as _, Bytes};
+use rmom_proto::contract::NO_TOPIC;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::{Header, Message, names::NO_TOPIC};
+use crate::{Header, Message};
 
 // Field numbers in messages.proto, of `Message` and of `Header`.
 const ID: u64 = 1;

@@ -17,7 +17,10 @@ use std::{
 
 use futures_util::{FutureExt as _, Stream};
 use http::HeaderMap;
-use rmom_proto::{contract::Code, messages::SubscriptionRequest};
+use rmom_proto::{
+    contract::{Code, EPOCH_HEADER, QUEUE_ID_HEADER},
+    messages::SubscriptionRequest,
+};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -318,8 +321,8 @@ impl Seeker {
             }
         };
         let header = |name| number(&headers, name);
-        let (Some(queue_id), Some(epoch)) = (header("rmom-queue-id"), header("rmom-epoch")) else {
-            let reason = "a subscription without the headers rmom-queue-id and rmom-epoch".to_owned();
+        let (Some(queue_id), Some(epoch)) = (header(QUEUE_ID_HEADER), header(EPOCH_HEADER)) else {
+            let reason = format!("a subscription without the headers {QUEUE_ID_HEADER} and {EPOCH_HEADER}");
             return Err(Error::Protocol { authority, reason });
         };
         if position.is_some_and(|position| position.queue_id != queue_id) {

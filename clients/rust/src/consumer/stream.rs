@@ -9,7 +9,10 @@ use std::{
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use prost::Message as _;
-use rmom_proto::messages::{Message as WireMessage, SubscriptionRequest};
+use rmom_proto::{
+    contract::FRAME_PREFIX_BYTES,
+    messages::{Message as WireMessage, SubscriptionRequest},
+};
 use thiserror::Error;
 use tonic::{Status, Streaming, body::Body, codec::Codec as _, transport::Channel};
 use tonic_prost::ProstCodec;
@@ -19,9 +22,6 @@ use super::decode::{Malformed, decode};
 use crate::Message;
 
 const PATH: &str = "/messages.MessageStream/SubscribeToChannel";
-
-/// Bytes before each gRPC message: a flag, and its length.
-const PREFIX_BYTES: usize = 5;
 
 /// How a stream ends.
 #[derive(Debug, Error)]
@@ -53,7 +53,7 @@ pub(super) async fn subscribe(
     request: &SubscriptionRequest,
     max_message_bytes: usize,
 ) -> Result<(HeaderMap, Messages), Status> {
-    let mut message = BytesMut::with_capacity(PREFIX_BYTES + request.encoded_len());
+    let mut message = BytesMut::with_capacity(FRAME_PREFIX_BYTES + request.encoded_len());
     message.put_u8(0);
     message.put_u32(request.encoded_len() as u32);
     request.encode(&mut message).map_err(|error| Status::internal(error.to_string()))?;
@@ -147,7 +147,7 @@ impl Frames {
             match frame_bytes(&self.chunk, self.limit)? {
                 Some(bytes) if bytes <= self.chunk.len() => {
                     let mut frame = self.chunk.split_to(bytes);
-                    frame.advance(PREFIX_BYTES);
+                    frame.advance(FRAME_PREFIX_BYTES);
                     return Ok(Some(frame));
                 }
                 Some(bytes) => self.partial.reserve(bytes),
@@ -161,12 +161,12 @@ impl Frames {
     fn complete(&mut self) -> Result<Option<Bytes>, Ended> {
         while !self.chunk.is_empty() {
             let wanted = frame_bytes(&self.partial, self.limit)?;
-            let missing = wanted.unwrap_or(PREFIX_BYTES) - self.partial.len();
+            let missing = wanted.unwrap_or(FRAME_PREFIX_BYTES) - self.partial.len();
             self.partial.reserve(missing);
             self.partial.put(self.chunk.split_to(missing.min(self.chunk.len())));
             if frame_bytes(&self.partial, self.limit)? == Some(self.partial.len()) {
                 let mut frame = std::mem::take(&mut self.partial).freeze();
-                frame.advance(PREFIX_BYTES);
+                frame.advance(FRAME_PREFIX_BYTES);
                 return Ok(Some(frame));
             }
         }
@@ -176,7 +176,7 @@ impl Frames {
 
 /// The length of the message that begins here, prefix included, if enough bytes are there to tell.
 fn frame_bytes(mut bytes: &[u8], limit: usize) -> Result<Option<usize>, Ended> {
-    if bytes.len() < PREFIX_BYTES {
+    if bytes.len() < FRAME_PREFIX_BYTES {
         return Ok(None);
     }
     match bytes.get_u8() {
@@ -187,7 +187,7 @@ fn frame_bytes(mut bytes: &[u8], limit: usize) -> Result<Option<usize>, Ended> {
     if bytes > limit {
         return Err(Ended::TooLarge { bytes, limit });
     }
-    Ok(Some(PREFIX_BYTES + bytes))
+    Ok(Some(FRAME_PREFIX_BYTES + bytes))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use rmom_proto::{
-    contract::Code,
+    contract::{Code, MessageIds},
     messages::{PushAck, PushStreamOpen},
 };
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -20,7 +20,7 @@ use super::{
     ProducerBuilder,
     queue::{Queue, Run},
     stream::{self, MAX_RUNS_IN_FLIGHT, PushStream},
-    tickets::{Acknowledged, MessageIds, Offsets},
+    tickets::{Acknowledged, Offsets},
 };
 use crate::{Client, Error, backoff::Backoff, new_id, route::Route};
 

@@ -7,9 +7,9 @@ mod tickets;
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use rmom_proto::contract::{limits::MAX_PRODUCER_NAME_BYTES, producer_id};
 use tokio::time::Instant;
 use tracing::debug;
-use uuid::Uuid;
 
 pub use tickets::{Delivery, Receipt};
 
@@ -23,9 +23,6 @@ use crate::{
 };
 use driver::{Driver, Identity, Start};
 use queue::Queue;
-
-/// Longest name of a producer in bytes.
-pub const MAX_PRODUCER_NAME_BYTES: usize = 255;
 
 /// Sets up a [`Producer`].
 #[derive(Clone, Debug)]
@@ -105,7 +102,7 @@ impl ProducerBuilder {
             let reason = format!("has {} bytes; it takes 1 to {MAX_PRODUCER_NAME_BYTES}", name.len());
             return Err(Error::InvalidName { field: "producer name", reason });
         }
-        let id = named_id(name);
+        let id = producer_id(name);
         let settings = self.client.settings();
         let give_up_at = Instant::now() + self.delivery_timeout;
         let mut backoff = Backoff::new(settings);
@@ -140,11 +137,6 @@ impl ProducerBuilder {
             tokio::time::sleep_until(give_up_at.min(Instant::now() + wait)).await;
         }
     }
-}
-
-/// The id of a named producer: the UUID of version 5 for `rmom:producer:NAME` in the namespace for URLs.
-fn named_id(name: &str) -> Uuid {
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("rmom:producer:{name}").as_bytes())
 }
 
 /// Pushes messages to one queue. Until the delivery timeout, they are stored once and in the order in which they were

@@ -8,6 +8,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use rmom_proto::contract::MessageIds;
 use uuid::Uuid;
 
 use crate::Error;
@@ -26,24 +27,6 @@ pub struct Receipt {
     pub offset: Option<u64>,
     /// True if an earlier attempt had already stored it. It is stored only once.
     pub duplicate: bool,
-}
-
-/// The ids of one producer's messages in one queue. Brokers derive the same ids.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct MessageIds {
-    high: u64,
-}
-
-impl MessageIds {
-    pub(crate) fn new(producer: Uuid, queue: u64) -> Self {
-        Self { high: Uuid::new_v5(&producer, &queue.to_be_bytes()).as_u64_pair().0 }
-    }
-
-    fn at(self, sequence: u64) -> Uuid {
-        let high = (self.high & !0xF000) | 0x8000;
-        let low = (sequence & (u64::MAX >> 2)) | (0b10 << 62);
-        Uuid::from_u64_pair(high, low)
-    }
 }
 
 /// The part of an acknowledgement that concerns one batch.
@@ -191,14 +174,6 @@ impl Future for Delivery {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn message_ids_are_the_brokers() {
-        // The value of rmom-core's `ProducerKey::message_id` for producer 7, queue 1, sequence 1.
-        let id = MessageIds::new(Uuid::from_u128(7), 1).at(1);
-        assert_eq!((id.get_version_num(), id.get_variant()), (8, uuid::Variant::RFC4122));
-        assert_eq!(id.to_string(), "6b85be3e-5935-85c6-8000-000000000001");
-    }
 
     #[tokio::test]
     async fn each_message_learns_its_own_outcome() {

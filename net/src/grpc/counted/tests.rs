@@ -147,7 +147,7 @@ async fn a_single_push_has_to_end() {
 /// Sends a byte every four seconds, up to `bytes` bytes; returns how long the server accepts this.
 async fn trickled(bytes: usize) -> Duration {
     let mut pair = Pair::new(PushRoom::for_tests(ROOM), true);
-    pair.send(&message(900)[..PREFIX]);
+    pair.send(&message(900)[..FRAME_PREFIX_BYTES]);
     pair.through();
     let begun = Instant::now();
     for _ in 0..bytes {
