@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 
 import pytest
@@ -106,3 +107,18 @@ def test_a_subscription_without_the_headers_is_no_rmom() -> None:
     world._subscribe = without_headers  # type: ignore[method-assign,assignment]
     consume(world)
     assert world.delivered == []
+
+
+def test_a_failure_is_told_at_once_then_at_growing_intervals_and_so_is_its_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World()
+    world.subscriptions.append(([1], gone()))
+    world.subscriptions.extend([([], refusal("LEASE_EXPIRED"))] * 20)
+    world.subscriptions.extend([([2], gone()), END])
+    consume(world)
+    told = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    first = [line for line in told if line.endswith("(LEASE_EXPIRED)")]
+    assert len(first) <= 5, "one line for each attempt would be twenty"
+    assert "has had no connection for 0.0 s, and tries again" in told[0]
+    assert sum("is connected again after" in line for line in told) == 1

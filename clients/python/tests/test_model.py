@@ -157,6 +157,17 @@ def test_a_brokers_code_is_read_from_the_details_of_a_status() -> None:
         assert (error.code, error.retryable, error.outcome_unknown) == ("TRANSPORT", True, True)
 
 
+def test_a_manager_that_does_not_answer_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    managers = Managers(Settings(parse_managers(["http://m1", "http://m2"], None)))
+    program = managers.call("GET", "/v1/queues", None, 1.0)
+    next(program)
+    asked = program.throw(rmom.DeadlineExceeded("GET /v1/queues at m1:80", 1.0, sent=True))
+    assert isinstance(asked, fx.Http)
+    assert [record.message for record in caplog.records] == [
+        "manager m2:80 is asked now, because: GET /v1/queues at m1:80 took longer than 1 s"
+    ]
+
+
 def test_who_asks_again_is_not_stuck_with_a_manager_that_is_unwell() -> None:
     managers = Managers(Settings(parse_managers(["http://m1", "http://m2"], None)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import time
 import uuid
@@ -26,8 +27,8 @@ class Application:
 
     def __init__(self, world: World, *, name: str | None = None, delivery_timeout: float = 120) -> None:
         self.world = world
-        self.producing = Producing(world.managers, "orders", name, delivery_timeout)
         self.outbox: Outbox = world.outbox()
+        self.producing = Producing(world.managers, "orders", name, delivery_timeout, self.outbox)
         self.sent: list[Pending] = []
 
     def push(self, *contents: str) -> None:
@@ -39,7 +40,7 @@ class Application:
     def run(self) -> None:
         """Runs until all pushes, including those that the world makes the application do, have an outcome."""
         self.world.idle.append(self.outbox.end)
-        run(self.producing.run(self.outbox), self.world.perform)
+        run(self.producing.run(), self.world.perform)
         assert self.outbox.accepted == self.outbox.resolved == len(self.sent)
 
     def receipts(self) -> list[rmom.Receipt]:
@@ -302,7 +303,7 @@ def test_a_named_producer_that_gives_up_what_may_be_stored_stops() -> None:
     app = Application(world, name="import", delivery_timeout=10)
     assert run(app.producing.open_named(), world.perform) == 0
     app.push("a")
-    run(app.producing.run(app.outbox), world.perform)
+    run(app.producing.run(), world.perform)
     assert app.errors()[0].outcome_unknown
     with pytest.raises(rmom.Poisoned):
         app.push("b")
@@ -389,6 +390,58 @@ def test_no_more_is_accepted_than_may_be_in_flight() -> None:
     assert run_ is not None
     outbox.resolve(run_.messages[:1], 1, rmom.Closed())
     assert outbox.offer(Pending(wire.PushMessage(content=b"x")))
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_producer_says_soon_what_it_waits_for_and_why(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.host = None
+    app = Application(world, delivery_timeout=100)
+    app.push("a", "b")
+    app.run()
+    told = warnings(caplog)
+    assert told[0].startswith("a producer of orders has 2 messages without acknowledgement, the oldest for 1.")
+    assert "gives up in 98." in told[0]
+    assert "NO_BROKER" in told[0]
+    # At growing intervals: 1, 2, 4, … seconds apart; the last line is the end.
+    assert len(told) == 8
+    assert told[-1].startswith("a producer of orders gives up")
+
+
+def test_a_producer_that_opens_under_its_name_says_what_it_waits_for(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.host = None
+    app = Application(world, name="import", delivery_timeout=10)
+    with pytest.raises(rmom.DeliveryTimeout):
+        run(app.producing.open_named(), world.perform)
+    told = warnings(caplog)
+    assert told[0].startswith("opening producer 'import' of orders goes on for 1.")
+    assert "NO_BROKER" in told[0]
+
+
+def test_a_broker_that_takes_messages_and_says_nothing_is_told_and_its_recovery(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    world = World(ack_timeout=20)
+    world.pushes.append(Script(runs=0, store=True))
+    app = Application(world)
+    app.push("a")
+    app.run()
+    told = warnings(caplog)
+    assert told[0].endswith("gives up in 115.0 s: b1:1 does not acknowledge")
+    assert told[-1].startswith("a producer of orders stores messages again, after 20.")
+
+
+def test_an_idle_producer_and_a_short_failure_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    world = World()
+    world.pushes.append(Script(refuse=refusal("NO_BROKER")))
+    app = Application(world)
+    app.push("a")
+    app.run()
+    assert warnings(caplog) == []
 
 
 @pytest.mark.parametrize("name", [None, "till"])

@@ -109,7 +109,7 @@ class World:
 
     def outbox(self, max_messages: int = 10_000) -> Outbox:
         """An application's end of the outbox."""
-        return Outbox(max_messages, 1 << 30, lambda: self.now, nullcontext(), lambda: None, lambda: None)
+        return Outbox(max_messages, 1 << 30, lambda: self.now, nullcontext(), lambda: None)
 
     def perform(self, effect: fx.Effect[Any]) -> Any:
         """Carries an effect out."""

@@ -12,6 +12,7 @@ from ._proto import messages_pb2 as wire
 from ._rest import Managers
 from ._route import Route
 from ._settings import Backoff
+from ._telling import Telling
 from .errors import GaveUp, MoMError, ProtocolViolation, Refused, ends_a_subscription
 from .model import Position, message_from_wire
 
@@ -36,6 +37,7 @@ class Consuming:
         self._give_up_after = give_up_after
         self._route = Route(managers, f"/channels/{channel}")
         self._backoff = Backoff(self._settings)
+        self._telling = Telling(self._settings.clock)
         # The last message received, which the application may not have taken yet.
         self._received = position
         #: How often the consumer has connected.
@@ -89,7 +91,9 @@ class Consuming:
                     if left <= 0:
                         raise GaveUp(self._give_up_after, failure)
                     wait = min(wait, left)
-                log.warning("a consumer of channel %s connects again in %.3f s: %s", self._channel, wait, failure)
+                if self._telling.is_due(started, 0.0):
+                    what = "a consumer of channel %s has had no connection for %.1f s, and tries again: %s"
+                    log.warning(what, self._channel, clock() - started, failure)
                 yield from do(SleepUntil(clock() + wait))
             try:
                 subscription = yield from self._subscribe()
@@ -98,7 +102,12 @@ class Consuming:
                 continue
             self._route.arrived()
             where = f"{subscription.authority}, epoch {placed(subscription.headers)[1]}"
-            log.info("a consumer of channel %s is connected to %s", self._channel, where)
+            failed_for = self._telling.over()
+            if failed_for is None:
+                log.info("a consumer of channel %s is connected to %s", self._channel, where)
+            else:
+                what = "a consumer of channel %s is connected again after %.1f s, to %s"
+                log.warning(what, self._channel, failed_for, where)
             return subscription
 
     def _subscribe(self) -> Program[Subscription]:

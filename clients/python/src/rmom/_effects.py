@@ -8,6 +8,7 @@ differently, and tests run the same programs in a simulated world.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Callable, Generic, Optional, Protocol, TypeVar
 
@@ -22,6 +23,8 @@ T = TypeVar("T")
 class Effect(Generic[T]):
     """An action with a result of type ``T``; fails with a :class:`MoMError`."""
 
+
+_NO_TURN: AbstractContextManager[object] = nullcontext()
 
 #: A generator that yields effects, is sent their results, and returns a ``T``.
 Program = Generator[Effect[Any], Any, T]
@@ -157,17 +160,24 @@ class Deliver(Effect[None]):
     position: Position
 
 
-def run(program: Program[T], perform: Callable[[Effect[Any]], Any]) -> T:
-    """Runs a program with functions that block."""
+def run(
+    program: Program[T],
+    perform: Callable[[Effect[Any]], Any],
+    turn: AbstractContextManager[object] = _NO_TURN,
+) -> T:
+    """Runs a program with functions that block. The program itself runs only within ``turn``."""
     try:
-        effect = next(program)
+        with turn:
+            effect = next(program)
         while True:
             try:
                 result = perform(effect)
             except MoMError as error:
-                effect = program.throw(error)
+                with turn:
+                    effect = program.throw(error)
             else:
-                effect = program.send(result)
+                with turn:
+                    effect = program.send(result)
     except StopIteration as end:
         value: T = end.value
         return value

@@ -120,8 +120,8 @@ class _Filling:
 
 
 class Outbox:
-    """See the module's documentation. ``lock`` guards it; ``wake`` tells the program that there is something to send or
-    that the application has finished; ``changed`` tells the application that messages have outcomes."""
+    """See the module's documentation. ``lock`` guards it; ``changed`` tells the application that messages have
+    outcomes."""
 
     def __init__(
         self,
@@ -129,14 +129,13 @@ class Outbox:
         max_bytes: int,
         clock: Callable[[], float],
         lock: AbstractContextManager[object],
-        wake: Callable[[], None],
         changed: Callable[[], None],
     ) -> None:
         self._max_messages = max_messages
         self._max_bytes = max_bytes
         self._clock = clock
         self._lock = lock
-        self._wake = wake
+        self._wake: Callable[[], None] = lambda: None
         self._changed = changed
         self._waiting: deque[_Filling] = deque()
         self._messages = 0
@@ -147,6 +146,10 @@ class Outbox:
         #: Number of messages accepted, and number of those with an outcome.
         self.accepted = 0
         self.resolved = 0
+
+    def when_there_is_work(self, wake: Callable[[], None]) -> None:
+        """``wake`` tells the program that there is something to send, or that the application has finished."""
+        self._wake = wake
 
     def offer(self, pending: Pending) -> bool:
         """Accepts a message; false if too much is in flight. Fails with the reason why the producer ended. Call with
@@ -186,6 +189,10 @@ class Outbox:
         """The time at which the oldest message that waits to be sent was accepted."""
         with self._lock:
             return self._waiting[0].messages[0]._since if self._waiting else None
+
+    def in_flight(self) -> int:
+        """Number of messages that are accepted and have no outcome yet."""
+        return self.accepted - self.resolved
 
     def end(self, reason: MoMError | None = None) -> None:
         """Ends the acceptance of messages for this reason (``None`` means closed). Messages accepted before are still

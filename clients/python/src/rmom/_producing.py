@@ -21,6 +21,7 @@ from ._proto import messages_pb2 as wire
 from ._rest import Managers, segment
 from ._route import Route
 from ._settings import Backoff
+from ._telling import Telling
 from .errors import (
     DeadlineExceeded,
     DeliveryTimeout,
@@ -37,6 +38,9 @@ log = logging.getLogger("rmom")
 #: Limit on the requests without acknowledgement. While that many are out, pushed messages wait, and the next request
 #: takes them all: batches grow with the load.
 MAX_RUNS_IN_FLIGHT = 8
+#: How long messages wait for a connection, or on a connection, before the log says so, in seconds.
+TOLD_AFTER = 1.0
+SILENCE_TOLD_AFTER = 5.0
 
 
 def named_id(name: str) -> uuid.UUID:
@@ -80,8 +84,12 @@ class _TimeIsUp(Exception):
 class Producing:
     """The state of a producer, and :meth:`run`, the program that delivers."""
 
-    def __init__(self, managers: Managers, label: str, name: str | None, delivery_timeout: float) -> None:
+    def __init__(
+        self, managers: Managers, label: str, name: str | None, delivery_timeout: float, outbox: Outbox
+    ) -> None:
         self._settings = managers.settings
+        self._outbox = outbox
+        self._telling = Telling(managers.settings.clock)
         self._label = label
         self._name = name
         self._delivery_timeout = delivery_timeout
@@ -99,7 +107,8 @@ class Producing:
         self._alone_through = 0
         # The last acknowledged sequence and its offset, if that is known.
         self._last_offset: tuple[int, int] | None = None
-        self._outbox: Outbox
+        # The last failure, while nothing has succeeded since.
+        self._failure: MoMError | None = None
 
     def _random_identity(self) -> Identity:
         return Identity(uuid.UUID(int=self._settings.random.getrandbits(128), version=4), False, 0)
@@ -108,7 +117,8 @@ class Producing:
         """Asks the hosting broker what the named producer has stored, and retries for as long as the delivery timeout.
         Returns the last sequence."""
         clock = self._settings.clock
-        give_up_at = clock() + self._delivery_timeout
+        started = clock()
+        give_up_at = started + self._delivery_timeout
         backoff = Backoff(self._settings)
         last: MoMError | None = None
         while True:
@@ -119,14 +129,16 @@ class Producing:
                 if not error.retryable:
                     raise
                 wait = 0.0 if self._route.failed(error) else backoff.next()
-                log.debug(
-                    "opening producer %r of %s is tried again in %.3f s: %s", self._name, self._label, wait, error
-                )
+                if self._telling.is_due(started, TOLD_AFTER):
+                    what = "opening producer %r of %s goes on for %.1f s and is given up in %.1f s: %s"
+                    left = give_up_at - clock()
+                    log.warning(what, self._name, self._label, clock() - started, left, error)
                 last = error
                 yield from do(SleepUntil(min(give_up_at, clock() + wait)))
                 if clock() >= give_up_at:
                     raise DeliveryTimeout(self._delivery_timeout, last) from None
                 continue
+            self._telling.over()
             self._front = opened.last_sequence + 1
             return opened.last_sequence
 
@@ -141,13 +153,11 @@ class Producing:
         timeout = self._settings.open_timeout
         return timeout if until is None else max(0.001, min(timeout, until - self._settings.clock()))
 
-    def run(self, outbox: Outbox) -> Program[None]:
+    def run(self) -> Program[None]:
         """Runs until the application has finished and all messages have an outcome, or until the producer cannot go
         on."""
-        self._outbox = outbox
         clock = self._settings.clock
         backoff = Backoff(self._settings)
-        last_failure: MoMError | None = None
         while (yield from self._wait_for_work()):
             connected = clock()
             progress = _Progress(self._front, connected, sent_before=self._sent_through)
@@ -165,7 +175,7 @@ class Producing:
             if line is not None:
                 yield from do(ClosePush(line, finish=False))
             if progress.any:
-                last_failure = None
+                self._failure = None
             if progress.any or clock() - connected >= self._settings.retry_backoff[1]:
                 backoff.reset()
             if failure is not None and blames_a_message(failure) and progress.runs_out > 0:
@@ -176,19 +186,26 @@ class Producing:
                 return
             deadline = self._deadline()
             if failure is None or (deadline is not None and deadline <= clock()):
-                if not self._give_up(last_failure or failure):
+                if not self._give_up(self._failure or failure):
                     return
                 continue
             wait = 0.0 if self._route.failed(failure) else backoff.next()
-            if self._window:
-                unacknowledged = sum(len(run.messages) for run in self._window)
-                what = "a producer of %s goes on in %.3f s with %d unacknowledged messages: %s"
-                log.warning(what, self._label, wait, unacknowledged, failure)
-            else:
+            self._failure = failure
+            if deadline is None:
                 log.debug("an idle producer of %s lost its broker: %s", self._label, failure)
-            last_failure = failure
+            else:
+                # A connection that breaks is told at once if messages were out.
+                self._tell(deadline, 0.0 if progress.runs_out else TOLD_AFTER, failure)
             until = clock() + wait
             yield from do(SleepUntil(until if deadline is None else min(until, deadline)))
+
+    def _tell(self, deadline: float, after: float, reason: object) -> None:
+        """Says that messages wait, and why, unless it was said a short time ago."""
+        since = deadline - self._delivery_timeout
+        if self._telling.is_due(since, after):
+            now = self._settings.clock()
+            what = "a producer of %s has %d messages without acknowledgement, the oldest for %.1f s; gives up in %.1f s: %s"
+            log.warning(what, self._label, self._outbox.in_flight(), now - since, max(0.0, deadline - now), reason)
 
     def _wait_for_work(self) -> Program[bool]:
         """Waits until there is something to push. False means that there never will be."""
@@ -243,8 +260,11 @@ class Producing:
             if not self._window and self._outbox.is_ended() and self._outbox.waiting_since() is None:
                 return
             time_is_up = self._deadline()
-            silence = progress.since + ack_timeout if progress.runs_out else None
-            times = [time for time in (time_is_up, silence) if time is not None]
+            silence = aloud = None
+            if progress.runs_out:
+                silence = progress.since + ack_timeout
+                aloud = self._telling.due_at(progress.since, SILENCE_TOLD_AFTER)
+            times = [time for time in (time_is_up, silence, aloud) if time is not None]
             ack = yield from do(NextAck(line, min(times) if times else None))
             if ack is not None:
                 self._acknowledge(ack, line.authority, progress)
@@ -254,6 +274,9 @@ class Producing:
                 raise _TimeIsUp
             if silence is not None and silence <= now:
                 raise DeadlineExceeded(f"an acknowledgement from {line.authority}", ack_timeout, sent=True)
+            if time_is_up is not None and aloud is not None and aloud <= now:
+                after = now - (time_is_up - self._delivery_timeout)
+                self._tell(time_is_up, min(after, SILENCE_TOLD_AFTER), f"{line.authority} does not acknowledge")
 
     def _fill(self, line: PushLine, progress: _Progress) -> None:
         """Puts as many runs on the stream as allowed."""
@@ -290,6 +313,9 @@ class Producing:
             return
         progress.since = self._settings.clock()
         progress.any = True
+        failed_for = self._telling.over()
+        if failed_for is not None:
+            log.warning("a producer of %s stores messages again, after %.1f s", self._label, failed_for)
         acknowledged = Acknowledged(
             producer=self._identity.id,
             queue_id=self._queue_id,
@@ -360,13 +386,17 @@ class Producing:
         self._fail_all(error)
 
     def abandon(self, reason: MoMError) -> None:
-        """Ends the program from outside: all waiters get an answer."""
+        """Ends the program from outside: all messages have an outcome, and the log says how many were not delivered."""
         self._outbox.end(reason)
-        self._fail_all(reason)
+        unknown, known = self._fail_all(reason)
+        if unknown or known:
+            last = f"; the last failure: {self._failure}" if self._failure else ""
+            what = "a producer of %s leaves %d messages undelivered: %d may be stored, %d are not stored: %s%s"
+            log.error(what, self._label, unknown + known, unknown, known, reason, last)
 
-    def _fail_all(self, reason: MoMError) -> None:
+    def _fail_all(self, reason: MoMError) -> tuple[int, int]:
         """Fails all accepted messages; those that may be stored fail with an unknown outcome. Does not use up
-        sequences."""
+        sequences. Returns the numbers of messages that may be stored, and that are not."""
         # All messages are taken before places become free: messages pushed from then on are not meant.
         while True:
             run = self._outbox.take()
@@ -374,13 +404,16 @@ class Producing:
                 break
             self._window.append(run)
         sequence = self._front
+        counts = {True: 0, False: 0}
         for run in self._window:
             unknown = max(0, min(self._sent_through + 1 - sequence, len(run.messages)))
             for part, outcome_unknown in ((run.messages[:unknown], True), (run.messages[unknown:], False)):
                 if part:
                     self._outbox.resolve(part, sequence, NotDelivered(reason, outcome_unknown=outcome_unknown))
                 sequence += len(part)
+                counts[outcome_unknown] += len(part)
         self._window.clear()
+        return counts[True], counts[False]
 
     def _renew_identity(self) -> None:
         """Sequences cannot continue from where they stopped: the message at the front was given up or refused, and its

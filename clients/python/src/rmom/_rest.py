@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from ._effects import Http, Program, do
 from ._settings import Settings
+from ._telling import Telling
 from .errors import MoMError, ProtocolViolation, Refused
 
 log = logging.getLogger("rmom")
@@ -29,6 +30,7 @@ class Managers:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._preferred = 0
+        self._telling = Telling(settings.clock)
 
     def json(self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float) -> Program[Any]:
         """A call whose answer is JSON."""
@@ -47,14 +49,15 @@ class Managers:
         that answered, and its answer."""
         managers = self.settings.managers
         failure: MoMError | None = None
-        first = self._preferred
+        first, started = self._preferred, self.settings.clock()
         for step in range(len(managers)):
             index = (first + step) % len(managers)
             manager = managers[index]
+            if failure is not None and self._telling.is_due(started, 0.0):
+                log.warning("manager %s is asked now, because: %s", manager.authority, failure)
             try:
                 answer = yield from do(Http(manager, method, path, body, timeout))
             except MoMError as error:
-                log.debug("manager %s did not answer: %s", manager.authority, error)
                 failure = error
                 if method != "GET" and error.outcome_unknown:
                     self._preferred = (index + 1) % len(managers)
@@ -62,6 +65,7 @@ class Managers:
                 continue
             if 200 <= answer.status < 300:
                 self._preferred = index
+                self._telling.over()
                 return manager.authority, answer.body
             failure = refusal(manager.authority, path, answer.status, answer.body)
             # A manager that cannot reach the store knows less than the next one may.

@@ -30,7 +30,7 @@ from ._proto import messages_pb2 as wire
 from ._rest import MAX_ANSWER_BYTES
 from ._settings import Settings
 from ._threads import http_failures, http_request, http_verify
-from .errors import DeadlineExceeded, MoMError, ProtocolViolation
+from .errors import Closed, DeadlineExceeded, MoMError, ProtocolViolation
 
 
 class Waiting:
@@ -42,9 +42,18 @@ class Waiting:
         # One connection per call: whether a request was sent is then known for sure.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._http = httpx.AsyncClient(verify=http_verify(settings), limits=limits, trust_env=False)
+        #: The tasks of producers and consumers that have not ended, whether the application has these or not.
+        self.running: set[Any] = set()
+        self._closed = False
 
     async def close(self) -> None:
+        self._closed = True
         await self._http.aclose()
+
+    def check_open(self) -> None:
+        """Fails once the client is closed."""
+        if self._closed:
+            raise Closed("the client")
 
     def channel(self, authority: str) -> grpc.aio.Channel:
         """A channel to the broker: one connection, opened by the first call."""
@@ -55,6 +64,7 @@ class Waiting:
 
     async def http(self, effect: fx.Http) -> fx.Answer:
         """Makes one request, within its time."""
+        self.check_open()
         with http_failures(effect):
             try:
                 return await asyncio.wait_for(self._exchange(effect), effect.timeout)

@@ -8,7 +8,6 @@ import logging
 import queue
 import ssl
 import threading
-import time
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, Callable
@@ -19,6 +18,7 @@ import httpx
 from . import _clock
 from . import _effects as fx
 from ._consuming import QUEUE_ID_HEADER
+from ._fork import Process
 from ._grpc import (
     FINISH_TIMEOUT,
     bad_opening,
@@ -33,7 +33,7 @@ from ._inbox import Inbox
 from ._proto import messages_pb2 as wire
 from ._rest import MAX_ANSWER_BYTES
 from ._settings import Settings
-from .errors import DeadlineExceeded, MoMError, ProtocolViolation, Unreachable
+from .errors import Closed, DeadlineExceeded, MoMError, ProtocolViolation, Unreachable
 
 log = logging.getLogger("rmom")
 
@@ -43,9 +43,18 @@ class Stopped(Exception):
 
 
 def when_collected(owner: object, callback: Callable[[], object]) -> None:
-    """Calls back when ``owner`` has been collected, but not at the end of the program."""
-    finalizer = weakref.finalize(owner, callback)
+    """Calls back when ``owner`` has been collected, but not at the end of the program, nor in a forked child."""
+    process = Process()
+    finalizer = weakref.finalize(owner, lambda: process.is_this() and callback())
     finalizer.atexit = False  # type: ignore[misc]  # the stub of the type has it wrong
+
+
+class Changed(threading.Condition):
+    """Guards what a thread and the application share, and tells of its changes, in the process that made it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.process = Process()
 
 
 class Blocking:
@@ -57,9 +66,18 @@ class Blocking:
         # One connection per call: whether a request was sent is then known for sure.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._http = httpx.Client(verify=http_verify(settings), limits=limits, trust_env=False)
+        #: The producers that still deliver, whether the application has them or not.
+        self.running: set[Any] = set()
+        self._closed = False
 
     def close(self) -> None:
+        self._closed = True
         self._http.close()
+
+    def check_open(self) -> None:
+        """Fails once the client is closed."""
+        if self._closed:
+            raise Closed("the client")
 
     def channel(self, authority: str) -> grpc.Channel:
         """A channel to the broker: one connection, opened by the first call."""
@@ -70,6 +88,7 @@ class Blocking:
 
     def http(self, effect: fx.Http) -> fx.Answer:
         """Makes one request, within its time."""
+        self.check_open()
         deadline = _clock.now() + effect.timeout
         with http_failures(effect), self._http.stream(**http_request(effect, self.settings)) as response:
             body = bytearray()
@@ -174,24 +193,40 @@ class ProducerHands:
         self._blocking = blocking
         # The events: (line, acknowledgement or error), or ``None``, which means "look for work".
         self._events: queue.SimpleQueue[tuple[_Line, wire.PushAck | MoMError] | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._line: _Line | None = None
 
     def wake(self) -> None:
         self._events.put(None)
 
+    def stop(self) -> None:
+        """Ends any wait but that for an answer that has a limit of its own. May be called from any thread."""
+        self._stopped.set()
+        self.wake()
+
+    def release(self) -> None:
+        """Ends everything that the program may have left open."""
+        if self._line is not None:
+            self._line.close(finish=False)
+
     def perform(self, effect: fx.Effect[Any]) -> Any:
+        if self._stopped.is_set():
+            raise Stopped
         return self._DO[type(effect)](self, effect)
 
     def _sleep(self, effect: fx.SleepUntil) -> None:
-        time.sleep(max(0.0, effect.at - _clock.now()))
+        self._stopped.wait(max(0.0, effect.at - _clock.now()))
 
     def _open_push(self, effect: fx.OpenPush) -> fx.PushLine:
-        line = _Line(self._blocking.channel(effect.authority), effect, self._events)
+        line = self._line = _Line(self._blocking.channel(effect.authority), effect, self._events)
         try:
             deadline = _clock.now() + effect.timeout
             while True:
                 ack = self._next(line, deadline)
                 if ack is not None:
                     break
+                if self._stopped.is_set():
+                    raise Stopped
                 if _clock.now() >= deadline:
                     what = f"opening a stream of pushes at {effect.authority}"
                     raise DeadlineExceeded(what, effect.timeout, sent=False)
@@ -199,7 +234,7 @@ class ProducerHands:
             if failure is not None:
                 raise failure
         except MoMError:
-            line.close(finish=False)
+            self._end(line, finish=False)
             raise
         line.queue_id = ack.queue_id
         return line
@@ -225,7 +260,11 @@ class ProducerHands:
 
     def _close_push(self, effect: fx.ClosePush) -> None:
         assert isinstance(effect.line, _Line)
-        effect.line.close(finish=effect.finish)
+        self._end(effect.line, finish=effect.finish)
+
+    def _end(self, line: _Line, *, finish: bool) -> None:
+        line.close(finish=finish)
+        self._line = None
 
     def _wait_for_work(self, effect: fx.WaitForWork) -> None:
         self._events.get()
@@ -254,7 +293,7 @@ class _Subscription:
 class ConsumerHands:
     """Effects of one consumer. ``changed`` guards the inbox and is notified of its changes."""
 
-    def __init__(self, blocking: Blocking, inbox: Inbox, changed: threading.Condition) -> None:
+    def __init__(self, blocking: Blocking, inbox: Inbox, changed: Changed) -> None:
         self._blocking = blocking
         self._inbox = inbox
         self._changed = changed

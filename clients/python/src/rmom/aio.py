@@ -6,25 +6,31 @@ Both clients run the same code; only the way of waiting differs.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import logging
+import time
 import uuid
 import weakref
-from collections.abc import AsyncIterator, Generator, Sequence
-from typing import Any
+from collections.abc import Generator, Sequence
+from typing import Any, Callable
 
 from . import _admin
 from ._check import check_producer_name, id_of_channel, label_of, new_message
 from ._consuming import Consuming
 from ._effects import run_async
+from ._fork import Process
 from ._inbox import Inbox
 from ._outbox import Outbox, Pending
 from ._producing import Producing
 from ._rest import Managers
 from ._settings import Settings, Tls, check_delivery_timeout, parse_managers
 from ._tasks import ConsumerHands, ProducerHands, Waiting
+from ._threads import when_collected
 from .errors import Closed, ConfigError, MoMError
 from .model import Broker, Channel, Content, Headers, Message, Position, Queue, Receipt, Start, StartAt
+from .producer import _JOIN_TIMEOUT, time_after
 
 log = logging.getLogger("rmom")
 
@@ -35,7 +41,7 @@ class Client:
     def __init__(self, managers: str | Sequence[str], *, tls: Tls | None = None, **settings: Any) -> None:
         self._settings = Settings(parse_managers(managers, tls), tls, **settings)
         self._waiting = Waiting(self._settings)
-        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._consumers: weakref.WeakSet[Consumer] = weakref.WeakSet()
         #: Administration: queues, channels, topics, brokers.
         self.admin = Admin(self._settings, self._waiting)
 
@@ -50,9 +56,8 @@ class Client:
     ) -> Producer:
         """Like :meth:`rmom.Client.producer`. Open it with ``async with``, or with ``await producer.open()``."""
         timeout = self._settings.delivery_timeout if delivery_timeout is None else delivery_timeout
-        producer = Producer(self._waiting, queue_label, name, max_in_flight, max_bytes_in_flight, timeout)
-        self._open.add(producer)
-        return producer
+        self._waiting.check_open()
+        return Producer(self._waiting, queue_label, name, max_in_flight, max_bytes_in_flight, timeout)
 
     def subscribe(
         self,
@@ -62,28 +67,49 @@ class Client:
         give_up_after: float | None = None,
     ) -> Consumer:
         """Like :meth:`rmom.Client.subscribe`."""
+        self._waiting.check_open()
         consumer = Consumer(self._waiting, id_of_channel(channel), resume_from, give_up_after)
-        self._open.add(consumer)
+        self._consumers.add(consumer)
         return consumer
 
-    async def close(self) -> None:
-        """Closes the producers (which deliver the messages that they accepted) and the consumers. Fails like
-        :meth:`Producer.close`."""
+    async def close(self, timeout: float | None = None) -> None:
+        """Like :meth:`rmom.Client.close`. Cancelling it gives up the messages that have no outcome yet."""
+        await self._close(timeout, f"the client's close() waited for {timeout} s")
+
+    async def _close(self, timeout: float | None, why: str) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        delivering = [one for one in self._waiting.running if isinstance(one, _Delivering)]
+        for one in delivering:
+            one.finish()
         failure: MoMError | None = None
-        for one in list(self._open):
-            try:
-                await one.close()
-            except MoMError as error:
-                failure = failure or error
-        await self._waiting.close()
+        try:
+            for one in delivering:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                found = await one.wait(left, why)
+                failure = failure or found
+        except BaseException as error:
+            for one in delivering:
+                one.abandon(f"{type(error).__name__} ended the wait for its messages")
+            raise
+        finally:
+            for consumer in list(self._consumers):
+                await consumer.close()
+            for task in [one for one in self._waiting.running if isinstance(one, _Consuming)]:
+                await task.close()
+            await self._waiting.close()
         if failure is not None:
             raise failure
 
     async def __aenter__(self) -> Client:
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Like :meth:`rmom.Client.__exit__`."""
+        try:
+            await self._close(time_after(error), f"{kind.__name__ if kind else None} left the client's `with` block")
+        except MoMError:
+            if error is None:
+                raise
 
 
 class Admin:
@@ -178,6 +204,87 @@ class Delivery(Pending):
             self._waiter.set_result(None)
 
 
+#: The tasks that have not ended; event loops hold tasks weakly.
+_running: set[Any] = set()
+
+
+def _forgotten(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+    """Calls back in the loop, for a finalizer, which can run in any thread."""
+    with contextlib.suppress(RuntimeError):  # The loop is closed.
+        loop.call_soon_threadsafe(callback)
+
+
+class _Delivering:
+    """A producer's task, and what it works on. It has no reference to the producer, which can be collected: then no more
+    messages are accepted, and those accepted before are still delivered."""
+
+    def __init__(
+        self, waiting: Waiting, producing: Producing, outbox: Outbox, hands: ProducerHands, changed: asyncio.Event
+    ) -> None:
+        self.process = Process()
+        self._producing = producing
+        self.outbox = outbox
+        self._hands = hands
+        self._changed = changed
+        self._homes: tuple[set[Any], ...] = (waiting.running, _running)
+        for home in self._homes:
+            home.add(self)
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        # Not a `finally` of the task: a task that is cancelled before its first step never enters it.
+        self._task.add_done_callback(self._ended)
+
+    async def _run(self) -> None:
+        try:
+            await run_async(self._producing.run(), self._hands.perform)
+        except Exception:
+            log.exception("a producer ends by a defect")
+        finally:
+            await self._hands.release()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._producing.abandon(Closed("the producer", "its task was cancelled" if task.cancelled() else None))
+        for home in self._homes:
+            home.discard(self)
+
+    def abandon(self, why: str | None) -> None:
+        """Ends the program, whatever it waits for: what has no outcome yet is not delivered."""
+        self._producing.abandon(Closed("the producer", why))
+        self._task.cancel()
+
+    def finish(self) -> None:
+        """No more messages are accepted."""
+        self.outbox.end()
+
+    async def until_resolved(self, accepted: int, timeout: float | None) -> bool:
+        """Waits until that many messages have an outcome; false after ``timeout``."""
+
+        async def wait() -> None:
+            while self.outbox.resolved < accepted:
+                self._changed.clear()
+                await self._changed.wait()
+
+        try:
+            await asyncio.wait_for(wait(), timeout)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    async def wait(self, timeout: float | None, why: str) -> MoMError | None:
+        """Waits until all messages have an outcome. What has none after ``timeout``, or when the wait is cancelled, is
+        given up for the reason ``why``. Returns the first failure that was not raised yet."""
+        try:
+            done = await self.until_resolved(self.outbox.accepted, timeout)
+            if done:
+                # It only has to close its connection.
+                await asyncio.wait([self._task], timeout=_JOIN_TIMEOUT)
+        except BaseException as error:
+            self.abandon(f"{type(error).__name__} ended the wait for its messages")
+            raise
+        if not done:
+            self.abandon(why)
+        return self.outbox.take_failure()
+
+
 class Producer:
     """Like :class:`rmom.Producer`, for ``async with``."""
 
@@ -199,23 +306,26 @@ class Producer:
         #: See :class:`rmom.Producer`.
         self.stored_before = 0
         self._named = name is not None
+        self._waiting = waiting
+        self._process = Process()
         self._hands = ProducerHands(waiting)
-        self._producing = Producing(Managers(waiting.settings), label, name, delivery_timeout)
         self._max_message_bytes = waiting.settings.max_message_bytes
         self._changed = asyncio.Event()
-        lock = contextlib.nullcontext()
         clock = waiting.settings.clock
-        self._outbox = Outbox(max_messages, max_bytes, clock, lock, self._hands.wake, self._changed.set)
-        self._task: asyncio.Task[None] | None = None
+        self._outbox = Outbox(max_messages, max_bytes, clock, contextlib.nullcontext(), self._changed.set)
+        self._outbox.when_there_is_work(self._hands.wake)
+        self._producing = Producing(Managers(waiting.settings), label, name, delivery_timeout, self._outbox)
+        self._delivering: _Delivering | None = None
 
     async def open(self) -> Producer:
         """Starts the producer. A named one asks the hosting broker what it has stored; an unnamed one connects at its
         first message."""
-        if self._task is None:
+        if self._delivering is None:
             if self._named:
                 self.stored_before = await run_async(self._producing.open_named(), self._hands.perform)
-            arguments = (self._producing, self._outbox, self._hands)
-            self._task = asyncio.get_running_loop().create_task(_produce(*arguments))
+            arguments = (self._producing, self._outbox, self._hands, self._changed)
+            self._delivering = _Delivering(self._waiting, *arguments)
+            when_collected(self, functools.partial(_forgotten, asyncio.get_running_loop(), self._delivering.finish))
         return self
 
     async def push(
@@ -225,9 +335,19 @@ class Producer:
         topic: str | None = None,
         headers: Headers | None = None,
         ttl: float | None = None,
+        timeout: float | None = None,
     ) -> Receipt:
-        """Pushes a message and waits until it is durable."""
-        return await (await self.send(content, topic=topic, headers=headers, ttl=ttl))
+        """Like :meth:`rmom.Producer.push`."""
+        self._opened()
+
+        async def stored() -> Receipt:
+            return await (await self.send(content, topic=topic, headers=headers, ttl=ttl))
+
+        try:
+            return await asyncio.wait_for(stored(), timeout)
+        except asyncio.TimeoutError:
+            reason = f"no outcome within {timeout} s; if the message was accepted, it is still being delivered"
+            raise TimeoutError(reason) from None
 
     async def send(
         self,
@@ -238,54 +358,109 @@ class Producer:
         ttl: float | None = None,
     ) -> Delivery:
         """Accepts a message, and waits only while too much is in flight."""
-        if self._task is None:
-            raise ConfigError("producer", "it is not open; use it in `async with`, or `await producer.open()`")
+        self._opened()
         delivery = Delivery(new_message(content, topic, headers, ttl, self._max_message_bytes))
         while not self._outbox.offer(delivery):
-            await self._change()
+            self._changed.clear()
+            await self._changed.wait()
         return delivery
 
-    async def _change(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()
+    def _opened(self) -> _Delivering:
+        self._process.check("the producer")
+        if self._delivering is None:
+            raise ConfigError("producer", "it is not open; use it in `async with`, or `await producer.open()`")
+        return self._delivering
 
-    async def flush(self) -> None:
-        """Waits until all messages accepted before are durable or given up. Fails with the first failure since the last
-        flush that no delivery has raised."""
+    async def flush(self, timeout: float | None = None) -> None:
+        """Like :meth:`rmom.Producer.flush`."""
         accepted = self._outbox.accepted
-        while self._outbox.resolved < accepted:
-            await self._change()
+        if accepted and not await self._opened().until_resolved(accepted, timeout):
+            left = accepted - self._outbox.resolved
+            raise TimeoutError(f"{left} messages without outcome after {timeout} s; they are still being delivered")
         failure = self._outbox.take_failure()
         if failure is not None:
             raise failure
 
-    async def close(self) -> None:
-        """Accepts no more messages and waits like :meth:`flush`."""
+    async def close(self, timeout: float | None = None) -> None:
+        """Like :meth:`rmom.Producer.close`. Cancelling it gives up the messages that have no outcome yet."""
+        await self._close(timeout, f"close() waited for {timeout} s")
+
+    async def _close(self, timeout: float | None, why: str) -> None:
+        if not self._process.is_this():
+            # The parent delivers what it accepted.
+            return
         self._outbox.end()
-        if self._task is not None:
-            await self.flush()
-            await asyncio.shield(self._task)
+        if self._delivering is not None:
+            failure = await self._delivering.wait(timeout, why)
+            if failure is not None:
+                raise failure
 
     async def __aenter__(self) -> Producer:
         return await self.open()
 
-    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Like :meth:`rmom.Producer.__exit__`."""
         try:
-            await self.close()
+            await self._close(time_after(error), f"{kind.__name__ if kind else None} left its `with` block")
         except MoMError:
             # The application's own exception matters more than a failure that it may have caused.
             if error is None:
                 raise
 
 
-async def _produce(producing: Producing, outbox: Outbox, hands: ProducerHands) -> None:
-    try:
-        await run_async(producing.run(outbox), hands.perform)
-    except Exception:
-        log.exception("a producer ends by a defect")
-    finally:
-        producing.abandon(Closed())
-        await hands.release()
+@atexit.register
+def _tell_what_was_left() -> None:
+    """An event loop that was closed with tasks in it never ends them."""
+    for one in list(_running):
+        if isinstance(one, _Delivering) and one.process.is_this() and one.outbox.in_flight():
+            what = "the program ends with %d undelivered messages, whose event loop was closed; close producers before"
+            log.error(what, one.outbox.in_flight())
+
+
+class _Consuming:
+    """A consumer's task, and what it works on. It has no reference to the consumer, which can be collected: then it
+    ends."""
+
+    def __init__(
+        self, waiting: Waiting, consuming: Consuming, inbox: Inbox, hands: ConsumerHands, arrived: asyncio.Event
+    ) -> None:
+        self._consuming = consuming
+        self._inbox = inbox
+        self._hands = hands
+        self._arrived = arrived
+        self._homes: tuple[set[Any], ...] = (waiting.running, _running)
+        for home in self._homes:
+            home.add(self)
+        self._failure: MoMError = Closed("the consumer")
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        # Not a `finally` of the task: a task that is cancelled before its first step never enters it.
+        self._task.add_done_callback(self._ended)
+
+    async def _run(self) -> None:
+        try:
+            await run_async(self._consuming.run(), self._hands.perform)
+        except MoMError as error:
+            self._failure = error
+        except Exception as error:
+            self._failure = Closed("the consumer", f"it ended by a defect ({type(error).__name__}: {error})")
+            log.exception("a consumer ends by a defect")
+        finally:
+            await self._hands.release()
+
+    def _ended(self, _: asyncio.Task[None]) -> None:
+        self._inbox.fail(self._failure)
+        self._arrived.set()
+        for home in self._homes:
+            home.discard(self)
+
+    def cancel(self) -> None:
+        """Ends it."""
+        self._task.cancel()
+
+    async def close(self) -> None:
+        """Ends it, and waits until its connection is closed."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
 
 
 class Consumer:
@@ -305,23 +480,34 @@ class Consumer:
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
         self._hands = ConsumerHands(waiting, self._inbox, self._arrived, self._room)
-        self._task: asyncio.Task[None] | None = None
+        self._waiting = waiting
+        self._process = Process()
+        self._closed = False
+        self._running: _Consuming | None = None
 
-    async def next(self) -> Message:
-        """The next message; waits until there is one. Nothing is lost if the call is cancelled.
+    async def next(self, timeout: float | None = None) -> Message:
+        """The next message; waits until there is one. Fails with ``TimeoutError`` after ``timeout`` seconds. Nothing is
+        lost then, nor if the call is cancelled.
 
         Fails like :meth:`rmom.Consumer.next`.
         """
-        if self._task is None and self._inbox.error is None:
-            consuming = _consume(self._consuming, self._inbox, self._hands, self._arrived)
-            self._task = asyncio.get_running_loop().create_task(consuming)
+        self._process.check("the consumer")
+        if self._running is None and self._inbox.error is None:
+            arguments = (self._consuming, self._inbox, self._hands, self._arrived)
+            self._running = _Consuming(self._waiting, *arguments)
+            when_collected(self, functools.partial(_forgotten, asyncio.get_running_loop(), self._running.cancel))
+        deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             message = self._inbox.take()
             if message is not None:
                 self._room.set()
                 return message
             self._arrived.clear()
-            await self._arrived.wait()
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                await asyncio.wait_for(self._arrived.wait(), left)
+            except asyncio.TimeoutError:
+                raise TimeoutError(f"no message within {timeout} s") from None
 
     @property
     def position(self) -> Position | None:
@@ -341,36 +527,28 @@ class Consumer:
     async def close(self) -> None:
         """Ends the subscription. Messages that were received and not taken are dropped; :attr:`position` does not
         include them."""
+        if not self._process.is_this():
+            return
+        self._closed = True
         self._inbox.end(Closed("the consumer"))
         self._arrived.set()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._running is not None:
+            await self._running.close()
 
-    async def __aiter__(self) -> AsyncIterator[Message]:
+    def __aiter__(self) -> Consumer:
         """Messages as they arrive, until :meth:`close` is called."""
-        while True:
-            try:
-                yield await self.next()
-            except Closed:
-                return
+        return self
+
+    async def __anext__(self) -> Message:
+        try:
+            return await self.next()
+        except Closed:
+            if self._closed:
+                raise StopAsyncIteration from None
+            raise
 
     async def __aenter__(self) -> Consumer:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
-
-
-async def _consume(consuming: Consuming, inbox: Inbox, hands: ConsumerHands, arrived: asyncio.Event) -> None:
-    failure: MoMError = Closed("the consumer")
-    try:
-        await run_async(consuming.run(), hands.perform)
-    except MoMError as error:
-        failure = error
-    except Exception:
-        log.exception("a consumer ends by a defect")
-    finally:
-        inbox.fail(failure)
-        arrived.set()
-        await hands.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 import weakref
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from ._threads import Blocking
 from .consumer import Consumer
 from .errors import MoMError
 from .model import Broker, Channel, Position, Queue, Start, StartAt
-from .producer import Producer
+from .producer import Producer, time_after
 
 
 class Client:
@@ -31,7 +32,7 @@ class Client:
     def __init__(self, managers: str | Sequence[str], *, tls: Tls | None = None, **settings: Any) -> None:
         self._settings = Settings(parse_managers(managers, tls), tls, **settings)
         self._blocking = Blocking(self._settings)
-        self._open: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._consumers: weakref.WeakSet[Consumer] = weakref.WeakSet()
         #: Administration: queues, channels, topics, brokers.
         self.admin = Admin(self._settings, self._blocking)
 
@@ -53,7 +54,8 @@ class Client:
         ``max_in_flight`` and ``max_bytes_in_flight`` limit the messages and bytes that are accepted and not yet
         acknowledged.
         """
-        producer = Producer(
+        self._blocking.check_open()
+        return Producer(
             self._blocking,
             queue_label,
             name,
@@ -61,8 +63,6 @@ class Client:
             max_bytes_in_flight,
             self._settings.delivery_timeout if delivery_timeout is None else delivery_timeout,
         )
-        self._open.add(producer)
-        return producer
 
     def subscribe(
         self,
@@ -75,28 +75,50 @@ class Client:
         is requested. ``resume_from`` is the position after which it continues; by default it begins at the channel's
         start. ``give_up_after`` is the time in seconds for which a consumer without a connection tries to get one
         before it fails; ``None`` means for ever."""
+        self._blocking.check_open()
         consumer = Consumer(self._blocking, id_of_channel(channel), resume_from, give_up_after)
-        self._open.add(consumer)
+        self._consumers.add(consumer)
         return consumer
 
-    def close(self) -> None:
-        """Closes the producers (which deliver the messages that they accepted) and the consumers. Fails like
-        :meth:`Producer.close`."""
+    def close(self, timeout: float | None = None) -> None:
+        """Closes the producers, which deliver the messages that they accepted, also those that the application has
+        dropped; and the consumers. Fails like :meth:`Producer.close`. After ``timeout`` seconds in all, the remaining
+        messages are given up."""
+        self._close(timeout, f"the client's close() waited for {timeout} s")
+
+    def _close(self, timeout: float | None, why: str) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        delivering = list(self._blocking.running)
+        for one in delivering:
+            one.finish()
         failure: MoMError | None = None
-        for one in list(self._open):
-            try:
-                one.close()
-            except MoMError as error:
-                failure = failure or error
-        self._blocking.close()
+        try:
+            for one in delivering:
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                found = one.wait(left, why)
+                failure = failure or found
+        except BaseException as error:
+            for one in delivering:
+                one.abandon(f"{type(error).__name__} ended the wait for its messages")
+            raise
+        finally:
+            for consumer in list(self._consumers):
+                consumer.close()
+            self._blocking.close()
         if failure is not None:
             raise failure
 
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Like :meth:`close`. After an exception it waits for one second only (after ``SystemExit``, five), and that
+        exception is raised."""
+        try:
+            self._close(time_after(error), f"{kind.__name__ if kind else None} left the client's `with` block")
+        except MoMError:
+            if error is None:
+                raise
 
 
 class Admin:

@@ -12,7 +12,7 @@ from ._consuming import Consuming
 from ._effects import run
 from ._inbox import Inbox
 from ._rest import Managers
-from ._threads import Blocking, ConsumerHands, Stopped, when_collected
+from ._threads import Blocking, Changed, ConsumerHands, Stopped, when_collected
 from .errors import Closed, MoMError
 from .model import Message, Position
 
@@ -41,10 +41,11 @@ class Consumer:
         #: The channel.
         self.channel = channel
         self._consuming = Consuming(Managers(blocking.settings), channel, position, give_up_after)
-        self._changed = threading.Condition()
+        self._changed = Changed()
         self._inbox = Inbox(position)
         self._hands = ConsumerHands(blocking, self._inbox, self._changed)
         self._thread: threading.Thread | None = None
+        self._closed = False
         when_collected(self, self._hands.stop)
 
     def next(self, timeout: float | None = None) -> Message:
@@ -55,6 +56,7 @@ class Consumer:
         (``CHANNEL_NOT_FOUND``, ``QUEUE_REPLACED``), the position does not belong to this queue
         (``OFFSET_OUT_OF_RANGE``, ``STORE_ROLLED_BACK``), or :class:`rmom.GaveUp`. Later calls raise the same error.
         """
+        self._changed.process.check("the consumer")
         with self._changed:
             self._start()
             if not self._changed.wait_for(self._arrived, timeout):
@@ -94,6 +96,9 @@ class Consumer:
     def close(self) -> None:
         """Ends the subscription. Messages that were received and not taken are dropped; :attr:`position` does not
         include them."""
+        if not self._changed.process.is_this():
+            return
+        self._closed = True
         with self._changed:
             self._inbox.end(Closed("the consumer"))
         self._hands.stop()
@@ -106,7 +111,9 @@ class Consumer:
             try:
                 yield self.next()
             except Closed:
-                return
+                if self._closed:
+                    return
+                raise
 
     def __enter__(self) -> Consumer:
         return self
@@ -120,7 +127,7 @@ class Consumer:
         self.close()
 
 
-def _consume(consuming: Consuming, inbox: Inbox, hands: ConsumerHands, changed: threading.Condition) -> None:
+def _consume(consuming: Consuming, inbox: Inbox, hands: ConsumerHands, changed: Changed) -> None:
     failure: MoMError = Closed("the consumer")
     try:
         run(consuming.run(), hands.perform)
@@ -128,7 +135,8 @@ def _consume(consuming: Consuming, inbox: Inbox, hands: ConsumerHands, changed: 
         pass
     except MoMError as error:
         failure = error
-    except Exception:
+    except Exception as error:
+        failure = Closed("the consumer", f"it ended by a defect ({type(error).__name__}: {error})")
         log.exception("a consumer ends by a defect")
     finally:
         hands.release()

@@ -221,7 +221,12 @@ class NotDelivered(MoMError):
     @property
     def hint(self) -> str:
         """The remedy."""
-        return _HINTS["OUTCOME_UNKNOWN"] if self.outcome_unknown else self.reason.hint
+        if self.outcome_unknown:
+            return _HINTS["OUTCOME_UNKNOWN"]
+        if isinstance(self.reason, DeliveryTimeout):
+            again = "the message is not stored, so it can be pushed again"
+            return f"{again}; before that: {self.reason.last.hint}" if self.reason.last else again
+        return self.reason.hint
 
 
 class DeliveryTimeout(MoMError):
@@ -259,12 +264,12 @@ class Poisoned(MoMError):
 
 
 class Closed(MoMError):
-    """The client, producer or consumer is closed."""
+    """The client, producer or consumer is closed; ``why`` says the reason if the application did not close it itself."""
 
     code = "CLOSED"
 
-    def __init__(self, what: str = "the producer") -> None:
-        super().__init__(f"{what} is closed")
+    def __init__(self, what: str = "the producer", why: str | None = None) -> None:
+        super().__init__(f"{what} is closed" + (f": {why}" if why else ""))
 
 
 def blames_a_message(error: MoMError) -> bool:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+import time
 from typing import Any
 
-from . import _clock
 from ._check import check_producer_name, label_of, new_message
 from ._effects import run
 from ._outbox import Outbox, Pending
 from ._producing import Producing
 from ._rest import Managers
 from ._settings import check_delivery_timeout
-from ._threads import Blocking, ProducerHands, when_collected
-from .errors import Closed, ConfigError, MoMError
+from ._threads import Blocking, Changed, ProducerHands, Stopped, when_collected
+from .errors import Closed, ConfigError, MoMError, NotDelivered
 from .model import Content, Headers, Queue, Receipt
 
 log = logging.getLogger("rmom")
@@ -24,6 +24,15 @@ log = logging.getLogger("rmom")
 _JOIN_TIMEOUT = 2.0
 #: How long the end of the program waits for producers that were not closed, in seconds.
 EXIT_TIMEOUT = 5.0
+#: How long accepted messages have left when an exception leaves the producer's ``with`` block, in seconds.
+EXCEPTION_TIMEOUT = 1.0
+
+
+def time_after(error: BaseException | None) -> float | None:
+    """How long closing waits after this exception. ``sys.exit()`` ends the program, and has as long as its end."""
+    if error is None:
+        return None
+    return EXIT_TIMEOUT if isinstance(error, SystemExit) else EXCEPTION_TIMEOUT
 
 
 class Delivery(Pending):
@@ -31,7 +40,7 @@ class Delivery(Pending):
 
     __slots__ = ("_changed",)
 
-    def __init__(self, message: Any, changed: threading.Condition) -> None:
+    def __init__(self, message: Any, changed: Changed) -> None:
         super().__init__(message)
         self._changed = changed
 
@@ -39,10 +48,109 @@ class Delivery(Pending):
         """Waits until the message is durable. Fails with :class:`rmom.NotDelivered` if it was given up, and with
         ``TimeoutError`` after ``timeout`` seconds, in which case it may still become durable."""
         if not self.done():
+            try:
+                self._changed.process.check("the producer")
+            except Closed as closed:
+                # The parent goes on delivering it.
+                raise NotDelivered(closed, outcome_unknown=True) from None
             with self._changed:
                 if not self._changed.wait_for(self.done, timeout):
-                    raise TimeoutError(f"no outcome within {timeout} s")
+                    raise TimeoutError(f"no outcome within {timeout} s; the message is still being delivered")
         return self._receipt()
+
+
+class _Turn:
+    """The program's turn to run; not given any more once the producer is abandoned, because another thread has told the
+    outcomes then."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.over = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self.over:
+            self._lock.release()
+            raise Stopped
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.release()
+
+
+class Delivering:
+    """A producer's thread, and what it works on. It has no reference to the producer, which can be collected: then no
+    more messages are accepted, and those accepted before are still delivered."""
+
+    def __init__(self, blocking: Blocking, producing: Producing, outbox: Outbox, changed: Changed, label: str) -> None:
+        self.outbox = outbox
+        self._changed = changed
+        self._producing = producing
+        self._hands = hands = ProducerHands(blocking)
+        outbox.when_there_is_work(hands.wake)
+        self._turn = _Turn()
+        self._homes: tuple[set[Any], ...] = (blocking.running, _delivering)
+        self._thread = threading.Thread(target=self._run, name=f"rmom-producer-{label}", daemon=True)
+        for home in self._homes:
+            home.add(self)
+        self._thread.start()
+
+    def _run(self) -> None:
+        why = None
+        try:
+            run(self._producing.run(), self._hands.perform, self._turn)
+        except Stopped:
+            pass
+        except Exception as error:
+            why = f"it ended by a defect ({type(error).__name__})"
+            if not self._turn.over:
+                log.exception("a producer ends by a defect")
+        finally:
+            self.abandon(why)
+            self._hands.release()
+            for home in self._homes:
+                home.discard(self)
+
+    def abandon(self, why: str | None) -> None:
+        """Ends the program, whatever it waits for: what has no outcome yet is not delivered."""
+        if not self._changed.process.is_this():
+            return
+        try:
+            with self._turn:
+                self._producing.abandon(Closed("the producer", why))
+                self._turn.over = True
+        except Stopped:
+            return
+        self._hands.stop()
+
+    def finish(self) -> None:
+        """No more messages are accepted."""
+        if self._changed.process.is_this():
+            self.outbox.end()
+
+    def wait_at_exit(self, timeout: float) -> None:
+        """Waits until all messages have an outcome."""
+        if self._changed.process.is_this():
+            with self._changed:
+                self._changed.wait_for(lambda: self.outbox.in_flight() == 0, timeout)
+
+    def wait(self, timeout: float | None, why: str) -> MoMError | None:
+        """Waits until all messages have an outcome. What has none after ``timeout``, or when an exception such as
+        Ctrl-C ends the wait, is given up for the reason ``why``. Returns the first failure that was not raised yet."""
+        if not self._changed.process.is_this():
+            # The parent delivers what it accepted.
+            return None
+        try:
+            with self._changed:
+                done = self._changed.wait_for(lambda: self.outbox.in_flight() == 0, timeout)
+        except BaseException as error:
+            self.abandon(f"{type(error).__name__} ended the wait for its messages")
+            raise
+        if done and self._thread is not threading.current_thread():
+            self._thread.join(_JOIN_TIMEOUT if timeout is None else min(timeout, _JOIN_TIMEOUT))
+        elif not done:
+            self.abandon(why)
+        with self._changed:
+            return self.outbox.take_failure()
 
 
 class Producer:
@@ -69,26 +177,18 @@ class Producer:
         check_delivery_timeout(delivery_timeout)
         if max_messages <= 0 or max_bytes <= 0:
             raise ConfigError("max_in_flight", "neither limit can be zero")
-        hands = ProducerHands(blocking)
-        producing = Producing(Managers(blocking.settings), label, name, delivery_timeout)
+        self._changed = Changed()
+        self._outbox = Outbox(max_messages, max_bytes, blocking.settings.clock, self._changed, self._changed.notify_all)
+        producing = Producing(Managers(blocking.settings), label, name, delivery_timeout, self._outbox)
         #: The last sequence that a named producer had stored in this queue when it was opened; new messages continue
         #: from there. 0 means that there was none, or that the producer has no name.
         self.stored_before = 0
         if name is not None:
             check_producer_name(name)
-            self.stored_before = run(producing.open_named(), hands.perform)
-        self._changed = threading.Condition()
+            self.stored_before = run(producing.open_named(), ProducerHands(blocking).perform)
         self._max_message_bytes = blocking.settings.max_message_bytes
-        self._outbox = Outbox(
-            max_messages, max_bytes, blocking.settings.clock, self._changed, hands.wake, self._changed.notify_all
-        )
-        # The thread has no reference to this object, so that it can be collected; then the outbox ends.
-        arguments = (producing, self._outbox, hands)
-        name = f"rmom-producer-{label}"
-        self._thread = threading.Thread(target=_produce, args=arguments, name=name, daemon=True)
-        _delivering[self._thread] = self._outbox
-        self._thread.start()
-        when_collected(self, self._outbox.end)
+        self._delivering = Delivering(blocking, producing, self._outbox, self._changed, label)
+        when_collected(self, self._delivering.finish)
 
     def push(
         self,
@@ -97,10 +197,15 @@ class Producer:
         topic: str | None = None,
         headers: Headers | None = None,
         ttl: float | None = None,
+        timeout: float | None = None,
     ) -> Receipt:
         """Pushes a message and waits until it is durable. ``ttl`` is its lifetime in seconds once it is stored;
-        ``None`` means the broker's default. To push many, use :meth:`send`, and do not wait for each."""
-        return self.send(content, topic=topic, headers=headers, ttl=ttl).result()
+        ``None`` means the broker's default. Fails with ``TimeoutError`` after ``timeout`` seconds, in which case it may
+        still become durable; ``None`` means the delivery timeout. To push many, use :meth:`send`, and do not wait for
+        each."""
+        started = time.monotonic()
+        delivery = self._accept(new_message(content, topic, headers, ttl, self._max_message_bytes), timeout)
+        return delivery.result(None if timeout is None else max(0.0, timeout - (time.monotonic() - started)))
 
     def send(
         self,
@@ -112,65 +217,89 @@ class Producer:
     ) -> Delivery:
         """Accepts a message, and waits only while too much is in flight. An error means that the message was not
         accepted: either every broker would refuse it, or the producer has ended."""
-        message = new_message(content, topic, headers, ttl, self._max_message_bytes)
+        return self._accept(new_message(content, topic, headers, ttl, self._max_message_bytes), None)
+
+    def _accept(self, message: Any, timeout: float | None) -> Delivery:
+        self._changed.process.check("the producer")
         delivery = Delivery(message, self._changed)
         with self._changed:
-            while not self._outbox.offer(delivery):
-                self._changed.wait()
+            if not self._changed.wait_for(lambda: self._outbox.offer(delivery), timeout):
+                raise TimeoutError(f"no room within {timeout} s; the message was not accepted, and is not stored")
         return delivery
 
-    def flush(self) -> None:
+    def flush(self, timeout: float | None = None) -> None:
         """Waits until all messages accepted before are durable or given up. Fails with the first failure since the last
-        flush that no delivery has raised."""
+        flush that no delivery has raised, and with ``TimeoutError`` after ``timeout`` seconds, in which case the
+        messages are still being delivered."""
+        self._changed.process.check("the producer")
         with self._changed:
             accepted = self._outbox.accepted
-            self._changed.wait_for(lambda: self._outbox.resolved >= accepted)
+            if not self._changed.wait_for(lambda: self._outbox.resolved >= accepted, timeout):
+                left = accepted - self._outbox.resolved
+                raise TimeoutError(f"{left} messages without outcome after {timeout} s; they are still being delivered")
             failure = self._outbox.take_failure()
         if failure is not None:
             raise failure
 
-    def close(self) -> None:
-        """Accepts no more messages and waits like :meth:`flush`."""
-        self._outbox.end()
-        try:
-            self.flush()
-        finally:
-            self._thread.join(_JOIN_TIMEOUT)
+    def close(self, timeout: float | None = None) -> None:
+        """Accepts no more messages, waits until all are durable or given up, and fails like :meth:`flush`. What is not
+        durable after ``timeout`` seconds is given up, and so is the rest if an exception such as ``KeyboardInterrupt``
+        ends the wait; the log says how many messages may be stored, and how many are not."""
+        self._close(timeout, f"close() waited for {timeout} s")
+
+    def _close(self, timeout: float | None, why: str) -> None:
+        self._delivering.finish()
+        failure = self._delivering.wait(timeout, why)
+        if failure is not None:
+            raise failure
 
     def __enter__(self) -> Producer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        """Like :meth:`close`. After an exception it waits for one second only (after ``SystemExit``, five), and that
+        exception is raised."""
         try:
-            self.close()
+            self._close(time_after(error), f"{kind.__name__ if kind else None} left its `with` block")
         except MoMError:
             # The application's own exception matters more than a failure that it may have caused.
             if error is None:
                 raise
 
 
-def _produce(producing: Producing, outbox: Outbox, hands: ProducerHands) -> None:
-    try:
-        run(producing.run(outbox), hands.perform)
-    except Exception:
-        log.exception("a producer ends by a defect")
-    finally:
-        producing.abandon(Closed())
-        _delivering.pop(threading.current_thread(), None)
+#: What still delivers, for the end of the program.
+_delivering: set[Delivering] = set()
 
 
-#: The threads that deliver, with their messages.
-_delivering: dict[threading.Thread, Outbox] = {}
+class _Exit:
+    """The end of the program: a last chance for accepted messages, since the threads end with it."""
+
+    def __init__(self) -> None:
+        self._left = EXIT_TIMEOUT
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._left
+
+    def deliver_while_threads_start(self) -> None:
+        """Some versions of Python start no threads once functions of ``atexit`` are called, so no connection can be made
+        then. Other threads of the application may still be pushing, so nothing is closed yet."""
+        deadline = self._deadline()
+        for one in list(_delivering):
+            one.wait_at_exit(max(0.0, deadline - time.monotonic()))
+        self._left = max(0.0, deadline - time.monotonic())
+
+    def deliver(self) -> None:
+        """All threads of the application have ended."""
+        deadline = self._deadline()
+        for one in list(_delivering):
+            one.finish()
+        for one in list(_delivering):
+            why = f"the program ended, and waited for {EXIT_TIMEOUT:g} s; close producers to wait for their messages"
+            one.wait(max(0.0, deadline - time.monotonic()), why)
 
 
-@atexit.register
-def _deliver_at_exit() -> None:
-    """Gives accepted messages a last chance, since the threads end with the program."""
-    deadline = _clock.now() + EXIT_TIMEOUT
-    for outbox in list(_delivering.values()):
-        outbox.end()
-    for thread, outbox in list(_delivering.items()):
-        thread.join(max(0.0, deadline - _clock.now()))
-        if outbox.resolved < outbox.accepted:
-            undelivered = outbox.accepted - outbox.resolved
-            log.error("the program ends with %d undelivered messages; close producers to wait for them", undelivered)
+_exit = _Exit()
+atexit.register(_exit.deliver)
+# Private, but the only place before the ban on new threads. Without it, the registration above has to do.
+if hasattr(threading, "_register_atexit"):
+    threading._register_atexit(_exit.deliver_while_threads_start)
