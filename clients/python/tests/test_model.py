@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import uuid
+from array import array
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import grpc
 import pytest
 
 import rmom
+import rmom.aio
 from rmom import _effects as fx
 from rmom._check import check_label, check_topic, new_message
 from rmom._grpc import DETAILS_KEY, ERROR_INFO_URL, channel_options, error_of
@@ -52,12 +58,55 @@ def test_what_no_broker_takes_is_refused_with_the_field_and_the_limit() -> None:
         assert refused(ttl=ttl).startswith("ttl: it is")
 
 
+@pytest.mark.parametrize(
+    "value",
+    [42, 10**12, True, False, None, 1.5, float("nan"), [72, 105], {65, 66}, {1: 2}, (1,), range(3), iter([1]),
+     array("i", [1]), memoryview(array("i", [1])), Decimal(1), uuid.UUID(int=1), object()],
+)  # fmt: skip
+def test_contents_are_text_or_bytes_and_nothing_is_made_of_anything_else(value: Any) -> None:
+    with pytest.raises(rmom.InvalidArgument, match=r"^content: it is .*pass "):
+        new_message(value, None, None, None, 1_000)
+    with pytest.raises(rmom.InvalidArgument, match=r"^header 'table': it is .*pass "):
+        new_message("x", None, {"table": value}, None, 1_000)
+
+
+def test_contents_of_each_type() -> None:
+    values: list[Any] = ["ä", "ä".encode(), bytearray("ä".encode()), memoryview("ä".encode())]
+    for value in values:
+        assert new_message(value, None, {"h": value}, None, 1_000).content == "ä".encode()
+    with pytest.raises(rmom.InvalidArgument, match="surrogate pair at character 1"):
+        new_message("a\ud800", None, None, None, 1_000)
+
+
+def test_what_else_a_message_has_is_not_converted() -> None:
+    def refused(field: str, **arguments: Any) -> None:
+        with pytest.raises(rmom.MoMError, match=field) as raised:
+            new_message(
+                **{"content": "x", "topic": None, "headers": None, "ttl": None, **arguments}, max_message_bytes=1_000
+            )
+        assert isinstance(raised.value, (rmom.InvalidArgument, rmom.InvalidName))
+
+    for topic in (5, b"x", 0, False, ["a"]):
+        refused("^topic is", topic=topic)
+    for headers in ([("a", "b")], "ab", 5, {1: "x"}, {"a": None}, {"\ud800": "x"}, {b"a": "x"}):
+        refused("^header", headers=headers)
+    for ttl in ("5", True, timedelta(seconds=5), Decimal(5), [5]):
+        refused("^ttl: it is", ttl=ttl)
+    assert new_message("x", "", {}, 1.5, 1_000).ttl_millis == 1_500
+
+
 def test_positions_survive_being_written_down() -> None:
     position = rmom.Position(7, 3, (1 << 64) - 1)
     assert rmom.Position.parse(str(position)) == position
     for bad in ("", "1:2", "1:2:3:4", "1:2:-3", "1:2:x", "1:2: 3", f"1:2:{1 << 64}", "1:2:٣"):
-        with pytest.raises(ValueError, match="three numbers"):
+        with pytest.raises(rmom.InvalidArgument, match="three numbers"):
             rmom.Position.parse(bad)
+    for odd in (None, 5, position):
+        with pytest.raises(rmom.InvalidArgument, match="three numbers"):
+            rmom.Position.parse(odd)  # type: ignore[arg-type]
+    for part in ("1", 1.0, True, None, -1, 1 << 64):
+        with pytest.raises(rmom.InvalidArgument, match=r"^position.epoch: it is"):
+            rmom.Position(1, part, 1)  # type: ignore[arg-type]
 
 
 def test_manager_urls_are_hosts_and_ports() -> None:
@@ -77,9 +126,16 @@ def test_manager_urls_are_hosts_and_ports() -> None:
         ("http://manager:port", "URL"),
         ("", "neither"),
         ("http://", "host"),
+        ("http://manager:0", "1 to 65535"),
+        ("http://manager:", "1 to 65535"),
+        ("http://manager:99999", "Port out of range"),
+        ("http://manager:-1", "URL"),
+        ("http://a b:1", "host"),
     ]:
         with pytest.raises(rmom.ConfigError, match=reason):
             parse_managers(url, None)
+    with pytest.raises(rmom.ConfigError, match="without TLS"):
+        parse_managers("http://manager", Tls("ca.pem"))
 
 
 @pytest.mark.parametrize(
@@ -93,11 +149,84 @@ def test_manager_urls_are_hosts_and_ports() -> None:
         ("retry_backoff", (1, 0.5)),
         ("retry_backoff", (0, 1)),
         ("max_message_bytes", 0),
+        ("max_message_bytes", 1.5),
+        ("max_message_bytes", True),
+        ("delivery_timeout", float("nan")),
+        ("delivery_timeout", True),
+        ("ack_timeout", float("inf")),
+        ("open_timeout", "5"),
+        ("connect_timeout", None),
+        ("request_timeout", float("nan")),
+        ("keepalive_interval", "2"),
+        ("retry_backoff", 5),
+        ("retry_backoff", (1,)),
+        ("retry_backoff", ("1", "2")),
+        ("retry_backoff", (0.1, float("inf"))),
+        ("clock", 3),
+        ("random", 3),
     ],
 )
 def test_settings_that_make_no_sense_are_named(setting: str, value: Any) -> None:
     with pytest.raises(rmom.ConfigError, match=setting):
         Settings(parse_managers("http://m", None), **{setting: value})
+
+
+def test_arguments_of_a_client_that_make_no_sense_are_named() -> None:
+    both: list[Any] = [rmom.Client, rmom.aio.Client]
+    for client in both:
+        for managers in (None, b"http://m", 5, [], [b"http://m"], [None], {"http://m": 1}):
+            with pytest.raises(rmom.ConfigError, match=r"^managers: "):
+                client(managers)
+        with pytest.raises(rmom.ConfigError, match=r"^delivery_timout: .* did you mean delivery_timeout\?"):
+            client("http://m", delivery_timout=5)
+        for tls in (True, "ca.pem", 5):
+            with pytest.raises(rmom.ConfigError, match=r"^tls: "):
+                client("http://m", tls=tls)
+        with pytest.raises(rmom.ConfigError, match=r"^max_in_flight: "):
+            client("http://m").producer("q", max_in_flight="5")
+        for count in (0, -1, 1.5, True, None):
+            with pytest.raises(rmom.ConfigError, match=r"^max_bytes_in_flight: "):
+                client("http://m").producer("q", max_bytes_in_flight=count)
+        with pytest.raises(rmom.ConfigError, match=r"^delivery_timeout: "):
+            client("http://m").producer("q", delivery_timeout="5")
+        for label in (5, None, b"q", "", ".."):
+            with pytest.raises(rmom.InvalidName, match=r"^queue_label "):
+                client("http://m").producer(label)
+        for name in (5, b"n", "", "x" * 256, "\ud800"):
+            with pytest.raises(rmom.InvalidName, match=r"^producer name "):
+                client("http://m").producer("q", name=name)
+        for position in ("1:1:3", 3, (1, 1, 3)):
+            with pytest.raises(rmom.InvalidArgument, match=r"^resume_from: it is .*; pass a rmom.Position"):
+                client("http://m").subscribe(str(uuid.UUID(int=9)), resume_from=position)
+        for seconds in ("3", float("nan"), -1, True):
+            with pytest.raises(rmom.ConfigError, match=r"^give_up_after: "):
+                client("http://m").subscribe(str(uuid.UUID(int=9)), give_up_after=seconds)
+
+
+@pytest.mark.parametrize("timeout", ["5", float("nan"), float("inf"), True, [1]])
+def test_a_timeout_is_a_number(timeout: Any) -> None:
+    with rmom.Client("http://127.0.0.1:1") as client:
+        producer, consumer = client.producer("q"), client.subscribe(uuid.UUID(int=9))
+        for call in (
+            producer.flush,
+            producer.close,
+            consumer.next,
+            client.close,
+            lambda t: producer.push("x", timeout=t),
+        ):
+            with pytest.raises(rmom.InvalidArgument, match=r"^timeout: "):
+                call(timeout)
+
+    async def main() -> None:
+        async with rmom.aio.Client("http://127.0.0.1:1") as client:
+            producer, consumer = client.producer("q"), client.subscribe(uuid.UUID(int=9))
+            for call in (producer.flush, producer.close, consumer.next, client.close):
+                with pytest.raises(rmom.InvalidArgument, match=r"^timeout: "):
+                    await call(timeout)
+            with pytest.raises(rmom.InvalidArgument, match=r"^timeout: "):
+                await producer.push("x", timeout=timeout)
+
+    asyncio.run(main())
 
 
 def test_keepalive_is_the_settings() -> None:

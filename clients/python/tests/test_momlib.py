@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Callable
+from typing import Any, Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -80,6 +80,16 @@ def test_what_cannot_work_is_said_at_once() -> None:
         with pytest.raises(rmom.Unreachable):
             client.list_queues(retry_delay=0.1, max_attempts=3)
         assert 0.2 <= time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(("field", "value"), [("max_attempts", 0), ("max_attempts", 1.5), ("retry_delay", -1)])
+def test_attempts_and_pauses_are_checked(field: str, value: float) -> None:
+    with MoMClient("127.0.0.1", 1) as client:
+        wrong: dict[str, Any] = {field: value}
+        with pytest.raises(rmom.ConfigError, match=f"^{field}: "):
+            client.list_queues(**wrong)
+        with pytest.raises(rmom.ConfigError, match=f"^{field}: "):
+            Pusher(MoMInfo("h", 1, client.client)).push("x", "q", **wrong)
 
 
 def test_a_deletion_whose_answer_was_lost_is_done(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,19 @@ before it takes a sequence."""
 
 from __future__ import annotations
 
+import math
 import operator
 import reprlib
+import threading
 import unicodedata
 import uuid
+from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from ._proto import messages_pb2 as wire
 from .errors import InvalidArgument, InvalidName, MessageTooLarge
-from .model import NO_TOPIC, Broker, Channel, Content, Headers, Queue
+from .model import NO_TOPIC, Broker, Channel, Content, Headers, Position, Queue
 
 #: Longest label or topic in bytes, after lower-casing.
 MAX_NAME_BYTES = 255
@@ -79,6 +83,28 @@ def as_int(field: str, value: Any, remedy: str) -> int:
     raise InvalidArgument(field, f"it is {described(value)}; {remedy}")
 
 
+def as_number(field: str, value: Any, remedy: str) -> float:
+    """A finite number; truth values and text are refused."""
+    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise InvalidArgument(field, f"it is {described(value)}; {remedy}")
+
+
+def check_timeout(value: Any) -> float | None:
+    """The seconds of a wait; ``None`` means no limit."""
+    if value is None:
+        return None
+    seconds = as_number("timeout", value, "pass a number of seconds, such as 5, or None for no limit")
+    return min(max(seconds, 0.0), threading.TIMEOUT_MAX)
+
+
+def check_position(value: Any) -> None:
+    """Refuses anything that is not a position; ``None`` means the channel's start."""
+    if value is not None and not isinstance(value, Position):
+        saved = f", such as rmom.Position.parse({value!r:.80})" if isinstance(value, str) else ""
+        raise InvalidArgument("resume_from", f"it is {described(value)}; pass a rmom.Position{saved}")
+
+
 def as_bool(field: str, value: Any) -> bool:
     """A truth value; ``"false"`` is true for Python, and refused here."""
     if not isinstance(value, bool):
@@ -100,14 +126,21 @@ def check_label(label: Any) -> None:
     _check_text("queue_label", label)
 
 
-def check_topic(topic: str) -> None:
+def check_topic(topic: Any) -> None:
     """Refuses a topic that every broker would refuse. An empty string means "no topic", and passes."""
+    if not isinstance(topic, str):
+        raise InvalidName("topic", f"is {described(topic)}; pass a str, or None for no topic")
     _check_text("topic", topic)
 
 
-def check_producer_name(name: str) -> None:
+def check_producer_name(name: Any) -> None:
     """Refuses a name that is too short or too long."""
-    size = len(name.encode())
+    if not isinstance(name, str):
+        raise InvalidName("producer name", f"is {described(name)}; pass a str")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidName("producer name", "has half of a surrogate pair, which is no character") from None
     if not 1 <= size <= MAX_PRODUCER_NAME_BYTES:
         raise InvalidName("producer name", f"has {size} bytes; it takes 1 to {MAX_PRODUCER_NAME_BYTES}")
 
@@ -129,9 +162,36 @@ def _check_text(field: str, text: str) -> None:
         raise InvalidName(field, f"has {size} bytes after lower-casing; the limit is {MAX_NAME_BYTES}")
 
 
-def as_bytes(content: Content) -> bytes:
-    """Content as sent."""
-    return content.encode() if isinstance(content, str) else bytes(content)
+def as_bytes(field: str, value: Any) -> bytes:
+    """Bytes as sent; text becomes UTF-8. Nothing else is converted: ``bytes(42)`` would be 42 zeros."""
+    if isinstance(value, str):
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            reason = f"it has half of a surrogate pair at character {error.start}, which UTF-8 cannot express"
+            raise InvalidArgument(field, f"{reason}; pass bytes if they are not text") from None
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value)
+    if isinstance(value, memoryview):
+        if value.itemsize == 1:
+            return value.tobytes()
+        raise InvalidArgument(field, f"it is a memoryview of format {value.format!r}; pass view.cast('B')")
+    how = f", such as str({value})" if isinstance(value, (int, float)) and abs(value) < 1e15 else ""
+    raise InvalidArgument(field, f"it is {described(value)}; pass str or bytes{how}")
+
+
+def _add_headers(message: wire.PushMessage, headers: Any) -> None:
+    if not isinstance(headers, Mapping):
+        raise InvalidArgument("headers", f"it is {described(headers)}; pass a dict of names and values")
+    if len(headers) > MAX_HEADERS:
+        raise InvalidArgument("headers", f"there are {len(headers)}; the limit is {MAX_HEADERS}")
+    for name, value in headers.items():
+        if not isinstance(name, str):
+            raise InvalidArgument("headers", f"a name is {described(name)}; pass a str")
+        size = len(as_bytes("headers", name))
+        if not 1 <= size <= MAX_HEADER_NAME_BYTES:
+            raise InvalidArgument("headers", f"a name has {size} bytes; it takes 1 to {MAX_HEADER_NAME_BYTES}")
+        message.headers.add(name=name, value=as_bytes(f"header {name!r}", value))
 
 
 def new_message(
@@ -142,22 +202,17 @@ def new_message(
     max_message_bytes: int,
 ) -> wire.PushMessage:
     """A message for pushing. Refuses messages that every broker would refuse."""
-    message = wire.PushMessage(content=as_bytes(content))
-    if topic:
+    message = wire.PushMessage(content=as_bytes("content", content))
+    if topic is not None:
         check_topic(topic)
         message.topic = topic
-    if headers:
-        if len(headers) > MAX_HEADERS:
-            raise InvalidArgument("headers", f"there are {len(headers)}; the limit is {MAX_HEADERS}")
-        for name, value in headers.items():
-            size = len(name.encode())
-            if not 1 <= size <= MAX_HEADER_NAME_BYTES:
-                raise InvalidArgument("headers", f"a name has {size} bytes; it takes 1 to {MAX_HEADER_NAME_BYTES}")
-            message.headers.add(name=name, value=as_bytes(value))
+    if headers is not None:
+        _add_headers(message, headers)
     if ttl is not None:
-        millis = ttl * 1000
+        limits = f"it takes 0.001 to {MAX_TTL_MILLIS // 1000} s"
+        millis = as_number("ttl", ttl, limits) * 1000
         if not 1 <= millis <= MAX_TTL_MILLIS:
-            raise InvalidArgument("ttl", f"it is {ttl} s; it takes 0.001 to {MAX_TTL_MILLIS // 1000} s")
+            raise InvalidArgument("ttl", f"it is {ttl} s; {limits}")
         message.ttl_millis = int(millis)
     size = message.ByteSize() + DELIVERY_OVERHEAD_BYTES
     if size > max_message_bytes:

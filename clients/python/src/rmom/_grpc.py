@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -50,12 +49,10 @@ def channel_options(settings: Settings) -> list[tuple[str, int | str]]:
 
 def channel_credentials(settings: Settings) -> grpc.ChannelCredentials | None:
     """``None`` means no TLS."""
-    tls = settings.tls
-    if tls is None:
+    if settings.tls is None:
         return None
-    key = Path(tls.key).read_bytes() if tls.key else None
-    cert = Path(tls.cert).read_bytes() if tls.cert else None
-    return grpc.ssl_channel_credentials(Path(tls.ca).read_bytes(), key, cert)
+    identity = settings.tls.load()
+    return grpc.ssl_channel_credentials(identity.ca, identity.key, identity.cert)
 
 
 def stub_of(channel: grpc.Channel | grpc.aio.Channel) -> Any:

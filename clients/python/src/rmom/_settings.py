@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+import math
+import os
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Callable
+import re
+import reprlib
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
 from urllib.parse import urlsplit
 
 from . import _clock
@@ -17,15 +25,81 @@ DEFAULT_MAX_MESSAGE_BYTES = 4_194_304
 MAX_DELIVERY_TIMEOUT = 600.0
 
 
+class Identity(NamedTuple):
+    """The contents of the files of :class:`Tls`."""
+
+    ca: bytes
+    cert: bytes | None
+    key: bytes | None
+
+
 @dataclass(frozen=True)
 class Tls:
     """TLS with managers and brokers. All fields are paths of PEM files."""
 
     #: The authority that signed the certificates of managers and brokers.
-    ca: str
-    #: This client's certificate and its private key, for clusters that require one.
-    cert: str | None = None
-    key: str | None = None
+    ca: str | os.PathLike[str]
+    #: This client's certificate and its private key, for clusters that require one. The key can be in the file of the
+    #: certificate.
+    cert: str | os.PathLike[str] | None = None
+    key: str | os.PathLike[str] | None = None
+
+    def load(self) -> Identity:
+        """Reads the files. What gRPC would abort the process for, it refuses."""
+        ca = _read_pem("tls.ca", self.ca)
+        if _CERTIFICATE not in ca:
+            raise ConfigError("tls.ca", f"{self.ca} has no certificate in PEM form; name the authority's certificate")
+        if self.cert is None:
+            if self.key is not None:
+                raise ConfigError("tls.key", "it is given without tls.cert; the two go together")
+            return Identity(ca, None, None)
+        cert = _read_pem("tls.cert", self.cert)
+        if _CERTIFICATE not in cert:
+            raise ConfigError("tls.cert", f"{self.cert} has no certificate in PEM form")
+        if self.key is None and _KEY not in cert:
+            reason = f"{self.cert} has no private key, and tls.key is not given; the two go together"
+            raise ConfigError("tls.cert", reason)
+        key = cert if self.key is None else _read_pem("tls.key", self.key)
+        if _KEY not in key:
+            raise ConfigError("tls.key", f"{self.key} has no private key in PEM form")
+        return Identity(ca, _blocks(cert, b"CERTIFICATE"), _blocks(key, b"PRIVATE KEY"))
+
+    def context(self) -> ssl.SSLContext:
+        """For HTTPS. Refuses what :meth:`load` does, and files that OpenSSL cannot use."""
+        self.load()
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+        except ssl.SSLError as error:
+            raise ConfigError("tls.ca", f"{self.ca} cannot be used: {error}") from None
+        if self.cert is not None:
+            try:
+                # Without a password function OpenSSL would ask the terminal.
+                context.load_cert_chain(self.cert, self.key, password=lambda: "")
+            except ssl.SSLError as error:
+                mismatch = "KEY_VALUES_MISMATCH" in str(error)
+                reason = (
+                    "they are not a pair" if mismatch else f"they cannot be used (a key must not be encrypted): {error}"
+                )
+                raise ConfigError("tls.cert", f"{self.cert} and {self.key or 'the key in it'}: {reason}") from None
+        return context
+
+
+_CERTIFICATE, _KEY = b"-----BEGIN CERTIFICATE-----", b"PRIVATE KEY-----"
+
+
+def _read_pem(setting: str, path: Any) -> bytes:
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigError(setting, f"it is {path!r:.80}; name a PEM file")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(setting, f"{path} cannot be read: {error.strerror}") from None
+
+
+def _blocks(pem: bytes, kind: bytes) -> bytes:
+    """The blocks of a PEM file whose name ends in ``kind``: a file can hold a certificate and its key."""
+    pattern = rb"-----BEGIN ([A-Z0-9 ]*" + kind + rb")-----.*?-----END \1-----"
+    return b"\n".join(found.group() for found in re.finditer(pattern, pem, re.DOTALL)) + b"\n"
 
 
 @dataclass(frozen=True)
@@ -70,30 +144,74 @@ class Settings:
         if not self.managers:
             raise ConfigError("managers", 'there are none; name at least one, such as "http://127.0.0.1:8082"')
         for name in ("connect_timeout", "request_timeout", "lookup_timeout", "open_timeout", "ack_timeout"):
-            if getattr(self, name) <= 0:
+            if check_number(name, getattr(self, name)) <= 0:
                 raise ConfigError(name, "it has to be more than zero")
         for name in ("keepalive_interval", "keepalive_timeout"):
             # gRPC counts in whole milliseconds.
-            if getattr(self, name) < 0.001:
+            if check_number(name, getattr(self, name)) < 0.001:
                 raise ConfigError(name, "it has to be a millisecond at least")
-        shortest, longest = self.retry_backoff
+        waits = self.retry_backoff
+        rule = "it takes two waits above zero, the second not below the first, such as (0.02, 1)"
+        if not isinstance(waits, (tuple, list)) or len(waits) != 2:
+            raise ConfigError("retry_backoff", f"it is {waits!r:.80}; {rule}")
+        shortest, longest = (check_number("retry_backoff", wait) for wait in waits)
         if shortest <= 0 or longest < shortest:
-            raise ConfigError("retry_backoff", "it takes two waits above zero, the second not below the first")
-        if self.max_message_bytes <= 0:
-            raise ConfigError("max_message_bytes", "it has to be more than zero")
+            raise ConfigError("retry_backoff", rule)
+        check_count("max_message_bytes", self.max_message_bytes)
         check_delivery_timeout(self.delivery_timeout)
+        if not callable(self.clock):
+            raise ConfigError("clock", f"it is {self.clock!r:.80}; pass a function that returns seconds")
+        if not isinstance(self.random, random.Random):
+            raise ConfigError("random", f"it is {self.random!r:.80}; pass a random.Random")
 
 
-def check_delivery_timeout(seconds: float) -> None:
+def check_number(setting: str, value: Any) -> float:
+    """Refuses settings that are not finite numbers."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise ConfigError(setting, f"it is {value!r:.80}; it takes a number of seconds, such as 5")
+    return float(value)
+
+
+def check_count(setting: str, value: Any) -> None:
+    """Refuses settings that are not whole numbers above zero."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise ConfigError(setting, f"it is {value!r:.80}; it takes a whole number, such as 1000")
+    if value <= 0:
+        raise ConfigError(setting, f"it is {value}; it has to be more than zero")
+
+
+def check_delivery_timeout(seconds: Any) -> None:
     """Brokers forget producers some time after the limit."""
-    if not 0 < seconds <= MAX_DELIVERY_TIMEOUT:
+    if not 0 < check_number("delivery_timeout", seconds) <= MAX_DELIVERY_TIMEOUT:
         limit = f"it takes more than zero and at most {MAX_DELIVERY_TIMEOUT:g} s"
         raise ConfigError("delivery_timeout", f"it is {seconds:g} s; {limit}")
 
 
+def check_give_up_after(seconds: Any) -> None:
+    """``None`` means never."""
+    if seconds is not None and check_number("give_up_after", seconds) < 0:
+        raise ConfigError("give_up_after", f"it is {seconds:g} s; it takes 0 or more, or None for never")
+
+
+def settings_of(managers: str | Sequence[str], tls: Tls | None, options: Mapping[str, Any]) -> Settings:
+    """The settings of a client, from its arguments."""
+    if tls is not None and not isinstance(tls, Tls):
+        raise ConfigError("tls", f"it is {tls!r:.80}; pass rmom.Tls(ca=…)")
+    known = [one.name for one in fields(Settings) if one.name not in ("managers", "tls")]
+    for name in options:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            meant = f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+            raise ConfigError(name, f"there is no such setting{meant}")
+    return Settings(parse_managers(managers, tls), tls, **options)
+
+
 def parse_managers(managers: str | Sequence[str], tls: Tls | None) -> tuple[Manager, ...]:
     """Reads one or several URLs; a single text may contain several, separated by commas."""
-    urls = managers.split(",") if isinstance(managers, str) else managers
+    urls: Any = managers.split(",") if isinstance(managers, str) else managers
+    if not isinstance(urls, (list, tuple)) or not all(isinstance(url, str) for url in urls):
+        reason = f'it is {reprlib.repr(urls)}; pass a URL such as "http://127.0.0.1:8082", or a list of them'
+        raise ConfigError("managers", reason)
     return tuple(_parse_manager(url.strip(), tls) for url in urls)
 
 
@@ -104,16 +222,20 @@ def _parse_manager(url: str, tls: Tls | None) -> Manager:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError:
-        raise refuse("is not a URL") from None
+    except ValueError as error:
+        raise refuse(f"is not a URL ({error})") from None
     if parts.scheme not in ("http", "https"):
         raise refuse("starts with neither http:// nor https://")
     if parts.scheme == "https" and tls is None:
-        raise refuse("needs TLS, which is not configured")
-    if not parts.hostname or "@" in parts.netloc:
+        raise refuse("needs TLS, which is not configured (tls=rmom.Tls(ca=…))")
+    if parts.scheme == "http" and tls is not None:
+        raise refuse("would be used without TLS, which is configured; write https://, or leave out tls")
+    if not parts.hostname or "@" in parts.netloc or any(char.isspace() for char in parts.netloc):
         raise refuse("names no host")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise refuse("has a path")
+    if port == 0 or parts.netloc.endswith(":"):
+        raise refuse("has no usable port; ports are 1 to 65535")
     where = authority(parts.hostname, port or (443 if parts.scheme == "https" else 80))
     return Manager(url=f"{parts.scheme}://{where}", authority=where)
 

@@ -118,12 +118,7 @@ class Blocking:
 
 def http_verify(settings: Settings) -> ssl.SSLContext | bool:
     """The verification of managers' certificates."""
-    if settings.tls is None:
-        return False
-    context = ssl.create_default_context(cafile=settings.tls.ca)
-    if settings.tls.cert:
-        context.load_cert_chain(settings.tls.cert, settings.tls.key)
-    return context
+    return False if settings.tls is None else settings.tls.context()
 
 
 def http_request(effect: fx.Http, settings: Settings) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, Callable
 
 from . import _admin
-from ._check import check_producer_name, id_of_channel, label_of, new_message
+from ._check import check_position, check_producer_name, check_timeout, id_of_channel, label_of, new_message
 from ._consuming import Consuming
 from ._effects import run_async
 from ._fork import Process
@@ -25,7 +25,7 @@ from ._inbox import Inbox
 from ._outbox import Outbox, Pending
 from ._producing import Producing
 from ._rest import Managers
-from ._settings import Settings, Tls, check_delivery_timeout, parse_managers
+from ._settings import Settings, Tls, check_count, check_delivery_timeout, check_give_up_after, settings_of
 from ._tasks import ConsumerHands, ProducerHands, Waiting
 from ._threads import when_collected
 from .errors import Closed, ConfigError, MoMError
@@ -39,7 +39,7 @@ class Client:
     """Like :class:`rmom.Client`. Belongs to one event loop."""
 
     def __init__(self, managers: str | Sequence[str], *, tls: Tls | None = None, **settings: Any) -> None:
-        self._settings = Settings(parse_managers(managers, tls), tls, **settings)
+        self._settings = settings_of(managers, tls, settings)
         self._waiting = Waiting(self._settings)
         self._consumers: weakref.WeakSet[Consumer] = weakref.WeakSet()
         #: Administration: queues, channels, topics, brokers.
@@ -74,6 +74,7 @@ class Client:
 
     async def close(self, timeout: float | None = None) -> None:
         """Like :meth:`rmom.Client.close`. Cancelling it gives up the messages that have no outcome yet."""
+        timeout = check_timeout(timeout)
         await self._close(timeout, f"the client's close() waited for {timeout} s")
 
     async def _close(self, timeout: float | None, why: str) -> None:
@@ -299,8 +300,8 @@ class Producer:
     ) -> None:
         label = label_of(label)
         check_delivery_timeout(delivery_timeout)
-        if max_messages <= 0 or max_bytes <= 0:
-            raise ConfigError("max_in_flight", "neither limit can be zero")
+        check_count("max_in_flight", max_messages)
+        check_count("max_bytes_in_flight", max_bytes)
         if name is not None:
             check_producer_name(name)
         #: See :class:`rmom.Producer`.
@@ -338,6 +339,7 @@ class Producer:
         timeout: float | None = None,
     ) -> Receipt:
         """Like :meth:`rmom.Producer.push`."""
+        timeout = check_timeout(timeout)
         self._opened()
 
         async def stored() -> Receipt:
@@ -373,6 +375,7 @@ class Producer:
 
     async def flush(self, timeout: float | None = None) -> None:
         """Like :meth:`rmom.Producer.flush`."""
+        timeout = check_timeout(timeout)
         accepted = self._outbox.accepted
         if accepted and not await self._opened().until_resolved(accepted, timeout):
             left = accepted - self._outbox.resolved
@@ -383,6 +386,7 @@ class Producer:
 
     async def close(self, timeout: float | None = None) -> None:
         """Like :meth:`rmom.Producer.close`. Cancelling it gives up the messages that have no outcome yet."""
+        timeout = check_timeout(timeout)
         await self._close(timeout, f"close() waited for {timeout} s")
 
     async def _close(self, timeout: float | None, why: str) -> None:
@@ -473,6 +477,8 @@ class Consumer:
         position: Position | None,
         give_up_after: float | None,
     ) -> None:
+        check_position(position)
+        check_give_up_after(give_up_after)
         #: The channel.
         self.channel = channel
         self._consuming = Consuming(Managers(waiting.settings), channel, position, give_up_after)
@@ -491,6 +497,7 @@ class Consumer:
 
         Fails like :meth:`rmom.Consumer.next`.
         """
+        timeout = check_timeout(timeout)
         self._process.check("the consumer")
         if self._running is None and self._inbox.error is None:
             arguments = (self._consuming, self._inbox, self._hands, self._arrived)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import _admin
-from ._check import id_of_channel
+from ._check import check_timeout, id_of_channel
 from ._effects import run
 from ._rest import Managers
-from ._settings import Settings, Tls, parse_managers
+from ._settings import Settings, Tls, settings_of
 from ._threads import Blocking
 from .consumer import Consumer
 from .errors import MoMError
@@ -30,7 +30,7 @@ class Client:
     """
 
     def __init__(self, managers: str | Sequence[str], *, tls: Tls | None = None, **settings: Any) -> None:
-        self._settings = Settings(parse_managers(managers, tls), tls, **settings)
+        self._settings = settings_of(managers, tls, settings)
         self._blocking = Blocking(self._settings)
         self._consumers: weakref.WeakSet[Consumer] = weakref.WeakSet()
         #: Administration: queues, channels, topics, brokers.
@@ -84,6 +84,7 @@ class Client:
         """Closes the producers, which deliver the messages that they accepted, also those that the application has
         dropped; and the consumers. Fails like :meth:`Producer.close`. After ``timeout`` seconds in all, the remaining
         messages are given up."""
+        timeout = check_timeout(timeout)
         self._close(timeout, f"the client's close() waited for {timeout} s")
 
     def _close(self, timeout: float | None, why: str) -> None:

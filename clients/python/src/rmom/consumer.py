@@ -8,10 +8,12 @@ import uuid
 from collections.abc import Iterator
 from types import TracebackType
 
+from ._check import check_position, check_timeout
 from ._consuming import Consuming
 from ._effects import run
 from ._inbox import Inbox
 from ._rest import Managers
+from ._settings import check_give_up_after
 from ._threads import Blocking, Changed, ConsumerHands, Stopped, when_collected
 from .errors import Closed, MoMError
 from .model import Message, Position
@@ -38,6 +40,8 @@ class Consumer:
         position: Position | None,
         give_up_after: float | None,
     ) -> None:
+        check_position(position)
+        check_give_up_after(give_up_after)
         #: The channel.
         self.channel = channel
         self._consuming = Consuming(Managers(blocking.settings), channel, position, give_up_after)
@@ -56,6 +60,7 @@ class Consumer:
         (``CHANNEL_NOT_FOUND``, ``QUEUE_REPLACED``), the position does not belong to this queue
         (``OFFSET_OUT_OF_RANGE``, ``STORE_ROLLED_BACK``), or :class:`rmom.GaveUp`. Later calls raise the same error.
         """
+        timeout = check_timeout(timeout)
         self._changed.process.check("the consumer")
         with self._changed:
             self._start()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import re
+import reprlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
 from ._proto import messages_pb2 as wire
+from .errors import InvalidArgument
 
 #: The spelling of "no topic" on the wire; the empty string means the same.
 NO_TOPIC = "__none__"
@@ -28,16 +30,24 @@ class Position:
     #: The message's offset.
     offset: int
 
+    def __post_init__(self) -> None:
+        for name in ("queue_id", "epoch", "offset"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 64:
+                raise InvalidArgument(f"position.{name}", f"it is {value!r:.80}; it takes 0 to {(1 << 64) - 1}")
+
     def __str__(self) -> str:
         return f"{self.queue_id}:{self.epoch}:{self.offset}"
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Reads ``QUEUE_ID:EPOCH:OFFSET``; anything else is a ``ValueError``."""
-        match = re.fullmatch(r"([0-9]{1,20}):([0-9]{1,20}):([0-9]{1,20})", text)
+        """Reads ``QUEUE_ID:EPOCH:OFFSET``; anything else is an :class:`rmom.InvalidArgument`, a ``ValueError``."""
+        pattern = r"([0-9]{1,20}):([0-9]{1,20}):([0-9]{1,20})"
+        match = re.fullmatch(pattern, text) if isinstance(text, str) else None
         numbers = [int(part) for part in match.groups()] if match else []
         if not numbers or max(numbers) >= 1 << 64:
-            raise ValueError(f"{text[:64]!r} is no position; it has to look like QUEUE_ID:EPOCH:OFFSET, three numbers")
+            reason = f"{reprlib.repr(text)} has to look like QUEUE_ID:EPOCH:OFFSET, three numbers"
+            raise InvalidArgument("position", reason)
         return cls(*numbers)
 
 

@@ -9,14 +9,18 @@ errors are raised instead of printed.
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 import time
 from typing import Callable, NamedTuple, TypedDict, TypeVar
 
+from ._settings import check_count, check_number
 from .client import Client
 from .errors import ConfigError, MoMError, NotDelivered, Refused, authority
 from .model import NO_TOPIC, Content, Message
 from .producer import Producer
+
+log = logging.getLogger("rmom")
 
 T = TypeVar("T")
 
@@ -167,14 +171,22 @@ class MoMClient:
 
 
 def _retry(attempt: Callable[[], T], retry_delay: float, max_attempts: int) -> T:
-    for number in range(1, max_attempts + 1):
+    _check_retries(retry_delay, max_attempts)
+    for left in range(max_attempts - 1, -1, -1):
         try:
             return attempt()
         except MoMError as error:
-            if not error.retryable or number == max_attempts:
+            if not error.retryable or not left:
                 raise
+            log.warning("tried again in %g s, and then up to %d times more: %s", retry_delay, left - 1, error)
             time.sleep(retry_delay)
-    raise ConfigError("max_attempts", f"it is {max_attempts}; it takes at least 1")
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _check_retries(retry_delay: float, max_attempts: int) -> None:
+    check_count("max_attempts", max_attempts)
+    if check_number("retry_delay", retry_delay) < 0:
+        raise ConfigError("retry_delay", f"it is {retry_delay:g} s; it takes 0 or more")
 
 
 def _delete(delete: Callable[[], None], gone: str, retry_delay: float, max_attempts: int) -> None:
@@ -211,7 +223,8 @@ class Pusher:
     ) -> None:
         """Pushes a message and returns when it is durable. An attempt lasts as long as the client's delivery timeout,
         and is repeated only if it is certain that it did not store the message."""
-        for number in range(1, max(1, max_attempts) + 1):
+        _check_retries(retry_delay, max_attempts)
+        for number in range(1, max_attempts + 1):
             try:
                 self._producer(queue_label).push(content, topic=topic)
                 return

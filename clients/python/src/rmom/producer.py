@@ -8,14 +8,14 @@ import threading
 import time
 from typing import Any
 
-from ._check import check_producer_name, label_of, new_message
+from ._check import check_producer_name, check_timeout, label_of, new_message
 from ._effects import run
 from ._outbox import Outbox, Pending
 from ._producing import Producing
 from ._rest import Managers
-from ._settings import check_delivery_timeout
+from ._settings import check_count, check_delivery_timeout
 from ._threads import Blocking, Changed, ProducerHands, Stopped, when_collected
-from .errors import Closed, ConfigError, MoMError, NotDelivered
+from .errors import Closed, MoMError, NotDelivered
 from .model import Content, Headers, Queue, Receipt
 
 log = logging.getLogger("rmom")
@@ -47,6 +47,7 @@ class Delivery(Pending):
     def result(self, timeout: float | None = None) -> Receipt:
         """Waits until the message is durable. Fails with :class:`rmom.NotDelivered` if it was given up, and with
         ``TimeoutError`` after ``timeout`` seconds, in which case it may still become durable."""
+        timeout = check_timeout(timeout)
         if not self.done():
             try:
                 self._changed.process.check("the producer")
@@ -175,8 +176,10 @@ class Producer:
     ) -> None:
         label = label_of(label)
         check_delivery_timeout(delivery_timeout)
-        if max_messages <= 0 or max_bytes <= 0:
-            raise ConfigError("max_in_flight", "neither limit can be zero")
+        if name is not None:
+            check_producer_name(name)
+        check_count("max_in_flight", max_messages)
+        check_count("max_bytes_in_flight", max_bytes)
         self._changed = Changed()
         self._outbox = Outbox(max_messages, max_bytes, blocking.settings.clock, self._changed, self._changed.notify_all)
         producing = Producing(Managers(blocking.settings), label, name, delivery_timeout, self._outbox)
@@ -184,7 +187,6 @@ class Producer:
         #: from there. 0 means that there was none, or that the producer has no name.
         self.stored_before = 0
         if name is not None:
-            check_producer_name(name)
             self.stored_before = run(producing.open_named(), ProducerHands(blocking).perform)
         self._max_message_bytes = blocking.settings.max_message_bytes
         self._delivering = Delivering(blocking, producing, self._outbox, self._changed, label)
@@ -203,6 +205,7 @@ class Producer:
         ``None`` means the broker's default. Fails with ``TimeoutError`` after ``timeout`` seconds, in which case it may
         still become durable; ``None`` means the delivery timeout. To push many, use :meth:`send`, and do not wait for
         each."""
+        timeout = check_timeout(timeout)
         started = time.monotonic()
         delivery = self._accept(new_message(content, topic, headers, ttl, self._max_message_bytes), timeout)
         return delivery.result(None if timeout is None else max(0.0, timeout - (time.monotonic() - started)))
@@ -231,6 +234,7 @@ class Producer:
         """Waits until all messages accepted before are durable or given up. Fails with the first failure since the last
         flush that no delivery has raised, and with ``TimeoutError`` after ``timeout`` seconds, in which case the
         messages are still being delivered."""
+        timeout = check_timeout(timeout)
         self._changed.process.check("the producer")
         with self._changed:
             accepted = self._outbox.accepted
@@ -245,6 +249,7 @@ class Producer:
         """Accepts no more messages, waits until all are durable or given up, and fails like :meth:`flush`. What is not
         durable after ``timeout`` seconds is given up, and so is the rest if an exception such as ``KeyboardInterrupt``
         ends the wait; the log says how many messages may be stored, and how many are not."""
+        timeout = check_timeout(timeout)
         self._close(timeout, f"close() waited for {timeout} s")
 
     def _close(self, timeout: float | None, why: str) -> None:
