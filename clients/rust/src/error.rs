@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use rmom_proto::contract::{Code, ERROR_DOMAIN};
+use rmom_proto::contract::{Code, ERROR_DOMAIN, authority};
 use tonic_types::StatusExt as _;
 
 /// The reason why a call failed. Clones are cheap, so one failure can be handed to many waiters.
@@ -304,11 +304,6 @@ impl Error {
 /// The remedy after an outcome that is not known.
 const MAY_BE_STORED: &str =
     "the message may be stored; pushing it again may store it twice, unless the receivers drop duplicates";
-
-/// `host:port`, with brackets around an IPv6 address.
-pub(crate) fn authority(host: &str, port: u16) -> String {
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
 
 /// The status and its causes, because tonic's own text is often just "transport error".
 fn describe(status: &tonic::Status) -> String {

@@ -11,7 +11,7 @@ use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use rmom_proto::contract::Code;
+use rmom_proto::contract::{self, Code};
 use serde::{Deserialize, de::DeserializeOwned};
 use tracing::debug;
 
@@ -59,7 +59,7 @@ impl Manager {
             return refuse("has a path");
         }
         let port = authority.port_u16().unwrap_or(default_port);
-        Ok(Self { authority: crate::error::authority(authority.host(), port), tls })
+        Ok(Self { authority: contract::authority(authority.host(), port), tls })
     }
 }
 

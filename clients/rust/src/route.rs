@@ -1,12 +1,12 @@
 //! Finds the broker that hosts a queue, and finds it again.
 
 use http::Method;
-use rmom_proto::contract::Code;
+use rmom_proto::contract::{Code, authority};
 use serde::Deserialize;
 use tracing::debug;
 use uuid::Uuid;
 
-use crate::{Client, Error, error::authority, rest::segment};
+use crate::{Client, Error, rest::segment};
 
 /// Limit on the hints in a row that are followed at once; after that the client waits. A hint is a broker's word on where
 /// the queue is.

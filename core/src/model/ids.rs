@@ -175,11 +175,7 @@ impl BrokerAddr {
     /// The address as the authority of a URL: IPv6 addresses in brackets.
     #[must_use]
     pub fn authority(&self) -> String {
-        if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
-        } else {
-            format!("{}:{}", self.host, self.port)
-        }
+        contract::authority(&self.host, self.port)
     }
 }
 

@@ -23,3 +23,21 @@ pub const FRAME_PREFIX_BYTES: usize = 5;
 pub const QUEUE_ID_HEADER: &str = "rmom-queue-id";
 /// Response header of a subscription with the epoch under which it is served, for positions.
 pub const EPOCH_HEADER: &str = "rmom-epoch";
+
+/// The authority of a URL, `host:port`. An IPv6 address gets brackets unless it has them.
+#[must_use]
+pub fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ipv6_hosts_get_brackets() {
+        assert_eq!(authority("::1", 5), "[::1]:5");
+        assert_eq!(authority("[::1]", 5), "[::1]:5");
+        assert_eq!(authority("b1", 5), "b1:5");
+    }
+}

@@ -1,8 +1,14 @@
-//! The table of codes in `docs/protocol.md`.
+//! The tables in `docs/protocol.md`.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use rmom_core::model::Code;
+use rmom_core::model::{
+    Code,
+    limits::{
+        MAX_BATCH_MESSAGES, MAX_CHANNELS_PER_QUEUE, MAX_HEADER_NAME_BYTES, MAX_HEADERS, MAX_NAME_BYTES, MAX_QUEUES,
+    },
+};
+use rmom_proto::contract::limits::MAX_PRODUCER_NAME_BYTES;
 
 use super::super::error::status_of;
 use crate::grpc::grpc_code;
@@ -10,17 +16,21 @@ use crate::grpc::grpc_code;
 /// A row: gRPC status, HTTP status, meaning, and what a client does about it.
 type Row = [String; 4];
 
-fn table() -> BTreeMap<String, Row> {
+/// The cells of the first table below a heading, by the first cell.
+fn table<const CELLS: usize>(heading: &str) -> BTreeMap<String, [String; CELLS]> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
     let page = fs::read_to_string(page).expect("the page is there");
-    let (_, page) = page.split_once("### Table of codes").expect("the page has a table of codes");
-    let rows = page.lines().skip_while(|line| !line.starts_with("| `")).take_while(|line| line.starts_with('|'));
-    rows.map(|row| {
-        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(|cell| cell.trim().replace('`', "")).collect();
-        let [code, row @ ..] = <[String; 5]>::try_from(cells).expect("a row has five cells");
-        (code, row)
-    })
-    .collect()
+    let (_, page) = page.split_once(&format!("\n{heading}\n")).expect("the page has this heading");
+    let rows = page.lines().skip_while(|line| !line.starts_with("| ---")).skip(1);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|row| {
+            let cells = row.trim_matches('|').split(" | ").map(|cell| cell.trim().replace('`', ""));
+            let mut cells = cells.collect::<Vec<_>>().into_iter();
+            let key = cells.next().expect("a row has a first cell");
+            let row = cells.collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!("{key}: the number of cells"));
+            (key, row)
+        })
+        .collect()
 }
 
 /// `INVALID_ARGUMENT` of `InvalidArgument`.
@@ -32,7 +42,7 @@ fn in_capitals(code: tonic::Code) -> String {
 
 #[test]
 fn the_page_says_of_each_code_what_servers_and_clients_do() {
-    let mut table = table();
+    let mut table: BTreeMap<String, Row> = table("### Table of codes");
     for &code in Code::ALL {
         let [grpc, http, meaning, action] = table.remove(code.as_str()).unwrap_or_else(|| panic!("no row for {code}"));
         assert_eq!((grpc, http), (in_capitals(grpc_code(code)), status_of(code).as_u16().to_string()), "{code}");
@@ -50,4 +60,25 @@ fn the_page_says_of_each_code_what_servers_and_clients_do() {
         assert_eq!(ends && !only_producers, code.ends_a_subscription(), "{code}: {action}");
     }
     assert_eq!(table, BTreeMap::new(), "codes that do not exist");
+}
+
+/// `8,192` of 8192.
+fn with_commas(number: usize) -> String {
+    let digits = number.to_string();
+    let groups = digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).expect("digits"));
+    groups.collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn the_page_has_the_limits_of_the_contract() {
+    let table = table::<1>("## Limits");
+    let limit = |what: &str| table.get(what).unwrap_or_else(|| panic!("no row for {what}"))[0].as_str();
+    assert_eq!([MAX_NAME_BYTES; 2], [MAX_PRODUCER_NAME_BYTES, MAX_HEADER_NAME_BYTES], "they share a row");
+    let names = limit("label, topic, name of a producer, name of a header");
+    assert!(names.starts_with(&format!("{MAX_NAME_BYTES} bytes")), "{names}");
+    assert_eq!(limit("headers of a message"), MAX_HEADERS.to_string());
+    let runs = limit("messages of a run; runs without an acknowledgement");
+    assert!(runs.starts_with(&format!("{}; ", with_commas(MAX_BATCH_MESSAGES))), "{runs}");
+    let queues = [MAX_QUEUES, MAX_CHANNELS_PER_QUEUE].map(with_commas).join("; ");
+    assert_eq!(limit("queues of a cluster; channels of a queue"), queues);
 }
