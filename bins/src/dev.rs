@@ -14,6 +14,7 @@ use std::{
 };
 
 use rmom_core::{
+    access::Call,
     manager::{Manager, ManagerExit, ManagerSettings},
     model::BrokerAddr,
     ports::{Store, Transport as _},
@@ -209,9 +210,10 @@ impl DevCluster {
     }
 
     async fn wait_until_ready(&self) -> Result<(), DevError> {
+        let manager = self.manager.on_behalf_of(Call::of_process());
         let deadline = Instant::now() + START_DEADLINE;
         while Instant::now() < deadline {
-            let live = timeout(START_DEADLINE, self.manager.brokers()).await;
+            let live = timeout(START_DEADLINE, manager.brokers()).await;
             let live = live.ok().and_then(Result::ok).unwrap_or_default();
             if live.iter().filter(|broker| broker.live && self.brokers().any(|addr| *addr == broker.addr)).count()
                 == self.brokers.len()

@@ -5,6 +5,7 @@ use std::{hint::black_box, sync::Arc, time::Duration};
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rmom_core::{
+    access::Call,
     broker::{
         Broker, BrokerError, BrokerSettings, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun,
         SubscribeRequest, testing::Dedupe,
@@ -32,7 +33,7 @@ const LEASE: Duration = Duration::from_secs(24 * 3600);
 
 /// A broker with a queue.
 struct World {
-    broker: Broker,
+    broker: Broker<Call>,
     label: QueueLabel,
     /// Drives the broker; dropped with all its tasks.
     runtime: Runtime,
@@ -50,6 +51,7 @@ impl World {
         let broker = runtime.block_on(async {
             let store = MemoryStore::new(Arc::new(ManualClock::new(START)));
             let (broker, _) = Broker::spawn(settings, store, Arc::new(SeededEntropy::new(1)), Arc::new(NeverSuspended));
+            let broker = broker.on_behalf_of(Call::of_process());
             while broker.heartbeat().is_err() {
                 tokio::task::yield_now().await;
             }
@@ -99,7 +101,7 @@ impl World {
         let stored = self.broker.status().queues[0].counters.pushed_bytes;
         self.runtime.block_on(async {
             for _ in 0..subscribers {
-                let request = SubscribeRequest { channel, position: None, peer: String::new() };
+                let request = SubscribeRequest { channel, position: None };
                 let mut subscription = self.broker.subscribe(request).await.expect("the channel exists");
                 let mut read = 0;
                 while read < stored {

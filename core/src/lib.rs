@@ -7,6 +7,7 @@
 #[macro_use]
 pub mod marks;
 
+pub mod access;
 pub mod broker;
 pub mod frame;
 pub mod manager;

@@ -2,6 +2,7 @@
 //!
 //! - [`transport`], [`clock`], [`entropy`]: the ports, over TCP, TLS and the operating system.
 //! - [`store`]: the durable stores.
+//! - [`access`]: the callers of requests, and the right that each method needs.
 //! - [`serve`]: HTTP/1.1 and HTTP/2 on one port, over any transport.
 //! - [`grpc`]: the broker's service, and the manager's client for it.
 //! - [`rest`]: the manager's administrative API.
@@ -9,6 +10,7 @@
 //!
 //! Services and clients run unchanged in the simulation, over its transport.
 
+pub mod access;
 pub mod clock;
 pub mod entropy;
 pub mod grpc;

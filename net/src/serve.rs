@@ -30,7 +30,11 @@ use hyper_util::{
     server::conn::auto,
 };
 pub use reserve::{RESERVED_IDLE_TIMEOUT, RESERVED_OPENING_TIMEOUT, RESERVED_PATHS};
-use rmom_core::ports::{BoxIo, Listener};
+use rmom_core::{
+    access::Caller,
+    model::Origin,
+    ports::{BoxIo, Listener},
+};
 use tokio::{
     sync::Semaphore,
     task::{JoinError, JoinSet},
@@ -217,22 +221,20 @@ impl ServeStats {
 /// The other end of the connection on which a request arrived; an extension of every request.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Its address and port, or another name that the transport gives it.
-    pub name: Arc<str>,
+    /// The client, named by its address and port, or by another name that the transport gives it.
+    pub caller: Caller,
     /// Permits for requests of this connection that wait before they are read.
     pub waits: Arc<Semaphore>,
     /// The total number of those permits.
     pub max_waits: usize,
-    /// True if its address stands for one client; false behind a proxy, whose address all clients share.
-    pub counts: bool,
 }
 
 impl Peer {
     /// The origin whose share of look-ups, announced pushes and open streams its requests take. `None` means that only the
     /// total limits apply.
     #[must_use]
-    pub fn origin(&self) -> Option<&str> {
-        self.counts.then_some(&*self.name)
+    pub const fn origin(&self) -> Option<&Origin> {
+        self.caller.origin()
     }
 }
 
@@ -267,7 +269,8 @@ pub async fn serve(
                 let Some(slot) = admission.admit(&peer) else { continue };
                 let max_waits = slot.waiting_streams();
                 let counts = settings.max_connections_per_peer > 0;
-                let peer = Peer { name: peer.into(), waits: Arc::new(Semaphore::new(max_waits)), max_waits, counts };
+                let caller = Caller::anonymous(&peer.into(), counts);
+                let peer = Peer { caller, waits: Arc::new(Semaphore::new(max_waits)), max_waits };
                 let connection = Connection { io, peer, slot, router: router.clone(), settings, stats: stats.clone() };
                 let shutdown = shutdown.clone();
                 connections.spawn(async move { connection.run(&shutdown).await });
@@ -325,7 +328,7 @@ impl Connection {
             None => (OPENING_TIMEOUT, settings.idle_timeout),
             Some(_) => (RESERVED_OPENING_TIMEOUT, RESERVED_IDLE_TIMEOUT.min(settings.idle_timeout)),
         };
-        let (name, beyond, place) = (peer.name.clone(), slot.beyond, slot.place.clone());
+        let (name, beyond, place) = (peer.caller.peer().clone(), slot.beyond, slot.place.clone());
         let activity = Activity::new();
         let service = service_fn(|mut request: Request<Incoming>| {
             let busy = activity.request();

@@ -6,9 +6,11 @@ use axum::{
     Json, Router,
     extract::{Path, State},
     http::StatusCode,
+    middleware,
     response::{IntoResponse, Response},
     routing::post,
 };
+use rmom_net::access::{Admitted, identify};
 use serde_json::json;
 
 use super::{DevError, brokers::DevBroker, find};
@@ -19,15 +21,16 @@ pub(super) fn router(brokers: Brokers) -> Router {
     Router::new()
         .route("/v1/dev/brokers/{number}/crash", post(crash))
         .route("/v1/dev/brokers/{number}/restart", post(restart))
+        .layer(middleware::from_fn(identify))
         .with_state(brokers)
 }
 
-async fn crash(State(brokers): State<Brokers>, Path(number): Path<u16>) -> Result<StatusCode, DevError> {
+async fn crash(_: Admitted, State(brokers): State<Brokers>, Path(number): Path<u16>) -> Result<StatusCode, DevError> {
     find(&brokers, number)?.crash().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn restart(State(brokers): State<Brokers>, Path(number): Path<u16>) -> Result<StatusCode, DevError> {
+async fn restart(_: Admitted, State(brokers): State<Brokers>, Path(number): Path<u16>) -> Result<StatusCode, DevError> {
     find(&brokers, number)?.restart().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -7,14 +7,12 @@ use std::{
 
 use axum::{
     Json, Router,
-    http::header::CONTENT_TYPE,
     response::{IntoResponse as _, Response},
     routing::get,
 };
 use rmom_core::{broker::Broker, manager::Manager};
 use rmom_net::{
     grpc::{BrokerService, broker_router},
-    metrics,
     rest::{self, RestSettings},
     serve::ServeStats,
 };
@@ -55,13 +53,7 @@ pub(crate) fn broker(
 
 /// REST, health and metrics of a manager.
 pub(crate) fn manager(manager: &Manager, settings: RestSettings, connections: Arc<ServeStats>) -> Router {
-    let api = rest::router(manager.clone(), settings, Arc::clone(&connections));
-    let manager = manager.clone();
-    let page = move || {
-        let page = metrics::manager(&manager.status(), &connections);
-        std::future::ready(([(CONTENT_TYPE, metrics::TEXT_FORMAT)], page))
-    };
-    api.route("/metrics", get(page)).route(VERSION_PATH, get(|| async { version(Kind::Manager) }))
+    rest::router(manager.clone(), settings, connections).route(VERSION_PATH, get(|| async { version(Kind::Manager) }))
 }
 
 /// The values that `rmom doctor` compares, and the kind of the server.

@@ -1,18 +1,19 @@
 //! Administration by the original's routes: queues and channels are created and deleted at a broker.
 
-use super::{api::BrokerError, handle::Broker};
+use super::{api::BrokerError, handle::Broker, inner::Inner};
 use crate::{
+    access::{Call, Permit, Right},
     model::{ChannelId, QueueId, QueueLabel, Start, Topic},
     ports::{CreateChannel, CreateChannelError, CreateQueue, CreateQueueError},
 };
 
-impl Broker {
+impl Broker<Call> {
     /// Creates a queue here.
     ///
     /// # Errors
     /// [`BrokerError::QueueExists`], and what the store says.
     pub async fn create_queue(&self, label: &QueueLabel) -> Result<QueueId, BrokerError> {
-        let inner = &self.inner;
+        let (inner, permit) = self.admit(Right::Create.on_queue(label))?;
         let broker = inner.ready()?.broker;
         let create = CreateQueue { label: label.clone(), assignee: Some(broker), request: inner.entropy.uuid() };
         let record = inner.write(inner.catalog.create_queue(&create)).await?.map_err(|error| match error {
@@ -22,7 +23,7 @@ impl Broker {
             CreateQueueError::NoSuchBroker(_) => BrokerError::Fenced,
             CreateQueueError::Store(error) => error.into(),
         })?;
-        self.rebuild_queue(label).await?;
+        inner.rebuild(label, &permit).await?;
         Ok(record.id)
     }
 
@@ -31,14 +32,14 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::QueueNotFound`], and what the store says.
     pub async fn delete_queue(&self, label: &QueueLabel) -> Result<(), BrokerError> {
-        let inner = &self.inner;
+        let (inner, _permit) = self.admit(Right::Delete.on_queue(label))?;
         inner.ready()?;
         let not_found = || BrokerError::QueueNotFound(label.clone());
         let record = inner.read(inner.catalog.queue(label)).await?.ok_or_else(not_found)?;
         if !inner.write(inner.catalog.delete_queue(record.id)).await?? {
             return Err(not_found());
         }
-        self.hurry().await
+        inner.hurry().await
     }
 
     /// Serves a queue that is assigned to this broker; answers once it does.
@@ -46,9 +47,8 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::NotHosted`] if it is assigned elsewhere, [`BrokerError::QueueNotFound`], and what the store says.
     pub async fn rebuild_queue(&self, label: &QueueLabel) -> Result<(), BrokerError> {
-        self.refresh().await?;
-        self.inner.hosted(label, self.caller()).await?.served(self.inner.settings.activation_timeout).await?;
-        Ok(())
+        let (inner, permit) = self.admit(Right::Inspect.on_queue(label))?;
+        inner.rebuild(label, &permit).await
     }
 
     /// Creates a channel on a queue hosted here, starting at the earliest message.
@@ -56,9 +56,9 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::QueueNotFound`], [`BrokerError::NotHosted`], [`BrokerError::LimitReached`], and what the store says.
     pub async fn create_channel(&self, label: &QueueLabel, topic: Topic) -> Result<ChannelId, BrokerError> {
-        let inner = &self.inner;
+        let (inner, permit) = self.admit(Right::Consume.on_queue(label))?;
         inner.ready()?;
-        let handle = inner.hosted(label, self.caller()).await?;
+        let handle = inner.hosted(label, permit.caller().origin()).await?;
         let id = ChannelId::new(inner.entropy.uuid());
         let queue = handle.shared.id;
         let create = CreateChannel { id, queue, topic, start: Start::Earliest, disposable: true };
@@ -75,12 +75,20 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::ChannelNotFound`], and what the store says.
     pub async fn delete_channel(&self, channel: ChannelId) -> Result<(), BrokerError> {
-        let inner = &self.inner;
+        let (inner, _permit) = self.admit(Right::Delete.on_channel(channel))?;
         inner.ready()?;
         if !inner.write(inner.catalog.delete_channel(channel)).await?? {
             return Err(BrokerError::ChannelNotFound(channel));
         }
-        self.hurry().await
+        inner.hurry().await
+    }
+}
+
+impl Inner {
+    async fn rebuild(&self, label: &QueueLabel, permit: &Permit) -> Result<(), BrokerError> {
+        self.refresh().await?;
+        self.hosted(label, permit.caller().origin()).await?.served(self.settings.activation_timeout).await?;
+        Ok(())
     }
 
     /// Looks at the store, which this broker has changed. A failed look is ignored: the change is committed, and the next look

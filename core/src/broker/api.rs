@@ -3,6 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use crate::{
+    access::Denied,
     model::{
         BrokerAddr, ChannelId, Code, Coded, Epoch, IdError, MessageId, NameError, NewMessage, Offset, Position,
         ProducerEpoch, ProducerKey, QueueId, QueueLabel, Sequence,
@@ -86,8 +87,6 @@ pub struct SubscribeRequest {
     pub channel: ChannelId,
     /// Continue after this position. `None`: begin at the channel's start.
     pub position: Option<Position>,
-    /// The client's end of the connection, for operators.
-    pub peer: String,
 }
 
 /// A named producer's new epoch.
@@ -104,6 +103,9 @@ pub struct OpenedProducer {
 /// Why a broker did not do as asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BrokerError {
+    /// The caller may not do this.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// A label or topic.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -240,6 +242,7 @@ pub enum BrokerError {
 impl Coded for BrokerError {
     fn code(&self) -> Code {
         match self {
+            Self::Denied(denied) => denied.code(),
             Self::Name(_) => Code::InvalidName,
             Self::Id(_)
             | Self::Invalid { .. }

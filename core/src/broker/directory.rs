@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use super::{api::BrokerError, idle, inner::Inner, lookup_limits::Caller, queue::Handle};
+use super::{api::BrokerError, idle, inner::Inner, lookup_limits::CallerOrigin, queue::Handle};
 use crate::{
     model::{ChannelId, QueueId, QueueLabel},
     ports::{ChannelRecord, QueueRecord},
@@ -14,7 +14,7 @@ impl Inner {
     }
 
     /// The queue, if it is hosted here. Before it refuses, it looks at the store.
-    pub(super) async fn hosted(&self, label: &QueueLabel, caller: Caller<'_>) -> Result<Handle, BrokerError> {
+    pub(super) async fn hosted(&self, label: &QueueLabel, caller: CallerOrigin<'_>) -> Result<Handle, BrokerError> {
         if let Some(handle) = self.hosted_now(label) {
             return Ok(handle);
         }
@@ -42,7 +42,7 @@ impl Inner {
         &self,
         label: &QueueLabel,
         queue: QueueId,
-        caller: Caller<'_>,
+        caller: CallerOrigin<'_>,
     ) -> Result<Handle, BrokerError> {
         let handle = self.hosted(label, caller).await?;
         if handle.shared.id >= queue {
@@ -59,7 +59,7 @@ impl Inner {
         &self,
         label: &QueueLabel,
         queue: Option<QueueId>,
-        caller: Caller<'_>,
+        caller: CallerOrigin<'_>,
     ) -> Result<Handle, BrokerError> {
         self.ready()?;
         let handle = match queue {
@@ -86,7 +86,7 @@ impl Inner {
     pub(super) async fn channel(
         &self,
         channel: ChannelId,
-        caller: Caller<'_>,
+        caller: CallerOrigin<'_>,
     ) -> Result<(ChannelRecord, u64), BrokerError> {
         let turn = self.lookups.channel(caller).await?;
         let looks = self.channel_looks.load(SeqCst);

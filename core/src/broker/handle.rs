@@ -9,22 +9,24 @@ use std::{
 use super::{
     api::{BrokerError, BrokerExit, BrokerStatus},
     inner::Inner,
-    lookup_limits::Caller,
     queue::Handle,
+    room::PushRoom,
     settings::BrokerSettings,
     supervisor::Supervisor,
 };
 use crate::{
-    model::{Origin, QueueLabel, limits::MAX_QUEUE_STATES},
+    access::{Action, Call, Permit, Right, admit},
+    model::{QueueLabel, limits::MAX_QUEUE_STATES},
     ports::{Databases, Entropy, QueueDescription, QueueState, Uptime},
 };
 
-/// A handle on a running broker; clones share it.
+/// A handle on a running broker; clones share it. `Broker<Call>` acts for a caller, and only it takes requests.
+///
+/// The fields are private to this file: requests reach the broker only through [`Broker::admit`].
 #[derive(Clone)]
-pub struct Broker {
-    pub(super) inner: Arc<Inner>,
-    /// On whose behalf this handle asks.
-    caller: Option<Origin>,
+pub struct Broker<C = ()> {
+    inner: Arc<Inner>,
+    call: C,
 }
 
 impl Broker {
@@ -38,17 +40,14 @@ impl Broker {
     ) -> (Self, tokio::task::JoinHandle<BrokerExit>) {
         let (inner, refreshes, committing) = Inner::new(settings, databases.into(), entropy, uptime);
         let task = tokio::spawn(Supervisor::new(inner.clone(), refreshes).run(committing));
-        (Self { inner, caller: None }, task)
+        (Self { inner, call: () }, task)
     }
+}
 
-    /// A handle for calls that came over a connection from this peer, whose look-ups count for its address.
-    #[must_use]
-    pub fn on_behalf_of(&self, peer: &str) -> Self {
-        Self { inner: self.inner.clone(), caller: Some(Origin::of(peer)) }
-    }
-
-    pub(super) fn caller(&self) -> Caller<'_> {
-        self.caller.as_ref()
+impl Broker<Call> {
+    /// Lets the call in, or not. There is no other way from a request to the broker.
+    pub(super) fn admit(&self, action: Action) -> Result<(&Arc<Inner>, Permit), BrokerError> {
+        Ok((&self.inner, admit(&self.call, action)?))
     }
 
     /// Succeeds while the lease is current.
@@ -56,7 +55,8 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::LeaseExpired`], [`BrokerError::ShuttingDown`].
     pub fn heartbeat(&self) -> Result<(), BrokerError> {
-        let ready = self.inner.ready().map(|_| ());
+        let (inner, _permit) = self.admit(Right::Inspect.on_cluster())?;
+        let ready = inner.ready().map(|_| ());
         mark!(HeartbeatRefused if ready == Err(BrokerError::LeaseExpired));
         ready
     }
@@ -66,7 +66,8 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::ShuttingDown`], and what the store says.
     pub async fn refresh(&self) -> Result<(), BrokerError> {
-        self.inner.refresh().await
+        let (inner, _permit) = self.admit(Right::Inspect.on_cluster())?;
+        inner.refresh().await
     }
 
     /// Describes a queue hosted here.
@@ -74,9 +75,9 @@ impl Broker {
     /// # Errors
     /// As [`Broker::rebuild_queue`].
     pub async fn describe(&self, label: &QueueLabel) -> Result<QueueDescription, BrokerError> {
-        let inner = &self.inner;
+        let (inner, permit) = self.admit(Right::Inspect.on_queue(label))?;
         inner.ready()?;
-        let handle = inner.hosted(label, self.caller()).await?;
+        let handle = inner.hosted(label, permit.caller().origin()).await?;
         let epoch = handle.served(inner.settings.activation_timeout).await?;
         let status = handle.status(inner.logs.of(handle.shared.id).clock.at_least());
         Ok(QueueDescription {
@@ -96,7 +97,7 @@ impl Broker {
     /// # Errors
     /// [`BrokerError::LeaseExpired`], [`BrokerError::ShuttingDown`].
     pub fn states(&self, labels: RangeInclusive<QueueLabel>) -> Result<Vec<QueueState>, BrokerError> {
-        let inner = &self.inner;
+        let (inner, _permit) = self.admit(Right::Inspect.on_cluster())?;
         inner.ready()?;
         if labels.is_empty() {
             return Ok(Vec::new());
@@ -104,6 +105,26 @@ impl Broker {
         let some: Vec<Handle> =
             inner.queues.read().range(labels).take(MAX_QUEUE_STATES).map(|(_, handle)| handle.clone()).collect();
         Ok(some.iter().map(|handle| handle.state(inner.logs.of(handle.shared.id).clock.at_least())).collect())
+    }
+}
+
+impl<C> Broker<C> {
+    /// A handle for a call.
+    #[must_use]
+    pub fn on_behalf_of(&self, call: Call) -> Broker<Call> {
+        Broker { inner: self.inner.clone(), call }
+    }
+
+    /// The room that a reader of pushes takes before it reads them from a connection.
+    #[must_use]
+    pub fn room(&self) -> PushRoom {
+        PushRoom::new(self.inner.room.clone(), None)
+    }
+
+    /// True while the broker may serve; for health checks.
+    #[must_use]
+    pub fn may_serve(&self) -> bool {
+        self.inner.ready().is_ok()
     }
 
     /// For health checks and metrics.

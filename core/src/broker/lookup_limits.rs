@@ -24,8 +24,9 @@ pub const PEER_SHARE: u32 = 4;
 /// Addresses that are remembered; the one that asked longest ago makes room.
 pub const MAX_PEERS: usize = 4_096;
 
-/// The caller on whose behalf something is looked up. `None`: a caller in this process, or one whose address is not known.
-pub(super) type Caller<'c> = Option<&'c Origin>;
+/// The origin of the caller for which something is looked up. `None`: a caller in this process, or one whose address does not
+/// count.
+pub(super) type CallerOrigin<'c> = Option<&'c Origin>;
 
 #[derive(Debug)]
 pub(super) struct LookupLimits {
@@ -117,7 +118,7 @@ impl LookupLimits {
     ///
     /// # Errors
     /// [`BrokerError::Overloaded`] when there is none.
-    pub(super) fn take(&self, caller: Caller<'_>) -> Result<(), BrokerError> {
+    pub(super) fn take(&self, caller: CallerOrigin<'_>) -> Result<(), BrokerError> {
         let now = Instant::now();
         let mut state = self.state.lock();
         if let Some(peer) = caller
@@ -134,13 +135,13 @@ impl LookupLimits {
 
     /// What was asked for is not there. A caller that nobody knows is limited by its turns; if it paid, it could take from all
     /// others what they have, as nothing keeps it from asking again.
-    pub(super) fn missed(&self, caller: Caller<'_>) {
+    pub(super) fn missed(&self, caller: CallerOrigin<'_>) {
         if caller.is_some() {
             Self::pay(&mut self.state.lock(), caller);
         }
     }
 
-    fn pay(state: &mut State, caller: Caller<'_>) {
+    fn pay(state: &mut State, caller: CallerOrigin<'_>) {
         state.all.pay();
         if let Some(peer) = caller.and_then(|peer| state.peers.get_mut(peer)) {
             peer.bucket.pay();
@@ -151,7 +152,7 @@ impl LookupLimits {
     ///
     /// # Errors
     /// [`BrokerError::Overloaded`] if the caller asked for too many that do not exist, or too many wait.
-    pub(super) async fn channel(&self, caller: Caller<'_>) -> Result<SemaphorePermit<'_>, BrokerError> {
+    pub(super) async fn channel(&self, caller: CallerOrigin<'_>) -> Result<SemaphorePermit<'_>, BrokerError> {
         self.may_miss(caller)?;
         let refusal =
             || Self::refusal("look-ups of channels at once", u32::try_from(CHANNELS_AT_ONCE).unwrap_or(u32::MAX));
@@ -163,7 +164,7 @@ impl LookupLimits {
     }
 
     /// A caller that nobody knows is limited by the turns alone.
-    fn may_miss(&self, caller: Caller<'_>) -> Result<(), BrokerError> {
+    fn may_miss(&self, caller: CallerOrigin<'_>) -> Result<(), BrokerError> {
         let Some(peer) = caller else { return Ok(()) };
         if self.state.lock().of_peer(peer, self.per_peer()).has_token(Instant::now()) {
             return Ok(());

@@ -12,12 +12,13 @@ use super::{
     room::{Held, PushRoom},
 };
 use crate::{
+    access::{Call, Permit, Right},
     frame::encoded_len,
     model::{Header, NewMessage, ProducerId, QueueId, QueueLabel, Sequence},
     ports::{Opened, StoreError},
 };
 
-impl Broker {
+impl Broker<Call> {
     /// Pushes one message; answers once it is durable.
     ///
     /// # Errors
@@ -32,8 +33,8 @@ impl Broker {
     /// # Errors
     /// As [`Broker::push`].
     pub async fn push_held(&self, push: PushRequest, mut held: Held) -> Result<PushReceipt, BrokerError> {
-        let inner = &self.inner;
-        let handle = inner.queue_named(&push.label, push.queue, self.caller()).await?;
+        let (inner, permit) = self.admit(Right::Push.on_queue(&push.label))?;
+        let handle = inner.queue_named(&push.label, push.queue, permit.caller().origin()).await?;
         // Before the queue is waited for: else the pushes to one that is activated would fill the broker's room.
         inner.room_of(&handle).share(&mut held).await?;
         handle.served(inner.settings.activation_timeout).await?;
@@ -50,21 +51,16 @@ impl Broker {
         })
     }
 
-    /// The room that a reader of pushes takes before it reads them from a connection.
-    #[must_use]
-    pub fn room(&self) -> PushRoom {
-        PushRoom::new(self.inner.room.clone(), None)
-    }
-
     /// Opens a stream of pushes.
     ///
     /// # Errors
     /// [`BrokerError::QueueNotFound`], [`BrokerError::QueueReplaced`], [`BrokerError::NotHosted`], and others that mean
     /// trying again.
     pub async fn open_push(&self, open: OpenPush) -> Result<PushSession, BrokerError> {
-        let handle = self.inner.queue_named(&open.label, open.queue, self.caller()).await?;
-        handle.served(self.inner.settings.activation_timeout).await?;
-        Ok(PushSession { inner: self.inner.clone(), handle, producer: open.producer })
+        let (inner, permit) = self.admit(Right::Push.on_queue(&open.label))?;
+        let handle = inner.queue_named(&open.label, open.queue, permit.caller().origin()).await?;
+        handle.served(inner.settings.activation_timeout).await?;
+        Ok(PushSession { permit, inner: inner.clone(), handle, producer: open.producer })
     }
 
     /// Gives a named producer its next epoch in a queue hosted here; earlier ones are refused from now on.
@@ -72,9 +68,9 @@ impl Broker {
     /// # Errors
     /// As [`Broker::rebuild_queue`]; [`BrokerError::TooManyProducers`].
     pub async fn open_producer(&self, label: &QueueLabel, producer: ProducerId) -> Result<OpenedProducer, BrokerError> {
-        let inner = &self.inner;
+        let (inner, permit) = self.admit(Right::Push.on_queue(label))?;
         inner.ready()?;
-        let handle = inner.hosted(label, self.caller()).await?;
+        let handle = inner.hosted(label, permit.caller().origin()).await?;
         handle.served(inner.settings.activation_timeout).await?;
         let queue = handle.shared.id;
         let timeout = inner.settings.activation_timeout;
@@ -104,6 +100,7 @@ impl Broker {
 
 /// A stream of pushes to one queue; runs are stored in the order of submission.
 pub struct PushSession {
+    permit: Permit,
     inner: Arc<Inner>,
     handle: Handle,
     producer: Option<ProducerStamp>,
@@ -164,6 +161,7 @@ impl PushSession {
             }
         };
         let through = first.plus(count - 1);
+        self.permit.check()?;
         self.inner.ready()?;
         let answer = self.inner.submit(&self.handle, producer, messages, held).await?;
         Ok(async move {

@@ -284,10 +284,10 @@ impl PushRoom {
         Self::new(self.room.clone(), Some(Share::new(self.room.limit()))).from_where(self)
     }
 
-    /// From now on messages that are not fully read count for the origin of a peer.
+    /// From now on messages that are not fully read count for this origin.
     #[must_use]
-    pub fn from_peer(mut self, peer: &str) -> Self {
-        self.arriving = Some(self.room.arriving(&Origin::of(peer)));
+    pub fn from_origin(mut self, origin: &Origin) -> Self {
+        self.arriving = Some(self.room.arriving(origin));
         self
     }
 
@@ -611,7 +611,7 @@ mod tests {
     fn what_is_claimed_and_not_sent_is_a_part_of_the_room() {
         let [unknown, queue, _] = rooms();
         let [here, neighbour, elsewhere] =
-            ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.2:1"].map(|peer| unknown.clone().from_peer(peer));
+            ["10.0.0.1:1", "10.0.0.1:2", "10.0.0.2:1"].map(|peer| unknown.clone().from_origin(&Origin::of(peer)));
         let mut claimed = here.try_take_arriving(LIMIT / ARRIVING_SHARE).unwrap();
         // More only as long as half of the room stays free.
         assert!(here.try_take_arriving(LIMIT / 2 + 1).is_none());
@@ -631,7 +631,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_push_that_waits_for_its_origin_keeps_no_share_from_others() {
         let [unknown, queue, _] = rooms();
-        let [here, elsewhere] = ["10.0.0.1:1", "10.0.0.2:1"].map(|peer| unknown.clone().from_peer(peer));
+        let [here, elsewhere] = ["10.0.0.1:1", "10.0.0.2:1"].map(|peer| unknown.clone().from_origin(&Origin::of(peer)));
         let claimed = here.try_take_arriving(LIMIT / ARRIVING_SHARE).unwrap();
         let push = || queue.clone().from_where(&here).take_arriving(LIMIT / QUEUE_SHARE);
         let mut waiting: Vec<_> = (0..4).map(|_| Box::pin(push())).collect();
@@ -650,7 +650,7 @@ mod tests {
     #[test]
     fn one_origin_keeps_half_of_what_is_read_ahead() {
         let [unknown, ..] = rooms();
-        let [here, elsewhere] = ["10.0.0.1:1", "10.0.0.2:1"].map(|peer| unknown.clone().from_peer(peer));
+        let [here, elsewhere] = ["10.0.0.1:1", "10.0.0.2:1"].map(|peer| unknown.clone().from_origin(&Origin::of(peer)));
         let kept = here.keep(MAX_AHEAD_BYTES_OF_ORIGIN).unwrap();
         assert!(here.keep(1).is_err() && elsewhere.keep(1).is_ok());
         drop(kept);

@@ -9,7 +9,10 @@ use super::{
     reader::Reader,
     subscription::{NewSubscription, Subscription},
 };
-use crate::model::{Epoch, Offset, Position};
+use crate::{
+    access::{Call, Right},
+    model::{Epoch, Offset, Position},
+};
 
 /// Where a subscription begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +44,7 @@ impl Resume {
     }
 }
 
-impl Broker {
+impl Broker<Call> {
     /// Subscribes to a channel of a queue hosted here.
     ///
     /// # Errors
@@ -49,18 +52,19 @@ impl Broker {
     /// [`BrokerError::OffsetOutOfRange`], [`BrokerError::StoreRolledBack`], [`BrokerError::Overloaded`], and what the store
     /// says.
     pub async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, BrokerError> {
-        let inner = &self.inner;
+        let (inner, permit) = self.admit(Right::Consume.on_channel(request.channel))?;
+        let caller = permit.caller().origin();
         inner.ready()?;
         let limit = inner.settings.max_subscriptions;
         let overloaded = |_| BrokerError::Overloaded { what: "subscriptions of this broker", limit };
         let slot = inner.subscriptions.clone().try_acquire_owned().map_err(overloaded)?;
-        let (channel, looks) = inner.channel(request.channel, self.caller()).await?;
+        let (channel, looks) = inner.channel(request.channel, caller).await?;
         if let Some(position) = request.position
             && position.queue != channel.queue
         {
             return Err(BrokerError::QueueReplaced { queue: position.queue });
         }
-        let mut handle = inner.hosted_since(&channel.label, channel.queue, self.caller()).await?;
+        let mut handle = inner.hosted_since(&channel.label, channel.queue, caller).await?;
         let mut epoch = handle.served(inner.settings.activation_timeout).await?;
         let resume =
             |handle: &Handle, epoch| Resume::decide(channel.start, request.position, handle.shared.tail.end(), epoch);
@@ -68,9 +72,9 @@ impl Broker {
         if matches!(begin, Resume::Ahead(_)) {
             // Either the store was rolled back, or the queue has another owner and this broker does not know yet.
             mark!(PositionAhead);
-            inner.lookups.take(self.caller())?;
+            inner.lookups.take(caller)?;
             inner.refresh().await?;
-            handle = inner.hosted(&channel.label, self.caller()).await?;
+            handle = inner.hosted(&channel.label, caller).await?;
             epoch = handle.served(inner.settings.activation_timeout).await?;
             // Nor does the assignment say when another process of this broker has claimed the queue.
             if matches!(resume(&handle, epoch), Resume::Ahead(_))
@@ -103,7 +107,7 @@ impl Broker {
         let new = NewSubscription {
             channel: request.channel,
             topic: channel.topic,
-            peer: request.peer,
+            permit: permit.clone(),
             epoch,
             key: inner.next_subscription.fetch_add(1, Relaxed),
             slot,
@@ -112,7 +116,7 @@ impl Broker {
         let subscription = Subscription::new(reader, inner.lease.clone(), &handle, new);
         if inner.channel_looks.load(SeqCst) != looks {
             // The channel may have been deleted since it was read, and the look for its subscriptions did not see this one.
-            inner.channel(request.channel, self.caller()).await?;
+            inner.channel(request.channel, caller).await?;
         }
         Ok(subscription)
     }

@@ -19,7 +19,10 @@ use super::{
     queue::{Handle, Phase, Shared, Subscriber, View},
     reader::{NotAtHand, Reader},
 };
-use crate::model::{ChannelId, Epoch, QueueId, Topic};
+use crate::{
+    access::Permit,
+    model::{ChannelId, Epoch, QueueId, Topic},
+};
 
 /// A subscription. Dropping it ends it.
 pub struct Subscription {
@@ -33,6 +36,7 @@ pub struct Subscription {
     topic: Topic,
     key: u64,
     entry: Arc<Subscriber>,
+    permit: Permit,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -40,7 +44,7 @@ pub struct Subscription {
 pub(super) struct NewSubscription {
     pub(super) channel: ChannelId,
     pub(super) topic: Topic,
-    pub(super) peer: String,
+    pub(super) permit: Permit,
     pub(super) epoch: Epoch,
     pub(super) key: u64,
     pub(super) slot: OwnedSemaphorePermit,
@@ -55,7 +59,7 @@ impl Subscription {
         let entry = Arc::new(Subscriber {
             channel: new.channel,
             topic: new.topic.clone(),
-            peer: new.peer,
+            peer: new.permit.caller().peer().to_string(),
             offset: AtomicU64::new(reader.after().get()),
             ended: sender,
         });
@@ -71,6 +75,7 @@ impl Subscription {
             topic: new.topic,
             key: new.key,
             entry,
+            permit: new.permit,
             _slot: new.slot,
         }
     }
@@ -159,7 +164,7 @@ impl Subscription {
         if !self.lease.is_current() {
             return Err(BrokerError::LeaseExpired);
         }
-        Ok(())
+        Ok(self.permit.check()?)
     }
 
     /// Waits for something new. The broker evicts everybody when its lease runs out, so no timer is needed here.

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use crate::{
+    access::Denied,
     model::{BrokerId, ChannelId, Code, Coded, Offset, QueueId, QueueLabel},
     ports::{CreateChannelError, CreateQueueError, StoreError},
 };
@@ -10,6 +11,9 @@ use crate::{
 /// The reason why an operation failed. Unless stated otherwise, nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ManagerError {
+    /// The caller may not do this.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// There is no live queue with that label.
     #[error("queue_label: there is no queue {0}")]
     QueueNotFound(QueueLabel),
@@ -103,6 +107,7 @@ pub enum ManagerError {
 impl Coded for ManagerError {
     fn code(&self) -> Code {
         match self {
+            Self::Denied(denied) => denied.code(),
             Self::QueueNotFound(_) => Code::QueueNotFound,
             Self::QueueExists(_) => Code::QueueExists,
             Self::ChannelNotFound(_) => Code::ChannelNotFound,

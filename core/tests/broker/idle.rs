@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
+    access::Call,
     broker::{Broker, BrokerError},
     model::{ChannelId, Start, StoreTime, Topic},
     ports::{Catalog as _, CreateChannel},
@@ -14,7 +15,7 @@ use super::{expect, label, push, take, world::World};
 
 const EXPIRY: Duration = Duration::from_secs(3_600);
 
-async fn broker(world: &World, n: u16) -> Broker {
+async fn broker(world: &World, n: u16) -> Broker<Call> {
     world.broker_with(n, |settings| settings.channel_idle_expiry = Some(EXPIRY)).await
 }
 

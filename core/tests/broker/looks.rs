@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
+    access::Call,
     broker::BrokerError,
     model::{ChannelId, Topic},
     ports::Catalog as _,
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::{label, world::World};
 
 /// A broker with this many queues, each with a channel and a subscriber.
-async fn with_subscribers(world: &World, queues: usize) -> (rmom_core::broker::Broker, Vec<ChannelId>) {
+async fn with_subscribers(world: &World, queues: usize) -> (rmom_core::broker::Broker<Call>, Vec<ChannelId>) {
     let broker = world.broker(1).await;
     let mut channels = Vec::new();
     for n in 0..queues {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use prost::Message as _;
 use rmom_core::{
+    access::{Call, Caller, Right},
     broker::{
         Broker, BrokerError, CHANNELS_AT_ONCE, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun,
         SubscribeRequest, Subscription,
@@ -122,7 +123,7 @@ async fn a_replaced_broker_is_fenced_and_says_where_to_go() {
     assert!(matches!(error, BrokerError::Fenced | BrokerError::NotHosted { .. }), "{error:?}");
     assert!(subscription.next().await.is_err(), "its subscribers are sent away");
     assert_eq!(one.status().fenced_appends, 1, "also of queues that it no longer hosts");
-    let moves = |broker: &Broker| broker.status().queues.iter().map(|queue| queue.moves).collect::<Vec<_>>();
+    let moves = |broker: &Broker<Call>| broker.status().queues.iter().map(|queue| queue.moves).collect::<Vec<_>>();
     assert_eq!((moves(&one), moves(&two)), (vec![], vec![1]));
     let elsewhere = BrokerError::NotHosted { assignee: Some(world::addr(2)) };
     world.settle().await;
@@ -395,7 +396,7 @@ async fn a_channel_that_is_deleted_while_somebody_subscribes_is_gone() {
     let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
     world.store.slow_answers(CHANNEL_LOOK_UPS, Duration::from_secs(1));
     let subscribing = tokio::spawn({
-        let (broker, request) = (broker.clone(), SubscribeRequest { channel, position: None, peer: "test".into() });
+        let (broker, request) = (broker.clone(), SubscribeRequest { channel, position: None });
         async move { broker.subscribe(request).await.map(drop) }
     });
     world.sleep(Duration::from_millis(100)).await;
@@ -549,11 +550,7 @@ async fn assignments_are_compare_and_set() {
     let stale = world.store.assign_queue(record.id, record.assignment.next(), me).await;
     assert_eq!(stale.unwrap_err(), AssignError::Changed);
     assert!(world.store.tail(record.id).await.unwrap().end == Offset::ZERO);
-    let request = SubscribeRequest {
-        channel: rmom_core::model::ChannelId::new(Uuid::from_u128(9)),
-        position: None,
-        peer: "test".into(),
-    };
+    let request = SubscribeRequest { channel: rmom_core::model::ChannelId::new(Uuid::from_u128(9)), position: None };
     assert!(matches!(broker.subscribe(request).await, Err(BrokerError::ChannelNotFound(_))));
 }
 
@@ -632,11 +629,12 @@ async fn a_crowd_that_comes_back_is_let_in_and_who_asks_at_random_is_not() {
     broker.create_queue(&label("q")).await.unwrap();
     let channel = broker.create_channel(&label("q"), Topic::NONE).await.unwrap();
     world.store.slow_answers(CHANNEL_LOOK_UPS, Duration::from_millis(1));
-    let request = |channel| SubscribeRequest { channel, position: None, peer: "10.0.0.1:1".into() };
+    let request = |channel| SubscribeRequest { channel, position: None };
     let begun = tokio::time::Instant::now();
-    let crowd = broker.on_behalf_of("10.0.0.1:1");
+    let consumer = |peer: &str| Call::new(Caller::anonymous(&peer.into(), true), Right::Consume);
+    let crowd = broker.on_behalf_of(consumer("10.0.0.1:1"));
     let subscriptions = futures_util::future::join_all((0..CROWD).map(|_| crowd.subscribe(request(channel))));
-    let stranger = broker.on_behalf_of("10.0.0.2:1");
+    let stranger = broker.on_behalf_of(consumer("10.0.0.2:1"));
     let strange = (0..1_000).map(|n| stranger.subscribe(request(ChannelId::new(Uuid::from_u128(n)))));
     let (subscriptions, strange) = tokio::join!(subscriptions, futures_util::future::join_all(strange));
     assert_eq!(subscriptions.into_iter().filter(Result::is_ok).count(), CROWD);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
+    access::Call,
     broker::{Broker, BrokerError, NewMessage, PushRequest, QueuePhase},
     model::ProducerId,
     store::faulty::{Calls, Kind},
@@ -30,7 +31,7 @@ async fn left_behind(world: &World, queues: usize) {
     world.store.take_most_at_once("claim");
 }
 
-fn served(broker: &Broker) -> usize {
+fn served(broker: &Broker<Call>) -> usize {
     broker.status().queues.iter().filter(|queue| queue.phase == QueuePhase::Serving).count()
 }
 

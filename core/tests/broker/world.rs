@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use prost::Message as _;
 use rand::{RngCore as _, SeedableRng as _, rngs::StdRng};
 use rmom_core::{
+    access::Call,
     broker::{Broker, BrokerError, BrokerExit, BrokerSettings, SubscribeRequest, Subscription},
     model::{BrokerAddr, ChannelId, Offset, Position, QueueLabel, StoreTime, Topic},
     ports::{AssignError, Catalog as _, Clock, Entropy, Log as _, Uptime},
@@ -77,17 +78,18 @@ impl World {
         &self,
         n: u16,
         change: impl FnOnce(&mut BrokerSettings),
-    ) -> (Broker, tokio::task::JoinHandle<BrokerExit>) {
+    ) -> (Broker<Call>, tokio::task::JoinHandle<BrokerExit>) {
         let mut settings = BrokerSettings::new(addr(n));
         change(&mut settings);
-        Broker::spawn(settings, self.store.clone(), self.entropy.clone(), self.clock.clone())
+        let (broker, task) = Broker::spawn(settings, self.store.clone(), self.entropy.clone(), self.clock.clone());
+        (broker.on_behalf_of(Call::of_process()), task)
     }
 
-    pub(super) async fn broker(&self, n: u16) -> Broker {
+    pub(super) async fn broker(&self, n: u16) -> Broker<Call> {
         self.broker_with(n, |_| {}).await
     }
 
-    pub(super) async fn broker_with(&self, n: u16, change: impl FnOnce(&mut BrokerSettings)) -> Broker {
+    pub(super) async fn broker_with(&self, n: u16, change: impl FnOnce(&mut BrokerSettings)) -> Broker<Call> {
         let (broker, _) = self.spawn(n, change);
         while broker.heartbeat().is_err() {
             self.settle().await;
@@ -129,11 +131,11 @@ impl World {
 
     pub(super) async fn subscribe(
         &self,
-        broker: &Broker,
+        broker: &Broker<Call>,
         channel: ChannelId,
         position: Option<Position>,
     ) -> Result<Subscription, BrokerError> {
-        broker.subscribe(SubscribeRequest { channel, position, peer: "test".into() }).await
+        broker.subscribe(SubscribeRequest { channel, position }).await
     }
 
     /// All stored messages of a queue, expired or not.

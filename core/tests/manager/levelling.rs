@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
+    access,
     manager::{
         Manager, ManagerError,
         testing::{Behaviour, Call, LONG, World, addr},
@@ -31,7 +32,7 @@ async fn spread(world: &World) -> Vec<u64> {
 }
 
 /// Three brokers, of which the first has all queues.
-async fn lopsided(count: u32) -> (World, Manager) {
+async fn lopsided(count: u32) -> (World, Manager<access::Call>) {
     let world = World::new();
     let first = world.broker(1, LONG).await;
     world.broker(2, LONG).await;

@@ -8,6 +8,7 @@ mod moving;
 use std::time::Duration;
 
 use rmom_core::{
+    access::Call,
     manager::{Manager, testing::World},
     model::{BrokerAddr, QueueLabel},
     ports::Catalog as _,
@@ -42,6 +43,6 @@ async fn until(what: &str, limit: Duration, mut holds: impl AsyncFnMut() -> bool
     started.elapsed()
 }
 
-async fn until_leading(manager: &Manager) {
+async fn until_leading(manager: &Manager<Call>) {
     until("the manager leads", Duration::from_secs(10), async || manager.status().leading).await;
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
+    access::Call,
     broker::Broker,
     model::{Offset, QueueId},
     store::memory::State,
@@ -84,7 +85,7 @@ impl Play {
     }
 
     /// Producers push their messages again, whether or not they know them to be stored.
-    async fn complete(&mut self, broker: &Broker) {
+    async fn complete(&mut self, broker: &Broker<Call>) {
         for (number, _) in self.living() {
             self.open(number, broker.clone());
         }

@@ -8,6 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use rmom_core::{
+    access::Call,
     broker::{Broker, BrokerError, OpenedProducer, Subscription},
     model::{ChannelId, Code, Coded as _, Offset, QueueId, QueueLabel, Start, Topic},
     ports::{CreateChannel, CreateQueue, Entropy as _},
@@ -219,7 +220,7 @@ impl Play {
     }
 
     /// Gives the named producer its next epoch.
-    pub(crate) fn open(&self, number: u8, to: Broker) {
+    pub(crate) fn open(&self, number: u8, to: Broker<Call>) {
         let inbox = Arc::clone(&self.inbox);
         tokio::spawn(async move {
             let answer = to.open_producer(&label(number), producers::id(NAMED)).await;
@@ -228,7 +229,7 @@ impl Play {
     }
 
     /// Pushes to the queue of a label.
-    pub(crate) fn push(&mut self, number: u8, label_number: u8, to: &Broker, how: &How) {
+    pub(crate) fn push(&mut self, number: u8, label_number: u8, to: &Broker<Call>, how: &How) {
         let label = label(label_number);
         if number == NOBODY {
             let first = self.unnumbered + 1;

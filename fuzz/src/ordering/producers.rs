@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use rmom_core::{
+    access::Call,
     broker::{Broker, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun},
     model::{Offset, ProducerEpoch, ProducerId, ProducerKey, QueueId, QueueLabel, Sequence, Topic},
 };
@@ -63,7 +64,7 @@ impl Producer {
         &mut self,
         how: &How,
         label: &QueueLabel,
-        to: &Broker,
+        to: &Broker<Call>,
         inbox: &Inbox,
         model: &mut Model,
     ) -> Vec<Run> {
@@ -119,7 +120,7 @@ pub(crate) fn send(
     way: u8,
     stamp: Option<ProducerStamp>,
     label: &QueueLabel,
-    to: &Broker,
+    to: &Broker<Call>,
     inbox: &Inbox,
 ) {
     let queue = writer.queue.map(QueueId::new);
@@ -138,7 +139,7 @@ pub(crate) fn send(
 }
 
 /// Pushes a single message.
-async fn one(attempt: usize, request: PushRequest, to: Broker, inbox: Inbox) {
+async fn one(attempt: usize, request: PushRequest, to: Broker<Call>, inbox: Inbox) {
     let answer = to.push(request).await.map(|receipt| Receipt {
         offset: receipt.offset.map(Offset::get),
         duplicates: u64::from(receipt.duplicate),
@@ -148,7 +149,7 @@ async fn one(attempt: usize, request: PushRequest, to: Broker, inbox: Inbox) {
 }
 
 /// Pushes runs on a stream, without waiting between them.
-async fn stream(writer: Writer, runs: Vec<Run>, open: OpenPush, to: Broker, inbox: Inbox) {
+async fn stream(writer: Writer, runs: Vec<Run>, open: OpenPush, to: Broker<Call>, inbox: Inbox) {
     let answered = |attempt, answer| inbox.lock().push(News::Pushed { attempt, answer });
     let mut session = to.open_push(open).await;
     let mut answers = Vec::new();

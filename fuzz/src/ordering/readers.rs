@@ -79,7 +79,7 @@ impl Reader {
         self.subscription = None;
         self.asked += 1;
         self.known = known;
-        let request = SubscribeRequest { channel: channel.id, position: self.position, peer: String::new() };
+        let request = SubscribeRequest { channel: channel.id, position: self.position };
         let (inbox, asked, broker) = (Arc::clone(inbox), self.asked, to.broker.clone());
         self.to = Some(to.clone());
         tokio::spawn(async move {

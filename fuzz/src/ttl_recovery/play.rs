@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rmom_core::{
+    access::Call,
     broker::{Broker, BrokerError, NewMessage, OpenPush, ProducerStamp, PushRequest, PushRun, Subscription},
     model::{
         ChannelId, Code, Coded as _, ProducerEpoch, ProducerId, ProducerKey, QueueId, QueueLabel, Sequence, Start,
@@ -183,7 +184,7 @@ impl Play {
     }
 
     /// Pushes old or new messages in the background. `way`: as in `Step::Push`.
-    pub(crate) fn push(&mut self, first: u64, count: u64, way: u8, to: &Broker) {
+    pub(crate) fn push(&mut self, first: u64, count: u64, way: u8, to: &Broker<Call>) {
         let each = if way == 0 { 1 } else { count };
         for first in (first..first + count).step_by(usize::try_from(each).expect("it is small")) {
             let messages = (first..first + each).map(|number| self.message(number)).collect();
@@ -207,13 +208,13 @@ impl Play {
     }
 }
 
-async fn one(number: u64, mut messages: Vec<NewMessage>, to: &Broker) -> Result<(), BrokerError> {
+async fn one(number: u64, mut messages: Vec<NewMessage>, to: &Broker<Call>) -> Result<(), BrokerError> {
     let message = messages.pop().expect("there is one");
     let producer = Some((stamp(), Sequence::new(number)));
     to.push(PushRequest { label: label(), queue: None, producer, message }).await.map(drop)
 }
 
-async fn run(first: u64, messages: Vec<NewMessage>, to: &Broker) -> Result<(), BrokerError> {
+async fn run(first: u64, messages: Vec<NewMessage>, to: &Broker<Call>) -> Result<(), BrokerError> {
     let mut session = to.open_push(OpenPush { label: label(), queue: None, producer: Some(stamp()) }).await?;
     let run = PushRun { first: Sequence::new(first), messages, lowest_unacknowledged: None };
     session.submit(run).await?.await.map(drop)

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::FutureExt as _;
 use rmom_core::{
+    access::{Call, Caller, Right},
     broker::{BrokerError, SubscribeRequest, Subscription},
     model::{ChannelId, Code, Coded as _, Epoch, Offset, Position, QueueId},
 };
@@ -55,8 +56,9 @@ impl Reader {
         self.after = self.position.map_or(0, |position| position.offset.get());
         self.open = None;
         self.asked += 1;
-        let request = SubscribeRequest { channel, position: self.position, peer: self.number.to_string() };
-        let (inbox, reader, asked, broker) = (Arc::clone(inbox), self.number, self.asked, to.broker.clone());
+        let request = SubscribeRequest { channel, position: self.position };
+        let call = Call::new(Caller::anonymous(&self.number.to_string().into(), false), Right::Consume);
+        let (inbox, reader, asked, broker) = (Arc::clone(inbox), self.number, self.asked, to.broker.on_behalf_of(call));
         self.to = Some(to);
         tokio::spawn(async move {
             let answer = broker.subscribe(request).await;

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rmom_core::{
+    access::Call,
     broker::{Broker, BrokerSettings, NewMessage, PushRequest, QueuePhase},
     manager::{
         Manager, ManagerSettings,
@@ -76,7 +77,7 @@ impl Cluster {
             shutdown: CancellationToken::new(),
         };
         serve_at(&pipes, Port::Broker, broker_router(broker.clone(), service), &stats[0]);
-        until(|| broker.heartbeat().is_ok()).await;
+        until(|| broker.may_serve()).await;
 
         let settings = ManagerSettings { cycle: SELDOM, lease: SELDOM, ..ManagerSettings::default() };
         let control = Arc::new(GrpcControl::new(Arc::new(pipes.clone())));
@@ -92,12 +93,13 @@ impl Cluster {
         }
 
         let label = QueueLabel::parse(QUEUE).expect("it is a label");
-        manager.create_queue(&label).await.expect("there is a broker");
-        let channel = broker.create_channel(&label, Topic::NONE).await.expect("there is a queue");
+        manager.on_behalf_of(Call::of_process()).create_queue(&label).await.expect("there is a broker");
+        let local = broker.on_behalf_of(Call::of_process());
+        let channel = local.create_channel(&label, Topic::NONE).await.expect("there is a queue");
         for content in ["one", "two"] {
             let message = NewMessage { content: Bytes::from(content), ..NewMessage::default() };
             let push = PushRequest { label: label.clone(), queue: None, producer: None, message };
-            broker.push(push).await.expect("the queue is served");
+            local.push(push).await.expect("the queue is served");
         }
         Self { pipes, broker, stats, channel }
     }

@@ -16,6 +16,7 @@ use std::{collections::BTreeMap, fmt::Debug, sync::Arc, time::Duration};
 use arbitrary::{Arbitrary, Unstructured};
 
 use rmom_core::{
+    access::Call,
     broker::{Broker, BrokerExit, BrokerSettings},
     model::{BrokerAddr, BrokerId, QueueLabel},
     ports::NeverSuspended,
@@ -35,7 +36,7 @@ pub(crate) use self::{
 /// A broker process.
 #[derive(Clone)]
 pub(crate) struct Process {
-    pub(crate) broker: Broker,
+    pub(crate) broker: Broker<Call>,
     pub(crate) line: Arc<Line>,
     task: Arc<JoinHandle<BrokerExit>>,
 }
@@ -94,6 +95,7 @@ impl World {
         let line = Line::new(self.database.clone());
         let settings = BrokerSettings { addr: addr(host), ..self.settings.clone() };
         let (broker, task) = Broker::spawn(settings, line.clone(), self.chance.clone(), Arc::new(NeverSuspended));
+        let broker = broker.on_behalf_of(Call::of_process());
         let process = Process { broker, line, task: Arc::new(task) };
         if let Some(old) = self.running.insert(host, process.clone()) {
             self.gone.extend(self.replaced.replace(old));

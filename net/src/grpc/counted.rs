@@ -80,7 +80,7 @@ impl Ledger {
 /// The room for a peer's pushes. Its address has a share in it, if addresses count.
 fn room_for(peer: Option<&Peer>, room: PushRoom) -> PushRoom {
     match peer.and_then(Peer::origin) {
-        Some(origin) => room.from_peer(origin),
+        Some(origin) => room.from_origin(origin),
         None => room,
     }
 }

@@ -41,7 +41,7 @@ fn is_known(service: &str) -> bool {
 }
 
 fn current(broker: &Broker) -> ServingStatus {
-    if broker.heartbeat().is_ok() && !broker.has_broken_queue(LONGEST_ACTIVATION) {
+    if broker.may_serve() && !broker.has_broken_queue(LONGEST_ACTIVATION) {
         ServingStatus::Serving
     } else {
         ServingStatus::NotServing

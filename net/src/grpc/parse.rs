@@ -106,7 +106,7 @@ fn push_message(raw: wire::PushMessage) -> Result<NewMessage, BrokerError> {
     })
 }
 
-pub(super) fn subscribe(raw: &wire::SubscriptionRequest, peer: String) -> Result<SubscribeRequest, BrokerError> {
+pub(super) fn subscribe(raw: &wire::SubscriptionRequest) -> Result<SubscribeRequest, BrokerError> {
     let position = match &raw.position {
         None => None,
         Some(position) if position.queue_id == 0 => {
@@ -118,7 +118,7 @@ pub(super) fn subscribe(raw: &wire::SubscriptionRequest, peer: String) -> Result
             offset: Offset::parse(position.offset)?,
         }),
     };
-    Ok(SubscribeRequest { channel: ChannelId::parse(&raw.channel_id)?, position, peer })
+    Ok(SubscribeRequest { channel: ChannelId::parse(&raw.channel_id)?, position })
 }
 
 #[cfg(test)]
@@ -218,7 +218,7 @@ mod tests {
         let channel_id = "67e55044-10b1-426f-9247-bb680e5fe0c8".to_owned();
         let subscribe = |channel_id: &str, position| {
             let raw = wire::SubscriptionRequest { channel_id: channel_id.into(), position };
-            subscribe(&raw, "peer".into())
+            subscribe(&raw)
         };
         assert_eq!(subscribe(&channel_id, None).unwrap().position, None);
         let position = wire::Position { queue_id: 1, epoch: 2, offset: 3 };

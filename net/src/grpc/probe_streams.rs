@@ -88,7 +88,7 @@ impl ProbeStreams {
     /// Refuses a stream if too many of its kind are open.
     pub(super) async fn limit(self, request: Request, next: Next) -> Response {
         let Some((open, what)) = self.of(request.uri().path()) else { return next.run(request).await };
-        let origin = request.extensions().get::<Peer>().and_then(Peer::origin).map(Origin::of);
+        let origin = request.extensions().get::<Peer>().and_then(Peer::origin).cloned();
         match open.take(origin) {
             Ok(place) => next.run(request).await.map(|body| Body::new(Lasting::new(body, place))),
             Err(limit) => status(Code::Overloaded, format!("{limit} {what}"), Vec::new()).into_http(),

@@ -15,6 +15,7 @@ use std::{
 
 use futures_util::{FutureExt, Stream, StreamExt as _, future::BoxFuture, stream};
 use rmom_core::{
+    access::Call,
     broker::{Broker, BrokerError, Held, PushSession, RunReceipt},
     model::{Code, Offset, QueueId, Sequence},
 };
@@ -47,7 +48,7 @@ enum Step {
 
 /// Serves one stream: acknowledgements, followed by the first error, if there was one.
 pub(super) fn serve<S>(
-    broker: Broker,
+    broker: Broker<Call>,
     requests: S,
     ledger: Option<Ledger>,
     shutdown: CancellationToken,
@@ -105,7 +106,7 @@ fn invalid<T>(field: &'static str, reason: &'static str) -> Result<T, Status> {
 
 /// Reads and submits until the client has finished.
 async fn read<S>(
-    broker: &Broker,
+    broker: &Broker<Call>,
     mut requests: S,
     ledger: Option<&Ledger>,
     shutdown: &CancellationToken,

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use rmom_core::broker::{Broker, PushRoom};
 use rmom_proto::{
     FILE_DESCRIPTORS,
-    messages::message_stream_server::{MessageStream as _, MessageStreamServer, SERVICE_NAME},
+    messages::message_stream_server::{MessageStreamServer, SERVICE_NAME},
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -38,6 +38,7 @@ use super::{
     tally::{Tallied, TalliedCodec},
 };
 use crate::{
+    access::{self, Admitted, call_of},
     metrics::{self, TEXT_FORMAT},
     serve::ServeStats,
 };
@@ -75,6 +76,7 @@ pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
     let others = MessageStreamServer::from_arc(methods).max_decoding_message_size(MAX_SMALL_REQUEST_BYTES);
     let unary = Router::new()
         .route_service(&format!("/{SERVICE_NAME}/{{method}}"), others)
+        .layer(middleware::from_fn(access::identify))
         .layer(middleware::from_fn(deadline::unary));
     let router = Router::new()
         .route(&format!("/{SERVICE_NAME}/PushToQueue"), post(push_to_queue).with_state::<()>(pushes.clone()))
@@ -97,9 +99,10 @@ pub fn broker_router(broker: Broker, service: BrokerService) -> Router {
         .route("/readyz", get(move |State(broker): State<Broker>| async move { readyz(&broker, &ready) }))
         .route(
             "/metrics",
-            get(move |State(broker): State<Broker>| async move { broker_metrics(&broker, &connections) }),
+            get(move |_: Admitted, State(broker): State<Broker>| async move { broker_metrics(&broker, &connections) }),
         )
         .route("/metrics/per-object", get(per_object))
+        .layer(middleware::from_fn(access::identify))
         .with_state(broker);
     router.merge(probes).fallback(nothing_here)
 }
@@ -125,17 +128,19 @@ impl Pushes {
 /// Clients make this call for each message. It sets its deadline and counts by itself, because layers would box each request
 /// again.
 async fn push_to_queue(State(pushes): State<Pushes>, request: Request) -> Response {
+    let call = call_of(&request, request.uri().path());
     let answer = |request| async move {
-        let method = service_fn(|request| pushes.methods.push_to_queue(request));
+        let method = service_fn(|request| pushes.methods.push(call.clone(), request));
         pushes.server().unary(method, pushes.count(request, true)).await.map(Body::new)
     };
     deadline::within("content", request, answer).await
 }
 
 async fn push_stream(State(pushes): State<Pushes>, request: Request) -> Response {
+    let call = call_of(&request, request.uri().path());
     let method = service_fn(|request| {
-        let methods = pushes.methods.clone();
-        async move { methods.push_stream(request).await }
+        let (methods, call) = (pushes.methods.clone(), call.clone());
+        async move { methods.pushes(call, request) }
     });
     pushes.server().streaming(method, pushes.count(request, false)).await.map(Body::new)
 }
@@ -186,7 +191,7 @@ struct Listing {
     after: String,
 }
 
-async fn per_object(State(broker): State<Broker>, Query(listing): Query<Listing>) -> Response {
+async fn per_object(_: Admitted, State(broker): State<Broker>, Query(listing): Query<Listing>) -> Response {
     let page = metrics::per_object(&broker.status(), &listing.prefix.to_lowercase(), &listing.after.to_lowercase());
     ([(CONTENT_TYPE, TEXT_FORMAT)], page).into_response()
 }

@@ -4,6 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use rmom_core::{
+    access::{Call, Denied, Right, admit},
     broker::{Broker, BrokerError},
     model::{ChannelId, Coded, Offset, ProducerId, QueueLabel, Topic},
     ports::{QueueActivity, QueueDescription, QueueState},
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use super::{complaints::complaints, counted::Ledger, parse, push_stream, status::to_status};
-use crate::serve::{Peer, ServeStats};
+use crate::{access::identified, serve::ServeStats};
 
 /// Limit on the subscribers that a description lists: as many as fit the message size that gRPC clients accept.
 const MAX_DESCRIBED_SUBSCRIBERS: usize = 10_000;
@@ -93,10 +94,46 @@ fn state(queue: QueueState) -> wire::QueueState {
 }
 
 /// The broker, acting for the client that sent the request.
-fn asked<T>(broker: &Broker, request: &Request<T>) -> Broker {
-    match request.extensions().get::<Peer>().and_then(Peer::origin) {
-        Some(origin) => broker.on_behalf_of(origin),
-        None => broker.clone(),
+fn asked<T>(broker: &Broker, request: &Request<T>) -> Result<Broker<Call>, Status> {
+    Ok(broker.on_behalf_of(identified(request.extensions()).map_err(|denied| refused(&denied))?))
+}
+
+/// The answer to a stream of pushes.
+type Acks = Pin<Box<dyn Stream<Item = Result<PushAck, Status>> + Send>>;
+
+impl BrokerMethods {
+    /// `PushToQueue`.
+    pub(super) async fn push(
+        &self,
+        call: Result<Call, Denied>,
+        request: Request<Push>,
+    ) -> Result<Response<PushOkResponse>, Status> {
+        let broker = self.broker.on_behalf_of(call.map_err(|denied| refused(&denied))?);
+        let held = request.extensions().get::<Ledger>().and_then(Ledger::take);
+        let push = parse::push(request.into_inner()).map_err(|error| refused(&error))?;
+        let pushed = match held {
+            Some(held) => broker.push_held(push, held).await,
+            None => broker.push(push).await,
+        };
+        answer(pushed.map(|receipt| PushOkResponse {
+            id: receipt.id.to_string(),
+            offset: receipt.offset.map_or(0, Offset::get),
+            duplicate: receipt.duplicate,
+            queue_id: receipt.queue.get(),
+        }))
+    }
+
+    /// `PushStream`.
+    pub(super) fn pushes(
+        &self,
+        call: Result<Call, Denied>,
+        request: Request<Streaming<PushStreamRequest>>,
+    ) -> Result<Response<Acks>, Status> {
+        // The response headers are sent before the first request has arrived: some clients send nothing until they see them.
+        let ledger = request.extensions().get::<Ledger>().cloned();
+        let broker = self.broker.on_behalf_of(call.map_err(|denied| refused(&denied))?);
+        let acks = push_stream::serve(broker, request.into_inner(), ledger, self.shutdown.clone());
+        Ok(Response::new(Box::pin(acks)))
     }
 }
 
@@ -112,20 +149,9 @@ impl MessageStream for BrokerMethods {
         Err(Status::unimplemented("subscriptions are served beside this service"))
     }
 
-    async fn push_to_queue(&self, request: Request<Push>) -> Result<Response<PushOkResponse>, Status> {
-        let broker = asked(&self.broker, &request);
-        let held = request.extensions().get::<Ledger>().and_then(Ledger::take);
-        let push = parse::push(request.into_inner()).map_err(|error| refused(&error))?;
-        let pushed = match held {
-            Some(held) => broker.push_held(push, held).await,
-            None => broker.push(push).await,
-        };
-        answer(pushed.map(|receipt| PushOkResponse {
-            id: receipt.id.to_string(),
-            offset: receipt.offset.map_or(0, Offset::get),
-            duplicate: receipt.duplicate,
-            queue_id: receipt.queue.get(),
-        }))
+    /// Never called: the router sends this method to [`BrokerMethods::push`].
+    async fn push_to_queue(&self, _request: Request<Push>) -> Result<Response<PushOkResponse>, Status> {
+        Err(Status::unimplemented("pushes are served beside this service"))
     }
 
     async fn create_queue(
@@ -133,7 +159,7 @@ impl MessageStream for BrokerMethods {
         request: Request<CreateQueueRequest>,
     ) -> Result<Response<CreateQueueOkResponse>, Status> {
         let label = label(&request.get_ref().queue_label)?;
-        answer(self.broker.create_queue(&label).await.map(|_| CreateQueueOkResponse {}))
+        answer(asked(&self.broker, &request)?.create_queue(&label).await.map(|_| CreateQueueOkResponse {}))
     }
 
     async fn delete_queue(
@@ -141,7 +167,7 @@ impl MessageStream for BrokerMethods {
         request: Request<DeleteQueueRequest>,
     ) -> Result<Response<DeleteQueueOkResponse>, Status> {
         let label = label(&request.get_ref().queue_label)?;
-        answer(self.broker.delete_queue(&label).await.map(|()| DeleteQueueOkResponse {}))
+        answer(asked(&self.broker, &request)?.delete_queue(&label).await.map(|()| DeleteQueueOkResponse {}))
     }
 
     async fn rebuild_queue(
@@ -149,7 +175,7 @@ impl MessageStream for BrokerMethods {
         request: Request<RebuildQueueRequest>,
     ) -> Result<Response<RebuildQueueOkResponse>, Status> {
         let label = label(&request.get_ref().queue_label)?;
-        answer(asked(&self.broker, &request).rebuild_queue(&label).await.map(|()| RebuildQueueOkResponse {}))
+        answer(asked(&self.broker, &request)?.rebuild_queue(&label).await.map(|()| RebuildQueueOkResponse {}))
     }
 
     async fn create_channel(
@@ -158,7 +184,7 @@ impl MessageStream for BrokerMethods {
     ) -> Result<Response<CreateChannelResponse>, Status> {
         let label = label(&request.get_ref().queue_label)?;
         let topic = Topic::parse(&request.get_ref().topic).map_err(|error| refused(&BrokerError::from(error)))?;
-        let created = asked(&self.broker, &request).create_channel(&label, topic).await;
+        let created = asked(&self.broker, &request)?.create_channel(&label, topic).await;
         answer(created.map(|channel| CreateChannelResponse { channel_id: channel.to_string() }))
     }
 
@@ -168,24 +194,21 @@ impl MessageStream for BrokerMethods {
     ) -> Result<Response<DeleteChannelOkResponse>, Status> {
         let channel =
             ChannelId::parse(&request.get_ref().channel_id).map_err(|error| refused(&BrokerError::from(error)))?;
-        answer(self.broker.delete_channel(channel).await.map(|()| DeleteChannelOkResponse {}))
+        answer(asked(&self.broker, &request)?.delete_channel(channel).await.map(|()| DeleteChannelOkResponse {}))
     }
 
-    async fn get_heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatOkResponse>, Status> {
-        answer(self.broker.heartbeat().map(|()| HeartbeatOkResponse {}))
+    async fn get_heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatOkResponse>, Status> {
+        answer(asked(&self.broker, &request)?.heartbeat().map(|()| HeartbeatOkResponse {}))
     }
 
-    type PushStreamStream = Pin<Box<dyn Stream<Item = Result<PushAck, Status>> + Send>>;
+    type PushStreamStream = Acks;
 
+    /// Never called: the router sends this method to [`BrokerMethods::pushes`].
     async fn push_stream(
         &self,
-        request: Request<Streaming<PushStreamRequest>>,
+        _request: Request<Streaming<PushStreamRequest>>,
     ) -> Result<Response<Self::PushStreamStream>, Status> {
-        // The response headers are sent before the first request has arrived: some clients send nothing until they see them.
-        let ledger = request.extensions().get::<Ledger>().cloned();
-        let acks =
-            push_stream::serve(asked(&self.broker, &request), request.into_inner(), ledger, self.shutdown.clone());
-        Ok(Response::new(Box::pin(acks)))
+        Err(Status::unimplemented("pushes are served beside this service"))
     }
 
     async fn open_producer(
@@ -195,10 +218,12 @@ impl MessageStream for BrokerMethods {
         let label = label(&request.get_ref().queue_label)?;
         let producer = ProducerId::from_slice(&request.get_ref().producer_id)
             .map_err(|error| refused(&BrokerError::from(error)))?;
-        answer(asked(&self.broker, &request).open_producer(&label, producer).await.map(|opened| OpenProducerResponse {
-            producer_epoch: opened.epoch.get(),
-            last_sequence: opened.last_sequence.get(),
-            queue_id: opened.queue.get(),
+        answer(asked(&self.broker, &request)?.open_producer(&label, producer).await.map(|opened| {
+            OpenProducerResponse {
+                producer_epoch: opened.epoch.get(),
+                last_sequence: opened.last_sequence.get(),
+                queue_id: opened.queue.get(),
+            }
         }))
     }
 
@@ -207,23 +232,26 @@ impl MessageStream for BrokerMethods {
         request: Request<DescribeQueueRequest>,
     ) -> Result<Response<DescribeQueueResponse>, Status> {
         let label = label(&request.get_ref().queue_label)?;
-        answer(asked(&self.broker, &request).describe(&label).await.map(describe))
+        answer(asked(&self.broker, &request)?.describe(&label).await.map(describe))
     }
 
     async fn list_queue_states(
         &self,
         request: Request<ListQueueStatesRequest>,
     ) -> Result<Response<ListQueueStatesResponse>, Status> {
-        let request = request.get_ref();
-        let labels = label(&request.first_label)?..=label(&request.last_label)?;
-        let states = self.broker.states(labels);
+        let range = request.get_ref();
+        let labels = label(&range.first_label)?..=label(&range.last_label)?;
+        let states = asked(&self.broker, &request)?.states(labels);
         answer(states.map(|queues| ListQueueStatesResponse { queues: queues.into_iter().map(state).collect() }))
     }
 
     async fn list_complaints(
         &self,
-        _: Request<ListComplaintsRequest>,
+        request: Request<ListComplaintsRequest>,
     ) -> Result<Response<ListComplaintsResponse>, Status> {
+        let call = identified(request.extensions());
+        let _permit =
+            call.and_then(|call| admit(&call, Right::Inspect.on_cluster())).map_err(|denied| refused(&denied))?;
         let mut told = self.complaints.lock();
         let complaints = match &*told {
             Some((at, complaints)) if at.elapsed() < COMPLAINTS_AGE => complaints.clone(),
@@ -235,7 +263,7 @@ impl MessageStream for BrokerMethods {
         Ok(Response::new(ListComplaintsResponse { complaints }))
     }
 
-    async fn refresh(&self, _: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
-        answer(self.broker.refresh().await.map(|()| RefreshResponse {}))
+    async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<RefreshResponse>, Status> {
+        answer(asked(&self.broker, &request)?.refresh().await.map(|()| RefreshResponse {}))
     }
 }

@@ -1,9 +1,9 @@
 //! `SubscribeToChannel`, beside tonic. The broker's chunks are already framed gRPC messages, shared by all subscribers, and
 //! go to the socket unchanged. Any gRPC client can read them.
 
-use std::{convert::Infallible, sync::Arc};
+use std::convert::Infallible;
 
-use axum::{Extension, body::Body, extract::State, response::Response};
+use axum::{body::Body, extract::State, response::Response};
 use bytes::{Buf as _, Bytes};
 use futures_util::stream;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header::CONTENT_TYPE};
@@ -27,7 +27,7 @@ use super::{
     parse,
     status::{status, to_status},
 };
-use crate::serve::Peer;
+use crate::access::call_of;
 
 /// Response header with the id of the channel's queue, for positions.
 pub const QUEUE_ID_HEADER: HeaderName = HeaderName::from_static(contract::QUEUE_ID_HEADER);
@@ -39,25 +39,18 @@ pub const MAX_SUBSCRIBE_REQUEST_BYTES: usize = 4_096;
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// Serves one subscription.
-pub(super) async fn handle(
-    State(broker): State<Broker>,
-    peer: Option<Extension<Peer>>,
-    request: Request<Body>,
-) -> Response {
+pub(super) async fn handle(State(broker): State<Broker>, request: Request<Body>) -> Response {
     let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     if !content_type.starts_with(b"application/grpc") {
         let mut response = Response::new(Body::from("this is a gRPC method; its content-type is application/grpc\n"));
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    let broker = match peer.as_ref().and_then(|Extension(peer)| peer.origin()) {
-        Some(origin) => broker.on_behalf_of(origin),
-        None => broker,
-    };
-    let peer = peer.map_or_else(|| Arc::from("unknown"), |Extension(peer)| peer.name);
+    let call = call_of(&request, request.uri().path());
     let open = async {
+        let broker = broker.on_behalf_of(call.map_err(|denied| to_status(&denied))?);
         let request = read_request(request.into_body()).await?;
-        let request = parse::subscribe(&request, peer.to_string()).map_err(|error| to_status(&error))?;
+        let request = parse::subscribe(&request).map_err(|error| to_status(&error))?;
         broker.subscribe(request).await.map_err(|error| to_status(&error))
     };
     let opened = timeout(MAX_UNARY_DEADLINE, open).await.unwrap_or_else(|_| {

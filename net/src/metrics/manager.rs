@@ -1,21 +1,9 @@
 //! A manager's page.
 
-use std::sync::Arc;
+use rmom_core::manager::{BrokerView, ManagerCounters, ManagerStatus};
 
-use axum::{Router, response::IntoResponse as _, routing::get};
-use http::header::CONTENT_TYPE;
-use rmom_core::manager::{BrokerView, Manager, ManagerCounters, ManagerStatus};
-
-use super::text::{Kind, TEXT_FORMAT, Text, serving};
+use super::text::{Kind, Text, serving};
 use crate::serve::ServeStats;
-
-/// `/metrics` of a manager, for merging with its REST API.
-pub fn manager_metrics(manager: Manager, connections: Arc<ServeStats>) -> Router {
-    let page = move || async move {
-        ([(CONTENT_TYPE, TEXT_FORMAT)], self::manager(&manager.status(), &connections)).into_response()
-    };
-    Router::new().route("/metrics", get(page))
-}
 
 type Counter = (&'static str, &'static str, fn(&ManagerCounters) -> u64);
 

@@ -8,7 +8,7 @@ mod store;
 mod text;
 
 pub use broker::{MAX_LISTED_CHANNELS, MAX_LISTED_QUEUES, broker, per_object};
-pub use manager::{manager, manager_metrics};
+pub use manager::manager;
 pub use store::{Lane, Wait};
 pub use text::{Kind, TEXT_FORMAT, Text};
 

@@ -5,8 +5,8 @@
 //! the original's routes the same document is plain `application/json`, and the status is the original's.
 
 mod error;
-mod health;
 mod original;
+mod pages;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -16,19 +16,25 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{FromRequestParts, Request, State},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::MethodRouter,
 };
 use futures_util::FutureExt as _;
-use http::{Method, header};
-use rmom_core::manager::Manager;
+use http::{Method, header, request::Parts};
+use rmom_core::{
+    access::Call,
+    manager::{Manager, ManagerError},
+};
 use tokio::time::timeout;
 use tracing::error;
 
 use self::error::RestError;
-use crate::serve::ServeStats;
+use crate::{
+    access::{identified, identify},
+    serve::ServeStats,
+};
 
 /// Limits of the REST API.
 #[derive(Clone, Debug)]
@@ -55,17 +61,33 @@ struct Api {
     connections: Arc<ServeStats>,
 }
 
-/// A path and its handlers.
-type RouteEntry = (&'static str, MethodRouter<Api>);
+/// A method (`*`: all), a path, and their handler.
+type RouteEntry = (&'static str, &'static str, MethodRouter<Api>);
 
-/// The REST API of a manager, on a server with these connections. Other routes (`/metrics`) may be merged into it.
+/// All routes.
+fn routes() -> impl Iterator<Item = RouteEntry> {
+    original::routes().into_iter().chain(v1::routes()).chain(pages::routes())
+}
+
+/// The manager, acting for the caller of a request.
+struct Asked(Manager<Call>);
+
+impl FromRequestParts<Api> for Asked {
+    type Rejection = RestError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, RestError> {
+        Ok(Self(api.manager.on_behalf_of(identified(&parts.extensions).map_err(ManagerError::from)?)))
+    }
+}
+
+/// The REST API, health checks and metrics of a manager, on a server with these connections.
 pub fn router(manager: Manager, settings: RestSettings, connections: Arc<ServeStats>) -> Router {
     let api = Api { manager, settings: Arc::new(settings), connections };
-    let routes = original::routes().into_iter().chain(v1::routes()).chain(health::routes());
-    routes
-        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+    routes()
+        .fold(Router::new(), |router, (_, path, handler)| router.route(path, handler))
         .fallback(|| async { RestError::NoSuchRoute })
         .method_not_allowed_fallback(|method: Method| async { RestError::MethodNotAllowed(method) })
+        .layer(middleware::from_fn(identify))
         .layer(middleware::from_fn_with_state(api.clone(), guard))
         .with_state(api)
 }

@@ -3,9 +3,9 @@
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::Path,
     response::IntoResponse,
-    routing::{any, get, post, put},
+    routing::{any, delete, get, post, put},
 };
 use http::StatusCode;
 use rmom_core::{
@@ -14,19 +14,22 @@ use rmom_core::{
 };
 use serde::Serialize;
 
-use super::{Api, RouteEntry, error::RestError};
+use super::{Asked, RouteEntry, error::RestError};
 
 pub(super) fn routes() -> Vec<RouteEntry> {
     vec![
-        ("/queues", get(queues)),
-        ("/queues/", any(empty_label)),
-        ("/queues/{label}", post(create_queue).delete(delete_queue).get(queue)),
+        ("GET", "/queues", get(queues)),
+        ("*", "/queues/", any(empty_label)),
+        ("POST", "/queues/{label}", post(create_queue)),
+        ("DELETE", "/queues/{label}", delete(delete_queue)),
+        ("GET", "/queues/{label}", get(queue)),
         // Both spellings: the original has the first, clients expect the second.
-        ("/queue/{label}/topics", get(topics)),
-        ("/queues/{label}/topics", get(topics)),
-        ("/queues/{label}/channels/{topic}", put(create_channel)),
-        ("/channels", get(channels)),
-        ("/channels/{id}", get(channel).delete(delete_channel)),
+        ("GET", "/queue/{label}/topics", get(topics)),
+        ("GET", "/queues/{label}/topics", get(topics)),
+        ("PUT", "/queues/{label}/channels/{topic}", put(create_channel)),
+        ("GET", "/channels", get(channels)),
+        ("GET", "/channels/{id}", get(channel)),
+        ("DELETE", "/channels/{id}", delete(delete_channel)),
     ]
 }
 
@@ -64,8 +67,8 @@ impl From<PlacedChannel> for ChannelAddress {
     }
 }
 
-async fn queues(State(api): State<Api>) -> Result<impl IntoResponse, RestError> {
-    let queues = api.manager.queues().await?;
+async fn queues(Asked(manager): Asked) -> Result<impl IntoResponse, RestError> {
+    let queues = manager.queues().await?;
     Ok(Json(queues.iter().map(|queue| queue.label.to_string()).collect::<Vec<_>>()))
 }
 
@@ -73,46 +76,46 @@ async fn empty_label() -> RestError {
     QueueLabel::parse("").map_or_else(RestError::from, |_| RestError::NoSuchRoute)
 }
 
-async fn create_queue(State(api): State<Api>, Path(label): Path<String>) -> Result<StatusCode, RestError> {
-    api.manager.create_queue(&QueueLabel::parse(&label)?).await?;
+async fn create_queue(Asked(manager): Asked, Path(label): Path<String>) -> Result<StatusCode, RestError> {
+    manager.create_queue(&QueueLabel::parse(&label)?).await?;
     Ok(StatusCode::OK)
 }
 
-async fn delete_queue(State(api): State<Api>, Path(label): Path<String>) -> Result<StatusCode, RestError> {
-    api.manager.delete_queue(&QueueLabel::parse(&label)?).await?;
+async fn delete_queue(Asked(manager): Asked, Path(label): Path<String>) -> Result<StatusCode, RestError> {
+    manager.delete_queue(&QueueLabel::parse(&label)?).await?;
     Ok(StatusCode::OK)
 }
 
-async fn queue(State(api): State<Api>, Path(label): Path<String>) -> Result<impl IntoResponse, RestError> {
-    let queue = api.manager.queue(&QueueLabel::parse(&label)?).await?;
+async fn queue(Asked(manager): Asked, Path(label): Path<String>) -> Result<impl IntoResponse, RestError> {
+    let queue = manager.queue(&QueueLabel::parse(&label)?).await?;
     Ok(Json(QueueAddress::from(queue)))
 }
 
-async fn topics(State(api): State<Api>, Path(label): Path<String>) -> Result<impl IntoResponse, RestError> {
-    let topics = api.manager.topics(&QueueLabel::parse(&label)?).await?;
+async fn topics(Asked(manager): Asked, Path(label): Path<String>) -> Result<impl IntoResponse, RestError> {
+    let topics = manager.topics(&QueueLabel::parse(&label)?).await?;
     Ok(Json(topics.iter().map(ToString::to_string).collect::<Vec<_>>()))
 }
 
 async fn create_channel(
-    State(api): State<Api>,
+    Asked(manager): Asked,
     Path((label, topic)): Path<(String, String)>,
 ) -> Result<impl IntoResponse, RestError> {
     let (label, topic) = (QueueLabel::parse(&label)?, Topic::parse(&topic)?);
-    let channel = api.manager.create_disposable_channel(&label, topic).await?;
+    let channel = manager.create_disposable_channel(&label, topic).await?;
     Ok(Json(ChannelAddress::from(channel)))
 }
 
-async fn channels(State(api): State<Api>) -> Result<impl IntoResponse, RestError> {
-    let channels = api.manager.channels(None).await?;
+async fn channels(Asked(manager): Asked) -> Result<impl IntoResponse, RestError> {
+    let channels = manager.channels(None).await?;
     Ok(Json(channels.iter().map(|channel| channel.id).collect::<Vec<_>>()))
 }
 
-async fn channel(State(api): State<Api>, Path(id): Path<String>) -> Result<impl IntoResponse, RestError> {
-    let channel = api.manager.channel(ChannelId::parse(&id)?).await?;
+async fn channel(Asked(manager): Asked, Path(id): Path<String>) -> Result<impl IntoResponse, RestError> {
+    let channel = manager.channel(ChannelId::parse(&id)?).await?;
     Ok(Json(ChannelAddress::from(channel)))
 }
 
-async fn delete_channel(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, RestError> {
-    api.manager.delete_channel(ChannelId::parse(&id)?).await?;
+async fn delete_channel(Asked(manager): Asked, Path(id): Path<String>) -> Result<StatusCode, RestError> {
+    manager.delete_channel(ChannelId::parse(&id)?).await?;
     Ok(StatusCode::OK)
 }

@@ -42,7 +42,8 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 fn hello() -> Router {
-    Router::new().route("/", get(|Extension(peer): Extension<Peer>| async move { format!("hello {}", peer.name) }))
+    Router::new()
+        .route("/", get(|Extension(peer): Extension<Peer>| async move { format!("hello {}", peer.caller.peer()) }))
 }
 
 fn request() -> Request<Empty<Bytes>> {

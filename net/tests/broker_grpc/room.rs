@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use rmom_core::{
+    access::Call,
     broker::{Held, MAX_TURNS, OpenPush, QUEUE_SHARE, WAITING_SHARE},
     model::{Code, QueueLabel},
 };
@@ -40,7 +41,8 @@ fn large(label: &str) -> Push {
 /// Takes all of a queue's share, as if its store did not answer.
 async fn stall(server: &Server, label: &str) -> Held {
     let open = OpenPush { label: QueueLabel::parse(label).unwrap(), queue: None, producer: None };
-    server.broker.open_push(open).await.unwrap().room().try_take(ROOM / QUEUE_SHARE).expect("nothing is under way")
+    let broker = server.broker.on_behalf_of(Call::of_process());
+    broker.open_push(open).await.unwrap().room().try_take(ROOM / QUEUE_SHARE).expect("nothing is under way")
 }
 
 /// A request's body in small pieces, with a count of the bytes sent.

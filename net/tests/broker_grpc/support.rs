@@ -92,7 +92,7 @@ impl Server {
         let router = broker_router(broker.clone(), service);
         let serving = tokio::spawn(serve(listener, router, serving, connections, shutdown.clone()));
         let registered = async {
-            while broker.heartbeat().is_err() {
+            while !broker.may_serve() {
                 sleep(Duration::from_millis(2)).await;
             }
         };

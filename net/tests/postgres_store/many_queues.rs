@@ -7,6 +7,7 @@
 use std::{env, sync::Arc, time::Duration};
 
 use rmom_core::{
+    access::Call,
     broker::{Broker, BrokerExit, BrokerSettings, NewMessage, PushRequest, QueuePhase},
     manager::{
         Manager, ManagerSettings,
@@ -54,16 +55,17 @@ async fn fill(bench: &Bench, queues: u64) {
     bench.database.execute(&sql).await;
 }
 
-async fn start(store: &Arc<PostgresStore>) -> (Broker, JoinHandle<BrokerExit>) {
+async fn start(store: &Arc<PostgresStore>) -> (Broker<Call>, JoinHandle<BrokerExit>) {
     let settings = BrokerSettings::new(addr(1));
     let (broker, task) = Broker::spawn(settings, store.clone(), Arc::new(OsEntropy), Arc::new(SystemUptime));
+    let broker = broker.on_behalf_of(Call::of_process());
     while broker.heartbeat().is_err() {
         sleep(Duration::from_millis(1)).await;
     }
     (broker, task)
 }
 
-fn served(broker: &Broker) -> u64 {
+fn served(broker: &Broker<Call>) -> u64 {
     broker.status().queues.iter().filter(|queue| queue.phase == QueuePhase::Serving).count() as u64
 }
 

@@ -4,6 +4,7 @@
 use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use rmom_core::{
+    access::Call,
     broker::{Broker, BrokerSettings, NewMessage, ProducerStamp, PushRequest},
     model::{BrokerAddr, ChannelId, ProducerEpoch, ProducerId, ProducerKey, QueueLabel, Sequence, Start, Topic},
     ports::{Catalog as _, CreateChannel, CreateQueue, Log as _},
@@ -56,7 +57,7 @@ impl Pair {
 }
 
 /// One message, which its producer pushes again and again until it is acknowledged.
-async fn push(broker: Broker) -> Instant {
+async fn push(broker: Broker<Call>) -> Instant {
     let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(1)), epoch: ProducerEpoch::ZERO };
     let sequence = Sequence::new(1);
     let stamp = ProducerStamp { key, lowest_unacknowledged: sequence };
@@ -82,6 +83,7 @@ async fn nothing_is_acknowledged_before_the_standby_has_it(function: &str) {
     let store = Arc::new(PostgresStore::connect(bench.direct()).await.unwrap());
     let settings = BrokerSettings::new(BrokerAddr { host: "localhost".into(), port: 1 });
     let (broker, tasks) = Broker::spawn(settings, store.clone(), Arc::new(OsEntropy), Arc::new(SystemUptime));
+    let broker = broker.on_behalf_of(Call::of_process());
     let created = async {
         while broker.create_queue(&QueueLabel::parse("q").unwrap()).await.is_err() {
             sleep(Duration::from_millis(10)).await;

@@ -14,6 +14,7 @@ pub use crate::store::faulty::{Calls, Fault, FaultyStore};
 
 use super::{Manager, ManagerExit, ManagerSettings};
 use crate::{
+    access,
     model::{BrokerAddr, BrokerId, Incarnation, StoreTime},
     ports::{Catalog as _, Clock, Entropy, Register, Store},
 };
@@ -86,7 +87,10 @@ impl World {
 
     /// Starts a manager.
     #[must_use]
-    pub fn manager(&self, change: impl FnOnce(&mut ManagerSettings)) -> (Manager, JoinHandle<ManagerExit>) {
+    pub fn manager(
+        &self,
+        change: impl FnOnce(&mut ManagerSettings),
+    ) -> (Manager<access::Call>, JoinHandle<ManagerExit>) {
         self.manager_over(&self.brokers, change)
     }
 
@@ -96,11 +100,12 @@ impl World {
         &self,
         brokers: &FakeBrokers,
         change: impl FnOnce(&mut ManagerSettings),
-    ) -> (Manager, JoinHandle<ManagerExit>) {
+    ) -> (Manager<access::Call>, JoinHandle<ManagerExit>) {
         let mut settings = ManagerSettings::default();
         change(&mut settings);
         let store: Arc<dyn Store> = self.store.clone();
-        Manager::spawn(settings, store, Arc::new(brokers.clone()), self.entropy.clone())
+        let (manager, task) = Manager::spawn(settings, store, Arc::new(brokers.clone()), self.entropy.clone());
+        (manager.on_behalf_of(access::Call::of_process()), task)
     }
 
     /// Registers broker `n` with a lease, and makes it behave well.

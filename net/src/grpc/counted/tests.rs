@@ -1,7 +1,11 @@
 use std::future::poll_fn;
 
 use futures_util::FutureExt as _;
-use rmom_core::broker::{MAX_TURNS, MAX_TURNS_OF_QUEUE, QUEUE_SHARE};
+use rmom_core::{
+    access::Caller,
+    broker::{MAX_TURNS, MAX_TURNS_OF_QUEUE, QUEUE_SHARE},
+    model::Origin,
+};
 use tokio::{
     sync::mpsc,
     time::{sleep, timeout},
@@ -35,7 +39,7 @@ struct Pair {
 impl Pair {
     fn new(room: PushRoom, unary: bool) -> Self {
         let (client, script) = mpsc::unbounded_channel();
-        let ledger = Ledger::new(room.from_peer("10.0.0.1:1"));
+        let ledger = Ledger::new(room.from_origin(&Origin::of("10.0.0.1:1")));
         let counted = Counted::new(Script(script), ledger.clone(), None, LARGEST, unary);
         Self { client, ledger, counted }
     }
@@ -195,7 +199,11 @@ async fn one_origin_does_not_claim_all_the_room() {
 #[test]
 fn behind_a_proxy_an_address_has_no_share_of_claims() {
     let room = PushRoom::for_tests(1_600);
-    let peer = |counts| Peer { name: "10.0.0.1:1".into(), waits: Arc::new(Semaphore::new(1)), max_waits: 1, counts };
+    let peer = |counts| Peer {
+        caller: Caller::anonymous(&"10.0.0.1:1".into(), counts),
+        waits: Arc::new(Semaphore::new(1)),
+        max_waits: 1,
+    };
     let _half = room.try_take(800);
     let here = room_for(Some(&peer(true)), room.clone());
     let claimed = here.try_take_arriving(100).unwrap();

@@ -257,7 +257,8 @@ async fn every_request_has_a_deadline() {
     // The request's deadline is below the manager's own.
     bench.world.store.fail(Calls::All, Fault::Hangs);
     let settings = RestSettings { request_deadline: Duration::from_millis(100), ..RestSettings::default() };
-    let hasty = Bench { router: router(bench.manager.clone(), settings, bench.connections.clone()), ..bench };
+    let hasty =
+        Bench { router: router(bench.manager.on_behalf_of_nobody(), settings, bench.connections.clone()), ..bench };
     check(&hasty, &[("GET", "/queues", 504, "DEADLINE_EXCEEDED", "100ms")]).await;
 }
 

@@ -17,10 +17,14 @@ use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::v1::{self, OPENAPI},
+    super::{
+        routes,
+        v1::{self, OPENAPI},
+    },
     Bench, a_while,
 };
 use crate::{
+    access::{Server, TABLE},
     serve::{ServeSettings, serve},
     testing::Pipes,
 };
@@ -358,7 +362,7 @@ async fn openapi_describes_every_route_and_no_other() {
         .map(|(path, methods)| (path.clone(), methods.as_object().unwrap().keys().cloned().collect()))
         .collect();
     let mut served = BTreeMap::new();
-    for (path, _) in v1::routes() {
+    for (_, path, _) in v1::routes() {
         served.insert(path.to_owned(), methods(&bench, path).await);
     }
     assert_eq!(described, served);
@@ -366,6 +370,17 @@ async fn openapi_describes_every_route_and_no_other() {
     for reference in OPENAPI.split("\"$ref\": \"#").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(document.pointer(reference).is_some(), "{reference}");
     }
+}
+
+#[test]
+fn the_table_of_rights_has_every_route_and_no_other() {
+    let served: BTreeSet<_> = routes().map(|(method, path, _)| (method, path)).collect();
+    let entries = TABLE.iter().filter(|entry| matches!(entry.server, Server::Manager | Server::Both));
+    let listed: BTreeSet<_> = entries.map(|entry| (entry.method, entry.path)).collect();
+    // The programs add this one, because it answers before the manager runs.
+    let version = BTreeSet::from([("GET", "/version")]);
+    assert_eq!(listed.difference(&served).copied().collect::<BTreeSet<_>>(), version);
+    assert_eq!(served.difference(&listed).next(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{Router, body::Body};
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
+use rmom_core::access::Call;
 use rmom_core::manager::{
     Manager, ManagerExit,
     testing::{LONG, World},
@@ -23,7 +24,7 @@ use crate::serve::ServeStats;
 /// A manager with broker 1, and its API.
 struct Bench {
     world: World,
-    manager: Manager,
+    manager: Manager<Call>,
     router: Router,
     connections: Arc<ServeStats>,
     _task: JoinHandle<ManagerExit>,
@@ -48,7 +49,7 @@ impl Bench {
         let world = World::new();
         let (manager, task) = world.manager(|_| {});
         let connections = Arc::<ServeStats>::default();
-        let router = router(manager.clone(), RestSettings::default(), connections.clone());
+        let router = router(manager.on_behalf_of_nobody(), RestSettings::default(), connections.clone());
         Self { world, manager, router, connections, _task: task }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rmom_core::{
+    access::Call,
     manager::{
         BrokerView, CycleStatus, ListedQueue, Manager, ManagerCounters, MovedQueue, PlacedChannel, PlacedQueue,
         ProbeView, QueueDetails,
@@ -336,7 +337,7 @@ struct Counters {
 }
 
 impl Status {
-    pub(super) async fn of(manager: &Manager, connections: &ServeStats) -> Self {
+    pub(super) async fn of(manager: &Manager<Call>, connections: &ServeStats) -> Self {
         let status = manager.status();
         let health = manager.health(&status).await;
         let problem = |problem: rmom_core::manager::Problem| Problem { what: problem.what, next: problem.next };

@@ -1,4 +1,5 @@
-//! Health checks: `/healthz` says whether the process should be left running, `/readyz` whether it can do its work.
+//! Health checks and metrics: `/healthz` says whether the process should be left running, `/readyz` whether it can do its
+//! work.
 
 use axum::{
     Json,
@@ -6,14 +7,18 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::StatusCode;
+use http::{StatusCode, header::CONTENT_TYPE};
 use rmom_core::model::Coded as _;
 use serde_json::json;
 
 use super::{Api, RouteEntry};
+use crate::{
+    access::Admitted,
+    metrics::{self, TEXT_FORMAT},
+};
 
 pub(super) fn routes() -> Vec<RouteEntry> {
-    vec![("/healthz", get(healthz)), ("/readyz", get(readyz))]
+    vec![("GET", "/healthz", get(healthz)), ("GET", "/readyz", get(readyz)), ("GET", "/metrics", get(metrics))]
 }
 
 /// 503 once the manager's task has ended, since only a restart helps then.
@@ -41,4 +46,8 @@ async fn readyz(State(api): State<Api>) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, Json(reason)).into_response()
         }
     }
+}
+
+async fn metrics(_: Admitted, State(api): State<Api>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, TEXT_FORMAT)], metrics::manager(&api.manager.status(), &api.connections))
 }
