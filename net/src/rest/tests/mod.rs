@@ -1,6 +1,7 @@
 //! The router, driven in process over a store in memory and fake brokers.
 
 mod bad_input;
+mod contract;
 mod good_input;
 mod protocol_page;
 
@@ -54,7 +55,8 @@ impl Bench {
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
-        let what = format!("{} {}", request.method(), request.uri());
+        let (method, path) = (request.method().as_str().to_owned(), request.uri().to_string());
+        let what = format!("{method} {path}");
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
@@ -63,7 +65,9 @@ impl Bench {
         } else {
             serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("{what} answered other than JSON: {bytes:?}"))
         };
-        Answer { status: parts.status, headers: parts.headers, body }
+        let answer = Answer { status: parts.status, headers: parts.headers, body };
+        contract::check(&method, &path, &answer);
+        answer
     }
 
     /// Sends a request without a body.

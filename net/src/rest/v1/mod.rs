@@ -25,7 +25,7 @@ use super::{
 };
 
 /// Describes the routes below, for readers and for generators of clients.
-pub(super) const OPENAPI: &str = include_str!("../openapi.json");
+pub(super) const OPENAPI: &str = include_str!("openapi.json");
 
 pub(super) fn routes() -> Vec<RouteEntry> {
     vec![
