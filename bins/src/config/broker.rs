@@ -6,11 +6,13 @@ use rmom_core::{
     broker::{BrokerSettings, MAX_ROOM_BYTES, Tuning},
     model::{BrokerAddr, limits},
 };
-use serde::Serialize;
+use rmom_net::serve::DEFAULT_SHUTDOWN_DEADLINE;
+use serde_json::Map;
 
 use super::{
     ConfigError, ConnectionsConfig, DatabaseConfig, Environment, Loaded, LogConfig, TlsConfig, apply_environment,
-    parse_yaml, read_file,
+    check_store_timeout, millis, parse_yaml, read_file,
+    table::{Limits, Row, settings},
     tree::{Reader, Section},
 };
 
@@ -19,67 +21,77 @@ const DEFAULT_PORT: u16 = 50_051;
 /// Long enough for a client that reconnects after a failover to find its channel.
 const MIN_IDLE_EXPIRY_SECS: u64 = 60;
 
-/// Settings of `rmom-broker`. The first seven are the original's.
-#[derive(Clone, Debug, Serialize)]
-pub struct BrokerConfig {
-    /// Address to listen on.
-    pub host: String,
-    /// Port to listen on; 0 takes a free one.
-    pub port: u16,
-    /// Address at which clients and managers reach the broker; with the port, it is the broker's identity.
-    pub external_host: String,
-    /// 0 means the port that it listens on.
-    pub external_port: u16,
-    /// Number of a queue's newest messages that stay in memory.
-    pub queue_buffer_size: usize,
-    /// Lifetime in seconds of messages without one of their own; 0 means for ever.
-    pub message_ttl: u64,
-    /// The store.
-    pub database: DatabaseConfig,
-    /// Bytes of a queue's newest messages that stay in memory.
-    pub queue_buffer_bytes: usize,
-    /// Largest message, framing included.
-    pub max_message_bytes: usize,
-    /// Limit on the bytes of pushes that are accepted and not stored yet.
-    pub max_pending_bytes: usize,
-    /// How long the broker may go without the store before it counts as dead.
-    pub lease_millis: u64,
-    /// Deadline of one call of the store; shorter than the lease.
-    pub store_timeout_millis: u64,
-    /// How long pushes wait for the outcome of an append with an unknown outcome.
-    pub recovery_timeout_millis: u64,
-    /// How long a push or subscription waits for its queue to be activated.
-    pub activation_timeout_millis: u64,
-    /// How often expired messages are removed.
-    pub trim_interval_millis: u64,
-    /// How long a producer is remembered after its last push.
-    pub producer_retention_secs: u64,
-    /// Limit on the producers of one queue that are remembered at once.
-    pub max_producers_per_queue: usize,
-    /// Limit on the named producers of one queue, ever.
-    pub max_named_producers_per_queue: usize,
-    /// Limit on the subscriptions at once.
-    pub max_subscriptions: usize,
-    /// Number of queues that are activated at once; the others wait for their turn.
-    pub max_activations: usize,
-    /// Number of queues from which expired messages are removed at once.
-    pub max_trims: usize,
-    /// Number of reads of the store at once on behalf of subscribers.
-    pub max_store_reads: usize,
-    /// Limit on the look-ups of unknown queues and channels in the store, per second.
-    pub max_lookups_per_second: u32,
-    /// Time without a subscription after which a channel of the original's kind is deleted; 0 means never.
-    pub channel_idle_expiry_secs: u64,
-    /// Limit on the time of a stop in good order.
-    pub shutdown_timeout_secs: u64,
+settings! {
+    /// Settings of `rmom-broker`.
+    pub struct BrokerConfig = read_all(root, file: &Path, core: &BrokerSettings);
+
+    == "Where it listens"
+    host: String ["text"] = core.addr.host.clone(), "" => "Address to listen on.";
+    port: u16 ["number"] = core.addr.port, 0..=u16::MAX => "Port to listen on; 0 takes a free one.";
+    external_host: String ["text"] = host.clone(),
+        Limits::from("a name or address, not `0.0.0.0`").default_says("`host`") =>
+        "Where clients and managers reach the broker. With `external_port` it is the broker's identity.";
+    external_port: u16 ["number"] = port, Limits::from(0..=u16::MAX).default_says("`port`") =>
+        "The port there; 0 means the one that the broker listens on.";
+
+    == "Queues, messages and room"
+    message_ttl: u64 ["s"] = core.message_ttl.map_or(0, |ttl| ttl.as_secs()), 0..=limits::MAX_TTL.as_secs() =>
+        "Default lifetime of messages; 0 means unlimited.";
+    max_message_bytes: usize ["bytes"] = core.max_message_bytes, 1_024..=256 << 20 =>
+        "Largest message as it is delivered, framing included (4 MiB less 4 KiB). Consumers have a setting of the same name: raise theirs first.";
+    queue_buffer_size: usize ["messages"] = core.queue_buffer_messages, 1..=100_000_000 =>
+        "Number of a queue's newest messages that stay in memory. Subscribers that are further behind read from the database.";
+    queue_buffer_bytes: usize ["bytes"] = core.queue_buffer_bytes, 64 << 10..=64 << 30 =>
+        "The same in bytes (16 MiB).";
+    max_pending_bytes: usize ["bytes"] = core.max_pending_bytes, 64 << 10..=MAX_ROOM_BYTES =>
+        "Room for pushes that are being read, or accepted and not stored yet (64 MiB); a queue has a quarter of it. At least `max_message_bytes`; better 16 times that.";
+    max_subscriptions: usize ["number"] = core.max_subscriptions, 1..=10_000_000 =>
+        "Subscriptions at once. Further ones get `OVERLOADED`.";
+    max_store_reads: usize ["number"] = core.max_store_reads, 1..=1_000 =>
+        "Reads of the database at once for subscribers that are behind.";
+    max_producers_per_queue: usize ["number"] = core.max_producers_per_queue, 1..=200_000 =>
+        "Producers that a queue remembers at once. Further ones get `TOO_MANY_PRODUCERS`.";
+    max_named_producers_per_queue: usize ["number"] = core.max_named_producers_per_queue, 1..=100_000 =>
+        "Producers of a queue that ever had a name.";
+    producer_retention_secs: u64 ["s"] = core.producer_retention.as_secs(),
+        limits::MAX_DELIVERY_TIMEOUT.as_secs()..=limits::MAX_TTL.as_secs() =>
+        "How long a producer is remembered after its last push. Clients retry for 600 s at most.";
+    channel_idle_expiry_secs: u64 ["s"] = core.channel_idle_expiry.map_or(0, |expiry| expiry.as_secs()),
+        Limits::from(0..=limits::MAX_TTL.as_secs()).says("0, or 60 to 3153600000") =>
+        "A channel created by the original's route or method is deleted after this time without a subscription; 0 means never. Use the same value on all brokers.";
+    trim_interval_millis: u64 ["ms"] = millis(core.trim_interval), 10..=3_600_000 =>
+        "How often expired messages are removed.";
+    max_trims: usize ["number"] = core.max_trims, 1..=1_000 =>
+        "Queues at once from which expired messages are removed.";
+    max_activations: usize ["number"] = core.max_activations, 1..=1_000 =>
+        "Queues that the broker takes over at once; the others wait. Keep it, and `max_trims`, below `database.max_connections`.";
+    max_lookups_per_second: u32 ["number"] = core.max_lookups_per_second, 1..=1_000_000 =>
+        "Look-ups in the database of queues that are not hosted here and of unknown channels; a quarter of them for one address.";
+
+    == "Time"
+    lease_millis: u64 ["ms"] = millis(core.lease), 300..=600_000 =>
+        "How long the broker may go without the database before it counts as dead. It renews three times as often.";
+    store_timeout_millis: u64 ["ms"] = lease_millis * 2 / 3,
+        Limits::from(50..=600_000).default_says("2/3 of `lease_millis`: `2000`") =>
+        "Deadline of one call of the database; less than `lease_millis`.";
+    recovery_timeout_millis: u64 ["ms"] = millis(core.recovery_timeout), 100..=600_000 =>
+        "How long a push waits while the broker determines its outcome; then the answer is `OUTCOME_UNKNOWN`.";
+    activation_timeout_millis: u64 ["ms"] = millis(core.activation_timeout), 100..=600_000 =>
+        "How long a push or subscription waits for its queue to be taken over; then the answer is `NOT_HOSTED`.";
+    shutdown_timeout_secs: u64 ["s"] = DEFAULT_SHUTDOWN_DEADLINE.as_secs(), 1..=600 =>
+        "How long a stop in good order may take.";
+
+    + parts
     /// Connections.
     #[serde(flatten)]
-    pub connections: ConnectionsConfig,
+    connections: ConnectionsConfig = ConnectionsConfig::read(root);
+    /// The store.
+    database: DatabaseConfig = DatabaseConfig::read(root.section("database"), file, true);
     /// Certificates.
     #[serde(skip_serializing_if = "TlsConfig::is_empty")]
-    pub tls: TlsConfig,
+    tls: TlsConfig = TlsConfig::read(root.section("tls"), file);
     /// Logging.
-    pub log: LogConfig,
+    log: LogConfig = LogConfig::read(root.section("log"));
 }
 
 impl BrokerConfig {
@@ -103,71 +115,36 @@ impl BrokerConfig {
         Ok(Loaded { config, warnings })
     }
 
+    /// The tables of the settings.
+    #[must_use]
+    pub fn rows() -> Vec<Row> {
+        let reader = Reader::new(Path::new(""));
+        Self::read(reader.section("", Map::new()), Path::new(""));
+        reader.rows()
+    }
+
     fn read(mut root: Section<'_>, file: &Path) -> Self {
-        let host = root.value_or("host", "127.0.0.1".to_owned());
-        let port = root.value_or("port", DEFAULT_PORT);
-        let external_host = read_external_host(&mut root, &host);
-        let lease_millis = root.number("lease_millis", 3_000, 300..=600_000);
-        // Calls of the store have to fail before the lease does.
-        let store_timeout_millis = root.number("store_timeout_millis", lease_millis * 2 / 3, 50..=600_000);
-        if store_timeout_millis >= lease_millis {
-            root.problem(
-                "store_timeout_millis",
-                format!("found {store_timeout_millis}, expected less than lease_millis, which is {lease_millis}"),
-            );
-        }
-        let retention_floor = limits::MAX_DELIVERY_TIMEOUT.as_secs();
-        let database = DatabaseConfig::read(root.section("database"), file, true);
-        let config = Self {
-            host,
-            port,
-            external_host,
-            external_port: root.value_or("external_port", port),
-            queue_buffer_size: root.number("queue_buffer_size", 10_000, 1..=100_000_000),
-            message_ttl: root.number("message_ttl", 600, 0..=limits::MAX_TTL.as_secs()),
-            queue_buffer_bytes: root.number("queue_buffer_bytes", 16 << 20, 64 << 10..=64 << 30),
-            max_message_bytes: root.number("max_message_bytes", limits::DEFAULT_MAX_MESSAGE_BYTES, 1_024..=256 << 20),
-            max_pending_bytes: root.number("max_pending_bytes", 64 << 20, 64 << 10..=MAX_ROOM_BYTES),
-            lease_millis,
-            store_timeout_millis,
-            recovery_timeout_millis: root.number("recovery_timeout_millis", 10_000, 100..=600_000),
-            activation_timeout_millis: root.number("activation_timeout_millis", 5_000, 100..=600_000),
-            trim_interval_millis: root.number("trim_interval_millis", 1_000, 10..=3_600_000),
-            producer_retention_secs: root.number(
-                "producer_retention_secs",
-                3_600,
-                retention_floor..=limits::MAX_TTL.as_secs(),
-            ),
-            max_producers_per_queue: root.number("max_producers_per_queue", 100_000, 1..=200_000),
-            max_named_producers_per_queue: root.number("max_named_producers_per_queue", 10_000, 1..=100_000),
-            max_subscriptions: root.number("max_subscriptions", 20_000, 1..=10_000_000),
-            max_activations: root.number("max_activations", 4, 1..=1_000),
-            max_trims: root.number("max_trims", 2, 1..=1_000),
-            max_store_reads: root.number("max_store_reads", 4, 1..=1_000),
-            max_lookups_per_second: root.number("max_lookups_per_second", 1_000, 1..=1_000_000),
-            channel_idle_expiry_secs: root.number("channel_idle_expiry_secs", 0, 0..=limits::MAX_TTL.as_secs()),
-            shutdown_timeout_secs: root.number("shutdown_timeout_secs", 10, 1..=600),
-            connections: ConnectionsConfig::read(&mut root),
-            tls: TlsConfig::read(root.section("tls"), file),
-            log: LogConfig::read(root.section("log")),
-            database,
-        };
-        if config.max_pending_bytes < config.max_message_bytes {
-            root.problem(
-                "max_pending_bytes",
-                format!(
-                    "found {}, expected at least max_message_bytes, which is {}",
-                    config.max_pending_bytes, config.max_message_bytes
-                ),
-            );
-        }
-        if (1..MIN_IDLE_EXPIRY_SECS).contains(&config.channel_idle_expiry_secs) {
-            let found = config.channel_idle_expiry_secs;
-            let reason = format!("found {found}, expected 0, which is never, or at least {MIN_IDLE_EXPIRY_SECS}");
-            root.problem("channel_idle_expiry_secs", reason);
-        }
+        let core = BrokerSettings::new(BrokerAddr { host: "127.0.0.1".to_owned(), port: DEFAULT_PORT });
+        let config = Self::read_all(&mut root, file, &core);
+        config.check(&root);
         root.finish();
         config
+    }
+
+    /// Settings that depend on each other, or have gaps in their limits.
+    fn check(&self, root: &Section<'_>) {
+        check_external_host(root, &self.external_host);
+        check_store_timeout(root, self.store_timeout_millis, self.lease_millis);
+        let (room, largest) = (self.max_pending_bytes, self.max_message_bytes);
+        if room < largest {
+            let reason = format!("found {room}, expected at least max_message_bytes, which is {largest}");
+            root.problem("max_pending_bytes", reason);
+        }
+        let expiry = self.channel_idle_expiry_secs;
+        if (1..MIN_IDLE_EXPIRY_SECS).contains(&expiry) {
+            let reason = format!("found {expiry}, expected 0, which is never, or at least {MIN_IDLE_EXPIRY_SECS}");
+            root.problem("channel_idle_expiry_secs", reason);
+        }
     }
 
     /// The settings of the broker's core, once it listens on `port`.
@@ -209,17 +186,13 @@ impl BrokerConfig {
     }
 }
 
-fn read_external_host(root: &mut Section<'_>, host: &str) -> String {
-    let external: Option<String> = root.value("external_host");
-    let chosen = external.clone().unwrap_or_else(|| host.to_owned());
-    let wildcard = chosen.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified());
-    if chosen.is_empty() || chosen.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
-        root.problem("external_host", format!("found {chosen:?}, expected a host name or an IP address"));
-    } else if wildcard {
-        let reason = format!("{chosen} is no address that clients can connect to; name this machine");
+fn check_external_host(root: &Section<'_>, host: &str) {
+    if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
+        root.problem("external_host", format!("found {host:?}, expected a host name or an IP address"));
+    } else if host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified()) {
+        let reason = format!("{host} is no address that clients can connect to; name this machine");
         root.problem("external_host", reason);
     }
-    chosen
 }
 
 #[cfg(test)]

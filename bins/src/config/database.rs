@@ -11,7 +11,17 @@ use std::{
 use rmom_net::store::{OpenError, PostgresOptions};
 use serde::{Serialize, Serializer};
 
-use super::{Secret, beside, tree::Section};
+use super::{
+    Secret, beside,
+    table::{About, Limits, settings},
+    tree::Section,
+};
+
+const URL: About = About {
+    key: "url",
+    unit: "text",
+    meaning: "The database. The path of an SQLite file is relative to the configuration file.",
+};
 
 /// The database and the login.
 #[derive(Clone, PartialEq, Eq)]
@@ -88,28 +98,35 @@ impl Serialize for DatabaseUrl {
     }
 }
 
-/// The section `database` of a broker, or `databases.rmom_manager` of a manager.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DatabaseConfig {
+settings! {
+    /// The section `database` of a broker, or `databases.rmom_manager` of a manager.
+    #[derive(PartialEq, Eq)]
+    pub struct DatabaseConfig = read_rest(section, given: Option<DatabaseUrl>);
+
+    == "Database"
+    max_connections: u32 ["number"] = 10, 1..=1_000 =>
+        "Connections to the database at once; clients' connections have `max_connections`. Two more are open for the lease.";
+    min_connections: u32 ["number"] = 2.min(max_connections),
+        Limits::from(0..=1_000).says("0, `max_connections`") => "Connections that stay open.";
+    idle_timeout: u64 ["s"] = 120, 0..=86_400 =>
+        "How long a connection beyond `min_connections` may be idle before it is closed; 0 means unlimited.";
+    connect_timeout: u64 ["s"] = 5, 1..=300 =>
+        "How long opening a connection may take; a call waits for `store_timeout_millis` at most.";
+    migrate: bool ["yes/no"] = true, "" =>
+        "Whether to create and update the tables at start. Otherwise another process must.";
+    allow_unsafe_durability: bool ["yes/no"] = false, "" =>
+        "Whether to start on a database that may lose what it confirmed (`fsync=off`, `synchronous_commit=off`).";
+
+    + parts
     /// The database and the login.
-    pub url: DatabaseUrl,
-    /// Number of connections that are kept open.
-    pub min_connections: u32,
-    /// Limit on connections.
-    pub max_connections: u32,
-    /// Time in seconds that an idle connection is kept; 0 means for ever.
-    pub idle_timeout: u64,
-    /// Seconds to wait for a connection.
-    pub connect_timeout: u64,
-    /// Whether to create and update the tables at start; if not, the operator has to.
-    pub migrate: bool,
-    /// Whether to start on a database that may lose confirmed data (`fsync=off`, `synchronous_commit=off`).
-    pub allow_unsafe_durability: bool,
+    url: DatabaseUrl = given.unwrap_or_else(|| DatabaseUrl::Sqlite(PathBuf::new()));
 }
 
 impl DatabaseConfig {
     /// Reads a section that has `url` or, like the original's brokers, `host`, `port`, `user`, `password` and `dbname`.
     pub(super) fn read(mut section: Section<'_>, file: &Path, parts_allowed: bool) -> Self {
+        section.heading("Database");
+        section.note::<Secret>(URL, "`postgres://…`, `sqlite:PATH`", "none".into());
         let url = if section.has("url") || !parts_allowed {
             let from_environment = section.is_overridden("url");
             let url = Self::read_url(&mut section, file);
@@ -126,22 +143,12 @@ impl DatabaseConfig {
         } else {
             Self::read_parts(&mut section)
         };
-        let max_connections = section.number("max_connections", 10, 1..=1_000);
-        let min_connections = section.number("min_connections", 2.min(max_connections), 0..=1_000);
-        if min_connections > max_connections {
-            section
-                .problem("min_connections", format!("found {min_connections}; max_connections is {max_connections}"));
+        // After a reported problem the configuration is not used, but its other keys are still checked.
+        let config = Self::read_rest(&mut section, url);
+        let (least, most) = (config.min_connections, config.max_connections);
+        if least > most {
+            section.problem("min_connections", format!("found {least}; max_connections is {most}"));
         }
-        let config = Self {
-            // After a reported problem the configuration is not used, but its other keys are still checked.
-            url: url.unwrap_or_else(|| DatabaseUrl::Sqlite(PathBuf::new())),
-            min_connections,
-            max_connections,
-            idle_timeout: section.number("idle_timeout", 120, 0..=86_400),
-            connect_timeout: section.number("connect_timeout", 5, 1..=300),
-            migrate: section.value_or("migrate", true),
-            allow_unsafe_durability: section.value_or("allow_unsafe_durability", false),
-        };
         section.finish();
         config
     }
@@ -165,12 +172,16 @@ impl DatabaseConfig {
 
     fn read_parts(section: &mut Section<'_>) -> Option<DatabaseUrl> {
         section.skip("url");
-        let host: String = section.value_or("host", "127.0.0.1".to_owned());
-        let port = section.value_or("port", 5432_u16);
-        let user: String = section.value_or("user", "postgres".to_owned());
-        let password: Option<Secret> = section.value("password");
+        section.heading("Instead of `url`");
+        let text = |key, meaning| About { key, unit: "text", meaning };
+        let host = text("host", "A name, an IP address, or the directory of a Unix socket.");
+        let host: String = section.setting(host, "127.0.0.1".to_owned(), "one host".into());
+        let port = About { key: "port", unit: "number", meaning: "" };
+        let port = section.setting(port, 5432, (0..=u16::MAX).into());
+        let user: String = section.setting(text("user", ""), "postgres".to_owned(), "".into());
+        let password: Option<Secret> = section.optional(text("password", "Not percent-encoded."), "");
         let given = section.has("dbname");
-        let name: Option<String> = section.value("dbname");
+        let name: Option<String> = section.optional(text("dbname", "Required without `url`."), "");
         if !given {
             section.problem("dbname", "missing; name the database, or give url: sqlite:PATH");
         }

@@ -3,10 +3,13 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::tree::{Section, Setting};
+use super::{
+    table::settings,
+    tree::{Section, Setting},
+};
 
 /// The format of log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Readable text.
@@ -23,6 +26,14 @@ impl Setting for LogFormat {
         Self::from_text(value.as_str()?)
     }
 
+    fn shown(&self) -> String {
+        match self {
+            Self::Human => "human",
+            Self::Json => "json",
+        }
+        .to_owned()
+    }
+
     fn from_text(text: &str) -> Option<Self> {
         match text {
             "human" => Some(Self::Human),
@@ -32,13 +43,16 @@ impl Setting for LogFormat {
     }
 }
 
-/// The section `log`. The variable `RUST_LOG` overrides `level`, the flag `--log-format` overrides `format`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct LogConfig {
-    /// The format of log lines.
-    pub format: LogFormat,
-    /// The level, in `RUST_LOG`'s syntax: `info`, `warn,rmom_core=debug`.
-    pub level: String,
+settings! {
+    /// The section `log`. The variable `RUST_LOG` overrides `level`, the flag `--log-format` overrides `format`.
+    #[derive(PartialEq, Eq)]
+    pub struct LogConfig = read_all(section);
+
+    == "Logging"
+    format: LogFormat ["text"] = LogFormat::Human, "`human`, `json`" =>
+        "The shape of log lines. The flag `--log-format` wins over it.";
+    level: String ["text"] = "info".to_owned(), "as `RUST_LOG`" =>
+        "Log levels: `info`, `warn,rmom_core=debug`. The variable `RUST_LOG` wins over it.";
 }
 
 impl Default for LogConfig {
@@ -49,11 +63,7 @@ impl Default for LogConfig {
 
 impl LogConfig {
     pub(super) fn read(mut section: Section<'_>) -> Self {
-        let defaults = Self::default();
-        let config = Self {
-            format: section.value_or("format", defaults.format),
-            level: section.value_or("level", defaults.level),
-        };
+        let config = Self::read_all(&mut section);
         if let Err(error) = crate::logging::filter(&config.level) {
             section.problem("level", format!("{error}; expected something like info, or warn,rmom_core=debug"));
         }

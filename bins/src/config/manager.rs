@@ -1,108 +1,96 @@
 //! A manager's TOML, in Rocket's form: a table per profile.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use rmom_core::{
     manager::ManagerSettings,
     model::{BrokerAddr, limits::MAX_ASSIGNED_QUEUES},
 };
+use rmom_net::serve::DEFAULT_SHUTDOWN_DEADLINE;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
     ConfigError, ConnectionsConfig, DatabaseConfig, Environment, Loaded, LogConfig, TlsConfig, apply_environment,
-    parse_toml, read_file,
-    tree::{Reader, Section, Setting, nearest},
+    check_store_timeout, millis, parse_toml,
+    profiles::{DEFAULT, ROCKETS_OWN, apply_rockets_environment, merge_profiles},
+    read_file,
+    table::{Limits, Row, settings},
+    tree::{Reader, Section, Setting},
 };
 
 /// The file that is read if none is named, the same as Rocket's.
 pub const DEFAULT_FILE: &str = "Rocket.toml";
-/// Every other profile overrides this one.
-const DEFAULT: &str = "default";
-/// This profile overrides every other.
-const GLOBAL: &str = "global";
-/// Rocket's own profiles, which can be chosen even if they are not in the file.
-const BUILT_IN: [&str; 3] = [DEFAULT, "debug", "release"];
-/// Keys of Rocket that have no meaning here.
-const ROCKETS_OWN: [&str; 11] = [
-    "workers",
-    "max_blocking",
-    "keep_alive",
-    "ident",
-    "ip_header",
-    "limits",
-    "temp_dir",
-    "log_level",
-    "cli_colors",
-    "secret_key",
-    "shutdown",
-];
 /// Limit on the brokers in the list.
 const MAX_MOMS: usize = 10_000;
 
-/// Settings of `rmom-manager`.
-#[derive(Clone, Debug, Serialize)]
-pub struct ManagerConfig {
-    /// Address to listen on.
-    pub address: String,
-    /// Port to listen on; 0 takes a free one.
-    pub port: u16,
-    /// Milliseconds between two rounds of life probes; the original's `manager_cycle_secs` sets it too.
-    pub manager_cycle_millis: u64,
-    /// Milliseconds between a failed life probe and the next attempt.
-    pub life_probe_retry_delay_millis: u64,
-    /// Number of times that a failed life probe is repeated before the broker counts as dead.
-    pub life_probe_max_retries: u32,
-    /// Deadline of one life probe.
-    pub life_probe_timeout_millis: u64,
-    /// How long a leading manager may be silent before another takes over.
-    pub lease_millis: u64,
-    /// How long the creation of a queue may take before the answer is 503.
-    pub create_timeout_millis: u64,
-    /// How long other administrative operations may take.
-    pub admin_timeout_millis: u64,
-    /// Deadline of one call of the store; shorter than the lease.
-    pub store_timeout_millis: u64,
-    /// Limit on the administrative operations at once.
-    pub max_admin_calls: u32,
-    /// Whether queues are moved from brokers with many to brokers with few.
-    pub rebalance: bool,
-    /// How long all brokers have to be healthy before a queue is moved for that.
-    pub rebalance_after_secs: u64,
-    /// The difference in queues between two brokers that is tolerated.
-    pub rebalance_tolerance: u64,
-    /// Limit on the queues that a cycle moves to level the brokers.
-    pub rebalance_moves_per_cycle: usize,
-    /// Limit on the queues that a cycle moves from drained brokers.
-    pub drain_moves_per_cycle: usize,
-    /// Limit on the queues that a cycle moves from brokers that are gone.
-    pub max_moves_per_cycle: usize,
-    /// Deadline of one call that hurries a broker up.
-    pub nudge_timeout_millis: u64,
-    /// How long a broker may take to describe a queue.
-    pub describe_timeout_millis: u64,
-    /// Limit on the life probes at once.
-    pub max_concurrent_probes: usize,
-    /// Limit on the calls at once that hurry a broker up.
-    pub max_concurrent_nudges: usize,
-    /// Limit on such calls that wait for their turn.
-    pub max_pending_nudges: usize,
-    /// Limit on the batches of deleted queues that one step removes.
-    pub purge_batches: u32,
-    /// Limit on the time of a stop in good order.
-    pub shutdown_timeout_secs: u64,
+settings! {
+    /// Settings of `rmom-manager`.
+    pub struct ManagerConfig = read_all(root, file: &Path, core: &ManagerSettings, cycle_millis: u64);
+
+    == "Where it listens, and administration"
+    address: String ["text"] = "127.0.0.1".to_owned(), "" => "Address to listen on.";
+    port: u16 ["number"] = 8082, 0..=u16::MAX => "Port to listen on; 0 takes a free one.";
+    create_timeout_millis: u64 ["ms"] = millis(core.create_deadline), 100..=600_000 =>
+        "How long the creation of a queue waits until a broker serves it.";
+    admin_timeout_millis: u64 ["ms"] = millis(core.admin_deadline), 100..=600_000 =>
+        "Deadline of other administrative operations.";
+    max_admin_calls: u32 ["number"] = core.max_admin_calls, 1..=100_000 =>
+        "Administrative operations at once. Further ones get `OVERLOADED`.";
+    describe_timeout_millis: u64 ["ms"] = millis(core.describe_deadline), 10..=60_000 =>
+        "How long a broker may take to describe a queue, its queues of a page, or its own state.";
+    shutdown_timeout_secs: u64 ["s"] = DEFAULT_SHUTDOWN_DEADLINE.as_secs(), 1..=600 =>
+        "How long a stop in good order may take.";
+
+    == "Leading: probes, moves, deletions"
+    manager_cycle_millis: u64 ["ms"] = cycle_millis, 10..=3_600_000 =>
+        "How often the leading manager probes the brokers and compares the assignments. The original's `manager_cycle_secs` (1 to 3600) sets it too; this one wins.";
+    life_probe_timeout_millis: u64 ["ms"] = millis(core.probe_deadline), 10..=60_000 => "Deadline of one life probe.";
+    life_probe_max_retries: u32 ["number"] = core.life_probe_max_retries, 0..=100 =>
+        "Number of retries of a failed life probe before the broker counts as dead.";
+    life_probe_retry_delay_millis: u64 ["ms"] = millis(core.life_probe_retry_delay), 0..=60_000 =>
+        "Pause before each retry.";
+    max_concurrent_probes: usize ["number"] = core.max_concurrent_probes, 1..=10_000 => "Life probes at once.";
+    lease_millis: u64 ["ms"] = millis(core.lease), 300..=600_000 =>
+        "How long the leading manager may be silent before another one leads. It renews three times as often.";
+    store_timeout_millis: u64 ["ms"] = lease_millis * 2 / 3,
+        Limits::from(50..=600_000).default_says("2/3 of `lease_millis`: `2000`") =>
+        "Deadline of one call of the database; less than `lease_millis`.";
+    max_moves_per_cycle: usize ["number"] = core.max_moves_per_cycle, 1..=1_000_000 =>
+        "Queues that a cycle moves from dead brokers before it probes again.";
+    drain_moves_per_cycle: usize ["number"] = core.drain_moves_per_cycle, 1..=MAX_ASSIGNED_QUEUES =>
+        "Queues that a cycle moves from draining brokers.";
+    rebalance: bool ["yes/no"] = core.rebalance, "" =>
+        "Whether queues are moved from brokers with many to brokers with few.";
+    rebalance_after_secs: u64 ["s"] = core.rebalance_after.as_secs(), 0..=86_400 =>
+        "How long all brokers must be healthy before rebalancing begins.";
+    rebalance_tolerance: u64 ["number"] = core.rebalance_tolerance, 0..=1_000_000 =>
+        "Difference in queues between two brokers that is left alone; at least a tenth of the average is.";
+    rebalance_moves_per_cycle: usize ["number"] = core.rebalance_moves_per_cycle, 1..=MAX_ASSIGNED_QUEUES =>
+        "Queues that a cycle moves to rebalance.";
+    nudge_timeout_millis: u64 ["ms"] = millis(core.nudge_deadline), 10..=60_000 =>
+        "How long a broker may take to serve a queue when the manager nudges it.";
+    max_concurrent_nudges: usize ["number"] = core.max_concurrent_nudges, 1..=10_000 => "Such calls at once.";
+    max_pending_nudges: usize ["number"] = core.max_pending_nudges, 1..=1_000_000 =>
+        "Such calls that wait. Beyond that, brokers find out on their own.";
+    purge_batches: u32 ["number"] = core.purge_batches, 1..=100_000 =>
+        "Batches of deleted queues that the leading manager removes in one step.";
+
+    == "Known brokers"
+    moms: Vec<BrokerAddr> ["list"] = core.moms.clone(), Limits::from("10000 entries").default_says("empty") =>
+        "Brokers that are probed and reported before they have registered: `{ host = \"…\", port = … }`. Others register themselves. As a variable: `host:port,host:port`.";
+
+    + parts
     /// Connections.
     #[serde(flatten)]
-    pub connections: ConnectionsConfig,
-    /// Brokers to probe from the start. Others register themselves, so this may be empty.
-    pub moms: Vec<BrokerAddr>,
+    connections: ConnectionsConfig = ConnectionsConfig::read(root);
     /// The store.
-    pub databases: Databases,
+    databases: Databases = Databases::read(root.section("databases"), file);
     /// Certificates.
     #[serde(skip_serializing_if = "TlsConfig::is_empty")]
-    pub tls: TlsConfig,
+    tls: TlsConfig = TlsConfig::read(root.section("tls"), file);
     /// Logging.
-    pub log: LogConfig,
+    log: LogConfig = LogConfig::read(root.section("log"));
 }
 
 /// The original's name for the store.
@@ -112,11 +100,23 @@ pub struct Databases {
     pub rmom_manager: DatabaseConfig,
 }
 
+impl Databases {
+    fn read(mut section: Section<'_>, file: &Path) -> Self {
+        let rmom_manager = DatabaseConfig::read(section.section("rmom_manager"), file, false);
+        section.finish();
+        Self { rmom_manager }
+    }
+}
+
 impl Setting for Vec<BrokerAddr> {
     const EXPECTED: &'static str = "a list of { host = \"…\", port = … }";
 
     fn from_value(value: &Value) -> Option<Self> {
         value.as_array()?.iter().map(|one| serde_json::from_value(one.clone()).ok()).collect()
+    }
+
+    fn shown(&self) -> String {
+        self.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
     /// `host:port,host:port`, or the list in TOML.
@@ -166,95 +166,43 @@ impl ManagerConfig {
         Ok(Loaded { config, warnings })
     }
 
+    /// The tables of the settings. The database's have the paths that they have in a broker's file, as in variables.
+    #[must_use]
+    pub fn rows() -> Vec<Row> {
+        let reader = Reader::new(Path::new(""));
+        Self::read(reader.section("", Map::new()), Path::new(""));
+        let renamed = |row: Row| Row { path: row.path.replace("databases.rmom_manager.", "database."), ..row };
+        reader.rows().into_iter().map(renamed).collect()
+    }
+
     fn read(mut root: Section<'_>, file: &Path) -> Self {
         for key in ROCKETS_OWN {
             root.ignore(key);
         }
-        let mut databases = root.section("databases");
-        let database = DatabaseConfig::read(databases.section("rmom_manager"), file, false);
-        databases.finish();
-        let defaults = ManagerSettings::default();
+        let core = ManagerSettings::default();
         let cycle_millis = match root.has("manager_cycle_secs") {
             true => root.number("manager_cycle_secs", 1, 1..=3_600) * 1_000,
             false => {
                 root.skip("manager_cycle_secs");
-                millis(defaults.cycle)
+                millis(core.cycle)
             }
         };
-        let lease_millis = root.number("lease_millis", millis(defaults.lease), 300..=600_000);
-        // Calls of the store have to fail before the lease does.
-        let store_timeout_millis = root.number("store_timeout_millis", lease_millis * 2 / 3, 50..=600_000);
-        if store_timeout_millis >= lease_millis {
-            root.problem(
-                "store_timeout_millis",
-                format!("found {store_timeout_millis}, expected less than lease_millis, which is {lease_millis}"),
-            );
-        }
-        let moms: Vec<BrokerAddr> = root.value("moms").unwrap_or_default();
+        let config = Self::read_all(&mut root, file, &core, cycle_millis);
+        config.check(&root);
+        root.finish();
+        config
+    }
+
+    /// Settings that depend on each other, and the list.
+    fn check(&self, root: &Section<'_>) {
+        check_store_timeout(root, self.store_timeout_millis, self.lease_millis);
+        let moms = &self.moms;
         if moms.len() > MAX_MOMS {
             root.problem("moms", format!("there are {}; the limit is {MAX_MOMS}", moms.len()));
         }
         if let Some(bad) = moms.iter().find(|mom| mom.host.is_empty() || mom.port == 0) {
             root.problem("moms", format!("found host {:?}, port {}, expected both", bad.host, bad.port));
         }
-        let config = Self {
-            address: root.value_or("address", "127.0.0.1".to_owned()),
-            port: root.value_or("port", 8082),
-            manager_cycle_millis: root.number("manager_cycle_millis", cycle_millis, 10..=3_600_000),
-            life_probe_retry_delay_millis: root.number(
-                "life_probe_retry_delay_millis",
-                millis(defaults.life_probe_retry_delay),
-                0..=60_000,
-            ),
-            life_probe_max_retries: root.number("life_probe_max_retries", defaults.life_probe_max_retries, 0..=100),
-            life_probe_timeout_millis: root.number(
-                "life_probe_timeout_millis",
-                millis(defaults.probe_deadline),
-                10..=60_000,
-            ),
-            lease_millis,
-            create_timeout_millis: root.number(
-                "create_timeout_millis",
-                millis(defaults.create_deadline),
-                100..=600_000,
-            ),
-            admin_timeout_millis: root.number("admin_timeout_millis", millis(defaults.admin_deadline), 100..=600_000),
-            store_timeout_millis,
-            max_admin_calls: root.number("max_admin_calls", defaults.max_admin_calls, 1..=100_000),
-            rebalance: root.value_or("rebalance", defaults.rebalance),
-            rebalance_after_secs: root.number("rebalance_after_secs", defaults.rebalance_after.as_secs(), 0..=86_400),
-            rebalance_tolerance: root.number("rebalance_tolerance", defaults.rebalance_tolerance, 0..=1_000_000),
-            // Each step is one transaction, which takes no more.
-            rebalance_moves_per_cycle: root.number(
-                "rebalance_moves_per_cycle",
-                defaults.rebalance_moves_per_cycle,
-                1..=MAX_ASSIGNED_QUEUES,
-            ),
-            drain_moves_per_cycle: root.number(
-                "drain_moves_per_cycle",
-                defaults.drain_moves_per_cycle,
-                1..=MAX_ASSIGNED_QUEUES,
-            ),
-            max_moves_per_cycle: root.number("max_moves_per_cycle", defaults.max_moves_per_cycle, 1..=1_000_000),
-            nudge_timeout_millis: root.number("nudge_timeout_millis", millis(defaults.nudge_deadline), 10..=60_000),
-            describe_timeout_millis: root.number(
-                "describe_timeout_millis",
-                millis(defaults.describe_deadline),
-                10..=60_000,
-            ),
-            max_concurrent_probes: root.number("max_concurrent_probes", defaults.max_concurrent_probes, 1..=10_000),
-            max_concurrent_nudges: root.number("max_concurrent_nudges", defaults.max_concurrent_nudges, 1..=10_000),
-            max_pending_nudges: root.number("max_pending_nudges", defaults.max_pending_nudges, 1..=1_000_000),
-            purge_batches: root.number("purge_batches", defaults.purge_batches, 1..=100_000),
-            shutdown_timeout_secs: root.number("shutdown_timeout_secs", 10, 1..=600),
-            connections: ConnectionsConfig::read(&mut root),
-            moms,
-            tls: TlsConfig::read(root.section("tls"), file),
-            log: LogConfig::read(root.section("log")),
-            databases: Databases { rmom_manager: database },
-        };
-        root.finish();
-        config
     }
 
     /// The settings of the manager's core.
@@ -298,262 +246,5 @@ impl ManagerConfig {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Merges `default`, the profile and `global`; the later ones override the earlier.
-fn merge_profiles(
-    reader: &Reader,
-    file: &Path,
-    tables: Map<String, Value>,
-    profile: &str,
-) -> Result<Map<String, Value>, ConfigError> {
-    let mut merged = Map::new();
-    let mut profiles = BTreeMap::new();
-    for (name, value) in tables {
-        match value {
-            Value::Object(table) => merge(profiles.entry(name.to_lowercase()).or_default(), table),
-            _ => reader.problem(name, "stands outside of a profile; put it below the line [default]"),
-        }
-    }
-    let known: Vec<&str> = BUILT_IN.into_iter().chain(profiles.keys().map(String::as_str)).collect();
-    if !known.contains(&profile) {
-        let mut known: Vec<String> = known.into_iter().map(str::to_owned).collect();
-        known.sort();
-        known.dedup();
-        return Err(ConfigError::UnknownProfile { file: file.to_owned(), profile: profile.to_owned(), known });
-    }
-    refuse_sections_without_profile(reader, &profiles);
-    for name in [DEFAULT, profile, GLOBAL] {
-        if let Some(table) = profiles.remove(name) {
-            merge(&mut merged, table);
-        }
-    }
-    Ok(merged)
-}
-
-/// `[tls]` instead of `[default.tls]` would be a profile that is never chosen: an easy mistake without any symptom.
-fn refuse_sections_without_profile(reader: &Reader, profiles: &BTreeMap<String, Map<String, Value>>) {
-    for name in ["databases", "tls", "log"] {
-        if profiles.contains_key(name) {
-            reader.problem(name, format!("stands outside of a profile; write [default.{name}]"));
-        }
-    }
-}
-
-fn merge(under: &mut Map<String, Value>, over: Map<String, Value>) {
-    for (key, value) in over {
-        match (under.get_mut(&key), value) {
-            (Some(Value::Object(under)), Value::Object(over)) => merge(under, over),
-            (_, value) => {
-                under.insert(key, value);
-            }
-        }
-    }
-}
-
-/// Rocket's own variables: `ROCKET_PORT` and so on for settings at the top level, and `ROCKET_DATABASES` with a table in
-/// TOML.
-fn apply_rockets_environment(reader: &Reader, environment: &Environment, merged: &mut Map<String, Value>) {
-    const KEYS: [&str; 6] =
-        ["address", "port", "manager_cycle_secs", "life_probe_retry_delay_millis", "life_probe_max_retries", "moms"];
-    for (name, text) in environment {
-        let Some(key) = name.strip_prefix("ROCKET_").map(str::to_lowercase) else { continue };
-        match key.as_str() {
-            "profile" | "config" => {}
-            "databases" => match toml::from_str::<toml::Table>(&format!("databases = {text}")) {
-                Ok(table) => {
-                    if let Ok(Value::Object(table)) = serde_json::to_value(table) {
-                        merge(merged, table);
-                    }
-                }
-                // The parser's message could contain the password.
-                Err(_) => reader.problem(
-                    "databases",
-                    format!(
-                        "the environment variable {name} is no table in TOML, such as {{rmom_manager={{url=\"…\"}}}}"
-                    ),
-                ),
-            },
-            key if KEYS.contains(&key) || ROCKETS_OWN.contains(&key) => {
-                reader.override_with(key.to_owned(), name, text);
-            }
-            key => {
-                let hint = nearest(key, &KEYS)
-                    .map_or_else(String::new, |known| format!("; did you mean ROCKET_{}?", known.to_uppercase()));
-                reader.warn(format!("the environment variable {name} names no setting of this program; ignored{hint}"));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ORIGINAL: &str = include_str!("../../../deploy/examples/Rocket.toml");
-
-    fn parse(text: &str, profile: Option<&str>, environment: &[(&str, &str)]) -> Result<Loaded<ManagerConfig>, String> {
-        let environment = environment.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        ManagerConfig::parse(Path::new("m.toml"), text, profile, &environment).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn the_originals_file_is_accepted_as_it_is() {
-        let Loaded { config, warnings } = parse(ORIGINAL, None, &[]).unwrap();
-        let ignored =
-            ["workers", "max_blocking", "keep_alive"].map(|key| format!("{key}: has no meaning in rmom; ignored"));
-        assert_eq!(warnings, ignored);
-        assert_eq!((config.address.as_str(), config.port, config.manager_cycle_millis), ("127.0.0.1", 8082, 5_000));
-        assert_eq!((config.life_probe_retry_delay_millis, config.life_probe_max_retries), (33, 3));
-        let moms: Vec<String> = config.moms.iter().map(ToString::to_string).collect();
-        assert_eq!(moms, ["127.0.0.1:50051", "127.0.0.2:50051", "127.0.0.3:50051", "127.0.0.4:50051"]);
-        let database = &config.databases.rmom_manager;
-        assert_eq!((database.min_connections, database.max_connections), (3, 5));
-        assert_eq!((database.idle_timeout, database.connect_timeout), (120, 7));
-        let super::super::DatabaseUrl::Postgres(url) = &database.url else { panic!("expected PostgreSQL") };
-        assert_eq!(url.reveal(), "postgresql://postgres:secret@127.0.0.1:5432/rmom_manager");
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_core() {
-        let config = parse("[default.databases.rmom_manager]\nurl = 'sqlite:x.db'", None, &[]).unwrap().config;
-        assert_eq!(format!("{:?}", config.settings()), format!("{:?}", ManagerSettings::default()));
-    }
-
-    /// Finds settings of the core that a file cannot set, or sets without effect.
-    #[test]
-    fn each_setting_of_the_core_can_be_set() {
-        let text = "[default]\nmoms = [{host='a', port=1}]\nmanager_cycle_millis = 11\n\
-                    life_probe_retry_delay_millis = 12\nlife_probe_max_retries = 13\nlife_probe_timeout_millis = 14\n\
-                    lease_millis = 315\nstore_timeout_millis = 116\nadmin_timeout_millis = 117\n\
-                    create_timeout_millis = 118\nmax_admin_calls = 19\nrebalance = false\nrebalance_after_secs = 20\n\
-                    rebalance_tolerance = 21\nrebalance_moves_per_cycle = 22\ndrain_moves_per_cycle = 23\n\
-                    max_moves_per_cycle = 24\nnudge_timeout_millis = 25\ndescribe_timeout_millis = 26\n\
-                    max_concurrent_probes = 27\nmax_concurrent_nudges = 28\nmax_pending_nudges = 29\n\
-                    [default.databases.rmom_manager]\nurl = 'sqlite:x.db'";
-        let millis = Duration::from_millis;
-        let expected = ManagerSettings {
-            moms: vec![BrokerAddr { host: "a".to_owned(), port: 1 }],
-            cycle: millis(11),
-            life_probe_retry_delay: millis(12),
-            life_probe_max_retries: 13,
-            probe_deadline: millis(14),
-            lease: millis(315),
-            store_timeout: millis(116),
-            admin_deadline: millis(117),
-            create_deadline: millis(118),
-            max_admin_calls: 19,
-            rebalance: false,
-            rebalance_after: Duration::from_secs(20),
-            rebalance_tolerance: 21,
-            rebalance_moves_per_cycle: 22,
-            drain_moves_per_cycle: 23,
-            max_moves_per_cycle: 24,
-            nudge_deadline: millis(25),
-            describe_deadline: millis(26),
-            max_concurrent_probes: 27,
-            max_concurrent_nudges: 28,
-            max_pending_nudges: 29,
-            purge_batches: 30,
-        };
-        let config = parse(text, None, &[("RMOM_PURGE_BATCHES", "30")]).unwrap().config;
-        assert_eq!(format!("{:?}", config.settings()), format!("{expected:?}"));
-    }
-
-    #[test]
-    fn the_flag_chooses_the_profile_before_the_variable() {
-        let port = |profile, environment: &[_]| parse(ORIGINAL, profile, environment).unwrap().config.port;
-        assert_eq!(port(None, &[]), 8082);
-        assert_eq!(port(Some("release"), &[]), 8080);
-        assert_eq!(port(None, &[("ROCKET_PROFILE", "Release")]), 8080);
-        assert_eq!(port(Some("debug"), &[("ROCKET_PROFILE", "release")]), 8082);
-        let error = parse(ORIGINAL, Some("relese"), &[]).unwrap_err();
-        assert_eq!(error, "m.toml: there is no profile \"relese\"; known: debug, default, release");
-    }
-
-    #[test]
-    fn global_goes_over_the_profile_and_tables_are_merged() {
-        let text = "[default.databases.rmom_manager]\nurl = 'postgres://h/d'\nmax_connections = 7\n\
-                    [release]\nport = 1\n[release.databases.rmom_manager]\nurl = 'postgres://other/d'\n\
-                    [global]\naddress = '::1'";
-        let config = parse(text, Some("release"), &[]).unwrap().config;
-        assert_eq!((config.address.as_str(), config.port), ("::1", 1));
-        assert_eq!(config.databases.rmom_manager.url.redacted(), "postgres://other/d");
-        assert_eq!(config.databases.rmom_manager.max_connections, 7);
-    }
-
-    #[test]
-    fn the_effective_configuration_reads_back_and_hides_the_password() {
-        let shown = parse(ORIGINAL, Some("release"), &[]).unwrap().config.to_toml();
-        assert!(!shown.contains("secret"), "{shown}");
-        let again = parse(&shown, None, &[]).unwrap();
-        assert_eq!((again.config.to_toml(), again.warnings), (shown, Vec::new()));
-    }
-
-    #[test]
-    fn the_environment_overrides_rockets_names_first_then_ours() {
-        let variables = [
-            ("RMOM_PORT", "9001"),
-            ("ROCKET_PORT", "9000"),
-            ("ROCKET_ADDRESS", "0.0.0.0"),
-            ("ROCKET_WORKERS", "3"),
-            ("ROCKET_DATABASES", "{rmom_manager={url=\"postgres://h/rockets\"}}"),
-            ("RMOM_MOMS", "a:1, [::1]:2"),
-            ("ROCKET_PROT", "1"),
-        ];
-        let Loaded { config, warnings } = parse(ORIGINAL, None, &variables).unwrap();
-        assert_eq!((config.address.as_str(), config.port), ("0.0.0.0", 9001));
-        assert_eq!(config.databases.rmom_manager.url.redacted(), "postgres://h/rockets");
-        assert_eq!(config.databases.rmom_manager.max_connections, 5);
-        assert_eq!(config.moms.iter().map(ToString::to_string).collect::<Vec<_>>(), ["a:1", "[::1]:2"]);
-        let hint =
-            "the environment variable ROCKET_PROT names no setting of this program; ignored; did you mean ROCKET_PORT?";
-        assert!(warnings.iter().any(|warning| warning == hint), "{warnings:?}");
-        let config = parse(ORIGINAL, None, &[("RMOM_DATABASE__URL", "postgres://h/short")]).unwrap().config;
-        assert_eq!(config.databases.rmom_manager.url.redacted(), "postgres://h/short");
-    }
-
-    #[test]
-    fn a_variable_below_a_setting_does_not_set_it() {
-        let error = parse("", None, &[("RMOM_DATABASE__URL__X", "sqlite:x.db")]).unwrap_err();
-        assert!(error.contains("databases.rmom_manager.url: missing"), "{error}");
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        let table = [
-            (
-                "",
-                "m.toml: databases.rmom_manager.url: missing; expected postgres://USER:PASSWORD@HOST:PORT/DATABASE or sqlite:PATH",
-            ),
-            ("port = 1", "m.toml: port: stands outside of a profile; put it below the line [default]"),
-            ("[tls]\ncert = 'x'", "m.toml: tls: stands outside of a profile; write [default.tls]"),
-            (
-                "[default]\nmanager_cycle_sec = 1",
-                "m.toml: manager_cycle_sec: there is no such setting; did you mean manager_cycle_secs?",
-            ),
-            ("[default]\ndrain_moves_per_cycle = 101", "m.toml: drain_moves_per_cycle: found 101, expected 1 to 100"),
-            ("[default]\nmanager_cycle_secs = 0", "m.toml: manager_cycle_secs: found 0, expected 1 to 3600"),
-            (
-                "[default]\nport = '8082'",
-                "m.toml: port: found the text \"8082\", expected a whole number from 0 to 65535",
-            ),
-            ("[default]\nmoms = ['a:1']", "m.toml: moms: found a list, expected a list of { host = \"…\", port = … }"),
-            ("[default]\nmoms = [{host='a', port=0}]", "m.toml: moms: found host \"a\", port 0, expected both"),
-            (
-                "[default.databases.other]\nurl = ''",
-                "m.toml: databases.other: there is no such setting; known here: rmom_manager",
-            ),
-            (
-                "[default.databases.rmom_manager]\nhost = 'h'",
-                "m.toml: databases.rmom_manager.host: there is no such setting; known here: url, max_connections, min_connections, idle_timeout, connect_timeout, migrate, allow_unsafe_durability",
-            ),
-        ];
-        for (text, expected) in table {
-            let error = parse(text, None, &[]).unwrap_err();
-            assert!(error.lines().any(|line| line == expected), "{text}:\n{error}");
-        }
-    }
-}
+mod tests;

@@ -10,6 +10,10 @@ mod connections;
 mod database;
 mod log;
 mod manager;
+mod profiles;
+mod table;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod tree;
 
@@ -17,6 +21,7 @@ use std::{
     ffi::OsStr,
     fmt, io,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Serialize, Serializer};
@@ -27,6 +32,7 @@ pub use connections::ConnectionsConfig;
 pub use database::{DatabaseConfig, DatabaseUrl};
 pub use log::{LogConfig, LogFormat};
 pub use manager::{DEFAULT_FILE, ManagerConfig};
+pub use table::Row;
 pub use tls::TlsConfig;
 
 /// Largest configuration file that is read.
@@ -119,7 +125,7 @@ pub fn process_environment() -> Environment {
 }
 
 /// A text that is never shown: not in errors, logs, `Debug` output, or the effective configuration.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd)]
 pub struct Secret(String);
 
 impl Secret {
@@ -255,6 +261,18 @@ fn apply_environment(reader: &tree::Reader, environment: &Environment) {
             reader.override_with(path.to_lowercase().replace("__", "."), name, text);
         }
     }
+}
+
+/// Calls of the store have to fail before the lease does.
+fn check_store_timeout(root: &tree::Section<'_>, timeout_millis: u64, lease_millis: u64) {
+    if timeout_millis >= lease_millis {
+        let reason = format!("found {timeout_millis}, expected less than lease_millis, which is {lease_millis}");
+        root.problem("store_timeout_millis", reason);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A path in a configuration file is relative to that file.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::{beside, tree::Section};
+use super::{beside, table::About, tree::Section};
 
 /// The section `tls`: files in PEM, relative to the configuration file. Without it, there is no TLS.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -25,14 +25,29 @@ pub struct TlsConfig {
 
 impl TlsConfig {
     pub(super) fn read(mut section: Section<'_>, file: &Path) -> Self {
-        let mut path = |key| {
-            let path = section.value::<PathBuf>(key).map(|path| beside(file, &path))?;
+        section.heading("TLS");
+        let mut path = |key, limits, meaning| {
+            let path: PathBuf = section.optional(About { key, unit: "file", meaning }, limits)?;
+            let path = beside(file, &path);
             if !path.is_file() {
                 section.problem(key, format!("there is no file {}", path.display()));
             }
             Some(path)
         };
-        let config = Self { cert: path("cert"), key: path("key"), ca: path("ca"), client_ca: path("client_ca") };
+        let config = Self {
+            cert: path("cert", "with `key`", "This server's certificate chain."),
+            key: path("key", "with `cert`", "Its private key."),
+            ca: path(
+                "ca",
+                "",
+                "The authorities that signed the certificates of the servers that this program connects to.",
+            ),
+            client_ca: path(
+                "client_ca",
+                "needs `cert`",
+                "The authorities that signed the clients' certificates. If it is set, clients without a certificate are refused.",
+            ),
+        };
         if config.cert.is_some() != config.key.is_some() {
             let missing = if config.cert.is_some() { "key" } else { "cert" };
             section.problem(missing, "missing; a certificate and its key go together");

@@ -1,7 +1,8 @@
 //! Reads settings from a parsed file, and reports all mistakes at once, each with its place.
 
 use std::{
-    cell::RefCell,
+    borrow::Cow,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     fmt::Display,
     ops::RangeInclusive,
@@ -10,7 +11,10 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{ConfigError, Problem, Secret};
+use super::{
+    ConfigError, Problem, Secret,
+    table::{About, Limits, Row},
+};
 
 /// Least similarity at which a known key is suggested for a mistyped one.
 const SIMILAR: f64 = 0.7;
@@ -28,6 +32,9 @@ pub(super) struct Reader {
     overrides: RefCell<BTreeMap<String, Override>>,
     problems: RefCell<Vec<Problem>>,
     warnings: RefCell<Vec<String>>,
+    /// The settings that were asked for so far, for the documents.
+    rows: RefCell<Vec<Row>>,
+    heading: Cell<&'static str>,
 }
 
 impl Reader {
@@ -37,7 +44,14 @@ impl Reader {
             overrides: RefCell::default(),
             problems: RefCell::default(),
             warnings: RefCell::default(),
+            rows: RefCell::default(),
+            heading: Cell::default(),
         }
+    }
+
+    /// The rows of all settings that were asked for.
+    pub(super) fn rows(self) -> Vec<Row> {
+        self.rows.into_inner()
     }
 
     /// Lets a variable override the setting at `path` (`database.host`); a later call for the same path replaces an earlier
@@ -122,21 +136,44 @@ impl<'r> Section<'r> {
         parsed
     }
 
-    /// Like [`Section::value`], with a default.
-    pub(super) fn value_or<T: Setting>(&mut self, key: &'static str, default: T) -> T {
-        self.value(key).unwrap_or(default)
+    /// The settings that follow are in the documents' table below this heading.
+    pub(super) fn heading(&self, heading: &'static str) {
+        self.reader.heading.set(heading);
     }
 
-    /// A number that has to lie in a range.
-    pub(super) fn number<T>(&mut self, key: &'static str, default: T, range: RangeInclusive<T>) -> T
-    where
-        T: Setting + PartialOrd + Display,
-    {
-        let Some(number) = self.value(key) else { return default };
+    /// Adds a row to the documents' tables.
+    pub(super) fn note<T: Setting>(&self, about: About, limits: impl Into<Limits<T>>, default: Cow<'static, str>) {
+        let About { key, unit, meaning } = about;
+        let heading = self.reader.heading.get();
+        let limits = limits.into().says;
+        self.reader.rows.borrow_mut().push(Row { heading, path: self.path_of(key), unit, default, limits, meaning });
+    }
+
+    /// A setting of the tables: its value, or its default.
+    pub(super) fn setting<T: Setting>(&mut self, about: About, default: T, limits: Limits<T>) -> T {
+        let shown = limits.default_says.map_or_else(|| format!("`{}`", default.shown()).into(), Cow::Borrowed);
+        let range = limits.range.clone();
+        self.note::<T>(about, limits, shown);
+        match range {
+            Some(range) => self.number(about.key, default, range),
+            None => self.value(about.key).unwrap_or(default),
+        }
+    }
+
+    /// A setting of the tables that has no default.
+    pub(super) fn optional<T: Setting>(&mut self, about: About, limits: &'static str) -> Option<T> {
+        self.note::<T>(about, limits, "none".into());
+        self.value(about.key)
+    }
+
+    /// A value that has to lie in a range.
+    pub(super) fn number<T: Setting>(&mut self, key: &'static str, default: T, range: RangeInclusive<T>) -> T {
+        let Some(number) = self.value::<T>(key) else { return default };
         if range.contains(&number) {
             return number;
         }
-        self.problem(key, format!("found {number}, expected {} to {}", range.start(), range.end()));
+        let (number, first, last) = (number.shown(), range.start().shown(), range.end().shown());
+        self.problem(key, format!("found {number}, expected {first} to {last}"));
         default
     }
 
@@ -226,11 +263,14 @@ fn describe(value: &Value, secret: bool) -> String {
 }
 
 /// A type for the value of a setting.
-pub(super) trait Setting: Sized {
+pub(super) trait Setting: Clone + PartialOrd {
     /// The expected value, for error messages.
     const EXPECTED: &'static str;
     /// True if error messages must not show the value.
     const SECRET: bool = false;
+
+    /// The value in messages and documents.
+    fn shown(&self) -> String;
 
     /// From a file.
     fn from_value(value: &Value) -> Option<Self>;
@@ -243,6 +283,10 @@ macro_rules! whole_numbers {
     ($($type:ty: $expected:literal),*) => {
         $(impl Setting for $type {
             const EXPECTED: &'static str = $expected;
+
+            fn shown(&self) -> String {
+                self.to_string()
+            }
 
             fn from_value(value: &Value) -> Option<Self> {
                 value.as_u64()?.try_into().ok()
@@ -265,6 +309,10 @@ whole_numbers! {
 impl Setting for bool {
     const EXPECTED: &'static str = "true or false";
 
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+
     fn from_value(value: &Value) -> Option<Self> {
         value.as_bool()
     }
@@ -281,6 +329,10 @@ impl Setting for bool {
 impl Setting for String {
     const EXPECTED: &'static str = "a text";
 
+    fn shown(&self) -> String {
+        self.clone()
+    }
+
     fn from_value(value: &Value) -> Option<Self> {
         value.as_str().map(str::to_owned)
     }
@@ -292,6 +344,10 @@ impl Setting for String {
 
 impl Setting for PathBuf {
     const EXPECTED: &'static str = "the path of a file";
+
+    fn shown(&self) -> String {
+        self.display().to_string()
+    }
 
     fn from_value(value: &Value) -> Option<Self> {
         value.as_str().and_then(Self::from_text)
@@ -305,6 +361,10 @@ impl Setting for PathBuf {
 impl Setting for Secret {
     const EXPECTED: &'static str = "a text in quotes";
     const SECRET: bool = true;
+
+    fn shown(&self) -> String {
+        Self::SHOWN.to_owned()
+    }
 
     fn from_value(value: &Value) -> Option<Self> {
         value.as_str().map(Self::new)
