@@ -242,19 +242,30 @@ def test_labels_become_one_segment() -> None:
     assert segment("a/b ä?") == "a%2Fb%20%C3%A4%3F"
 
 
-def test_refusals_keep_the_managers_code_or_get_one_from_the_status() -> None:
-    error = refusal("m:1", "/v1/queues", 409, b'{"code": "QUEUE_EXISTS", "detail": "it exists", "queue_id": 7}')
+def test_refusals_have_the_managers_code_or_are_somebody_elses() -> None:
+    problem = b'{"code": "QUEUE_EXISTS", "detail": "it exists", "queue_id": 7}'
+    error = refusal("m:1", "POST", "/v1/queues", 409, problem)
     assert (error.code, str(error)) == ("QUEUE_EXISTS", "m:1 refused: it exists (QUEUE_EXISTS)")
+    assert isinstance(error, rmom.Refused)
     assert error.details == {"queue_id": "7"}
     assert error.hint.startswith("use the queue that exists")
-    for path, status, code in [
-        ("/queues/x", 404, "QUEUE_NOT_FOUND"),
-        ("/v1/queues/x/channels", 404, "QUEUE_NOT_FOUND"),
-        ("/channels/x", 404, "CHANNEL_NOT_FOUND"),
-        ("/queues/x", 503, "NO_BROKER"),
-        ("/queues/x", 502, "STORE_UNAVAILABLE"),
+    for status, code in [
+        (401, "UNAUTHENTICATED"),
+        (403, "PERMISSION_DENIED"),
+        (500, "STORE_UNAVAILABLE"),
+        (502, "STORE_UNAVAILABLE"),
+        (503, "STORE_UNAVAILABLE"),
     ]:
-        assert refusal("m:1", path, status, b"<html>").code == code
+        for answer in (b"", b"<html>", b"[]", b'{"code": 5}'):
+            assert refusal("m:1", "GET", "/queues/x", status, answer).code == code
+    # These must not become QUEUE_NOT_FOUND, which would end producers.
+    for status in (301, 304, 400, 404, 405, 409, 418):
+        error = refusal("m:1", "GET", "/queues/x", status, b"<h1>no such\n page</h1>")
+        assert (error.code, error.retryable) == ("PROTOCOL_VIOLATION", True)
+        assert str(error) == (
+            "m:1 broke the protocol: it answered GET /queues/x as no manager does, with "
+            f"status {status}: <h1>no such page</h1>; is this a manager's address?"
+        )
 
 
 class _Failed:
@@ -288,7 +299,7 @@ def test_a_brokers_code_is_read_from_the_details_of_a_status() -> None:
 
 def test_a_manager_that_does_not_answer_is_told(caplog: pytest.LogCaptureFixture) -> None:
     managers = Managers(Settings(parse_managers(["http://m1", "http://m2"], None)))
-    program = managers.call("GET", "/v1/queues", None, 1.0)
+    program = managers.json("GET", "/v1/queues", None, 1.0, str)
     next(program)
     asked = program.throw(rmom.DeadlineExceeded("GET /v1/queues at m1:80", 1.0, sent=True))
     assert isinstance(asked, fx.Http)
@@ -302,7 +313,7 @@ def test_who_asks_again_is_not_stuck_with_a_manager_that_is_unwell() -> None:
 
     def delete() -> list[str]:
         """The managers that are asked; the first does not reach the store."""
-        program = managers.call("DELETE", "/v1/queues/q", None, 1.0)
+        program = managers.done("DELETE", "/v1/queues/q")
         asked: list[str] = []
         try:
             effect = next(program)
@@ -315,5 +326,5 @@ def test_who_asks_again_is_not_stuck_with_a_manager_that_is_unwell() -> None:
         except rmom.Refused as error:
             return [*asked, error.code]
 
-    assert delete() == ["m1:80", "NO_BROKER"]
+    assert delete() == ["m1:80", "STORE_UNAVAILABLE"]
     assert delete() == ["m2:80", "done"]

@@ -23,11 +23,7 @@ def _get(managers: Managers, path: str, read: Callable[[Any], T]) -> Program[T]:
 def _json(
     managers: Managers, method: str, path: str, body: Mapping[str, Any] | None, read: Callable[[Any], T]
 ) -> Program[T]:
-    answer = yield from managers.json(method, path, body, managers.settings.request_timeout)
-    try:
-        return read(answer)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ProtocolViolation("a manager", f"the answer to {path} is not as expected: {error!r}") from None
+    return managers.json(method, path, body, managers.settings.request_timeout, read)
 
 
 def _pages(managers: Managers, path: str, field: str, read: Callable[[Any], T]) -> Program[list[T]]:
@@ -52,17 +48,13 @@ def _pages(managers: Managers, path: str, field: str, read: Callable[[Any], T]) 
             return found
 
 
-def _done(managers: Managers, method: str, path: str) -> Program[None]:
-    yield from managers.call(method, path, None, managers.settings.request_timeout)
-
-
 def create_queue(managers: Managers, label: str) -> Program[Queue]:
     check_label(label)
     return _json(managers, "POST", "/v1/queues", {"label": label}, _queue)
 
 
 def delete_queue(managers: Managers, label: Queue | str) -> Program[None]:
-    return _done(managers, "DELETE", f"/v1/queues/{segment(label_of(label))}")
+    return managers.done("DELETE", f"/v1/queues/{segment(label_of(label))}")
 
 
 def queue(managers: Managers, label: Queue | str) -> Program[Queue]:
@@ -102,7 +94,7 @@ def channels(managers: Managers, label: Queue | str | None) -> Program[list[Chan
 
 
 def delete_channel(managers: Managers, channel_id: Channel | uuid.UUID | str) -> Program[None]:
-    return _done(managers, "DELETE", f"/v1/channels/{id_of_channel(channel_id)}")
+    return managers.done("DELETE", f"/v1/channels/{id_of_channel(channel_id)}")
 
 
 def brokers(managers: Managers) -> Program[list[Broker]]:
@@ -110,12 +102,12 @@ def brokers(managers: Managers) -> Program[list[Broker]]:
 
 
 def set_draining(managers: Managers, broker: Broker | int, draining: bool) -> Program[None]:
-    return _done(managers, "POST", f"/v1/brokers/{id_of_broker(broker)}/{'drain' if draining else 'undrain'}")
+    return managers.done("POST", f"/v1/brokers/{id_of_broker(broker)}/{'drain' if draining else 'undrain'}")
 
 
 def forget(managers: Managers, broker: Broker | int, force: bool) -> Program[None]:
     query = "force=true" if as_bool("force", force) else "force=false"
-    return _done(managers, "DELETE", f"/v1/brokers/{id_of_broker(broker)}?{query}")
+    return managers.done("DELETE", f"/v1/brokers/{id_of_broker(broker)}?{query}")
 
 
 def rebalance(managers: Managers) -> Program[int]:

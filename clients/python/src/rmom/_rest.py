@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Callable, TypeVar
 from urllib.parse import quote
 
 from ._effects import Http, Program, do
@@ -14,6 +14,8 @@ from ._telling import Telling
 from .errors import MoMError, ProtocolViolation, Refused
 
 log = logging.getLogger("rmom")
+
+T = TypeVar("T")
 
 #: The largest answer that is read. A list of all queues of a cluster, with descriptions, is smaller.
 MAX_ANSWER_BYTES = 64 << 20
@@ -32,21 +34,28 @@ class Managers:
         self._preferred = 0
         self._telling = Telling(settings.clock)
 
-    def json(self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float) -> Program[Any]:
-        """A call whose answer is JSON."""
-        authority, answer = yield from self.call(method, path, body, timeout)
-        try:
-            return json.loads(answer)
-        except ValueError as error:
-            raise ProtocolViolation(authority, f"the answer to {path} is not as expected: {error}") from None
+    def json(
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float, read: Callable[[Any], T]
+    ) -> Program[T]:
+        """A call whose answer is JSON, which ``read`` makes a value of."""
+        return self.call(method, path, body, timeout, lambda answer: read(json.loads(answer)))
+
+    def done(self, method: str, path: str) -> Program[None]:
+        """A call whose answer has no content."""
+
+        def nothing(answer: bytes) -> None:
+            if answer:
+                raise ValueError(f"it should be empty, and is {answer!r:.60}")
+
+        return self.call(method, path, None, self.settings.request_timeout, nothing)
 
     def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float
-    ) -> Program[tuple[str, bytes]]:
-        """Tries one manager after the other, each for at most ``timeout``, until one answers. A call that changes
-        something is not repeated once it may have been read; in that case, the next call begins with another manager,
-        so that a caller that repeats it is not stuck with a manager that cannot reach the store. Returns the manager
-        that answered, and its answer."""
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout: float, read: Callable[[bytes], T]
+    ) -> Program[T]:
+        """Tries one manager after the other, each for at most ``timeout``, until one answers as a manager does. A call
+        that changes something is not repeated once a manager may have read it; in that case, the next call begins with
+        another manager, so that a caller that repeats it is not stuck with a manager that cannot reach the store, or
+        with a server that is not a manager."""
         managers = self.settings.managers
         failure: MoMError | None = None
         first, started = self._preferred, self.settings.clock()
@@ -57,17 +66,21 @@ class Managers:
                 log.warning("manager %s is asked now, because: %s", manager.authority, failure)
             try:
                 answer = yield from do(Http(manager, method, path, body, timeout))
+                if 200 <= answer.status < 300:
+                    result = _read(manager.authority, method, path, answer.body, read)
+                    self._preferred = index
+                    self._telling.over()
+                    return result
             except MoMError as error:
                 failure = error
                 if method != "GET" and error.outcome_unknown:
                     self._preferred = (index + 1) % len(managers)
                     break
                 continue
-            if 200 <= answer.status < 300:
-                self._preferred = index
-                self._telling.over()
-                return manager.authority, answer.body
-            failure = refusal(manager.authority, path, answer.status, answer.body)
+            failure = refusal(manager.authority, method, path, answer.status, answer.body)
+            # Another server, or an older manager, knows nothing of this.
+            if isinstance(failure, ProtocolViolation) or failure.code == "NO_SUCH_ROUTE":
+                continue
             # A manager that cannot reach the store knows less than the next one may.
             if answer.status < 500:
                 break
@@ -78,8 +91,16 @@ class Managers:
         raise failure
 
 
-def refusal(authority: str, path: str, status: int, answer: bytes) -> Refused:
-    """The manager's own code, if it gave one; an answer that is not rmom's has only a status."""
+def _read(authority: str, method: str, path: str, answer: bytes, read: Callable[[bytes], T]) -> T:
+    try:
+        return read(answer)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ProtocolViolation(authority, f"its answer to {method} {path} is not a manager's: {error!r}") from None
+
+
+def refusal(authority: str, method: str, path: str, status: int, answer: bytes) -> Refused | ProtocolViolation:
+    """A manager's error. An answer without one of rmom's codes is from a proxy, or from a server that is not a manager;
+    its "not found" says nothing about our queues."""
     try:
         problem = json.loads(answer)
     except ValueError:
@@ -87,19 +108,20 @@ def refusal(authority: str, path: str, status: int, answer: bytes) -> Refused:
     problem = problem if isinstance(problem, dict) else {}
     code = problem.pop("code", None)
     detail, title = problem.pop("detail", None), problem.pop("title", None)
-    text = answer.decode(errors="replace").strip()[:200]
-    message = detail or title or (f"status {status}: {text}" if text else f"status {status}")
+    text = " ".join(answer.decode(errors="replace").split())[:200]
+    message = str(detail or title or (f"status {status}: {text}" if text else f"status {status}"))
+    if not isinstance(code, str):
+        code = _code_of_a_proxy(status)
+    if code is None:
+        reason = f"it answered {method} {path} as no manager does, with {message}; is this a manager's address?"
+        return ProtocolViolation(authority, reason)
     facts = {name: str(value) for name, value in problem.items() if isinstance(value, (str, int, float))}
-    return Refused(authority, code if isinstance(code, str) else _code_of(path, status), str(message), facts)
+    return Refused(authority, code, message, facts)
 
 
-def _code_of(path: str, status: int) -> str:
-    if status == 404:
-        for part, code in (("/channels/", "CHANNEL_NOT_FOUND"), ("/brokers/", "BROKER_NOT_FOUND")):
-            if part in path:
-                return code
-        return "QUEUE_NOT_FOUND"
-    named = {503: "NO_BROKER", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED"}
-    if status in named:
-        return named[status]
-    return "INVALID_ARGUMENT" if status < 500 else "STORE_UNAVAILABLE"
+def _code_of_a_proxy(status: int) -> str | None:
+    """The code for a status that came without one."""
+    if status in (401, 403):
+        return "UNAUTHENTICATED" if status == 401 else "PERMISSION_DENIED"
+    # A manager behind a proxy is down, or has not opened its store yet.
+    return "STORE_UNAVAILABLE" if status >= 500 else None

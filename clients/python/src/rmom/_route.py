@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from ._effects import Program
 from ._rest import Managers
-from .errors import MoMError, ProtocolViolation, Refused, authority, hosted_at
+from .errors import MoMError, Refused, authority, hosted_at
 
 log = logging.getLogger("rmom")
 
@@ -25,6 +26,13 @@ _DEFINITE = frozenset(
         "PERMISSION_DENIED",
     }
 )
+
+
+def _place(answer: Any) -> str:
+    host, port = answer["host"], answer["port"]
+    if not isinstance(host, str) or not host or not isinstance(port, int) or not 0 < port < 65_536:
+        raise ValueError(f"{host!r:.80} and {port!r:.80} are not a broker's address")
+    return authority(host, port)
 
 
 class Route:
@@ -59,13 +67,7 @@ class Route:
         timeout = settings.lookup_timeout
         if until is not None:
             timeout = max(0.001, min(timeout, until - settings.clock()))
-        answer = yield from self._managers.json("GET", self._path, None, timeout)
-        try:
-            host, port = str(answer["host"]), int(answer["port"])
-        except (KeyError, TypeError, ValueError):
-            reason = f"the answer to {self._path} is not as expected: {answer!r:.200}"
-            raise ProtocolViolation("a manager", reason) from None
-        return authority(host, port)
+        return (yield from self._managers.json("GET", self._path, None, timeout, _place))
 
     def failed(self, error: MoMError) -> bool:
         """An attempt failed. True if the next can be made at once, because a broker named an address."""

@@ -49,6 +49,9 @@ _ENDS_A_SUBSCRIPTION = frozenset(
     }
 )
 
+# No producer can go on after these, so no consumer does: missing credentials, and managers that are none of ours or older.
+_ENDS_EVERYTHING = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "NO_SUCH_ROUTE"})
+
 # The statuses that broken connections are reported as.
 _RETRYABLE_STATUSES = frozenset(
     {
@@ -83,6 +86,7 @@ _HINTS = {
     "DELIVERY_TIMEOUT": "the message may be stored; pushing it again may store it twice",
     "OUTCOME_UNKNOWN": "the message may be stored; pushing it again may store it twice",
     "PROTOCOL_VIOLATION": "check that the address is rmom's, and the versions match",
+    "NO_SUCH_ROUTE": "check that the address is rmom's, and the versions match",
     "UNIMPLEMENTED": "check that the address is rmom's, and the versions match",
     "UNAUTHENTICATED": "check the credentials",
     "PERMISSION_DENIED": "check the credentials",
@@ -284,7 +288,7 @@ def blames_a_message(error: MoMError) -> bool:
 def ends_a_subscription(error: MoMError) -> bool:
     """True if retrying cannot help a consumer."""
     if isinstance(error, Refused):
-        return error.code in _ENDS_A_SUBSCRIPTION
+        return error.code in _ENDS_A_SUBSCRIPTION or error.code in _ENDS_EVERYTHING
     if isinstance(error, CallFailed):
         return error.code in ("UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED", "INVALID_ARGUMENT")
     return isinstance(error, (ConfigError, GaveUp, Closed))
