@@ -4,7 +4,12 @@ or a consumer, or keeps it from the next manager; both clients do the same about
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -170,6 +175,47 @@ def test_a_brokers_address_is_told_from_a_managers(dev: Any) -> None:
     async def main() -> None:
         async with aio.Client(url) as client:
             with pytest.raises(rmom.ProtocolViolation, match="is this a manager's address"):
+                await client.admin.queues()
+
+    asyncio.run(main())
+
+
+@pytest.fixture(params=["headers", "body", "nothing"])
+def dripping(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of a server that sends a byte now and then, without an end."""
+    start = {"headers": b"HTTP/1.1 200 OK\r\n", "body": b"HTTP/1.1 200 OK\r\n\r\n", "nothing": b""}[request.param]
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer(connection: socket.socket) -> None:
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(start)
+                while not ended.wait(0.1):
+                    connection.sendall(b"x" if start else b"")
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        ended.set()
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_server_that_drips_is_left_in_time(dripping: str) -> None:
+    with rmom.Client(dripping, request_timeout=0.5, delivery_timeout=1) as client:
+        began = time.monotonic()
+        with pytest.raises(rmom.DeadlineExceeded, match=r"took longer than 0.5 s"):
+            client.admin.queues()
+        with pytest.raises(rmom.NotDelivered, match="no acknowledgement within 1 s"):
+            client.producer("q").push("x")
+        assert 1.5 <= time.monotonic() - began < 5
+
+    async def main() -> None:
+        async with aio.Client(dripping, request_timeout=0.5) as client:
+            with pytest.raises(rmom.DeadlineExceeded, match=r"took longer than 0.5 s"):
                 await client.admin.queues()
 
     asyncio.run(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from typing import Any, Callable
 
 import grpc
@@ -29,8 +29,34 @@ from ._inbox import Inbox
 from ._proto import messages_pb2 as wire
 from ._rest import MAX_ANSWER_BYTES
 from ._settings import Settings
-from ._threads import http_failures, http_request, http_verify
-from .errors import Closed, DeadlineExceeded, MoMError, ProtocolViolation
+from .errors import Closed, DeadlineExceeded, MoMError, ProtocolViolation, Unreachable
+
+
+def http_request(effect: fx.Http, settings: Settings) -> dict[str, Any]:
+    """The arguments of a request."""
+    connect = min(settings.connect_timeout, effect.timeout)
+    return {
+        "method": effect.method,
+        "url": effect.manager.url + effect.path,
+        "json": effect.body,
+        "headers": {"accept": "application/json"},
+        "timeout": httpx.Timeout(effect.timeout, connect=connect),
+    }
+
+
+@contextlib.contextmanager
+def http_failures(effect: fx.Http) -> Iterator[None]:
+    """Turns the library's errors into ours."""
+    authority = effect.manager.authority
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+        raise Unreachable(authority, str(error) or "no connection in time", sent=False) from None
+    except httpx.TimeoutException:
+        what = f"{effect.method} {effect.path} at {authority}"
+        raise DeadlineExceeded(what, effect.timeout, sent=True) from None
+    except httpx.HTTPError as error:
+        raise Unreachable(authority, str(error) or type(error).__name__, sent=True) from None
 
 
 class Waiting:
@@ -41,7 +67,9 @@ class Waiting:
         self._credentials = channel_credentials(settings)
         # One connection per call: whether a request was sent is then known for sure.
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.AsyncClient(verify=http_verify(settings), limits=limits, trust_env=False)
+        self._http = httpx.AsyncClient(
+            verify=settings.tls.context() if settings.tls else False, limits=limits, trust_env=False
+        )
         #: The tasks of producers and consumers that have not ended, whether the application has these or not.
         self.running: set[Any] = set()
         self._closed = False

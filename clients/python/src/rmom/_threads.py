@@ -3,17 +3,14 @@ pushes."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import queue
-import ssl
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Callable
 
 import grpc
-import httpx
 
 from . import _clock
 from . import _effects as fx
@@ -29,11 +26,12 @@ from ._grpc import (
     stream_ended,
     stub_of,
 )
+from ._http import exchange
 from ._inbox import Inbox
 from ._proto import messages_pb2 as wire
 from ._rest import MAX_ANSWER_BYTES
 from ._settings import Settings
-from .errors import Closed, DeadlineExceeded, MoMError, ProtocolViolation, Unreachable
+from .errors import Closed, DeadlineExceeded, MoMError
 
 log = logging.getLogger("rmom")
 
@@ -63,16 +61,13 @@ class Blocking:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._credentials = channel_credentials(settings)
-        # One connection per call: whether a request was sent is then known for sure.
-        limits = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.Client(verify=http_verify(settings), limits=limits, trust_env=False)
+        self._tls = settings.tls.context() if settings.tls else None
         #: The producers that still deliver, whether the application has them or not.
         self.running: set[Any] = set()
         self._closed = False
 
     def close(self) -> None:
         self._closed = True
-        self._http.close()
 
     def check_open(self) -> None:
         """Fails once the client is closed."""
@@ -89,16 +84,7 @@ class Blocking:
     def http(self, effect: fx.Http) -> fx.Answer:
         """Makes one request, within its time."""
         self.check_open()
-        deadline = _clock.now() + effect.timeout
-        with http_failures(effect), self._http.stream(**http_request(effect, self.settings)) as response:
-            body = bytearray()
-            for chunk in response.iter_bytes():
-                body += chunk
-                if _clock.now() > deadline:
-                    raise httpx.ReadTimeout("the answer does not end")
-                if len(body) > MAX_ANSWER_BYTES:
-                    raise ProtocolViolation(effect.manager.authority, f"an answer beyond {MAX_ANSWER_BYTES} bytes")
-            return fx.Answer(response.status_code, bytes(body))
+        return exchange(effect, self._tls, self.settings.connect_timeout, MAX_ANSWER_BYTES)
 
     def open_producer(self, effect: fx.OpenProducer) -> wire.OpenProducerResponse:
         channel = self.channel(effect.authority)
@@ -114,38 +100,6 @@ class Blocking:
         """Carries out the effects of programs that only call managers."""
         assert isinstance(effect, fx.Http)
         return self.http(effect)
-
-
-def http_verify(settings: Settings) -> ssl.SSLContext | bool:
-    """The verification of managers' certificates."""
-    return False if settings.tls is None else settings.tls.context()
-
-
-def http_request(effect: fx.Http, settings: Settings) -> dict[str, Any]:
-    """The arguments of a request."""
-    connect = min(settings.connect_timeout, effect.timeout)
-    return {
-        "method": effect.method,
-        "url": effect.manager.url + effect.path,
-        "json": effect.body,
-        "headers": {"accept": "application/json"},
-        "timeout": httpx.Timeout(effect.timeout, connect=connect),
-    }
-
-
-@contextlib.contextmanager
-def http_failures(effect: fx.Http) -> Iterator[None]:
-    """Turns the library's errors into ours."""
-    authority = effect.manager.authority
-    try:
-        yield
-    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-        raise Unreachable(authority, str(error) or "no connection in time", sent=False) from None
-    except httpx.TimeoutException:
-        what = f"{effect.method} {effect.path} at {authority}"
-        raise DeadlineExceeded(what, effect.timeout, sent=True) from None
-    except httpx.HTTPError as error:
-        raise Unreachable(authority, str(error) or type(error).__name__, sent=True) from None
 
 
 class _Line:
