@@ -121,7 +121,7 @@ def test_queues_channels_and_brokers_name_themselves() -> None:
 @pytest.mark.parametrize("label", [".", "..", "", 5, b"q", None, True, ["q"], CHANNEL])
 def test_a_label_that_would_leave_its_place_in_the_path_is_refused(label: Any) -> None:
     calls: list[Callable[[Managers], Any]] = [
-        lambda m: _admin.create_queue(m, label),
+        lambda m: _admin.create_queue(m, label, False),
         lambda m: _admin.delete_queue(m, label),
         lambda m: _admin.queue(m, label),
         lambda m: _admin.topics(m, label),
@@ -157,3 +157,19 @@ def test_what_is_true_for_python_is_not_taken_for_true() -> None:
             path_of(lambda m, value=value: _admin.forget(m, BROKER, value))  # type: ignore[misc]
         with pytest.raises(rmom.InvalidArgument, match="pass True or False"):
             path_of(lambda m, value=value: queues(m, value))  # type: ignore[misc]
+
+
+def test_a_queue_that_exists_is_taken_if_it_may_exist() -> None:
+    asked: list[str] = []
+
+    def perform(effect: fx.Effect[Any]) -> fx.Answer:
+        assert isinstance(effect, fx.Http)
+        asked.append(f"{effect.method} {effect.path}")
+        if effect.method == "POST":
+            return fx.Answer(409, b'{"code": "QUEUE_EXISTS", "detail": "it exists"}')
+        return fx.Answer(200, json.dumps(QUEUE).encode())
+
+    assert run(_admin.create_queue(World().managers, "q", True), perform).id == 7
+    assert asked == ["POST /v1/queues", "GET /v1/queues/q"]
+    with pytest.raises(rmom.Refused, match="QUEUE_EXISTS"):
+        run(_admin.create_queue(World().managers, "q", False), perform)

@@ -149,10 +149,10 @@ def test_changes_go_to_a_manager_and_only_once() -> None:
     queue = json.dumps({"id": 7, "label": "q", "host": None, "port": None}).encode()
     # A server that refuses as no manager does has not done it; one that agrees may have.
     managers, perform, asked = managers_of(World(), fx.Answer(405, b"<html>"), fx.Answer(201, queue))
-    assert run(_admin.create_queue(managers, "q"), perform).id == 7
+    assert run(_admin.create_queue(managers, "q", False), perform).id == 7
     assert asked == ["m0:80", "m1:80"]
     managers, perform, asked = managers_of(World(), fx.Answer(200, b"<html>"), fx.Answer(204, b""))
-    for call in (lambda: _admin.delete_queue(managers, "q"), lambda: _admin.create_queue(managers, "q")):
+    for call in (lambda: _admin.delete_queue(managers, "q"), lambda: _admin.create_queue(managers, "q", False)):
         managers._preferred = 0
         asked.clear()
         with pytest.raises(rmom.ProtocolViolation, match=r"m0:80 .* is not a manager's") as raised:

@@ -10,7 +10,7 @@ from typing import Any, Callable, TypeVar
 from ._check import as_bool, as_int, check_label, check_topic, id_of_broker, id_of_channel, label_of
 from ._effects import Program
 from ._rest import Managers, segment
-from .errors import InvalidArgument, ProtocolViolation
+from .errors import InvalidArgument, ProtocolViolation, Refused
 from .model import NO_TOPIC, Broker, Channel, LiveQueue, Queue, Start, StartAt, Subscriber
 
 T = TypeVar("T")
@@ -48,9 +48,19 @@ def _pages(managers: Managers, path: str, field: str, read: Callable[[Any], T]) 
             return found
 
 
-def create_queue(managers: Managers, label: str) -> Program[Queue]:
+def create_queue(managers: Managers, label: str, exist_ok: bool) -> Program[Queue]:
     check_label(label)
-    return _json(managers, "POST", "/v1/queues", {"label": label}, _queue)
+    as_bool("exist_ok", exist_ok)
+    return _create_queue(managers, label, exist_ok)
+
+
+def _create_queue(managers: Managers, label: str, exist_ok: bool) -> Program[Queue]:
+    try:
+        return (yield from _json(managers, "POST", "/v1/queues", {"label": label}, _queue))
+    except Refused as error:
+        if not exist_ok or error.code != "QUEUE_EXISTS":
+            raise
+    return (yield from queue(managers, label))
 
 
 def delete_queue(managers: Managers, label: Queue | str) -> Program[None]:

@@ -120,9 +120,10 @@ class Admin:
         self._managers = Managers(settings)
         self._perform = waiting.perform
 
-    async def create_queue(self, label: str) -> Queue:
-        """Creates a queue and waits until a broker serves it."""
-        return await run_async(_admin.create_queue(self._managers, label), self._perform)
+    async def create_queue(self, label: str, *, exist_ok: bool = False) -> Queue:
+        """Creates a queue and waits until a broker serves it. With ``exist_ok``, returns the queue that has
+        the label, if there is one."""
+        return await run_async(_admin.create_queue(self._managers, label, exist_ok), self._perform)
 
     async def delete_queue(self, label: Queue | str) -> None:
         """Deletes a queue, its channels and its messages, for good."""

@@ -132,9 +132,10 @@ class Admin:
         self._managers = Managers(settings)
         self._perform = blocking.perform
 
-    def create_queue(self, label: str) -> Queue:
-        """Creates a queue and waits until a broker serves it. Codes: ``QUEUE_EXISTS``, ``NO_BROKER``, …"""
-        return run(_admin.create_queue(self._managers, label), self._perform)
+    def create_queue(self, label: str, *, exist_ok: bool = False) -> Queue:
+        """Creates a queue and waits until a broker serves it. With ``exist_ok``, returns the queue that has
+        the label, if there is one. Codes: ``QUEUE_EXISTS``, ``NO_BROKER``, …"""
+        return run(_admin.create_queue(self._managers, label, exist_ok), self._perform)
 
     def delete_queue(self, label: Queue | str) -> None:
         """Deletes a queue, its channels and its messages, for good."""

@@ -76,15 +76,7 @@ class MoMClient:
         self, queue_label: str, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
     ) -> None:
         """Creates a queue; succeeds if it exists already."""
-
-        def create() -> None:
-            try:
-                self.client.admin.create_queue(queue_label)
-            except Refused as error:
-                if error.code != "QUEUE_EXISTS":
-                    raise
-
-        _retry(create, retry_delay, max_attempts)
+        _retry(lambda: self.client.admin.create_queue(queue_label, exist_ok=True), retry_delay, max_attempts)
 
     def delete_queue(
         self, queue_label: str, *, retry_delay: float = DEFAULT_RETRY_DELAY, max_attempts: int = DEFAULT_MAX_ATTEMPTS
