@@ -36,9 +36,9 @@ fn echoes(seed: u64) -> (Cluster, Echoes) {
         }
     });
     let echoes = Echoes::default();
-    let heard = echoes.clone();
+    let answers = echoes.clone();
     cluster.service("caller", move |_| {
-        let heard = heard.clone();
+        let answers = answers.clone();
         async move {
             loop {
                 let start = tokio::time::Instant::now();
@@ -48,7 +48,7 @@ fn echoes(seed: u64) -> (Cluster, Echoes) {
                     io.read_exact(&mut [0]).await.ok()
                 };
                 let answer = timeout(millis(400), call).await.ok().flatten();
-                heard.borrow_mut().push(answer.map(|_| start.elapsed().as_millis()));
+                answers.borrow_mut().push(answer.map(|_| start.elapsed().as_millis()));
                 sleep(millis(500).saturating_sub(start.elapsed())).await;
             }
         }
@@ -152,12 +152,12 @@ fn wall_clocks_jump_one_by_one() {
     let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     isolated(move || {
         let mut cluster = Cluster::builder(5).brokers(0).build();
-        let told = Rc::new(RefCell::new(Vec::new()));
+        let readings = Rc::new(RefCell::new(Vec::new()));
         for host in ["ahead", "right", "behind"] {
-            let told = told.clone();
+            let readings = readings.clone();
             cluster.host(host, async move {
                 sleep(millis(1_000)).await;
-                told.borrow_mut().push((host, now() + 3_600 - rmom_sim::EPOCH_MILLIS / 1_000));
+                readings.borrow_mut().push((host, now() + 3_600 - rmom_sim::EPOCH_MILLIS / 1_000));
                 Ok(())
             });
         }
@@ -165,7 +165,7 @@ fn wall_clocks_jump_one_by_one() {
         cluster.set_clock("ahead", 60_000);
         cluster.set_clock("behind", -60_000);
         cluster.run().unwrap();
-        told.borrow_mut().sort_unstable();
-        assert_eq!(*told.borrow(), [("ahead", 3_661), ("behind", 3_541), ("right", 3_601)]);
+        readings.borrow_mut().sort_unstable();
+        assert_eq!(*readings.borrow(), [("ahead", 3_661), ("behind", 3_541), ("right", 3_601)]);
     });
 }

@@ -158,5 +158,5 @@ fn a_seed_is_a_history() {
         assert_eq!(once.len(), again.len(), "seed {seed}");
         once
     });
-    assert_ne!(histories[0], histories[1], "chance does not come from the seed");
+    assert_ne!(histories[0], histories[1], "the seed does not determine the randomness");
 }

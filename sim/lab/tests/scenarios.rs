@@ -60,7 +60,7 @@ fn keep(mut scenario: Scenario) -> String {
         (_, None) => String::new(),
     };
     scenario.about = format!("Found by proptest at commit {}. {}.", commit(), scenario.about);
-    let promise = violations.first().map(|violation| report::promise_name(violation.promise).replace(' ', "-"));
+    let promise = violations.first().map(|violation| violation.promise.name().replace(' ', "-"));
     let name = format!("{}-{}.json", promise.unwrap_or_else(|| "crash".to_owned()), scenario.seed);
     let text = serde_json::to_string_pretty(&scenario).unwrap() + "\n";
     fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions").join(&name), &text).unwrap();

@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub struct Record {
     /// Simulated time since the start, in microseconds. It never goes back from one record to the next.
     pub at_micros: u64,
-    /// The host that caused or observed the event, or `fate` for the runner's own events.
+    /// The host that caused or observed the event, or `runner` for the runner's own events.
     pub host: String,
     /// The event.
     #[serde(flatten)]
@@ -89,7 +89,7 @@ fn for_ever() -> u64 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    // ---- fate ----
+    // ---- the runner ----
     /// The first record: the bounds with which checkers compare the run.
     Began {
         /// The seed.

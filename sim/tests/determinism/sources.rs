@@ -72,7 +72,7 @@ pub(crate) fn outside(source: Source) -> String {
 }
 
 /// Tasks that report when they are dropped, as a crash does; their order is a source of randomness too.
-pub(crate) fn dropped_at_a_crash(tell: impl Fn(u32) + Clone + Send + 'static) -> JoinSet<()> {
+pub(crate) fn dropped_at_a_crash(note: impl Fn(u32) + Clone + Send + 'static) -> JoinSet<()> {
     struct Last<F: Fn(u32)>(F, u32);
     impl<F: Fn(u32)> Drop for Last<F> {
         fn drop(&mut self) {
@@ -81,7 +81,7 @@ pub(crate) fn dropped_at_a_crash(tell: impl Fn(u32) + Clone + Send + 'static) ->
     }
     let mut tasks = JoinSet::new();
     for number in 0..8 {
-        let last = Last(tell.clone(), number);
+        let last = Last(note.clone(), number);
         tasks.spawn(async move {
             let _last = last;
             std::future::pending::<()>().await;

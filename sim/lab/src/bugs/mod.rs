@@ -19,8 +19,8 @@
 //!
 //! Rules whose violation no promise can show are in [`UNSEEN`].
 
+mod sandbox;
 mod table;
-mod workshop;
 
 use std::{
     fs, io,
@@ -31,8 +31,8 @@ use serde::Deserialize;
 
 use crate::check::Promise;
 
+pub use sandbox::{Sandbox, Sweep, Trial, TrialOutcome};
 pub use table::markdown;
-pub use workshop::{Fate, Sweep, Trial, Workshop};
 
 /// The rules without a planted mistake, and the tests that cover them, for the docs.
 pub const UNSEEN: &str = include_str!("../../bugs/unseen.md");
@@ -268,10 +268,10 @@ mod tests {
 
     #[test]
     fn an_edit_that_fits_nowhere_or_twice_is_refused() {
-        let edit = |find: &str| Edit { file: "sim/lab/bugs.txt".into(), find: find.into(), replace: String::new() };
+        let edit = |find: &str| Edit { file: "sim/bugs.txt".into(), find: find.into(), replace: String::new() };
         let folder = std::env::temp_dir().join(format!("rmom-bugs-{}", std::process::id()));
         fs::create_dir_all(folder.join("sim")).unwrap();
-        fs::write(folder.join("sim/lab/bugs.txt"), "one two two").unwrap();
+        fs::write(folder.join("sim/bugs.txt"), "one two two").unwrap();
         let planted = |find: &str| {
             let bug = Bug {
                 name: "b".into(),

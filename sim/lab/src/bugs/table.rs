@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use super::{Fate, Trial};
+use super::{Trial, TrialOutcome};
 use crate::check::Promise;
 
 /// A table in Markdown: each bug, its rule, the promises that caught it, the number of seeds, and the time that it took.
@@ -15,11 +15,13 @@ pub fn markdown(trials: &[Trial]) -> String {
             Some(bug) => (format!("`{}`", bug.name), bug.mistake.as_str(), bug.rule.as_str()),
             None => ("none".to_owned(), "Nothing is: what is found then is no planted bug.", ""),
         };
-        let (by, seeds) = match &trial.fate {
-            Fate::Caught { seeds, promises, .. } => (catchers(promises), seeds.to_string()),
-            Fate::Missed { seeds } if trial.bug.is_none() => ("nobody, as it should be".to_owned(), seeds.to_string()),
-            Fate::Missed { seeds } => ("**nobody**".to_owned(), seeds.to_string()),
-            Fate::NotBuilt { .. } => ("**the compiler**".to_owned(), String::new()),
+        let (by, seeds) = match &trial.outcome {
+            TrialOutcome::Caught { seeds, promises, .. } => (caught_by(promises), seeds.to_string()),
+            TrialOutcome::Missed { seeds } if trial.bug.is_none() => {
+                ("nobody, as it should be".to_owned(), seeds.to_string())
+            }
+            TrialOutcome::Missed { seeds } => ("**nobody**".to_owned(), seeds.to_string()),
+            TrialOutcome::NotBuilt { .. } => ("**the compiler**".to_owned(), String::new()),
         };
         let time = seconds(trial.sweeping);
         // Writing to a string cannot fail.
@@ -28,30 +30,12 @@ pub fn markdown(trials: &[Trial]) -> String {
     table
 }
 
-fn catchers(promises: &[Promise]) -> String {
+fn caught_by(promises: &[Promise]) -> String {
     if promises.is_empty() {
         return "a crash".to_owned();
     }
-    let words = |promise: &Promise| format!("{} {}", promise.number(), name(*promise));
+    let words = |promise: &Promise| format!("{} {}", promise.number(), promise.name());
     promises.iter().map(words).collect::<Vec<_>>().join(", ")
-}
-
-/// The name that the README uses.
-fn name(promise: Promise) -> &'static str {
-    match promise {
-        Promise::Durable => "durable",
-        Promise::NoLoss => "no loss",
-        Promise::Order => "order",
-        Promise::PushedOnce => "pushed once",
-        Promise::DeliveredOnce => "delivered once",
-        Promise::OneWriter => "one writer",
-        Promise::TimeToLive => "time to live",
-        Promise::ChannelsSurvive => "channels survive",
-        Promise::DeletesAreFinal => "deletes are final",
-        Promise::Convergence => "convergence",
-        Promise::NothingSilent => "nothing silent",
-        Promise::BadInput => "bad input",
-    }
 }
 
 fn seconds(time: Duration) -> String {
@@ -64,12 +48,13 @@ mod tests {
 
     #[test]
     fn a_row_tells_who_caught_it() {
-        let trial = |fate| Trial { bug: None, fate, building: Duration::ZERO, sweeping: Duration::from_millis(1_250) };
-        let caught = |promises| Fate::Caught { seed: 3, seeds: 4, promises, what: String::new() };
+        let trial =
+            |outcome| Trial { bug: None, outcome, building: Duration::ZERO, sweeping: Duration::from_millis(1_250) };
+        let caught = |promises| TrialOutcome::Caught { seed: 3, seeds: 4, promises, what: String::new() };
         let table = markdown(&[
             trial(caught(vec![Promise::Durable, Promise::OneWriter])),
             trial(caught(vec![])),
-            trial(Fate::Missed { seeds: 500 }),
+            trial(TrialOutcome::Missed { seeds: 500 }),
         ]);
         let rows: Vec<_> = table.lines().skip(2).collect();
         assert!(rows[0].ends_with("| 1 durable, 6 one writer | 4 | 1.2 s |"), "{}", rows[0]);

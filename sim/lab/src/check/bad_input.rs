@@ -47,10 +47,10 @@ mod tests {
 
     use crate::check::{
         Promise::BadInput,
-        testing::{Run, guilty, innocent},
+        testing::{HistoryBuilder, assert_broken, assert_kept},
     };
 
-    fn refused(run: &mut Run, got: &str, message: &str) {
+    fn refused(run: &mut HistoryBuilder, got: &str, message: &str) {
         let event = Event::BadInput {
             what: "a push of bad-1 with a line break in its topic".into(),
             expected: "INVALID_NAME".into(),
@@ -63,32 +63,32 @@ mod tests {
 
     #[test]
     fn it_is_refused_by_name() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         refused(&mut run, "INVALID_NAME", "topic has a character that cannot be printed");
-        innocent(run.push("good-1").finish());
+        assert_kept(run.push("good-1").finish());
     }
 
     #[test]
     fn it_is_accepted_or_refused_for_another_reason() {
         for got in ["ok", "INTERNAL"] {
-            let mut run = Run::new();
+            let mut run = HistoryBuilder::new();
             refused(&mut run, got, "topic");
-            guilty(&run, BadInput);
+            assert_broken(&run, BadInput);
         }
     }
 
     #[test]
     fn the_field_is_not_named() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         refused(&mut run, "INVALID_NAME", "bad input");
-        assert!(guilty(&run, BadInput).contains(r#"does not name "topic""#));
+        assert!(assert_broken(&run, BadInput).contains(r#"does not name "topic""#));
     }
 
     #[test]
     fn it_is_stored_all_the_same() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.store("bad-1");
         refused(&mut run, "INVALID_NAME", "topic has a character that cannot be printed");
-        guilty(&run, BadInput);
+        assert_broken(&run, BadInput);
     }
 }

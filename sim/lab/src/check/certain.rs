@@ -21,7 +21,7 @@ struct Done<'i> {
     /// True for a call that can have caused this change.
     call: Box<dyn Fn(CallKind<'_>) -> bool + 'i>,
     /// True for an answer that reports this change, and not another one of the same name.
-    told: Box<dyn Fn(&Event) -> bool + 'i>,
+    confirms: Box<dyn Fn(&Event) -> bool + 'i>,
 }
 
 fn done<'i>(index: &'i Index<'_>, at: At, event: &'i Event) -> Option<Done<'i>> {
@@ -31,7 +31,9 @@ fn done<'i>(index: &'i Index<'_>, at: At, event: &'i Event) -> Option<Done<'i>> 
             at,
             what: format!("{} was created", index.queue_name(*queue_id)),
             call: Box::new(move |call| matches!(call, CallKind::CreateQueue(of) if folded(of) == folded(label))),
-            told: Box::new(move |answer| matches!(answer, Event::QueueCreated { queue_id: id, .. } if id == queue_id)),
+            confirms: Box::new(
+                move |answer| matches!(answer, Event::QueueCreated { queue_id: id, .. } if id == queue_id),
+            ),
         },
         Event::QueueTombstoned { queue_id } => {
             let label = label(*queue_id)?;
@@ -39,7 +41,7 @@ fn done<'i>(index: &'i Index<'_>, at: At, event: &'i Event) -> Option<Done<'i>> 
                 at,
                 what: format!("{} was deleted", index.queue_name(*queue_id)),
                 call: Box::new(move |call| matches!(call, CallKind::DeleteQueue(of) if folded(of) == label)),
-                told: Box::new(|answer| matches!(answer, Event::QueueDeleted { .. })),
+                confirms: Box::new(|answer| matches!(answer, Event::QueueDeleted { .. })),
             }
         }
         Event::ChannelAdded { channel, queue_id, topic, .. } => {
@@ -52,7 +54,7 @@ fn done<'i>(index: &'i Index<'_>, at: At, event: &'i Event) -> Option<Done<'i>> 
                 at,
                 what: format!("channel {channel} of {} was created", index.queue_name(*queue_id)),
                 call: Box::new(call),
-                told: Box::new(
+                confirms: Box::new(
                     move |answer| matches!(answer, Event::ChannelCreated { channel: id, .. } if id == channel),
                 ),
             }
@@ -61,7 +63,7 @@ fn done<'i>(index: &'i Index<'_>, at: At, event: &'i Event) -> Option<Done<'i>> 
             at,
             what: format!("channel {channel} was deleted"),
             call: Box::new(move |call| matches!(call, CallKind::DeleteChannel(id) if id == *channel)),
-            told: Box::new(|answer| matches!(answer, Event::ChannelDeleted { .. })),
+            confirms: Box::new(|answer| matches!(answer, Event::ChannelDeleted { .. })),
         },
         _ => return None,
     })
@@ -93,7 +95,7 @@ impl Done<'_> {
                     return None;
                 }
                 Some((outcome, answer)) => {
-                    if outcome > self.at || (self.told)(answer) {
+                    if outcome > self.at || (self.confirms)(answer) {
                         return None;
                     }
                 }
@@ -114,7 +116,7 @@ mod tests {
 
     use crate::check::{
         Promise::NothingSilent,
-        testing::{LABEL, Run, guilty, innocent},
+        testing::{HistoryBuilder, LABEL, assert_broken, assert_kept},
     };
 
     fn failed(op: u64, unknown: bool) -> Event {
@@ -123,62 +125,62 @@ mod tests {
 
     #[test]
     fn a_queue_is_created_all_the_same() {
-        let asked = |run: &mut Run| {
+        let asked = |run: &mut HistoryBuilder| {
             let op = run.next_op();
             run.record("operator", Event::QueueCreating { op, label: "Bills".into() });
             run.record("database", Event::QueueAdded { queue_id: 7, label: "bills".into() });
             op
         };
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let op = asked(&mut run);
         run.record("operator", failed(op, false));
         assert_eq!(
-            guilty(&run, NothingSilent),
+            assert_broken(&run, NothingSilent),
             r#"queue "bills" (7) was created, but who asked for it was told that it is not: STORE_UNAVAILABLE"#
         );
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let op = asked(&mut run);
         run.record("operator", failed(op, true));
-        innocent(&run);
+        assert_kept(&run);
         // Two callers asked for it.
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let first = run.next_op();
         run.record("operator", Event::QueueCreating { op: first, label: "Bills".into() });
         let second = asked(&mut run);
         run.record("operator", failed(second, false));
         run.record("operator", failed(first, true));
-        innocent(&run);
+        assert_kept(&run);
     }
 
     #[test]
     fn a_queue_is_deleted_all_the_same() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let op = run.next_op();
         run.record("operator", Event::QueueDeleting { op, label: LABEL.into() });
         run.record("database", Event::QueueTombstoned { queue_id: 1 });
         run.log().deleted = true;
         run.channels.clear();
         run.record("operator", failed(op, false));
-        assert!(guilty(&run, NothingSilent).contains("was deleted, but who asked"));
+        assert!(assert_broken(&run, NothingSilent).contains("was deleted, but who asked"));
     }
 
     #[test]
     fn a_channel_is_made_and_unmade_all_the_same() {
         let (channel, label, topic) = (Uuid::from_u128(9), LABEL.to_owned(), String::new());
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let op = run.next_op();
         run.record("operator", Event::ChannelCreating { op, label, topic: topic.clone(), latest: false });
         run.record("database", Event::ChannelAdded { channel, queue_id: 1, topic, disposable: false });
         let mut unknown = run.clone();
         unknown.record("operator", failed(op, true));
-        innocent(&unknown);
+        assert_kept(&unknown);
         run.record("operator", failed(op, false));
-        assert!(guilty(&run, NothingSilent).contains("was created, but who asked"));
+        assert!(assert_broken(&run, NothingSilent).contains("was created, but who asked"));
 
         let op = unknown.next_op();
         unknown.record("operator", Event::ChannelDeleting { op, channel });
         unknown.record("database", Event::ChannelRemoved { channel });
         unknown.record("operator", failed(op, false));
-        assert!(guilty(&unknown, NothingSilent).contains("was deleted, but who asked"));
+        assert!(assert_broken(&unknown, NothingSilent).contains("was deleted, but who asked"));
     }
 }

@@ -158,56 +158,56 @@ mod tests {
 
     use crate::check::{
         Promise::ChannelsSurvive,
-        testing::{CHANNEL, Run, guilty, innocent},
+        testing::{CHANNEL, HistoryBuilder, assert_broken, assert_kept},
     };
 
     const OTHER: Uuid = Uuid::from_u128(0xc2);
 
-    fn seen(run: &mut Run, channel: Uuid, topic: Option<&str>) {
+    fn seen(run: &mut HistoryBuilder, channel: Uuid, topic: Option<&str>) {
         run.record("operator", Event::ChannelSeen { channel, topic: topic.map(Into::into) });
     }
 
     #[test]
     fn they_survive() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.channel(OTHER, "News", 0).take_over(2);
         run.channels.get_mut(&OTHER).expect("it was created").1 = "news".into();
         seen(&mut run, OTHER, Some("news"));
         seen(&mut run, CHANNEL, Some("__none__"));
-        innocent(run.stream(1).finish());
+        assert_kept(run.stream(1).finish());
     }
 
     #[test]
     fn one_is_gone() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.channels.clear();
-        assert!(guilty(run.finish(), ChannelsSurvive).ends_with("is gone, and nobody deleted it"));
+        assert!(assert_broken(run.finish(), ChannelsSurvive).ends_with("is gone, and nobody deleted it"));
     }
 
     #[test]
     fn one_has_another_topic_start_or_queue() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a");
         for changed in [(1, "news", 0), (1, "", 1), (2, "", 0)] {
             let mut run = run.clone();
             run.channels.insert(CHANNEL, (changed.0, changed.1.into(), changed.2));
-            guilty(run.finish(), ChannelsSurvive);
+            assert_broken(run.finish(), ChannelsSurvive);
         }
         run.channel(OTHER, "", 1).channels.insert(OTHER, (1, String::new(), 0));
-        guilty(run.finish(), ChannelsSurvive);
+        assert_broken(run.finish(), ChannelsSurvive);
     }
 
     #[test]
     fn a_start_that_was_not_told_lies_behind_what_was_gone() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push_for("a", 50).push("b").wait(100).trim(1).channel(OTHER, "", 0);
         run.channels.insert(OTHER, (1, String::new(), 1));
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn deleted_ones_are_gone() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a");
         let op = run.next_op();
         run.record("operator", Event::ChannelDeleting { op, channel: CHANNEL });
@@ -215,75 +215,78 @@ mod tests {
         let mut unknown = run.clone();
         seen(&mut unknown, CHANNEL, None);
         unknown.record("operator", Event::AdminFailed { op, code: "DEADLINE_EXCEEDED".into(), unknown: true });
-        innocent(unknown.clone().stream(1).end(1, "CHANNEL_NOT_FOUND").finish());
+        assert_kept(unknown.clone().stream(1).end(1, "CHANNEL_NOT_FOUND").finish());
         run.record("operator", Event::ChannelDeleted { op, channel: CHANNEL });
         seen(&mut run, CHANNEL, None);
-        innocent(run.finish());
+        assert_kept(run.finish());
         // The channel is deleted with its queue.
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.delete();
         seen(&mut run, CHANNEL, None);
-        innocent(run.create(2).finish());
+        assert_kept(run.create(2).finish());
     }
 
     #[test]
     fn a_delete_that_failed_may_be_done_later() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let op = run.next_op();
         run.record("operator", Event::ChannelDeleting { op, channel: CHANNEL });
         run.record("operator", Event::AdminFailed { op, code: "DEADLINE_EXCEEDED".into(), unknown: true });
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn only_idle_disposable_channels_are_deleted_unasked() {
-        let remove = |run: &mut Run| {
+        let remove = |run: &mut HistoryBuilder| {
             run.record("database", Event::ChannelRemoved { channel: OTHER });
             run.channels.remove(&OTHER);
             run.finish().clone()
         };
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.channel(OTHER, "", 0);
-        guilty(&remove(run.clone().wait(9_000)), ChannelsSurvive);
+        assert_broken(&remove(run.clone().wait(9_000)), ChannelsSurvive);
         let added = Event::ChannelAdded { channel: OTHER, queue_id: 1, topic: String::new(), disposable: true };
         run.record("database", added);
-        innocent(&remove(run.clone().wait(9_000)));
-        guilty(&remove(run.clone().wait(3_000)), ChannelsSurvive);
+        assert_kept(&remove(run.clone().wait(9_000)));
+        assert_broken(&remove(run.clone().wait(3_000)), ChannelsSurvive);
         run.wait(9_000).stream_of(1, OTHER, None);
-        guilty(&remove(run.clone().wait(3_000)), ChannelsSurvive);
+        assert_broken(&remove(run.clone().wait(3_000)), ChannelsSurvive);
         // A client can hear of the end of its subscription much later.
-        innocent(&remove(run.clone().wait(9_000)));
+        assert_kept(&remove(run.clone().wait(9_000)));
         run.wait(9_000).push("a").see(1, [1]);
-        guilty(&remove(run.clone().wait(3_000)), ChannelsSurvive);
-        innocent(&remove(run.clone().wait(9_000)));
+        assert_broken(&remove(run.clone().wait(3_000)), ChannelsSurvive);
+        assert_kept(&remove(run.clone().wait(9_000)));
         run.end(1, "UNAVAILABLE");
         run.wait(9_000).record("database", Event::ChannelRemoved { channel: OTHER });
         run.channels.remove(&OTHER);
-        innocent(run.stream_of(2, OTHER, None).end(2, "CHANNEL_NOT_FOUND").finish());
+        assert_kept(run.stream_of(2, OTHER, None).end(2, "CHANNEL_NOT_FOUND").finish());
     }
 
     #[test]
     fn a_manager_does_not_know_it() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         seen(&mut run, CHANNEL, None);
-        guilty(&run, ChannelsSurvive);
-        let mut run = Run::new();
+        assert_broken(&run, ChannelsSurvive);
+        let mut run = HistoryBuilder::new();
         seen(&mut run, CHANNEL, Some("news"));
-        guilty(&run, ChannelsSurvive);
+        assert_broken(&run, ChannelsSurvive);
     }
 
     #[test]
     fn subscribers_are_told_that_it_is_gone() {
-        guilty(Run::new().take_over(2).stream(1).end(1, "CHANNEL_NOT_FOUND"), ChannelsSurvive);
-        guilty(Run::new().consumer("b1", None).stop("b1", Some("CHANNEL_NOT_FOUND")), ChannelsSurvive);
-        innocent(Run::new().take_over(2).stream(1).end(1, "NOT_HOSTED"));
+        assert_broken(HistoryBuilder::new().take_over(2).stream(1).end(1, "CHANNEL_NOT_FOUND"), ChannelsSurvive);
+        assert_broken(
+            HistoryBuilder::new().consumer("b1", None).stop("b1", Some("CHANNEL_NOT_FOUND")),
+            ChannelsSurvive,
+        );
+        assert_kept(HistoryBuilder::new().take_over(2).stream(1).end(1, "NOT_HOSTED"));
     }
 
     #[test]
     fn subscribers_are_given_what_is_not_for_the_channel() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push("b");
-        guilty(run.clone().channel(OTHER, "news", 0).stream_of(1, OTHER, None).see(1, [1]), ChannelsSurvive);
-        guilty(run.channel(OTHER, "", 1).stream_of(1, OTHER, None).see(1, [1, 2]), ChannelsSurvive);
+        assert_broken(run.clone().channel(OTHER, "news", 0).stream_of(1, OTHER, None).see(1, [1]), ChannelsSurvive);
+        assert_broken(run.channel(OTHER, "", 1).stream_of(1, OTHER, None).see(1, [1, 2]), ChannelsSurvive);
     }
 }

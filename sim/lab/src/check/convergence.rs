@@ -97,74 +97,78 @@ mod tests {
 
     use crate::check::{
         Promise::Convergence,
-        testing::{Run, guilty, innocent},
+        testing::{HistoryBuilder, assert_broken, assert_kept},
     };
 
     #[test]
     fn all_in_good_time() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.fault(0).send("a");
-        run.wait(60_000).mend(0).phase(Phase::Healed).wait(4_000);
-        run.store("a").ack(push).record("fate", Event::Converged);
-        innocent(run.phase(Phase::Drain).phase(Phase::Audit).audit());
+        run.wait(60_000).end_fault(0).phase(Phase::Healed).wait(4_000);
+        run.store("a").ack(push).record("runner", Event::Converged);
+        assert_kept(run.phase(Phase::Drain).phase(Phase::Audit).audit());
     }
 
     #[test]
     fn time_runs_out() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.phase(Phase::Healed).wait(30_000);
-        run.record("fate", Event::TimeUp { pending: format!("push {push}") });
-        assert_eq!(guilty(run.phase(Phase::Audit).audit(), Convergence), "time ran out; what was missing: push 1");
+        run.record("runner", Event::TimeUp { pending: format!("push {push}") });
+        assert_eq!(
+            assert_broken(run.phase(Phase::Audit).audit(), Convergence),
+            "time ran out; what was missing: push 1"
+        );
     }
 
     #[test]
     fn it_takes_too_long() {
-        let mut run = Run::new();
-        run.phase(Phase::Healed).wait(5_500).record("fate", Event::Converged);
-        assert!(guilty(&run, Convergence).starts_with("it took 5501 ms"));
+        let mut run = HistoryBuilder::new();
+        run.phase(Phase::Healed).wait(5_500).record("runner", Event::Converged);
+        assert!(assert_broken(&run, Convergence).starts_with("it took 5501 ms"));
     }
 
     #[test]
     fn it_never_happens() {
-        innocent(Run::new().phase(Phase::Healed).push("a"));
-        guilty(Run::new().phase(Phase::Healed).push("a").phase(Phase::Drain), Convergence);
-        guilty(Run::new().phase(Phase::Healed).wait(6_000).push("a"), Convergence);
+        assert_kept(HistoryBuilder::new().phase(Phase::Healed).push("a"));
+        assert_broken(HistoryBuilder::new().phase(Phase::Healed).push("a").phase(Phase::Drain), Convergence);
+        assert_broken(HistoryBuilder::new().phase(Phase::Healed).wait(6_000).push("a"), Convergence);
     }
 
     #[test]
     fn a_queue_finds_no_rest() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.take_over(2).phase(Phase::Healed);
         for broker in [1, 2, 1, 2] {
             run.take_over(broker);
         }
-        run.record("fate", Event::Converged);
-        innocent(&run);
+        run.record("runner", Event::Converged);
+        assert_kept(&run);
         run.take_over(1);
-        assert_eq!(guilty(&run, Convergence), "queue 1 was assigned 5 times after all faults were over");
+        assert_eq!(assert_broken(&run, Convergence), "queue 1 was assigned 5 times after all faults were over");
     }
 
     #[test]
     fn a_push_waits_too_long() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
-        run.store("a").phase(Phase::Healed).record("fate", Event::Converged);
+        run.store("a").phase(Phase::Healed).record("runner", Event::Converged);
         run.phase(Phase::Drain).wait(6_000);
         assert!(
-            guilty(run.ack(push).phase(Phase::Audit).audit(), Convergence).ends_with("was answered 1003 ms too late")
+            assert_broken(run.ack(push).phase(Phase::Audit).audit(), Convergence)
+                .ends_with("was answered 1003 ms too late")
         );
     }
 
     #[test]
     fn a_consumer_gives_up() {
         for code in [None, Some("MESSAGE_TOO_LARGE"), Some("CRASHED")] {
-            innocent(Run::new().consumer("b1", None).stop("b1", code));
+            assert_kept(HistoryBuilder::new().consumer("b1", None).stop("b1", code));
         }
         for code in ["UNAVAILABLE", "LEASE_EXPIRED", "DEADLINE_EXCEEDED"] {
-            guilty(Run::new().consumer("b1", None).stop("b1", Some(code)), Convergence);
+            assert_broken(HistoryBuilder::new().consumer("b1", None).stop("b1", Some(code)), Convergence);
         }
         // A client on the raw wire connects again by itself.
-        innocent(Run::new().stream(1).end(1, "UNAVAILABLE").stream(2));
+        assert_kept(HistoryBuilder::new().stream(1).end(1, "UNAVAILABLE").stream(2));
     }
 }

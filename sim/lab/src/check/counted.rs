@@ -61,7 +61,7 @@ fn page(
     // The broker knows nothing yet of a queue that it has just claimed.
     let now = is_old.then_some(now).into_iter().flatten();
     let expected = expected.into_iter().chain(now);
-    let wrong = expected.into_iter().filter_map(|(name, least, most)| {
+    let differing = expected.into_iter().filter_map(|(name, least, most)| {
         let Some(value) = counted.get(name) else {
             let what = format!("{broker} says of queue {label:?} nothing of its {name}");
             return Some(index.violation(Promise::NothingSilent, what, [claim.at, at]));
@@ -82,7 +82,7 @@ fn page(
         };
         Some(index.violation(Promise::NothingSilent, what, [claim.at, at]))
     });
-    Some(wrong.collect())
+    Some(differing.collect())
 }
 
 /// Observations by other hosts of a broker's work on a queue, from its last claim until shortly before it was asked.
@@ -192,7 +192,7 @@ mod tests {
 
     use crate::check::{
         Promise::NothingSilent,
-        testing::{LABEL, Run, guilty, innocent},
+        testing::{HistoryBuilder, LABEL, assert_broken, assert_kept},
     };
 
     /// A broker's report of a queue that works well, with three messages stored and delivered.
@@ -207,7 +207,7 @@ mod tests {
         ("epoch", 1),
     ];
 
-    fn says(run: &mut Run, all: &[(&str, u64)]) -> Run {
+    fn says(run: &mut HistoryBuilder, all: &[(&str, u64)]) -> HistoryBuilder {
         let counted: BTreeMap<_, _> = all.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
         run.record("operator", Event::Counted { broker: "broker-1".into(), queue: LABEL.into(), counted });
         run.clone()
@@ -221,34 +221,34 @@ mod tests {
 
     #[test]
     fn what_was_stored_and_delivered_is_counted() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push("b").stream(1).see(1, [1, 2]).wait(3_000).push("c").see(1, [3]);
         for (name, right) in [("pushed", 2..=3), ("delivered", 2..=9)] {
             for value in right.clone() {
-                innocent(&says(&mut run.clone(), &but(&ALL, name, value)));
+                assert_kept(&says(&mut run.clone(), &but(&ALL, name, value)));
             }
-            guilty(&says(&mut run.clone(), &but(&ALL, name, right.start() - 1)), NothingSilent);
+            assert_broken(&says(&mut run.clone(), &but(&ALL, name, right.start() - 1)), NothingSilent);
         }
         assert_eq!(
-            guilty(&says(&mut run.clone(), &but(&ALL, "pushed", 4)), NothingSilent),
+            assert_broken(&says(&mut run.clone(), &but(&ALL, "pushed", 4)), NothingSilent),
             r#"broker-1 has counted 4 messages as pushed in queue "orders", and there were at most 3"#
         );
         // The broker has started anew, or another one owns the queue.
-        innocent(&says(run.clone().take_over(1), &but(&ALL, "pushed", 0)));
-        innocent(&says(run.take_over(2), &but(&ALL, "pushed", 0)));
+        assert_kept(&says(run.clone().take_over(1), &but(&ALL, "pushed", 0)));
+        assert_kept(&says(run.take_over(2), &but(&ALL, "pushed", 0)));
     }
 
     #[test]
     fn a_broker_says_all_of_a_queue() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.take_over(1).push("a").push("b").push("c").wait(5_000);
         let all = [("epoch", 2), ("delivered", 0)];
         let all = all.into_iter().fold(ALL.to_vec(), |all, (name, value)| but(&all, name, value));
-        innocent(&says(&mut run.clone(), &all));
+        assert_kept(&says(&mut run.clone(), &all));
         for (name, _) in ALL {
             let some: Vec<_> = all.iter().copied().filter(|(known, _)| *known != name).collect();
             assert_eq!(
-                guilty(&says(&mut run.clone(), &some), NothingSilent),
+                assert_broken(&says(&mut run.clone(), &some), NothingSilent),
                 format!(r#"broker-1 says of queue "orders" nothing of its {name}"#)
             );
         }
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn what_is_said_of_a_queue_is_so() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.take_over(1).push_for("a", 100).push_for("b", 100).push("c").wait(200).trim(2).wait(5_000).push("d");
         let all = [("pushed", 4), ("epoch", 2), ("depth_messages", 2), ("delivered", 0), ("expired", 2)];
         let all = all.into_iter().fold(ALL.to_vec(), |all, (name, value)| but(&all, name, value));
@@ -266,33 +266,33 @@ mod tests {
         };
         for (name, right) in [("depth_messages", 1..=2), ("last_offset", 3..=4), ("epoch", 2..=2)] {
             for value in right.clone() {
-                innocent(&says_but(name, value));
+                assert_kept(&says_but(name, value));
             }
             for value in [right.start() - 1, right.end() + 1] {
-                guilty(&says_but(name, value), NothingSilent);
+                assert_broken(&says_but(name, value), NothingSilent);
             }
         }
         assert_eq!(
-            guilty(&says_but("depth_messages", 3), NothingSilent),
+            assert_broken(&says_but("depth_messages", 3), NothingSilent),
             r#"broker-1 says of queue "orders" that its depth_messages is 3, and it is at most 2"#
         );
         // The broker does not know yet of a claim that was made just now.
-        innocent(&says(run.clone().take_over(1), &all));
+        assert_kept(&says(run.clone().take_over(1), &all));
     }
 
     #[test]
     fn what_expired_or_was_refused_is_counted() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.phase(Phase::Healed);
-        run.record("fate", Event::Converged);
+        run.record("runner", Event::Converged);
         run.push_for("a", 100).push("b").wait(200).trim(1);
         let (again, gap) = (run.send("c"), run.send("e"));
         run.store("c").ack(again).fail(gap, "SEQUENCE_GAP", false).wait(3_000);
         let all = [("expired", 1), ("refused", 1), ("depth_messages", 2), ("delivered", 0)];
         let all = all.into_iter().fold(ALL.to_vec(), |all, (name, value)| but(&all, name, value));
-        innocent(&says(&mut run.clone(), &all));
+        assert_kept(&says(&mut run.clone(), &all));
         for name in ["expired", "refused"] {
-            guilty(&says(&mut run.clone(), &but(&all, name, 0)), NothingSilent);
+            assert_broken(&says(&mut run.clone(), &but(&all, name, 0)), NothingSilent);
         }
     }
 }

@@ -176,126 +176,128 @@ mod tests {
 
     use crate::check::{
         Promise::DeletesAreFinal,
-        testing::{CHANNEL, LABEL, Run, guilty, innocent},
+        testing::{CHANNEL, HistoryBuilder, LABEL, assert_broken, assert_kept},
     };
 
     const OTHER: Uuid = Uuid::from_u128(0xc2);
 
     /// A queue with a message was deleted, and a new queue with its label has a message.
-    fn replaced() -> Run {
-        let mut run = Run::new();
+    fn replaced() -> HistoryBuilder {
+        let mut run = HistoryBuilder::new();
         run.push("a").delete().create(2).channel(OTHER, "", 0).push("b");
         run
     }
 
     #[test]
     fn the_new_one_is_another() {
-        innocent(replaced().stream_of(1, OTHER, None).see(1, [1]).finish());
+        assert_kept(replaced().stream_of(1, OTHER, None).see(1, [1]).finish());
     }
 
     #[test]
     fn nobody_asked() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.record("database", Event::QueueTombstoned { queue_id: 1 });
         run.log().deleted = true;
         run.channels.clear();
-        assert!(guilty(run.finish(), DeletesAreFinal).ends_with("was deleted, and nobody had asked for it"));
+        assert!(assert_broken(run.finish(), DeletesAreFinal).ends_with("was deleted, and nobody had asked for it"));
     }
 
     #[test]
     fn somebody_asked_and_was_told_nothing() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let op = run.next_op();
         run.record("operator", Event::QueueDeleting { op, label: "ORDERS".into() });
         run.record("operator", Event::AdminFailed { op, code: "OUTCOME_UNKNOWN".into(), unknown: true });
-        innocent(run.clone().push("a").finish());
+        assert_kept(run.clone().push("a").finish());
         run.record("database", Event::QueueTombstoned { queue_id: 1 });
         run.log().deleted = true;
         run.channels.clear();
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn it_is_acknowledged_and_not_done() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let (op, label) = (run.next_op(), LABEL.to_owned());
         run.record("operator", Event::QueueDeleting { op, label: label.clone() });
         run.record("operator", Event::QueueDeleted { op, label });
-        guilty(&run, DeletesAreFinal);
+        assert_broken(&run, DeletesAreFinal);
     }
 
     #[test]
     fn it_lives_again() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").delete();
         let mut stored = run.clone();
         let push = stored.send("b");
-        assert!(guilty(stored.store("b").ack(push), DeletesAreFinal).ends_with("was stored, after it was deleted"));
-        guilty(run.clone().take_over(2), DeletesAreFinal);
+        assert!(
+            assert_broken(stored.store("b").ack(push), DeletesAreFinal).ends_with("was stored, after it was deleted")
+        );
+        assert_broken(run.clone().take_over(2), DeletesAreFinal);
         run.log().deleted = false;
-        guilty(run.finish(), DeletesAreFinal);
+        assert_broken(run.finish(), DeletesAreFinal);
     }
 
     #[test]
     fn its_id_comes_again() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.delete();
         let (op, label) = (run.next_op(), LABEL.to_owned());
         run.record("operator", Event::QueueCreating { op, label: label.clone() });
         run.record("operator", Event::QueueCreated { op, label, queue_id: 1 });
-        guilty(&run, DeletesAreFinal);
+        assert_broken(&run, DeletesAreFinal);
 
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.record("database", Event::QueueAdded { queue_id: 1, label: "other".into() });
-        guilty(&run, DeletesAreFinal);
+        assert_broken(&run, DeletesAreFinal);
     }
 
     #[test]
     fn an_answer_overtakes_a_delete() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let (op, other, label) = (run.next_op(), run.next_op(), LABEL.to_owned());
         run.record("operator", Event::QueueCreating { op, label: label.clone() });
         run.record("operator", Event::QueueDeleting { op: other, label: label.clone() });
         run.record("database", Event::QueueTombstoned { queue_id: 1 });
         run.record("operator", Event::QueueCreated { op, label: label.clone(), queue_id: 1 });
         run.record("operator", Event::QueueDeleted { op: other, label });
-        innocent(&run);
+        assert_kept(&run);
     }
 
     #[test]
     fn a_position_in_the_old_one_is_served_the_new_one() {
         let after = Some(Pos { queue_id: 1, epoch: 1, offset: 0 });
-        guilty(&replaced().stream_of(1, OTHER, after).clone(), DeletesAreFinal);
+        assert_broken(&replaced().stream_of(1, OTHER, after).clone(), DeletesAreFinal);
 
         let mut run = replaced();
         let (stream, observer, broker) = (1, "o1".to_owned(), "broker-1".to_owned());
         let refused = Event::StreamOpened { stream, observer, channel: OTHER, after, broker, position: None };
         run.record("consumer-1", refused);
-        innocent(run.end(1, "QUEUE_REPLACED").finish());
+        assert_kept(run.end(1, "QUEUE_REPLACED").finish());
 
         let mut run = replaced();
         let (consumer, application) = ("b1".to_owned(), "billing".to_owned());
         run.record("consumer-2", Event::ConsumerStarted { consumer, application, channel: OTHER, resumed: after });
-        innocent(run.clone().stop("b1", Some("QUEUE_REPLACED")).finish());
-        guilty(run.deliver("b1", [1]), DeletesAreFinal);
+        assert_kept(run.clone().stop("b1", Some("QUEUE_REPLACED")).finish());
+        assert_broken(run.deliver("b1", [1]), DeletesAreFinal);
     }
 
     #[test]
     fn the_old_channel_is_given_messages_of_the_new_queue() {
-        guilty(replaced().stream_of(1, CHANNEL, None).see(1, [1]), DeletesAreFinal);
+        assert_broken(replaced().stream_of(1, CHANNEL, None).see(1, [1]), DeletesAreFinal);
     }
 
     #[test]
     fn a_stream_of_it_stays_open() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").stream(1).see(1, [1]).delete();
-        innocent(run.clone().wait(3_000).end(1, "QUEUE_REPLACED"));
-        guilty(run.wait(6_000).end(1, "QUEUE_REPLACED"), DeletesAreFinal);
+        assert_kept(run.clone().wait(3_000).end(1, "QUEUE_REPLACED"));
+        assert_broken(run.wait(6_000).end(1, "QUEUE_REPLACED"), DeletesAreFinal);
     }
 
     #[test]
     fn a_push_to_the_old_one_is_stored_in_the_new_one() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.delete().create(2);
         let sent = Event::PushSent {
             push: 9,
@@ -310,13 +312,13 @@ mod tests {
             expected: None,
         };
         run.record("producer-1", sent);
-        innocent(run.clone().fail(9, "QUEUE_REPLACED", false).finish());
+        assert_kept(run.clone().fail(9, "QUEUE_REPLACED", false).finish());
         run.store("a");
         let id = Some(run.log().all[&1].id);
         run.record(
             "producer-1",
             Event::PushAcked { push: 9, queue_id: Some(2), id, offset: Some(1), duplicate: false },
         );
-        guilty(run.finish(), DeletesAreFinal);
+        assert_broken(run.finish(), DeletesAreFinal);
     }
 }

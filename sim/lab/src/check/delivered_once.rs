@@ -82,11 +82,11 @@ mod tests {
 
     use crate::check::{
         Promise::DeliveredOnce,
-        testing::{CHANNEL, Run, guilty, innocent},
+        testing::{CHANNEL, HistoryBuilder, assert_broken, assert_kept},
     };
 
-    fn three() -> Run {
-        let mut run = Run::new();
+    fn three() -> HistoryBuilder {
+        let mut run = HistoryBuilder::new();
         run.push("a").push("b").push("c");
         run
     }
@@ -95,43 +95,43 @@ mod tests {
     fn once_across_restarts() {
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", Some("CRASHED")).consumer("b2", Some(2));
-        innocent(run.deliver("b2", [3]).finish());
+        assert_kept(run.deliver("b2", [3]).finish());
     }
 
     #[test]
     fn who_kept_an_older_position_is_given_what_came_after_it() {
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", Some("CRASHED")).consumer("b2", Some(1));
-        innocent(run.deliver("b2", [2, 3]).finish());
+        assert_kept(run.deliver("b2", [2, 3]).finish());
     }
 
     #[test]
     fn who_kept_no_position_is_given_all() {
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", None).consumer("b2", None);
-        innocent(run.deliver("b2", [1, 2, 3]).finish());
+        assert_kept(run.deliver("b2", [1, 2, 3]).finish());
     }
 
     #[test]
     fn a_consumer_is_given_one_twice() {
         assert_eq!(
-            guilty(three().consumer("b1", None).deliver("b1", [1, 2, 2, 3]), DeliveredOnce),
+            assert_broken(three().consumer("b1", None).deliver("b1", [1, 2, 2, 3]), DeliveredOnce),
             r#"consumer b1 of billing was given offset 2 ("b") twice"#
         );
-        guilty(three().consumer("b1", None).deliver("b1", [1, 2, 3, 1]), DeliveredOnce);
+        assert_broken(three().consumer("b1", None).deliver("b1", [1, 2, 3, 1]), DeliveredOnce);
     }
 
     #[test]
     fn an_application_is_given_one_again_after_it_came_back() {
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", None).consumer("b2", Some(2));
-        guilty(run.deliver("b2", [2, 3]).finish(), DeliveredOnce);
+        assert_broken(run.deliver("b2", [2, 3]).finish(), DeliveredOnce);
     }
 
     #[test]
     fn a_stream_begins_at_its_position_instead_of_after() {
-        guilty(three().resume(1, 2).see(1, [2, 3]), DeliveredOnce);
-        innocent(three().resume(1, 2).see(1, [3]));
+        assert_broken(three().resume(1, 2).see(1, [2, 3]), DeliveredOnce);
+        assert_kept(three().resume(1, 2).see(1, [3]));
     }
 
     #[test]
@@ -139,7 +139,7 @@ mod tests {
         let mut run = three();
         run.stream(1).see(1, [1, 2]).end(1, "UNAVAILABLE");
         let channel = Uuid::from_u128(0xc2);
-        innocent(run.channel(channel, "", 0).stream_of(2, channel, None).see(2, [1, 2, 3]).finish());
+        assert_kept(run.channel(channel, "", 0).stream_of(2, channel, None).see(2, [1, 2, 3]).finish());
     }
 
     #[test]
@@ -148,6 +148,6 @@ mod tests {
         let mut copy = run.log().all[&1].clone();
         copy.id = Uuid::from_u128(9);
         run.stream_of(1, CHANNEL, None).see(1, [1]).end(1, "UNAVAILABLE");
-        guilty(run.stream(2).see_message(2, copy), DeliveredOnce);
+        assert_broken(run.stream(2).see_message(2, copy), DeliveredOnce);
     }
 }

@@ -119,87 +119,93 @@ mod tests {
 
     use crate::check::{
         Promise::Durable,
-        testing::{Run, guilty, innocent},
+        testing::{HistoryBuilder, assert_broken, assert_kept},
     };
 
     #[test]
     fn acknowledged_and_kept() {
-        innocent(Run::new().push("a").push("b").finish());
+        assert_kept(HistoryBuilder::new().push("a").push("b").finish());
     }
 
     #[test]
     fn acknowledged_and_never_stored() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.record("producer-1", Event::PushAcked { push, queue_id: None, id: None, offset: None, duplicate: false });
-        assert_eq!(guilty(run.finish(), Durable), r#"push 1 of "a" to "orders" was acknowledged, but never stored"#);
+        assert_eq!(
+            assert_broken(run.finish(), Durable),
+            r#"push 1 of "a" to "orders" was acknowledged, but never stored"#
+        );
     }
 
     #[test]
     fn acknowledged_as_a_duplicate_of_nothing() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.fail(push, "OUTCOME_UNKNOWN", true);
         let push = run.retry(push);
         run.record("producer-1", Event::PushAcked { push, queue_id: None, id: None, offset: None, duplicate: true });
-        guilty(run.finish(), Durable);
+        assert_broken(run.finish(), Durable);
     }
 
     #[test]
     fn acknowledged_before_it_was_stored() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.record("producer-1", Event::PushAcked { push, queue_id: None, id: None, offset: None, duplicate: false });
         run.store("a");
-        assert!(guilty(run.finish(), Durable).ends_with("was acknowledged before it was stored"));
+        assert!(assert_broken(run.finish(), Durable).ends_with("was acknowledged before it was stored"));
     }
 
     #[test]
     fn acknowledged_under_another_id() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a");
         let id = Some(uuid::Uuid::nil());
         run.record("producer-1", Event::PushAcked { push, queue_id: Some(1), id, offset: Some(1), duplicate: false });
-        guilty(run.finish(), Durable);
+        assert_broken(run.finish(), Durable);
     }
 
     #[test]
     fn unknown_outcomes_go_either_way() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let (stored, lost) = (run.send("stored"), run.send("lost"));
         run.store("stored").fail(stored, "OUTCOME_UNKNOWN", true).fail(lost, "OUTCOME_UNKNOWN", true);
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn gone_in_the_end() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push("b").push("c");
         run.log().left.remove(&2);
-        assert_eq!(guilty(run.finish(), Durable), r#"offset 2 ("b") was stored in queue "orders" (1) and is gone"#);
+        assert_eq!(
+            assert_broken(run.finish(), Durable),
+            r#"offset 2 ("b") was stored in queue "orders" (1) and is gone"#
+        );
     }
 
     #[test]
     fn something_else_in_the_end() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a");
         run.log().left.get_mut(&1).expect("it is there").body = "b".into();
-        guilty(run.finish(), Durable);
+        assert_broken(run.finish(), Durable);
     }
 
     #[test]
     fn the_end_went_back() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push_for("b", 50).wait(100);
         run.log().left.remove(&2);
         run.log().end = 1;
-        assert!(guilty(run.finish(), Durable).contains("ends at offset 1"));
+        assert!(assert_broken(run.finish(), Durable).contains("ends at offset 1"));
     }
 
     #[test]
     fn a_queue_that_is_gone() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a");
         run.log().deleted = true;
         run.channels.clear();
@@ -212,29 +218,29 @@ mod tests {
     #[test]
     fn gone_by_right() {
         // Trimmed; removed from behind a live message; removed while the clock was ahead; deleted; lost with the database.
-        innocent(Run::new().push_for("a", 50).push("b").wait(100).trim(1).finish());
+        assert_kept(HistoryBuilder::new().push_for("a", 50).push("b").wait(100).trim(1).finish());
 
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push_for("b", 50).push("c").wait(100);
         run.log().left.remove(&2);
-        innocent(run.finish());
+        assert_kept(run.finish());
 
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push_for("a", 5_000).push("b").set_clock(6_000).trim(1).set_clock(-6_000);
-        innocent(run.finish());
+        assert_kept(run.finish());
 
-        innocent(Run::new().push("a").delete().finish());
+        assert_kept(HistoryBuilder::new().push("a").delete().finish());
 
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push("b");
         run.record("database", Event::StoreRolledBack);
         run.log().left.remove(&2);
         run.log().end = 1;
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn without_an_audit_nothing_is_missing() {
-        innocent(Run::new().push("a").phase(Phase::Healed));
+        assert_kept(HistoryBuilder::new().push("a").phase(Phase::Healed));
     }
 }

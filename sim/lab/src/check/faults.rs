@@ -21,10 +21,10 @@ impl Faults {
         for record in history {
             let at = record.at_micros;
             match &record.event {
-                Event::FaultBegan { step, hosts: befallen, .. } => {
+                Event::FaultBegan { step, hosts: affected, .. } => {
                     open.push((*step, spans.len()));
                     spans.push((at, u64::MAX));
-                    hosts.push(befallen.clone());
+                    hosts.push(affected.clone());
                 }
                 Event::FaultEnded { step } => {
                     if let Some(place) = open.iter().position(|(began, _)| began == step) {
@@ -45,9 +45,9 @@ impl Faults {
 
     /// True if a fault affected one of these hosts between two times. A fault without named hosts may have affected any
     /// host.
-    pub(super) fn befell(&self, hosts: &[&str], from: u64, to: u64) -> bool {
-        self.spans.iter().zip(&self.hosts).any(|(&(began, ended), befallen)| {
-            let meant = befallen.is_empty() || befallen.iter().any(|host| hosts.contains(&host.as_str()));
+    pub(super) fn began(&self, hosts: &[&str], from: u64, to: u64) -> bool {
+        self.spans.iter().zip(&self.hosts).any(|(&(began, ended), affected)| {
+            let meant = affected.is_empty() || affected.iter().any(|host| hosts.contains(&host.as_str()));
             began <= to && from <= ended && meant
         })
     }

@@ -79,14 +79,14 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::testing::Run;
+    use crate::check::testing::HistoryBuilder;
 
     #[test]
     fn a_history_is_counted() {
-        let mut run = Run::new();
-        run.fault(0).mend(0);
+        let mut run = HistoryBuilder::new();
+        run.fault(0).end_fault(0);
         let push = run.send("a");
-        run.fault(1).mend(1).store("a").ack(push).fault(2);
+        run.fault(1).end_fault(1).store("a").ack(push).fault(2);
         let push = run.send("b");
         run.fail(push, "FENCED", false)
             .fault(3)

@@ -114,50 +114,52 @@ mod tests {
 
     use crate::check::{
         Promise::{Convergence, NothingSilent},
-        testing::{LABEL, Run, guilty, innocent},
+        testing::{HistoryBuilder, LABEL, assert_broken, assert_kept},
     };
 
     #[test]
     fn what_passes_is_no_reason() {
         for code in ["FENCED", "LEASE_EXPIRED", "UNAVAILABLE"] {
-            let mut run = Run::new();
+            let mut run = HistoryBuilder::new();
             let push = run.send_by_library("a", 2_000);
-            guilty(run.fail(push, code, false), Convergence);
+            assert_broken(run.fail(push, code, false), Convergence);
         }
         // A client on the raw wire tries again by itself.
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
-        innocent(run.fail(push, "FENCED", false));
+        assert_kept(run.fail(push, "FENCED", false));
     }
 
     #[test]
     fn its_time_was_over() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send_by_library("a", 2_000);
         run.wait(500);
         let behind = run.send_by_library("b", 2_000);
         run.wait(1_400);
-        assert!(guilty(run.clone().fail(push, "DELIVERY_TIMEOUT", true), Convergence).contains("before its time"));
+        assert!(
+            assert_broken(run.clone().fail(push, "DELIVERY_TIMEOUT", true), Convergence).contains("before its time")
+        );
         // The second message is given up together with the first.
         run.wait(100);
-        innocent(run.fail(push, "DELIVERY_TIMEOUT", true).fail(behind, "DELIVERY_TIMEOUT", false));
+        assert_kept(run.fail(push, "DELIVERY_TIMEOUT", true).fail(behind, "DELIVERY_TIMEOUT", false));
     }
 
     #[test]
     fn it_was_told_what_is_not_so() {
         for code in ["QUEUE_NOT_FOUND", "PRODUCER_FENCED", "PRODUCER_POISONED", "INTERNAL", "MESSAGE_TOO_LARGE"] {
-            let mut run = Run::new();
+            let mut run = HistoryBuilder::new();
             let push = run.send_by_library("a", 2_000);
-            assert!(guilty(run.fail(push, code, false), NothingSilent).contains(code));
+            assert!(assert_broken(run.fail(push, code, false), NothingSilent).contains(code));
         }
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send_by_library("a", 2_000);
-        innocent(run.delete().create(2).fail(push, "QUEUE_NOT_FOUND", false));
-        let mut run = Run::new();
+        assert_kept(run.delete().create(2).fail(push, "QUEUE_NOT_FOUND", false));
+        let mut run = HistoryBuilder::new();
         let opening = || Event::ProducerOpening { producer: "p1".into(), label: LABEL.into() };
         run.record("producer-1", opening());
         let push = run.send_by_library("a", 2_000);
         run.record("producer-1", opening());
-        innocent(run.fail(push, "PRODUCER_FENCED", false));
+        assert_kept(run.fail(push, "PRODUCER_FENCED", false));
     }
 }

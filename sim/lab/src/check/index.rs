@@ -58,7 +58,7 @@ pub(super) struct Bounds {
     pub(super) idle: u64,
 }
 
-/// The course of the run.
+/// The phases of the run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Milestones {
     pub(super) healed: Option<At>,

@@ -16,8 +16,6 @@ mod faults;
 mod floors;
 mod giving_up;
 mod index;
-#[cfg(test)]
-mod lawful;
 mod names;
 mod no_loss;
 mod nothing_silent;
@@ -25,6 +23,8 @@ mod one_writer;
 mod order;
 mod pushed_once;
 mod queue;
+#[cfg(test)]
+mod random;
 mod reader;
 mod served;
 #[cfg(test)]
@@ -89,6 +89,25 @@ impl Promise {
     #[must_use]
     pub fn number(self) -> usize {
         self as usize + 1
+    }
+
+    /// The promise in two or three words, as the README has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::NoLoss => "no loss",
+            Self::Order => "order",
+            Self::PushedOnce => "pushed once",
+            Self::DeliveredOnce => "delivered once",
+            Self::OneWriter => "one writer",
+            Self::TimeToLive => "time to live",
+            Self::ChannelsSurvive => "channels survive",
+            Self::DeletesAreFinal => "deletes are final",
+            Self::Convergence => "convergence",
+            Self::NothingSilent => "nothing silent",
+            Self::BadInput => "bad input",
+        }
     }
 
     /// True if a violation concerns progress, not safety.

@@ -184,11 +184,11 @@ mod tests {
 
     use crate::check::{
         Promise::{Convergence, NoLoss},
-        testing::{CHANNEL, Run, guilty, innocent},
+        testing::{CHANNEL, HistoryBuilder, assert_broken, assert_kept},
     };
 
-    fn three() -> Run {
-        let mut run = Run::new();
+    fn three() -> HistoryBuilder {
+        let mut run = HistoryBuilder::new();
         run.push("a").push("b").push("c");
         run
     }
@@ -198,14 +198,14 @@ mod tests {
         let mut run = three();
         run.stream(1).see(1, [1, 2]).end(1, "UNAVAILABLE").resume(2, 2).see(2, [3]);
         run.consumer("b1", None).deliver("b1", [1]).stop("b1", None).consumer("b2", Some(1)).deliver("b2", [2, 3]);
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn one_is_left_out() {
         let mut run = three();
         run.stream(1).see(1, [1, 3]);
-        let what = guilty(&run, NoLoss);
+        let what = assert_broken(&run, NoLoss);
         assert_eq!(what, r#"stream 1 of o1 was given offset 3 of queue "orders" (1) after 1, but not 2 ("b")"#);
     }
 
@@ -213,21 +213,21 @@ mod tests {
     fn the_first_is_left_out() {
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [2, 3]);
-        guilty(&run, NoLoss);
+        assert_broken(&run, NoLoss);
     }
 
     #[test]
     fn resuming_leaves_one_out() {
         let mut run = three();
         run.stream(1).see(1, [1]).end(1, "UNAVAILABLE").resume(2, 1).see(2, [3]);
-        guilty(&run, NoLoss);
+        assert_broken(&run, NoLoss);
     }
 
     #[test]
     fn a_position_is_saved_before_the_delivery() {
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [1]).stop("b1", None).consumer("b2", Some(2)).deliver("b2", [3]);
-        guilty(&run, NoLoss);
+        assert_broken(&run, NoLoss);
     }
 
     #[test]
@@ -236,20 +236,20 @@ mod tests {
         let push = run.send("d");
         run.store("d").fail(push, "OUTCOME_UNKNOWN", true).push("e");
         run.stream(1).see(1, [1, 2, 3, 4, 5]).consumer("b1", None).deliver("b1", [1, 2, 3, 5]);
-        assert!(guilty(&run, NoLoss).contains(r#"("d")"#));
+        assert!(assert_broken(&run, NoLoss).contains(r#"("d")"#));
     }
 
     #[test]
     fn the_last_never_come() {
         let mut run = three();
         run.stream(1).see(1, [1]).end(1, "UNAVAILABLE").resume(2, 1);
-        let what = guilty(run.finish(), NoLoss);
+        let what = assert_broken(run.finish(), NoLoss);
         assert_eq!(what, r#"stream 2 of o1 was never given offset 2 of queue "orders" (1) ("b") and another message"#);
         // The consumer stops by itself when the run reports that all is done.
         let mut run = three();
-        run.consumer("b1", None).deliver("b1", [1]).phase(Phase::Healed).record("fate", Event::Converged);
+        run.consumer("b1", None).deliver("b1", [1]).phase(Phase::Healed).record("runner", Event::Converged);
         run.phase(Phase::Drain).stop("b1", None).phase(Phase::Audit).audit();
-        guilty(&run, NoLoss);
+        assert_broken(&run, NoLoss);
     }
 
     #[test]
@@ -257,27 +257,27 @@ mod tests {
         let mut run = three();
         run.stream(1).see(1, [1]).end(1, "UNAVAILABLE");
         run.consumer("b1", None).deliver("b1", [1]).stop("b1", None);
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn who_leaves_while_the_last_come_lacks_nothing() {
         let drain = |code| {
             let mut run = three();
-            run.stream(1).see(1, [1]).phase(Phase::Healed).record("fate", Event::Converged);
+            run.stream(1).see(1, [1]).phase(Phase::Healed).record("runner", Event::Converged);
             run.phase(Phase::Drain).end(1, code).phase(Phase::Audit).audit();
             run
         };
-        innocent(&drain("LEFT"));
-        guilty(&drain("RUN_OVER"), NoLoss);
+        assert_kept(&drain("LEFT"));
+        assert_broken(&drain("RUN_OVER"), NoLoss);
     }
 
     #[test]
     fn who_ran_out_of_time_is_not_judged_by_the_end() {
         let mut run = three();
-        run.stream(1).see(1, [1]).phase(Phase::Healed).record("fate", Event::Converged);
-        run.phase(Phase::Drain).record("fate", Event::TimeUp { pending: "two messages".into() });
-        guilty(run.phase(Phase::Audit).audit(), Convergence);
+        run.stream(1).see(1, [1]).phase(Phase::Healed).record("runner", Event::Converged);
+        run.phase(Phase::Drain).record("runner", Event::TimeUp { pending: "two messages".into() });
+        assert_broken(run.phase(Phase::Audit).audit(), Convergence);
     }
 
     #[test]
@@ -286,62 +286,62 @@ mod tests {
         run.stream(1).see(1, [1, 2, 3]).end(1, "UNAVAILABLE");
         let channel = Uuid::from_u128(0xc2);
         run.channel(channel, "", 0).stream_of(2, channel, None).see(2, [1]);
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn what_is_gone_need_not_come() {
         // Expired.
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push_for("b", 50).push("c").wait(100).stream(1).see(1, [1, 3]);
-        innocent(run.finish());
+        assert_kept(run.finish());
         // Trimmed.
-        innocent(Run::new().push_for("a", 50).push("b").wait(100).trim(1).stream(1).see(1, [2]).finish());
+        assert_kept(HistoryBuilder::new().push_for("a", 50).push("b").wait(100).trim(1).stream(1).see(1, [2]).finish());
         // The clock was set back, and the broker did not know yet.
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push_for("b", 1_000).push("c").wait(999).set_clock(-5_000).wait(500);
-        innocent(run.stream(1).see(1, [1, 3]));
+        assert_kept(run.stream(1).see(1, [1, 3]));
         // Deleted.
-        innocent(three().delete().stream(1).see(1, [3]).end(1, "QUEUE_REPLACED"));
+        assert_kept(three().delete().stream(1).see(1, [3]).end(1, "QUEUE_REPLACED"));
         // Lost when the database was rolled back.
         let mut run = three();
         run.record("database", Event::StoreRolledBack);
-        innocent(run.stream(1).see(1, [3]));
+        assert_kept(run.stream(1).see(1, [3]));
     }
 
     #[test]
     fn what_is_stored_after_the_clock_was_set_back_has_to_come() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.wait(2_000).set_clock(-5_000).push("a").push_for("b", 1_000).push("c").wait(500);
-        guilty(run.clone().stream(1).see(1, [1, 3]), NoLoss);
-        innocent(run.wait(500).stream(1).see(1, [1, 3]));
+        assert_broken(run.clone().stream(1).see(1, [1, 3]), NoLoss);
+        assert_kept(run.wait(500).stream(1).see(1, [1, 3]));
     }
 
     #[test]
     fn what_is_alive_has_to_come() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push_for("b", 1_000).push("c").wait(100).stream(1).see(1, [1, 3]);
-        guilty(&run, NoLoss);
+        assert_broken(&run, NoLoss);
     }
 
     #[test]
     fn topics_are_compared_in_lower_case() {
         let channel = Uuid::from_u128(0xc2);
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         for (body, topic) in [("a", "News"), ("b", "news"), ("c", "sport"), ("d", "__none__"), ("e", "NEWS")] {
             let push = run.send(body);
             run.store_with(body, |message| message.topic = topic.into()).ack(push);
         }
         run.channel(channel, "nEWs", 0);
-        innocent(run.clone().stream_of(1, channel, None).see(1, [1, 2, 5]).finish());
-        guilty(run.clone().stream_of(1, channel, None).see(1, [1, 5]), NoLoss);
+        assert_kept(run.clone().stream_of(1, channel, None).see(1, [1, 2, 5]).finish());
+        assert_broken(run.clone().stream_of(1, channel, None).see(1, [1, 5]), NoLoss);
     }
 
     #[test]
     fn a_late_start_is_a_start() {
         let channel = Uuid::from_u128(0xc2);
-        innocent(three().channel(channel, "", 2).stream_of(1, channel, None).see(1, [3]).finish());
-        assert!(guilty(three().channel(channel, "", 4), NoLoss).contains("beyond the end, 3"));
+        assert_kept(three().channel(channel, "", 2).stream_of(1, channel, None).see(1, [3]).finish());
+        assert!(assert_broken(three().channel(channel, "", 4), NoLoss).contains("beyond the end, 3"));
     }
 
     #[test]
@@ -349,23 +349,23 @@ mod tests {
         let mut run = three();
         let phantom = run.clone().push("d").log().all[&4].clone();
         run.stream(1).see(1, [1, 2, 3]).see_message(1, phantom.clone());
-        assert!(guilty(&run, NoLoss).ends_with("which was never stored"));
+        assert!(assert_broken(&run, NoLoss).ends_with("which was never stored"));
 
         let mut run = three();
         run.stream(1).see(1, [1, 2, 3]).see_message(1, phantom);
         run.push("d");
-        assert!(guilty(&run, NoLoss).ends_with("before it was stored"));
+        assert!(assert_broken(&run, NoLoss).ends_with("before it was stored"));
     }
 
     #[test]
     fn nobody_is_sent_away_for_a_loss_that_there_was_not() {
-        guilty(three().stream(1).see(1, [1]).end(1, "STORE_ROLLED_BACK"), NoLoss);
+        assert_broken(three().stream(1).see(1, [1]).end(1, "STORE_ROLLED_BACK"), NoLoss);
         let mut run = three();
         run.consumer("b1", Some(3)).stop("b1", Some("OFFSET_OUT_OF_RANGE"));
-        guilty(&run, NoLoss);
+        assert_broken(&run, NoLoss);
         let mut run = three();
         run.record("database", Event::StoreRolledBack);
-        innocent(run.stream(1).end(1, "STORE_ROLLED_BACK"));
+        assert_kept(run.stream(1).end(1, "STORE_ROLLED_BACK"));
     }
 
     #[test]
@@ -378,6 +378,6 @@ mod tests {
         );
         let opened = Event::StreamOpened { stream, observer, channel: CHANNEL, after: None, broker, position: None };
         run.record("consumer-1", opened);
-        innocent(run.end(1, "NOT_HOSTED").finish());
+        assert_kept(run.end(1, "NOT_HOSTED").finish());
     }
 }

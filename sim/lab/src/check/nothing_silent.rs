@@ -175,28 +175,31 @@ mod tests {
 
     use crate::check::{
         Promise::NothingSilent,
-        testing::{LABEL, Run, guilty, innocent},
+        testing::{HistoryBuilder, LABEL, assert_broken, assert_kept},
     };
 
     #[test]
     fn a_push_is_never_answered() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.send("a");
-        innocent(&run);
-        guilty(run.finish(), NothingSilent);
+        assert_kept(&run);
+        assert_broken(run.finish(), NothingSilent);
     }
 
     #[test]
     fn a_call_is_never_answered() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let op = run.next_op();
         run.record("operator", Event::QueueDeleting { op, label: LABEL.into() });
-        assert_eq!(guilty(run.finish(), NothingSilent), r#"the call to delete queue "orders" never had an answer"#);
+        assert_eq!(
+            assert_broken(run.finish(), NothingSilent),
+            r#"the call to delete queue "orders" never had an answer"#
+        );
     }
 
     #[test]
     fn a_queue_is_said_to_exist_because_it_was_just_created() {
-        let creating = |run: &mut Run| {
+        let creating = |run: &mut HistoryBuilder| {
             let op = run.next_op();
             run.record("operator", Event::QueueCreating { op, label: "Bills".into() });
             op
@@ -204,121 +207,122 @@ mod tests {
         let refused = |op, unknown| Event::AdminFailed { op, code: "QUEUE_EXISTS".into(), unknown };
         let added = || Event::QueueAdded { queue_id: 7, label: "bills".into() };
 
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let op = creating(&mut run);
         run.record("database", added());
         run.record("operator", refused(op, false));
         assert_eq!(
-            guilty(&run, NothingSilent),
+            assert_broken(&run, NothingSilent),
             r#"the creation of queue "Bills" was refused with QUEUE_EXISTS, although there was none"#
         );
         // The queue existed before.
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.record("database", added());
         let op = creating(&mut run);
         run.record("operator", refused(op, false));
-        innocent(&run);
+        assert_kept(&run);
         // An earlier call may have created it late.
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let (first, second) = (creating(&mut run), creating(&mut run));
         run.record("operator", Event::AdminFailed { op: first, code: "OUTCOME_UNKNOWN".into(), unknown: true });
         run.record("database", added());
         run.record("operator", refused(second, false));
-        innocent(&run);
+        assert_kept(&run);
     }
 
     #[test]
     fn a_queue_is_said_to_be_served_before_it_is() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let op = run.next_op();
         run.record("operator", Event::QueueCreating { op, label: "bills".into() });
         run.record("database", Event::QueueAdded { queue_id: 7, label: "bills".into() });
         run.record("operator", Event::QueueCreated { op, label: "bills".into(), queue_id: 7 });
-        assert!(guilty(&run, NothingSilent).ends_with("was acknowledged before any broker had claimed it"));
+        assert!(assert_broken(&run, NothingSilent).ends_with("was acknowledged before any broker had claimed it"));
     }
 
     #[test]
     fn what_failed_for_certain_is_stored() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a");
-        innocent(run.clone().fail(push, "OUTCOME_UNKNOWN", true).finish());
+        assert_kept(run.clone().fail(push, "OUTCOME_UNKNOWN", true).finish());
         assert!(
-            guilty(run.fail(push, "FENCED", false).finish(), NothingSilent).ends_with("told that it is not: FENCED")
+            assert_broken(run.fail(push, "FENCED", false).finish(), NothingSilent)
+                .ends_with("told that it is not: FENCED")
         );
     }
 
     #[test]
     fn what_failed_for_certain_is_tried_again() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.fail(push, "FENCED", false);
-        innocent(run.clone().finish());
+        assert_kept(run.clone().finish());
         let again = run.retry(push);
-        innocent(run.clone().store("a").ack(again).finish());
+        assert_kept(run.clone().store("a").ack(again).finish());
         // One of the two attempts created it.
         let third = run.retry(push);
-        innocent(run.store("a").fail(again, "OUTCOME_UNKNOWN", true).fail(third, "SEQUENCE_GAP", false).finish());
+        assert_kept(run.store("a").fail(again, "OUTCOME_UNKNOWN", true).fail(third, "SEQUENCE_GAP", false).finish());
     }
 
     #[test]
     fn it_was_stored_before_it_was_tried_again() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.fail(push, "FENCED", false).store("a");
         let again = run.retry(push);
-        guilty(run.ack(again).finish(), NothingSilent);
+        assert_broken(run.ack(again).finish(), NothingSilent);
     }
 
     #[test]
     fn no_code_says_why() {
-        guilty(Run::new().stream(1).end(1, ""), NothingSilent);
-        guilty(Run::new().consumer("b1", None).stop("b1", Some("")), NothingSilent);
-        let mut run = Run::new();
+        assert_broken(HistoryBuilder::new().stream(1).end(1, ""), NothingSilent);
+        assert_broken(HistoryBuilder::new().consumer("b1", None).stop("b1", Some("")), NothingSilent);
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
-        guilty(run.fail(push, "", true), NothingSilent);
-        innocent(Run::new().consumer("b1", None).stop("b1", None));
+        assert_broken(run.fail(push, "", true), NothingSilent);
+        assert_kept(HistoryBuilder::new().consumer("b1", None).stop("b1", None));
     }
 
     #[test]
     fn a_push_is_told_of_what_was_not() {
         for code in ["STORE_ROLLED_BACK", "QUEUE_REPLACED"] {
-            let mut run = Run::new();
+            let mut run = HistoryBuilder::new();
             let push = run.send("a");
-            assert!(guilty(run.fail(push, code, false), NothingSilent).contains(code));
+            assert!(assert_broken(run.fail(push, code, false), NothingSilent).contains(code));
         }
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
-        innocent(run.delete().create(2).fail(push, "QUEUE_REPLACED", false));
-        let mut run = Run::new();
+        assert_kept(run.delete().create(2).fail(push, "QUEUE_REPLACED", false));
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.record("database", Event::StoreRolledBack);
-        innocent(run.fail(push, "STORE_ROLLED_BACK", false));
+        assert_kept(run.fail(push, "STORE_ROLLED_BACK", false));
     }
 
     #[test]
     fn a_reader_is_told_of_a_delete_that_there_was_not() {
-        guilty(Run::new().stream(1).end(1, "QUEUE_REPLACED"), NothingSilent);
-        guilty(Run::new().consumer("b1", None).stop("b1", Some("QUEUE_REPLACED")), NothingSilent);
-        innocent(Run::new().stream(1).delete().end(1, "QUEUE_REPLACED"));
+        assert_broken(HistoryBuilder::new().stream(1).end(1, "QUEUE_REPLACED"), NothingSilent);
+        assert_broken(HistoryBuilder::new().consumer("b1", None).stop("b1", Some("QUEUE_REPLACED")), NothingSilent);
+        assert_kept(HistoryBuilder::new().stream(1).delete().end(1, "QUEUE_REPLACED"));
     }
 
     #[test]
     fn a_stream_of_a_host_that_crashed_needs_no_reason() {
-        innocent(Run::new().stream(1).stream(2));
+        assert_kept(HistoryBuilder::new().stream(1).stream(2));
     }
 
     #[test]
     fn health_lies() {
         let health = |healthy, expected| {
-            let mut run = Run::new();
+            let mut run = HistoryBuilder::new();
             run.record("operator", Event::Health { of: "broker-1".into(), healthy, expected });
             run
         };
-        guilty(&health(true, Some(false)), NothingSilent);
-        guilty(&health(false, Some(true)), NothingSilent);
-        innocent(&health(true, Some(true)));
-        innocent(&health(false, Some(false)));
-        innocent(&health(true, None));
+        assert_broken(&health(true, Some(false)), NothingSilent);
+        assert_broken(&health(false, Some(true)), NothingSilent);
+        assert_kept(&health(true, Some(true)));
+        assert_kept(&health(false, Some(false)));
+        assert_kept(&health(true, None));
     }
 }

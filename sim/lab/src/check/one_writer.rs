@@ -178,11 +178,11 @@ mod tests {
 
     use crate::check::{
         Promise::OneWriter,
-        testing::{Run, guilty, innocent},
+        testing::{HistoryBuilder, assert_broken, assert_kept},
     };
 
     /// Stores under another broker or epoch than the current one.
-    fn store_as(run: &mut Run, body: &str, owner: u64, epoch: u64) {
+    fn store_as(run: &mut HistoryBuilder, body: &str, owner: u64, epoch: u64) {
         let rightful = (run.log().owner, run.log().epoch);
         (run.log().owner, run.log().epoch) = (owner, epoch);
         run.store(body);
@@ -191,145 +191,166 @@ mod tests {
 
     #[test]
     fn one_after_the_other() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").take_over(2).push("b").take_over(1).take_over(1).push("c");
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn the_old_one_appends() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").take_over(2);
         let push = run.send("b");
         store_as(&mut run, "b", 1, 1);
         assert_eq!(
-            guilty(run.ack(push).finish(), OneWriter),
+            assert_broken(run.ack(push).finish(), OneWriter),
             r#"broker-1 stored offset 2 of queue "orders" (1) under epoch 1, when broker-2 had claimed epoch 2"#
         );
     }
 
     #[test]
     fn somebody_else_appends() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         store_as(&mut run, "a", 2, 1);
-        guilty(run.ack(push).finish(), OneWriter);
+        assert_broken(run.ack(push).finish(), OneWriter);
     }
 
     #[test]
     fn nobody_claimed_the_epoch() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         store_as(&mut run, "a", 1, 2);
-        guilty(run.ack(push).finish(), OneWriter);
+        assert_broken(run.ack(push).finish(), OneWriter);
     }
 
     #[test]
     fn an_append_on_the_eve_of_the_claim() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
-        innocent(run.store("a").take_over(2).ack(push).finish());
+        assert_kept(run.store("a").take_over(2).ack(push).finish());
     }
 
-    fn claim(run: &mut Run, epoch: u64, broker_id: u64) {
+    fn claim(run: &mut HistoryBuilder, epoch: u64, broker_id: u64) {
         let incarnation = format!("run-{broker_id}");
         run.record("database", Event::Claimed { queue_id: 1, epoch, broker_id, incarnation });
     }
 
     #[test]
     fn claims_count_up() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         claim(&mut run, 3, 1);
-        assert!(guilty(&run, OneWriter).ends_with("under epoch 3, after epoch 1"));
-        let mut run = Run::new();
+        assert!(assert_broken(&run, OneWriter).ends_with("under epoch 3, after epoch 1"));
+        let mut run = HistoryBuilder::new();
         claim(&mut run, 1, 1);
-        innocent(&run);
+        assert_kept(&run);
         claim(&mut run, 2, 2);
-        assert!(guilty(&run, OneWriter).ends_with("which is assigned to broker-1"));
+        assert!(assert_broken(&run, OneWriter).ends_with("which is assigned to broker-1"));
     }
 
     #[test]
     fn a_run_that_was_replaced_claims() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let registered = |incarnation: &str| Event::Registered {
             broker: "broker-1".into(),
             broker_id: 1,
             incarnation: incarnation.into(),
         };
         run.record("database", registered("run-1"));
-        innocent(run.clone().take_over(1));
+        assert_kept(run.clone().take_over(1));
         // A repeated claim creates no epoch.
         run.take_over(1).record("database", registered("later"));
         claim(&mut run, 2, 1);
-        innocent(&run);
+        assert_kept(&run);
         claim(&mut run, 3, 1);
-        assert!(guilty(&run, OneWriter).ends_with("although another one had registered in its place"));
+        assert!(assert_broken(&run, OneWriter).ends_with("although another one had registered in its place"));
     }
 
     #[test]
     fn the_old_one_delivers_what_the_new_one_stored() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").stream(1).see(1, [1]).take_over(2).push("b");
-        guilty(run.clone().see(1, [2]), OneWriter);
+        assert_broken(run.clone().see(1, [2]), OneWriter);
         // The broker owns the queue again.
-        innocent(run.take_over(1).see(1, [2]));
+        assert_kept(run.take_over(1).see(1, [2]));
     }
 
     #[test]
     fn the_old_one_delivers_what_it_stored_itself() {
-        let mut run = Run::new();
-        innocent(run.push("a").push("b").stream(1).see(1, [1]).take_over(2).wait(3_000).see(1, [2]).end(1, "FENCED"));
+        let mut run = HistoryBuilder::new();
+        assert_kept(
+            run.push("a").push("b").stream(1).see(1, [1]).take_over(2).wait(3_000).see(1, [2]).end(1, "FENCED"),
+        );
     }
 
     #[test]
     fn the_old_one_keeps_its_subscribers() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").stream(1).see(1, [1]).take_over(2).wait(6_000);
-        assert!(guilty(run.clone().end(1, "FENCED"), OneWriter).contains("stays open at broker-1"));
-        innocent(run.clone().take_over(1).wait(1_000).end(1, "UNAVAILABLE"));
+        assert!(assert_broken(run.clone().end(1, "FENCED"), OneWriter).contains("stays open at broker-1"));
+        assert_kept(run.clone().take_over(1).wait(1_000).end(1, "UNAVAILABLE"));
     }
 
     #[test]
     fn the_old_one_takes_new_subscribers() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").take_over(2).wait(9_000);
         (run.log().owner, run.log().epoch) = (1, 1);
         run.stream(1);
         (run.log().owner, run.log().epoch) = (2, 2);
-        innocent(run.clone().wait(1_000).end(1, "FENCED"));
-        guilty(run.wait(6_000).end(1, "FENCED"), OneWriter);
+        assert_kept(run.clone().wait(1_000).end(1, "FENCED"));
+        assert_broken(run.wait(6_000).end(1, "FENCED"), OneWriter);
     }
 
     #[test]
     fn a_subscriber_that_crashed_tells_no_end() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").stream(1).see(1, [1]).take_over(2).wait(1_000).stream(2).see(2, [1]).wait(9_000);
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn the_old_one_has_time_to_notice() {
-        innocent(Run::new().stream(1).take_over(2).wait(4_000).end(1, "FENCED"));
+        assert_kept(HistoryBuilder::new().stream(1).take_over(2).wait(4_000).end(1, "FENCED"));
         // A fault was in the way, or the subscriber was slow to read messages in transit.
-        innocent(Run::new().stream(1).take_over(2).fault(0).wait(6_000).mend(0).wait(4_000).end(1, "UNAVAILABLE"));
-        let mut run = Run::new();
+        assert_kept(
+            HistoryBuilder::new()
+                .stream(1)
+                .take_over(2)
+                .fault(0)
+                .wait(6_000)
+                .end_fault(0)
+                .wait(4_000)
+                .end(1, "UNAVAILABLE"),
+        );
+        let mut run = HistoryBuilder::new();
         run.push("a").push("b").stream(1).take_over(2).see(1, [1]).wait(4_000).see(1, [2]).wait(4_000);
-        innocent(run.end(1, "FENCED"));
+        assert_kept(run.end(1, "FENCED"));
     }
 
     #[test]
     fn it_claims_again_after_an_unknown_append() {
-        innocent(Run::new().push("a").stream(1).see(1, [1]).take_over(1).wait(9_000).push("b").see(1, [2]).finish());
+        assert_kept(
+            HistoryBuilder::new()
+                .push("a")
+                .stream(1)
+                .see(1, [1])
+                .take_over(1)
+                .wait(9_000)
+                .push("b")
+                .see(1, [2])
+                .finish(),
+        );
     }
 
     #[test]
     fn a_database_that_was_rolled_back_gives_epochs_again() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").take_over(2).take_over(1);
         run.record("database", Event::StoreRolledBack);
         run.log().epoch = 1;
         run.take_over(2);
         let push = run.send("b");
-        innocent(run.store("b").ack(push).finish());
+        assert_kept(run.store("b").ack(push).finish());
     }
 }

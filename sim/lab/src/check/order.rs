@@ -18,7 +18,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
         violations.extend(acknowledged_first(index, id, queue));
         violations.extend(as_sent(index, id, queue));
     }
-    violations.extend(index.pushes.keys().filter_map(|&number| told(index, number)));
+    violations.extend(index.pushes.keys().filter_map(|&number| wrong_offset(index, number)));
     for reader in &index.readers {
         violations.extend(increasing(index, reader));
         violations.extend(contents(index, reader));
@@ -181,7 +181,7 @@ fn as_sent(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
 }
 
 /// The offset that a producer was told is the one stored.
-fn told(index: &Index<'_>, number: u64) -> Option<Violation> {
+fn wrong_offset(index: &Index<'_>, number: u64) -> Option<Violation> {
     let push = &index.pushes[&number];
     let Some((at, Outcome::Acked { queue_id, offset: Some(told), .. })) = push.outcome else { return None };
     let is_meant = |queue: &u64| queue_id.is_none_or(|told| told == *queue);
@@ -252,97 +252,98 @@ mod tests {
 
     use crate::check::{
         Promise::Order,
-        testing::{Run, guilty, innocent},
+        testing::{HistoryBuilder, assert_broken, assert_kept},
     };
 
     #[test]
     fn one_after_the_other() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").take_over(2).push("b").push("c").stream(1).see(1, [1, 2, 3]);
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn an_offset_is_used_again() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a");
         let push = run.send("b");
         run.store_with("b", |message| message.offset = 1).fail(push, "OUTCOME_UNKNOWN", true);
-        assert!(guilty(&run, Order).ends_with("offset 1 was used again"));
+        assert!(assert_broken(&run, Order).ends_with("offset 1 was used again"));
     }
 
     #[test]
     fn an_offset_is_left_out() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a");
         let push = run.send("b");
         run.store_with("b", |message| message.offset = 3).ack(push);
-        assert!(guilty(run.finish(), Order).ends_with("offset 3 follows 1: a gap"));
+        assert!(assert_broken(run.finish(), Order).ends_with("offset 3 follows 1: a gap"));
     }
 
     #[test]
     fn what_a_restored_database_lost_is_used_again_by_who_cannot_know() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push("b");
         run.record("database", Event::StoreRolledBack);
         run.log().end = 1;
         run.log().left.remove(&2);
         let push = run.clone().send("c");
-        innocent(run.clone().take_over(2).store("c").fail(push, "OUTCOME_UNKNOWN", true));
+        assert_kept(run.clone().take_over(2).store("c").fail(push, "OUTCOME_UNKNOWN", true));
         // The producer was never told that the other one was stored.
-        let mut unknown = Run::new();
+        let mut unknown = HistoryBuilder::new();
         let push = unknown.push("a").send("b");
         unknown.store("b").fail(push, "OUTCOME_UNKNOWN", true).record("database", Event::StoreRolledBack);
         unknown.log().end = 1;
         unknown.send("c");
-        innocent(unknown.store("c"));
+        assert_kept(unknown.store("c"));
 
         run.send("c");
         assert!(
-            guilty(run.store("c"), Order).contains("which it had acknowledged before the database was rolled back")
+            assert_broken(run.store("c"), Order)
+                .contains("which it had acknowledged before the database was rolled back")
         );
     }
 
     #[test]
     fn a_stream_goes_back() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push("b").push("c");
-        guilty(run.clone().stream(1).see(1, [1, 2, 3, 2]), Order);
-        guilty(run.clone().stream(1).see(1, [1, 1, 2]), Order);
-        innocent(run.stream(1).see(1, [1, 2, 3]).end(1, "UNAVAILABLE").stream(2).see(2, [1]));
+        assert_broken(run.clone().stream(1).see(1, [1, 2, 3, 2]), Order);
+        assert_broken(run.clone().stream(1).see(1, [1, 1, 2]), Order);
+        assert_kept(run.stream(1).see(1, [1, 2, 3]).end(1, "UNAVAILABLE").stream(2).see(2, [1]));
     }
 
     #[test]
     fn a_consumer_goes_back() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push_for("a", 50).push("b").wait(100);
-        guilty(run.consumer("b1", None).deliver("b1", [2, 1]), Order);
+        assert_broken(run.consumer("b1", None).deliver("b1", [2, 1]), Order);
     }
 
     #[test]
     fn sequences_go_back() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let (a, b) = (run.send("a"), run.send("b"));
         run.store("b").store("a").fail(a, "OUTCOME_UNKNOWN", true).fail(b, "OUTCOME_UNKNOWN", true);
-        assert!(guilty(run.finish(), Order).contains("sequence 1 of producer"));
+        assert!(assert_broken(run.finish(), Order).contains("sequence 1 of producer"));
     }
 
     #[test]
     fn acknowledged_messages_are_stored_as_they_were_sent() {
         // The library began a new producer in between, so that the sequences do not show the order.
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let (a, b) = (run.send("a"), run.send("b"));
         run.store("b").store_with("a", |message| {
             (message.producer, message.sequence) = (uuid::Uuid::from_u128(7), 1);
         });
-        guilty(run.clone().ack(a).ack(b), Order);
+        assert_broken(run.clone().ack(a).ack(b), Order);
         // A message that was given up may be stored later.
-        innocent(run.fail(a, "DELIVERY_TIMEOUT", true).ack(b).finish());
+        assert_kept(run.fail(a, "DELIVERY_TIMEOUT", true).ack(b).finish());
     }
 
     #[test]
     fn numbers_begin_anew_behind_what_is_stored() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         for body in ["a", "b"] {
             let push = run.send_by_library(body, 2_000);
             run.wait(2_000).fail(push, "DELIVERY_TIMEOUT", false);
@@ -350,16 +351,16 @@ mod tests {
         let c = run.send_by_library("c", 2_000);
         run.store_with("c", |message| message.sequence = 1).ack(c).number_on(1);
         let d = run.send_by_library("d", 2_000);
-        innocent(run.store("d").ack(d).finish());
+        assert_kept(run.store("d").ack(d).finish());
     }
 
     #[test]
     fn what_was_acknowledged_comes_before_what_was_sent_then() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let a = run.send_plain("a");
         let b = run.send_plain("b");
         run.store("a").ack(a).store("b").ack(b);
-        innocent(run.clone().finish());
+        assert_kept(run.clone().finish());
         // Offset 3 goes to a push that was sent after offset 4 was acknowledged: it was left free on purpose.
         let d = run.send_plain("d");
         run.store_with("d", |message| message.offset = 4).ack(d);
@@ -372,35 +373,35 @@ mod tests {
 
     #[test]
     fn another_offset_is_acknowledged() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a");
         let acked = Event::PushAcked { push, queue_id: Some(1), id: None, offset: Some(2), duplicate: false };
         run.record("producer-1", acked);
-        assert!(guilty(&run, Order).ends_with("was acknowledged at offset 2, but is stored at 1"));
+        assert!(assert_broken(&run, Order).ends_with("was acknowledged at offset 2, but is stored at 1"));
     }
 
     #[test]
     fn an_offset_that_is_not_told_is_not_wrong() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a");
         let acked = Event::PushAcked { push, queue_id: Some(1), id: None, offset: Some(0), duplicate: false };
         run.record("producer-1", acked);
-        innocent(&run);
+        assert_kept(&run);
     }
 
     #[test]
     fn something_else_is_delivered() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").push("b");
         let (a, b) = (run.log().all[&1].clone(), run.log().all[&2].clone());
         let mut altered = a.clone();
         altered.topic = "news".into();
         let mut swapped = b;
         swapped.offset = 1;
-        guilty(run.clone().stream(1).see_message(1, altered), Order);
-        guilty(run.clone().stream(1).see_message(1, swapped), Order);
-        innocent(run.stream(1).see_message(1, a));
+        assert_broken(run.clone().stream(1).see_message(1, altered), Order);
+        assert_broken(run.clone().stream(1).see_message(1, swapped), Order);
+        assert_kept(run.stream(1).see_message(1, a));
     }
 }

@@ -134,31 +134,31 @@ mod tests {
 
     use crate::check::{
         Promise::PushedOnce,
-        testing::{Run, guilty, innocent},
+        testing::{HistoryBuilder, assert_broken, assert_kept},
     };
 
     #[test]
     fn a_retry_is_stored_once() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a").fail(push, "OUTCOME_UNKNOWN", true);
         let again = run.retry(push);
-        innocent(run.ack(again).finish());
+        assert_kept(run.ack(again).finish());
     }
 
     #[test]
     fn a_retry_is_stored_again() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a").fail(push, "OUTCOME_UNKNOWN", true);
         let again = run.retry(push);
         run.take_over(2).store("a").ack(again);
-        assert!(guilty(run.finish(), PushedOnce).contains("is stored at offset 1 and again at 2"));
+        assert!(assert_broken(run.finish(), PushedOnce).contains("is stored at offset 1 and again at 2"));
     }
 
     #[test]
     fn a_retry_is_given_another_sequence() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a").fail(push, "OUTCOME_UNKNOWN", true);
         let again = run.retry(push);
@@ -167,53 +167,53 @@ mod tests {
             message.id = Uuid::from_u128(9);
         });
         run.ack(again);
-        assert!(guilty(run.finish(), PushedOnce).contains("is stored 2 times"));
+        assert!(assert_broken(run.finish(), PushedOnce).contains("is stored 2 times"));
     }
 
     #[test]
     fn two_messages_have_one_id() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a");
         let push = run.send("b");
         let id = run.log().all[&1].id;
         run.store_with("b", |message| message.id = id).ack(push);
-        guilty(run.finish(), PushedOnce);
+        assert_broken(run.finish(), PushedOnce);
     }
 
     #[test]
     fn who_names_no_producer_may_store_what_he_repeats() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send_plain("a");
         run.store("a").fail(push, "OUTCOME_UNKNOWN", true);
         let again = run.retry(push);
-        innocent(run.clone().store("a").ack(again).finish());
-        guilty(run.store("a").store("a").ack(again).finish(), PushedOnce);
+        assert_kept(run.clone().store("a").ack(again).finish());
+        assert_broken(run.store("a").store("a").ack(again).finish(), PushedOnce);
     }
 
     #[test]
     fn who_pushed_once_without_a_producer_stored_once() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send_plain("a");
-        guilty(run.store("a").take_over(2).store("a").ack(push).finish(), PushedOnce);
+        assert_broken(run.store("a").take_over(2).store("a").ack(push).finish(), PushedOnce);
     }
 
     #[test]
     fn a_new_queue_knows_nothing_of_the_old() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a").fail(push, "OUTCOME_UNKNOWN", true).delete().create(2);
         let again = run.retry(push);
-        innocent(run.store("a").ack(again).finish());
+        assert_kept(run.store("a").ack(again).finish());
     }
 
     #[test]
     fn what_the_database_forgot_is_stored_again() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a").fail(push, "OUTCOME_UNKNOWN", true);
         run.record("database", Event::StoreRolledBack);
         run.log().end = 0;
         let again = run.retry(push);
-        innocent(run.take_over(2).store("a").ack(again));
+        assert_kept(run.take_over(2).store("a").ack(again));
     }
 }

@@ -34,7 +34,7 @@ fn well<'a>(index: &Index<'a>, queue: &Queue<'a>, host: &str, from: u64, to: u64
         return None;
     }
     let broker = *index.brokers.get(&claim.broker_id)?;
-    (!index.faults.befell(&[broker, DATABASE_HOST, runs_on(host)], from, to)).then_some(claim)
+    (!index.faults.began(&[broker, DATABASE_HOST, runs_on(host)], from, to)).then_some(claim)
 }
 
 /// A push that was not acknowledged in time, although the push before it was and the queue had been well since long before.
@@ -116,7 +116,7 @@ fn late(
     let owner = index.queues.values().filter(is_meant).find_map(|queue| well(index, queue, host, from, due))?;
     let broker = index.brokers.get(&owner.broker_id)?;
     let what = format!(
-        "push {number} of {} to {:?} {why}, although nothing befell {broker}, which owned the queue",
+        "push {number} of {} to {:?} {why}, although nothing began {broker}, which owned the queue",
         brief(push.body),
         push.label
     );
@@ -180,93 +180,96 @@ mod tests {
     use crate::{
         check::{
             Promise::{Convergence, NoLoss},
-            testing::{CHANNEL, Run, guilty, innocent},
+            testing::{CHANNEL, HistoryBuilder, assert_broken, assert_kept},
         },
         scenario::WATCH,
     };
 
-    fn befall(run: &mut Run, host: &str) {
+    fn begin_fault(run: &mut HistoryBuilder, host: &str) {
         let hosts = vec![host.to_owned()];
-        run.record("fate", Event::FaultBegan { step: 0, what: "something".into(), hosts });
+        run.record("runner", Event::FaultBegan { step: 0, what: "something".into(), hosts });
     }
 
     #[test]
     fn a_push_to_a_queue_that_is_well_is_answered() {
-        let mut run = Run::new();
-        run.owe_answers();
+        let mut run = HistoryBuilder::new();
+        run.demand_answers();
         run.wait(6_000).push("a").wait(10);
         let push = run.send("b");
-        let late = |run: &mut Run| {
+        let late = |run: &mut HistoryBuilder| {
             run.wait(3_000).store("b").ack(push);
             run.clone()
         };
-        assert!(guilty(&late(&mut run.clone()), Convergence).contains("had no answer for 3"));
+        assert!(assert_broken(&late(&mut run.clone()), Convergence).contains("had no answer for 3"));
         assert!(
-            guilty(run.clone().fail(push, "LEASE_EXPIRED", false).wait(3_000).push("c"), Convergence).contains("LEASE")
+            assert_broken(run.clone().fail(push, "LEASE_EXPIRED", false).wait(3_000).push("c"), Convergence)
+                .contains("LEASE")
         );
-        innocent(run.clone().fail(push, "SEQUENCE_GAP", false).wait(3_000).push("c"));
+        assert_kept(run.clone().fail(push, "SEQUENCE_GAP", false).wait(3_000).push("c"));
         // Faults of other hosts are no excuse; faults of the owner, the database or the producer are.
         let mut other = run.clone();
-        befall(&mut other, "manager-1");
-        guilty(&late(&mut other), Convergence);
+        begin_fault(&mut other, "manager-1");
+        assert_broken(&late(&mut other), Convergence);
         for host in ["broker-1", "database", "producer-1"] {
             let mut own = run.clone();
-            befall(&mut own, host);
-            innocent(&late(&mut own));
+            begin_fault(&mut own, host);
+            assert_kept(&late(&mut own));
         }
         // Another broker took over.
         let mut moved = run.clone();
-        innocent(&late(moved.take_over(2)));
+        assert_kept(&late(moved.take_over(2)));
     }
 
     #[test]
     fn a_push_of_our_library_waits_for_those_before_it() {
-        let mut run = Run::new();
-        run.owe_answers();
+        let mut run = HistoryBuilder::new();
+        run.demand_answers();
         run.wait(6_000).push("a").wait(10);
         let pushes = ["b", "c", "d"].map(|body| (body, run.send_by_library(body, 60_000)));
         let mut stuck = run.clone();
         for (body, push) in pushes {
             run.wait(1_500).store(body).ack(push);
         }
-        innocent(run.wait(3_000).push("e"));
+        assert_kept(run.wait(3_000).push("e"));
         let mut among_others = stuck.clone();
-        assert!(guilty(stuck.wait(3_000).store("b").ack(pushes[0].1), Convergence).contains("had no answer for 3"));
+        assert!(
+            assert_broken(stuck.wait(3_000).store("b").ack(pushes[0].1), Convergence).contains("had no answer for 3")
+        );
         // Answers to another producer of the same host do not excuse a wait.
         for body in ["x", "y", "z"] {
             let push = among_others.wait(1_000).send_plain(body);
             among_others.store(body).ack(push);
         }
         let answered = among_others.wait(10).store("b").ack(pushes[0].1);
-        assert!(guilty(answered, Convergence).contains("had no answer for 3"));
+        assert!(assert_broken(answered, Convergence).contains("had no answer for 3"));
     }
 
     #[test]
     fn what_expires_is_given_to_who_is_there() {
-        let mut run = Run::new();
-        run.owe_answers();
+        let mut run = HistoryBuilder::new();
+        run.demand_answers();
         run.stream(1).wait(6_000).push("a").see(1, [1]).wait(10).push_for("b", 3_000);
         let mut missed = run.clone();
         missed.wait(5_000);
-        assert!(guilty(missed.clone().push("c").see(1, [3]), NoLoss).contains("was not given offset 2"));
-        innocent(run.clone().see(1, [2]).wait(5_000).push("c").see(1, [3]));
+        assert!(assert_broken(missed.clone().push("c").see(1, [3]), NoLoss).contains("was not given offset 2"));
+        assert_kept(run.clone().see(1, [2]).wait(5_000).push("c").see(1, [3]));
         // The subscriber was behind, or a fault was in the way.
-        let mut behind = Run::new();
-        behind.owe_answers();
+        let mut behind = HistoryBuilder::new();
+        behind.demand_answers();
         behind.stream(1).wait(6_000).push("a").push_for("b", 3_000).wait(5_000).push("c").see(1, [1, 3]);
-        innocent(&behind);
+        assert_kept(&behind);
         for host in ["broker-1", "database", "consumer-1"] {
             let mut own = run.clone();
-            befall(&mut own, host);
-            innocent(own.wait(5_000).push("c").see(1, [3]));
+            begin_fault(&mut own, host);
+            assert_kept(own.wait(5_000).push("c").see(1, [3]));
         }
         // The subscriber that watches all queues runs on the operator's host.
-        let mut watching = Run::new();
-        watching.owe_answers();
+        let mut watching = HistoryBuilder::new();
+        watching.demand_answers();
         watching.stream_by(WATCH, 7, CHANNEL, None);
         watching.wait(6_000).push("a").see(7, [1]).wait(10).push_for("b", 3_000);
-        guilty(watching.clone().wait(5_000).push("c").see(7, [3]), NoLoss);
-        befall(&mut watching, "operator");
-        innocent(watching.wait(5_000).push("c").see(7, [3]));
+        assert_broken(watching.clone().wait(5_000).push("c").see(7, [3]), NoLoss);
+        begin_fault(&mut watching, "operator");
+        assert_kept(watching.wait(5_000).push("c").see(7, [3]));
     }
 }

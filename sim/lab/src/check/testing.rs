@@ -1,4 +1,4 @@
-//! Hand-written histories: a few lines per story, about one queue at a time.
+//! Handwritten histories of a few lines each, about one queue at a time.
 
 use std::collections::BTreeMap;
 
@@ -24,15 +24,15 @@ pub(super) fn broken(history: &[Record]) -> Vec<Promise> {
 /// Asserts that a history has no violation. A failure prints the sentences of the violations, which say more than the
 /// promises.
 #[track_caller]
-pub(super) fn innocent(run: &Run) {
-    assert_eq!(check(&run.history), [], "{}", run.story());
+pub(super) fn assert_kept(run: &HistoryBuilder) {
+    assert_eq!(check(&run.history), [], "{}", run.text());
 }
 
 /// Asserts that exactly this promise is broken, and returns the sentences of its violations.
 #[track_caller]
-pub(super) fn guilty(run: &Run, of: Promise) -> String {
+pub(super) fn assert_broken(run: &HistoryBuilder, of: Promise) -> String {
     let violations = check(&run.history);
-    assert!(!violations.is_empty(), "{of:?} is not broken:\n{}", run.story());
+    assert!(!violations.is_empty(), "{of:?} is not broken:\n{}", run.text());
     assert!(violations.iter().all(|violation| violation.promise == of), "{violations:#?}");
     for violation in &violations {
         assert!(violation.records.is_sorted(), "{violation:#?}");
@@ -44,7 +44,7 @@ pub(super) fn guilty(run: &Run, of: Promise) -> String {
 /// A growing history with two brokers, one channel, and one queue that the first broker has claimed. Every action takes a
 /// millisecond.
 #[derive(Clone)]
-pub(super) struct Run {
+pub(super) struct HistoryBuilder {
     pub(super) history: Vec<Record>,
     now_micros: u64,
     /// The reading of the database's clock.
@@ -76,7 +76,7 @@ pub(super) struct Log {
     pub(super) deleted: bool,
 }
 
-impl Run {
+impl HistoryBuilder {
     pub(super) fn new() -> Self {
         let mut run = Self {
             history: Vec::new(),
@@ -102,8 +102,8 @@ impl Run {
             answer_bound_millis: u64::MAX,
             idle_bound_millis: 4_000,
         };
-        run.record("fate", began);
-        run.record("fate", Event::PhaseBegan { phase: Phase::Faults });
+        run.record("runner", began);
+        run.record("runner", Event::PhaseBegan { phase: Phase::Faults });
         for broker_id in 1..=2 {
             let broker = host(broker_id);
             run.record("database", Event::Registered { broker, broker_id, incarnation: format!("run-{broker_id}") });
@@ -114,7 +114,7 @@ impl Run {
     }
 
     /// From here on the queue owes its clients, while it is well, the service that a scenario demands.
-    pub(super) fn owe_answers(&mut self) -> &mut Self {
+    pub(super) fn demand_answers(&mut self) -> &mut Self {
         for record in &mut self.history {
             if let Event::Began { answer_bound_millis, .. } = &mut record.event {
                 *answer_bound_millis = 2_000;
@@ -135,7 +135,7 @@ impl Run {
         self.history.len() - 1
     }
 
-    fn story(&self) -> String {
+    fn text(&self) -> String {
         let lines = self.history.iter().enumerate();
         lines.map(|(at, record)| format!("{at:3} {:8} {:?}\n", record.at_micros / 1_000, record.event)).collect()
     }
@@ -150,15 +150,15 @@ impl Run {
         self.op
     }
 
-    // ---- fate ----
+    // ---- the runner ----
 
     pub(super) fn fault(&mut self, step: usize) -> &mut Self {
-        self.record("fate", Event::FaultBegan { step, what: "something".into(), hosts: Vec::new() });
+        self.record("runner", Event::FaultBegan { step, what: "something".into(), hosts: Vec::new() });
         self
     }
 
-    pub(super) fn mend(&mut self, step: usize) -> &mut Self {
-        self.record("fate", Event::FaultEnded { step });
+    pub(super) fn end_fault(&mut self, step: usize) -> &mut Self {
+        self.record("runner", Event::FaultEnded { step });
         self
     }
 
@@ -171,14 +171,14 @@ impl Run {
     }
 
     pub(super) fn phase(&mut self, phase: Phase) -> &mut Self {
-        self.record("fate", Event::PhaseBegan { phase });
+        self.record("runner", Event::PhaseBegan { phase });
         self
     }
 
     /// Runs all phases to the end, with the audit.
     pub(super) fn finish(&mut self) -> &mut Self {
         self.phase(Phase::Healed);
-        self.record("fate", Event::Converged);
+        self.record("runner", Event::Converged);
         self.phase(Phase::Drain).phase(Phase::Audit).audit()
     }
 

@@ -83,14 +83,14 @@ fn lifetime(index: &Index<'_>, push: &Push<'_>) -> Option<Violation> {
     // On the wire, 0 means that no lifetime is given.
     let asked = push.ttl_millis.filter(|&millis| millis > 0)?;
     let stored = index.bodies[push.body].stored.iter().map(|(_, message)| message);
-    let wrong = stored
+    let message = stored
         .filter(|message| message.at > push.at)
         .find(|message| message.stored.expires_at_millis != Some(message.stored_at_millis.saturating_add(asked)))?;
-    let lives = wrong.stored.expires_at_millis.map_or("for ever".to_owned(), |expiry| {
-        format!("for {} ms", i128::from(expiry) - i128::from(wrong.stored_at_millis))
+    let lives = message.stored.expires_at_millis.map_or("for ever".to_owned(), |expiry| {
+        format!("for {} ms", i128::from(expiry) - i128::from(message.stored_at_millis))
     });
     let what = format!("{} was to live for {asked} ms, and is stored to live {lives}", brief(push.body));
-    Some(index.violation(Promise::TimeToLive, what, [push.at, wrong.at]))
+    Some(index.violation(Promise::TimeToLive, what, [push.at, message.at]))
 }
 
 /// A message that was sent when it had been expired for longer than the bound.
@@ -209,101 +209,106 @@ struct Batch<'a> {
 mod tests {
     use crate::check::{
         Promise::TimeToLive,
-        testing::{Run, guilty, innocent},
+        testing::{HistoryBuilder, assert_broken, assert_kept},
     };
 
     #[test]
     fn what_has_expired_goes() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push_for("a", 100).push("b").stream(1).see(1, [1, 2]).wait(200).trim(1);
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn what_is_alive_is_trimmed() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push_for("a", 100).push("b").wait(50);
-        assert!(guilty(run.clone().trim(1).finish(), TimeToLive).contains("was trimmed, but expires "));
+        assert!(assert_broken(run.clone().trim(1).finish(), TimeToLive).contains("was trimmed, but expires "));
         run.wait(200);
-        assert!(guilty(run.trim(2).finish(), TimeToLive).ends_with("was trimmed, but never expires"));
+        assert!(assert_broken(run.trim(2).finish(), TimeToLive).ends_with("was trimmed, but never expires"));
     }
 
     #[test]
     fn the_databases_clock_decides() {
-        innocent(Run::new().push_for("a", 100).push("b").set_clock(200).trim(1).finish());
-        guilty(Run::new().push_for("a", 100).push("b").set_clock(-200).wait(150).trim(1).finish(), TimeToLive);
+        assert_kept(HistoryBuilder::new().push_for("a", 100).push("b").set_clock(200).trim(1).finish());
+        assert_broken(
+            HistoryBuilder::new().push_for("a", 100).push("b").set_clock(-200).wait(150).trim(1).finish(),
+            TimeToLive,
+        );
     }
 
     #[test]
     fn a_message_lives_as_long_as_was_asked() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let push = run.send_for("a", 100);
         run.store_with("a", |message| message.expires_at_millis = message.expires_at_millis.map(|at| at - 1)).ack(push);
-        assert_eq!(guilty(&run, TimeToLive), r#""a" was to live for 100 ms, and is stored to live for 99 ms"#);
-        let mut run = Run::new();
+        assert_eq!(assert_broken(&run, TimeToLive), r#""a" was to live for 100 ms, and is stored to live for 99 ms"#);
+        let mut run = HistoryBuilder::new();
         let push = run.send_for("a", 100);
-        guilty(run.store_with("a", |message| message.expires_at_millis = None).ack(push), TimeToLive);
-        innocent(Run::new().push_for("a", 100));
+        assert_broken(run.store_with("a", |message| message.expires_at_millis = None).ack(push), TimeToLive);
+        assert_kept(HistoryBuilder::new().push_for("a", 100));
     }
 
     #[test]
     fn times_go_back() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push("a").set_clock(-500);
         let push = run.send("b");
-        guilty(run.store("b").ack(push), TimeToLive);
+        assert_broken(run.store("b").ack(push), TimeToLive);
         // A queue does not follow a clock that was set back by more than a minute.
-        innocent(Run::new().push("a").set_clock(-70_000).push("b"));
+        assert_kept(HistoryBuilder::new().push("a").set_clock(-70_000).push("b"));
         // Trimmed messages leave nothing from which the broker could tell.
-        innocent(Run::new().push_for("a", 50).wait(100).trim(1).set_clock(-500).push("b"));
+        assert_kept(HistoryBuilder::new().push_for("a", 50).wait(100).trim(1).set_clock(-500).push("b"));
     }
 
     #[test]
     fn who_asks_late_is_not_given_it() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push_for("a", 100).push("b").wait(1_000);
-        assert!(guilty(run.clone().stream(1).see(1, [1, 2]), TimeToLive).contains("which had expired"));
-        guilty(run.clone().consumer("b1", None).deliver("b1", [1, 2]), TimeToLive);
-        innocent(run.stream(1).see(1, [2]));
+        assert!(assert_broken(run.clone().stream(1).see(1, [1, 2]), TimeToLive).contains("which had expired"));
+        assert_broken(run.clone().consumer("b1", None).deliver("b1", [1, 2]), TimeToLive);
+        assert_kept(run.stream(1).see(1, [2]));
     }
 
     #[test]
     fn what_was_on_its_way_may_come() {
         // Within the bound.
-        innocent(Run::new().push_for("a", 100).wait(250).stream(1).see(1, [1]));
+        assert_kept(HistoryBuilder::new().push_for("a", 100).wait(250).stream(1).see(1, [1]));
         // Sent in time to an observer that read it late.
-        innocent(Run::new().push_for("a", 100).stream(1).wait(3_000).see(1, [1]));
+        assert_kept(HistoryBuilder::new().push_for("a", 100).stream(1).wait(3_000).see(1, [1]));
         // The clock was set forward just now, or set back since.
-        innocent(Run::new().push_for("a", 1_000).wait(100).set_clock(5_000).wait(500).stream(1).see(1, [1]));
-        innocent(Run::new().push_for("a", 1_000).wait(6_000).set_clock(-6_000).stream(1).see(1, [1]));
+        assert_kept(
+            HistoryBuilder::new().push_for("a", 1_000).wait(100).set_clock(5_000).wait(500).stream(1).see(1, [1]),
+        );
+        assert_kept(HistoryBuilder::new().push_for("a", 1_000).wait(6_000).set_clock(-6_000).stream(1).see(1, [1]));
     }
 
     #[test]
     fn an_open_stream_is_not_given_what_has_expired() {
         let large = "x".repeat(30_000);
         let body = |nth: u64| format!("{nth}{large}");
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.stream(1);
         for nth in 1..=12 {
             run.push_for(&body(nth), 100);
         }
         run.wait(3_000);
         // Three messages fill the window and the observer's buffer, one has begun, and one waits to begin.
-        innocent(run.clone().see(1, 1..=5));
+        assert_kept(run.clone().see(1, 1..=5));
         // The first was taken before the sixth was in transit.
-        assert!(guilty(run.clone().see(1, 1..=6), TimeToLive).contains("before it could take it"));
+        assert!(assert_broken(run.clone().see(1, 1..=6), TimeToLive).contains("before it could take it"));
         // Messages that are taken before they expire make room for others that have not expired.
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.stream(1);
         for nth in 1..=12 {
             run.push_for(&body(nth), 100).see(1, [nth]).wait(50);
         }
-        innocent(run.finish());
+        assert_kept(run.finish());
     }
 
     #[test]
     fn a_batch_is_handed_over_as_one() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.stream(1);
         let bodies: Vec<_> = (1..=12).map(|nth| format!("{nth}{}", "x".repeat(30_000))).collect();
         let pushes: Vec<_> = bodies.iter().map(|body| run.send_for(body, 100)).collect();
@@ -311,39 +316,41 @@ mod tests {
         for push in pushes {
             run.ack(push);
         }
-        innocent(run.wait(3_000).see(1, 1..=12));
+        assert_kept(run.wait(3_000).see(1, 1..=12));
     }
 
     #[test]
     fn the_clock_was_set_forward_long_ago() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push_for("a", 20_000).wait(100).set_clock(25_000).wait(1_500);
-        guilty(run.stream(1).see(1, [1]), TimeToLive);
+        assert_broken(run.stream(1).see(1, [1]), TimeToLive);
     }
 
     #[test]
     fn what_has_expired_stays() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         run.push_for("a", 100).push("b").wait(5_000);
-        assert!(guilty(run.finish(), TimeToLive).ends_with("has expired long ago and is still stored"));
+        assert!(assert_broken(run.finish(), TimeToLive).ends_with("has expired long ago and is still stored"));
     }
 
     #[test]
     fn what_has_expired_may_stay() {
         // In turn: it has not expired for long; no broker hosted the queue for long; a fault was in the way; the clock was
         // set; it is the last one.
-        innocent(Run::new().push_for("a", 100).push("b").wait(1_500).finish());
-        innocent(Run::new().push_for("a", 100).push("b").wait(5_000).take_over(2).finish());
-        innocent(Run::new().push_for("a", 100).push("b").fault(0).wait(5_000).mend(0).wait(1_000).finish());
-        innocent(Run::new().push_for("a", 60_000).push("b").set_clock(70_000).wait(5_000).finish());
-        innocent(Run::new().push("a").push_for("b", 100).wait(5_000).finish());
+        assert_kept(HistoryBuilder::new().push_for("a", 100).push("b").wait(1_500).finish());
+        assert_kept(HistoryBuilder::new().push_for("a", 100).push("b").wait(5_000).take_over(2).finish());
+        assert_kept(
+            HistoryBuilder::new().push_for("a", 100).push("b").fault(0).wait(5_000).end_fault(0).wait(1_000).finish(),
+        );
+        assert_kept(HistoryBuilder::new().push_for("a", 60_000).push("b").set_clock(70_000).wait(5_000).finish());
+        assert_kept(HistoryBuilder::new().push("a").push_for("b", 100).wait(5_000).finish());
     }
 
     #[test]
     fn a_batch_goes_as_one() {
-        let mut run = Run::new();
+        let mut run = HistoryBuilder::new();
         let (a, b) = (run.send_for("a", 100), run.send("b"));
         run.store_together(&["a", "b"]);
-        innocent(run.ack(a).ack(b).push("c").wait(5_000).finish());
+        assert_kept(run.ack(a).ack(b).push("c").wait(5_000).finish());
     }
 }

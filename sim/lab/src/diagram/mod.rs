@@ -1,7 +1,7 @@
 //! A run as a picture: a space-time diagram in one HTML file that opens in any browser.
 //!
 //! Time runs to the right, and every host has a lane. `model` turns a history into lanes, bands, marks and arrows; `page`
-//! puts them into a file, with the scripts that draw them and a story for readers without scripts.
+//! puts them into a file, with the scripts that draw them and a summary as text for readers without scripts.
 
 mod model;
 mod page;
@@ -15,9 +15,9 @@ use crate::{check::Violation, report::Verdict, scenario::Scenario};
 pub struct Picture<'a> {
     /// The evidence.
     pub history: &'a [Record],
-    /// The scenario, if it is known: it tells which side of a cut a host was on.
+    /// The scenario, if it is known: it says which side of a cut a host was on.
     pub scenario: Option<&'a Scenario>,
-    /// The verdict, if the run was judged.
+    /// The verdict, if the run was checked.
     pub verdict: Option<&'a Verdict>,
     /// The broken promises.
     pub violations: &'a [Violation],

@@ -1,11 +1,11 @@
-//! The file: head, violations and story as plain HTML, the model as JSON, and the scripts that draw it.
+//! The file: head, violations and summary as plain HTML, the model as JSON, and the scripts that draw it.
 
 use std::fmt::{self, Display, Write as _};
 
 use rmom_sim::history::{Event, Record};
 
 use super::{Picture, model::Model};
-use crate::report::{self, At, Line, Tone, Verdict};
+use crate::report::{self, At, Emphasis, Line, Verdict};
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
@@ -33,8 +33,8 @@ const AROUND_MICROS: u64 = 50_000;
 pub(super) fn page(picture: &Picture<'_>) -> String {
     let scripts: String = SCRIPTS.iter().map(|script| format!("<script>\n{script}</script>\n")).collect();
     let heading = heading(picture.history);
-    let (verdict, tone) = match picture.verdict {
-        None => ("not judged".to_owned(), "warn"),
+    let (verdict, emphasis) = match picture.verdict {
+        None => ("not checked".to_owned(), "warn"),
         Some(verdict @ Verdict::Passed) => (verdict.to_string(), "good"),
         Some(verdict @ Verdict::Vacuous(_)) => (verdict.to_string(), "warn"),
         Some(verdict) => (verdict.to_string(), "bad"),
@@ -44,12 +44,13 @@ pub(super) fn page(picture: &Picture<'_>) -> String {
         "style" => STYLE.to_owned(),
         "heading" => heading.clone(),
         "verdict" => Escaped(&verdict).to_string(),
-        "tone" => tone.to_owned(),
+        "emphasis" => emphasis.to_owned(),
         "facts" => facts(picture),
         "violations" => violations(picture),
-        "story" => told(picture),
+        "summary" => summary(picture),
         "data" => json(&Model::of(picture)),
-        _ => scripts.clone(),
+        "scripts" => scripts.clone(),
+        unknown => unreachable!("the page has a placeholder {unknown:?}, which nothing replaces"),
     })
 }
 
@@ -116,31 +117,31 @@ fn violations(picture: &Picture<'_>) -> String {
     html
 }
 
-fn told(picture: &Picture<'_>) -> String {
+fn summary(picture: &Picture<'_>) -> String {
     let mut html = String::new();
-    for line in report::tell(picture.history, picture.violations) {
+    for line in report::summary(picture.history, picture.violations) {
         let (from, to) = (line.at.0.saturating_sub(AROUND_MICROS), line.until.unwrap_or(line.at).0 + AROUND_MICROS);
-        let tone = match line.tone {
-            Tone::Broken => "broken",
-            Tone::Fault => "fault",
-            Tone::Turn => "turn",
-            Tone::Plain => "plain",
-            Tone::Traffic => "traffic",
+        let emphasis = match line.emphasis {
+            Emphasis::Broken => "broken",
+            Emphasis::Fault => "fault",
+            Emphasis::Transition => "turn",
+            Emphasis::Plain => "plain",
+            Emphasis::Traffic => "traffic",
         };
         let link = format!("t={:.4}-{:.4}", from as f64 / 1e6, to as f64 / 1e6);
-        line_to(&mut html, &link, &line, tone);
+        line_to(&mut html, &link, &line, emphasis);
     }
     html
 }
 
-/// A line of a story, with a link to its moment.
-fn line_to(html: &mut String, link: &str, line: &Line, tone: &str) {
+/// A line of the summary, with a link to its place in the picture.
+fn line_to(html: &mut String, link: &str, line: &Line, emphasis: &str) {
     let Line { at, until, host, text, .. } = line;
     let until = until.map_or_else(String::new, |until: At| format!(" – {until}"));
     let (host, text) = (Escaped(host), Escaped(text));
     let _ = writeln!(
         html,
-        "<li class=\"line {tone}\"><a class=\"at\" href=\"#{link}\">{at}{until}</a><span class=\"host\">{host}</span><span>{text}</span></li>"
+        "<li class=\"line {emphasis}\"><a class=\"at\" href=\"#{link}\">{at}{until}</a><span class=\"host\">{host}</span><span>{text}</span></li>"
     );
 }
 

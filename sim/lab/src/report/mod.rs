@@ -1,4 +1,4 @@
-//! A history as a story: lines to be read from top to bottom.
+//! The result of a run, and its history as text: lines to be read from top to bottom.
 //!
 //! Important events (faults, epochs, failovers, broken promises) have a line of their own. The traffic between two of them
 //! is summarized, in a line for each host: "pushed 40 messages (a … b), 38 acknowledged".
@@ -16,7 +16,7 @@ use std::fmt;
 pub use commit::commit;
 pub use failure::failure;
 pub use names::Names;
-pub use promises::{promise, promise_name};
+pub use promises::promise;
 pub use result::{Counts, Report, Symptom, Verdict};
 use rmom_sim::history::{Event, Record};
 pub use sentence::sentence;
@@ -27,13 +27,13 @@ use crate::check::Violation;
 
 /// The emphasis of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
+pub enum Emphasis {
     /// A promise is broken.
     Broken,
     /// A fault begins or ends.
     Fault,
     /// A queue changes its owner, or the run enters another phase.
-    Turn,
+    Transition,
     /// An occasional event.
     Plain,
     /// Traffic, summarized or in detail.
@@ -51,7 +51,7 @@ impl fmt::Display for At {
     }
 }
 
-/// A line of a story.
+/// A line of a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
     /// When it happened, or began.
@@ -63,7 +63,7 @@ pub struct Line {
     /// The event.
     pub text: String,
     /// Its emphasis.
-    pub tone: Tone,
+    pub emphasis: Emphasis,
 }
 
 impl Line {
@@ -73,47 +73,47 @@ impl Line {
             until: None,
             host: record.host.clone(),
             text: sentence(&record.event, names),
-            tone: tone(&record.event),
+            emphasis: emphasis(&record.event),
         }
     }
 }
 
-/// Tells a history, with the traffic summarized, and each broken promise at the place where it became visible.
+/// The history as lines, with the traffic summarized, and each broken promise at the place where it became visible.
 #[must_use]
-pub fn tell(history: &[Record], violations: &[Violation]) -> Vec<Line> {
+pub fn summary(history: &[Record], violations: &[Violation]) -> Vec<Line> {
     let names = Names::of(history);
     let mut lines = Vec::new();
     // Lines since the last important event, and traffic that is still being counted.
-    let mut scene = Vec::new();
+    let mut section = Vec::new();
     let mut traffic = Traffic::default();
     for (index, record) in history.iter().enumerate() {
         let event = &record.event;
         if traffic.takes(record, &names) {
             // Ordinary events are in the summary.
-        } else if matches!(tone(event), Tone::Fault | Tone::Turn) {
-            end_scene(&mut lines, &mut scene, &mut traffic);
+        } else if matches!(emphasis(event), Emphasis::Fault | Emphasis::Transition) {
+            end_section(&mut lines, &mut section, &mut traffic);
             lines.push(Line::of(record, &names));
-        } else if is_worth_telling(event) {
-            scene.push(Line::of(record, &names));
+        } else if is_shown(event) {
+            section.push(Line::of(record, &names));
         }
         for violation in broken_at(violations, index) {
-            end_scene(&mut lines, &mut scene, &mut traffic);
+            end_section(&mut lines, &mut section, &mut traffic);
             lines.push(broken(violation, record));
         }
     }
-    end_scene(&mut lines, &mut scene, &mut traffic);
+    end_section(&mut lines, &mut section, &mut traffic);
     lines
 }
 
-/// Tells every record.
+/// Every record as a line.
 #[must_use]
-pub fn tell_all(history: &[Record], violations: &[Violation]) -> Vec<Line> {
+pub fn all_lines(history: &[Record], violations: &[Violation]) -> Vec<Line> {
     let names = Names::of(history);
-    let tell_one = |(index, record)| {
+    let lines_of = |(index, record)| {
         let broken = broken_at(violations, index).map(move |violation| broken(violation, record));
         std::iter::once(Line::of(record, &names)).chain(broken).collect::<Vec<_>>()
     };
-    history.iter().enumerate().flat_map(tell_one).collect()
+    history.iter().enumerate().flat_map(lines_of).collect()
 }
 
 /// The records that show a violation, each as a line and with its index; indices beyond the history are left out.
@@ -125,10 +125,10 @@ pub fn evidence(history: &[Record], violation: &Violation) -> Vec<(usize, Line)>
 }
 
 /// A summary is placed at the beginning of its traffic.
-fn end_scene(lines: &mut Vec<Line>, scene: &mut Vec<Line>, traffic: &mut Traffic) {
-    scene.extend(traffic.summarised());
-    scene.sort_by_key(|line| line.at);
-    lines.append(scene);
+fn end_section(lines: &mut Vec<Line>, section: &mut Vec<Line>, traffic: &mut Traffic) {
+    section.extend(traffic.summarised());
+    section.sort_by_key(|line| line.at);
+    lines.append(section);
 }
 
 fn broken_at(violations: &[Violation], index: usize) -> impl Iterator<Item = &Violation> {
@@ -141,34 +141,34 @@ fn broken(violation: &Violation, record: &Record) -> Line {
         until: None,
         host: record.host.clone(),
         text: format!("{} is broken: {}", promise(violation.promise), violation.what),
-        tone: Tone::Broken,
+        emphasis: Emphasis::Broken,
     }
 }
 
 /// The emphasis of an event.
 #[must_use]
-pub fn tone(event: &Event) -> Tone {
+pub fn emphasis(event: &Event) -> Emphasis {
     match event {
         Event::FaultBegan { .. } | Event::FaultEnded { .. } | Event::StoreClock { .. } | Event::StoreRolledBack => {
-            Tone::Fault
+            Emphasis::Fault
         }
         Event::Began { .. }
         | Event::PhaseBegan { .. }
         | Event::Converged
         | Event::TimeUp { .. }
-        | Event::Claimed { .. } => Tone::Turn,
+        | Event::Claimed { .. } => Emphasis::Transition,
         Event::PushSent { .. }
         | Event::PushAcked { .. }
         | Event::PushFailed { .. }
         | Event::Delivered { .. }
         | Event::StreamMessage { .. }
-        | Event::Stored { .. } => Tone::Traffic,
-        _ => Tone::Plain,
+        | Event::Stored { .. } => Emphasis::Traffic,
+        _ => Emphasis::Plain,
     }
 }
 
-/// Frequent events that go as expected are shown only by [`tell_all`].
-fn is_worth_telling(event: &Event) -> bool {
+/// Frequent events that go as expected are shown only by [`all_lines`].
+fn is_shown(event: &Event) -> bool {
     match event {
         Event::Health { healthy, expected, .. } => expected.is_some_and(|expected| expected != *healthy),
         Event::BadInput { expected, got, .. } => expected != got,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use rmom_sim::history::{Event, Record};
 
-/// Names for the ids of a history, so that a story can speak of `orders` and `broker-2`.
+/// Names for the ids of a history, so that a report can speak of `orders` and `broker-2`.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     labels: BTreeMap<u64, String>,

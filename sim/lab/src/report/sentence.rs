@@ -12,7 +12,7 @@ const SHOWN_CHARS: usize = 40;
 /// A record's event, without its time and host, in lower case and without a full stop.
 #[must_use]
 pub fn sentence(event: &Event, names: &Names) -> String {
-    fate(event, names)
+    runner(event, names)
         .or_else(|| administration(event, names))
         .or_else(|| production(event, names))
         .or_else(|| consumption(event, names))
@@ -20,7 +20,7 @@ pub fn sentence(event: &Event, names: &Names) -> String {
         .unwrap_or_else(|| format!("{event:?}"))
 }
 
-fn fate(event: &Event, names: &Names) -> Option<String> {
+fn runner(event: &Event, names: &Names) -> Option<String> {
     Some(match event {
         Event::Began { seed, convergence_bound_millis, .. } => format!(
             "seed {seed} begins; after the last fault everything has to be in order within {}",

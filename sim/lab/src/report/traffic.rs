@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rmom_sim::history::{Event, Record};
 
-use super::{At, Line, Names, Tone, sentence::count, sentence::shown};
+use super::{At, Emphasis, Line, Names, sentence::count, sentence::shown};
 
 /// The traffic of each host since the last summary.
 #[derive(Debug, Default)]
@@ -131,14 +131,14 @@ impl Run {
         let messages = count(self.messages, "message");
         let queue = &self.queue;
         let times = if self.records == 1 { String::new() } else { format!(", {} times", self.records) };
-        let (host, text, tone) = match key {
-            Key::Pushes { host } => (host, self.pushes(), Tone::Traffic),
+        let (host, text, emphasis) = match key {
+            Key::Pushes { host } => (host, self.pushes(), Emphasis::Traffic),
             Key::Deliveries { host, consumer } => {
                 let who = if consumer == host { String::new() } else { format!("{consumer} ") };
-                (host, format!("{who}was given {messages}{}", self.range()), Tone::Traffic)
+                (host, format!("{who}was given {messages}{}", self.range()), Emphasis::Traffic)
             }
             Key::Stream { host, stream } => {
-                (host, format!("received {messages}{} on stream {stream}", self.range()), Tone::Traffic)
+                (host, format!("received {messages}{} on stream {stream}", self.range()), Emphasis::Traffic)
             }
             Key::Stored { host, epoch, by, .. } => {
                 let batches =
@@ -147,22 +147,22 @@ impl Run {
                 (
                     host,
                     format!("stored {messages} of {queue}{range} in {batches} for {by}, epoch {epoch}"),
-                    Tone::Traffic,
+                    Emphasis::Traffic,
                 )
             }
             Key::Refused { host, epoch, by, why, .. } => {
-                (host, format!("refused an append to {queue} by {by}, epoch {epoch}: {why}{times}"), Tone::Plain)
+                (host, format!("refused an append to {queue} by {by}, epoch {epoch}: {why}{times}"), Emphasis::Plain)
             }
             Key::Failed { host, code } => {
                 let unknown = if self.unknown == 0 { "" } else { ", with an unknown outcome" };
-                (host, format!("a call failed: {code}{unknown}{times}"), Tone::Plain)
+                (host, format!("a call failed: {code}{unknown}{times}"), Emphasis::Plain)
             }
             Key::Trimmed { host, .. } => {
                 let through = self.offsets.map_or(0, |(_, high)| high);
-                (host, format!("removed what had expired of {queue}, through offset {through}"), Tone::Traffic)
+                (host, format!("removed what had expired of {queue}, through offset {through}"), Emphasis::Traffic)
             }
         };
-        Line { at: At(self.from), until: (self.to > self.from).then_some(At(self.to)), host, text, tone }
+        Line { at: At(self.from), until: (self.to > self.from).then_some(At(self.to)), host, text, emphasis }
     }
 
     fn pushes(&self) -> String {

@@ -1,13 +1,13 @@
 //! Turns a scenario into a run: the workload under faults, healing, liveness, drain, audit, judgement.
 
 mod actors;
-mod fate;
-mod hand;
+mod driver;
+mod fault_injector;
 pub mod marks;
 mod panics;
 mod phases;
+mod run_state;
 mod settings;
-mod stage;
 mod wire;
 
 use std::{collections::BTreeMap, time::Instant};
@@ -15,8 +15,8 @@ use std::{collections::BTreeMap, time::Instant};
 use rmom_core::marks::take as take_marks;
 use rmom_sim::{SimError, Trace, isolated, traced};
 
-pub use self::hand::Hand;
-use self::stage::Stage;
+pub use self::driver::Driver;
+use self::run_state::RunState;
 use crate::{
     check::{Floors, Violation, check, vacuous},
     report::{Counts, Report, Verdict},
@@ -30,7 +30,7 @@ pub fn run(scenario: &Scenario) -> Report {
 }
 
 /// Like [`run`], but `script` decides which faults happen during the workload, and when: it waits for an event in the
-/// history and then acts. So it can force a course of events that the timed steps of a scenario only make possible. When the
+/// history and then acts. So it can force a sequence of events that the timed steps of a scenario only make possible. When the
 /// script is done, the run continues like any other: all its actions end, and the cluster has to converge.
 ///
 /// An error of the script is the verdict [`Verdict::Crashed`]. The report's scenario does not contain the script's actions.
@@ -38,53 +38,56 @@ pub fn run(scenario: &Scenario) -> Report {
 /// ```no_run
 /// use rmom_sim::{history::Event, report::Verdict, run::run_scripted, scenario::{Action, Scenario}};
 ///
-/// let report = run_scripted(&Scenario::from_seed(1), |hand| {
-///     let owner = hand.owner(1);
-///     hand.wait_for("something stored", |event| matches!(event, Event::Stored { .. }))?;
-///     hand.begin(Action::Crash(owner));
-///     hand.wait_for("another owner", |event| matches!(event, Event::Claimed { .. }))?;
+/// let report = run_scripted(&Scenario::from_seed(1), |driver| {
+///     let owner = driver.owner(1);
+///     driver.wait_for("something stored", |event| matches!(event, Event::Stored { .. }))?;
+///     driver.begin(Action::Crash(owner));
+///     driver.wait_for("another owner", |event| matches!(event, Event::Claimed { .. }))?;
 ///     Ok(())
 /// });
 /// assert_eq!(report.verdict, Verdict::Passed);
 /// ```
 #[must_use]
-pub fn run_scripted(scenario: &Scenario, script: impl FnOnce(&mut Hand<'_>) -> Result<(), SimError> + Send) -> Report {
+pub fn run_scripted(
+    scenario: &Scenario,
+    script: impl FnOnce(&mut Driver<'_>) -> Result<(), SimError> + Send,
+) -> Report {
     let began = Instant::now();
-    let stage = Stage::new(scenario);
-    let played = panics::caught(|| isolated(|| play(&stage, script)));
-    judge(&stage, played, began)
+    let run = RunState::new(scenario);
+    let executed = panics::caught(|| isolated(|| execute(&run, script)));
+    report_of(&run, executed, began)
 }
 
 /// Like [`run`], with a trace of everything that happened.
 #[must_use]
 pub fn run_traced(scenario: &Scenario, keep_lines: bool) -> (Report, Trace) {
     let began = Instant::now();
-    let stage = Stage::new(scenario);
+    let run = RunState::new(scenario);
     // A panic must not discard the trace.
-    let (played, trace) = traced(keep_lines, || panics::caught(|| play(&stage, follow)));
-    (judge(&stage, played, began), trace)
+    let (executed, trace) = traced(keep_lines, || panics::caught(|| execute(&run, follow)));
+    (report_of(&run, executed, began), trace)
 }
 
 /// The script of a run without a script: the scenario's own steps.
-fn follow(hand: &mut Hand<'_>) -> Result<(), SimError> {
-    hand.follow()
+fn follow(driver: &mut Driver<'_>) -> Result<(), SimError> {
+    driver.follow()
 }
 
 /// The reason why the run ended too early, if it did, and the marks that were reached.
-type Played = (Option<String>, BTreeMap<String, u64>);
+type Executed = (Option<String>, BTreeMap<String, u64>);
 
-fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(), SimError>) -> Played {
+fn execute(run: &RunState, script: impl FnOnce(&mut Driver<'_>) -> Result<(), SimError>) -> Executed {
     // Discards the marks of earlier runs on this thread.
     drop(take_marks());
-    let played = panics::quietly(|| phases::play(stage, script));
+    let executed = panics::quietly(|| phases::execute(run, script));
     let marks = take_marks().into_iter().map(|(name, times)| (name.to_owned(), times)).collect();
-    (played.and_then(|played| played).err(), marks)
+    (executed.and_then(|executed| executed).err(), marks)
 }
 
-fn judge(stage: &Stage, played: Result<Played, String>, began: Instant) -> Report {
-    let (crashed, marks) = played.unwrap_or_else(|panic| (Some(panic), BTreeMap::new()));
-    let scenario = (*stage.scenario).clone();
-    let history = stage.history.records();
+fn report_of(run: &RunState, executed: Result<Executed, String>, began: Instant) -> Report {
+    let (crashed, marks) = executed.unwrap_or_else(|panic| (Some(panic), BTreeMap::new()));
+    let scenario = (*run.scenario).clone();
+    let history = run.history.records();
     let violations = check(&history);
     let counts = Counts::of(&history);
     let verdict = verdict(&scenario, crashed, &violations, &counts);

@@ -10,22 +10,25 @@ use rmom_sim::{
 };
 
 use super::{
-    Hand, actors,
+    Driver, actors,
+    run_state::{RunState, State},
     settings::{self, Bounds},
-    stage::{Stage, State},
 };
 
 /// How long setting up may take without any fault.
 const SET_UP: Duration = Duration::from_secs(20);
 
-/// Plays the scenario, with `script` in place of its steps. The stage's history records the events even if the run fails.
-pub(super) fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(), SimError>) -> Result<(), String> {
-    let scenario = stage.scenario.clone();
+/// Executes the scenario, with `script` in place of its steps. The run's history records the events even if the run fails.
+pub(super) fn execute(
+    run: &RunState,
+    script: impl FnOnce(&mut Driver<'_>) -> Result<(), SimError>,
+) -> Result<(), String> {
+    let scenario = run.scenario.clone();
     let (broker, manager) = (settings::broker(&scenario), settings::manager());
     let bounds = Bounds::of(&broker, &manager);
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    stage.history.record(
-        "fate",
+    run.history.record(
+        "runner",
         Event::Began {
             seed: scenario.seed,
             expiry_bound_millis: millis(bounds.expiry),
@@ -50,75 +53,74 @@ pub(super) fn play(stage: &Stage, script: impl FnOnce(&mut Hand<'_>) -> Result<(
                 serving.max_connections_per_peer = connections as usize;
             }
         })
-        .recorder(stage.history.clone())
+        .recorder(run.history.clone())
         .limit(Duration::MAX)
         .build();
     cluster.database().set_row_cost(scenario.topology.limits.map_or(0, |limits| limits.row_micros));
-    actors::enter(&mut cluster, stage);
-    let played = parts(stage, &mut cluster, bounds, script);
-    played.map_err(|error| error.to_string())?;
-    stage.enter(Phase::Audit);
+    actors::start(&mut cluster, run);
+    let executed = parts(run, &mut cluster, bounds, script);
+    executed.map_err(|error| error.to_string())?;
+    run.begin_phase(Phase::Audit);
     for event in cluster.database().audit() {
-        stage.history.record(DATABASE_HOST, event);
+        run.history.record(DATABASE_HOST, event);
     }
     Ok(())
 }
 
 fn parts(
-    stage: &Stage,
+    run: &RunState,
     cluster: &mut Cluster,
     bounds: Bounds,
-    script: impl FnOnce(&mut Hand<'_>) -> Result<(), SimError>,
+    script: impl FnOnce(&mut Driver<'_>) -> Result<(), SimError>,
 ) -> Result<(), SimError> {
-    if !run_until(cluster, SET_UP, || stage.with(|state| state.ready))? {
-        stage.history.record("fate", Event::TimeUp { pending: "the cluster did not come up".into() });
+    if !run_until(cluster, SET_UP, || run.with(|state| state.ready))? {
+        run.history.record("runner", Event::TimeUp { pending: "the cluster did not come up".into() });
         return Ok(());
     }
-    stage.enter(Phase::Faults);
-    let mut hand = Hand::new(stage, cluster, bounds.convergence);
-    script(&mut hand)?;
-    hand.heal();
+    run.begin_phase(Phase::Faults);
+    let mut driver = Driver::new(run, cluster, bounds.convergence);
+    script(&mut driver)?;
+    driver.heal();
 
-    stage.enter(Phase::Healed);
+    run.begin_phase(Phase::Healed);
     let healed_at = u64::try_from(cluster.elapsed().as_millis()).ok();
-    stage.with(|state| state.healed_at = healed_at);
-    let pending: Vec<u64> = stage.with(|state| state.open_pushes.keys().copied().collect());
-    let topology = &stage.scenario.topology;
+    run.with(|state| state.healed_at = healed_at);
+    let pending: Vec<u64> = run.with(|state| state.open_pushes.keys().copied().collect());
+    let topology = &run.scenario.topology;
     let managers = (1..=usize::from(topology.managers.max(1))).map(manager_host);
     let brokers = (1..=usize::from(topology.brokers.max(1))).map(broker_host);
     let hosts: Vec<String> = managers.chain(brokers).collect();
     let database = cluster.database().clone();
-    let unfinished =
-        || stage.with(|state| unfinished(state, &pending, &hosts)).or_else(|| burdened(&database.brokers()));
+    let unfinished = || run.with(|state| unfinished(state, &pending, &hosts)).or_else(|| burdened(&database.brokers()));
     let converged = run_until(cluster, bounds.convergence, || unfinished().is_none())?;
     if converged {
-        stage.history.record("fate", Event::Converged);
-        stage.with(|state| state.converged = true);
-        let uneven = || stage.with(|state| uneven(state, &database.brokers()));
+        run.history.record("runner", Event::Converged);
+        run.with(|state| state.converged = true);
+        let uneven = || run.with(|state| uneven(state, &database.brokers()));
         if !run_until(cluster, bounds.level, || uneven().is_none())? {
             let pending = uneven().unwrap_or_default();
-            stage.history.record("fate", Event::TimeUp { pending });
+            run.history.record("runner", Event::TimeUp { pending });
         }
     } else {
         let pending = unfinished().unwrap_or_default();
-        stage.history.record("fate", Event::TimeUp { pending });
+        run.history.record("runner", Event::TimeUp { pending });
     }
 
     // Makes streams visible that should have ended by now but have not.
-    let linger = Duration::from_millis(stage.scenario.workload.linger_millis);
+    let linger = Duration::from_millis(run.scenario.workload.linger_millis);
     if converged && !linger.is_zero() {
-        stage.with(|state| state.lingers = true);
+        run.with(|state| state.lingers = true);
         run_until(cluster, linger, || false)?;
     }
 
     // The rest of the workload is no longer needed.
-    stage.enter(Phase::Drain);
-    run_until(cluster, bounds.convergence, || stage.with(|state| is_drained(state, stage)))?;
-    if let Some(push) = stage.with(|state| state.open_pushes.keys().next().copied()) {
+    run.begin_phase(Phase::Drain);
+    run_until(cluster, bounds.convergence, || run.with(|state| is_drained(state, run)))?;
+    if let Some(push) = run.with(|state| state.open_pushes.keys().next().copied()) {
         let pending = format!("push {push} has no outcome at the end");
-        stage.history.record("fate", Event::TimeUp { pending });
+        run.history.record("runner", Event::TimeUp { pending });
     }
-    stage.cut_all_short("RUN_OVER");
+    run.cut_all_short("RUN_OVER");
     Ok(())
 }
 
@@ -161,11 +163,11 @@ fn uneven(state: &State, brokers: &[BrokerRecord]) -> Option<String> {
 }
 
 /// True if every consumer has all messages.
-fn is_drained(state: &State, stage: &Stage) -> bool {
+fn is_drained(state: &State, run: &RunState) -> bool {
     state.open_pushes.is_empty()
         && ((state.examined && state.accounted) || !state.converged)
         && state.queues.iter().all(|queue| queue.id.is_none_or(|id| state.marked.contains(&id)))
-        && (1..).zip(&stage.scenario.workload.consumers).all(|(number, _)| state.done.contains(&number))
+        && (1..).zip(&run.scenario.workload.consumers).all(|(number, _)| state.done.contains(&number))
 }
 
 /// Lets time pass until `done` holds, or for at most `limit`. True if `done` held.

@@ -31,7 +31,7 @@ pub(super) struct RawError {
     /// True if the call may have taken effect nevertheless.
     pub(super) unknown: bool,
     /// True if the error came from an rmom process, not from the transport.
-    pub(super) told: bool,
+    pub(super) answered: bool,
     /// The address at which the broker says that the queue is.
     pub(super) hosted_at: Option<String>,
 }
@@ -44,7 +44,7 @@ fn is_unknown(code: &str) -> bool {
 impl RawError {
     pub(super) fn unreachable(message: impl Into<String>, unknown: bool) -> Self {
         let (code, message) = ("UNREACHABLE".to_owned(), message.into());
-        Self { code, message, unknown, told: false, hosted_at: None }
+        Self { code, message, unknown, answered: false, hosted_at: None }
     }
 
     pub(super) fn late() -> Self {
@@ -64,11 +64,11 @@ impl From<tonic::Status> for RawError {
                     .then(|| Some(format!("{}:{}", info.metadata.get("host")?, info.metadata.get("port")?)))
                     .flatten();
                 let unknown = is_unknown(&info.reason);
-                Self { unknown, code: info.reason, message, told: true, hosted_at }
+                Self { unknown, code: info.reason, message, answered: true, hosted_at }
             }
             None => {
                 let code = format!("GRPC_{:?}", status.code()).to_uppercase();
-                Self { code, message, unknown: true, told: false, hosted_at: None }
+                Self { code, message, unknown: true, answered: false, hosted_at: None }
             }
         }
     }
@@ -221,5 +221,5 @@ pub(super) async fn exchange(
 fn refusal(status: u16, answer: &Value) -> RawError {
     let code = answer["code"].as_str().map_or_else(|| format!("HTTP_{status}"), str::to_owned);
     let message = answer["detail"].as_str().unwrap_or_default().to_owned();
-    RawError { unknown: is_unknown(&code), code, message, told: true, hosted_at: None }
+    RawError { unknown: is_unknown(&code), code, message, answered: true, hosted_at: None }
 }

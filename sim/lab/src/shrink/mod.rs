@@ -1,12 +1,12 @@
 //! Shrinks a failing scenario to a small one that still fails.
 //!
 //! First it loses unneeded parts: steps, then consumers, producers, queues, brokers and managers, by delta debugging
-//! ([`ddmin`]). Then the rest becomes shorter and plainer ([`plainer`]). As each can make room for the other, both alternate
+//! ([`ddmin`]). Then the rest becomes shorter and plainer ([`simplify`]). As each can make room for the other, both alternate
 //! until neither gets any further.
 
 mod ddmin;
 mod part;
-mod plainer;
+mod simplify;
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ pub fn shrink(scenario: &Scenario, attempts: usize, still_fails: impl FnMut(&Sce
     loop {
         let before = search.smallest.clone();
         Part::ALL.into_iter().for_each(|part| search.leave_out(part));
-        search.make_plainer();
+        search.simplify();
         if search.smallest == before {
             return before;
         }
@@ -70,12 +70,12 @@ impl<F: FnMut(&Scenario) -> bool> Search<F> {
         ddmin(numbers, part.least(), |kept| self.attempt(part.only(&whole, kept)));
     }
 
-    fn make_plainer(&mut self) {
-        for way in plainer::OF_ALL {
+    fn simplify(&mut self) {
+        for way in simplify::OF_ALL {
             self.as_far_as_it_goes(|scenario| way(scenario).into_iter().collect());
         }
         for number in 0..self.smallest.workload.producers.len() {
-            for way in plainer::OF_PRODUCERS {
+            for way in simplify::OF_PRODUCERS {
                 self.as_far_as_it_goes(|scenario| {
                     let plans = way(&scenario.workload.producers[number]).into_iter();
                     plans.map(|plan| with(scenario, |new| new.workload.producers[number] = plan)).collect()
@@ -83,7 +83,7 @@ impl<F: FnMut(&Scenario) -> bool> Search<F> {
             }
         }
         for number in 0..self.smallest.workload.consumers.len() {
-            for way in plainer::OF_CONSUMERS {
+            for way in simplify::OF_CONSUMERS {
                 self.as_far_as_it_goes(|scenario| {
                     let plans = way(&scenario.workload.consumers[number]).into_iter();
                     plans.map(|plan| with(scenario, |new| new.workload.consumers[number] = plan)).collect()
@@ -91,7 +91,7 @@ impl<F: FnMut(&Scenario) -> bool> Search<F> {
             }
         }
         for number in 0..self.smallest.steps.len() {
-            for way in plainer::OF_STEPS {
+            for way in simplify::OF_STEPS {
                 self.as_far_as_it_goes(|scenario| {
                     let steps = way(&scenario.steps[number]).into_iter();
                     steps.map(|step| with(scenario, |new| new.steps[number] = step)).collect()

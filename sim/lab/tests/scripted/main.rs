@@ -2,7 +2,7 @@
 //! for each that Jepsen and others found in other brokers.
 //!
 //! Each test forces the exact situation: it waits for an event, and acts in that instant. Where a workload of the simulation
-//! is enough, all checkers judge the run (`support::play`). A test fails if it does not reach its situation.
+//! is enough, all checkers check the run (`support::run`). A test fails if it does not reach its situation.
 
 mod applications;
 mod findings;

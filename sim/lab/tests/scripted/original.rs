@@ -7,18 +7,18 @@ use rmom_sim::history::Event;
 use rmom_sim_lab::scenario::{Action, Host};
 
 use crate::support::{
-    acknowledged_as_duplicate, brokers, claimed_again, is_append_of, managers, play, producers, scenario, stored,
+    acknowledged_as_duplicate, brokers, claimed_again, is_append_of, managers, producers, run, scenario, stored,
     subscribed_again,
 };
 
 /// A broker that the managers consider dead is alive, and its clients still push to it. It must not accept anything.
 #[test]
 fn a_replaced_broker_that_goes_on_accepting_pushes() {
-    play(&scenario(), &[Mark::AppendFenced], |hand| {
-        let replaced = hand.owner(1);
-        hand.begin(Action::Cut { between: managers(), and: vec![replaced] });
-        hand.wait_for("another owner", claimed_again)?;
-        hand.wait_for("a push to the replaced one", |event| is_append_of(replaced, event))?;
+    run(&scenario(), &[Mark::AppendFenced], |driver| {
+        let replaced = driver.owner(1);
+        driver.begin(Action::Cut { between: managers(), and: vec![replaced] });
+        driver.wait_for("another owner", claimed_again)?;
+        driver.wait_for("a push to the replaced one", |event| is_append_of(replaced, event))?;
         Ok(())
     });
 }
@@ -26,13 +26,13 @@ fn a_replaced_broker_that_goes_on_accepting_pushes() {
 /// A push whose acknowledgement is lost is retried. It is stored once, under one id.
 #[test]
 fn a_retried_push_is_one_message() {
-    play(&scenario(), &[Mark::DuplicateStored], |hand| {
-        let owner = hand.owner(1);
-        let lost = hand.begin(Action::CutOneway { from: vec![owner], to: producers() });
-        hand.wait_for("a push that is stored and not acknowledged", stored)?;
-        hand.run_for(Duration::from_secs(5))?;
-        hand.end(lost);
-        hand.wait_for("its retry", acknowledged_as_duplicate)?;
+    run(&scenario(), &[Mark::DuplicateStored], |driver| {
+        let owner = driver.owner(1);
+        let lost = driver.begin(Action::CutOneway { from: vec![owner], to: producers() });
+        driver.wait_for("a push that is stored and not acknowledged", stored)?;
+        driver.run_for(Duration::from_secs(5))?;
+        driver.end(lost);
+        driver.wait_for("its retry", acknowledged_as_duplicate)?;
         Ok(())
     });
 }
@@ -41,14 +41,14 @@ fn a_retried_push_is_one_message() {
 /// itself, and so does the next one when that owner crashes in the instant of its claim.
 #[test]
 fn a_manager_that_dies_between_rebuild_and_ownership_leaves_no_queue_stuck() {
-    play(&scenario(), &[Mark::NewsByPolling], |hand| {
-        hand.begin(Action::Crash(hand.owner(1)));
-        hand.wait_for("the decision", |event| matches!(event, Event::Assigned { .. }))?;
-        let dead = managers().into_iter().map(|manager| hand.begin(Action::Crash(manager))).collect::<Vec<_>>();
-        hand.wait_for("an owner that found out by itself", claimed_again)?;
-        hand.begin(Action::Crash(hand.owner(1)));
-        dead.into_iter().for_each(|step| hand.end(step));
-        hand.wait_for("the next owner", claimed_again)?;
+    run(&scenario(), &[Mark::NewsByPolling], |driver| {
+        driver.begin(Action::Crash(driver.owner(1)));
+        driver.wait_for("the decision", |event| matches!(event, Event::Assigned { .. }))?;
+        let dead = managers().into_iter().map(|manager| driver.begin(Action::Crash(manager))).collect::<Vec<_>>();
+        driver.wait_for("an owner that found out by itself", claimed_again)?;
+        driver.begin(Action::Crash(driver.owner(1)));
+        dead.into_iter().for_each(|step| driver.end(step));
+        driver.wait_for("the next owner", claimed_again)?;
         Ok(())
     });
 }
@@ -56,11 +56,11 @@ fn a_manager_that_dies_between_rebuild_and_ownership_leaves_no_queue_stuck() {
 /// After a failover the same channels exist, with their ids and topics, and are served.
 #[test]
 fn channels_survive_a_failover() {
-    play(&scenario(), &[Mark::MovedFromDead, Mark::StartedAfterPosition], |hand| {
-        hand.begin(Action::Crash(hand.owner(1)));
-        hand.wait_for("another owner", claimed_again)?;
-        hand.wait_for("a subscription to the new owner", subscribed_again)?;
-        hand.wait_for("a manager's word on a channel", |event| matches!(event, Event::ChannelSeen { .. }))?;
+    run(&scenario(), &[Mark::MovedFromDead, Mark::StartedAfterPosition], |driver| {
+        driver.begin(Action::Crash(driver.owner(1)));
+        driver.wait_for("another owner", claimed_again)?;
+        driver.wait_for("a subscription to the new owner", subscribed_again)?;
+        driver.wait_for("a manager's word on a channel", |event| matches!(event, Event::ChannelSeen { .. }))?;
         Ok(())
     });
 }
@@ -71,10 +71,10 @@ fn a_full_buffer_drops_nothing() {
     let mut scenario = scenario();
     scenario.topology.queue_buffer_messages = 4;
     scenario.workload.producers.iter_mut().for_each(|plan| plan.body_bytes = 8_000);
-    play(&scenario, &[Mark::CacheOverflowed, Mark::FellBackToStore, Mark::CameBackToCache], |hand| {
-        hand.begin(Action::StallConsumer(1));
-        hand.begin(Action::LeaveConsumer(2));
-        hand.run_for(Duration::from_secs(5))
+    run(&scenario, &[Mark::CacheOverflowed, Mark::FellBackToStore, Mark::CameBackToCache], |driver| {
+        driver.begin(Action::StallConsumer(1));
+        driver.begin(Action::LeaveConsumer(2));
+        driver.run_for(Duration::from_secs(5))
     });
 }
 
@@ -86,19 +86,19 @@ fn expiry_by_the_databases_clock_and_purged() {
     let mut scenario = scenario();
     scenario.topology.message_ttl_millis = Some(3_000);
     scenario.topology.queue_buffer_messages = 1_000;
-    play(&scenario, &[Mark::Trimmed, Mark::ExpiredInCache], |hand| {
+    run(&scenario, &[Mark::Trimmed, Mark::ExpiredInCache], |driver| {
         for (broker, hours) in brokers().into_iter().zip([-2, 2, 12]) {
-            hand.begin(Action::ClockJump { host: broker, millis: hours * HOUR });
+            driver.begin(Action::ClockJump { host: broker, millis: hours * HOUR });
         }
-        hand.run_for(Duration::from_secs(2))?;
-        let away = hand.begin(Action::LeaveConsumer(1));
-        hand.run_for(Duration::from_millis(500))?;
-        hand.begin(Action::ClockJump { host: Host::Database, millis: HOUR });
-        let gone = hand.wait_for("what has expired is gone", |event| matches!(event, Event::Trimmed { .. }))?;
+        driver.run_for(Duration::from_secs(2))?;
+        let away = driver.begin(Action::LeaveConsumer(1));
+        driver.run_for(Duration::from_millis(500))?;
+        driver.begin(Action::ClockJump { host: Host::Database, millis: HOUR });
+        let gone = driver.wait_for("what has expired is gone", |event| matches!(event, Event::Trimmed { .. }))?;
         // Longer than a broker may take to learn the time. Its memory still holds messages that the store has removed.
-        hand.run_for(Duration::from_secs(2))?;
-        hand.end(away);
-        let next = hand.wait_for("what lives", |event| matches!(event, Event::Delivered { .. }))?;
+        driver.run_for(Duration::from_secs(2))?;
+        driver.end(away);
+        let next = driver.wait_for("what lives", |event| matches!(event, Event::Delivered { .. }))?;
         if let (Event::Trimmed { through, .. }, Event::Delivered { offset, .. }) = (gone.event, next.event) {
             assert!(offset > through, "offset {offset} was delivered, and all up to {through} had expired");
         }
@@ -112,16 +112,16 @@ fn expiry_by_the_databases_clock_and_purged() {
 fn what_is_pushed_during_a_rebuild_reaches_the_new_owners_subscribers() {
     let mut scenario = scenario();
     scenario.workload.producers.iter_mut().for_each(|plan| plan.pace_millis = 4);
-    play(&scenario, &[Mark::ActivatedWithMessages], |hand| {
-        let old = hand.owner(1);
-        hand.begin(Action::Cut { between: managers(), and: vec![old] });
-        hand.wait_for("the decision", |event| matches!(event, Event::Assigned { .. }))?;
-        let (new, database) = (vec![hand.owner(1)], vec![Host::Database]);
-        let slow = hand.begin(Action::Slow { between: new, and: database, latency_millis: 30 });
-        hand.wait_for("more that the old owner stores", |event| is_append_of(old, event))?;
-        hand.wait_for("the new owner", claimed_again)?;
-        hand.end(slow);
-        hand.wait_for("a subscription to it", subscribed_again)?;
+    run(&scenario, &[Mark::ActivatedWithMessages], |driver| {
+        let old = driver.owner(1);
+        driver.begin(Action::Cut { between: managers(), and: vec![old] });
+        driver.wait_for("the decision", |event| matches!(event, Event::Assigned { .. }))?;
+        let (new, database) = (vec![driver.owner(1)], vec![Host::Database]);
+        let slow = driver.begin(Action::Slow { between: new, and: database, latency_millis: 30 });
+        driver.wait_for("more that the old owner stores", |event| is_append_of(old, event))?;
+        driver.wait_for("the new owner", claimed_again)?;
+        driver.end(slow);
+        driver.wait_for("a subscription to it", subscribed_again)?;
         Ok(())
     });
 }
@@ -132,10 +132,10 @@ fn deleting_a_queue_leaves_the_channels_of_others() {
     let mut scenario = scenario();
     scenario.workload.queues = 2;
     scenario.workload.consumers[2].queue = 2;
-    play(&scenario, &[Mark::LetGoDeleted], |hand| {
-        hand.begin(Action::RecreateQueue(2));
-        hand.wait_for("the deletion", |event| matches!(event, Event::QueueTombstoned { .. }))?;
-        hand.wait_for("a manager's word on a channel", |event| matches!(event, Event::ChannelSeen { .. }))?;
+    run(&scenario, &[Mark::LetGoDeleted], |driver| {
+        driver.begin(Action::RecreateQueue(2));
+        driver.wait_for("the deletion", |event| matches!(event, Event::QueueTombstoned { .. }))?;
+        driver.wait_for("a manager's word on a channel", |event| matches!(event, Event::ChannelSeen { .. }))?;
         Ok(())
     });
 }
@@ -143,9 +143,9 @@ fn deleting_a_queue_leaves_the_channels_of_others() {
 /// A frozen broker does not answer heartbeats at all. After a deadline it is dead.
 #[test]
 fn a_heartbeat_without_an_answer_is_death() {
-    play(&scenario(), &[Mark::BrokerDead, Mark::BrokerBack], |hand| {
-        hand.begin(Action::Freeze(hand.owner(1)));
-        hand.wait_for("another owner", claimed_again)?;
+    run(&scenario(), &[Mark::BrokerDead, Mark::BrokerBack], |driver| {
+        driver.begin(Action::Freeze(driver.owner(1)));
+        driver.wait_for("another owner", claimed_again)?;
         Ok(())
     });
 }
@@ -153,9 +153,9 @@ fn a_heartbeat_without_an_answer_is_death() {
 /// A broker that cannot reach the database answers heartbeats with an error. It is dead as well.
 #[test]
 fn a_heartbeat_that_is_answered_with_an_error_is_death() {
-    play(&scenario(), &[Mark::HeartbeatRefused, Mark::MovedFromDead], |hand| {
-        hand.begin(Action::Cut { between: vec![hand.owner(1)], and: vec![Host::Database] });
-        hand.wait_for("another owner", claimed_again)?;
+    run(&scenario(), &[Mark::HeartbeatRefused, Mark::MovedFromDead], |driver| {
+        driver.begin(Action::Cut { between: vec![driver.owner(1)], and: vec![Host::Database] });
+        driver.wait_for("another owner", claimed_again)?;
         Ok(())
     });
 }
@@ -165,12 +165,12 @@ fn a_heartbeat_that_is_answered_with_an_error_is_death() {
 fn channels_are_there_after_a_broker_restarts() {
     let mut scenario = scenario();
     scenario.topology.brokers = 1;
-    play(&scenario, &[Mark::StartedAfterPosition], |hand| {
-        let crashed = hand.begin(Action::Crash(Host::Broker(1)));
-        hand.run_for(Duration::from_millis(500))?;
-        hand.end(crashed);
-        hand.wait_for("a subscription to the restarted broker", subscribed_again)?;
-        hand.wait_for("a manager's word on a channel", |event| matches!(event, Event::ChannelSeen { .. }))?;
+    run(&scenario, &[Mark::StartedAfterPosition], |driver| {
+        let crashed = driver.begin(Action::Crash(Host::Broker(1)));
+        driver.run_for(Duration::from_millis(500))?;
+        driver.end(crashed);
+        driver.wait_for("a subscription to the restarted broker", subscribed_again)?;
+        driver.wait_for("a manager's word on a channel", |event| matches!(event, Event::ChannelSeen { .. }))?;
         Ok(())
     });
 }

@@ -7,7 +7,7 @@ use rmom_core::{marks::Mark, model::QueueLabel};
 use rmom_sim::{Cluster, SimError, history::Event};
 use rmom_sim_lab::{
     report::{Report, Verdict},
-    run::{Hand, run_scripted},
+    run::{Driver, run_scripted},
     scenario::{ConsumerKind, ConsumerPlan, Host, ProducerKind, ProducerPlan, Scenario, Topology, Workload},
 };
 
@@ -66,16 +66,16 @@ pub(crate) fn producers() -> Vec<Host> {
     vec![Host::Producer(1), Host::Producer(2)]
 }
 
-/// Plays the scenario, with the script from the start of the workload. The run must keep all promises and reach all these
+/// Runs the scenario, with the script from the start of the workload. The run must keep all promises and reach all these
 /// marks.
-pub(crate) fn play(
+pub(crate) fn run(
     scenario: &Scenario,
     marks: &[Mark],
-    script: impl FnOnce(&mut Hand<'_>) -> Result<(), SimError> + Send,
+    script: impl FnOnce(&mut Driver<'_>) -> Result<(), SimError> + Send,
 ) -> Report {
-    let report = run_scripted(scenario, |hand| {
-        hand.run_for(Duration::from_secs(1))?;
-        script(hand)
+    let report = run_scripted(scenario, |driver| {
+        driver.run_for(Duration::from_secs(1))?;
+        script(driver)
     });
     let broken: Vec<String> = report
         .violations

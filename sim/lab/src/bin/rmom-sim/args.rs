@@ -12,7 +12,7 @@ const SHRINK_ATTEMPTS: usize = 500;
 const AFTER_HELP: &str = "\
 Examples:
   rmom-sim run --seeds 1000             try a thousand seeds, on all cores
-  rmom-sim replay 17                    tell the story of seed 17
+  rmom-sim replay 17                    list the events of seed 17
   rmom-sim replay 17 --html 17.html     draw it
   rmom-sim shrink 17 --out 17.scenario  find the smallest scenario that fails like it
 
@@ -39,7 +39,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run many seeds and report which of them broke a promise.
     Run(RunArgs),
-    /// Replay a seed or a scenario and tell what happened, or tell a saved history.
+    /// Replay a seed or a scenario and list its events, or list those of a saved history.
     Replay(ReplayArgs),
     /// Find the smallest scenario that fails like the given one.
     Shrink(ShrinkArgs),
@@ -82,7 +82,7 @@ pub(crate) struct RunArgs {
     /// Print JSON: one line per seed, then one line with the summary.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Write scenario, history, story and diagram of every seed that fails to this directory.
+    /// Write scenario, history, report and diagram of every seed that fails to this directory.
     #[arg(long, value_name = "DIR")]
     pub(crate) keep: Option<PathBuf>,
     /// Fail if a mark was not reached.
@@ -177,12 +177,12 @@ pub(crate) struct ReplayArgs {
     /// Scenario file; `-` for standard input.
     #[arg(long, value_name = "FILE", group = "which")]
     pub(crate) scenario: Option<PathBuf>,
-    /// Tell and check this history (JSON lines) instead of running a scenario; `-` for standard input.
+    /// List and check this history (JSON lines) instead of running a scenario; `-` for standard input.
     #[arg(long, value_name = "FILE", group = "which", conflicts_with_all = ["faults", "jsonl", "trace"])]
     pub(crate) history: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) faults: FaultArgs,
-    /// Tell every event instead of summarizing the traffic.
+    /// List every event instead of summarizing the traffic.
     #[arg(long)]
     pub(crate) all: bool,
     /// Write the history to this file, as JSON lines.
@@ -271,7 +271,7 @@ pub(crate) struct BugsArgs {
 /// `rmom-sim worker`
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WorkerArgs {
-    /// Write scenario, history, story and diagram of every failure to this directory.
+    /// Write scenario, history, report and diagram of every failure to this directory.
     #[arg(long)]
     pub(crate) keep: Option<PathBuf>,
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use std::{env, io::Write as _, num::NonZeroUsize};
 
-use rmom_sim_lab::bugs::{self, Bug, BugError, Fate, Sweep, Trial, Workshop};
+use rmom_sim_lab::bugs::{self, Bug, BugError, Sandbox, Sweep, Trial, TrialOutcome};
 
 use crate::{
     args::BugsArgs,
@@ -10,7 +10,7 @@ use crate::{
     error::Error,
     exit::Exit,
     files,
-    output::{Out, duration, plural, tell},
+    output::{Out, duration, eprint, plural},
 };
 
 pub(crate) fn run(args: &BugsArgs) -> Result<Exit, Error> {
@@ -25,15 +25,15 @@ pub(crate) fn run(args: &BugsArgs) -> Result<Exit, Error> {
         out.flush()?;
         return Ok(Exit::Passed);
     }
-    tell(format_args!("{}, each looked for in {}", plural(bugs.len() as u64, "bug"), plural(args.seeds, "seed")));
-    let workshop = Workshop::open(workspace)?;
+    eprint(format_args!("{}, each looked for in {}", plural(bugs.len() as u64, "bug"), plural(args.seeds, "seed")));
+    let sandbox = Sandbox::open(workspace)?;
     let sweep = Sweep { seeds: args.seeds, jobs: args.jobs.map(NonZeroUsize::get) };
     // The first trial plants no bug and must find none; otherwise its failure would be attributed to every bug.
     let none = (!args.no_control).then_some(None);
     let mut trials = Vec::new();
     for bug in none.into_iter().chain(bugs.iter().map(Some)) {
-        let trial = workshop.try_out(bug, sweep)?;
-        tell(told(&trial));
+        let trial = sandbox.try_bug(bug, sweep)?;
+        eprint(in_one_line(&trial));
         trials.push(trial);
         // Written after each bug, since all of them together take long.
         if let Some(file) = &args.markdown {
@@ -52,18 +52,18 @@ fn chosen(bugs: Vec<Bug>, only: &[String]) -> Result<Vec<Bug>, Error> {
     Ok(bugs.into_iter().filter(|bug| only.is_empty() || only.contains(&bug.name)).collect())
 }
 
-fn told(Trial { bug, fate, building, sweeping }: &Trial) -> String {
+fn in_one_line(Trial { bug, outcome, building, sweeping }: &Trial) -> String {
     let name = bug.as_ref().map_or("no bug", |bug| &bug.name);
-    let fate = match fate {
-        Fate::Caught { seed, seeds, promises, what } => {
+    let outcome = match outcome {
+        TrialOutcome::Caught { seed, seeds, promises, what } => {
             let by = if promises.is_empty() { "a crash".to_owned() } else { format!("{promises:?}") };
             format!("caught by {by} in seed {seed}, after {}: {what}", plural(*seeds, "seed"))
         }
-        Fate::Missed { seeds } if bug.is_none() => format!("nothing found in {}", plural(*seeds, "seed")),
-        Fate::Missed { seeds } => format!("MISSED in {}", plural(*seeds, "seed")),
-        Fate::NotBuilt { errors } => format!("does not build:\n{errors}"),
+        TrialOutcome::Missed { seeds } if bug.is_none() => format!("nothing found in {}", plural(*seeds, "seed")),
+        TrialOutcome::Missed { seeds } => format!("MISSED in {}", plural(*seeds, "seed")),
+        TrialOutcome::NotBuilt { errors } => format!("does not build:\n{errors}"),
     };
-    format!("{name}: {fate} ({} to build, {} to sweep)", duration(*building), duration(*sweeping))
+    format!("{name}: {outcome} ({} to build, {} to sweep)", duration(*building), duration(*sweeping))
 }
 
 /// The document with the sections that bugs name.
@@ -95,10 +95,10 @@ fn document(trials: &[Trial], sweep: Sweep) -> String {
 
 /// All bugs must be caught, and the trial without a bug must pass.
 fn exit(trials: &[Trial]) -> Exit {
-    let fails = |trial: &Trial| match &trial.fate {
-        Fate::Caught { .. } => trial.bug.is_none().then_some(Exit::Safety),
-        Fate::Missed { .. } => trial.bug.is_some().then_some(Exit::TooLittle),
-        Fate::NotBuilt { .. } => Some(Exit::Error),
+    let fails = |trial: &Trial| match &trial.outcome {
+        TrialOutcome::Caught { .. } => trial.bug.is_none().then_some(Exit::Safety),
+        TrialOutcome::Missed { .. } => trial.bug.is_some().then_some(Exit::TooLittle),
+        TrialOutcome::NotBuilt { .. } => Some(Exit::Error),
     };
     trials.iter().find_map(fails).unwrap_or(Exit::Passed)
 }

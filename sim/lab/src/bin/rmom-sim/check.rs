@@ -6,14 +6,15 @@ use crate::{
     args::CheckArgs,
     error::Error,
     exit::Exit,
-    files, judged,
+    files,
     output::{Out, plural},
+    violations,
 };
 
 pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Error> {
     let history = files::read_history(&args.file)?;
     let violations = check::check(&history);
-    let verdict = judged::verdict(&violations);
+    let verdict = violations::verdict(&violations);
     let mut out = Out::new();
     if args.json {
         for violation in &violations {
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Exit, Error> {
             some => plural(some as u64, "violation"),
         };
         out.line(format_args!("{} in {}: {broken}", plural(history.len() as u64, "record"), args.file.display()))?;
-        judged::print_violations(&mut out, &history, &violations)?;
+        violations::print_violations(&mut out, &history, &violations)?;
     }
     out.flush()?;
     Ok(Exit::of(&verdict))

@@ -7,13 +7,13 @@ mod commit;
 mod error;
 mod exit;
 mod files;
-mod judged;
 mod measure;
 mod output;
 mod replay;
 mod scenario;
 mod shrink;
 mod sweep;
+mod violations;
 mod worker;
 
 use std::process::ExitCode;
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(Error::OutputClosed) => Exit::Passed.into(),
         Err(error) => {
-            output::tell(format_args!("rmom-sim: {error}"));
+            output::eprint(format_args!("rmom-sim: {error}"));
             Exit::Error.into()
         }
     }

@@ -76,7 +76,7 @@ impl<T: Display> Display for Painted<T> {
 }
 
 /// Writes a line to standard error; a failure is ignored.
-pub(crate) fn tell(line: impl Display) {
+pub(crate) fn eprint(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 

@@ -1,4 +1,4 @@
-//! `rmom-sim replay`: tells or draws a run.
+//! `rmom-sim replay`: lists or draws the events of a run.
 
 use std::io::Write as _;
 
@@ -15,48 +15,48 @@ use crate::{
     commit::{command, commit},
     error::Error,
     exit::Exit,
-    files, judged,
-    output::{Out, tell},
-    scenario,
+    files,
+    output::{Out, eprint},
+    scenario, violations,
 };
 
 pub(crate) fn run(args: &ReplayArgs) -> Result<Exit, Error> {
-    let played = play(args)?;
-    write_files(args, &played)?;
+    let replayed = replay(args)?;
+    write_files(args, &replayed)?;
     let mut out = Out::new();
-    if let Some(scenario) = &played.scenario {
+    if let Some(scenario) = &replayed.scenario {
         out.line(format_args!("seed {} at commit {}: {}", scenario.seed, commit(), scenario::outline(scenario)))?;
         if !scenario.about.is_empty() {
             out.line(&scenario.about)?;
         }
         out.line("")?;
     }
-    let tell_story = if args.all { report::tell_all } else { report::tell };
-    for line in tell_story(&played.history, &played.violations) {
-        judged::print_line(&mut out, &line)?;
+    let lines = if args.all { report::all_lines } else { report::summary };
+    for line in lines(&replayed.history, &replayed.violations) {
+        violations::print_line(&mut out, &line)?;
     }
-    judged::print_violations(&mut out, &played.history, &played.violations)?;
-    judged::print_verdict(&mut out, &played.verdict)?;
+    violations::print_violations(&mut out, &replayed.history, &replayed.violations)?;
+    violations::print_verdict(&mut out, &replayed.verdict)?;
     out.flush()?;
-    Ok(Exit::of(&played.verdict))
+    Ok(Exit::of(&replayed.verdict))
 }
 
-/// The run or history to be told.
-struct Played {
+/// The run or history to be listed.
+struct Replayed {
     scenario: Option<rmom_sim_lab::scenario::Scenario>,
     verdict: Verdict,
     violations: Vec<check::Violation>,
     history: Vec<Record>,
 }
 
-fn play(args: &ReplayArgs) -> Result<Played, Error> {
+fn replay(args: &ReplayArgs) -> Result<Replayed, Error> {
     let scenario = match (args.seed, &args.scenario, &args.history) {
         (Some(seed), _, _) => scenario::of_seed(seed, &args.faults),
         (None, Some(path), _) => scenario::from_file(path, &args.faults)?,
         (None, None, Some(path)) => {
             let history = files::read_history(path)?;
             let violations = check::check(&history);
-            return Ok(Played { scenario: None, verdict: judged::verdict(&violations), violations, history });
+            return Ok(Replayed { scenario: None, verdict: violations::verdict(&violations), violations, history });
         }
         (None, None, None) => return Err(Error::Usage("a seed, a scenario or a history is needed".into())),
     };
@@ -64,7 +64,7 @@ fn play(args: &ReplayArgs) -> Result<Played, Error> {
         return Err(Error::Usage("this build writes no network trace; --jsonl writes the history".into()));
     }
     let report = run::run(&scenario);
-    Ok(Played {
+    Ok(Replayed {
         scenario: Some(scenario),
         verdict: report.verdict,
         violations: report.violations,
@@ -72,22 +72,22 @@ fn play(args: &ReplayArgs) -> Result<Played, Error> {
     })
 }
 
-fn write_files(args: &ReplayArgs, played: &Played) -> Result<(), Error> {
+fn write_files(args: &ReplayArgs, replayed: &Replayed) -> Result<(), Error> {
     if let Some(path) = &args.jsonl {
-        files::write_history(path, &played.history)?;
-        tell(format_args!("the history is in {}", path.display()));
+        files::write_history(path, &replayed.history)?;
+        eprint(format_args!("the history is in {}", path.display()));
     }
     if let Some(path) = &args.html {
         let picture = Picture {
-            history: &played.history,
-            scenario: played.scenario.as_ref(),
-            verdict: Some(&played.verdict),
-            violations: &played.violations,
+            history: &replayed.history,
+            scenario: replayed.scenario.as_ref(),
+            verdict: Some(&replayed.verdict),
+            violations: &replayed.violations,
             commit: commit(),
             replay: &replay_command(args),
         };
         files::write(path, |out| out.write_all(diagram::html(&picture).as_bytes()))?;
-        tell(format_args!("the diagram is in {}: open it in a browser", path.display()));
+        eprint(format_args!("the diagram is in {}: open it in a browser", path.display()));
     }
     Ok(())
 }

@@ -15,15 +15,15 @@ use crate::{
     error::Error,
     exit::Exit,
     files,
-    output::{Out, duration, plural, tell},
+    output::{Out, duration, eprint, plural},
     scenario,
-    sweep::pool::{News, Pool},
+    sweep::pool::{Pool, PoolEvent},
     worker::{Job, Outcome},
 };
 
 pub(crate) fn run(args: &ShrinkArgs) -> Result<Exit, Error> {
     let scenario = scenario::wanted(&args.what)?;
-    tell(format_args!("seed {}: {}", scenario.seed, scenario::outline(&scenario)));
+    eprint(format_args!("seed {}: {}", scenario.seed, scenario::outline(&scenario)));
     // In a worker, a scenario that aborts or never ends does not end the program.
     let pool = Pool::new(1, Duration::from_secs(args.deadline), None, FaultArgs::default());
     let mut runner = Runner { pool, error: None };
@@ -35,7 +35,7 @@ pub(crate) fn run(args: &ShrinkArgs) -> Result<Exit, Error> {
             None => Err(Error::Usage("this scenario does not fail: there is nothing to shrink".into())),
         };
     };
-    tell(format_args!("it fails: {}", in_short(&failure)));
+    eprint(format_args!("it fails: {}", in_short(&failure)));
 
     let started = Instant::now();
     let (outline, terminal) = (scenario::outline(&scenario), io::stderr().is_terminal());
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &ShrinkArgs) -> Result<Exit, Error> {
     }
 
     let (tried, took) = (plural(progress.tried as u64, "smaller scenario"), duration(started.elapsed()));
-    tell(format_args!("tried {tried} in {took}; the smallest that fails: {}", scenario::outline(&smallest)));
+    eprint(format_args!("tried {tried} in {took}; the smallest that fails: {}", scenario::outline(&smallest)));
     smallest.about = format!("Found as seed {} at commit {}. {}.", scenario.seed, commit(), in_short(&of_smallest));
     keep(args.out.as_deref(), &smallest)?;
     Ok(Exit::of(&of_smallest.verdict))
@@ -65,8 +65,8 @@ fn keep(file: Option<&Path>, smallest: &Scenario) -> Result<(), Error> {
         Some(path) => {
             files::write(path, |out| out.write_all(text.as_bytes()))?;
             let name = path.display();
-            tell(format_args!("replay it: {}", command(&format!("replay --scenario {name}"))));
-            tell(format_args!(
+            eprint(format_args!("replay it: {}", command(&format!("replay --scenario {name}"))));
+            eprint(format_args!(
                 "keep it:   {name} as sim/lab/regressions/NAME.json, and `cargo test` replays it for ever after"
             ));
         }
@@ -74,7 +74,7 @@ fn keep(file: Option<&Path>, smallest: &Scenario) -> Result<(), Error> {
             let mut out = Out::new();
             out.line(text.trim_end())?;
             out.flush()?;
-            tell("keep it: --out sim/lab/regressions/NAME.json, and `cargo test` replays it for ever after");
+            eprint("keep it: --out sim/lab/regressions/NAME.json, and `cargo test` replays it for ever after");
         }
     }
     Ok(())
@@ -90,8 +90,8 @@ impl Runner {
         let mut outcome = None;
         let job = Job::Scenario(Box::new(scenario.clone()));
         let result = self.pool.run([job], |news| {
-            if let News::Outcome(told) = news {
-                outcome = Some(told);
+            if let PoolEvent::Outcome(received) = news {
+                outcome = Some(received);
             }
             Ok(ControlFlow::Continue(()))
         });
@@ -122,7 +122,7 @@ impl Progress {
         let outline = scenario::outline(candidate);
         if fails && outline != self.outline {
             self.end();
-            tell(format_args!("{:>4}  still fails with {outline}", self.tried));
+            eprint(format_args!("{:>4}  still fails with {outline}", self.tried));
             self.outline = outline;
         }
         if self.terminal {

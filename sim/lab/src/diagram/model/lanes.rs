@@ -22,7 +22,7 @@ pub(crate) struct Lane {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Sort {
     /// The fault injector.
-    Fate,
+    Runner,
     /// The operator, which also checks the health of all processes.
     Operator,
     /// A host that scenarios do not name.
@@ -53,7 +53,7 @@ impl Lanes {
         for record in history {
             hosts.insert(record.host.as_str());
             match &record.event {
-                Event::FaultBegan { hosts: befallen, .. } => hosts.extend(befallen.iter().map(String::as_str)),
+                Event::FaultBegan { hosts: affected, .. } => hosts.extend(affected.iter().map(String::as_str)),
                 Event::Registered { broker: host, .. }
                 | Event::StreamOpened { broker: host, .. }
                 | Event::Stored { by: host, .. }
@@ -86,7 +86,7 @@ fn place(name: &str) -> (Sort, u8) {
         Ok(Host::Broker(number)) => (Sort::Broker, number),
         Ok(Host::Database) => (Sort::Database, 0),
         Ok(Host::Manager(number)) => (Sort::Manager, number),
-        Err(_) if name == "fate" => (Sort::Fate, 0),
+        Err(_) if name == "runner" => (Sort::Runner, 0),
         Err(_) => (Sort::Other, 0),
     }
 }

@@ -18,11 +18,11 @@ function listenToControls() {
   by("fit").addEventListener("click", showAll);
   by("walk").hidden = !evidence.length;
   by("worse").addEventListener("click", nextEvidence);
-  for (const name of ["events", "story"]) {
+  for (const name of ["events", "summary"]) {
     by("tab-" + name).addEventListener("click", () => choose(name));
     by("tab-" + name).addEventListener("keydown", (event) => {
       if (!event.key.startsWith("Arrow")) return;
-      const other = name === "events" ? "story" : "events";
+      const other = name === "events" ? "summary" : "events";
       choose(other);
       by("tab-" + other).focus();
     });

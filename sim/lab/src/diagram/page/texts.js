@@ -1,5 +1,5 @@
 "use strict";
-// The events in words, in step with the picture, and the story.
+// The events in words, in step with the picture, and the summary.
 
 const ROW = 20;
 const list = document.getElementById("events");
@@ -108,7 +108,7 @@ function setControls() {
 }
 
 function choose(tab) {
-  for (const name of ["events", "story"]) {
+  for (const name of ["events", "summary"]) {
     const chosen = name === tab;
     document.getElementById(name).classList.toggle("shown", chosen);
     const button = document.getElementById("tab-" + name);

@@ -9,7 +9,7 @@ use rmom_sim::{
 };
 use tokio::time::{Duration, sleep};
 
-use super::{LOOK, Me};
+use super::{Actor, LOOK};
 use crate::run::wire::exchange;
 
 /// How long a broker may take to answer.
@@ -20,13 +20,13 @@ const OF_QUEUES: (&str, &str) = ("rmom_queue_", "_total");
 const GAUGES: [&str; 3] = ["depth_messages", "last_offset", "epoch"];
 
 /// Reads every broker's metrics page once, after the last push.
-pub(super) async fn run(me: Me) {
-    while me.stage.phase() != Some(Phase::Drain) {
+pub(super) async fn run(actor: Actor) {
+    while actor.run.phase() != Some(Phase::Drain) {
         sleep(LOOK).await;
     }
-    let brokers = usize::from(me.stage.scenario.topology.brokers.max(1));
+    let brokers = usize::from(actor.run.scenario.topology.brokers.max(1));
     for host in (1..=brokers).map(broker_host) {
-        if me.stage.with(|state| state.lost.contains(&host)) {
+        if actor.run.with(|state| state.lost.contains(&host)) {
             continue;
         }
         let authority = format!("{host}:{BROKER_PORT}");
@@ -34,10 +34,10 @@ pub(super) async fn run(me: Me) {
             continue;
         };
         for (queue, counted) in counters(&String::from_utf8_lossy(&page)) {
-            me.record(Event::Counted { broker: host.clone(), queue, counted });
+            actor.record(Event::Counted { broker: host.clone(), queue, counted });
         }
     }
-    me.stage.with(|state| state.accounted = true);
+    actor.run.with(|state| state.accounted = true);
 }
 
 /// The counters of each queue on a broker's page, by name without the common prefix and suffix, and some gauges.

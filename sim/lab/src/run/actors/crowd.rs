@@ -13,7 +13,7 @@ use tokio::{
     time::{Duration, sleep, timeout},
 };
 
-use super::Me;
+use super::Actor;
 use crate::run::{
     marks::{CONNECTION_REFUSED, RESERVE_USED, TURNED_AWAY},
     wire::exchange,
@@ -25,11 +25,11 @@ const PACE: Duration = Duration::from_millis(1_500);
 const ANSWER: Duration = Duration::from_secs(1);
 
 /// Crowds one broker after the other until pushing ends. `limit` is the brokers' limit on connections from one address.
-pub(super) async fn run(me: Me, limit: u32) {
-    me.wait_for_the_workload().await;
-    let brokers = usize::from(me.stage.scenario.topology.brokers.max(1));
+pub(super) async fn run(actor: Actor, limit: u32) {
+    actor.wait_for_the_workload().await;
+    let brokers = usize::from(actor.run.scenario.topology.brokers.max(1));
     for number in (1..=brokers).cycle() {
-        if !me.may_push() {
+        if !actor.may_push() {
             return;
         }
         let authority = format!("{}:{BROKER_PORT}", broker_host(number));

@@ -16,7 +16,7 @@ use tokio::time::{Duration, sleep, timeout};
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use super::Me;
+use super::Actor;
 use crate::run::{
     settings::{self, LOOKUP_TIMEOUT, MAX_MESSAGE_BYTES},
     wire::{self, RawError, Rest},
@@ -30,12 +30,12 @@ const HEALTH_PACE: Duration = Duration::from_millis(500);
 const INPUT_PACE: Duration = Duration::from_millis(300);
 
 /// Asks managers and brokers for their health until the end.
-pub(super) async fn look_after(me: Me) {
-    let topology = &me.stage.scenario.topology;
+pub(super) async fn look_after(actor: Actor) {
+    let topology = &actor.run.scenario.topology;
     let rest = Rest::new(1, LOOKUP_TIMEOUT);
     // A broker may serve on until its lease ends, counted from the last request that left in time; a manager asks the
     // database for each answer.
-    let lease = settings::broker(&me.stage.scenario).lease + Duration::from_millis(100);
+    let lease = settings::broker(&actor.run.scenario).lease + Duration::from_millis(100);
     let mut brokers: Vec<_> = (1..=usize::from(topology.brokers.max(1)))
         .map(|number| (broker_host(number), wire::broker(&format!("{}:{BROKER_PORT}", broker_host(number)))))
         .collect();
@@ -43,23 +43,23 @@ pub(super) async fn look_after(me: Me) {
         let mut heard = true;
         for number in 1..=usize::from(topology.managers.max(1)) {
             let host = manager_host(number);
-            let asked = ask(&me, &host, Duration::from_millis(100), async {
+            let asked = ask(&actor, &host, Duration::from_millis(100), async {
                 let (status, _) = rest.ask(number, &Method::GET, "/readyz", None).await.ok()?;
                 Some(status == 200)
             });
             heard &= asked.await;
         }
         for (host, broker) in &mut brokers {
-            let asked = ask(&me, host, lease, async {
+            let asked = ask(&actor, host, lease, async {
                 match broker.get_heartbeat(HeartbeatRequest {}).await {
                     Ok(_) => Some(true),
-                    Err(status) => RawError::from(status).told.then_some(false),
+                    Err(status) => RawError::from(status).answered.then_some(false),
                 }
             });
             heard &= asked.await;
         }
-        if heard && me.stage.phase() == Some(Phase::Drain) {
-            me.stage.with(|state| state.examined = true);
+        if heard && actor.run.phase() == Some(Phase::Drain) {
+            actor.run.with(|state| state.examined = true);
         }
         sleep(HEALTH_PACE).await;
     }
@@ -68,24 +68,24 @@ pub(super) async fn look_after(me: Me) {
 /// Asks one process for its health. Returns true if it answered, or if the process is lost for good. A process that cannot
 /// reach the database may report that it is healthy for at most `grace`: until then, its report of health may rest on what
 /// it knew before the fault.
-async fn ask(me: &Me, host: &str, grace: Duration, question: impl Future<Output = Option<bool>>) -> bool {
-    let cut_off = || me.stage.with(|state| state.cut_off.get(host).copied());
-    let (before, calm) = (cut_off(), me.stage.with(|state| state.converged));
+async fn ask(actor: &Actor, host: &str, grace: Duration, question: impl Future<Output = Option<bool>>) -> bool {
+    let cut_off = || actor.run.with(|state| state.cut_off.get(host).copied());
+    let (before, calm) = (cut_off(), actor.run.with(|state| state.converged));
     let asked = millis();
     let Ok(Some(healthy)) = timeout(ANSWER, question).await else {
-        return me.stage.with(|state| state.lost.contains(host));
+        return actor.run.with(|state| state.lost.contains(host));
     };
     let grace = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-    if healthy && me.stage.with(|state| state.healed_at).is_some_and(|healed_at| asked > healed_at + grace) {
-        me.stage.with(|state| state.well.insert(host.to_owned()));
+    if healthy && actor.run.with(|state| state.healed_at).is_some_and(|healed_at| asked > healed_at + grace) {
+        actor.run.with(|state| state.well.insert(host.to_owned()));
     }
     let expected = match before {
-        // If the link was mended meanwhile, or mended and broken again, either answer is correct.
+        // If the link was repaired meanwhile, or repaired and broken again, either answer is correct.
         Some(since) if cut_off() == Some(since) && asked > since + grace => Some(false),
         Some(_) => None,
         None => calm.then_some(true),
     };
-    me.record(Event::Health { of: host.to_owned(), healthy, expected });
+    actor.record(Event::Health { of: host.to_owned(), healthy, expected });
     true
 }
 
@@ -266,22 +266,22 @@ fn bad_input(label: &str, channel: (Uuid, u64), body: &str) -> Vec<Bad> {
 }
 
 /// Sends the requests that have to be refused, one after the other, during the workload.
-pub(super) async fn provoke(me: Me) {
-    let mut rest = Rest::new(usize::from(me.stage.scenario.topology.managers), LOOKUP_TIMEOUT);
+pub(super) async fn provoke(actor: Actor) {
+    let mut rest = Rest::new(usize::from(actor.run.scenario.topology.managers), LOOKUP_TIMEOUT);
     let mut line: Option<MessageStreamClient<Channel>> = None;
-    while me.may_push() {
-        let number = me.stage.next_op();
+    while actor.may_push() {
+        let number = actor.run.next_op();
         // The order depends on the seed, so a sweep covers all of them often.
-        let queues = me.stage.scenario.workload.queues.max(1);
-        let label = me.stage.label(u8::try_from(number % u64::from(queues)).unwrap_or(0) + 1);
+        let queues = actor.run.scenario.workload.queues.max(1);
+        let label = actor.run.label(u8::try_from(number % u64::from(queues)).unwrap_or(0) + 1);
         let body = format!("bad-{number}");
         // If there is no channel yet, these requests name one that does not exist.
-        let channel = me.stage.with(|state| {
+        let channel = actor.run.with(|state| {
             let queue = state.queues.iter().find(|queue| queue.label == label)?.id;
             state.channels.iter().find(|(_, of)| Some(**of) == queue).map(|(id, of)| (*id, *of))
         });
         let mut all = bad_input(&label, channel.unwrap_or((Uuid::nil(), 1)), &body);
-        let nth = usize::try_from((number ^ me.stage.scenario.seed) % all.len() as u64).unwrap_or(0);
+        let nth = usize::try_from((number ^ actor.run.scenario.seed) % all.len() as u64).unwrap_or(0);
         let Bad { what, expected, names, request } = all.swap_remove(nth);
         let answer = timeout(ANSWER, send(&mut rest, &mut line, &label, request)).await;
         let (got, message) = match answer {
@@ -296,13 +296,13 @@ pub(super) async fn provoke(me: Me) {
             }
         };
         let expected = expected.as_str().to_owned();
-        me.record(Event::BadInput { what: format!("{what} ({body})"), expected, got, message, names });
+        actor.record(Event::BadInput { what: format!("{what} ({body})"), expected, got, message, names });
         sleep(INPUT_PACE).await;
     }
 }
 
 fn is_about_the_request(error: &RawError, expected: Code) -> bool {
-    let Some(code) = Code::from_wire(&error.code).filter(|_| error.told) else { return error.told };
+    let Some(code) = Code::from_wire(&error.code).filter(|_| error.answered) else { return error.answered };
     // Queues are created and deleted meanwhile.
     code == expected
         || !(code.is_retryable() || matches!(code, Code::QueueNotFound | Code::QueueReplaced | Code::ChannelNotFound))

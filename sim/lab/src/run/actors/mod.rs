@@ -23,7 +23,7 @@ use rmom_sim::{
 };
 use tokio::time::sleep;
 
-use super::{settings, stage::Stage};
+use super::{run_state::RunState, settings};
 use crate::scenario::{ConsumerKind, Host, ProducerKind};
 
 /// How often an actor checks the shared state for changes.
@@ -33,27 +33,27 @@ const RETRY: Duration = Duration::from_millis(150);
 
 /// An actor.
 #[derive(Clone, Debug)]
-struct Me {
+struct Actor {
     /// The name of its host.
     host: String,
-    stage: Stage,
+    run: RunState,
 }
 
-impl Me {
+impl Actor {
     fn record(&self, event: Event) {
-        self.stage.history.record(&self.host, event);
+        self.run.history.record(&self.host, event);
     }
 
     /// Waits until the workload begins.
     async fn wait_for_the_workload(&self) {
-        while self.stage.phase().is_none() {
+        while self.run.phase().is_none() {
             sleep(LOOK).await;
         }
     }
 
     /// True while messages are still pushed.
     fn may_push(&self) -> bool {
-        matches!(self.stage.phase(), Some(Phase::Faults | Phase::Healed))
+        matches!(self.run.phase(), Some(Phase::Faults | Phase::Healed))
     }
 }
 
@@ -82,14 +82,14 @@ fn with_headers(body: &str, number: u64) -> String {
 const MARKER: &str = "last-";
 
 /// Starts all actors on their hosts.
-pub(super) fn enter(cluster: &mut Cluster, stage: &Stage) {
-    let scenario = stage.scenario.clone();
-    service(cluster, stage, Host::Operator, operator::run);
+pub(super) fn start(cluster: &mut Cluster, run: &RunState) {
+    let scenario = run.scenario.clone();
+    service(cluster, run, Host::Operator, operator::run);
     let connections = scenario.topology.limits.map_or(0, |limits| limits.connections);
     if connections > 0 {
-        let me = Me { host: "crowd".to_owned(), stage: stage.clone() };
+        let actor = Actor { host: "crowd".to_owned(), run: run.clone() };
         cluster.service("crowd", move |_| {
-            let crowding = crowd::run(me.clone(), connections);
+            let crowding = crowd::run(actor.clone(), connections);
             async move {
                 crowding.await;
                 Ok(())
@@ -98,45 +98,45 @@ pub(super) fn enter(cluster: &mut Cluster, stage: &Stage) {
     }
     for (number, plan) in (1..).zip(&scenario.workload.producers) {
         let plan = plan.clone();
-        service(cluster, stage, Host::Producer(number), move |me, client| {
+        service(cluster, run, Host::Producer(number), move |actor, client| {
             let plan = plan.clone();
             async move {
                 match plan.kind {
-                    ProducerKind::Library => producer_library::run(me, client, number, plan, false).await,
-                    ProducerKind::Named => producer_library::run(me, client, number, plan, true).await,
-                    ProducerKind::RawStamped => producer_raw::stamped(me, number, plan).await,
-                    ProducerKind::RawPipelined => producer_pipelined::run(me, number, plan).await,
-                    ProducerKind::RawPlain => producer_raw::plain(me, number, plan).await,
+                    ProducerKind::Library => producer_library::run(actor, client, number, plan, false).await,
+                    ProducerKind::Named => producer_library::run(actor, client, number, plan, true).await,
+                    ProducerKind::RawStamped => producer_raw::stamped(actor, number, plan).await,
+                    ProducerKind::RawPipelined => producer_pipelined::run(actor, number, plan).await,
+                    ProducerKind::RawPlain => producer_raw::plain(actor, number, plan).await,
                 }
             }
         });
     }
     for (number, plan) in (1..).zip(&scenario.workload.consumers) {
         let plan = plan.clone();
-        service(cluster, stage, Host::Consumer(number), move |me, client| {
+        service(cluster, run, Host::Consumer(number), move |actor, client| {
             let plan = plan.clone();
             async move {
                 match plan.kind {
-                    ConsumerKind::Library => consumer_library::run(me, client, number, plan).await,
-                    ConsumerKind::RawResuming => consumer_raw::run(me, client, number, plan, false).await,
-                    ConsumerKind::RawOriginal => consumer_raw::run(me, client, number, plan, true).await,
+                    ConsumerKind::Library => consumer_library::run(actor, client, number, plan).await,
+                    ConsumerKind::RawResuming => consumer_raw::run(actor, client, number, plan, false).await,
+                    ConsumerKind::RawOriginal => consumer_raw::run(actor, client, number, plan, true).await,
                 }
             }
         });
     }
 }
 
-fn service<F>(cluster: &mut Cluster, stage: &Stage, host: Host, actor: impl Fn(Me, Client) -> F + 'static)
+fn service<F>(cluster: &mut Cluster, run: &RunState, host: Host, body: impl Fn(Actor, Client) -> F + 'static)
 where
     F: Future<Output = ()> + 'static,
 {
-    let me = Me { host: host.to_string(), stage: stage.clone() };
-    let timeout = settings::delivery_timeout(&stage.scenario);
+    let actor = Actor { host: host.to_string(), run: run.clone() };
+    let timeout = settings::delivery_timeout(&run.scenario);
     let change = move |builder| settings::client(builder, timeout);
     cluster.service_with(&host.to_string(), change, move |client| {
-        let acting = actor(me.clone(), client);
+        let running = body(actor.clone(), client);
         async move {
-            acting.await;
+            running.await;
             Ok(())
         }
     });

@@ -4,11 +4,11 @@ use rmom_client::{Client, Delivery, NewMessage, Producer};
 use rmom_sim::history::Event;
 use tokio::time::{Duration, sleep, timeout};
 
-use super::{LOOK, Me, RETRY, headers, spelled, topic, with_headers};
+use super::{Actor, LOOK, RETRY, headers, spelled, topic, with_headers};
 use crate::{
     run::{
+        run_state::Outgoing,
         settings::{MAX_MESSAGE_BYTES, delivery_timeout},
-        stage::Outgoing,
     },
     scenario::ProducerPlan,
 };
@@ -17,16 +17,16 @@ use crate::{
 const OPEN: Duration = Duration::from_secs(20);
 
 /// Pushes the messages of the plan, with one producer after the other if necessary.
-pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, named: bool) {
-    me.wait_for_the_workload().await;
-    let label = me.stage.label(plan.queue);
+pub(super) async fn run(actor: Actor, client: Client, number: u8, plan: ProducerPlan, named: bool) {
+    actor.wait_for_the_workload().await;
+    let label = actor.run.label(plan.queue);
     // After a crash, an unnamed producer is a new one; a named one continues.
     if !named {
-        begin_anew(&me, number);
+        begin_anew(&actor, number);
     }
     let mut old: Option<(String, Producer)> = None;
-    while me.may_push() && !is_finished(&me, number, &plan) {
-        let progress = me.stage.with(|state| {
+    while actor.may_push() && !is_finished(&actor, number, &plan) {
+        let progress = actor.run.with(|state| {
             let progress = state.producers.entry(number).or_default();
             progress.opened += 1;
             *progress
@@ -37,31 +37,31 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
         let builder = client.producer(spelled(&label, progress.opened));
         let builder = if named { builder.named(&name) } else { builder };
         if named {
-            me.stage.with(|state| state.opening.insert(number));
-            me.record(Event::ProducerOpening { producer: name.clone(), label: label.clone() });
+            actor.run.with(|state| state.opening.insert(number));
+            actor.record(Event::ProducerOpening { producer: name.clone(), label: label.clone() });
         }
         let opened = timeout(OPEN, builder.open()).await;
         if opened.is_ok() {
-            me.stage.with(|state| state.opening.remove(&number));
+            actor.run.with(|state| state.opening.remove(&number));
         }
         let producer = match opened {
             Ok(Ok(producer)) => producer,
             failed => {
                 if named && failed.is_ok_and(|opened| opened.is_err_and(|error| is_gone(error.code()))) {
-                    begin_anew(&me, number);
+                    begin_anew(&actor, number);
                 }
                 sleep(RETRY).await;
                 continue;
             }
         };
         if let Some((name, old)) = old.take() {
-            push_late(&me, &plan, &label, &name, &old).await;
+            push_late(&actor, &plan, &label, &name, &old).await;
         }
         // The producer is reopened half-way.
         let until = if named && progress.opened == 1 { plan.pushes.div_ceil(2) } else { plan.pushes };
-        let gone = push(&me, &plan, number, &label, [&name, &prefix], &producer, until).await;
+        let gone = push(&actor, &plan, number, &label, [&name, &prefix], &producer, until).await;
         if gone {
-            begin_anew(&me, number);
+            begin_anew(&actor, number);
             sleep(RETRY).await;
         } else if named && progress.opened == 1 {
             old = Some((name, producer));
@@ -69,15 +69,15 @@ pub(super) async fn run(me: Me, client: Client, number: u8, plan: ProducerPlan, 
             // Failures have already been reported by the deliveries.
             let _ = producer.close().await;
         } else {
-            wait_for_outcomes(&me).await;
+            wait_for_outcomes(&actor).await;
         }
     }
     // The workload can end before the producer is reopened.
     if old.is_some() {
-        wait_for_outcomes(&me).await;
+        wait_for_outcomes(&actor).await;
     }
-    if is_finished(&me, number, &plan) {
-        me.stage.with(|state| state.finished.insert(number));
+    if is_finished(&actor, number, &plan) {
+        actor.run.with(|state| state.finished.insert(number));
     }
 }
 
@@ -87,18 +87,18 @@ fn is_gone(code: &str) -> bool {
 }
 
 /// Waits until every push of this host has an outcome.
-async fn wait_for_outcomes(me: &Me) {
-    while me.stage.with(|state| state.open_pushes.values().any(|host| *host == me.host)) {
+async fn wait_for_outcomes(actor: &Actor) {
+    while actor.run.with(|state| state.open_pushes.values().any(|host| *host == actor.host)) {
         sleep(LOOK).await;
     }
 }
 
-fn is_finished(me: &Me, number: u8, plan: &ProducerPlan) -> bool {
-    me.stage.with(|state| state.producers.entry(number).or_default().pushed >= plan.pushes)
+fn is_finished(actor: &Actor, number: u8, plan: &ProducerPlan) -> bool {
+    actor.run.with(|state| state.producers.entry(number).or_default().pushed >= plan.pushes)
 }
 
-fn begin_anew(me: &Me, number: u8) {
-    me.stage.with(|state| {
+fn begin_anew(actor: &Actor, number: u8) {
+    actor.run.with(|state| {
         let progress = state.producers.entry(number).or_default();
         progress.life += 1;
         progress.opened = 0;
@@ -108,7 +108,7 @@ fn begin_anew(me: &Me, number: u8) {
 /// Pushes through one producer until `until` messages were pushed in all. True if it stopped and cannot go on. Every body
 /// begins with `prefix`.
 async fn push(
-    me: &Me,
+    actor: &Actor,
     plan: &ProducerPlan,
     number: u8,
     label: &str,
@@ -117,8 +117,8 @@ async fn push(
     until: u32,
 ) -> bool {
     let mut sequence = producer.stored_before();
-    while me.may_push() {
-        let more = me.stage.with(|state| {
+    while actor.may_push() {
+        let more = actor.run.with(|state| {
             let progress = state.producers.entry(number).or_default();
             let more = progress.pushed < until;
             progress.pushed += u32::from(more);
@@ -139,8 +139,8 @@ async fn push(
         if let Some(millis) = plan.ttl_millis {
             message = message.ttl(Duration::from_millis(millis.max(1)));
         }
-        let push = me.stage.push_sent(
-            &me.host,
+        let push = actor.run.push_sent(
+            &actor.host,
             Outgoing {
                 label: label.to_owned(),
                 topic,
@@ -149,19 +149,19 @@ async fn push(
                 sequence,
                 ttl_millis: plan.ttl_millis,
                 queue_id: None,
-                tries_millis: tries(me),
+                tries_millis: tries(actor),
                 expected: too_large.then(|| "MESSAGE_TOO_LARGE".to_owned()),
             },
         );
         match producer.send(message).await {
             Ok(delivery) => {
-                let me = me.clone();
-                tokio::task::spawn_local(async move { outcome(&me, push, delivery).await });
+                let actor = actor.clone();
+                tokio::task::spawn_local(async move { outcome(&actor, push, delivery).await });
             }
             Err(error) => {
                 let (code, unknown) =
                     (error.code().to_owned(), error.outcome_unknown() && error.code() != "PRODUCER_POISONED");
-                me.stage.push_ended(&me.host, push, Event::PushFailed { push, code, unknown });
+                actor.run.push_ended(&actor.host, push, Event::PushFailed { push, code, unknown });
                 return true;
             }
         }
@@ -173,12 +173,12 @@ async fn push(
 }
 
 /// How long our library tries to deliver a message, in milliseconds.
-fn tries(me: &Me) -> Option<u64> {
-    u64::try_from(delivery_timeout(&me.stage.scenario).as_millis()).ok()
+fn tries(actor: &Actor) -> Option<u64> {
+    u64::try_from(delivery_timeout(&actor.run.scenario).as_millis()).ok()
 }
 
 /// Pushes once more through a producer whose name was opened again. Messages passed to it earlier may still be in flight.
-async fn push_late(me: &Me, plan: &ProducerPlan, label: &str, name: &str, old: &Producer) {
+async fn push_late(actor: &Actor, plan: &ProducerPlan, label: &str, name: &str, old: &Producer) {
     let name = format!("{name}-late");
     let body = body(&name, 1, plan.body_bytes);
     let (topic, ttl_millis) = (String::new(), None);
@@ -190,20 +190,20 @@ async fn push_late(me: &Me, plan: &ProducerPlan, label: &str, name: &str, old: &
         sequence: 1,
         ttl_millis,
         queue_id: None,
-        tries_millis: tries(me),
+        tries_millis: tries(actor),
         expected: None,
     };
-    let push = me.stage.push_sent(&me.host, outgoing);
+    let push = actor.run.push_sent(&actor.host, outgoing);
     match old.send(NewMessage::new(body)).await {
-        Ok(delivery) => outcome(me, push, delivery).await,
+        Ok(delivery) => outcome(actor, push, delivery).await,
         Err(error) => {
             let (code, unknown) = (error.code().to_owned(), error.outcome_unknown());
-            me.stage.push_ended(&me.host, push, Event::PushFailed { push, code, unknown });
+            actor.run.push_ended(&actor.host, push, Event::PushFailed { push, code, unknown });
         }
     }
 }
 
-async fn outcome(me: &Me, push: u64, delivery: Delivery) {
+async fn outcome(actor: &Actor, push: u64, delivery: Delivery) {
     let outcome = match delivery.await {
         Ok(receipt) => Event::PushAcked {
             push,
@@ -214,7 +214,7 @@ async fn outcome(me: &Me, push: u64, delivery: Delivery) {
         },
         Err(error) => Event::PushFailed { push, code: error.code().to_owned(), unknown: error.outcome_unknown() },
     };
-    me.stage.push_ended(&me.host, push, outcome);
+    actor.run.push_ended(&actor.host, push, outcome);
 }
 
 /// A unique body of the requested length.

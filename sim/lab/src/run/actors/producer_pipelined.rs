@@ -13,7 +13,7 @@ use tokio::time::{Duration, Instant, sleep, sleep_until};
 use uuid::Uuid;
 
 use super::{
-    Me, RETRY,
+    Actor, RETRY,
     producer_raw::{Line, Message, attempt, left},
 };
 use crate::{run::settings::delivery_timeout, scenario::ProducerPlan};
@@ -41,16 +41,16 @@ impl Life {
     }
 }
 
-pub(super) async fn run(me: Me, number: u8, plan: ProducerPlan) {
-    me.wait_for_the_workload().await;
-    while me.may_push() && left(&me, number, &plan) {
-        let life = me.stage.with(|state| {
+pub(super) async fn run(actor: Actor, number: u8, plan: ProducerPlan) {
+    actor.wait_for_the_workload().await;
+    while actor.may_push() && left(&actor, number, &plan) {
+        let life = actor.run.with(|state| {
             let progress = state.producers.entry(number).or_default();
             progress.life += 1;
             progress.life
         });
         let name = format!("p{number}.{life}");
-        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{name}", me.stage.scenario.seed).as_bytes());
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{name}", actor.run.scenario.seed).as_bytes());
         let life = Rc::new(Life {
             name,
             id,
@@ -59,27 +59,27 @@ pub(super) async fn run(me: Me, number: u8, plan: ProducerPlan) {
             queue_id: Cell::new(None),
             over: Cell::new(false),
         });
-        let one = || push(me.clone(), life.clone(), number, plan.clone());
+        let one = || push(actor.clone(), life.clone(), number, plan.clone());
         tokio::join!(biased; one(), one(), one(), one());
         sleep(RETRY).await;
     }
-    me.stage.with(|state| state.finished.insert(number));
+    actor.run.with(|state| state.finished.insert(number));
 }
 
 /// Pushes one message after the other, each until it has an outcome.
-async fn push(me: Me, life: Rc<Life>, number: u8, plan: ProducerPlan) {
-    let label = me.stage.label(plan.queue);
-    let mut line = Line::new(&me, &label);
+async fn push(actor: Actor, life: Rc<Life>, number: u8, plan: ProducerPlan) {
+    let label = actor.run.label(plan.queue);
+    let mut line = Line::new(&actor, &label);
     let pace = Duration::from_millis(plan.pace_millis.max(1) * IN_FLIGHT);
-    while me.may_push() && left(&me, number, &plan) && !life.over.get() {
+    while actor.may_push() && left(&actor, number, &plan) && !life.over.get() {
         let next = Instant::now() + pace;
-        me.stage.with(|state| state.producers.entry(number).or_default().pushed += 1);
+        actor.run.with(|state| state.producers.entry(number).or_default().pushed += 1);
         let sequence = life.next.replace(life.next.get() + 1);
         life.open.borrow_mut().insert(sequence);
-        let give_up_at = Instant::now() + delivery_timeout(&me.stage.scenario);
+        let give_up_at = Instant::now() + delivery_timeout(&actor.run.scenario);
         loop {
             let message = Message::new(&life.name, sequence, &plan, Some(life.stamp()), life.queue_id.get());
-            match attempt(&me, &mut line, &label, message).await {
+            match attempt(&actor, &mut line, &label, message).await {
                 Ok(answer) => {
                     life.queue_id.set(Some(answer.queue_id));
                     life.open.borrow_mut().remove(&sequence);
@@ -90,7 +90,7 @@ async fn push(me: Me, life: Rc<Life>, number: u8, plan: ProducerPlan) {
                     return;
                 }
                 // By now the broker may have forgotten that it stored the message, and later messages wait for this one.
-                Err(_) if Instant::now() >= give_up_at || me.stage.phase() == Some(Phase::Audit) => {
+                Err(_) if Instant::now() >= give_up_at || actor.run.phase() == Some(Phase::Audit) => {
                     life.over.set(true);
                     return;
                 }

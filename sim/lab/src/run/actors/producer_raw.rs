@@ -6,11 +6,11 @@ use tokio::time::{Duration, Instant, sleep, sleep_until, timeout};
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use super::{Me, RETRY, headers, producer_library::body, spelled, topic, with_headers};
+use super::{Actor, RETRY, headers, producer_library::body, spelled, topic, with_headers};
 use crate::{
     run::{
+        run_state::Outgoing,
         settings::{LOOKUP_TIMEOUT, delivery_timeout},
-        stage::Outgoing,
         wire::{self, RawError, Rest},
     },
     scenario::ProducerPlan,
@@ -27,10 +27,10 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(me: &Me, label: &str) -> Self {
-        let managers = usize::from(me.stage.scenario.topology.managers);
+    pub(super) fn new(actor: &Actor, label: &str) -> Self {
+        let managers = usize::from(actor.run.scenario.topology.managers);
         // A manager that is lost for good would cost its deadline each time.
-        let first = (1..=managers).find(|&n| me.stage.with(|state| !state.lost.contains(&manager_host(n))));
+        let first = (1..=managers).find(|&n| actor.run.with(|state| !state.lost.contains(&manager_host(n))));
         let rest = Rest::new(managers, LOOKUP_TIMEOUT).first(first.unwrap_or(1));
         Self { rest, label: label.to_owned(), broker: None }
     }
@@ -64,30 +64,30 @@ impl Line {
 }
 
 /// Pushes with a producer and sequences, each message until it is acknowledged.
-pub(super) async fn stamped(me: Me, number: u8, plan: ProducerPlan) {
-    me.wait_for_the_workload().await;
-    let label = me.stage.label(plan.queue);
-    let mut line = Line::new(&me, &label);
-    while me.may_push() && left(&me, number, &plan) {
+pub(super) async fn stamped(actor: Actor, number: u8, plan: ProducerPlan) {
+    actor.wait_for_the_workload().await;
+    let label = actor.run.label(plan.queue);
+    let mut line = Line::new(&actor, &label);
+    while actor.may_push() && left(&actor, number, &plan) {
         // After a crash, or after its queue was replaced, it is a new producer.
-        let life = me.stage.with(|state| {
+        let life = actor.run.with(|state| {
             let progress = state.producers.entry(number).or_default();
             progress.life += 1;
             progress.life
         });
         let name = format!("p{number}.{life}");
-        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{name}", me.stage.scenario.seed).as_bytes());
+        let id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{}:{name}", actor.run.scenario.seed).as_bytes());
         let mut queue_id = None;
         let mut sequence = 0;
-        'life: while me.may_push() && left(&me, number, &plan) {
+        'life: while actor.may_push() && left(&actor, number, &plan) {
             let next = Instant::now() + Duration::from_millis(plan.pace_millis.max(1));
-            me.stage.with(|state| state.producers.entry(number).or_default().pushed += 1);
+            actor.run.with(|state| state.producers.entry(number).or_default().pushed += 1);
             sequence += 1;
             let stamp = ProducerStamp { id: id.as_bytes().to_vec().into(), epoch: 0, lowest_unacknowledged: sequence };
-            let give_up_at = Instant::now() + delivery_timeout(&me.stage.scenario);
+            let give_up_at = Instant::now() + delivery_timeout(&actor.run.scenario);
             loop {
                 let message = Message::new(&name, sequence, &plan, Some(stamp.clone()), queue_id);
-                match attempt(&me, &mut line, &label, message).await {
+                match attempt(&actor, &mut line, &label, message).await {
                     Ok(answer) => {
                         queue_id = Some(answer.queue_id);
                         break;
@@ -97,7 +97,7 @@ pub(super) async fn stamped(me: Me, number: u8, plan: ProducerPlan) {
                         break 'life;
                     }
                     // A message is pushed until it is acknowledged, unless the run ends.
-                    Err(_) if me.stage.phase().is_some_and(|phase| phase == rmom_sim::history::Phase::Audit) => return,
+                    Err(_) if actor.run.phase().is_some_and(|phase| phase == rmom_sim::history::Phase::Audit) => return,
                     // By now the broker may have forgotten that it stored the message.
                     Err(_) if Instant::now() >= give_up_at => break 'life,
                     Err(_) => sleep(RETRY).await,
@@ -106,36 +106,36 @@ pub(super) async fn stamped(me: Me, number: u8, plan: ProducerPlan) {
             sleep_until(next).await;
         }
     }
-    me.stage.with(|state| state.finished.insert(number));
+    actor.run.with(|state| state.finished.insert(number));
 }
 
 /// Pushes as the original's clients do.
-pub(super) async fn plain(me: Me, number: u8, plan: ProducerPlan) {
-    me.wait_for_the_workload().await;
-    let label = me.stage.label(plan.queue);
-    let mut line = Line::new(&me, &label);
-    while me.may_push() && left(&me, number, &plan) {
+pub(super) async fn plain(actor: Actor, number: u8, plan: ProducerPlan) {
+    actor.wait_for_the_workload().await;
+    let label = actor.run.label(plan.queue);
+    let mut line = Line::new(&actor, &label);
+    while actor.may_push() && left(&actor, number, &plan) {
         let next = Instant::now() + Duration::from_millis(plan.pace_millis.max(1));
-        let sequence = me.stage.with(|state| {
+        let sequence = actor.run.with(|state| {
             let progress = state.producers.entry(number).or_default();
             progress.pushed += 1;
             u64::from(progress.pushed)
         });
         let name = format!("p{number}");
-        while me.may_push() {
+        while actor.may_push() {
             let message = Message::new(&name, sequence, &plan, None, None);
-            match attempt(&me, &mut line, &label, message).await {
+            match attempt(&actor, &mut line, &label, message).await {
                 Err(error) if !error.unknown => sleep(RETRY).await,
                 Ok(_) | Err(_) => break,
             }
         }
         sleep_until(next).await;
     }
-    me.stage.with(|state| state.finished.insert(number));
+    actor.run.with(|state| state.finished.insert(number));
 }
 
-pub(super) fn left(me: &Me, number: u8, plan: &ProducerPlan) -> bool {
-    me.stage.with(|state| state.producers.entry(number).or_default().pushed < plan.pushes)
+pub(super) fn left(actor: &Actor, number: u8, plan: &ProducerPlan) -> bool {
+    actor.run.with(|state| state.producers.entry(number).or_default().pushed < plan.pushes)
 }
 
 /// A raw push and its entry in the history.
@@ -174,7 +174,7 @@ fn headers_of(number: u64) -> Vec<Header> {
 
 /// Finds the broker, pushes once, and records the push and its outcome.
 pub(super) async fn attempt(
-    me: &Me,
+    actor: &Actor,
     line: &mut Line,
     label: &str,
     message: Message,
@@ -203,7 +203,7 @@ pub(super) async fn attempt(
         tries_millis: None,
         expected: None,
     };
-    let push = me.stage.push_sent(&me.host, outgoing);
+    let push = actor.run.push_sent(&actor.host, outgoing);
     let answer = line.push(request).await;
     let outcome = match &answer {
         Ok(answer) => Event::PushAcked {
@@ -215,6 +215,6 @@ pub(super) async fn attempt(
         },
         Err(error) => Event::PushFailed { push, code: error.code.clone(), unknown: error.unknown },
     };
-    me.stage.push_ended(&me.host, push, outcome);
+    actor.run.push_ended(&actor.host, push, outcome);
     answer
 }

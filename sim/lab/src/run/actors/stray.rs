@@ -4,19 +4,19 @@
 use rmom_sim::{BROKER_PORT, broker_host};
 use tokio::time::{Duration, sleep, timeout};
 
-use super::{LOOK, Me, consumer_raw::Observer};
-use crate::run::stage::Place;
+use super::{Actor, LOOK, consumer_raw::Observer};
+use crate::run::run_state::Place;
 
 /// The pause between two brokers.
 const PACE: Duration = Duration::from_millis(250);
 
 /// Asks one broker after the other until pushing ends.
-pub(super) async fn run(me: Me) {
-    let brokers = u64::from(me.stage.scenario.topology.brokers.max(1));
-    while me.may_push() {
+pub(super) async fn run(actor: Actor) {
+    let brokers = u64::from(actor.run.scenario.topology.brokers.max(1));
+    while actor.may_push() {
         sleep(PACE).await;
-        let turn = me.stage.next_op();
-        let places = me.stage.with(|state| {
+        let turn = actor.run.next_op();
+        let places = actor.run.with(|state| {
             let place = |place: &Place| place.channel.zip(place.position);
             state.consumers.values().filter_map(place).collect::<Vec<_>>()
         });
@@ -24,12 +24,12 @@ pub(super) async fn run(me: Me) {
         let ((channel, _, start), position) = places[nth];
         let number = usize::try_from(turn / 7 % brokers).unwrap_or(0) + 1;
         // A new observer each time, since it does not resume from its own last position.
-        let mut observer = Observer::new(&me, &format!("stray-{turn}"));
+        let mut observer = Observer::new(&actor, &format!("stray-{turn}"));
         observer.ask_next(format!("{}:{BROKER_PORT}", broker_host(number)));
-        if let Ok(mut stream) = observer.open(&me, channel, Some(position), start).await
-            && !timeout(LOOK, stream.next(&me)).await.is_ok_and(|next| next.is_err())
+        if let Ok(mut stream) = observer.open(&actor, channel, Some(position), start).await
+            && !timeout(LOOK, stream.next(&actor)).await.is_ok_and(|next| next.is_err())
         {
-            stream.end(&me, "LEFT".to_owned());
+            stream.end(&actor, "LEFT".to_owned());
         }
     }
 }

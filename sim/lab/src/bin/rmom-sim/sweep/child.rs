@@ -88,7 +88,7 @@ impl Worker {
     }
 
     /// The reason why it ended.
-    pub(super) fn obituary(&mut self) -> String {
+    pub(super) fn exit_reason(&mut self) -> String {
         let how = self.child.wait().map_or_else(|error| error.to_string(), how_it_ended);
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();

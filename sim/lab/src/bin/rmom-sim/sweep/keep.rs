@@ -13,14 +13,14 @@ use crate::{
     files,
 };
 
-/// Writes scenario, history, story and diagram of a run to a directory, named after its seed.
+/// Writes scenario, history, report and diagram of a run to a directory, named after its seed.
 pub(crate) fn report(dir: &Path, report: &Report) -> Result<(), Error> {
     let seed = report.scenario.seed;
     let file = |extension: &str| dir.join(format!("seed-{seed}.{extension}"));
     files::write(&file("scenario"), |out| out.write_all(files::scenario_text(&report.scenario).as_bytes()))?;
     files::write_history(&file("jsonl"), &report.history)?;
-    files::write(&file("story"), |out| {
-        for line in report::tell(&report.history, &report.violations) {
+    files::write(&file("txt"), |out| {
+        for line in report::summary(&report.history, &report.violations) {
             writeln!(out, "{}  {:<12}  {}", line.at, line.host, line.text)?;
         }
         Ok(())

@@ -20,7 +20,7 @@ use crate::{
     commit::commit,
     error::Error,
     exit::Exit,
-    output::{Out, plural, tell},
+    output::{Out, eprint, plural},
     worker::{Job, Outcome},
 };
 
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
     if !args.json {
         let range = if last == from { from.to_string() } else { format!("{from} … {last}") };
         let (seeds, workers) = (plural(args.seeds, "seed"), plural(workers as u64, "worker"));
-        tell(format_args!("{seeds} ({range}) at commit {}, {workers}", commit()));
+        eprint(format_args!("{seeds} ({range}) at commit {}, {workers}", commit()));
     }
 
     let started = Instant::now();
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<Exit, Error> {
     let mut pool = Pool::new(workers, args.deadline(), args.keep.clone(), args.faults.clone());
     pool.interruptible();
     pool.run((from..=last).map(Job::Seed), |news| {
-        if let pool::News::Outcome(outcome) = news {
+        if let pool::PoolEvent::Outcome(outcome) = news {
             if args.json {
                 print_json(&mut out, &outcome)?;
             } else if outcome.failed() {

@@ -31,7 +31,7 @@ pub(super) enum Report {
 
 /// A notification to the caller that runs jobs.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum PoolEvent {
     /// A job is done.
     Outcome(Outcome),
     /// Time has passed.
@@ -88,7 +88,7 @@ impl Pool {
     pub(crate) fn run(
         &mut self,
         jobs: impl IntoIterator<Item = Job>,
-        mut each: impl FnMut(News) -> Result<ControlFlow<()>, Error>,
+        mut each: impl FnMut(PoolEvent) -> Result<ControlFlow<()>, Error>,
     ) -> Result<(), Error> {
         let mut jobs = jobs.into_iter().peekable();
         loop {
@@ -137,34 +137,34 @@ impl Pool {
         Ok(id)
     }
 
-    fn outcome(&mut self, id: u64, outcome: Outcome) -> News {
+    fn outcome(&mut self, id: u64, outcome: Outcome) -> PoolEvent {
         match self.workers.get_mut(&id) {
             Some(worker) => {
                 worker.job = None;
-                News::Outcome(outcome)
+                PoolEvent::Outcome(outcome)
             }
             // The worker answered while it was being killed, and its job already has an outcome.
-            None => News::Tick,
+            None => PoolEvent::Tick,
         }
     }
 
-    fn ended(&mut self, id: u64) -> News {
-        let Some(mut worker) = self.workers.remove(&id) else { return News::Tick };
+    fn ended(&mut self, id: u64) -> PoolEvent {
+        let Some(mut worker) = self.workers.remove(&id) else { return PoolEvent::Tick };
         match worker.job {
-            Some((seed, since)) => News::Outcome(Outcome::crashed(seed, worker.obituary(), micros(since))),
-            None => News::Tick,
+            Some((seed, since)) => PoolEvent::Outcome(Outcome::crashed(seed, worker.exit_reason(), micros(since))),
+            None => PoolEvent::Tick,
         }
     }
 
-    fn overdue(&mut self) -> News {
+    fn overdue(&mut self) -> PoolEvent {
         let late = |worker: &Worker| worker.job.is_some_and(|(_, since)| since.elapsed() > self.deadline);
         let Some(id) = self.workers.iter().find(|(_, worker)| late(worker)).map(|(&id, _)| id) else {
-            return News::Tick;
+            return PoolEvent::Tick;
         };
         let job = self.workers.remove(&id).and_then(|worker| worker.job);
-        let Some((seed, since)) = job else { return News::Tick };
+        let Some((seed, since)) = job else { return PoolEvent::Tick };
         let why = format!("it did not end within {}", crate::output::duration(self.deadline));
-        News::Outcome(Outcome::crashed(seed, why, micros(since)))
+        PoolEvent::Outcome(Outcome::crashed(seed, why, micros(since)))
     }
 }
 

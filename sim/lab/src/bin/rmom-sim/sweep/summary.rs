@@ -11,7 +11,7 @@ use crate::{
     commit::{command, commit},
     error::Error,
     exit::Exit,
-    output::{Colour, Out, count, duration, plural, tell},
+    output::{Colour, Out, count, duration, eprint, plural},
     scenario::fault_arguments,
     worker::Outcome,
 };
@@ -19,7 +19,7 @@ use crate::{
 /// Reports a failed seed at once.
 pub(super) fn print_failure(outcome: &Outcome, faults: &FaultArgs) {
     for line in failure(outcome, faults) {
-        tell(line);
+        eprint(line);
     }
 }
 

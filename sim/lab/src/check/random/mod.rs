@@ -1,19 +1,19 @@
-//! Random histories: lawful ones, in which no checker finds a violation, and ones with a single mistake, which the
+//! Random histories: valid ones, in which no checker finds a violation, and ones with a single mistake, which the
 //! responsible checker finds.
 
-mod wrong;
+mod mutation;
 
 use proptest::{collection::vec, prelude::*, sample::Index as Pick, strategy::ValueTree as _, test_runner::TestRunner};
 use rmom_sim::history::{Event, Record, StoredMessage};
 use uuid::Uuid;
 
-use self::wrong::Wrong;
-use super::testing::{Run, broken};
+use self::mutation::Mutation;
+use super::testing::{HistoryBuilder, broken};
 
-/// An action in a lawful world.
+/// An action that a correct system can take.
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    Push(Fate, Option<u64>),
+    Push(PushOutcome, Option<u64>),
     Wait(u64),
     SetClock(i64),
     Fault,
@@ -30,7 +30,7 @@ enum Act {
 
 /// The outcome of a push.
 #[derive(Clone, Copy, Debug)]
-enum Fate {
+enum PushOutcome {
     Acknowledged,
     UnknownAndStored,
     UnknownAndLost,
@@ -41,16 +41,16 @@ enum Fate {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let fate = prop_oneof![
-        6 => Just(Fate::Acknowledged),
-        1 => Just(Fate::UnknownAndStored),
-        1 => Just(Fate::UnknownAndLost),
-        1 => Just(Fate::RetriedAsDuplicate),
-        1 => Just(Fate::RetriedAfterRefusal),
-        1 => Just(Fate::PlainTwice),
+    let outcome = prop_oneof![
+        6 => Just(PushOutcome::Acknowledged),
+        1 => Just(PushOutcome::UnknownAndStored),
+        1 => Just(PushOutcome::UnknownAndLost),
+        1 => Just(PushOutcome::RetriedAsDuplicate),
+        1 => Just(PushOutcome::RetriedAfterRefusal),
+        1 => Just(PushOutcome::PlainTwice),
     ];
     prop_oneof![
-        10 => (fate, proptest::option::weighted(0.3, 1_u64..3_000)).prop_map(|(fate, ttl)| Act::Push(fate, ttl)),
+        10 => (outcome, proptest::option::weighted(0.3, 1_u64..3_000)).prop_map(|(outcome, ttl)| Act::Push(outcome, ttl)),
         3 => (1_u64..2_000).prop_map(Act::Wait),
         1 => (-3_000_i64..3_000).prop_map(Act::SetClock),
         1 => Just(Act::Fault),
@@ -65,7 +65,7 @@ fn act() -> impl Strategy<Value = Act> {
 
 /// A world without faults.
 struct World {
-    run: Run,
+    run: HistoryBuilder,
     bodies: u64,
     faults: usize,
     stream: u64,
@@ -77,8 +77,15 @@ struct World {
 impl World {
     /// The history that these actions produce, continued until all readers have everything.
     fn history(acts: &[Act]) -> Vec<Record> {
-        let mut world =
-            Self { run: Run::new(), bodies: 0, faults: 0, stream: 0, stream_at: 0, consumer: 0, consumer_at: 0 };
+        let mut world = Self {
+            run: HistoryBuilder::new(),
+            bodies: 0,
+            faults: 0,
+            stream: 0,
+            stream_at: 0,
+            consumer: 0,
+            consumer_at: 0,
+        };
         world.open(0);
         world.start(0);
         for &act in acts {
@@ -93,7 +100,7 @@ impl World {
 
     fn act(&mut self, act: Act) {
         match act {
-            Act::Push(fate, ttl) => self.push(fate, ttl),
+            Act::Push(outcome, ttl) => self.push(outcome, ttl),
             Act::Wait(millis) => {
                 self.run.wait(millis);
                 self.trim();
@@ -102,7 +109,7 @@ impl World {
                 self.run.set_clock(by);
             }
             Act::Fault => {
-                self.run.fault(self.faults).wait(10).mend(self.faults);
+                self.run.fault(self.faults).wait(10).end_fault(self.faults);
                 self.faults += 1;
             }
             Act::TakeOver => {
@@ -126,11 +133,11 @@ impl World {
         }
     }
 
-    fn push(&mut self, fate: Fate, ttl: Option<u64>) {
+    fn push(&mut self, outcome: PushOutcome, ttl: Option<u64>) {
         self.bodies += 1;
         let body = format!("m{}", self.bodies);
         let run = &mut self.run;
-        let plain = matches!(fate, Fate::PlainTwice);
+        let plain = matches!(outcome, PushOutcome::PlainTwice);
         let push = match ttl {
             _ if plain => run.send_plain(&body),
             Some(ttl) => run.send_for(&body, ttl),
@@ -142,21 +149,21 @@ impl World {
             self.run.wait(behind);
         }
         let run = &mut self.run;
-        match fate {
-            Fate::Acknowledged => run.store(&body).ack(push),
-            Fate::UnknownAndStored => run.store(&body).fail(push, "OUTCOME_UNKNOWN", true),
-            Fate::UnknownAndLost => run.fail(push, "OUTCOME_UNKNOWN", true),
-            Fate::RetriedAsDuplicate => {
+        match outcome {
+            PushOutcome::Acknowledged => run.store(&body).ack(push),
+            PushOutcome::UnknownAndStored => run.store(&body).fail(push, "OUTCOME_UNKNOWN", true),
+            PushOutcome::UnknownAndLost => run.fail(push, "OUTCOME_UNKNOWN", true),
+            PushOutcome::RetriedAsDuplicate => {
                 run.store(&body).fail(push, "OUTCOME_UNKNOWN", true);
                 let again = run.retry(push);
                 run.ack(again)
             }
-            Fate::RetriedAfterRefusal => {
+            PushOutcome::RetriedAfterRefusal => {
                 run.fail(push, "FENCED", false);
                 let again = run.retry(push);
                 run.store(&body).ack(again)
             }
-            Fate::PlainTwice => {
+            PushOutcome::PlainTwice => {
                 run.store(&body).fail(push, "OUTCOME_UNKNOWN", true);
                 let again = run.retry(push);
                 run.store(&body).fail(again, "OUTCOME_UNKNOWN", true)
@@ -247,7 +254,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn lawful_histories_are_innocent(acts in vec(act(), 0..80)) {
+    fn valid_histories_have_no_violation(acts in vec(act(), 0..80)) {
         let history = World::history(&acts);
         prop_assert_eq!(super::check(&history), []);
     }
@@ -255,25 +262,25 @@ proptest! {
 
 /// Tests each mistake on its own, so that none hides behind another.
 #[test]
-fn what_is_wrong_is_found() {
+fn each_mutation_is_found() {
     let mut runner = TestRunner::deterministic();
-    for wrong in Wrong::ALL {
+    for mutation in Mutation::ALL {
         let mut made = 0;
         for _ in 0..100 {
             let tree = (vec(act(), 0..60), any::<Pick>()).new_tree(&mut runner).expect("nothing is filtered");
             let (acts, pick) = tree.current();
             let mut history = World::history(&acts);
-            if !wrong.apply(&mut history, pick) {
+            if !mutation.apply(&mut history, pick) {
                 continue;
             }
             made += 1;
-            let (promise, others) = wrong.breaks();
+            let (promise, others) = mutation.breaks();
             let found = broken(&history);
-            assert!(found.contains(&promise), "{wrong:?} is not found, but {found:?}, after {acts:#?}");
+            assert!(found.contains(&promise), "{mutation:?} is not found, but {found:?}, after {acts:#?}");
             let mut violations = super::check(&history);
             violations.retain(|violation| violation.promise != promise && !others.contains(&violation.promise));
-            assert!(violations.is_empty(), "{wrong:?} is taken for {violations:#?}, after {acts:#?}");
+            assert!(violations.is_empty(), "{mutation:?} is taken for {violations:#?}, after {acts:#?}");
         }
-        assert!(made >= 25, "{wrong:?} found a place in only {made} of 100 histories");
+        assert!(made >= 25, "{mutation:?} found a place in only {made} of 100 histories");
     }
 }

@@ -8,7 +8,7 @@ use crate::check::Promise::{self, *};
 
 /// A single mistake that a correct system cannot make.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Wrong {
+pub(super) enum Mutation {
     DropDelivery,
     RepeatOnStream,
     RepeatToConsumer,
@@ -33,7 +33,7 @@ pub(super) enum Wrong {
     DropConverged,
 }
 
-impl Wrong {
+impl Mutation {
     pub(super) const ALL: [Self; 22] = [
         Self::DropDelivery,
         Self::RepeatOnStream,

@@ -18,10 +18,10 @@ const QUEUE_BUFFER_MESSAGES: u64 = 1_000;
 const BATCH_MESSAGES: u64 = 8_192;
 
 /// One way to make an item plainer.
-type Way<T> = fn(&T) -> Vec<T>;
+type Simplification<T> = fn(&T) -> Vec<T>;
 
 /// Ways for the whole scenario.
-pub(super) const OF_ALL: [Way<Scenario>; 8] = [
+pub(super) const OF_ALL: [Simplification<Scenario>; 8] = [
     // The time before the first step matters least.
     |all| {
         let first = all.steps.iter().map(|step| step.at_millis).min().unwrap_or(0);
@@ -39,7 +39,7 @@ pub(super) const OF_ALL: [Way<Scenario>; 8] = [
 ];
 
 /// Ways for a producer.
-pub(super) const OF_PRODUCERS: [Way<ProducerPlan>; 7] = [
+pub(super) const OF_PRODUCERS: [Simplification<ProducerPlan>; 7] = [
     |plan| each(plan, lower(plan.pushes.into(), 1, 1), |new, pushes| new.pushes = small(pushes)),
     |plan| each(plan, [ProducerKind::Library], |new, kind| new.kind = kind),
     |plan| each(plan, [None], |new, ttl| new.ttl_millis = ttl),
@@ -50,7 +50,7 @@ pub(super) const OF_PRODUCERS: [Way<ProducerPlan>; 7] = [
 ];
 
 /// Ways for a consumer.
-pub(super) const OF_CONSUMERS: [Way<ConsumerPlan>; 4] = [
+pub(super) const OF_CONSUMERS: [Simplification<ConsumerPlan>; 4] = [
     |plan| each(plan, [ConsumerKind::Library], |new, kind| new.kind = kind),
     |plan| each(plan, [None], |new, topic| new.topic = topic),
     |plan| each(plan, [false], |new, latest| new.latest = latest),
@@ -58,7 +58,7 @@ pub(super) const OF_CONSUMERS: [Way<ConsumerPlan>; 4] = [
 ];
 
 /// Ways for a step.
-pub(super) const OF_STEPS: [Way<Step>; 4] = [
+pub(super) const OF_STEPS: [Simplification<Step>; 4] = [
     |step| {
         let actions = smaller_groups(&step.action);
         each(step, actions, |new, action| new.action = action)

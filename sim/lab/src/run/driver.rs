@@ -8,32 +8,32 @@ use rmom_sim::{
     history::{Event, Record},
 };
 
-use super::{fate::Fate, stage::Stage};
+use super::{fault_injector::FaultInjector, run_state::RunState};
 use crate::scenario::{Action, Host};
 
 /// How long the workload lasts at least.
 const WORKLOAD: Duration = Duration::from_secs(1);
 
 /// The handle with which a script of [`run_scripted`](super::run_scripted) acts. Time passes only in its methods.
-pub struct Hand<'a> {
-    stage: &'a Stage,
+pub struct Driver<'a> {
+    run: &'a RunState,
     cluster: &'a mut Cluster,
-    fate: Fate,
+    injector: FaultInjector,
     began: Duration,
     patience: Duration,
     /// How much of the history the script has reacted to.
     seen: usize,
 }
 
-impl<'a> Hand<'a> {
-    pub(super) fn new(stage: &'a Stage, cluster: &'a mut Cluster, patience: Duration) -> Self {
+impl<'a> Driver<'a> {
+    pub(super) fn new(run: &'a RunState, cluster: &'a mut Cluster, patience: Duration) -> Self {
         let began = cluster.elapsed();
-        Self { stage, cluster, fate: Fate::new(stage), began, patience, seen: stage.history.len() }
+        Self { run, cluster, injector: FaultInjector::new(run), began, patience, seen: run.history.len() }
     }
 
     /// Ends all active steps.
     pub(super) fn heal(mut self) {
-        self.fate.heal(self.cluster);
+        self.injector.heal(self.cluster);
     }
 
     /// Lets time pass until the last timed step of the scenario has ended.
@@ -41,11 +41,11 @@ impl<'a> Hand<'a> {
     /// # Errors
     /// If the simulation fails.
     pub fn follow(&mut self) -> Result<(), SimError> {
-        let last = self.fate.last().max(WORKLOAD);
+        let last = self.injector.last().max(WORKLOAD);
         while self.since() < last {
             self.tick()?;
         }
-        self.seen = self.stage.history.len();
+        self.seen = self.run.history.len();
         Ok(())
     }
 
@@ -58,7 +58,7 @@ impl<'a> Hand<'a> {
         while self.since() < end {
             self.tick()?;
         }
-        self.seen = self.stage.history.len();
+        self.seen = self.run.history.len();
         Ok(())
     }
 
@@ -70,11 +70,11 @@ impl<'a> Hand<'a> {
     pub fn wait_for(&mut self, what: &str, which: impl Fn(&Event) -> bool) -> Result<Record, SimError> {
         let end = self.since() + self.patience;
         loop {
-            if let Some((at, found)) = self.stage.history.find(self.seen, |record| which(&record.event)) {
+            if let Some((at, found)) = self.run.history.find(self.seen, |record| which(&record.event)) {
                 self.seen = at + 1;
                 return Ok(found);
             }
-            self.seen = self.stage.history.len();
+            self.seen = self.run.history.len();
             if self.since() >= end {
                 let reason = format!("the script waited for {what}, in vain for {:?}", self.patience);
                 return Err(SimError::Failed { at: self.cluster.elapsed(), reason });
@@ -86,15 +86,15 @@ impl<'a> Hand<'a> {
     /// Begins an action on the cluster, and returns its number, by which it is ended.
     pub fn begin(&mut self, action: Action) -> usize {
         let since = self.since();
-        let step = self.fate.intervene(self.cluster, since, action);
-        self.seen = self.stage.history.len();
+        let step = self.injector.inject(self.cluster, since, action);
+        self.seen = self.run.history.len();
         step
     }
 
     /// Ends an action. Actions that are still active when the script ends are ended then.
     pub fn end(&mut self, step: usize) {
-        self.fate.end(self.cluster, step);
-        self.seen = self.stage.history.len();
+        self.injector.end(self.cluster, step);
+        self.seen = self.run.history.len();
     }
 
     /// The broker to which a queue is assigned; queues are counted from 1.
@@ -103,7 +103,7 @@ impl<'a> Hand<'a> {
     /// If the queue does not exist or has no broker.
     #[must_use]
     pub fn owner(&self, queue: u8) -> Host {
-        let label = QueueLabel::parse(&self.stage.label(queue)).expect("it is the label of a queue");
+        let label = QueueLabel::parse(&self.run.label(queue)).expect("it is the label of a queue");
         let host = self.cluster.hosting(&label).unwrap_or_else(|| panic!("queue {queue} is nowhere"));
         host.parse().expect("brokers' hosts have valid names")
     }
@@ -121,7 +121,7 @@ impl<'a> Hand<'a> {
 
     fn tick(&mut self) -> Result<(), SimError> {
         let since = self.since();
-        self.fate.advance(self.cluster, since);
+        self.injector.advance(self.cluster, since);
         self.cluster.tick()
     }
 }
@@ -142,9 +142,9 @@ mod tests {
 
     #[test]
     fn what_a_script_begins_ends_with_it() {
-        let report = run_scripted(&calm(), |hand| {
-            hand.begin(Action::Crash(Host::Broker(1)));
-            hand.wait_for("a push", |event| matches!(event, Event::PushSent { .. }))?;
+        let report = run_scripted(&calm(), |driver| {
+            driver.begin(Action::Crash(Host::Broker(1)));
+            driver.wait_for("a push", |event| matches!(event, Event::PushSent { .. }))?;
             Ok(())
         });
         let at = |wanted: &Event| report.history.iter().position(|record| record.event == *wanted).unwrap();
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_script_does_not_wait_for_ever() {
-        let report = run_scripted(&calm(), |hand| hand.wait_for("a miracle", |_| false).map(drop));
+        let report = run_scripted(&calm(), |driver| driver.wait_for("a miracle", |_| false).map(drop));
         let Verdict::Crashed(why) = report.verdict else { panic!("{:?}", report.verdict) };
         assert!(why.contains("the script waited for a miracle, in vain for"), "{why}");
     }

@@ -3,7 +3,7 @@
 use rmom_sim::history::Record;
 use rmom_sim_lab::{
     check::Violation,
-    report::{self, Line, Tone, Verdict},
+    report::{self, Emphasis, Line, Verdict},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 /// The number of records shown for each violation: the last ones.
 const SHOWN_RECORDS: usize = 12;
 
-/// Prints a line of a story.
+/// Prints a line of a report.
 pub(crate) fn print_line(out: &mut Out, line: &Line) -> Result<(), Error> {
     let time = match line.until {
         Some(until) => format!("{} – {until}", line.at),
@@ -22,19 +22,19 @@ pub(crate) fn print_line(out: &mut Out, line: &Line) -> Result<(), Error> {
     };
     let host = format!("{:<12}", line.host);
     let (time, host) = (out.paint(Colour::Dim, format!("{time:<21}")), out.paint(Colour::Dim, host));
-    match colour(line.tone) {
+    match colour(line.emphasis) {
         Some(colour) => out.line(format_args!("{time}  {host}  {}", out.paint(colour, &line.text))),
         None => out.line(format_args!("{time}  {host}  {}", line.text)),
     }
 }
 
-fn colour(tone: Tone) -> Option<Colour> {
-    match tone {
-        Tone::Broken => Some(Colour::Red),
-        Tone::Fault => Some(Colour::Yellow),
-        Tone::Turn => Some(Colour::Bold),
-        Tone::Plain => None,
-        Tone::Traffic => Some(Colour::Dim),
+fn colour(emphasis: Emphasis) -> Option<Colour> {
+    match emphasis {
+        Emphasis::Broken => Some(Colour::Red),
+        Emphasis::Fault => Some(Colour::Yellow),
+        Emphasis::Transition => Some(Colour::Bold),
+        Emphasis::Plain => None,
+        Emphasis::Traffic => Some(Colour::Dim),
     }
 }
 

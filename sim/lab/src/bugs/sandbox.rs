@@ -1,4 +1,4 @@
-//! The workshop: a copy of the sources, in which one bug after the other is planted, built and swept.
+//! The sandbox: a copy of the sources, in which one bug after the other is planted, built and swept.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,7 @@ const COMPILER_LINES: usize = 30;
 
 /// A copy of the sources of a workspace. It remains after this is dropped, so that the next build is faster.
 #[derive(Debug)]
-pub struct Workshop {
+pub struct Sandbox {
     workspace: PathBuf,
     tree: PathBuf,
     built: PathBuf,
@@ -44,7 +44,7 @@ pub struct Trial {
     /// The bug; `None` if none was planted, to verify that nothing is found.
     pub bug: Option<Bug>,
     /// The result.
-    pub fate: Fate,
+    pub outcome: TrialOutcome,
     /// The build time.
     pub building: Duration,
     /// The duration of the search.
@@ -53,7 +53,7 @@ pub struct Trial {
 
 /// The result of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum TrialOutcome {
     /// A seed failed.
     Caught {
         /// The seed.
@@ -79,28 +79,27 @@ pub enum Fate {
 
 /// The part of a sweep's output for a seed that matters here.
 #[derive(Deserialize)]
-struct Outcome {
+struct SeedOutcome {
     seed: u64,
     verdict: Verdict,
     violations: Vec<Violation>,
 }
 
-impl Workshop {
+impl Sandbox {
     /// Creates or updates the copy: all files that git tracks or does not ignore.
     ///
     /// # Errors
     /// [`BugError::Program`] for git, [`BugError::File`].
     pub fn open(workspace: &Path) -> Result<Self, BugError> {
         let folder = workspace.join(FOLDER);
-        let workshop =
-            Self { workspace: workspace.to_owned(), tree: folder.join("tree"), built: folder.join("target") };
-        let listed = workshop.git(&["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;
+        let sandbox = Self { workspace: workspace.to_owned(), tree: folder.join("tree"), built: folder.join("target") };
+        let listed = sandbox.git(&["ls-files", "-z", "--cached", "--others", "--exclude-standard"])?;
         let files: BTreeSet<PathBuf> = listed.split('\0').filter(|name| !name.is_empty()).map(PathBuf::from).collect();
         for file in files.iter().filter(|file| workspace.join(file).is_file()) {
-            workshop.restore(file)?;
+            sandbox.restore(file)?;
         }
-        workshop.remove_others(&workshop.tree, &files)?;
-        Ok(workshop)
+        sandbox.remove_others(&sandbox.tree, &files)?;
+        Ok(sandbox)
     }
 
     /// Plants a bug, or none, searches for it, and removes it again.
@@ -108,7 +107,7 @@ impl Workshop {
     /// # Errors
     /// [`BugError::Unplantable`], [`BugError::File`], [`BugError::Program`] if cargo cannot be run or the sweep's output
     /// cannot be parsed.
-    pub fn try_out(&self, bug: Option<&Bug>, sweep: Sweep) -> Result<Trial, BugError> {
+    pub fn try_bug(&self, bug: Option<&Bug>, sweep: Sweep) -> Result<Trial, BugError> {
         let planted = bug.map_or(Ok(Vec::new()), |bug| bug.planted(&self.workspace))?;
         for (file, text) in &planted {
             write(&self.tree.join(file), text.as_bytes())?;
@@ -117,18 +116,18 @@ impl Workshop {
         let errors = self.build();
         let building = started.elapsed();
         // The copy is restored even if the build failed.
-        let (fate, sweeping) = match errors {
+        let (outcome, sweeping) = match errors {
             Ok(None) => {
                 let started = Instant::now();
                 (self.sweep(sweep), started.elapsed())
             }
-            Ok(Some(errors)) => (Ok(Fate::NotBuilt { errors }), Duration::ZERO),
+            Ok(Some(errors)) => (Ok(TrialOutcome::NotBuilt { errors }), Duration::ZERO),
             Err(error) => (Err(error), Duration::ZERO),
         };
         for (file, _) in &planted {
             self.restore(file)?;
         }
-        Ok(Trial { bug: bug.cloned(), fate: fate?, building, sweeping })
+        Ok(Trial { bug: bug.cloned(), outcome: outcome?, building, sweeping })
     }
 
     /// The compiler's errors, if there are any.
@@ -155,7 +154,7 @@ impl Workshop {
         Ok((!output.status.success()).then(errors))
     }
 
-    fn sweep(&self, Sweep { seeds, jobs }: Sweep) -> Result<Fate, BugError> {
+    fn sweep(&self, Sweep { seeds, jobs }: Sweep) -> Result<TrialOutcome, BugError> {
         let mut program = Command::new(self.built.join("sim/rmom-sim"));
         program.args(["run", "--until-first-failure", "--json", "--seeds", &seeds.to_string()]);
         if let Some(jobs) = jobs {
@@ -163,12 +162,12 @@ impl Workshop {
         }
         let output = run(program.current_dir(&self.tree))?;
         let said = String::from_utf8_lossy(&output.stdout);
-        let outcomes: Vec<Outcome> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let outcomes: Vec<SeedOutcome> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
         if outcomes.is_empty() {
             let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(BugError::Program { program: "rmom-sim run".into(), reason });
         }
-        Ok(fate(&outcomes))
+        Ok(trial_outcome(&outcomes))
     }
 
     fn git(&self, arguments: &[&str]) -> Result<String, BugError> {
@@ -201,9 +200,11 @@ impl Workshop {
     }
 }
 
-fn fate(outcomes: &[Outcome]) -> Fate {
-    let failed = |outcome: &&Outcome| !matches!(outcome.verdict, Verdict::Passed | Verdict::Vacuous(_));
-    let Some(outcome) = outcomes.iter().find(failed) else { return Fate::Missed { seeds: outcomes.len() as u64 } };
+fn trial_outcome(outcomes: &[SeedOutcome]) -> TrialOutcome {
+    let failed = |outcome: &&SeedOutcome| !matches!(outcome.verdict, Verdict::Passed | Verdict::Vacuous(_));
+    let Some(outcome) = outcomes.iter().find(failed) else {
+        return TrialOutcome::Missed { seeds: outcomes.len() as u64 };
+    };
     let promises: BTreeSet<Promise> = outcome.violations.iter().map(|violation| violation.promise).collect();
     let what = match (&outcome.verdict, outcome.violations.first()) {
         (Verdict::Crashed(message), _) => message.lines().next().unwrap_or_default().to_owned(),
@@ -211,7 +212,7 @@ fn fate(outcomes: &[Outcome]) -> Fate {
         (_, None) => String::new(),
     };
     let seeds = outcomes.iter().position(|other| other.seed == outcome.seed).map_or(0, |at| at as u64 + 1);
-    Fate::Caught { seed: outcome.seed, seeds, promises: promises.into_iter().collect(), what }
+    TrialOutcome::Caught { seed: outcome.seed, seeds, promises: promises.into_iter().collect(), what }
 }
 
 fn run(program: &mut Command) -> Result<Output, BugError> {
@@ -232,7 +233,7 @@ fn write(path: &Path, text: &[u8]) -> Result<(), BugError> {
 mod tests {
     use super::*;
 
-    fn outcome(line: &str) -> Outcome {
+    fn outcome(line: &str) -> SeedOutcome {
         serde_json::from_str(line).unwrap()
     }
 
@@ -243,14 +244,19 @@ mod tests {
         let broken = r#"{"seed":7,"verdict":"safety","violations":[
             {"promise":"order","what":"back","records":[1]},{"promise":"durable","what":"gone","records":[]}]}"#;
         let crashed = r#"{"seed":9,"verdict":{"crashed":"a panic\nand more"},"violations":[]}"#;
-        assert_eq!(fate(&[passed, vacuous].map(outcome)), Fate::Missed { seeds: 2 });
+        assert_eq!(trial_outcome(&[passed, vacuous].map(outcome)), TrialOutcome::Missed { seeds: 2 });
         assert_eq!(
-            fate(&[vacuous, passed, broken, crashed].map(outcome)),
-            Fate::Caught { seed: 7, seeds: 3, promises: vec![Promise::Durable, Promise::Order], what: "back".into() }
+            trial_outcome(&[vacuous, passed, broken, crashed].map(outcome)),
+            TrialOutcome::Caught {
+                seed: 7,
+                seeds: 3,
+                promises: vec![Promise::Durable, Promise::Order],
+                what: "back".into()
+            }
         );
         assert_eq!(
-            fate(&[crashed].map(outcome)),
-            Fate::Caught { seed: 9, seeds: 1, promises: vec![], what: "a panic".into() }
+            trial_outcome(&[crashed].map(outcome)),
+            TrialOutcome::Caught { seed: 9, seeds: 1, promises: vec![], what: "a panic".into() }
         );
     }
 }

@@ -8,17 +8,17 @@ use std::{
 
 use rmom_sim::{Cluster, DATABASE_HOST, DatabaseFault, history::Event};
 
-use super::stage::Stage;
+use super::run_state::RunState;
 use crate::scenario::{Action, Host, Scenario, Step};
 
 /// The state of the steps and of their effects.
-pub(super) struct Fate {
-    stage: Stage,
+pub(super) struct FaultInjector {
+    run: RunState,
     hosts: Vec<Host>,
     /// The steps of the scenario, followed by those that a script began.
     steps: Vec<Step>,
     /// The beginning and end of each step, in milliseconds since the workload began; in order.
-    timeline: Vec<(u64, Moment, usize)>,
+    timeline: Vec<(u64, Edge, usize)>,
     /// How many entries of the timeline are done.
     done: usize,
     active: BTreeSet<usize>,
@@ -31,24 +31,24 @@ pub(super) struct Fate {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Moment {
+enum Edge {
     End,
     Begin,
 }
 
-impl Fate {
-    pub(super) fn new(stage: &Stage) -> Self {
-        let steps = stage.scenario.steps.clone();
+impl FaultInjector {
+    pub(super) fn new(run: &RunState) -> Self {
+        let steps = run.scenario.steps.clone();
         let mut timeline = Vec::with_capacity(2 * steps.len());
         for (number, step) in steps.iter().enumerate() {
-            timeline.push((step.at_millis, Moment::Begin, number));
+            timeline.push((step.at_millis, Edge::Begin, number));
             // A step begins before it ends, even one that takes no time.
-            timeline.push((step.at_millis.saturating_add(step.for_millis.max(1)), Moment::End, number));
+            timeline.push((step.at_millis.saturating_add(step.for_millis.max(1)), Edge::End, number));
         }
         timeline.sort_unstable();
         Self {
-            stage: stage.clone(),
-            hosts: hosts_of(&stage.scenario),
+            run: run.clone(),
+            hosts: hosts_of(&run.scenario),
             steps,
             timeline,
             done: 0,
@@ -66,13 +66,13 @@ impl Fate {
 
     /// Does everything that is due this long after the workload began.
     pub(super) fn advance(&mut self, cluster: &mut Cluster, since: Duration) {
-        while let Some((_, moment, step)) =
+        while let Some((_, edge, step)) =
             self.timeline.get(self.done).copied().filter(|(at, ..)| u128::from(*at) <= since.as_millis())
         {
             self.done += 1;
-            match moment {
-                Moment::Begin => self.begin(cluster, step),
-                Moment::End => self.end(cluster, step),
+            match edge {
+                Edge::Begin => self.begin(cluster, step),
+                Edge::End => self.end(cluster, step),
             }
         }
     }
@@ -86,7 +86,7 @@ impl Fate {
     }
 
     /// Begins an action that is not a step of the scenario, and returns its number, by which it is ended.
-    pub(super) fn intervene(&mut self, cluster: &mut Cluster, since: Duration, action: Action) -> usize {
+    pub(super) fn inject(&mut self, cluster: &mut Cluster, since: Duration, action: Action) -> usize {
         let at_millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         self.steps.push(Step { at_millis, for_millis: 0, action });
         let step = self.steps.len() - 1;
@@ -96,25 +96,25 @@ impl Fate {
 
     fn begin(&mut self, cluster: &mut Cluster, step: usize) {
         let action = self.steps[step].action.clone();
-        let hosts = self.befallen(&action);
+        let hosts = self.affected(&action);
         if hosts.is_empty() {
             return;
         }
         self.active.insert(step);
         let names = hosts.iter().map(ToString::to_string).collect();
-        self.stage.history.record("fate", Event::FaultBegan { step, what: action.to_string(), hosts: names });
+        self.run.history.record("runner", Event::FaultBegan { step, what: action.to_string(), hosts: names });
         match &action {
             Action::Crash(host) => self.take_down(cluster, step, &host.to_string(), false),
             Action::PowerLoss(host) => self.take_down(cluster, step, &host.to_string(), true),
             Action::Lose(host) => {
                 let host = host.to_string();
                 self.take_down(cluster, step, &host, true);
-                self.stage.with(|state| state.lost.insert(host));
+                self.run.with(|state| state.lost.insert(host));
             }
             Action::CutOff(host) => {
                 let host = host.to_string();
                 cluster.cut(&host, DATABASE_HOST);
-                self.stage.with(|state| state.lost.insert(host));
+                self.run.with(|state| state.lost.insert(host));
             }
             Action::Cut { between, and } => self.each(between, and, |a, b| cluster.cut(a, b)),
             Action::CutOneway { from, to } => self.each(from, to, |a, b| cluster.cut_oneway(a, b)),
@@ -131,21 +131,21 @@ impl Fate {
             Action::Drain(host) => self.count_drain(*host, 1),
             Action::DrainForGood(host) => {
                 self.count_drain(*host, 1);
-                self.stage.with(|state| state.relieved.insert(host.to_string()));
+                self.run.with(|state| state.relieved.insert(host.to_string()));
             }
-            Action::RecreateQueue(queue) => self.stage.with(|state| {
+            Action::RecreateQueue(queue) => self.run.with(|state| {
                 let queue = &mut state.queues[usize::from(queue - 1)];
                 queue.unwanted += 1;
                 queue.deletes_wanted += 1;
             }),
             Action::ChurnChannels { queue, count } => {
-                self.stage.with(|state| state.queues[usize::from(queue - 1)].churn += usize::from(*count));
+                self.run.with(|state| state.queues[usize::from(queue - 1)].churn += usize::from(*count));
             }
             Action::StallConsumer(number) => {
-                self.stage.with(|state| *state.stalled.entry(*number).or_default() += 1);
+                self.run.with(|state| *state.stalled.entry(*number).or_default() += 1);
             }
-            Action::LeaveConsumer(number) => self.stage.with(|state| *state.left.entry(*number).or_default() += 1),
-            Action::DeleteChannel(number) => self.stage.with(|state| {
+            Action::LeaveConsumer(number) => self.run.with(|state| *state.left.entry(*number).or_default() += 1),
+            Action::DeleteChannel(number) => self.run.with(|state| {
                 let channel = state.consumers.get(number).and_then(|place| place.channel);
                 state.doomed.extend(channel.map(|(channel, ..)| channel));
             }),
@@ -182,14 +182,14 @@ impl Fate {
             Action::Database(fault) => cluster.database().end_fault(*fault),
             Action::Drain(host) => self.count_drain(*host, -1),
             Action::RecreateQueue(queue) => {
-                self.stage.with(|state| less(&mut state.queues[usize::from(queue - 1)].unwanted));
+                self.run.with(|state| less(&mut state.queues[usize::from(queue - 1)].unwanted));
             }
-            Action::ChurnChannels { queue, count } => self.stage.with(|state| {
+            Action::ChurnChannels { queue, count } => self.run.with(|state| {
                 let churn = &mut state.queues[usize::from(queue - 1)].churn;
                 *churn = churn.saturating_sub(usize::from(*count));
             }),
-            Action::StallConsumer(number) => self.stage.with(|state| less(state.stalled.entry(*number).or_default())),
-            Action::LeaveConsumer(number) => self.stage.with(|state| less(state.left.entry(*number).or_default())),
+            Action::StallConsumer(number) => self.run.with(|state| less(state.stalled.entry(*number).or_default())),
+            Action::LeaveConsumer(number) => self.run.with(|state| less(state.left.entry(*number).or_default())),
             Action::Twin(host) => self.stop_twin(cluster, step, *host),
             // These are permanent.
             Action::ClockJump { .. } | Action::DeleteChannel(_) => {}
@@ -199,7 +199,7 @@ impl Fate {
                 return;
             }
         }
-        self.stage.history.record("fate", Event::FaultEnded { step });
+        self.run.history.record("runner", Event::FaultEnded { step });
         self.note_who_is_cut_off(cluster);
     }
 
@@ -212,7 +212,7 @@ impl Fate {
             } else {
                 cluster.crash(host);
             }
-            self.stage.crashed(host);
+            self.run.crashed(host);
         }
         causes.insert(step);
     }
@@ -247,7 +247,7 @@ impl Fate {
 
     fn count_drain(&self, host: Host, by: isize) {
         if let Host::Broker(number) = host {
-            self.stage.with(|state| {
+            self.run.with(|state| {
                 let drain = state.drains.entry(number).or_default();
                 drain.wanted = drain.wanted.saturating_add_signed(by);
             });
@@ -274,7 +274,7 @@ impl Fate {
                 blocked.extend(if a == database { Some(b) } else { Some(a).filter(|_| b == database) });
             }
         }
-        self.stage.with(|state| {
+        self.run.with(|state| {
             state.cut_off.retain(|host, _| blocked.contains(host));
             for host in blocked {
                 state.cut_off.entry(host).or_insert(now);
@@ -297,11 +297,11 @@ impl Fate {
 
     /// The hosts that an action affects. Empty if the action has nothing to do, for example because shrinking removed hosts
     /// from the scenario.
-    fn befallen(&self, action: &Action) -> Vec<Host> {
+    fn affected(&self, action: &Action) -> Vec<Host> {
         // The promises hold only while some hosts of each kind are left.
         let left = |kind: fn(&Host) -> bool| {
             let of_kind = self.hosts.iter().filter(|host| kind(host));
-            self.stage.with(|state| {
+            self.run.with(|state| {
                 let is_gone = |host: &str| state.lost.contains(host) || state.relieved.contains(host);
                 of_kind.filter(|host| !is_gone(&host.to_string())).count()
             })
@@ -315,7 +315,7 @@ impl Fate {
                 one.iter().chain(other).copied().filter(|host| self.hosts.contains(host)).collect();
             both.into_iter().collect()
         };
-        let queues = self.stage.scenario.workload.queues.max(1);
+        let queues = self.run.scenario.workload.queues.max(1);
         let queue = |number: u8| if (1..=queues).contains(&number) { vec![Host::Operator] } else { Vec::new() };
         match action {
             Action::Crash(host)

@@ -14,13 +14,13 @@ use crate::scenario::{Scenario, runs_on};
 
 /// Clones share the same state.
 #[derive(Clone, Debug)]
-pub(super) struct Stage {
+pub(super) struct RunState {
     pub(super) scenario: Arc<Scenario>,
     pub(super) history: Recorder,
     state: Arc<Mutex<State>>,
 }
 
-/// The state behind [`Stage`].
+/// The state behind [`RunState`].
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// `None` until the workload begins.
@@ -174,7 +174,7 @@ pub(super) struct Outgoing {
     pub(super) expected: Option<String>,
 }
 
-impl Stage {
+impl RunState {
     pub(super) fn new(scenario: &Scenario) -> Self {
         let queues = (1..=scenario.workload.queues.max(1))
             .map(|number| Queue { label: format!("queue-{number}"), ..Queue::default() })
@@ -193,9 +193,9 @@ impl Stage {
     }
 
     /// Begins another phase of the run.
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(super) fn begin_phase(&self, phase: Phase) {
         self.state.lock().phase = Some(phase);
-        self.history.record("fate", Event::PhaseBegan { phase });
+        self.history.record("runner", Event::PhaseBegan { phase });
     }
 
     /// The label of the queue with this number, counted from 1. The number must have a queue.
