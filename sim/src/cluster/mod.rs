@@ -181,7 +181,7 @@ impl Cluster {
                 continue;
             }
             if !self.twins.contains(&twin_of(&host)) {
-                let reason = format!("{host} ended, since another process took its place, and there was none");
+                let reason = format!("{host} ended because another process took its place, but there was none");
                 return Err(SimError::Failed { at: now, reason });
             }
             self.restarts.insert(host, now + RESTART);

@@ -8,19 +8,18 @@ use crate::check::Promise;
 /// A table in Markdown: each bug, its rule, the promises that caught it, the number of seeds, and the time that it took.
 #[must_use]
 pub fn markdown(trials: &[Trial]) -> String {
-    let mut table =
-        String::from("| bug | what is done wrong | rule | caught by | seeds | time |\n|---|---|---|---|--:|--:|\n");
+    let mut table = String::from("| bug | mistake | rule | caught by | seeds | time |\n|---|---|---|---|--:|--:|\n");
     for trial in trials {
         let (name, mistake, rule) = match &trial.bug {
             Some(bug) => (format!("`{}`", bug.name), bug.mistake.as_str(), bug.rule.as_str()),
-            None => ("none".to_owned(), "Nothing is: what is found then is no planted bug.", ""),
+            None => ("none".to_owned(), "No bug is planted: a failure in this row is a real one.", ""),
         };
         let (by, seeds) = match &trial.outcome {
             TrialOutcome::Caught { seeds, promises, .. } => (caught_by(promises), seeds.to_string()),
             TrialOutcome::Missed { seeds } if trial.bug.is_none() => {
-                ("nobody, as it should be".to_owned(), seeds.to_string())
+                ("none, as expected".to_owned(), seeds.to_string())
             }
-            TrialOutcome::Missed { seeds } => ("**nobody**".to_owned(), seeds.to_string()),
+            TrialOutcome::Missed { seeds } => ("**none**".to_owned(), seeds.to_string()),
             TrialOutcome::NotBuilt { .. } => ("**the compiler**".to_owned(), String::new()),
         };
         let time = seconds(trial.sweeping);
@@ -59,6 +58,6 @@ mod tests {
         let rows: Vec<_> = table.lines().skip(2).collect();
         assert!(rows[0].ends_with("| 1 durable, 6 one writer | 4 | 1.2 s |"), "{}", rows[0]);
         assert!(rows[1].contains("| a crash | 4 |"), "{}", rows[1]);
-        assert!(rows[2].contains("| nobody, as it should be | 500 |"), "{}", rows[2]);
+        assert!(rows[2].contains("| none, as expected | 500 |"), "{}", rows[2]);
     }
 }

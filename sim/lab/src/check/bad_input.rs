@@ -37,7 +37,8 @@ fn taken(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
     let stored = index.bodies[push.body].stored.first().map(|(_, message)| message.at);
     let acked = push.outcome.filter(|(_, outcome)| matches!(outcome, Outcome::Acked { .. })).map(|(at, _)| at);
     let at = stored.or(acked)?;
-    let what = format!("push {number} of {} was to be refused with {expected}, and was taken", brief(push.body));
+    let what =
+        format!("push {number} of {} should have been refused with {expected}, but was accepted", brief(push.body));
     Some(index.violation(Promise::BadInput, what, [push.at, at]))
 }
 

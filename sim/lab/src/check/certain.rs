@@ -104,7 +104,7 @@ impl Done<'_> {
         }
         // Changes that no caller had asked for are reported by the checkers of deletes and of channels.
         let code = codes.last()?;
-        let what = format!("{}, but who asked for it was told that it is not: {code}", self.what);
+        let what = format!("{}, although the call for it was answered {code}", self.what);
         Some(index.violation(Promise::NothingSilent, what, records))
     }
 }
@@ -136,7 +136,7 @@ mod tests {
         run.record("operator", failed(op, false));
         assert_eq!(
             assert_broken(&run, NothingSilent),
-            r#"queue "bills" (7) was created, but who asked for it was told that it is not: STORE_UNAVAILABLE"#
+            r#"queue "bills" (7) was created, although the call for it was answered STORE_UNAVAILABLE"#
         );
         let mut run = HistoryBuilder::new();
         let op = asked(&mut run);
@@ -161,7 +161,7 @@ mod tests {
         run.log().deleted = true;
         run.channels.clear();
         run.record("operator", failed(op, false));
-        assert!(assert_broken(&run, NothingSilent).contains("was deleted, but who asked"));
+        assert!(assert_broken(&run, NothingSilent).contains("was deleted, although the call"));
     }
 
     #[test]
@@ -175,12 +175,12 @@ mod tests {
         unknown.record("operator", failed(op, true));
         assert_kept(&unknown);
         run.record("operator", failed(op, false));
-        assert!(assert_broken(&run, NothingSilent).contains("was created, but who asked"));
+        assert!(assert_broken(&run, NothingSilent).contains("was created, although the call"));
 
         let op = unknown.next_op();
         unknown.record("operator", Event::ChannelDeleting { op, channel });
         unknown.record("database", Event::ChannelRemoved { channel });
         unknown.record("operator", failed(op, false));
-        assert!(assert_broken(&unknown, NothingSilent).contains("was deleted, but who asked"));
+        assert!(assert_broken(&unknown, NothingSilent).contains("was deleted, although the call"));
     }
 }

@@ -66,19 +66,19 @@ fn in_the_end(index: &Index<'_>, id: Uuid, channel: &Channel<'_>) -> Option<Viol
     let created = alive(index, id, done)?;
     let queue = index.queue_name(created.queue_id);
     let (what, at) = match channel.audit {
-        None => (format!("channel {id} of {queue} is gone, and nobody deleted it"), done),
+        None => (format!("channel {id} of {queue} is gone, although no client deleted it"), done),
         Some(found) if found.queue_id != created.queue_id => {
             let now = index.queue_name(found.queue_id);
-            (format!("channel {id} was created for {queue}, and is one of {now}"), found.at)
+            (format!("channel {id} was created for {queue}, but belongs to {now}"), found.at)
         }
         Some(found) if folded(found.topic) != folded(created.topic) => {
             let (was, is) = (created.topic, found.topic);
-            (format!("channel {id} of {queue} was created with topic {was:?}, and has {is:?}"), found.at)
+            (format!("channel {id} of {queue} was created with topic {was:?}, but has {is:?}"), found.at)
         }
         Some(found) if starts_elsewhere(index, created, found) => {
             let (was, is) = (created.start, found.start);
             (
-                format!("channel {id} of {queue} was created to start after offset {was}, and starts after {is}"),
+                format!("channel {id} of {queue} was created to start after offset {was}, but starts after {is}"),
                 found.at,
             )
         }
@@ -105,7 +105,7 @@ fn starts_too_early(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
     let last = before.next_back().filter(|message| !index.rolled_back_after(message.at))?;
     let (name, offset) = (index.queue_name(*queue_id), last.stored.offset);
     let what = format!(
-        "channel {channel} of {name} was to start with the latest, and starts after {start}, although {offset} was stored"
+        "channel {channel} of {name} should start with the latest message, but starts after {start}, although {offset} was stored"
     );
     Some(index.violation(Promise::ChannelsSurvive, what, [last.at, call.at, answered]))
 }
@@ -114,7 +114,7 @@ fn seen(index: &Index<'_>, at: At, id: Uuid, topic: Option<&str>) -> Option<Viol
     let created = alive(index, id, at)?;
     let queue = index.queue_name(created.queue_id);
     let what = match topic {
-        None => format!("a manager does not know channel {id} of {queue}, which nobody deleted"),
+        None => format!("a manager does not know channel {id} of {queue}, which no client deleted"),
         Some(topic) if folded(topic) != folded(created.topic) => {
             format!(
                 "a manager says that channel {id} of {queue} has topic {topic:?}; it was created with {:?}",
@@ -131,7 +131,7 @@ fn denied(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     code.filter(|code| matches!(*code, "CHANNEL_NOT_FOUND" | "NOT_FOUND"))?;
     let created = alive(index, reader.channel, at)?;
     let (name, id) = (reader.name(), reader.channel);
-    let what = format!("{name} was told that there is no channel {id}, which nobody deleted");
+    let what = format!("{name} was told that there is no channel {id}, which no client deleted");
     Some(index.violation(Promise::ChannelsSurvive, what, [created.at, reader.began, at]))
 }
 
@@ -146,7 +146,7 @@ fn misled(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
         } else {
             return None;
         };
-        let what = format!("{} was given offset {} {why}", reader.name(), received.offset);
+        let what = format!("{} received offset {} {why}", reader.name(), received.offset);
         Some(index.violation(Promise::ChannelsSurvive, what, [created.at, received.at]))
     })
 }
@@ -181,7 +181,7 @@ mod tests {
     fn one_is_gone() {
         let mut run = HistoryBuilder::new();
         run.channels.clear();
-        assert!(assert_broken(run.finish(), ChannelsSurvive).ends_with("is gone, and nobody deleted it"));
+        assert!(assert_broken(run.finish(), ChannelsSurvive).ends_with("is gone, although no client deleted it"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
     {
         violations.push(index.violation(
             Promise::Convergence,
-            format!("time ran out; what was missing: {pending}"),
+            format!("the time limit was reached; still missing: {pending}"),
             [at],
         ));
     }
@@ -58,7 +58,7 @@ fn in_order_late(index: &Index<'_>) -> Option<Violation> {
     let bound = index.bounds.convergence;
     if let Some(converged) = index.milestones.converged {
         let took = (index.micros(converged) - index.micros(healed)) / 1_000;
-        let what = format!("it took {took} ms until everything was in order again; the bound is {bound} ms");
+        let what = format!("recovery took {took} ms; the bound is {bound} ms");
         return (index.micros(converged) > deadline(index, index.micros(healed)))
             .then(|| index.violation(Promise::Convergence, what, [healed, converged]));
     }
@@ -67,7 +67,7 @@ fn in_order_late(index: &Index<'_>) -> Option<Violation> {
     if !over || index.milestones.time_up.is_some() {
         return None;
     }
-    let what = format!("when the faults were over, not everything came into order within {bound} ms");
+    let what = format!("the cluster did not recover within {bound} ms of the last fault");
     Some(index.violation(Promise::Convergence, what, [healed, index.history.len() - 1]))
 }
 
@@ -87,7 +87,7 @@ fn answered_late(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Viol
 fn gave_up(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let (at, code) = reader.ended.filter(|_| reader.is_consumer())?;
     let code = code.filter(|code| LOST.contains(code) || Code::from_wire(code).is_some_and(Code::is_retryable))?;
-    let what = format!("{} ended with {code}, which passes", reader.name());
+    let what = format!("{} ended with {code}, which is transient", reader.name());
     Some(index.violation(Promise::Convergence, what, [reader.began, at]))
 }
 
@@ -117,7 +117,7 @@ mod tests {
         run.record("runner", Event::TimeUp { pending: format!("push {push}") });
         assert_eq!(
             assert_broken(run.phase(Phase::Audit).audit(), Convergence),
-            "time ran out; what was missing: push 1"
+            "the time limit was reached; still missing: push 1"
         );
     }
 
@@ -125,7 +125,7 @@ mod tests {
     fn it_takes_too_long() {
         let mut run = HistoryBuilder::new();
         run.phase(Phase::Healed).wait(5_500).record("runner", Event::Converged);
-        assert!(assert_broken(&run, Convergence).starts_with("it took 5501 ms"));
+        assert!(assert_broken(&run, Convergence).starts_with("recovery took 5501 ms"));
     }
 
     #[test]

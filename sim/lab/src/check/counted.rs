@@ -63,7 +63,7 @@ fn page(
     let expected = expected.into_iter().chain(now);
     let differing = expected.into_iter().filter_map(|(name, least, most)| {
         let Some(value) = counted.get(name) else {
-            let what = format!("{broker} says of queue {label:?} nothing of its {name}");
+            let what = format!("{broker} does not report {name} of queue {label:?}");
             return Some(index.violation(Promise::NothingSilent, what, [claim.at, at]));
         };
         let value = usize::try_from(*value).unwrap_or(usize::MAX);
@@ -76,9 +76,9 @@ fn page(
         };
         let what = match name {
             "depth_messages" | "last_offset" | "epoch" => {
-                format!("{broker} says of queue {label:?} that its {name} is {value}, and it is {why}")
+                format!("{broker} reports {name} {value} of queue {label:?}, but it is {why}")
             }
-            _ => format!("{broker} has counted {value} messages as {name} in queue {label:?}, and there were {why}"),
+            _ => format!("{broker} counted {value} messages as {name} in queue {label:?}, but there were {why}"),
         };
         Some(index.violation(Promise::NothingSilent, what, [claim.at, at]))
     });
@@ -231,7 +231,7 @@ mod tests {
         }
         assert_eq!(
             assert_broken(&says(&mut run.clone(), &but(&ALL, "pushed", 4)), NothingSilent),
-            r#"broker-1 has counted 4 messages as pushed in queue "orders", and there were at most 3"#
+            r#"broker-1 counted 4 messages as pushed in queue "orders", but there were at most 3"#
         );
         // The broker has started anew, or another one owns the queue.
         assert_kept(&says(run.clone().take_over(1), &but(&ALL, "pushed", 0)));
@@ -249,7 +249,7 @@ mod tests {
             let some: Vec<_> = all.iter().copied().filter(|(known, _)| *known != name).collect();
             assert_eq!(
                 assert_broken(&says(&mut run.clone(), &some), NothingSilent),
-                format!(r#"broker-1 says of queue "orders" nothing of its {name}"#)
+                format!(r#"broker-1 does not report {name} of queue "orders""#)
             );
         }
     }
@@ -274,7 +274,7 @@ mod tests {
         }
         assert_eq!(
             assert_broken(&says_but("depth_messages", 3), NothingSilent),
-            r#"broker-1 says of queue "orders" that its depth_messages is 3, and it is at most 2"#
+            r#"broker-1 reports depth_messages 3 of queue "orders", but it is at most 2"#
         );
         // The broker does not know yet of a claim that was made just now.
         assert_kept(&says(run.clone().take_over(1), &all));

@@ -40,7 +40,7 @@ fn unasked(index: &Index<'_>, id: u64, queue: &Queue<'_>, tombstoned: At) -> Opt
     if index.calls.values().any(|call| call.at < tombstoned && means_it(call.what)) {
         return None;
     }
-    let what = format!("{} was deleted, and nobody had asked for it", index.queue_name(id));
+    let what = format!("{} was deleted, although no client had requested it", index.queue_name(id));
     Some(index.violation(Promise::DeletesAreFinal, what, [queue.born, tombstoned]))
 }
 
@@ -122,7 +122,7 @@ fn wrong_queue(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let served = reader.received.first().map(|received| received.at).or(reader.position.and(reader.opened));
     if let (Some(after), Some(served)) = (reader.after.filter(|after| after.queue_id != id), served) {
         let held = index.queue_name(after.queue_id);
-        let what = format!("{} went on from a position in {held}, and is served {name}", reader.name());
+        let what = format!("{} resumed from a position in {held}, but is served {name}", reader.name());
         return Some(index.violation(Promise::DeletesAreFinal, what, [reader.began, served]));
     }
     reader.received.iter().find_map(|received| {
@@ -131,7 +131,7 @@ fn wrong_queue(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
         }
         let (of, message) = index.bodies.get(received.body)?.stored.first()?;
         let (other, reader_name) = (index.queue_name(*of), reader.name());
-        let what = format!("{reader_name}, of a channel of {name}, was given {} of {other}", brief(received.body));
+        let what = format!("{reader_name}, of a channel of {name}, received {} of {other}", brief(received.body));
         Some(index.violation(Promise::DeletesAreFinal, what, [message.at, reader.began, received.at]))
     })
 }
@@ -165,7 +165,7 @@ fn strayed(index: &Index<'_>, push: &Push<'_>) -> Option<Violation> {
     }
     let (other, message) = index.bodies[push.body].stored.iter().find(|(queue, _)| *queue != meant)?;
     let (meant, other) = (index.queue_name(meant), index.queue_name(*other));
-    let what = format!("{} was pushed to {meant}, and stored in {other}", brief(push.body));
+    let what = format!("{} was pushed to {meant}, but stored in {other}", brief(push.body));
     Some(index.violation(Promise::DeletesAreFinal, what, [push.at, message.at]))
 }
 
@@ -199,7 +199,9 @@ mod tests {
         run.record("database", Event::QueueTombstoned { queue_id: 1 });
         run.log().deleted = true;
         run.channels.clear();
-        assert!(assert_broken(run.finish(), DeletesAreFinal).ends_with("was deleted, and nobody had asked for it"));
+        assert!(
+            assert_broken(run.finish(), DeletesAreFinal).ends_with("was deleted, although no client had requested it")
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ fn before_position(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> 
         return None;
     }
     let what = format!(
-        "{} went on after offset {}, and was given {} ({})",
+        "{} resumed after offset {}, but received {} ({})",
         reader.name(),
         after.offset,
         again.offset,
@@ -48,7 +48,7 @@ fn twice(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
             continue;
         }
         let (name, body) = (reader.name(), brief(received.body));
-        let what = format!("{name} was given offset {} ({body}) twice", received.offset);
+        let what = format!("{name} received offset {} ({body}) twice", received.offset);
         violations.push(index.violation(Promise::DeliveredOnce, what, [first, received.at]));
     }
     violations
@@ -64,7 +64,7 @@ fn ids(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
             continue;
         }
         let what = format!(
-            "{} was given offset {} ({}) with id {}, but it is stored with {}",
+            "{} received offset {} ({}) with id {}, but it is stored with {}",
             reader.name(),
             received.offset,
             brief(received.body),
@@ -116,7 +116,7 @@ mod tests {
     fn a_consumer_is_given_one_twice() {
         assert_eq!(
             assert_broken(three().consumer("b1", None).deliver("b1", [1, 2, 2, 3]), DeliveredOnce),
-            r#"consumer b1 of billing was given offset 2 ("b") twice"#
+            r#"consumer b1 of billing received offset 2 ("b") twice"#
         );
         assert_broken(three().consumer("b1", None).deliver("b1", [1, 2, 3, 1]), DeliveredOnce);
     }

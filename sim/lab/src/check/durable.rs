@@ -58,13 +58,13 @@ fn kept(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
     }
     let name = index.queue_name(id);
     let Some(audit) = &queue.audit else {
-        let what = format!("{name} is gone, and nobody deleted it");
+        let what = format!("{name} is gone, although no client deleted it");
         return vec![index.violation(Promise::Durable, what, [queue.born, done])];
     };
     let mut violations = Vec::new();
     if let Some((message, others)) = missing(index, queue, audit) {
         let StoredMessage { offset, body, .. } = message.stored;
-        let what = format!("offset {offset} ({}){} was stored in {name} and is gone", brief(body), and_others(others));
+        let what = format!("offset {offset} ({}){} was stored in {name}, but is gone", brief(body), and_others(others));
         let records = acknowledgement(index, body).into_iter().chain([message.at, audit.at]).collect::<Vec<_>>();
         violations.push(index.violation(Promise::Durable, what, records));
     }
@@ -182,7 +182,7 @@ mod tests {
         run.log().left.remove(&2);
         assert_eq!(
             assert_broken(run.finish(), Durable),
-            r#"offset 2 ("b") was stored in queue "orders" (1) and is gone"#
+            r#"offset 2 ("b") was stored in queue "orders" (1), but is gone"#
         );
     }
 

@@ -40,9 +40,9 @@ pub(super) fn too_early(index: &Index<'_>, number: u64, push: &Push<'_>) -> Opti
     let (at, code) = given_up(push)?;
     let passes = LOST.contains(&code) || Code::from_wire(code).is_some_and(Code::is_retryable);
     let why = if passes {
-        format!("was given up for {code}, which passes")
+        format!("received up for {code}, which is transient")
     } else if code == TIMEOUT && !was_over(index, push, at) {
-        format!("was given up with {code} before its time was over")
+        format!("received up with {code} before its timeout")
     } else {
         return None;
     };
@@ -77,7 +77,7 @@ pub(super) fn untrue(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<
             if meant.peek().is_none() || meant.any(|queue| queue.tombstoned.is_some_and(|gone| gone < at)) {
                 return None;
             }
-            "although it is there"
+            "although the queue exists"
         }
         "PRODUCER_FENCED" | "PRODUCER_POISONED" => {
             let opened = openings(index, at).get(producer(push)?).copied().unwrap_or(0);
@@ -88,12 +88,12 @@ pub(super) fn untrue(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<
             if opened > 1 || (code == "PRODUCER_POISONED" && timed_out) {
                 return None;
             }
-            "although nobody had taken its place"
+            "although no other producer had taken its place"
         }
         _ if push.expected == Some(code) => return None,
-        _ => "although nothing was wrong with it",
+        _ => "although the message was valid",
     };
-    let what = format!("push {number} of {} to {:?} was given up with {code}, {why}", brief(push.body), push.label);
+    let what = format!("push {number} of {} to {:?} received up with {code}, {why}", brief(push.body), push.label);
     Some(index.violation(Promise::NothingSilent, what, [push.at, at]))
 }
 

@@ -68,7 +68,7 @@ impl Reading<'_, '_> {
             });
             if let Some(first) = missing.next() {
                 let what = format!(
-                    "{} was given offset {} of {} after {last}, but not {} ({}){}",
+                    "{} received offset {} of {} after {last}, but not {} ({}){}",
                     self.reader.name(),
                     received.offset,
                     self.index.queue_name(self.id),
@@ -100,7 +100,7 @@ impl Reading<'_, '_> {
                 None => ("which was never stored", Vec::new()),
             };
             records.extend([self.reader.began, at]);
-            let what = format!("{name} was given offset {offset} of {queue} ({}) {when}", brief(body));
+            let what = format!("{name} received offset {offset} of {queue} ({}) {when}", brief(body));
             Some(self.index.violation(Promise::NoLoss, what, records))
         })
     }
@@ -144,7 +144,7 @@ fn left_out(index: &Index<'_>, last: &Reader<'_>) -> Option<Violation> {
     let (offset, body) = (first.stored.offset, brief(&first.stored.body));
     let queue = index.queue_name(id);
     let others = and_others(missing.count());
-    let what = format!("{} was never given offset {offset} of {queue} ({body}){others}", last.name());
+    let what = format!("{} never received offset {offset} of {queue} ({body}){others}", last.name());
     Some(index.violation(Promise::NoLoss, what, [first.at, last.began, at]))
 }
 
@@ -206,7 +206,7 @@ mod tests {
         let mut run = three();
         run.stream(1).see(1, [1, 3]);
         let what = assert_broken(&run, NoLoss);
-        assert_eq!(what, r#"stream 1 of o1 was given offset 3 of queue "orders" (1) after 1, but not 2 ("b")"#);
+        assert_eq!(what, r#"stream 1 of o1 received offset 3 of queue "orders" (1) after 1, but not 2 ("b")"#);
     }
 
     #[test]
@@ -244,7 +244,7 @@ mod tests {
         let mut run = three();
         run.stream(1).see(1, [1]).end(1, "UNAVAILABLE").resume(2, 1);
         let what = assert_broken(run.finish(), NoLoss);
-        assert_eq!(what, r#"stream 2 of o1 was never given offset 2 of queue "orders" (1) ("b") and another message"#);
+        assert_eq!(what, r#"stream 2 of o1 never received offset 2 of queue "orders" (1) ("b") and another message"#);
         // The consumer stops by itself when the run reports that all is done.
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [1]).phase(Phase::Healed).record("runner", Event::Converged);

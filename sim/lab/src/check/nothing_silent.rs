@@ -33,7 +33,7 @@ pub(super) fn check(index: &Index<'_>) -> Vec<Violation> {
 
 fn unanswered(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violation> {
     let done = index.milestones.audit_done.filter(|_| push.outcome.is_none())?;
-    let what = format!("push {number} of {} to {:?} never had an answer", brief(push.body), push.label);
+    let what = format!("push {number} of {} to {:?} was never answered", brief(push.body), push.label);
     Some(index.violation(Promise::NothingSilent, what, [push.at, done]))
 }
 
@@ -45,7 +45,7 @@ fn unanswered_call(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
         CallKind::CreateChannel { label, .. } => format!("to create a channel on queue {label:?}"),
         CallKind::DeleteChannel(channel) => format!("to delete channel {channel}"),
     };
-    Some(index.violation(Promise::NothingSilent, format!("the call {asked} never had an answer"), [call.at, done]))
+    Some(index.violation(Promise::NothingSilent, format!("the call {asked} was never answered"), [call.at, done]))
 }
 
 /// A create call that was acknowledged before a broker served the queue, or refused because the call itself had succeeded.
@@ -72,7 +72,7 @@ fn wrongly_created(index: &Index<'_>, call: &Call<'_>) -> Option<Violation> {
                     && other.at < answered
                     && other.outcome.is_none_or(|at| at > call.at || unknown(at))
             });
-            (!existed && !others).then_some("was refused with QUEUE_EXISTS, although there was none")?
+            (!existed && !others).then_some("was refused with QUEUE_EXISTS, although no queue had the label")?
         }
         _ => return None,
     };
@@ -99,7 +99,7 @@ fn stored_all_the_same(index: &Index<'_>, text: &str, body: &Body<'_>) -> Option
         let (queue, codes) = (index.queue_name(*queue), codes.join(", "));
         let offset = message.stored.offset;
         let what = format!(
-            "{} is stored at offset {offset} of {queue}, but its pusher was told that it is not: {codes}",
+            "{} is stored at offset {offset} of {queue}, although its pushes were answered {codes}",
             brief(text)
         );
         Some(index.violation(Promise::NothingSilent, what, records))
@@ -124,7 +124,7 @@ fn misinformed(index: &Index<'_>, number: u64, push: &Push<'_>) -> Option<Violat
             if meant.any(|(_, queue)| queue.tombstoned.is_some_and(|tombstoned| tombstoned < at)) {
                 return None;
             }
-            "nobody had deleted the queue"
+            "no client had deleted the queue"
         }
         _ => return None,
     };
@@ -142,28 +142,24 @@ fn wrong_reason(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     if deleted || reader.after.is_some_and(|after| after.queue_id != id) || !index.rolled_back.is_empty() {
         return None;
     }
-    let what = format!("{} was told QUEUE_REPLACED, although nobody had deleted the queue", reader.name());
+    let what = format!("{} was told QUEUE_REPLACED, although no client had deleted the queue", reader.name());
     Some(index.violation(Promise::NothingSilent, what, [reader.began, at]))
 }
 
 fn without_reason(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     let (at, code) = reader.ended?;
-    let what = code.filter(|code| code.is_empty()).map(|_| format!("{} ended, and no code says why", reader.name()))?;
+    let what = code.filter(|code| code.is_empty()).map(|_| format!("{} ended without a code", reader.name()))?;
     Some(index.violation(Promise::NothingSilent, what, [reader.began, at]))
 }
 
 /// A falsehood that a single record proves.
 fn untrue(record: &Record) -> Option<String> {
     match &record.event {
-        Event::PushFailed { push, code, .. } if code.is_empty() => {
-            Some(format!("push {push} failed, and no code says why"))
-        }
-        Event::AdminFailed { op, code, .. } if code.is_empty() => {
-            Some(format!("call {op} failed, and no code says why"))
-        }
+        Event::PushFailed { push, code, .. } if code.is_empty() => Some(format!("push {push} failed without a code")),
+        Event::AdminFailed { op, code, .. } if code.is_empty() => Some(format!("call {op} failed without a code")),
         Event::Health { of, healthy, expected: Some(expected) } if healthy != expected => {
             let (says, is) = if *healthy { ("well", "not") } else { ("not well", "well") };
-            Some(format!("{of} says that it is {says}, and is {is}"))
+            Some(format!("{of} reports that it is {says}, but is {is}"))
         }
         _ => None,
     }
@@ -193,7 +189,7 @@ mod tests {
         run.record("operator", Event::QueueDeleting { op, label: LABEL.into() });
         assert_eq!(
             assert_broken(run.finish(), NothingSilent),
-            r#"the call to delete queue "orders" never had an answer"#
+            r#"the call to delete queue "orders" was never answered"#
         );
     }
 
@@ -213,7 +209,7 @@ mod tests {
         run.record("operator", refused(op, false));
         assert_eq!(
             assert_broken(&run, NothingSilent),
-            r#"the creation of queue "Bills" was refused with QUEUE_EXISTS, although there was none"#
+            r#"the creation of queue "Bills" was refused with QUEUE_EXISTS, although no queue had the label"#
         );
         // The queue existed before.
         let mut run = HistoryBuilder::new();
@@ -247,8 +243,7 @@ mod tests {
         run.store("a");
         assert_kept(run.clone().fail(push, "OUTCOME_UNKNOWN", true).finish());
         assert!(
-            assert_broken(run.fail(push, "FENCED", false).finish(), NothingSilent)
-                .ends_with("told that it is not: FENCED")
+            assert_broken(run.fail(push, "FENCED", false).finish(), NothingSilent).ends_with("were answered FENCED")
         );
     }
 

@@ -63,7 +63,7 @@ fn by_the_replaced(index: &Index<'_>, id: u64, claim: &Claim<'_>) -> Option<Viol
     }
     let host = host(index, claim.broker_id);
     let what = format!(
-        "a run of {host} claimed {} under epoch {}, although another one had registered in its place",
+        "a process of {host} claimed {} under epoch {}, although another process had registered in its place",
         index.queue_name(id),
         claim.epoch,
     );
@@ -84,7 +84,8 @@ fn appends(index: &Index<'_>, id: u64, queue: &Queue<'_>) -> Vec<Violation> {
         let name = index.queue_name(id);
         let (by, offset, epoch) = (message.by, message.stored.offset, message.epoch);
         let Some(claim) = queue.claim_before(message.at) else {
-            let what = format!("{by} stored offset {offset} of {name} under epoch {epoch}, which nobody had claimed");
+            let what =
+                format!("{by} stored offset {offset} of {name} under epoch {epoch}, which no broker had claimed");
             violations.push(index.violation(Promise::OneWriter, what, [message.at]));
             continue;
         };
@@ -121,7 +122,7 @@ fn reads_on(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
             return None;
         }
         let what = format!(
-            "{} was given offset {} of {} ({}) by {broker}, which {} stored under epoch {}; {broker} has epoch {} at best",
+            "{} received offset {} of {} ({}) by {broker}, which {} stored under epoch {}; {broker} has epoch {} at best",
             reader.name(),
             received.offset,
             index.queue_name(id),
@@ -263,7 +264,7 @@ mod tests {
         claim(&mut run, 2, 1);
         assert_kept(&run);
         claim(&mut run, 3, 1);
-        assert!(assert_broken(&run, OneWriter).ends_with("although another one had registered in its place"));
+        assert!(assert_broken(&run, OneWriter).ends_with("although another process had registered in its place"));
     }
 
     #[test]

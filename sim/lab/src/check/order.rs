@@ -207,7 +207,7 @@ fn increasing(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
             && received.offset <= offset
             && !(again && reader.is_consumer())
         {
-            let what = format!("{} was given offset {} after {offset}", reader.name(), received.offset);
+            let what = format!("{} received offset {} after {offset}", reader.name(), received.offset);
             violations.push(index.violation(Promise::Order, what, [at, received.at]));
         }
         if last.is_none_or(|(offset, _)| offset < received.offset) {
@@ -232,7 +232,7 @@ fn contents(index: &Index<'_>, reader: &Reader<'_>) -> Vec<Violation> {
             return None;
         }
         let what = format!(
-            "{} was given {} (topic {:?}) at offset {} of {}, where {} (topic {:?}) is stored",
+            "{} received {} (topic {:?}) at offset {} of {}, where {} (topic {:?}) is stored",
             reader.name(),
             brief(received.body),
             received.topic,

@@ -116,7 +116,7 @@ fn late(
     let owner = index.queues.values().filter(is_meant).find_map(|queue| well(index, queue, host, from, due))?;
     let broker = index.brokers.get(&owner.broker_id)?;
     let what = format!(
-        "push {number} of {} to {:?} {why}, although nothing began {broker}, which owned the queue",
+        "push {number} of {} to {:?} {why}, although no fault affected {broker}, which owned the queue",
         brief(push.body),
         push.label
     );
@@ -161,7 +161,7 @@ fn withheld_from(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
             continue;
         }
         let what = format!(
-            "{} was not given offset {} of {} ({}), which lived for {} ms, although nothing was in the way",
+            "{} did not receive offset {} of {} ({}), which lived for {} ms, although no fault affected the delivery",
             reader.name(),
             message.stored.offset,
             index.queue_name(id),
@@ -251,7 +251,7 @@ mod tests {
         run.stream(1).wait(6_000).push("a").see(1, [1]).wait(10).push_for("b", 3_000);
         let mut missed = run.clone();
         missed.wait(5_000);
-        assert!(assert_broken(missed.clone().push("c").see(1, [3]), NoLoss).contains("was not given offset 2"));
+        assert!(assert_broken(missed.clone().push("c").see(1, [3]), NoLoss).contains("did not receive offset 2"));
         assert_kept(run.clone().see(1, [2]).wait(5_000).push("c").see(1, [3]));
         // The subscriber was behind, or a fault was in the way.
         let mut behind = HistoryBuilder::new();

@@ -89,7 +89,7 @@ fn lifetime(index: &Index<'_>, push: &Push<'_>) -> Option<Violation> {
     let lives = message.stored.expires_at_millis.map_or("for ever".to_owned(), |expiry| {
         format!("for {} ms", i128::from(expiry) - i128::from(message.stored_at_millis))
     });
-    let what = format!("{} was to live for {asked} ms, and is stored to live {lives}", brief(push.body));
+    let what = format!("{} should live for {asked} ms, but is stored to live {lives}", brief(push.body));
     Some(index.violation(Promise::TimeToLive, what, [push.at, message.at]))
 }
 
@@ -107,7 +107,7 @@ fn late(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
             return None;
         }
         let what = format!(
-            "{} was given offset {} ({}), which had expired {} ms before it could take it",
+            "{} received offset {} ({}), which had expired {} ms before it could take it",
             reader.name(),
             received.offset,
             brief(received.body),
@@ -242,7 +242,7 @@ mod tests {
         let mut run = HistoryBuilder::new();
         let push = run.send_for("a", 100);
         run.store_with("a", |message| message.expires_at_millis = message.expires_at_millis.map(|at| at - 1)).ack(push);
-        assert_eq!(assert_broken(&run, TimeToLive), r#""a" was to live for 100 ms, and is stored to live for 99 ms"#);
+        assert_eq!(assert_broken(&run, TimeToLive), r#""a" should live for 100 ms, but is stored to live for 99 ms"#);
         let mut run = HistoryBuilder::new();
         let push = run.send_for("a", 100);
         assert_broken(run.store_with("a", |message| message.expires_at_millis = None).ack(push), TimeToLive);

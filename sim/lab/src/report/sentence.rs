@@ -23,19 +23,19 @@ pub fn sentence(event: &Event, names: &Names) -> String {
 fn runner(event: &Event, names: &Names) -> Option<String> {
     Some(match event {
         Event::Began { seed, convergence_bound_millis, .. } => format!(
-            "seed {seed} begins; after the last fault everything has to be in order within {}",
+            "seed {seed} begins; the cluster must recover within {} of the last fault",
             millis(*convergence_bound_millis)
         ),
         Event::PhaseBegan { phase } => match phase {
-            Phase::Faults => "the workload begins, and with it the faults".to_owned(),
-            Phase::Healed => "all faults are over: everything pending has to get through now".to_owned(),
-            Phase::Drain => "nobody pushes any more; subscribers take what is left".to_owned(),
-            Phase::Audit => "everything stands still; the store is read out".to_owned(),
+            Phase::Faults => "the workload and the faults begin".to_owned(),
+            Phase::Healed => "all faults are over; pending work must now complete".to_owned(),
+            Phase::Drain => "pushing has ended; subscribers take the remaining messages".to_owned(),
+            Phase::Audit => "the run is over; the contents of the store are recorded".to_owned(),
         },
         Event::FaultBegan { what, .. } => format!("fault: {what}"),
-        Event::FaultEnded { step } => format!("over: {}", names.fault(*step)),
-        Event::Converged => "everything is in order again".to_owned(),
-        Event::TimeUp { pending } => format!("time is up; still missing: {pending}"),
+        Event::FaultEnded { step } => format!("end of fault: {}", names.fault(*step)),
+        Event::Converged => "the cluster has recovered".to_owned(),
+        Event::TimeUp { pending } => format!("the time limit was reached; still missing: {pending}"),
         Event::Note { text } => text.clone(),
         _ => return None,
     })
@@ -67,9 +67,9 @@ fn administration(event: &Event, names: &Names) -> Option<String> {
             let well = |healthy: bool| if healthy { "healthy" } else { "unhealthy" };
             match expected {
                 Some(expected) if expected != healthy => {
-                    format!("{of} calls itself {}, but should be {}", well(*healthy), well(*expected))
+                    format!("{of} reports that it is {}, but should be {}", well(*healthy), well(*expected))
                 }
-                _ => format!("{of} calls itself {}", well(*healthy)),
+                _ => format!("{of} reports that it is {}", well(*healthy)),
             }
         }
         _ => return None,
@@ -82,10 +82,10 @@ fn production(event: &Event, names: &Names) -> Option<String> {
             let mut text = format!("pushed {} to {label}{}", shown(body), in_topic(topic));
             let _ = match producer {
                 Some(producer) => write!(text, ", number {sequence} of {producer}"),
-                None => write!(text, ", for no producer"),
+                None => write!(text, ", without a producer"),
             };
             if let Some(ttl) = ttl_millis {
-                let _ = write!(text, ", to live {}", millis(*ttl));
+                let _ = write!(text, ", with a lifetime of {}", millis(*ttl));
             }
             text
         }
@@ -107,7 +107,7 @@ fn consumption(event: &Event, names: &Names) -> Option<String> {
             format!("{consumer} subscribed to {}{}", names.channel(*channel), after(resumed.as_ref()))
         }
         Event::Delivered { offset, body, topic, .. } => {
-            format!("was given {} at offset {offset}{}", shown(body), in_topic(topic))
+            format!("received {} at offset {offset}{}", shown(body), in_topic(topic))
         }
         Event::ConsumerStopped { consumer, position, error } => {
             let kept = position.map_or_else(|| "no position".to_owned(), |pos| format!("offset {}", pos.offset));
@@ -134,7 +134,7 @@ fn consumption(event: &Event, names: &Names) -> Option<String> {
 fn database(event: &Event, names: &Names) -> Option<String> {
     Some(match event {
         Event::Registered { broker, broker_id, .. } => format!("{broker} registered as broker {broker_id}"),
-        Event::QueueAdded { queue_id, label } => format!("queue {label} came into being (id {queue_id})"),
+        Event::QueueAdded { queue_id, label } => format!("queue {label} was created (id {queue_id})"),
         Event::Assigned { queue_id, broker_id } => {
             format!("{} is assigned to {}", names.queue(*queue_id), names.broker(*broker_id))
         }
@@ -204,11 +204,11 @@ fn in_topic(topic: &str) -> String {
 }
 
 fn after(position: Option<&Pos>) -> String {
-    position.map_or_else(String::new, |pos| format!(", going on after offset {} of epoch {}", pos.offset, pos.epoch))
+    position.map_or_else(String::new, |pos| format!(", resuming after offset {} of epoch {}", pos.offset, pos.epoch))
 }
 
 fn maybe(unknown: bool, what: &str) -> String {
-    if unknown { format!(", and it may have been {what} nevertheless") } else { String::new() }
+    if unknown { format!(", but it may have been {what}") } else { String::new() }
 }
 
 fn millis(millis: u64) -> String {

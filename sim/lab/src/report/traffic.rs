@@ -135,7 +135,7 @@ impl Run {
             Key::Pushes { host } => (host, self.pushes(), Emphasis::Traffic),
             Key::Deliveries { host, consumer } => {
                 let who = if consumer == host { String::new() } else { format!("{consumer} ") };
-                (host, format!("{who}was given {messages}{}", self.range()), Emphasis::Traffic)
+                (host, format!("{who}received {messages}{}", self.range()), Emphasis::Traffic)
             }
             Key::Stream { host, stream } => {
                 (host, format!("received {messages}{} on stream {stream}", self.range()), Emphasis::Traffic)
@@ -159,7 +159,7 @@ impl Run {
             }
             Key::Trimmed { host, .. } => {
                 let through = self.offsets.map_or(0, |(_, high)| high);
-                (host, format!("removed what had expired of {queue}, through offset {through}"), Emphasis::Traffic)
+                (host, format!("removed expired messages of {queue} through offset {through}"), Emphasis::Traffic)
             }
         };
         Line { at: At(self.from), until: (self.to > self.from).then_some(At(self.to)), host, text, emphasis }

@@ -76,7 +76,7 @@ impl<'a> Driver<'a> {
             }
             self.seen = self.run.history.len();
             if self.since() >= end {
-                let reason = format!("the script waited for {what}, in vain for {:?}", self.patience);
+                let reason = format!("no event was {what} within {:?}", self.patience);
                 return Err(SimError::Failed { at: self.cluster.elapsed(), reason });
             }
             self.tick()?;
@@ -104,7 +104,7 @@ impl<'a> Driver<'a> {
     #[must_use]
     pub fn owner(&self, queue: u8) -> Host {
         let label = QueueLabel::parse(&self.run.label(queue)).expect("it is the label of a queue");
-        let host = self.cluster.hosting(&label).unwrap_or_else(|| panic!("queue {queue} is nowhere"));
+        let host = self.cluster.hosting(&label).unwrap_or_else(|| panic!("queue {queue} has no broker"));
         host.parse().expect("brokers' hosts have valid names")
     }
 
@@ -156,6 +156,6 @@ mod tests {
     fn a_script_does_not_wait_for_ever() {
         let report = run_scripted(&calm(), |driver| driver.wait_for("a miracle", |_| false).map(drop));
         let Verdict::Crashed(why) = report.verdict else { panic!("{:?}", report.verdict) };
-        assert!(why.contains("the script waited for a miracle, in vain for"), "{why}");
+        assert!(why.contains("no event was a miracle within"), "{why}");
     }
 }

@@ -130,16 +130,16 @@ fn unfinished(state: &State, pending: &[u64], hosts: &[String]) -> Option<String
         return Some(format!("push {push} has no outcome"));
     }
     if let Some(queue) = state.queues.iter().find(|queue| !queue.is_settled()) {
-        return Some(format!("the operator did not get done with {}", queue.label));
+        return Some(format!("the operator did not finish with {}", queue.label));
     }
     if let Some((broker, _)) = state.drains.iter().find(|(_, drain)| !drain.is_settled()) {
-        return Some(format!("the operator did not get done with draining broker-{broker}"));
+        return Some(format!("the operator did not finish draining broker-{broker}"));
     }
     if let Some(producer) = state.opening.first() {
         return Some(format!("producer-{producer} could not open its producer"));
     }
     if let Some(host) = hosts.iter().find(|host| !state.well.contains(*host) && !state.lost.contains(*host)) {
-        return Some(format!("{host} did not say that it is well"));
+        return Some(format!("{host} did not report that it is healthy"));
     }
     let unprobed = state.queues.iter().find(|queue| queue.id.is_none_or(|id| !state.probed.contains(&id)));
     unprobed.map(|queue| format!("no message went through {}", queue.label))
@@ -148,7 +148,7 @@ fn unfinished(state: &State, pending: &[u64], hosts: &[String]) -> Option<String
 /// A drained broker from which the managers have not moved all queues.
 fn burdened(brokers: &[BrokerRecord]) -> Option<String> {
     let is_burdened = |broker: &&BrokerRecord| broker.state == BrokerState::Draining && broker.queues > 0;
-    brokers.iter().find(is_burdened).map(|broker| format!("{} is drained, and still has queues", broker.addr.host))
+    brokers.iter().find(is_burdened).map(|broker| format!("{} is drained, but still has queues", broker.addr.host))
 }
 
 /// Two brokers that accept queues, one of which has too many more than the other.

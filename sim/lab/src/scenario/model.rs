@@ -356,28 +356,30 @@ impl fmt::Display for Action {
         match self {
             Self::Crash(host) => write!(f, "{host} crashes"),
             Self::PowerLoss(host) => write!(f, "{host} loses its power"),
-            Self::Lose(host) => write!(f, "{host} is lost for good"),
-            Self::CutOff(host) => write!(f, "{host} is cut off from the database for good"),
+            Self::Lose(host) => write!(f, "{host} is lost permanently"),
+            Self::CutOff(host) => write!(f, "{host} is cut off from the database permanently"),
             Self::Cut { between, and } => {
                 write!(f, "{} and {} are cut off from each other", group(between), group(and))
             }
-            Self::CutOneway { from, to } => write!(f, "nothing gets from {} to {}", group(from), group(to)),
+            Self::CutOneway { from, to } => write!(f, "traffic from {} to {} is lost", group(from), group(to)),
             Self::Hold { between, and } => {
-                write!(f, "what {} and {} send each other waits", group(between), group(and))
+                write!(f, "traffic between {} and {} is held", group(between), group(and))
             }
             Self::Slow { between, and, latency_millis } => {
                 write!(f, "a segment between {} and {} takes {latency_millis} ms", group(between), group(and))
             }
-            Self::Freeze(host) => write!(f, "{host} stands still"),
-            Self::ClockJump { host, millis } => write!(f, "the clock of {host} jumps by {millis} ms"),
+            Self::Freeze(host) => write!(f, "{host} is frozen"),
+            Self::ClockJump { host, millis } => write!(f, "the clock of {host} is set by {millis} ms"),
             Self::Database(fault) => fault.fmt(f),
             Self::Drain(host) => write!(f, "{host} is drained"),
-            Self::DrainForGood(host) => write!(f, "{host} is drained for good"),
-            Self::RecreateQueue(queue) => write!(f, "queue {queue} is deleted, to be created again"),
-            Self::ChurnChannels { queue, count } => write!(f, "{count} channels come and go on queue {queue}"),
-            Self::StallConsumer(number) => write!(f, "consumer-{number} takes nothing"),
+            Self::DrainForGood(host) => write!(f, "{host} is drained permanently"),
+            Self::RecreateQueue(queue) => write!(f, "queue {queue} is deleted, and created again later"),
+            Self::ChurnChannels { queue, count } => {
+                write!(f, "{count} channels are created on queue {queue}, and deleted later")
+            }
+            Self::StallConsumer(number) => write!(f, "consumer-{number} stops reading"),
             Self::LeaveConsumer(number) => write!(f, "consumer-{number} leaves"),
-            Self::DeleteChannel(number) => write!(f, "the channel of consumer-{number} is to be deleted"),
+            Self::DeleteChannel(number) => write!(f, "the channel of consumer-{number} is being deleted"),
             Self::Twin(host) => write!(f, "another process starts under the address of {host}"),
         }
     }

@@ -136,7 +136,7 @@ fn a_cut_tells_each_side_what_it_is_cut_off_from() {
     let texts: Vec<_> = model.faults.iter().map(|fault| fault.text.as_str()).collect();
     assert_eq!(
         texts,
-        ["cut off from database", "cut off from broker-1", "does not reach broker-2", "hears nothing of broker-1"]
+        ["cut off from database", "cut off from broker-1", "does not reach broker-2", "receives nothing from broker-1"]
     );
     let rows: Vec<_> = model.faults.iter().map(|fault| fault.row).collect();
     assert_eq!(rows, [0, 0, 1, 0], "those at the same time are side by side");

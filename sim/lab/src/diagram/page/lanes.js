@@ -154,7 +154,7 @@ function paintBands(pen) {
     pen.setLineDash([]);
     const text = `${run.queues[tenure.queue]} · epoch ${tenure.epoch}`;
     band(pen, text, part, y + 1, colours.ink);
-    const orphaned = tenure.alive < tenure.to ? `\nits process ended after ${lasting(tenure.alive - tenure.from)}; nobody took over until then` : "";
+    const orphaned = tenure.alive < tenure.to ? `\nits process ended after ${lasting(tenure.alive - tenure.from)}; no other broker took over until then` : "";
     box(part, y, TENURE_ROW - 2, tenure, text + orphaned);
   }
   for (const stretch of run.stretches) {

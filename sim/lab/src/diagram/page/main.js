@@ -55,8 +55,8 @@ function drawLegend() {
   };
   const entries = Object.entries(KINDS).filter(([kind]) => used.has(kind)).map(([kind, { name, colour }]) =>
     entry(picturedKind(kind, colour ? colours[colour] : colours.faint), name));
-  const grounds = { down: "host is down", frozen: "host stands still", cut: "messages are lost", slow: "messages are late",
-    database: "database misbehaves", demand: "asked for: drain, churn, stall", unknown: "fault" };
+  const grounds = { down: "host is down", frozen: "host is frozen", cut: "messages are lost", slow: "messages are late",
+    database: "database has a fault", demand: "requested: drain, churn, stall", unknown: "fault" };
   const kinds = new Set(run.faults.map((fault) => fault.kind));
   for (const kind of Object.keys(grounds).filter((kind) => kinds.has(kind))) {
     const small = document.createElement("canvas");
@@ -66,8 +66,8 @@ function drawLegend() {
     entries.push(entry(small, grounds[kind]));
   }
   const notes = element("p", "", "Filled bands on a broker's lane: it owns the queue under that epoch; hollow from when its process ended. "
-    + "Lines go from cause to effect; where they bend, they go through a broker (when, nobody noted). Columns stand for many events: "
-    + "the higher, the more; zoom in, or click one, to see them. Red rings show a broken promise.");
+    + "Lines go from cause to effect; where they bend, they go through a broker (at an unknown time). Columns stand for many events: "
+    + "a higher column has more; zoom in or click to see them. Red rings show a broken promise.");
   legend.replaceChildren(...entries, notes);
 }
 

@@ -18,7 +18,7 @@ function listEvents() {
   const all = listed.length === run.marks.length;
   document.getElementById("count").textContent = all
     ? `${listed.length} events`
-    : `${listed.length} of ${run.marks.length} events: those in the time that is shown${view.filtered ? ", as far as the filter lets them through" : ""}`;
+    : `${listed.length} of ${run.marks.length} events: those in the visible time range${view.filtered ? " that match the filter" : ""}`;
   const place = view.selected === null ? -1 : listed.indexOf(view.selected);
   if (place >= 0 && listEvents.selected !== view.selected + ":" + listed[0]) {
     const top = place * ROW;
@@ -78,7 +78,7 @@ function tellDetail() {
   if (detail.dataset.key === key) return;
   detail.dataset.key = key;
   if (view.selected === null) {
-    detail.textContent = "Nothing is selected: click a mark, or go from event to event with ↑ and ↓.";
+    detail.textContent = "No event is selected. Click a mark, or move between events with ↑ and ↓.";
     return;
   }
   const mark = run.marks[view.selected];
