@@ -72,7 +72,7 @@ release-check *ARGS:
 
 # rmom and other systems side by side, into docs/benchmarks/: for a quiet machine, and about an hour.
 bench-peers *ARGS:
-    python3 bins/bench/side_by_side.py {{ARGS}}
+    python3 peers/side_by_side.py {{ARGS}}
 
 # The micro-benchmarks of the hot paths, or those whose names have FILTER in them.
 bench-micro *FILTER:

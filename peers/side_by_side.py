@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Measures rmom beside what people use instead, on this machine, in turn, and writes docs/benchmarks/.
 
-    bins/bench/side_by_side.py [--rounds 5] [--seconds 3] [--only push-100,latency] [--no-build] [--no-write]
-    bins/bench/side_by_side.py --from target/side-by-side.json
+    peers/side_by_side.py [--rounds 5] [--seconds 3] [--only push-100,latency] [--no-build] [--no-write]
+    peers/side_by_side.py --from target/side-by-side.json
 
 In each round every system has its turn, so that whatever else the machine does is spread over all of them; each figure is
 the median of all rounds, and each ratio the median of the ratios of the rounds. What was measured is kept after each round,
@@ -28,7 +28,7 @@ import systems
 from results import Results, figure
 from scenarios import SCENARIOS, WARM_UP, Bench
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Seconds that a run may take beyond those that it measures.
 SLACK = 240
 
@@ -160,8 +160,8 @@ def run(args):
     results = None
     install([("initdb", "postgresql"), ("redis-server", "redis-server"), ("rabbitmq-server", "rabbitmq-server")])
     if not args.no_build:
-        subprocess.run(["cargo", "build", "--release", "-p", "rmom", "-p", "rmom-side-by-side"], cwd=ROOT, check=True)
-    with tempfile.TemporaryDirectory(prefix="rmom-side-by-side-") as place:
+        subprocess.run(["cargo", "build", "--release", "-p", "rmom", "-p", "rmom-peers"], cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory(prefix="rmom-peers-") as place:
         folder = pathlib.Path(place)
         folder.chmod(0o755)
         bench = Bench(folder, args.seconds)

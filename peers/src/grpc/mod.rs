@@ -42,7 +42,7 @@ async fn connect(endpoint: &Endpoint) -> Result<MessageStreamClient<Channel>, Er
     let error = |error| {
         let at = endpoint.uri();
         Error::Other(format!(
-            "cannot connect to {at}: {error}; start a server: rmom-side-by-side serve-tonic HOST:PORT"
+            "cannot connect to {at}: {error}; start a server: rmom-peers serve-tonic HOST:PORT"
         ))
     };
     endpoint.connect().await.map(MessageStreamClient::new).map_err(error)

@@ -8,7 +8,7 @@ import pathlib
 
 import systems
 
-RELEASE = pathlib.Path(__file__).resolve().parents[2] / "target" / "release"
+RELEASE = pathlib.Path(__file__).resolve().parents[1] / "target" / "release"
 # Seconds that a system runs before it is measured.
 WARM_UP = 1
 # Many producers need time to connect, and their acknowledgements come in large portions, some in a second.
@@ -91,7 +91,7 @@ class Bench:
         return Command([RELEASE / "rmom", "bench", "--json", *args, *target], servers)
 
     def peer(self, system, at, *args, servers=()):
-        words = [RELEASE / "rmom-side-by-side", system, at, "--seconds", self.seconds, "--warm-up", WARM_UP, *args]
+        words = [RELEASE / "rmom-peers", system, at, "--seconds", self.seconds, "--warm-up", WARM_UP, *args]
         return Command(words, list(servers), self.seconds)
 
     def on(self, server, system, *args, beside=()):

@@ -284,7 +284,7 @@ class Ours(Server):
 
     def __init__(self, folder, programs):
         super().__init__(folder)
-        self.program = str(programs / "rmom-side-by-side")
+        self.program = str(programs / "rmom-peers")
 
     def version(self):
         return "of this build"
