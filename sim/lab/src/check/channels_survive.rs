@@ -131,7 +131,7 @@ fn denied(index: &Index<'_>, reader: &Reader<'_>) -> Option<Violation> {
     code.filter(|code| matches!(*code, "CHANNEL_NOT_FOUND" | "NOT_FOUND"))?;
     let created = alive(index, reader.channel, at)?;
     let (name, id) = (reader.name(), reader.channel);
-    let what = format!("{name} was told that there is no channel {id}, which no client deleted");
+    let what = format!("{name} was answered that channel {id} does not exist, although no client deleted it");
     Some(index.violation(Promise::ChannelsSurvive, what, [created.at, reader.began, at]))
 }
 

@@ -38,7 +38,7 @@ impl fmt::Display for Verdict {
             Self::Passed => f.write_str("passed: all promises were kept"),
             Self::Vacuous(why) => write!(f, "vacuous: all promises were kept, but {why}"),
             Self::Safety => f.write_str("failed: a promise of safety was broken"),
-            Self::Liveness => f.write_str("failed: something did not proceed in time"),
+            Self::Liveness => f.write_str("failed: a promise of liveness was broken"),
             Self::Crashed(why) => write!(f, "crashed: {why}"),
         }
     }

@@ -20,8 +20,8 @@ Exit codes:
   0  all promises were kept
   1  wrong usage, or the program itself failed
   2  a promise of safety was broken
-  3  something did not proceed in time (promise 10)
-  4  something crashed: a panic, an abort, a seed that never ended
+  3  a promise of liveness was broken (promise 10)
+  4  a run crashed: a panic, an abort, a seed that never ended
   5  too many runs were vacuous, or, with --require-marks, a mark was never reached
 Where several apply it is the first of 2, 4, 3, 5. A sweep that is interrupted and found nothing ends with 130.";
 
@@ -62,7 +62,7 @@ Examples:
   rmom-sim run --seeds 10000 --fresh --jobs 8 --keep failures
   rmom-sim run --seeds 200 --faults crash,database --until-first-failure
 
-A worker is a process of its own, since only one simulation at a time can run in one.")]
+Each worker is a process, because a process can run only one simulation at a time.")]
 pub(crate) struct RunArgs {
     /// Number of seeds.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
@@ -246,7 +246,7 @@ Examples:
   rmom-sim bugs --markdown docs/planted-bugs.md
 
 Run it within the sources of rmom. Each bug is built anew, so all of them take long.
-Exit codes: 0 if all were caught; 5 if one was missed; 2 if something was found that is no planted bug.")]
+Exit codes: 0 if all were caught; 5 if one was missed; 2 if a run without a planted bug failed.")]
 pub(crate) struct BugsArgs {
     /// Bugs to plant [default: all].
     #[arg(long, value_name = "NAME", num_args = 1..)]

@@ -25,7 +25,7 @@ pub(crate) fn run(args: &BugsArgs) -> Result<Exit, Error> {
         out.flush()?;
         return Ok(Exit::Passed);
     }
-    eprint(format_args!("{}, each looked for in {}", plural(bugs.len() as u64, "bug"), plural(args.seeds, "seed")));
+    eprint(format_args!("{}, each searched for in {}", plural(bugs.len() as u64, "bug"), plural(args.seeds, "seed")));
     let sandbox = Sandbox::open(workspace)?;
     let sweep = Sweep { seeds: args.seeds, jobs: args.jobs.map(NonZeroUsize::get) };
     // The first trial plants no bug and must find none; otherwise its failure would be attributed to every bug.

@@ -35,7 +35,7 @@ pub(crate) fn run(args: &ShrinkArgs) -> Result<Exit, Error> {
             None => Err(Error::Usage("this scenario does not fail: there is nothing to shrink".into())),
         };
     };
-    eprint(format_args!("it fails: {}", in_short(&failure)));
+    eprint(format_args!("the scenario fails: {}", in_short(&failure)));
 
     let started = Instant::now();
     let (outline, terminal) = (scenario::outline(&scenario), io::stderr().is_terminal());
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &ShrinkArgs) -> Result<Exit, Error> {
     }
 
     let (tried, took) = (plural(progress.tried as u64, "smaller scenario"), duration(started.elapsed()));
-    eprint(format_args!("tried {tried} in {took}; the smallest that fails: {}", scenario::outline(&smallest)));
+    eprint(format_args!("tried {tried} in {took}; the smallest failing scenario: {}", scenario::outline(&smallest)));
     smallest.about = format!("Found as seed {} at commit {}. {}.", scenario.seed, commit(), in_short(&of_smallest));
     keep(args.out.as_deref(), &smallest)?;
     Ok(Exit::of(&of_smallest.verdict))
@@ -67,14 +67,14 @@ fn keep(file: Option<&Path>, smallest: &Scenario) -> Result<(), Error> {
             let name = path.display();
             eprint(format_args!("replay it: {}", command(&format!("replay --scenario {name}"))));
             eprint(format_args!(
-                "keep it:   {name} as sim/lab/regressions/NAME.json, and `cargo test` replays it for ever after"
+                "keep it:   {name} as sim/lab/regressions/NAME.json, and `cargo test` replays it from then on"
             ));
         }
         None => {
             let mut out = Out::new();
             out.line(text.trim_end())?;
             out.flush()?;
-            eprint("keep it: --out sim/lab/regressions/NAME.json, and `cargo test` replays it for ever after");
+            eprint("keep it: --out sim/lab/regressions/NAME.json, and `cargo test` replays it from then on");
         }
     }
     Ok(())

@@ -115,7 +115,7 @@ pub(crate) fn run(args: &WorkerArgs) -> Result<Exit, Error> {
     for line in io::stdin().lock().lines() {
         let line = line.map_err(|error| Error::reading(Path::new("-"), error))?;
         let job: Job = serde_json::from_str(&line)
-            .map_err(|error| Error::Usage(format!("{line:?} is no job for a worker: {error}")))?;
+            .map_err(|error| Error::Usage(format!("{line:?} is not a job for a worker: {error}")))?;
         let scenario = job.scenario(&args.faults);
         let before = cpu_time();
         let report = run::run(&scenario);

@@ -61,22 +61,19 @@ pub(super) fn print(out: &mut Out, tally: &Tally, took: Duration, args: &RunArgs
     if tally.too_vacuous() {
         out.line(out.paint(
             Colour::Yellow,
-            format!("\nMore than {MAX_VACUOUS_PERCENT} % of the runs were vacuous: they say too little, and the sweep fails."),
+            format!("\nMore than {MAX_VACUOUS_PERCENT} % of the runs were vacuous, so the sweep fails."),
         ))?;
         for (why, times) in &tally.vacuous_for {
             out.line(format_args!("  {times:>6}  {why}"))?;
         }
     }
     if args.require_marks && !tally.never_reached().is_empty() {
-        out.line(out.paint(
-            Colour::Yellow,
-            "\nMarks were never reached: the scenarios do not lead there, and the sweep fails.",
-        ))?;
+        out.line(out.paint(Colour::Yellow, "\nSome marks were never reached, so the sweep fails."))?;
     }
     if let Some(dir) = &args.keep
         && tally.failed() > 0
     {
-        out.line(format_args!("\nWhat the failures left behind is in {}", dir.display()))?;
+        out.line(format_args!("\nThe files of the failures are in {}", dir.display()))?;
     }
     Ok(())
 }
