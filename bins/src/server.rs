@@ -24,11 +24,11 @@ macro_rules! after_help {
             "
 
 Environment: RMOM_ and the key in capitals overrides a setting, __ between the parts of its path:
-RMOM_PORT, RMOM_DATABASE__URL. RUST_LOG says what is logged (info, or warn,rmom_core=debug).
+RMOM_PORT, RMOM_DATABASE__URL. RUST_LOG sets the log levels (info, or warn,rmom_core=debug).
 
-Exit codes: 0 stopped as asked; 2 wrong usage or configuration; 69 the address is taken or the
-database cannot be used as it is; 70 a defect; 75 another process registered as this broker. A
-database that is down is waited for."
+Exit codes: 0 stopped on request; 2 wrong usage or configuration; 69 the address is in use, or the
+database cannot be used as it is; 70 a defect; 75 another process registered as this broker. If the
+database is down, the server waits for it."
         )
     };
 }

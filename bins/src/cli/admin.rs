@@ -179,7 +179,7 @@ fn remarks(queues: &[Queue]) -> Vec<String> {
             plural((reasons.len() - MAX_REMARKS) as u64, "other reason")
         ));
     }
-    lines.push("See what is wrong, and what to do next, with: rmom status".to_owned());
+    lines.push("See the problems and the next steps with: rmom status".to_owned());
     lines
 }
 
@@ -198,7 +198,7 @@ fn show_queue(out: &mut Out, queue: &Queue) -> Result<(), CliError> {
     out.line(format!("offset     {}", live.last_offset))?;
     out.line(format!("epoch      {}", live.epoch))?;
     if live.subscribers.is_empty() {
-        return out.line("nobody is subscribed");
+        return out.line("no subscribers");
     }
     out.line("")?;
     let rows = live.subscribers.iter().map(|subscriber| {
@@ -322,7 +322,7 @@ async fn rebalance(session: &Session, printer: &mut Printer) -> Result<(), CliEr
         moved.extend(step.moved);
         if stuck > 0 && !done {
             let message = format!("{} moved, and not served at the new broker in time", plural(stuck, "queue"));
-            return Err(CliError::unavailable(message).hint("See how the brokers are with: rmom broker list"));
+            return Err(CliError::unavailable(message).hint("See the state of the brokers with: rmom broker list"));
         }
         if done {
             break;
@@ -345,7 +345,7 @@ fn at(place: &Place) -> String {
 
 fn parse_id(text: &str) -> Result<Uuid, CliError> {
     Uuid::parse_str(text).map_err(|_| {
-        CliError::usage(format_args!("{text:?} is no channel id"))
+        CliError::usage(format_args!("{text:?} is not a channel id"))
             .hint("An id looks like 0f8fad5b-d9cb-469f-a165-70867728950e; see them with: rmom channel list")
     })
 }
@@ -454,7 +454,7 @@ mod tests {
                 "1 queue without a broker",
                 "w: it is read",
                 "s and 1 more: no answer",
-                "See what is wrong, and what to do next, with: rmom status"
+                "See the problems and the next steps with: rmom status"
             ]
         );
     }

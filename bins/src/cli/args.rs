@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   rmom dev                                  run a broker on this machine (leave it running)
   echo hello | rmom push --create greetings push a message per line
-  rmom subscribe greetings                  print what is pushed, from the first message on
+  rmom subscribe greetings                  print the messages, from the first on
 
 Exit codes: 0 done, 1 refused, 2 wrong usage, 3 not found, 4 unavailable or timed out.";
 
@@ -110,7 +110,7 @@ pub enum Command {
         after_help = "Examples:\n  rmom channel create orders --topic paid\n  rmom channel list orders"
     )]
     Channel(ChannelCommand),
-    /// Show brokers, and take them out of service in good order.
+    /// Show brokers, and take them out of service.
     #[command(subcommand, after_help = "Examples:\n  rmom broker list\n  rmom broker drain 2")]
     Broker(BrokerCommand),
     /// Push messages to a queue: each argument, or each line of standard input.
@@ -142,7 +142,7 @@ Examples:
         #[arg(value_name = "DIR")]
         directory: Option<PathBuf>,
     },
-    /// Run rmom in a simulated world, where any failure is a seed; pass all arguments to rmom-sim.
+    /// Simulate a cluster with faults, replayable from a seed; pass all arguments to rmom-sim.
     #[command(disable_help_flag = true, after_help = "Example:\n  rmom sim run --seeds 1000")]
     Sim {
         /// Arguments; see `rmom sim --help`.
@@ -228,7 +228,7 @@ pub enum QueueCommand {
         /// Label of 1 to 255 bytes, case-insensitive.
         label: String,
     },
-    /// Delete a queue with its messages and channels, for good.
+    /// Delete a queue with its messages and channels, permanently.
     #[command(after_help = "Example:\n  rmom queue delete orders")]
     Delete {
         /// Its label.
@@ -236,7 +236,7 @@ pub enum QueueCommand {
     },
     /// List the queues with their brokers, contents, and how far their subscribers are behind.
     #[command(
-        after_help = "Examples:\n  rmom queue list\n  rmom queue list --prefix orders/ --sort lag\n\n? stands for what a broker did not say."
+        after_help = "Examples:\n  rmom queue list\n  rmom queue list --prefix orders/ --sort lag\n\n? means that a broker did not report the value."
     )]
     List {
         /// List only queues whose labels begin with this.
@@ -304,7 +304,7 @@ pub enum BrokerCommand {
         /// Its id, from `rmom broker list`.
         id: u64,
     },
-    /// Remove a broker that is gone for good; if it comes back, it counts as new.
+    /// Remove a broker that is permanently gone; if it comes back, it registers as a new one.
     #[command(after_help = "Example:\n  rmom broker forget 4")]
     Forget {
         /// Its id.

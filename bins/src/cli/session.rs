@@ -155,20 +155,20 @@ fn text(error: &Error) -> String {
 
 fn hint(code: &str) -> Option<&'static str> {
     Some(match code {
-        "QUEUE_NOT_FOUND" => "See what there is with: rmom queue list. Create it with: rmom queue create LABEL",
-        "CHANNEL_NOT_FOUND" => "See what there is with: rmom channel list",
-        "BROKER_NOT_FOUND" | "NO_BROKER" | "NOT_HOSTED" => "See how the brokers are with: rmom broker list",
+        "QUEUE_NOT_FOUND" => "List the queues with: rmom queue list. Create one with: rmom queue create LABEL",
+        "CHANNEL_NOT_FOUND" => "List the channels with: rmom channel list",
+        "BROKER_NOT_FOUND" | "NO_BROKER" | "NOT_HOSTED" => "See the state of the brokers with: rmom broker list",
         "UNSETTLED" => "See which broker does not answer with: rmom broker list",
         "QUEUE_REPLACED" => {
-            "The queue was deleted meanwhile. If there is a new one of that label, subscribe or push to it anew."
+            "The queue was deleted meanwhile. If there is a new one of that label, subscribe or push to it again."
         }
         "PRODUCER_FENCED" => "Another run with the same --producer took over; let one run at a time.",
         "MESSAGE_TOO_LARGE" => "Send less at once, or raise max_message_bytes of the brokers.",
         "STORE_ROLLED_BACK" => "An older copy of the database was restored, or data was lost; see the operators' page.",
         "STORE_UNAVAILABLE" => "The database is down or slow; try again later.",
-        "STORE_REFUSED" => "The database is full or read-only; nothing can be stored until somebody makes room.",
+        "STORE_REFUSED" => "The database is full or read-only: free space, or make it writable.",
         "PROTOCOL_VIOLATION" => {
-            "Is that a manager? A broker's port is another one. Name the manager's with --manager URL (rmom dev prints it)."
+            "Is that a manager? Brokers listen on other ports. Name the manager with --manager URL (rmom dev prints it)."
         }
         _ => return None,
     })
@@ -200,7 +200,7 @@ pub(super) fn tls_config(args: &TlsArgs) -> Result<Option<ClientConfig>, CliErro
         roots.add(certificate).map_err(|error| unusable(ca, &error))?;
     }
     if roots.is_empty() {
-        return Err(unusable(ca, &"there is no certificate in it"));
+        return Err(unusable(ca, &"the file contains no certificate"));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -274,6 +274,6 @@ mod tests {
         let text = session(&["http://m:1"])
             .explain(&refused("QUEUE_NOT_FOUND", "queue_label: there is no queue x"))
             .to_string();
-        assert!(text.starts_with("there is no queue x\nSee what there is"), "{text}");
+        assert!(text.starts_with("there is no queue x\nList the queues"), "{text}");
     }
 }

@@ -63,7 +63,7 @@ fn lines(status: &Status) -> Vec<String> {
     };
     let counters = &status.counters;
     let moved = format!(
-        "{} by failovers, {} in good order, {} to level the brokers, since this manager started",
+        "{} by failovers, {} by handovers, {} to balance the brokers, since this manager started",
         count(counters.failovers),
         count(counters.handovers),
         count(counters.rebalanced)
@@ -112,7 +112,7 @@ mod tests {
             "manager    00000000-0000-0000-0000-000000000000 leads, in term 3",
             "brokers    2 alive, 1 of them draining",
             "queues     1,205 on live brokers",
-            "moved      7 by failovers, 0 in good order, 2 to level the brokers, since this manager started",
+            "moved      7 by failovers, 0 by handovers, 2 to balance the brokers, since this manager started",
         ];
         assert_eq!(lines(&status), well);
         status.brokers.push(broker(3, "up", false, 4));

@@ -135,7 +135,7 @@ async fn at(end: Option<Instant>) {
 fn time_is_up(args: &SubscribeArgs, printed: u64) -> Result<(), CliError> {
     match args.count {
         Some(wanted) => Err(CliError::unavailable(format_args!(
-            "{} of {wanted} came before the time was up",
+            "received {} of {wanted} before the time limit",
             plural(printed, "message")
         ))),
         None => Ok(()),

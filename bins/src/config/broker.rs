@@ -190,7 +190,7 @@ fn check_external_host(root: &Section<'_>, host: &str) {
     if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control() || c == '/') {
         root.problem("external_host", format!("found {host:?}, expected a host name or an IP address"));
     } else if host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_unspecified()) {
-        let reason = format!("{host} is no address that clients can connect to; name this machine");
+        let reason = format!("clients cannot connect to {host}; use this machine's host name or address");
         root.problem("external_host", reason);
     }
 }
@@ -309,7 +309,7 @@ mod tests {
             (
                 "host: 0.0.0.0",
                 &[],
-                "b.yaml: external_host: 0.0.0.0 is no address that clients can connect to; name this machine",
+                "b.yaml: external_host: clients cannot connect to 0.0.0.0; use this machine's host name or address",
             ),
             ("lease_millis: 1", &[], "b.yaml: lease_millis: found 1, expected 300 to 600000"),
             (

@@ -100,7 +100,7 @@ pub(super) fn apply_rockets_environment(reader: &Reader, environment: &Environme
                 Err(_) => reader.problem(
                     "databases",
                     format!(
-                        "the environment variable {name} is no table in TOML, such as {{rmom_manager={{url=\"…\"}}}}"
+                        "the environment variable {name} is not a TOML table such as {{rmom_manager={{url=\"…\"}}}}"
                     ),
                 ),
             },

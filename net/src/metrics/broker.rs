@@ -36,7 +36,7 @@ const FIELDS: &[Field] = &[
     (
         Kind::Counter,
         "rmom_queue_moves_total",
-        "Times that it went to another broker: failovers and handovers.",
+        "Moves of the queue to another broker: failovers and handovers.",
         |queue| queue.moves,
     ),
     (Kind::Gauge, "rmom_queue_last_offset", "Offset of the newest message.", |queue| queue.last_offset.get()),
@@ -48,12 +48,12 @@ const FIELDS: &[Field] = &[
     (Kind::Counter, "rmom_queue_delivered_total", "Messages handed to subscribers' connections.", |queue| {
         queue.counters.delivered
     }),
-    (Kind::Counter, "rmom_queue_duplicates_total", "Pushes that had been stored before.", |queue| {
+    (Kind::Counter, "rmom_queue_duplicates_total", "Pushes of messages that were stored already.", |queue| {
         queue.counters.duplicates
     }),
     (Kind::Counter, "rmom_queue_refused_total", "Pushes refused.", |queue| queue.counters.refused),
     (Kind::Counter, "rmom_queue_expired_total", "Messages trimmed after they expired.", |queue| queue.counters.expired),
-    (Kind::Counter, "rmom_queue_unknown_appends_total", "Appends whose outcome was not known at first.", |queue| {
+    (Kind::Counter, "rmom_queue_unknown_appends_total", "Appends whose outcome was unknown at first.", |queue| {
         queue.counters.unknown_appends
     }),
     (Kind::Counter, "rmom_queue_claims_total", "Claims by this broker: activations and recoveries.", |queue| {
@@ -65,20 +65,20 @@ const FIELDS: &[Field] = &[
     (
         Kind::Counter,
         "rmom_queue_stale_reads_total",
-        "Reads that came from a standby or an older copy: they had nothing of what was stored.",
+        "Reads from a standby or an older copy of the database, which lacked stored messages.",
         |queue| queue.counters.stale_reads,
     ),
     (Kind::Counter, "rmom_queue_corrupt_reads_total", "Reads that found a batch that cannot be decoded.", |queue| {
         queue.counters.corrupt_reads
     }),
-    (Kind::Counter, "rmom_queue_activation_failures_total", "Attempts to activate it that failed.", |queue| {
+    (Kind::Counter, "rmom_queue_activation_failures_total", "Failed attempts to activate the queue.", |queue| {
         queue.counters.failed_activations
     }),
-    (Kind::Counter, "rmom_queue_trim_failures_total", "Trims that failed.", |queue| queue.counters.failed_trims),
+    (Kind::Counter, "rmom_queue_trim_failures_total", "Failed trims.", |queue| queue.counters.failed_trims),
     (
         Kind::Gauge,
         "rmom_queue_unserved_seconds",
-        "How long ago the first of the attempts to activate it failed; 0 once one succeeds.",
+        "Time since the first failed attempt to activate the queue; 0 once an attempt succeeds.",
         |queue| queue.unserved.map_or(0, |unserved| unserved.as_secs()),
     ),
 ];
@@ -108,22 +108,22 @@ pub fn broker(status: &BrokerStatus, connections: &ServeStats) -> String {
     let flag = u8::from;
     let gauge = Kind::Gauge;
     text.single(gauge, "rmom_broker_lease_current", "1 while the broker may serve.", flag(status.lease_current));
-    text.single(gauge, "rmom_broker_draining", "1 while an operator drains it.", flag(status.draining));
-    text.single(gauge, "rmom_broker_stopping", "1 once it stops.", flag(status.stopping));
+    text.single(gauge, "rmom_broker_draining", "1 while the broker is drained.", flag(status.draining));
+    text.single(gauge, "rmom_broker_stopping", "1 once the broker stops.", flag(status.stopping));
     let (pending, limit) = status.pending_bytes;
     let help = "Bytes of pushes that are being read, or accepted and not stored yet.";
     text.single(gauge, "rmom_broker_pending_bytes", help, pending);
-    text.single(gauge, "rmom_broker_pending_bytes_limit", "Beyond it pushes wait.", limit);
+    text.single(gauge, "rmom_broker_pending_bytes_limit", "Pushes wait beyond this number of pending bytes.", limit);
     let (waited, refused) = status.room_counts;
     let help = "Pushes that waited for room before they were read.";
     text.single(Kind::Counter, "rmom_broker_pushes_waited_total", help, waited);
-    let help = "Pushes refused as OVERLOADED: no room within the deadline, or too many that waited.";
+    let help = "Pushes refused as OVERLOADED: no room within the deadline, or too many waiting pushes.";
     text.single(Kind::Counter, "rmom_broker_pushes_overloaded_total", help, refused);
-    let help = "Renewals of the lease that failed.";
+    let help = "Failed renewals of the lease.";
     text.single(Kind::Counter, "rmom_broker_failed_renewals_total", help, status.failed_renewals);
     let help = "Appends that found a later epoch: this broker had been replaced.";
     text.single(Kind::Counter, "rmom_broker_fenced_appends_total", help, status.fenced_appends);
-    let help = "Channels deleted because nobody subscribed to them.";
+    let help = "Channels deleted because they had no subscribers for too long.";
     text.single(Kind::Counter, "rmom_broker_expired_channels_total", help, status.expired_channels);
     serving(&mut text, connections);
 
@@ -156,7 +156,7 @@ fn totals(text: &mut Text, queues: &[QueueStatus]) {
         let count = queues.iter().filter(|queue| queue.phase == phase).count();
         ([("phase", name.to_owned())], count)
     });
-    text.metric(gauge, "rmom_broker_queues", "Queues, by what they are doing.", phases);
+    text.metric(gauge, "rmom_broker_queues", "Queues by phase.", phases);
     for &(kind, name, help, value) in TOTALS {
         text.single(kind, name, help, queues.iter().fold(0_u64, |sum, queue| sum.saturating_add(value(queue))));
     }
@@ -179,7 +179,7 @@ fn per_queue(text: &mut Text, queues: &[&QueueStatus]) {
         PHASES
             .map(|(phase, name)| ([("queue", label.clone()), ("phase", name.to_owned())], flag(status.phase == phase)))
     });
-    text.metric(gauge, "rmom_queue_phase", "1 for what the queue is doing.", phases);
+    text.metric(gauge, "rmom_queue_phase", "1 for the queue's current phase.", phases);
     let ages = queues.iter().map(|status| (queue(status), status.oldest_age.as_secs_f64()));
     text.metric(gauge, "rmom_queue_oldest_age_seconds", "Age of the oldest message not trimmed.", ages);
     for &(kind, name, help, value) in FIELDS {

@@ -8,37 +8,37 @@ use crate::serve::ServeStats;
 type Counter = (&'static str, &'static str, fn(&ManagerCounters) -> u64);
 
 const COUNTERS: &[Counter] = &[
-    ("rmom_manager_cycles_total", "Turns of the manager's loop.", |counters| counters.cycles),
-    ("rmom_manager_cycles_failed_total", "Turns that the store cut short.", |counters| counters.cycles_failed),
-    ("rmom_manager_elected_total", "Times that this manager took the lead.", |counters| counters.elected),
-    ("rmom_manager_lead_failures_total", "Attempts at the lead that the store did not answer.", |counters| {
-        counters.lead_failures
-    }),
+    ("rmom_manager_cycles_total", "Cycles of the manager's loop.", |counters| counters.cycles),
+    ("rmom_manager_cycles_failed_total", "Cycles that the store interrupted.", |counters| counters.cycles_failed),
+    ("rmom_manager_elected_total", "Times that this manager became the leader.", |counters| counters.elected),
+    (
+        "rmom_manager_lead_failures_total",
+        "Attempts to become or stay the leader that the store did not answer.",
+        |counters| counters.lead_failures,
+    ),
     ("rmom_manager_probes_total", "Life probes.", |counters| counters.probes),
-    ("rmom_manager_probes_failed_total", "Life probes that failed.", |counters| counters.probes_failed),
-    ("rmom_manager_failovers_total", "Queues assigned elsewhere because their broker died.", |counters| {
-        counters.failovers
+    ("rmom_manager_probes_failed_total", "Failed life probes.", |counters| counters.probes_failed),
+    ("rmom_manager_failovers_total", "Queues reassigned because their broker died.", |counters| counters.failovers),
+    ("rmom_manager_handovers_total", "Queues reassigned because their broker stopped cleanly or drains.", |counters| {
+        counters.handovers
     }),
-    ("rmom_manager_handovers_total", "Queues assigned elsewhere in good order.", |counters| counters.handovers),
-    ("rmom_manager_rebalanced_total", "Queues assigned elsewhere to level the brokers.", |counters| {
-        counters.rebalanced
+    ("rmom_manager_rebalanced_total", "Queues reassigned to balance the brokers.", |counters| counters.rebalanced),
+    ("rmom_manager_placed_total", "Queues without a broker that were assigned one.", |counters| counters.placed),
+    ("rmom_manager_lost_races_total", "Assignments that another manager made first.", |counters| counters.lost_races),
+    ("rmom_manager_nudges_failed_total", "Failed calls that tell a broker to look at its assignments.", |counters| {
+        counters.nudges_failed
     }),
-    ("rmom_manager_placed_total", "Queues assigned that had no broker.", |counters| counters.placed),
-    ("rmom_manager_lost_races_total", "Assignments that another manager was quicker to make.", |counters| {
-        counters.lost_races
-    }),
-    ("rmom_manager_nudges_failed_total", "Calls to hurry a broker up that failed.", |counters| counters.nudges_failed),
-    ("rmom_manager_nudges_dropped_total", "Calls to hurry a broker up that were dropped.", |counters| {
+    ("rmom_manager_nudges_dropped_total", "Dropped calls that tell a broker to look at its assignments.", |counters| {
         counters.nudges_dropped
     }),
     ("rmom_manager_purged_batches_total", "Batches of deleted queues that were removed.", |counters| {
         counters.purged_batches
     }),
-    ("rmom_manager_purges_failed_total", "Attempts to remove batches of deleted queues that failed.", |counters| {
+    ("rmom_manager_purges_failed_total", "Failed attempts to remove batches of deleted queues.", |counters| {
         counters.purges_failed
     }),
     ("rmom_manager_admin_calls_total", "Administrative operations begun.", |counters| counters.admin_calls),
-    ("rmom_manager_admin_failures_total", "Administrative operations that failed.", |counters| counters.admin_failures),
+    ("rmom_manager_admin_failures_total", "Failed administrative operations.", |counters| counters.admin_failures),
 ];
 
 /// The page of one manager.
@@ -47,17 +47,22 @@ pub fn manager(status: &ManagerStatus, connections: &ServeStats) -> String {
     let mut text = Text::new();
     let flag = u8::from;
     let gauge = Kind::Gauge;
-    text.single(gauge, "rmom_manager_running", "1 while its task runs.", flag(status.running));
-    text.single(gauge, "rmom_manager_stopping", "1 once it was asked to stop.", flag(status.stopping));
-    text.single(gauge, "rmom_manager_leading", "1 while it holds the lead.", flag(status.leading));
+    text.single(gauge, "rmom_manager_running", "1 while the manager's task runs.", flag(status.running));
+    text.single(gauge, "rmom_manager_stopping", "1 once the manager was asked to stop.", flag(status.stopping));
+    text.single(gauge, "rmom_manager_leading", "1 while this manager is the leader.", flag(status.leading));
     text.single(gauge, "rmom_manager_term", "Changes of leader so far.", status.term.get());
     let (calls, limit) = status.calls;
-    text.single(gauge, "rmom_manager_admin_calls", "Administrative operations under way.", calls);
-    text.single(gauge, "rmom_manager_admin_calls_limit", "Beyond it they are refused.", limit);
+    text.single(gauge, "rmom_manager_admin_calls", "Administrative operations in progress.", calls);
+    text.single(
+        gauge,
+        "rmom_manager_admin_calls_limit",
+        "Administrative operations beyond this number are refused.",
+        limit,
+    );
     if let Some(cycle) = &status.last_cycle {
-        let help = "How long the last turn of the loop took.";
+        let help = "Duration of the last cycle.";
         text.single(gauge, "rmom_manager_cycle_seconds", help, cycle.duration.as_secs_f64());
-        let help = "How long ago the last turn of the loop ended.";
+        let help = "Time since the end of the last cycle.";
         text.single(gauge, "rmom_manager_cycle_age_seconds", help, cycle.age.as_secs_f64());
         // Only a leader counts these; a follower's zero would look as if everything were lost.
         if cycle.led {
@@ -82,7 +87,7 @@ pub fn manager(status: &ManagerStatus, connections: &ServeStats) -> String {
     let queues = brokers.iter().filter_map(|view| Some((broker(view), view.registered.as_ref()?.queues)));
     text.metric(gauge, "rmom_manager_broker_queues", "Queues assigned to the broker.", queues);
     let failures = brokers.iter().filter_map(|view| Some((broker(view), view.probe.as_ref()?.failures_in_a_row)));
-    text.metric(gauge, "rmom_manager_broker_failed_probes", "Life probes failed since the last success.", failures);
+    text.metric(gauge, "rmom_manager_broker_failed_probes", "Failed life probes since the last success.", failures);
     text.finish()
 }
 

@@ -145,14 +145,14 @@ impl Drop for Wait {
 /// Adds the counters of a process' connections to the database; the same for brokers and managers.
 pub(super) fn store(text: &mut Text, lanes: &[Arc<Lane>]) {
     let each = |of: fn(&Lane) -> String| lanes.iter().map(move |lane| ([("lane", lane.name().to_owned())], of(lane)));
-    let help = "Calls of the database that wait for a connection now.";
+    let help = "Database calls that wait for a connection now.";
     text.metric(Kind::Gauge, "rmom_store_waiting", help, each(|lane| lane.waiting().to_string()));
-    let help = "Calls of the database that had to wait for a connection.";
+    let help = "Database calls that waited for a connection.";
     text.metric(Kind::Counter, "rmom_store_waits_total", help, each(|lane| lane.waits().to_string()));
-    let help = "How long calls of the database waited for a connection, all together.";
+    let help = "Total time that database calls waited for a connection.";
     let seconds = each(|lane| lane.waited().as_secs_f64().to_string());
     text.metric(Kind::Counter, "rmom_store_wait_seconds_total", help, seconds);
-    let help = "Calls of the database that gave up waiting for a connection.";
+    let help = "Database calls that gave up waiting for a connection.";
     text.metric(Kind::Counter, "rmom_store_waits_given_up_total", help, each(|lane| lane.given_up().to_string()));
 }
 

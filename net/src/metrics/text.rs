@@ -83,7 +83,7 @@ impl Text {
 pub(super) fn serving(text: &mut Text, connections: &ServeStats) {
     text.single(Kind::Gauge, "rmom_connections", "Connections now.", connections.open());
     text.single(Kind::Counter, "rmom_connections_total", "Connections accepted.", connections.accepted());
-    let help = "Beyond it new connections go into the reserve.";
+    let help = "New connections beyond this number go into the reserve.";
     text.single(Kind::Gauge, "rmom_connections_limit", help, connections.limit());
     let help = "Connections in the reserve beyond the limits now.";
     text.single(Kind::Gauge, "rmom_connections_reserved", help, connections.reserved());
@@ -91,13 +91,13 @@ pub(super) fn serving(text: &mut Text, connections: &ServeStats) {
     text.single(Kind::Gauge, "rmom_receive_window_bytes", help, connections.windows());
     let refusals = connections.refusals();
     let label = |limit: &str| [("limit", limit.to_owned())];
-    let help = "Connections closed at once because there were too many, also in the reserve.";
+    let help = "Connections closed at once because the reserve was full too.";
     let refused = refusals.map(|(limit, connections, _)| (label(limit), connections));
     text.metric(Kind::Counter, "rmom_connections_refused_total", help, refused);
-    let help = "Requests refused on connections in the reserve, which were closed then.";
+    let help = "Requests refused on connections in the reserve, which were then closed.";
     let turned_away = refusals.map(|(limit, _, requests)| (label(limit), requests));
     text.metric(Kind::Counter, "rmom_requests_turned_away_total", help, turned_away);
-    let help = "Connections closed in order because they had no requests for a while.";
+    let help = "Connections closed with GOAWAY because they had no requests for a while.";
     text.single(Kind::Counter, "rmom_connections_closed_idle_total", help, connections.closed_idle());
     let help = "Failures to accept a connection.";
     text.single(Kind::Counter, "rmom_accept_errors_total", help, connections.accept_errors());

@@ -41,9 +41,7 @@ fn stream_endpoint(at: &str) -> Result<Endpoint, Error> {
 async fn connect(endpoint: &Endpoint) -> Result<MessageStreamClient<Channel>, Error> {
     let error = |error| {
         let at = endpoint.uri();
-        Error::Other(format!(
-            "cannot connect to {at}: {error}; start a server: rmom-peers serve-tonic HOST:PORT"
-        ))
+        Error::Other(format!("cannot connect to {at}: {error}; start a server: rmom-peers serve-tonic HOST:PORT"))
     };
     endpoint.connect().await.map(MessageStreamClient::new).map_err(error)
 }

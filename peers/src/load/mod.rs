@@ -34,7 +34,7 @@ pub(crate) enum Error {
     Grpc(#[from] tonic::Status),
     #[error("not understood, or refused: {0}")]
     Protocol(String),
-    #[error("LOST, DOUBLED or out of order: message {found} came when {wanted} was due")]
+    #[error("LOST, DOUBLED or out of order: received message {found}, expected {wanted}")]
     Broken { wanted: u64, found: u64 },
     #[error("{0}")]
     Other(String),

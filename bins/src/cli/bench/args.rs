@@ -23,8 +23,8 @@ Examples:
   rmom bench latency --postgres postgres://user:password@127.0.0.1/postgres --rate 2000
   rmom --manager http://10.0.0.1:8082 bench subscribe --subscribers 10
 
-Every message is decoded, and checked against what was pushed: one that is missing, doubled or out of
-order ends the run with exit code 1. The queues of a run are deleted at its end.")]
+Every message is decoded and compared with the pushed one: a missing, duplicated or misordered message
+ends the run with exit code 1. The queues of a run are deleted at its end.")]
 pub struct BenchArgs {
     /// Cluster to measure.
     #[command(flatten)]
@@ -75,8 +75,8 @@ Examples:
   rmom bench push --embedded --resend 3
 
 With --resend N every request is sent N times, one copy right behind the other, over a stream without the client
-library: all copies have to be told from the first, and counted, and nothing may be stored twice. Compare with
---resend 1, which pushes in the same way, once.")]
+library. The broker must count all copies as duplicates and store each message once. Compare with --resend 1, which
+pushes in the same way, once.")]
     Push(PushBench),
     /// Measure how many messages per second reach subscribers, during pushes or from the store.
     #[command(after_help = "\
@@ -90,10 +90,10 @@ Examples:
 Example:
   rmom bench latency --embedded --rate 2000 --duration 30s
 
-Open loop: the time counts from when a message was due, also if it could not be sent then.")]
+Open loop: the time counts from when a message was due, even if it could not be sent then.")]
     Latency(LatencyBench),
-    /// Measure how long a subscriber waits when its queue's broker is killed; a cluster that was running already is asked to
-    /// move the queue instead.
+    /// Measure how long a subscriber waits when its queue's broker is killed. On a cluster that was running already, the
+    /// queue is moved instead.
     #[command(after_help = "\
 Example:
   rmom bench failover --embedded --backlog 100000 --rounds 5")]

@@ -23,7 +23,7 @@ pub(super) struct Stored {
 
 /// Reads every queue from its beginning and checks that each message is there once, and each producer's are in order.
 pub(super) async fn read_back(env: &Env, queues: Vec<Stored>) -> Result<(), CliError> {
-    env.tell("checking what is stored");
+    env.tell("checking the stored messages");
     let admin = env.client().admin();
     let create = |number: u32| admin.create_channel(&queues[number as usize].queue, None, Start::Earliest);
     let channels = env.for_each(queues.len() as u32, create).await?;
@@ -40,7 +40,7 @@ pub(super) async fn read_back(env: &Env, queues: Vec<Stored>) -> Result<(), CliE
         }
         Ok(())
     };
-    env.watch("checking what is stored", &read, all).await
+    env.watch("checking the stored messages", &read, all).await
 }
 
 async fn read_queue(session: &Session, stored: &Stored, channel: Uuid, read: &Counter) -> Result<(), CliError> {

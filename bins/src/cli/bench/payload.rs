@@ -82,9 +82,9 @@ fn next_random(state: &mut u64) -> u64 {
 pub(super) enum Broken {
     #[error("a message that was never pushed: {0}")]
     Foreign(String),
-    #[error("LOST: message {wanted} of producer {producer}; {number} came instead")]
+    #[error("LOST: message {wanted} of producer {producer}; received {number} instead")]
     Lost { producer: u32, wanted: u64, number: u64 },
-    #[error("DUPLICATED or out of order: message {number} of producer {producer} came when {wanted} was due")]
+    #[error("DUPLICATED or out of order: received message {number} of producer {producer}, expected {wanted}")]
     Repeated { producer: u32, wanted: u64, number: u64 },
 }
 

@@ -270,8 +270,8 @@ fn connection(seen: &Seen) -> Vec<Finding> {
             (Err(fault), _) => {
                 let cause = if let Fault::NoAnswer { cause, .. } = fault { *cause } else { Cause::Other };
                 let next = next_for(cause).unwrap_or(
-                    "Clients use that address too. It is the broker's external_host and external_port: set them to what leads \
-                     there from here, open the firewall, or name the certificates with --ca FILE.",
+                    "Clients use that address too. It is the broker's external_host and external_port: set them to an \
+                     address that this machine can reach, open the firewall, or name the certificates with --ca FILE.",
                 );
                 problem("connection", format!("{name} does not answer this machine over gRPC: {fault}"), next)
             }
@@ -304,11 +304,9 @@ fn complaints(seen: &Seen) -> Vec<Finding> {
     let dead: Vec<String> = seen.brokers.iter().filter(|seen| !seen.broker.live).map(BrokerSeen::name).collect();
     told.retain(|what, _| !dead.iter().any(|name| what.starts_with(&format!("{name} is "))));
     let mut found: Vec<Finding> = told.into_iter().map(|(what, next)| problem("complaints", what, next)).collect();
-    found.extend(
-        notes
-            .into_keys()
-            .map(|note| warning("complaints", note, "Nothing is known to be wrong; the note says what is not known.")),
-    );
+    found.extend(notes.into_keys().map(|note| {
+        warning("complaints", note, "This may not be a problem; the note names what could not be checked.")
+    }));
     if found.is_empty() && asked {
         let other = if dead.is_empty() { "no" } else { "no other" };
         found.push(ok("complaints", format!("the managers and the live brokers have {other} complaints")));
