@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_planted_is_tested() {
+    fn rules_without_a_planted_bug_have_a_test() {
         let words: Vec<_> = UNSEEN.split('`').collect();
         // The quoted parts have odd indices: the names of tests, and then their file.
         let mut tests = Vec::new();

@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_seed_that_fails_is_what_catches_a_bug() {
+    fn the_first_failing_seed_catches_a_bug() {
         let passed = r#"{"seed":4,"verdict":"passed","violations":[],"counts":{}}"#;
         let vacuous = r#"{"seed":5,"verdict":{"vacuous":"nothing"},"violations":[]}"#;
         let broken = r#"{"seed":7,"verdict":"safety","violations":[

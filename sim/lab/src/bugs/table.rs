@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_tells_who_caught_it() {
+    fn a_row_names_the_promises_that_caught_the_bug() {
         let trial =
             |outcome| Trial { bug: None, outcome, building: Duration::ZERO, sweeping: Duration::from_millis(1_250) };
         let caught = |promises| TrialOutcome::Caught { seed: 3, seeds: 4, promises, what: String::new() };

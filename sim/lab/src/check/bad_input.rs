@@ -63,14 +63,14 @@ mod tests {
     }
 
     #[test]
-    fn it_is_refused_by_name() {
+    fn bad_input_is_refused_with_the_name_of_the_field() {
         let mut run = HistoryBuilder::new();
         refused(&mut run, "INVALID_NAME", "topic has a character that cannot be printed");
         assert_kept(run.push("good-1").finish());
     }
 
     #[test]
-    fn it_is_accepted_or_refused_for_another_reason() {
+    fn bad_input_is_accepted_or_refused_with_another_code() {
         for got in ["ok", "INTERNAL"] {
             let mut run = HistoryBuilder::new();
             refused(&mut run, got, "topic");
@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn the_field_is_not_named() {
+    fn a_refusal_does_not_name_the_field() {
         let mut run = HistoryBuilder::new();
         refused(&mut run, "INVALID_NAME", "bad input");
         assert!(assert_broken(&run, BadInput).contains(r#"does not name "topic""#));
     }
 
     #[test]
-    fn it_is_stored_all_the_same() {
+    fn bad_input_is_refused_and_stored() {
         let mut run = HistoryBuilder::new();
         run.store("bad-1");
         refused(&mut run, "INVALID_NAME", "topic has a character that cannot be printed");

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_is_created_all_the_same() {
+    fn a_queue_is_created_although_the_call_failed() {
         let asked = |run: &mut HistoryBuilder| {
             let op = run.next_op();
             run.record("operator", Event::QueueCreating { op, label: "Bills".into() });
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_is_deleted_all_the_same() {
+    fn a_queue_is_deleted_although_the_call_failed() {
         let mut run = HistoryBuilder::new();
         let op = run.next_op();
         run.record("operator", Event::QueueDeleting { op, label: LABEL.into() });
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_is_made_and_unmade_all_the_same() {
+    fn a_channel_is_created_and_deleted_although_the_calls_failed() {
         let (channel, label, topic) = (Uuid::from_u128(9), LABEL.to_owned(), String::new());
         let mut run = HistoryBuilder::new();
         let op = run.next_op();

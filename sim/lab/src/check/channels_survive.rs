@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn they_survive() {
+    fn channels_survive() {
         let mut run = HistoryBuilder::new();
         run.channel(OTHER, "News", 0).take_over(2);
         run.channels.get_mut(&OTHER).expect("it was created").1 = "news".into();
@@ -178,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn one_is_gone() {
+    fn a_channel_is_gone() {
         let mut run = HistoryBuilder::new();
         run.channels.clear();
         assert!(assert_broken(run.finish(), ChannelsSurvive).ends_with("is gone, although no client deleted it"));
     }
 
     #[test]
-    fn one_has_another_topic_start_or_queue() {
+    fn a_channel_has_another_topic_start_or_queue() {
         let mut run = HistoryBuilder::new();
         run.push("a");
         for changed in [(1, "news", 0), (1, "", 1), (2, "", 0)] {
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_was_not_told_lies_behind_what_was_gone() {
+    fn a_start_missing_in_the_answer_lies_after_trimmed_messages() {
         let mut run = HistoryBuilder::new();
         run.push_for("a", 50).push("b").wait(100).trim(1).channel(OTHER, "", 0);
         run.channels.insert(OTHER, (1, String::new(), 1));
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn deleted_ones_are_gone() {
+    fn deleted_channels_are_gone() {
         let mut run = HistoryBuilder::new();
         run.push("a");
         let op = run.next_op();
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn only_idle_disposable_channels_are_deleted_unasked() {
+    fn only_idle_disposable_channels_are_deleted_without_a_request() {
         let remove = |run: &mut HistoryBuilder| {
             run.record("database", Event::ChannelRemoved { channel: OTHER });
             run.channels.remove(&OTHER);
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_does_not_know_it() {
+    fn a_manager_does_not_know_a_channel() {
         let mut run = HistoryBuilder::new();
         seen(&mut run, CHANNEL, None);
         assert_broken(&run, ChannelsSurvive);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn subscribers_are_told_that_it_is_gone() {
+    fn subscribers_get_channel_not_found() {
         assert_broken(HistoryBuilder::new().take_over(2).stream(1).end(1, "CHANNEL_NOT_FOUND"), ChannelsSurvive);
         assert_broken(
             HistoryBuilder::new().consumer("b1", None).stop("b1", Some("CHANNEL_NOT_FOUND")),
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn subscribers_are_given_what_is_not_for_the_channel() {
+    fn subscribers_receive_messages_of_another_topic() {
         let mut run = HistoryBuilder::new();
         run.push("a").push("b");
         assert_broken(run.clone().channel(OTHER, "news", 0).stream_of(1, OTHER, None).see(1, [1]), ChannelsSurvive);

@@ -92,14 +92,14 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_looked_at_it_earlier() {
+    fn a_transaction_read_the_clock_earlier() {
         let trimmed = |at_millis| Event::Trimmed { queue_id: 1, through: 1, at_millis };
         let history = [record(100, trimmed(5_000)), record(200, trimmed(5_199)), record(300, trimmed(4_000))];
         assert_eq!(StoreClock::new(&history, 0).at_most_since(0, 0, 300_000), 5_299 + GRAIN_MILLIS);
     }
 
     #[test]
-    fn it_runs_with_time_and_can_be_set() {
+    fn the_clock_follows_simulated_time_and_can_be_set() {
         let history = [
             record(100, Event::AuditDone { at_millis: 5_100 }),
             record(1_000, Event::StoreClock { from_millis: 6_000, to_millis: 3_000 }),

@@ -101,7 +101,7 @@ mod tests {
     };
 
     #[test]
-    fn all_in_good_time() {
+    fn recovery_within_the_bound_is_accepted() {
         let mut run = HistoryBuilder::new();
         let push = run.fault(0).send("a");
         run.wait(60_000).end_fault(0).phase(Phase::Healed).wait(4_000);
@@ -122,21 +122,21 @@ mod tests {
     }
 
     #[test]
-    fn it_takes_too_long() {
+    fn recovery_takes_too_long() {
         let mut run = HistoryBuilder::new();
         run.phase(Phase::Healed).wait(5_500).record("runner", Event::Converged);
         assert!(assert_broken(&run, Convergence).starts_with("recovery took 5501 ms"));
     }
 
     #[test]
-    fn it_never_happens() {
+    fn the_cluster_never_recovers() {
         assert_kept(HistoryBuilder::new().phase(Phase::Healed).push("a"));
         assert_broken(HistoryBuilder::new().phase(Phase::Healed).push("a").phase(Phase::Drain), Convergence);
         assert_broken(HistoryBuilder::new().phase(Phase::Healed).wait(6_000).push("a"), Convergence);
     }
 
     #[test]
-    fn a_queue_finds_no_rest() {
+    fn a_queue_is_moved_again_and_again() {
         let mut run = HistoryBuilder::new();
         run.take_over(2).phase(Phase::Healed);
         for broker in [1, 2, 1, 2] {

@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_stored_and_delivered_is_counted() {
+    fn stored_and_delivered_messages_are_counted() {
         let mut run = HistoryBuilder::new();
         run.push("a").push("b").stream(1).see(1, [1, 2]).wait(3_000).push("c").see(1, [3]);
         for (name, right) in [("pushed", 2..=3), ("delivered", 2..=9)] {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broker_says_all_of_a_queue() {
+    fn a_broker_reports_every_counter_of_a_queue() {
         let mut run = HistoryBuilder::new();
         run.take_over(1).push("a").push("b").push("c").wait(5_000);
         let all = [("epoch", 2), ("delivered", 0)];
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_queue_is_so() {
+    fn the_reported_state_of_a_queue_is_correct() {
         let mut run = HistoryBuilder::new();
         run.take_over(1).push_for("a", 100).push_for("b", 100).push("c").wait(200).trim(2).wait(5_000).push("d");
         let all = [("pushed", 4), ("epoch", 2), ("depth_messages", 2), ("delivered", 0), ("expired", 2)];
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_expired_or_was_refused_is_counted() {
+    fn expired_and_refused_messages_are_counted() {
         let mut run = HistoryBuilder::new();
         run.phase(Phase::Healed);
         run.record("runner", Event::Converged);

@@ -189,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn the_new_one_is_another() {
+    fn streams_of_the_new_queue_are_accepted() {
         assert_kept(replaced().stream_of(1, OTHER, None).see(1, [1]).finish());
     }
 
     #[test]
-    fn nobody_asked() {
+    fn a_queue_is_deleted_without_a_request() {
         let mut run = HistoryBuilder::new();
         run.record("database", Event::QueueTombstoned { queue_id: 1 });
         run.log().deleted = true;
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_asked_and_was_told_nothing() {
+    fn a_delete_with_an_unknown_outcome_may_take_effect() {
         let mut run = HistoryBuilder::new();
         let op = run.next_op();
         run.record("operator", Event::QueueDeleting { op, label: "ORDERS".into() });
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_acknowledged_and_not_done() {
+    fn a_delete_is_acknowledged_but_not_done() {
         let mut run = HistoryBuilder::new();
         let (op, label) = (run.next_op(), LABEL.to_owned());
         run.record("operator", Event::QueueDeleting { op, label: label.clone() });
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn it_lives_again() {
+    fn a_deleted_queue_is_used_again() {
         let mut run = HistoryBuilder::new();
         run.push("a").delete();
         let mut stored = run.clone();
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn its_id_comes_again() {
+    fn the_id_of_a_deleted_queue_is_used_again() {
         let mut run = HistoryBuilder::new();
         run.delete();
         let (op, label) = (run.next_op(), LABEL.to_owned());
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_in_the_old_one_is_served_the_new_one() {
+    fn a_position_in_the_old_queue_is_served_the_new_queue() {
         let after = Some(Pos { queue_id: 1, epoch: 1, offset: 0 });
         assert_broken(&replaced().stream_of(1, OTHER, after).clone(), DeletesAreFinal);
 
@@ -285,12 +285,12 @@ mod tests {
     }
 
     #[test]
-    fn the_old_channel_is_given_messages_of_the_new_queue() {
+    fn the_old_channel_receives_messages_of_the_new_queue() {
         assert_broken(replaced().stream_of(1, CHANNEL, None).see(1, [1]), DeletesAreFinal);
     }
 
     #[test]
-    fn a_stream_of_it_stays_open() {
+    fn a_stream_of_a_deleted_channel_stays_open() {
         let mut run = HistoryBuilder::new();
         run.push("a").stream(1).see(1, [1]).delete();
         assert_kept(run.clone().wait(3_000).end(1, "QUEUE_REPLACED"));
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_to_the_old_one_is_stored_in_the_new_one() {
+    fn a_push_to_the_old_queue_is_stored_in_the_new_queue() {
         let mut run = HistoryBuilder::new();
         run.delete().create(2);
         let sent = Event::PushSent {

@@ -92,28 +92,28 @@ mod tests {
     }
 
     #[test]
-    fn once_across_restarts() {
+    fn restarted_applications_receive_each_message_once() {
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", Some("CRASHED")).consumer("b2", Some(2));
         assert_kept(run.deliver("b2", [3]).finish());
     }
 
     #[test]
-    fn who_kept_an_older_position_is_given_what_came_after_it() {
+    fn an_application_resumes_after_the_older_position_that_it_kept() {
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", Some("CRASHED")).consumer("b2", Some(1));
         assert_kept(run.deliver("b2", [2, 3]).finish());
     }
 
     #[test]
-    fn who_kept_no_position_is_given_all() {
+    fn an_application_without_a_position_receives_all_messages() {
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", None).consumer("b2", None);
         assert_kept(run.deliver("b2", [1, 2, 3]).finish());
     }
 
     #[test]
-    fn a_consumer_is_given_one_twice() {
+    fn a_consumer_receives_a_message_twice() {
         assert_eq!(
             assert_broken(three().consumer("b1", None).deliver("b1", [1, 2, 2, 3]), DeliveredOnce),
             r#"consumer b1 of billing received offset 2 ("b") twice"#
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_is_given_one_again_after_it_came_back() {
+    fn a_restarted_application_receives_a_message_again() {
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [1, 2]).stop("b1", None).consumer("b2", Some(2));
         assert_broken(run.deliver("b2", [2, 3]).finish(), DeliveredOnce);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_from_the_start_see_all_again() {
+    fn streams_from_the_start_receive_all_messages_again() {
         let mut run = three();
         run.stream(1).see(1, [1, 2]).end(1, "UNAVAILABLE");
         let channel = Uuid::from_u128(0xc2);

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn gone_in_the_end() {
+    fn a_stored_message_is_missing_in_the_audit() {
         let mut run = HistoryBuilder::new();
         run.push("a").push("b").push("c");
         run.log().left.remove(&2);
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_in_the_end() {
+    fn another_message_is_in_its_place_in_the_audit() {
         let mut run = HistoryBuilder::new();
         run.push("a");
         run.log().left.get_mut(&1).expect("it is there").body = "b".into();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn gone_by_right() {
+    fn messages_may_be_trimmed_deleted_or_lost_with_the_database() {
         // Trimmed; removed from behind a live message; removed while the clock was ahead; deleted; lost with the database.
         assert_kept(HistoryBuilder::new().push_for("a", 50).push("b").wait(100).trim(1).finish());
 
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_audit_nothing_is_missing() {
+    fn a_history_without_an_audit_misses_no_message() {
         assert_kept(HistoryBuilder::new().push("a").phase(Phase::Healed));
     }
 }

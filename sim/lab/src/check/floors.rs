@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn too_little_says_nothing() {
+    fn a_run_below_a_floor_is_vacuous() {
         let floors = Floors { acknowledgements: 2, deliveries: 3, faults_in_flight: 1 };
         let enough = Counts { acknowledgements: 2, deliveries: 3, faults_in_flight: 1, ..Counts::default() };
         assert_eq!(vacuous(&enough, &floors), None);

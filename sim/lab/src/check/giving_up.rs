@@ -118,7 +118,7 @@ mod tests {
     };
 
     #[test]
-    fn what_passes_is_no_reason() {
+    fn a_transient_error_is_not_a_reason_to_give_up() {
         for code in ["FENCED", "LEASE_EXPIRED", "UNAVAILABLE"] {
             let mut run = HistoryBuilder::new();
             let push = run.send_by_library("a", 2_000);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn its_time_was_over() {
+    fn a_producer_gives_up_at_its_timeout() {
         let mut run = HistoryBuilder::new();
         let push = run.send_by_library("a", 2_000);
         run.wait(500);
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn it_was_told_what_is_not_so() {
+    fn a_producer_gives_up_for_a_false_reason() {
         for code in ["QUEUE_NOT_FOUND", "PRODUCER_FENCED", "PRODUCER_POISONED", "INTERNAL", "MESSAGE_TOO_LARGE"] {
             let mut run = HistoryBuilder::new();
             let push = run.send_by_library("a", 2_000);

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_gets_everything() {
+    fn every_reader_receives_every_message() {
         let mut run = three();
         run.stream(1).see(1, [1, 2]).end(1, "UNAVAILABLE").resume(2, 2).see(2, [3]);
         run.consumer("b1", None).deliver("b1", [1]).stop("b1", None).consumer("b2", Some(1)).deliver("b2", [2, 3]);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_left_out() {
+    fn a_message_is_left_out() {
         let mut run = three();
         run.stream(1).see(1, [1, 3]);
         let what = assert_broken(&run, NoLoss);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_left_out() {
+    fn the_first_message_is_left_out() {
         let mut run = three();
         run.consumer("b1", None).deliver("b1", [2, 3]);
         assert_broken(&run, NoLoss);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_acknowledged_reaches_all_or_none() {
+    fn a_message_without_an_acknowledgement_reaches_all_readers_or_none() {
         let mut run = three();
         let push = run.send("d");
         run.store("d").fail(push, "OUTCOME_UNKNOWN", true).push("e");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_never_come() {
+    fn the_last_messages_never_arrive() {
         let mut run = three();
         run.stream(1).see(1, [1]).end(1, "UNAVAILABLE").resume(2, 1);
         let what = assert_broken(run.finish(), NoLoss);
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn who_left_lacks_nothing() {
+    fn a_reader_that_left_misses_no_message() {
         let mut run = three();
         run.stream(1).see(1, [1]).end(1, "UNAVAILABLE");
         run.consumer("b1", None).deliver("b1", [1]).stop("b1", None);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_while_the_last_come_lacks_nothing() {
+    fn a_reader_that_leaves_during_the_last_messages_misses_none() {
         let drain = |code| {
             let mut run = three();
             run.stream(1).see(1, [1]).phase(Phase::Healed).record("runner", Event::Converged);
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn who_ran_out_of_time_is_not_judged_by_the_end() {
+    fn a_run_out_of_time_breaks_convergence_alone() {
         let mut run = three();
         run.stream(1).see(1, [1]).phase(Phase::Healed).record("runner", Event::Converged);
         run.phase(Phase::Drain).record("runner", Event::TimeUp { pending: "two messages".into() });
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_need_not_come() {
+    fn expired_messages_need_not_arrive() {
         // Expired.
         let mut run = HistoryBuilder::new();
         run.push("a").push_for("b", 50).push("c").wait(100).stream(1).see(1, [1, 3]);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_stored_after_the_clock_was_set_back_has_to_come() {
+    fn messages_stored_after_the_clock_was_set_back_must_arrive() {
         let mut run = HistoryBuilder::new();
         run.wait(2_000).set_clock(-5_000).push("a").push_for("b", 1_000).push("c").wait(500);
         assert_broken(run.clone().stream(1).see(1, [1, 3]), NoLoss);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_alive_has_to_come() {
+    fn live_messages_must_arrive() {
         let mut run = HistoryBuilder::new();
         run.push("a").push_for("b", 1_000).push("c").wait(100).stream(1).see(1, [1, 3]);
         assert_broken(&run, NoLoss);
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_delivered_is_stored() {
+    fn delivered_messages_are_stored() {
         let mut run = three();
         let phantom = run.clone().push("d").log().all[&4].clone();
         run.stream(1).see(1, [1, 2, 3]).see_message(1, phantom.clone());
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_sent_away_for_a_loss_that_there_was_not() {
+    fn a_reader_is_refused_for_a_loss_that_did_not_happen() {
         assert_broken(three().stream(1).see(1, [1]).end(1, "STORE_ROLLED_BACK"), NoLoss);
         let mut run = three();
         run.consumer("b1", Some(3)).stop("b1", Some("OFFSET_OUT_OF_RANGE"));

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_for_certain_is_stored() {
+    fn a_push_that_failed_definitely_is_stored() {
         let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a");
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_for_certain_is_tried_again() {
+    fn a_push_that_failed_definitely_is_retried() {
         let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.fail(push, "FENCED", false);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn it_was_stored_before_it_was_tried_again() {
+    fn a_message_was_stored_before_its_retry() {
         let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.fail(push, "FENCED", false).store("a");
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn no_code_says_why() {
+    fn a_failure_has_no_code() {
         assert_broken(HistoryBuilder::new().stream(1).end(1, ""), NothingSilent);
         assert_broken(HistoryBuilder::new().consumer("b1", None).stop("b1", Some("")), NothingSilent);
         let mut run = HistoryBuilder::new();
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_is_told_of_what_was_not() {
+    fn a_push_fails_for_a_reason_that_did_not_happen() {
         for code in ["STORE_ROLLED_BACK", "QUEUE_REPLACED"] {
             let mut run = HistoryBuilder::new();
             let push = run.send("a");
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_is_told_of_a_delete_that_there_was_not() {
+    fn a_reader_is_refused_for_a_delete_that_did_not_happen() {
         assert_broken(HistoryBuilder::new().stream(1).end(1, "QUEUE_REPLACED"), NothingSilent);
         assert_broken(HistoryBuilder::new().consumer("b1", None).stop("b1", Some("QUEUE_REPLACED")), NothingSilent);
         assert_kept(HistoryBuilder::new().stream(1).delete().end(1, "QUEUE_REPLACED"));
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn health_lies() {
+    fn a_health_report_is_false() {
         let health = |healthy, expected| {
             let mut run = HistoryBuilder::new();
             run.record("operator", Event::Health { of: "broker-1".into(), healthy, expected });

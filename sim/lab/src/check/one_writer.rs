@@ -191,14 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn one_after_the_other() {
+    fn owners_write_one_after_the_other() {
         let mut run = HistoryBuilder::new();
         run.push("a").take_over(2).push("b").take_over(1).take_over(1).push("c");
         assert_kept(run.finish());
     }
 
     #[test]
-    fn the_old_one_appends() {
+    fn the_old_owner_appends() {
         let mut run = HistoryBuilder::new();
         run.push("a").take_over(2);
         let push = run.send("b");
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_else_appends() {
+    fn a_broker_appends_under_anothers_epoch() {
         let mut run = HistoryBuilder::new();
         let push = run.send("a");
         store_as(&mut run, "a", 2, 1);
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_claimed_the_epoch() {
+    fn an_append_under_an_epoch_without_a_claim() {
         let mut run = HistoryBuilder::new();
         let push = run.send("a");
         store_as(&mut run, "a", 1, 2);
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_append_on_the_eve_of_the_claim() {
+    fn an_append_just_before_the_claim_is_accepted() {
         let mut run = HistoryBuilder::new();
         let push = run.send("a");
         assert_kept(run.store("a").take_over(2).ack(push).finish());
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_was_replaced_claims() {
+    fn a_replaced_process_claims() {
         let mut run = HistoryBuilder::new();
         let registered = |incarnation: &str| Event::Registered {
             broker: "broker-1".into(),
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_one_delivers_what_the_new_one_stored() {
+    fn the_old_owner_delivers_messages_of_the_new_owner() {
         let mut run = HistoryBuilder::new();
         run.push("a").stream(1).see(1, [1]).take_over(2).push("b");
         assert_broken(run.clone().see(1, [2]), OneWriter);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_one_delivers_what_it_stored_itself() {
+    fn the_old_owner_delivers_its_own_messages() {
         let mut run = HistoryBuilder::new();
         assert_kept(
             run.push("a").push("b").stream(1).see(1, [1]).take_over(2).wait(3_000).see(1, [2]).end(1, "FENCED"),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_one_keeps_its_subscribers() {
+    fn the_old_owner_keeps_its_subscribers() {
         let mut run = HistoryBuilder::new();
         run.push("a").stream(1).see(1, [1]).take_over(2).wait(6_000);
         assert!(assert_broken(run.clone().end(1, "FENCED"), OneWriter).contains("stays open at broker-1"));
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_one_takes_new_subscribers() {
+    fn the_old_owner_takes_new_subscribers() {
         let mut run = HistoryBuilder::new();
         run.push("a").take_over(2).wait(9_000);
         (run.log().owner, run.log().epoch) = (1, 1);
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_old_one_has_time_to_notice() {
+    fn the_old_owner_has_time_to_notice() {
         assert_kept(HistoryBuilder::new().stream(1).take_over(2).wait(4_000).end(1, "FENCED"));
         // A fault was in the way, or the subscriber was slow to read messages in transit.
         assert_kept(
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn it_claims_again_after_an_unknown_append() {
+    fn an_owner_claims_again_after_an_unknown_append() {
         assert_kept(
             HistoryBuilder::new()
                 .push("a")

@@ -256,7 +256,7 @@ mod tests {
     };
 
     #[test]
-    fn one_after_the_other() {
+    fn messages_are_stored_in_order() {
         let mut run = HistoryBuilder::new();
         run.push("a").take_over(2).push("b").push("c").stream(1).see(1, [1, 2, 3]);
         assert_kept(run.finish());
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_restored_database_lost_is_used_again_by_who_cannot_know() {
+    fn a_broker_without_the_acknowledgement_reuses_offsets_after_a_restore() {
         let mut run = HistoryBuilder::new();
         run.push("a").push("b");
         run.record("database", Event::StoreRolledBack);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_begin_anew_behind_what_is_stored() {
+    fn sequences_restart_after_messages_that_were_not_stored() {
         let mut run = HistoryBuilder::new();
         for body in ["a", "b"] {
             let push = run.send_by_library(body, 2_000);
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_acknowledged_comes_before_what_was_sent_then() {
+    fn an_acknowledged_message_precedes_messages_sent_later() {
         let mut run = HistoryBuilder::new();
         let a = run.send_plain("a");
         let b = run.send_plain("b");
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_that_is_not_told_is_not_wrong() {
+    fn an_answer_without_an_offset_is_accepted() {
         let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a");
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn something_else_is_delivered() {
+    fn another_message_is_delivered_at_an_offset() {
         let mut run = HistoryBuilder::new();
         run.push("a").push("b");
         let (a, b) = (run.log().all[&1].clone(), run.log().all[&2].clone());

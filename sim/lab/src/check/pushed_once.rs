@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn who_names_no_producer_may_store_what_he_repeats() {
+    fn repeated_pushes_without_a_producer_may_be_stored_twice() {
         let mut run = HistoryBuilder::new();
         let push = run.send_plain("a");
         run.store("a").fail(push, "OUTCOME_UNKNOWN", true);
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn who_pushed_once_without_a_producer_stored_once() {
+    fn one_push_without_a_producer_is_stored_once() {
         let mut run = HistoryBuilder::new();
         let push = run.send_plain("a");
         assert_broken(run.store("a").take_over(2).store("a").ack(push).finish(), PushedOnce);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_database_forgot_is_stored_again() {
+    fn a_retry_is_stored_again_after_a_rollback() {
         let mut run = HistoryBuilder::new();
         let push = run.send("a");
         run.store("a").fail(push, "OUTCOME_UNKNOWN", true);

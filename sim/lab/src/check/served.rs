@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_push_to_a_queue_that_is_well_is_answered() {
+    fn a_push_to_a_queue_without_faults_is_answered() {
         let mut run = HistoryBuilder::new();
         run.demand_answers();
         run.wait(6_000).push("a").wait(10);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn what_expires_is_given_to_who_is_there() {
+    fn present_subscribers_receive_messages_before_they_expire() {
         let mut run = HistoryBuilder::new();
         run.demand_answers();
         run.stream(1).wait(6_000).push("a").see(1, [1]).wait(10).push_for("b", 3_000);

@@ -213,14 +213,14 @@ mod tests {
     };
 
     #[test]
-    fn what_has_expired_goes() {
+    fn expired_messages_are_trimmed() {
         let mut run = HistoryBuilder::new();
         run.push_for("a", 100).push("b").stream(1).see(1, [1, 2]).wait(200).trim(1);
         assert_kept(run.finish());
     }
 
     #[test]
-    fn what_is_alive_is_trimmed() {
+    fn a_live_message_is_trimmed() {
         let mut run = HistoryBuilder::new();
         run.push_for("a", 100).push("b").wait(50);
         assert!(assert_broken(run.clone().trim(1).finish(), TimeToLive).contains("was trimmed, but expires "));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_late_is_not_given_it() {
+    fn a_late_request_receives_no_expired_messages() {
         let mut run = HistoryBuilder::new();
         run.push_for("a", 100).push("b").wait(1_000);
         assert!(assert_broken(run.clone().stream(1).see(1, [1, 2]), TimeToLive).contains("which had expired"));
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_on_its_way_may_come() {
+    fn messages_sent_before_their_expiry_may_arrive() {
         // Within the bound.
         assert_kept(HistoryBuilder::new().push_for("a", 100).wait(250).stream(1).see(1, [1]));
         // Sent in time to an observer that read it late.
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_stream_is_not_given_what_has_expired() {
+    fn an_open_stream_receives_no_expired_messages() {
         let large = "x".repeat(30_000);
         let body = |nth: u64| format!("{nth}{large}");
         let mut run = HistoryBuilder::new();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_handed_over_as_one() {
+    fn a_batch_is_delivered_as_a_whole() {
         let mut run = HistoryBuilder::new();
         run.stream(1);
         let bodies: Vec<_> = (1..=12).map(|nth| format!("{nth}{}", "x".repeat(30_000))).collect();
@@ -327,14 +327,14 @@ mod tests {
     }
 
     #[test]
-    fn what_has_expired_stays() {
+    fn expired_messages_stay_too_long() {
         let mut run = HistoryBuilder::new();
         run.push_for("a", 100).push("b").wait(5_000);
         assert!(assert_broken(run.finish(), TimeToLive).ends_with("has expired long ago and is still stored"));
     }
 
     #[test]
-    fn what_has_expired_may_stay() {
+    fn expired_messages_may_stay_for_a_while() {
         // In turn: it has not expired for long; no broker hosted the queue for long; a fault was in the way; the clock was
         // set; it is the last one.
         assert_kept(HistoryBuilder::new().push_for("a", 100).push("b").wait(1_500).finish());
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_goes_as_one() {
+    fn a_batch_is_trimmed_as_a_whole() {
         let mut run = HistoryBuilder::new();
         let (a, b) = (run.send_for("a", 100), run.send("b"));
         run.store_together(&["a", "b"]);

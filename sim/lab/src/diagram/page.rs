@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_was_pushed_breaks_out() {
+    fn pushed_text_is_escaped() {
         let history = pushed(NASTY);
         let violation = Violation { promise: Promise::NoLoss, what: NASTY.into(), records: vec![0] };
         let page = page(&picture(&history, &[violation]));
@@ -231,14 +231,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_in_is_not_filled_again() {
+    fn inserted_text_is_not_a_placeholder() {
         let page = page(&picture(&pushed("a"), &[]));
         assert_eq!(page.matches(STYLE).count(), 1, "the style stands there once");
         assert!(page.contains("{{style}}"), "what looks like a part is left as it is");
     }
 
     #[test]
-    fn violations_are_told_in_plain_html() {
+    fn violations_are_in_plain_html() {
         let history = pushed("p1-1");
         let violations: Vec<_> = (0..=TOLD_VIOLATIONS)
             .map(|number| Violation { promise: Promise::NoLoss, what: format!("lost {number}"), records: vec![0; 20] })

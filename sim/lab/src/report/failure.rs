@@ -34,7 +34,7 @@ mod tests {
     use crate::check::Promise;
 
     #[test]
-    fn a_failure_tells_what_and_how_to_see_it_again() {
+    fn a_failure_has_its_cause_and_the_replay_command() {
         let crashed = failure("seed 17", &Verdict::Crashed("signal 6".into()), &[], "replay 17");
         assert_eq!(
             crashed,

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_script_begins_ends_with_it() {
+    fn actions_of_a_script_end_with_it() {
         let report = run_scripted(&calm(), |driver| {
             driver.begin(Action::Crash(Host::Broker(1)));
             driver.wait_for("a push", |event| matches!(event, Event::PushSent { .. }))?;

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_reached_is_not_missing() {
+    fn reached_marks_are_not_missing() {
         let reached = BTreeMap::from([(Mark::Trimmed.name().to_owned(), 1), (Mark::TrimFenced.name().to_owned(), 0)]);
         let missing = never_reached(&reached);
         assert_eq!(missing.len(), all().count() - 1);

@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_needed_stays() {
+    fn needed_items_stay() {
         for needed in [&[][..], &[0], &[6], &[15], &[3, 12], &[0, 1, 15], &[1, 3, 5, 7, 9, 11, 13, 15]] {
             assert_eq!(left(16, 0, needed).0, needed);
         }
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_stay_at_least() {
+    fn the_minimum_number_stays() {
         assert_eq!(left(1, 1, &[]).0, [0]);
         assert_eq!(left(5, 1, &[]).0.len(), 1);
         assert_eq!(left(5, 1, &[3]).0, [3]);

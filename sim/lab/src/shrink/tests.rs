@@ -56,7 +56,7 @@ fn only_what_a_failure_needs_is_left() {
 }
 
 #[test]
-fn what_is_needed_of_the_workload_is_left() {
+fn needed_parts_of_the_workload_stay() {
     let scenario = Scenario::from_seed(3);
     let fails = |scenario: &Scenario| {
         let producers = &scenario.workload.producers;
