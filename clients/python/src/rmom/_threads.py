@@ -142,6 +142,8 @@ class ProducerHands:
         self._blocking = blocking
         # The events: (line, acknowledgement or error), or ``None``, which means "look for work".
         self._events: queue.SimpleQueue[tuple[_Line, wire.PushAck | MoMError] | None] = queue.SimpleQueue()
+        #: Set at the first connection.
+        self.connected = threading.Event()
         self._stopped = threading.Event()
         self._line: _Line | None = None
 
@@ -186,6 +188,7 @@ class ProducerHands:
             self._end(line, finish=False)
             raise
         line.queue_id = ack.queue_id
+        self.connected.set()
         return line
 
     def _next_ack(self, effect: fx.NextAck) -> wire.PushAck | None:

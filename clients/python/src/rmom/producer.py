@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import sys
 import threading
 import time
 from typing import Any
@@ -26,6 +27,8 @@ _JOIN_TIMEOUT = 2.0
 EXIT_TIMEOUT = 5.0
 #: How long accepted messages have left when an exception leaves the producer's ``with`` block, in seconds.
 EXCEPTION_TIMEOUT = 1.0
+#: These versions of Python start no threads once the main thread has ended, so no connection can be made then.
+_NO_THREADS_AT_EXIT = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 2)
 
 
 def time_after(error: BaseException | None) -> float | None:
@@ -108,6 +111,7 @@ class Delivering:
         finally:
             self.abandon(why)
             self._hands.release()
+            self._hands.connected.set()
             for home in self._homes:
                 home.discard(self)
 
@@ -128,11 +132,9 @@ class Delivering:
         if self._changed.process.is_this():
             self.outbox.end()
 
-    def wait_at_exit(self, timeout: float) -> None:
-        """Waits until all messages have an outcome."""
-        if self._changed.process.is_this():
-            with self._changed:
-                self._changed.wait_for(lambda: self.outbox.in_flight() == 0, timeout)
+    def wait_for_a_connection(self, timeout: float) -> None:
+        """Waits for the first connection, or the end."""
+        self._hands.connected.wait(timeout)
 
     def wait(self, timeout: float | None, why: str) -> MoMError | None:
         """Waits until all messages have an outcome. What has none after ``timeout``, or when an exception such as
@@ -228,6 +230,9 @@ class Producer:
         with self._changed:
             if not self._changed.wait_for(lambda: self._outbox.offer(delivery), timeout):
                 raise TimeoutError(f"no room within {timeout} s; the message was not accepted, and is not stored")
+        if _NO_THREADS_AT_EXIT and self._outbox.accepted == 1:
+            # The program may end after this message.
+            self._delivering.wait_for_a_connection(EXIT_TIMEOUT if timeout is None else min(timeout, EXIT_TIMEOUT))
         return delivery
 
     def flush(self, timeout: float | None = None) -> None:
@@ -276,35 +281,12 @@ class Producer:
 _delivering: set[Delivering] = set()
 
 
-class _Exit:
-    """The end of the program: a last chance for accepted messages, since the threads end with it."""
-
-    def __init__(self) -> None:
-        self._left = EXIT_TIMEOUT
-
-    def _deadline(self) -> float:
-        return time.monotonic() + self._left
-
-    def deliver_while_threads_start(self) -> None:
-        """Some versions of Python start no threads once functions of ``atexit`` are called, so no connection can be made
-        then. Other threads of the application may still be pushing, so nothing is closed yet."""
-        deadline = self._deadline()
-        for one in list(_delivering):
-            one.wait_at_exit(max(0.0, deadline - time.monotonic()))
-        self._left = max(0.0, deadline - time.monotonic())
-
-    def deliver(self) -> None:
-        """All threads of the application have ended."""
-        deadline = self._deadline()
-        for one in list(_delivering):
-            one.finish()
-        for one in list(_delivering):
-            why = f"the program ended, and waited for {EXIT_TIMEOUT:g} s; close producers to wait for their messages"
-            one.wait(max(0.0, deadline - time.monotonic()), why)
-
-
-_exit = _Exit()
-atexit.register(_exit.deliver)
-# Private, but the only place before the ban on new threads. Without it, the registration above has to do.
-if hasattr(threading, "_register_atexit"):
-    threading._register_atexit(_exit.deliver_while_threads_start)
+@atexit.register
+def _deliver_at_exit() -> None:
+    """Gives accepted messages a last chance, since the threads end with the program."""
+    deadline = time.monotonic() + EXIT_TIMEOUT
+    for one in list(_delivering):
+        one.finish()
+    for one in list(_delivering):
+        why = f"the program ended, and waited for {EXIT_TIMEOUT:g} s; close producers to wait for their messages"
+        one.wait(max(0.0, deadline - time.monotonic()), why)
