@@ -6,7 +6,6 @@ Both clients run the same code; only the way of waiting differs.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import functools
 import logging
@@ -14,7 +13,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Generator, Sequence
-from typing import Any, Callable
+from typing import Any
 
 from . import _admin
 from ._check import check_position, check_producer_name, check_timeout, id_of_channel, label_of, new_message
@@ -25,12 +24,13 @@ from ._inbox import Inbox
 from ._outbox import Outbox, Pending
 from ._producing import Producing
 from ._rest import Managers
+from ._running import ConsumingTask, DeliveringTask, call_in_loop
 from ._settings import Settings, Tls, check_count, check_delivery_timeout, check_give_up_after, settings_of
 from ._tasks import ConsumerHands, ProducerHands, Waiting
 from ._threads import when_collected
 from .errors import Closed, ConfigError, MoMError
 from .model import Broker, Channel, Content, Headers, Message, Position, Queue, Receipt, Start, StartAt
-from .producer import _JOIN_TIMEOUT, time_after
+from .producer import time_after
 
 log = logging.getLogger("rmom")
 
@@ -79,7 +79,7 @@ class Client:
 
     async def _close(self, timeout: float | None, why: str) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        delivering = [one for one in self._waiting.running if isinstance(one, _Delivering)]
+        delivering = [one for one in self._waiting.running if isinstance(one, DeliveringTask)]
         for one in delivering:
             one.finish()
         failure: MoMError | None = None
@@ -95,7 +95,7 @@ class Client:
         finally:
             for consumer in list(self._consumers):
                 await consumer.close()
-            for task in [one for one in self._waiting.running if isinstance(one, _Consuming)]:
+            for task in [one for one in self._waiting.running if isinstance(one, ConsumingTask)]:
                 await task.close()
             await self._waiting.close()
         if failure is not None:
@@ -206,87 +206,6 @@ class Delivery(Pending):
             self._waiter.set_result(None)
 
 
-#: The tasks that have not ended; event loops hold tasks weakly.
-_running: set[Any] = set()
-
-
-def _forgotten(loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-    """Calls back in the loop, for a finalizer, which can run in any thread."""
-    with contextlib.suppress(RuntimeError):  # The loop is closed.
-        loop.call_soon_threadsafe(callback)
-
-
-class _Delivering:
-    """A producer's task, and what it works on. It has no reference to the producer, which can be collected: then no more
-    messages are accepted, and those accepted before are still delivered."""
-
-    def __init__(
-        self, waiting: Waiting, producing: Producing, outbox: Outbox, hands: ProducerHands, changed: asyncio.Event
-    ) -> None:
-        self.process = Process()
-        self._producing = producing
-        self.outbox = outbox
-        self._hands = hands
-        self._changed = changed
-        self._homes: tuple[set[Any], ...] = (waiting.running, _running)
-        for home in self._homes:
-            home.add(self)
-        self._task = asyncio.get_running_loop().create_task(self._run())
-        # Not a `finally` of the task: a task that is cancelled before its first step never enters it.
-        self._task.add_done_callback(self._ended)
-
-    async def _run(self) -> None:
-        try:
-            await run_async(self._producing.run(), self._hands.perform)
-        except Exception:
-            log.exception("a producer ends by a defect")
-        finally:
-            await self._hands.release()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._producing.abandon(Closed("the producer", "its task was cancelled" if task.cancelled() else None))
-        for home in self._homes:
-            home.discard(self)
-
-    def abandon(self, why: str | None) -> None:
-        """Ends the program, whatever it waits for: what has no outcome yet is not delivered."""
-        self._producing.abandon(Closed("the producer", why))
-        self._task.cancel()
-
-    def finish(self) -> None:
-        """No more messages are accepted."""
-        self.outbox.end()
-
-    async def until_resolved(self, accepted: int, timeout: float | None) -> bool:
-        """Waits until that many messages have an outcome; false after ``timeout``."""
-
-        async def wait() -> None:
-            while self.outbox.resolved < accepted:
-                self._changed.clear()
-                await self._changed.wait()
-
-        try:
-            await asyncio.wait_for(wait(), timeout)
-        except asyncio.TimeoutError:
-            return False
-        return True
-
-    async def wait(self, timeout: float | None, why: str) -> MoMError | None:
-        """Waits until all messages have an outcome. What has none after ``timeout``, or when the wait is cancelled, is
-        given up for the reason ``why``. Returns the first failure that was not raised yet."""
-        try:
-            done = await self.until_resolved(self.outbox.accepted, timeout)
-            if done:
-                # It only has to close its connection.
-                await asyncio.wait([self._task], timeout=_JOIN_TIMEOUT)
-        except BaseException as error:
-            self.abandon(f"{type(error).__name__} ended the wait for its messages")
-            raise
-        if not done:
-            self.abandon(why)
-        return self.outbox.take_failure()
-
-
 class Producer:
     """Like :class:`rmom.Producer`, for ``async with``."""
 
@@ -317,7 +236,7 @@ class Producer:
         self._outbox = Outbox(max_messages, max_bytes, clock, contextlib.nullcontext(), self._changed.set)
         self._outbox.when_there_is_work(self._hands.wake)
         self._producing = Producing(Managers(waiting.settings), label, name, delivery_timeout, self._outbox)
-        self._delivering: _Delivering | None = None
+        self._delivering: DeliveringTask | None = None
 
     async def open(self) -> Producer:
         """Starts the producer. A named one asks the hosting broker what it has stored; an unnamed one connects at its
@@ -326,8 +245,8 @@ class Producer:
             if self._named:
                 self.stored_before = await run_async(self._producing.open_named(), self._hands.perform)
             arguments = (self._producing, self._outbox, self._hands, self._changed)
-            self._delivering = _Delivering(self._waiting, *arguments)
-            when_collected(self, functools.partial(_forgotten, asyncio.get_running_loop(), self._delivering.finish))
+            self._delivering = DeliveringTask(self._waiting, *arguments)
+            when_collected(self, functools.partial(call_in_loop, asyncio.get_running_loop(), self._delivering.finish))
         return self
 
     async def push(
@@ -368,7 +287,7 @@ class Producer:
             await self._changed.wait()
         return delivery
 
-    def _opened(self) -> _Delivering:
+    def _opened(self) -> DeliveringTask:
         self._process.check("the producer")
         if self._delivering is None:
             raise ConfigError("producer", "it is not open; use it in `async with`, or `await producer.open()`")
@@ -413,61 +332,6 @@ class Producer:
                 raise
 
 
-@atexit.register
-def _tell_what_was_left() -> None:
-    """An event loop that was closed with tasks in it never ends them."""
-    for one in list(_running):
-        if isinstance(one, _Delivering) and one.process.is_this() and one.outbox.in_flight():
-            what = "the program ends with %d undelivered messages, whose event loop was closed; close producers before"
-            log.error(what, one.outbox.in_flight())
-
-
-class _Consuming:
-    """A consumer's task, and what it works on. It has no reference to the consumer, which can be collected: then it
-    ends."""
-
-    def __init__(
-        self, waiting: Waiting, consuming: Consuming, inbox: Inbox, hands: ConsumerHands, arrived: asyncio.Event
-    ) -> None:
-        self._consuming = consuming
-        self._inbox = inbox
-        self._hands = hands
-        self._arrived = arrived
-        self._homes: tuple[set[Any], ...] = (waiting.running, _running)
-        for home in self._homes:
-            home.add(self)
-        self._failure: MoMError = Closed("the consumer")
-        self._task = asyncio.get_running_loop().create_task(self._run())
-        # Not a `finally` of the task: a task that is cancelled before its first step never enters it.
-        self._task.add_done_callback(self._ended)
-
-    async def _run(self) -> None:
-        try:
-            await run_async(self._consuming.run(), self._hands.perform)
-        except MoMError as error:
-            self._failure = error
-        except Exception as error:
-            self._failure = Closed("the consumer", f"it ended by a defect ({type(error).__name__}: {error})")
-            log.exception("a consumer ends by a defect")
-        finally:
-            await self._hands.release()
-
-    def _ended(self, _: asyncio.Task[None]) -> None:
-        self._inbox.fail(self._failure)
-        self._arrived.set()
-        for home in self._homes:
-            home.discard(self)
-
-    def cancel(self) -> None:
-        """Ends it."""
-        self._task.cancel()
-
-    async def close(self) -> None:
-        """Ends it, and waits until its connection is closed."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-
 class Consumer:
     """Like :class:`rmom.Consumer`, for ``async with`` and ``async for``."""
 
@@ -490,7 +354,7 @@ class Consumer:
         self._waiting = waiting
         self._process = Process()
         self._closed = False
-        self._running: _Consuming | None = None
+        self._running: ConsumingTask | None = None
 
     async def next(self, timeout: float | None = None) -> Message:
         """The next message; waits until there is one. Fails with ``TimeoutError`` after ``timeout`` seconds. Nothing is
@@ -502,8 +366,8 @@ class Consumer:
         self._process.check("the consumer")
         if self._running is None and self._inbox.error is None:
             arguments = (self._consuming, self._inbox, self._hands, self._arrived)
-            self._running = _Consuming(self._waiting, *arguments)
-            when_collected(self, functools.partial(_forgotten, asyncio.get_running_loop(), self._running.cancel))
+            self._running = ConsumingTask(self._waiting, *arguments)
+            when_collected(self, functools.partial(call_in_loop, asyncio.get_running_loop(), self._running.cancel))
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             message = self._inbox.take()
