@@ -9,7 +9,7 @@ use crate::model::{ChannelId, QueueLabel};
 pub enum Right {
     /// Push messages into a queue.
     Push,
-    /// Read messages of a queue. This includes the creation of channels, which subscribers need and which store nothing.
+    /// Read messages of a queue. This includes the creation of channels, which subscribers need and which hold no messages.
     Consume,
     /// Create queues.
     Create,

@@ -90,7 +90,7 @@ impl Coded for Denied {
 /// Decides whether a call may do this. Every operation of a broker and of a manager begins here.
 ///
 /// # Errors
-/// It may not.
+/// [`Denied`]: the caller lacks the right, or the method's entry in the table of rights names another one.
 pub fn admit(call: &Call, action: Action) -> Result<Permit, Denied> {
     match call.right {
         Some(of_method) if of_method != action.right => Err(Denied::OtherRight { of_method, action }),

@@ -45,7 +45,7 @@ impl Broker {
 }
 
 impl Broker<Call> {
-    /// Lets the call in, or not. There is no other way from a request to the broker.
+    /// Admits the call to do this, which is the only way from a request to the broker's queues.
     pub(super) fn admit(&self, action: Action) -> Result<(&Arc<Inner>, Permit), BrokerError> {
         Ok((&self.inner, admit(&self.call, action)?))
     }

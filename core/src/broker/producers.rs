@@ -62,7 +62,7 @@ impl Producers {
                 let sequence = Sequence::parse(last.last_sequence)?;
                 let offset = Offset::parse(last.last_offset)?;
                 let stored_at = StoreTime::from_millis(last.stored_at_millis);
-                let (epoch, seen_at) = (ProducerEpoch::parse(last.producer_epoch)?, Instant::now());
+                let (epoch, seen_at) = (ProducerEpoch::stored(last.producer_epoch), Instant::now());
                 producers.stored.insert(id, Last { epoch, sequence, offset, stored_at, seen_at });
             }
         }
@@ -189,6 +189,16 @@ mod tests {
     fn stamp(epoch: u64, lowest: u64) -> ProducerStamp {
         let key = ProducerKey { id: ProducerId::new(Uuid::from_u128(1)), epoch: ProducerEpoch::new(epoch) };
         ProducerStamp { key, lowest_unacknowledged: Sequence::new(lowest) }
+    }
+
+    #[test]
+    fn an_epoch_out_of_range_that_was_accepted_before_stays_readable() {
+        let last =
+            ProducerLast { producer_id: vec![1; 16].into(), producer_epoch: u64::MAX, ..ProducerLast::default() };
+        let snapshot = ProducerSnapshot { through_offset: 0, producers: vec![last] }.encode_to_vec();
+        let restored = Producers::restore(Some(&snapshot.into()), Vec::new()).unwrap();
+        let id = ProducerId::from_slice(&[1; 16]).unwrap();
+        assert_eq!(restored.last(id).map(|last| last.epoch.get()), Some(i64::MAX as u64));
     }
 
     fn judge(producers: &Producers, stamp: ProducerStamp, first: u64, count: u64) -> Result<u64, BrokerError> {

@@ -106,7 +106,7 @@ pub fn runs(format: u16, index: &[u8], first: Offset, last: Offset) -> Result<Ve
         if !fits || Sequence::parse(run.first_sequence.saturating_add(count)).is_err() {
             return Err(FrameError::Inconsistent("a producer's run does not fit the batch"));
         }
-        let epoch = ProducerEpoch::parse(run.producer_epoch)?;
+        let epoch = ProducerEpoch::stored(run.producer_epoch);
         let key = ProducerKey { id: ProducerId::from_slice(&run.producer_id)?, epoch };
         runs.push(Run { key, first, offset, count });
         offset = offset.plus(count);

@@ -95,6 +95,15 @@ counter! {
     /// opens the producer. A queue's task compares it with the newest one that it knows, and refuses pushes of an earlier epoch.
     ProducerEpoch, "producer_epoch"
 }
+
+impl ProducerEpoch {
+    /// An epoch that is stored. One out of range is taken for the greatest: a version that did not look at the range may have
+    /// accepted it, and what was accepted stays readable.
+    pub(crate) const fn stored(value: u64) -> Self {
+        if value > i64::MAX as u64 { Self::new(i64::MAX as u64) } else { Self::new(value) }
+    }
+}
+
 counter! {
     /// The fencing token of a queue; 0 means that it was never activated. Grows by 1 with each claim. The store compares it in each
     /// append and trim, and refuses those of an earlier epoch.

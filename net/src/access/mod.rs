@@ -1,6 +1,6 @@
 //! The callers of requests, for gRPC and REST alike.
 //!
-//! [`table`] lists all RPCs and routes with the right that each needs. [`call_of`] finds the caller of a request and its
+//! [`table`] lists all RPCs and routes with the right that each needs. [`identify`] and [`rpc_of`] find the caller of a request and its
 //! method's entry; tokens and client certificates will be read there.
 
 mod table;
@@ -22,21 +22,31 @@ pub(crate) fn caller_of(extensions: &Extensions) -> Caller {
     extensions.get::<Peer>().map_or_else(Caller::unknown, |peer| peer.caller.clone())
 }
 
-/// The call that a request to this path makes.
+/// The call that a request of this method to this path makes.
 ///
 /// # Errors
 /// [`Denied::Unlisted`]: the table gives the path no right, so that nothing can be asked of the broker or the manager.
-pub(crate) fn call_of<B>(request: &http::Request<B>, path: &str) -> Result<Call, Denied> {
-    let right = entry(request.method().as_str(), path).and_then(|entry| entry.right).ok_or(Denied::Unlisted)?;
+fn call_of<B>(request: &http::Request<B>, method: &str, path: &str) -> Result<Call, Denied> {
+    let right = entry(method, path).and_then(|entry| entry.right).ok_or(Denied::Unlisted)?;
     Ok(Call::new(caller_of(request.extensions()), right))
+}
+
+/// The call of the RPC that a request names by its path. tonic does not look at the HTTP method, so neither does this.
+///
+/// # Errors
+/// As of [`identified`].
+pub(crate) fn rpc_of<B>(request: &http::Request<B>) -> Result<Call, Denied> {
+    call_of(request, "POST", request.uri().path())
 }
 
 /// Adds the [`Call`] to each request, for handlers. A handler that finds none has no way to the broker or the manager.
 pub async fn identify(mut request: Request, next: Next) -> Response {
     let call = match request.extensions().get::<MatchedPath>() {
         // The methods of a gRPC service share one route.
-        Some(route) if !route.as_str().contains("{method}") => call_of(&request, route.as_str()),
-        _ => call_of(&request, request.uri().path()),
+        Some(route) if !route.as_str().contains("{method}") => {
+            call_of(&request, request.method().as_str(), route.as_str())
+        }
+        _ => rpc_of(&request),
     };
     if let Ok(call) = call {
         request.extensions_mut().insert(call);
@@ -65,5 +75,23 @@ impl<S: Sync> FromRequestParts<S> for Admitted {
         let permit = identified(&parts.extensions)
             .and_then(|call| admit(&call, call.right().ok_or(Denied::Unlisted)?.on_cluster()));
         permit.map(Self).map_err(|denied| (StatusCode::INTERNAL_SERVER_ERROR, denied.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rmom_core::access::Right;
+
+    use super::*;
+
+    #[test]
+    fn an_rpc_is_named_by_its_path_alone() {
+        for method in ["POST", "PUT", "GET"] {
+            let request = http::Request::builder().method(method).uri("/messages.MessageStream/GetHeartbeat");
+            let call = rpc_of(&request.body(()).unwrap()).unwrap();
+            assert_eq!(call.right(), Some(Right::Inspect), "{method}");
+        }
+        let unknown = http::Request::builder().method("POST").uri("/messages.MessageStream/Nothing").body(()).unwrap();
+        assert_eq!(rpc_of(&unknown).err(), Some(Denied::Unlisted));
     }
 }

@@ -38,7 +38,7 @@ use super::{
     tally::{Tallied, TalliedCodec},
 };
 use crate::{
-    access::{self, Admitted, call_of},
+    access::{self, Admitted, rpc_of},
     metrics::{self, TEXT_FORMAT},
     serve::ServeStats,
 };
@@ -128,7 +128,7 @@ impl Pushes {
 /// Clients make this call for each message. It sets its deadline and counts by itself, because layers would box each request
 /// again.
 async fn push_to_queue(State(pushes): State<Pushes>, request: Request) -> Response {
-    let call = call_of(&request, request.uri().path());
+    let call = rpc_of(&request);
     let answer = |request| async move {
         let method = service_fn(|request| pushes.methods.push(call.clone(), request));
         pushes.server().unary(method, pushes.count(request, true)).await.map(Body::new)
@@ -137,7 +137,7 @@ async fn push_to_queue(State(pushes): State<Pushes>, request: Request) -> Respon
 }
 
 async fn push_stream(State(pushes): State<Pushes>, request: Request) -> Response {
-    let call = call_of(&request, request.uri().path());
+    let call = rpc_of(&request);
     let method = service_fn(|request| {
         let (methods, call) = (pushes.methods.clone(), call.clone());
         async move { methods.pushes(call, request) }

@@ -27,7 +27,7 @@ use super::{
     parse,
     status::{status, to_status},
 };
-use crate::access::call_of;
+use crate::access::rpc_of;
 
 /// Response header with the id of the channel's queue, for positions.
 pub const QUEUE_ID_HEADER: HeaderName = HeaderName::from_static(contract::QUEUE_ID_HEADER);
@@ -46,7 +46,7 @@ pub(super) async fn handle(State(broker): State<Broker>, request: Request<Body>)
         *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
         return response;
     }
-    let call = call_of(&request, request.uri().path());
+    let call = rpc_of(&request);
     let open = async {
         let broker = broker.on_behalf_of(call.map_err(|denied| to_status(&denied))?);
         let request = read_request(request.into_body()).await?;

@@ -13,7 +13,7 @@ pub use name::{MAX_NAME_BYTES, NO_TOPIC, NameFault, check_label, check_topic};
 /// The domain of rmom's codes in the `google.rpc.ErrorInfo` of a gRPC status.
 pub const ERROR_DOMAIN: &str = "rmom";
 
-/// The header `retry-after` of every REST answer with status 503: seconds after which a client should try again.
+/// The header `retry-after` of every REST problem document with status 503: seconds after which a client should try again.
 pub const RETRY_AFTER_SECS: &str = "1";
 
 /// Bytes in front of each gRPC message: a compression flag (0 for none) and the length, big-endian.

@@ -23,6 +23,7 @@ use super::{
     error::RestError,
     request::{self, JsonBody},
 };
+use crate::access::Admitted;
 
 /// Describes the routes below, for readers and for generators of clients.
 pub(super) const OPENAPI: &str = include_str!("openapi.json");
@@ -197,7 +198,7 @@ async fn undrain(Asked(manager): Asked, Path(id): Path<String>) -> Result<Status
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn status(Asked(manager): Asked, State(api): State<Api>) -> impl IntoResponse {
+async fn status(_: Admitted, Asked(manager): Asked, State(api): State<Api>) -> impl IntoResponse {
     Json(views::Status::of(&manager, &api.connections).await)
 }
 
