@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, NamedTuple
 
 from ._proto import messages_pb2 as wire
 from .errors import Closed, MoMError
@@ -61,14 +61,22 @@ def message_id(producer: uuid.UUID, queue_id: int, sequence: int) -> uuid.UUID:
     return uuid.UUID(int=high << 64 | low)
 
 
+class Through(NamedTuple):
+    """Numbers of messages and bytes up to and including a message, of all that were ever accepted."""
+
+    messages: int = 0
+    bytes: int = 0
+
+
 class Pending:
     """The outcome of one message. The message is pushed even if this is never awaited."""
 
-    __slots__ = ("_cost", "_message", "_outcome", "_seen", "_sequence", "_since")
+    __slots__ = ("_message", "_outcome", "_seen", "_sequence", "_since", "_size", "_through")
 
     def __init__(self, message: wire.PushMessage) -> None:
         self._message: wire.PushMessage | None = message
-        self._cost = 0
+        self._size = 0
+        self._through = Through()
         # When it was accepted.
         self._since = 0.0
         self._sequence = 0
@@ -108,17 +116,6 @@ class Run:
         return [pending._message for pending in self.messages if pending._message is not None]
 
 
-class _Filling:
-    """A batch that still accepts messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[Pending] = []
-        self.size = 0
-
-    def is_full_for(self, size: int) -> bool:
-        return bool(self.messages) and (len(self.messages) >= MAX_BATCH_MESSAGES or self.size + size > MAX_BATCH_BYTES)
-
-
 class Outbox:
     """See the module's documentation. ``lock`` guards it; ``changed`` tells the application that messages have
     outcomes."""
@@ -137,15 +134,14 @@ class Outbox:
         self._lock = lock
         self._wake: Callable[[], None] = lambda: None
         self._changed = changed
-        self._waiting: deque[_Filling] = deque()
-        self._messages = 0
-        self._bytes = 0
+        # The messages that wait to be sent. Everything else about accepted messages follows from this queue, so that a
+        # message is accepted wholly or not at all when a signal's handler raises an exception in between.
+        self._waiting: deque[Pending] = deque()
+        self._taken = Through()
+        self._resolved = Through()
         self._ended: MoMError | None = None
         # Unseen failures since the last flush, up to a limit.
         self._failed: deque[Pending] = deque()
-        #: Number of messages accepted, and number of those with an outcome.
-        self.accepted = 0
-        self.resolved = 0
 
     def when_there_is_work(self, wake: Callable[[], None]) -> None:
         """``wake`` tells the program that there is something to send, or that the application has finished."""
@@ -160,35 +156,55 @@ class Outbox:
         size = pending._message.ByteSize()
         # A message larger than the room may be the only one in it.
         cost = min(size + MESSAGE_OVERHEAD_BYTES, self._max_bytes)
-        if self._messages >= self._max_messages or self._bytes + cost > self._max_bytes:
+        before, resolved = self._accepted(), self._resolved
+        if (
+            before.messages - resolved.messages >= self._max_messages
+            or before.bytes - resolved.bytes + cost > self._max_bytes
+        ):
             return False
-        was_empty = not self._waiting
-        if was_empty or self._waiting[-1].is_full_for(size):
-            self._waiting.append(_Filling())
-        batch = self._waiting[-1]
-        batch.messages.append(pending)
-        batch.size += size
-        pending._cost = cost
+        pending._size = size
         pending._since = self._clock()
-        self._messages += 1
-        self._bytes += cost
-        self.accepted += 1
-        if was_empty:
+        pending._through = Through(before.messages + 1, before.bytes + cost)
+        if not self._waiting:
+            # The program cannot look before the lock is free. A signal's handler may end this call right after the
+            # message is in the queue.
             self._wake()
+        self._waiting.append(pending)
         return True
+
+    def _accepted(self) -> Through:
+        return self._waiting[-1]._through if self._waiting else self._taken
+
+    @property
+    def accepted(self) -> int:
+        """Number of messages accepted."""
+        with self._lock:
+            return self._accepted().messages
+
+    @property
+    def resolved(self) -> int:
+        """Number of accepted messages with an outcome."""
+        return self._resolved.messages
 
     def take(self) -> Run | None:
         """The oldest messages that wait to be sent."""
         with self._lock:
-            if not self._waiting:
+            run: list[Pending] = []
+            size = 0
+            while self._waiting and len(run) < MAX_BATCH_MESSAGES:
+                size += self._waiting[0]._size
+                if run and size > MAX_BATCH_BYTES:
+                    break
+                run.append(self._waiting.popleft())
+            if not run:
                 return None
-            batch = self._waiting.popleft()
-            return Run(batch.messages)
+            self._taken = run[-1]._through
+            return Run(run)
 
     def waiting_since(self) -> float | None:
         """The time at which the oldest message that waits to be sent was accepted."""
         with self._lock:
-            return self._waiting[0].messages[0]._since if self._waiting else None
+            return self._waiting[0]._since if self._waiting else None
 
     def in_flight(self) -> int:
         """Number of messages that are accepted and have no outcome yet."""
@@ -216,9 +232,8 @@ class Outbox:
                 pending._sequence = first_sequence + at
                 pending._outcome = outcome
                 pending._told()
-                self._bytes -= pending._cost
-            self._messages -= len(messages)
-            self.resolved += len(messages)
+            # Outcomes come in the order of acceptance.
+            self._resolved = messages[-1]._through
             if isinstance(outcome, MoMError):
                 self._forget_seen_failures()
                 self._failed.extend(messages[: MAX_UNSEEN_FAILURES - len(self._failed)])

@@ -48,10 +48,14 @@ def when_collected(owner: object, callback: Callable[[], object]) -> None:
 
 
 class Changed(threading.Condition):
-    """Guards what a thread and the application share, and tells of its changes, in the process that made it."""
+    """Guards what a thread and the application share, and tells of its changes, in the process that made it.
+
+    To hold it, use ``with changed.lock``. A condition's own ``with`` runs Python code, in which a signal's handler can
+    raise an exception that leaves the lock held for ever."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.lock = threading.RLock()
+        super().__init__(self.lock)
         self.process = Process()
 
 
@@ -254,7 +258,7 @@ class ConsumerHands:
 
     def stop(self) -> None:
         """Ends any wait. May be called from any thread."""
-        with self._changed:
+        with self._changed.lock:
             self._stopped.set()
             if self._subscription is not None:
                 self._subscription.call.cancel()
@@ -277,7 +281,7 @@ class ConsumerHands:
         channel = self._blocking.channel(effect.authority)
         call = stub_of(channel).SubscribeToChannel(effect.request)
         subscription = _Subscription(effect.authority, channel, call)
-        with self._changed:
+        with self._changed.lock:
             self._subscription = subscription
             if self._stopped.is_set():
                 call.cancel()
@@ -320,13 +324,13 @@ class ConsumerHands:
         self._end(effect.subscription)
 
     def _end(self, subscription: _Subscription) -> None:
-        with self._changed:
+        with self._changed.lock:
             self._subscription = None
         subscription.call.cancel()
         subscription.channel.close()
 
     def _deliver(self, effect: fx.Deliver) -> None:
-        with self._changed:
+        with self._changed.lock:
             self._changed.wait_for(lambda: self._stopped.is_set() or not self._inbox.is_full())
             if self._stopped.is_set():
                 raise Stopped

@@ -62,7 +62,7 @@ class Consumer:
         """
         timeout = check_timeout(timeout)
         self._changed.process.check("the consumer")
-        with self._changed:
+        with self._changed.lock:
             self._start()
             if not self._changed.wait_for(self._arrived, timeout):
                 raise TimeoutError(f"no message within {timeout} s")
@@ -104,7 +104,7 @@ class Consumer:
         if not self._changed.process.is_this():
             return
         self._closed = True
-        with self._changed:
+        with self._changed.lock:
             self._inbox.end(Closed("the consumer"))
         self._hands.stop()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -145,6 +145,6 @@ def _consume(consuming: Consuming, inbox: Inbox, hands: ConsumerHands, changed: 
         log.exception("a consumer ends by a defect")
     finally:
         hands.release()
-    with changed:
+    with changed.lock:
         inbox.fail(failure)
         changed.notify_all()

@@ -57,7 +57,7 @@ class Delivery(Pending):
             except Closed as closed:
                 # The parent goes on delivering it.
                 raise NotDelivered(closed, outcome_unknown=True) from None
-            with self._changed:
+            with self._changed.lock:
                 if not self._changed.wait_for(self.done, timeout):
                     raise TimeoutError(f"no outcome within {timeout} s; the message is still being delivered")
         return self._receipt()
@@ -68,17 +68,18 @@ class _Turn:
     outcomes then."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        #: For other threads. In the main thread a signal's handler could leave it held, if it were taken by ``with turn``.
+        self.lock = threading.Lock()
         self.over = False
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        self.lock.acquire()
         if self.over:
-            self._lock.release()
+            self.lock.release()
             raise Stopped
 
     def __exit__(self, *exc: object) -> None:
-        self._lock.release()
+        self.lock.release()
 
 
 class Delivering:
@@ -119,12 +120,11 @@ class Delivering:
         """Ends the program, whatever it waits for: what has no outcome yet is not delivered."""
         if not self._changed.process.is_this():
             return
-        try:
-            with self._turn:
-                self._producing.abandon(Closed("the producer", why))
-                self._turn.over = True
-        except Stopped:
-            return
+        with self._turn.lock:
+            if self._turn.over:
+                return
+            self._producing.abandon(Closed("the producer", why))
+            self._turn.over = True
         self._hands.stop()
 
     def finish(self) -> None:
@@ -143,7 +143,7 @@ class Delivering:
             # The parent delivers what it accepted.
             return None
         try:
-            with self._changed:
+            with self._changed.lock:
                 done = self._changed.wait_for(lambda: self.outbox.in_flight() == 0, timeout)
         except BaseException as error:
             self.abandon(f"{type(error).__name__} ended the wait for its messages")
@@ -152,7 +152,7 @@ class Delivering:
             self._thread.join(_JOIN_TIMEOUT if timeout is None else min(timeout, _JOIN_TIMEOUT))
         elif not done:
             self.abandon(why)
-        with self._changed:
+        with self._changed.lock:
             return self.outbox.take_failure()
 
 
@@ -183,7 +183,8 @@ class Producer:
         check_count("max_in_flight", max_messages)
         check_count("max_bytes_in_flight", max_bytes)
         self._changed = Changed()
-        self._outbox = Outbox(max_messages, max_bytes, blocking.settings.clock, self._changed, self._changed.notify_all)
+        clock = blocking.settings.clock
+        self._outbox = Outbox(max_messages, max_bytes, clock, self._changed.lock, self._changed.notify_all)
         producing = Producing(Managers(blocking.settings), label, name, delivery_timeout, self._outbox)
         #: The last sequence that a named producer had stored in this queue when it was opened; new messages continue
         #: from there. 0 means that there was none, or that the producer has no name.
@@ -227,7 +228,7 @@ class Producer:
     def _accept(self, message: Any, timeout: float | None) -> Delivery:
         self._changed.process.check("the producer")
         delivery = Delivery(message, self._changed)
-        with self._changed:
+        with self._changed.lock:
             if not self._changed.wait_for(lambda: self._outbox.offer(delivery), timeout):
                 raise TimeoutError(f"no room within {timeout} s; the message was not accepted, and is not stored")
         if _NO_THREADS_AT_EXIT and self._outbox.accepted == 1:
@@ -241,7 +242,7 @@ class Producer:
         messages are still being delivered."""
         timeout = check_timeout(timeout)
         self._changed.process.check("the producer")
-        with self._changed:
+        with self._changed.lock:
             accepted = self._outbox.accepted
             if not self._changed.wait_for(lambda: self._outbox.resolved >= accepted, timeout):
                 left = accepted - self._outbox.resolved
