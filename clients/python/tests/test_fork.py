@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Callable
 
 import pytest
 from rmom_testing.clusters import DevCluster
+
+import rmom
 
 #: Nothing listens at the manager's address, so gRPC does nothing: it aborts in some children of processes that use it at
 #: the moment of the fork, whatever the child does. Another thread sends meanwhile, and may hold locks. The child ends by
@@ -125,3 +129,57 @@ def test_what_was_made_before_the_fork_says_so_in_the_child(act: str, says: str,
     child, _, parent = done.stdout.strip().rpartition("\n")
     assert child.startswith(says), done.stdout + done.stderr
     assert parent == "status 0", "the child is ended by its alarm if it waits"
+
+
+CHILD = """
+import logging, multiprocessing, sys
+
+def send(url, label):
+    import rmom
+    logging.basicConfig()
+    if url == "asyncio":
+        import asyncio
+        from rmom import aio
+        loop = asyncio.new_event_loop()
+        async def main():
+            producer = await aio.Client("http://127.0.0.1:1").producer(label).open()
+            await producer.send("x")
+        loop.run_until_complete(main())
+        return
+    producer = rmom.Client(url).producer(label)
+    for number in range(100):
+        producer.send(str(number))
+
+if __name__ == "__main__":
+    url, label, method, first = sys.argv[1:]
+    if first == "imported":
+        import rmom
+    child = multiprocessing.get_context(method).Process(target=send, args=(url, label))
+    child.start()
+    child.join()
+    sys.exit(child.exitcode)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("first", ["imported", "not imported"])
+def test_a_child_of_multiprocessing_delivers_before_it_ends(
+    method: str, first: str, dev: DevCluster, fresh: Callable[[str], str], tmp_path: Path
+) -> None:
+    label = fresh("Multiprocessing")
+    program = tmp_path / "program.py"
+    program.write_text(CHILD)
+
+    def run(url: str) -> str:
+        command = [sys.executable, str(program), url, label, method, first]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    with rmom.Client(dev.managers) as client:
+        client.admin.create_queue(label)
+        assert run(dev.managers[0]) == ""
+        live = client.admin.queue(label).live
+    assert live is not None
+    assert live.last_offset == 100
+    assert "the program ends with 1 undelivered messages" in run("asyncio")

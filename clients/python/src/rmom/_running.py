@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import logging
 from typing import Any, Callable
 
 from ._consuming import Consuming
 from ._effects import run_async
-from ._fork import Process
+from ._fork import Process, at_end, ensure_end
 from ._inbox import Inbox
 from ._outbox import Outbox
 from ._producing import Producing
@@ -39,6 +38,7 @@ class DeliveringTask:
     def __init__(
         self, waiting: Waiting, producing: Producing, outbox: Outbox, hands: ProducerHands, changed: asyncio.Event
     ) -> None:
+        ensure_end()
         self.process = Process()
         self._producing = producing
         self.outbox = outbox
@@ -103,7 +103,7 @@ class DeliveringTask:
         return self.outbox.take_failure()
 
 
-@atexit.register
+@at_end
 def _tell_what_was_left() -> None:
     """An event loop that was closed with tasks in it never ends them."""
     for one in list(_running):

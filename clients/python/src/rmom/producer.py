@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import sys
 import threading
@@ -11,6 +10,7 @@ from typing import Any
 
 from ._check import check_producer_name, check_timeout, label_of, new_message
 from ._effects import run
+from ._fork import at_end, ensure_end
 from ._outbox import Outbox, Pending
 from ._producing import Producing
 from ._rest import Managers
@@ -87,6 +87,7 @@ class Delivering:
     more messages are accepted, and those accepted before are still delivered."""
 
     def __init__(self, blocking: Blocking, producing: Producing, outbox: Outbox, changed: Changed, label: str) -> None:
+        ensure_end()
         self.outbox = outbox
         self._changed = changed
         self._producing = producing
@@ -282,7 +283,7 @@ class Producer:
 _delivering: set[Delivering] = set()
 
 
-@atexit.register
+@at_end
 def _deliver_at_exit() -> None:
     """Gives accepted messages a last chance, since the threads end with the program."""
     deadline = time.monotonic() + EXIT_TIMEOUT
