@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Coroutine, Iterator
 from typing import Any, Callable
 
@@ -405,5 +406,45 @@ def test_next_ends_in_time_and_loses_nothing(dev: DevCluster, fresh: Fresh) -> N
                         await consumer.next(timeout=0.001)
                     await producer.push(str(number))
                     assert (await consumer.next(SOON)).text == str(number)
+
+    soon(main())
+
+
+@pytest.mark.parametrize("waits_for", ["push", "flush", "result"])
+def test_a_producer_whose_message_failed_is_collected(waits_for: str, dev: DevCluster, fresh: Fresh) -> None:
+    too_large = b"x" * (6 << 20)
+
+    def fail(client: rmom.Client) -> weakref.ref[rmom.Producer]:
+        producer = client.producer(label)
+        with pytest.raises(rmom.NotDelivered):
+            if waits_for == "push":
+                producer.push(too_large)
+            else:
+                delivery = producer.send(too_large)
+                delivery.result() if waits_for == "result" else producer.flush()
+        return weakref.ref(producer)
+
+    async def fail_in_a_task(client: aio.Client) -> weakref.ref[aio.Producer]:
+        producer = await client.producer(label).open()
+        with pytest.raises(rmom.NotDelivered):
+            if waits_for == "push":
+                await producer.push(too_large)
+            else:
+                delivery = await producer.send(too_large)
+                await (delivery if waits_for == "result" else producer.flush())
+        return weakref.ref(producer)
+
+    label = fresh("Failed")
+    with rmom.Client(dev.managers, max_message_bytes=16 << 20) as client:
+        client.admin.create_queue(label)
+        dropped = fail(client)
+        gc.collect()
+        assert dropped() is None
+
+    async def main() -> None:
+        async with aio.Client(dev.managers, max_message_bytes=16 << 20) as client:
+            dropped = await fail_in_a_task(client)
+            gc.collect()
+            assert dropped() is None
 
     soon(main())

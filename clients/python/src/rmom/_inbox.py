@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from .errors import MoMError
+from .errors import MoMError, anew
 from .model import Message, Position
 
 #: Limit on the messages received ahead of the application; beyond it the broker has to wait.
@@ -51,7 +51,7 @@ class Inbox:
         the consumer."""
         if not self._messages:
             if self.error is not None:
-                raise self.error.with_traceback(None)
+                raise anew(self.error)
             return None
         message, self.position = self._messages.popleft()
         self._bytes -= len(message.content)

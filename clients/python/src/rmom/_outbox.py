@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Callable, NamedTuple
 
 from ._proto import messages_pb2 as wire
-from .errors import Closed, MoMError
+from .errors import Closed, MoMError, anew
 from .model import Receipt
 
 #: Limit on the messages of one request.
@@ -92,7 +92,7 @@ class Pending:
         assert outcome is not None, "nobody asks before it is done"
         if isinstance(outcome, MoMError):
             self._seen = True
-            raise outcome.with_traceback(None)
+            raise anew(outcome)
         return outcome.receipt(self._sequence)
 
     def _told(self) -> None:
@@ -151,7 +151,7 @@ class Outbox:
         """Accepts a message; false if too much is in flight. Fails with the reason why the producer ended. Call with
         the lock."""
         if self._ended is not None:
-            raise self._ended.with_traceback(None)
+            raise anew(self._ended)
         assert pending._message is not None
         size = pending._message.ByteSize()
         # A message larger than the room may be the only one in it.
@@ -249,4 +249,4 @@ class Outbox:
         failure = self._failed[0]._outcome if self._failed else None
         self._failed.clear()
         assert failure is None or isinstance(failure, MoMError)
-        return failure
+        return None if failure is None else anew(failure)

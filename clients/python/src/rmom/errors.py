@@ -6,7 +6,9 @@ manager gave one. ``hint`` is the remedy, in a sentence for the user.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
+from typing import Any
 
 import grpc
 
@@ -106,11 +108,27 @@ class MoMError(Exception):
     #: True if the request may have been carried out nevertheless, or may still be.
     outcome_unknown = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For ``copy`` and ``pickle``: the exceptions' own arguments are not those of the base class."""
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
     @property
     def hint(self) -> str:
         """The remedy."""
         retry = "try again later; the broker's log says what is down" if self.retryable else "see the message"
         return _HINTS.get(self.code, retry)
+
+
+def _rebuilt(kind: type[MoMError], args: tuple[object, ...], state: Mapping[str, object]) -> MoMError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
+
+def anew(error: MoMError) -> MoMError:
+    """A copy for raising, of an error that is kept. The traceback of a raised exception holds the caller's variables."""
+    fresh: MoMError = copy.copy(error)
+    return fresh
 
 
 class ConfigError(MoMError, ValueError):
