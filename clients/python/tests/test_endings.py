@@ -20,7 +20,9 @@ from rmom_testing.clusters import DevCluster
 from rmom_testing.process import eventually
 
 import rmom
+from rmom import _effects as fx
 from rmom import aio
+from rmom._tasks import Waiting, within
 
 Fresh = Callable[[str], str]
 
@@ -345,6 +347,45 @@ def test_a_task_that_is_cancelled_before_its_first_step_leaves_nobody_waiting(wh
     soon(main())
 
 
+def test_a_consumer_can_be_closed_at_the_moment_of_an_answer(nobody: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        answer = asyncio.get_running_loop().create_future()
+        asked = asyncio.Event()
+
+        async def exchange(_: Waiting, __: fx.Http) -> fx.Answer:
+            asked.set()
+            await answer
+            return fx.Answer(503, b"")
+
+        monkeypatch.setattr(Waiting, "_exchange", exchange)
+        async with aio.Client(nobody) as client:
+            consumer = client.subscribe("00000000-0000-0000-0000-000000000000")
+            asking = asyncio.ensure_future(consumer.next())
+            await asked.wait()
+            answer.set_result(None)
+            await consumer.close()
+            with pytest.raises(rmom.Closed):
+                await asking
+
+    soon(main())
+
+
+def test_a_cancellation_at_the_moment_of_the_result_is_not_forgotten() -> None:
+    async def main() -> None:
+        result = asyncio.get_running_loop().create_future()
+        waiting = asyncio.ensure_future(within(result, SOON))
+        await asyncio.sleep(0)
+        result.set_result(None)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        with pytest.raises(asyncio.TimeoutError):
+            await within(asyncio.sleep(SOON), 0.01)
+        assert await within(asyncio.sleep(0, "result"), SOON) == "result"
+
+    soon(main())
+
+
 async def only_tasks(count: int) -> None:
     """Waits until there are no more tasks than that. (gRPC's own end a moment later.)"""
     deadline = time.monotonic() + SOON
@@ -414,24 +455,32 @@ def test_next_ends_in_time_and_loses_nothing(dev: DevCluster, fresh: Fresh) -> N
 def test_a_producer_whose_message_failed_is_collected(waits_for: str, dev: DevCluster, fresh: Fresh) -> None:
     too_large = b"x" * (6 << 20)
 
+    def use(producer: rmom.Producer) -> None:
+        if waits_for == "push":
+            producer.push(too_large)
+        delivery = producer.send(too_large)
+        if waits_for == "result":
+            delivery.result()
+        producer.flush()
+
     def fail(client: rmom.Client) -> weakref.ref[rmom.Producer]:
         producer = client.producer(label)
         with pytest.raises(rmom.NotDelivered):
-            if waits_for == "push":
-                producer.push(too_large)
-            else:
-                delivery = producer.send(too_large)
-                delivery.result() if waits_for == "result" else producer.flush()
+            use(producer)
         return weakref.ref(producer)
+
+    async def use_in_a_task(producer: aio.Producer) -> None:
+        if waits_for == "push":
+            await producer.push(too_large)
+        delivery = await producer.send(too_large)
+        if waits_for == "result":
+            await delivery
+        await producer.flush()
 
     async def fail_in_a_task(client: aio.Client) -> weakref.ref[aio.Producer]:
         producer = await client.producer(label).open()
         with pytest.raises(rmom.NotDelivered):
-            if waits_for == "push":
-                await producer.push(too_large)
-            else:
-                delivery = await producer.send(too_large)
-                await (delivery if waits_for == "result" else producer.flush())
+            await use_in_a_task(producer)
         return weakref.ref(producer)
 
     label = fresh("Failed")

@@ -13,7 +13,7 @@ from ._fork import Process, at_end, ensure_end
 from ._inbox import Inbox
 from ._outbox import Outbox
 from ._producing import Producing
-from ._tasks import ConsumerHands, ProducerHands, Waiting
+from ._tasks import ConsumerHands, ProducerHands, Waiting, within
 from .errors import Closed, MoMError
 
 log = logging.getLogger("rmom")
@@ -82,7 +82,7 @@ class DeliveringTask:
                 await self._changed.wait()
 
         try:
-            await asyncio.wait_for(wait(), timeout)
+            await within(wait(), timeout)
         except asyncio.TimeoutError:
             return False
         return True

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 import grpc
 import grpc.aio
@@ -30,6 +30,8 @@ from ._proto import messages_pb2 as wire
 from ._rest import MAX_ANSWER_BYTES
 from ._settings import Settings
 from .errors import Closed, DeadlineExceeded, MoMError, ProtocolViolation, Unreachable
+
+T = TypeVar("T")
 
 
 def http_request(effect: fx.Http, settings: Settings) -> dict[str, Any]:
@@ -57,6 +59,39 @@ def http_failures(effect: fx.Http) -> Iterator[None]:
         raise DeadlineExceeded(what, effect.timeout, sent=True) from None
     except httpx.HTTPError as error:
         raise Unreachable(authority, str(error) or type(error).__name__, sent=True) from None
+
+
+async def within(awaitable: Awaitable[T], seconds: float | None) -> T:
+    """Like ``asyncio.wait_for``, which before Python 3.12 forgets a cancellation that comes together with the result."""
+    if seconds is None:
+        return await awaitable
+    task = asyncio.ensure_future(awaitable)
+    task.add_done_callback(_seen)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+        late = task.cancel()
+        if late:
+            await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        raise
+    if late and task.cancelled():
+        raise asyncio.TimeoutError
+    return task.result()
+
+
+def _seen(task: asyncio.Future[Any]) -> None:
+    """asyncio warns of exceptions that nobody has seen, also if nobody waits for the task any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+async def close_channel(channel: grpc.aio.Channel) -> None:
+    """Closes it. gRPC raises ``CancelledError`` for its own calls, which must not be taken for the caller's."""
+    closing = asyncio.ensure_future(channel.close())
+    closing.add_done_callback(_seen)
+    await asyncio.wait([closing])
 
 
 class Waiting:
@@ -95,7 +130,7 @@ class Waiting:
         self.check_open()
         with http_failures(effect):
             try:
-                return await asyncio.wait_for(self._exchange(effect), effect.timeout)
+                return await within(self._exchange(effect), effect.timeout)
             except asyncio.TimeoutError:
                 raise httpx.ReadTimeout("no answer") from None
 
@@ -166,7 +201,7 @@ class _Line:
             await asyncio.wait([self._reader], timeout=FINISH_TIMEOUT)
         self._reader.cancel()
         self._call.cancel()
-        await self._channel.close()
+        await close_channel(self._channel)
 
 
 class ProducerHands:
@@ -219,7 +254,7 @@ class ProducerHands:
                 event = self._events.get_nowait()
             except asyncio.QueueEmpty:
                 try:
-                    event = await asyncio.wait_for(self._events.get(), timeout)
+                    event = await within(self._events.get(), timeout)
                 except asyncio.TimeoutError:
                     return None
             if event is None:
@@ -287,7 +322,7 @@ class ConsumerHands:
         call = stub_of(channel).SubscribeToChannel(effect.request)
         subscription = self._subscription = _Subscription(effect.authority, channel, call)
         try:
-            subscription.headers = headers_of(await asyncio.wait_for(call.initial_metadata(), effect.timeout))
+            subscription.headers = headers_of(await within(call.initial_metadata(), effect.timeout))
             if QUEUE_ID_HEADER not in subscription.headers:
                 # A refusal has no headers. The program judges any other answer that comes without them.
                 await self._next_message(fx.NextMessage(subscription))
@@ -321,8 +356,7 @@ class ConsumerHands:
     async def _end(self, subscription: _Subscription) -> None:
         self._subscription = None
         subscription.call.cancel()
-        with contextlib.suppress(asyncio.CancelledError, grpc.RpcError):
-            await subscription.channel.close()
+        await close_channel(subscription.channel)
 
     async def _deliver(self, effect: fx.Deliver) -> None:
         while self._inbox.is_full():

@@ -26,7 +26,7 @@ from ._producing import Producing
 from ._rest import Managers
 from ._running import ConsumingTask, DeliveringTask, call_in_loop
 from ._settings import Settings, Tls, check_count, check_delivery_timeout, check_give_up_after, settings_of
-from ._tasks import ConsumerHands, ProducerHands, Waiting
+from ._tasks import ConsumerHands, ProducerHands, Waiting, within
 from ._threads import when_collected
 from .errors import Closed, ConfigError, MoMError
 from .model import Broker, Channel, Content, Headers, Message, Position, Queue, Receipt, Start, StartAt
@@ -266,7 +266,7 @@ class Producer:
             return await (await self.send(content, topic=topic, headers=headers, ttl=ttl))
 
         try:
-            return await asyncio.wait_for(stored(), timeout)
+            return await within(stored(), timeout)
         except asyncio.TimeoutError:
             reason = f"no outcome within {timeout} s; if the message was accepted, it is still being delivered"
             raise TimeoutError(reason) from None
@@ -377,7 +377,7 @@ class Consumer:
             self._arrived.clear()
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             try:
-                await asyncio.wait_for(self._arrived.wait(), left)
+                await within(self._arrived.wait(), left)
             except asyncio.TimeoutError:
                 raise TimeoutError(f"no message within {timeout} s") from None
 
