@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import uuid
 from array import array
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import grpc
@@ -54,7 +56,7 @@ def test_what_no_broker_takes_is_refused_with_the_field_and_the_limit() -> None:
     assert refused(topic="a\nb").startswith("topic has a character")
     assert refused(headers={"": "v"}) == "headers: a name has 0 bytes; it takes 1 to 255"
     assert refused(headers={f"h{n}": "" for n in range(65)}) == "headers: there are 65; the limit is 64"
-    for ttl in (0, -1, 0.0009, 100 * 366 * 24 * 3600, float("inf"), float("nan")):
+    for ttl in (0, -1, 0.0009, 100 * 366 * 24 * 3600, float("inf"), float("nan"), 10**400):
         assert refused(ttl=ttl).startswith("ttl: it is")
 
 
@@ -131,6 +133,8 @@ def test_manager_urls_are_hosts_and_ports() -> None:
         ("http://manager:99999", "Port out of range"),
         ("http://manager:-1", "URL"),
         ("http://a b:1", "host"),
+        ("http://a..b:80", "no possible host"),
+        (f"http://{'a' * 64}:80", "no possible host"),
     ]:
         with pytest.raises(rmom.ConfigError, match=reason):
             parse_managers(url, None)
@@ -162,13 +166,45 @@ def test_manager_urls_are_hosts_and_ports() -> None:
         ("retry_backoff", (1,)),
         ("retry_backoff", ("1", "2")),
         ("retry_backoff", (0.1, float("inf"))),
+        ("retry_backoff", (0.1, 1e300)),
         ("clock", 3),
         ("random", 3),
+        pytest.param("request_timeout", 10**400, id="request_timeout-huge"),
+        pytest.param("delivery_timeout", 10**400, id="delivery_timeout-huge"),
+        ("max_message_bytes", 1 << 31),
+        *((f"{name}_timeout", 1e7) for name in ("connect", "request", "lookup", "open", "ack", "keepalive")),
+        ("keepalive_interval", 1e7),
     ],
 )
 def test_settings_that_make_no_sense_are_named(setting: str, value: Any) -> None:
     with pytest.raises(rmom.ConfigError, match=setting):
         Settings(parse_managers("http://m", None), **{setting: value})
+
+
+@dataclass
+class Whole:
+    """A whole number of another type, such as NumPy's."""
+
+    value: int
+
+    def __index__(self) -> int:
+        return self.value
+
+
+def test_numbers_of_other_types_become_pythons() -> None:
+    settings = Settings(
+        parse_managers("http://m", None),
+        max_message_bytes=Whole(1 << 14),  # type: ignore[arg-type]
+        open_timeout=Fraction(5, 2),  # type: ignore[arg-type]
+        retry_backoff=[1, 2],  # type: ignore[arg-type]
+    )
+    assert (
+        repr((settings.max_message_bytes, settings.open_timeout, settings.retry_backoff)) == "(16384, 2.5, (1.0, 2.0))"
+    )
+    assert repr(rmom.Position(1, Whole(2), 3)) == "Position(queue_id=1, epoch=2, offset=3)"  # type: ignore[arg-type]
+    with pytest.raises(rmom.ConfigError, match="delivery_timeout: it is 601 s"):
+        rmom.Client("http://m", delivery_timeout=Fraction(601))
+    rmom.Client("http://m").producer("q", max_in_flight=Whole(1)).close()  # type: ignore[arg-type]
 
 
 def test_arguments_of_a_client_that_make_no_sense_are_named() -> None:
@@ -198,12 +234,12 @@ def test_arguments_of_a_client_that_make_no_sense_are_named() -> None:
         for position in ("1:1:3", 3, (1, 1, 3)):
             with pytest.raises(rmom.InvalidArgument, match=r"^resume_from: it is .*; pass a rmom.Position"):
                 client("http://m").subscribe(str(uuid.UUID(int=9)), resume_from=position)
-        for seconds in ("3", float("nan"), -1, True):
+        for seconds in ("3", float("nan"), -1, True, 10**400):
             with pytest.raises(rmom.ConfigError, match=r"^give_up_after: "):
                 client("http://m").subscribe(str(uuid.UUID(int=9)), give_up_after=seconds)
 
 
-@pytest.mark.parametrize("timeout", ["5", float("nan"), float("inf"), True, [1]])
+@pytest.mark.parametrize("timeout", ["5", float("nan"), float("inf"), True, [1], pytest.param(10**400, id="huge")])
 def test_a_timeout_is_a_number(timeout: Any) -> None:
     with rmom.Client("http://127.0.0.1:1") as client:
         producer, consumer = client.producer("q"), client.subscribe(uuid.UUID(int=9))

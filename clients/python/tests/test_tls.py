@@ -118,6 +118,7 @@ def test_tls_that_cannot_work_is_refused_and_the_setting_named(tls: rmom.Tls, tm
         (rmom.Tls(tmp_path / "missing.pem"), r"tls\.ca: .* cannot be read: No such file"),
         (rmom.Tls(tmp_path), r"tls\.ca: .* cannot be read: Is a directory"),
         (rmom.Tls(ca, cert, tmp_path / "missing.key"), r"tls\.key: .* cannot be read"),
+        (rmom.Tls("\0"), r"tls\.ca: '\\x00' cannot be the name of a file"),
         (rmom.Tls(None), r"tls\.ca: it is None"),  # type: ignore[arg-type]
         (rmom.Tls(ca, 5, key), r"tls\.cert: it is 5"),  # type: ignore[arg-type]
     ]

@@ -3,17 +3,16 @@ before it takes a sequence."""
 
 from __future__ import annotations
 
-import math
 import operator
 import reprlib
 import threading
 import unicodedata
 import uuid
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 from ._proto import messages_pb2 as wire
+from ._settings import finite
 from .errors import InvalidArgument, InvalidName, MessageTooLarge
 from .model import NO_TOPIC, Broker, Channel, Content, Headers, Position, Queue
 
@@ -85,8 +84,9 @@ def as_int(field: str, value: Any, remedy: str) -> int:
 
 def as_number(field: str, value: Any, remedy: str) -> float:
     """A finite number; truth values and text are refused."""
-    if isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+    number = finite(value)
+    if number is not None:
+        return number
     raise InvalidArgument(field, f"it is {described(value)}; {remedy}")
 
 

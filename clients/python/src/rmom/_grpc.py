@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from ._proto import status_pb2
 from ._proto.messages_pb2_grpc import MessageStreamStub
-from ._settings import Settings
+from ._settings import DECODING_SLACK_BYTES, Settings
 from .errors import CallFailed, MoMError, ProtocolViolation, Refused
 
 #: The domain of rmom's codes in the details of a status.
@@ -19,9 +19,6 @@ DOMAIN = "rmom"
 ERROR_INFO_URL = "type.googleapis.com/google.rpc.ErrorInfo"
 DETAILS_KEY = "grpc-status-details-bin"
 
-#: Added to the limit on messages when decoding, so that messages from a broker that counts sizes differently still
-#: arrive.
-DECODING_SLACK_BYTES = 64 << 10
 #: How long a broker may take to end a stream of pushes that the producer ended, in seconds.
 FINISH_TIMEOUT = 1.0
 

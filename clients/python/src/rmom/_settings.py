@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 import os
 import random
 import re
@@ -11,7 +12,7 @@ import reprlib
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from numbers import Integral, Real
+from numbers import Real
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 from urllib.parse import urlsplit
@@ -23,6 +24,13 @@ from .errors import ConfigError, authority
 DEFAULT_MAX_MESSAGE_BYTES = 4_194_304
 #: The longest time in seconds for which a producer may go on retrying: brokers remember producers for longer than that.
 MAX_DELIVERY_TIMEOUT = 600.0
+#: The longest of all other times in seconds, eleven days: gRPC counts milliseconds with 32 bits.
+MAX_SECONDS = 1_000_000.0
+#: Added to the limit on messages when decoding, so that messages from a broker that counts sizes differently still
+#: arrive.
+DECODING_SLACK_BYTES = 64 << 10
+#: The largest ``max_message_bytes``: gRPC counts bytes with 32 bits.
+LARGEST_MAX_MESSAGE_BYTES = (1 << 31) - 1 - DECODING_SLACK_BYTES
 
 
 class Identity(NamedTuple):
@@ -94,6 +102,9 @@ def _read_pem(setting: str, path: Any) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(setting, f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        # A zero byte in the name.
+        raise ConfigError(setting, f"{os.fspath(path)!r:.80} cannot be the name of a file: {error}") from None
 
 
 def _blocks(pem: bytes, kind: bytes) -> bytes:
@@ -112,7 +123,7 @@ class Manager:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings, checked. Times are in seconds."""
+    """All settings, checked. Times are in seconds, at most a million (``delivery_timeout``: 600)."""
 
     managers: tuple[Manager, ...]
     tls: Tls | None = None
@@ -144,53 +155,95 @@ class Settings:
         if not self.managers:
             raise ConfigError("managers", 'there are none; name at least one, such as "http://127.0.0.1:8082"')
         for name in ("connect_timeout", "request_timeout", "lookup_timeout", "open_timeout", "ack_timeout"):
-            if check_number(name, getattr(self, name)) <= 0:
-                raise ConfigError(name, "it has to be more than zero")
+            self._set(name, check_time(name, getattr(self, name)))
         for name in ("keepalive_interval", "keepalive_timeout"):
+            seconds = check_time(name, getattr(self, name))
             # gRPC counts in whole milliseconds.
-            if check_number(name, getattr(self, name)) < 0.001:
+            if seconds < 0.001:
                 raise ConfigError(name, "it has to be a millisecond at least")
+            self._set(name, seconds)
         waits = self.retry_backoff
         rule = "it takes two waits above zero, the second not below the first, such as (0.02, 1)"
         if not isinstance(waits, (tuple, list)) or len(waits) != 2:
             raise ConfigError("retry_backoff", f"it is {waits!r:.80}; {rule}")
-        shortest, longest = (check_number("retry_backoff", wait) for wait in waits)
-        if shortest <= 0 or longest < shortest:
+        shortest, longest = (check_time("retry_backoff", wait) for wait in waits)
+        if longest < shortest:
             raise ConfigError("retry_backoff", rule)
-        check_count("max_message_bytes", self.max_message_bytes)
-        check_delivery_timeout(self.delivery_timeout)
+        self._set("retry_backoff", (shortest, longest))
+        most = check_count("max_message_bytes", self.max_message_bytes)
+        if most > LARGEST_MAX_MESSAGE_BYTES:
+            raise ConfigError(
+                "max_message_bytes", f"it is {reprlib.repr(most)}; the limit is {LARGEST_MAX_MESSAGE_BYTES}"
+            )
+        self._set("max_message_bytes", most)
+        self._set("delivery_timeout", check_delivery_timeout(self.delivery_timeout))
         if not callable(self.clock):
             raise ConfigError("clock", f"it is {self.clock!r:.80}; pass a function that returns seconds")
         if not isinstance(self.random, random.Random):
             raise ConfigError("random", f"it is {self.random!r:.80}; pass a random.Random")
 
+    def _set(self, name: str, value: object) -> None:
+        # Numbers can be of other types, such as NumPy's, which libraries do not take.
+        object.__setattr__(self, name, value)
+
+
+def finite(value: Any) -> float | None:
+    """A finite number as a float; ``None`` for anything else. Truth values are not numbers here."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
 
 def check_number(setting: str, value: Any) -> float:
     """Refuses settings that are not finite numbers."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise ConfigError(setting, f"it is {value!r:.80}; it takes a number of seconds, such as 5")
-    return float(value)
+    number = finite(value)
+    if number is None:
+        raise ConfigError(setting, f"it is {reprlib.repr(value)}; it takes a number of seconds, such as 5")
+    return number
 
 
-def check_count(setting: str, value: Any) -> None:
+def check_time(setting: str, value: Any) -> float:
+    """Refuses times that are not above zero, or too long."""
+    seconds = check_number(setting, value)
+    if not 0 < seconds <= MAX_SECONDS:
+        raise ConfigError(setting, f"it is {seconds:g} s; it takes more than zero and at most {MAX_SECONDS:.0f} s")
+    return seconds
+
+
+def check_count(setting: str, value: Any) -> int:
     """Refuses settings that are not whole numbers above zero."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ConfigError(setting, f"it is {value!r:.80}; it takes a whole number, such as 1000")
-    if value <= 0:
-        raise ConfigError(setting, f"it is {value}; it has to be more than zero")
+    try:
+        count = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = None
+    if count is None:
+        raise ConfigError(setting, f"it is {reprlib.repr(value)}; it takes a whole number, such as 1000")
+    if count <= 0:
+        raise ConfigError(setting, f"it is {reprlib.repr(count)}; it has to be more than zero")
+    return count
 
 
-def check_delivery_timeout(seconds: Any) -> None:
+def check_delivery_timeout(value: Any) -> float:
     """Brokers forget producers some time after the limit."""
-    if not 0 < check_number("delivery_timeout", seconds) <= MAX_DELIVERY_TIMEOUT:
+    seconds = check_number("delivery_timeout", value)
+    if not 0 < seconds <= MAX_DELIVERY_TIMEOUT:
         limit = f"it takes more than zero and at most {MAX_DELIVERY_TIMEOUT:g} s"
         raise ConfigError("delivery_timeout", f"it is {seconds:g} s; {limit}")
+    return seconds
 
 
-def check_give_up_after(seconds: Any) -> None:
+def check_give_up_after(value: Any) -> float | None:
     """``None`` means never."""
-    if seconds is not None and check_number("give_up_after", seconds) < 0:
+    if value is None:
+        return None
+    seconds = check_number("give_up_after", value)
+    if seconds < 0:
         raise ConfigError("give_up_after", f"it is {seconds:g} s; it takes 0 or more, or None for never")
+    return seconds
 
 
 def settings_of(managers: str | Sequence[str], tls: Tls | None, options: Mapping[str, Any]) -> Settings:
@@ -232,6 +285,10 @@ def _parse_manager(url: str, tls: Tls | None) -> Manager:
         raise refuse("would be used without TLS, which is configured; write https://, or leave out tls")
     if not parts.hostname or "@" in parts.netloc or any(char.isspace() for char in parts.netloc):
         raise refuse("names no host")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        raise refuse(f"names no possible host ({error})") from None
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise refuse("has a path")
     if port == 0 or parts.netloc.endswith(":"):

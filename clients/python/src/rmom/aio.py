@@ -219,9 +219,9 @@ class Producer:
         delivery_timeout: float,
     ) -> None:
         label = label_of(label)
-        check_delivery_timeout(delivery_timeout)
-        check_count("max_in_flight", max_messages)
-        check_count("max_bytes_in_flight", max_bytes)
+        delivery_timeout = check_delivery_timeout(delivery_timeout)
+        max_messages = check_count("max_in_flight", max_messages)
+        max_bytes = check_count("max_bytes_in_flight", max_bytes)
         if name is not None:
             check_producer_name(name)
         #: See :class:`rmom.Producer`.
@@ -343,7 +343,7 @@ class Consumer:
         give_up_after: float | None,
     ) -> None:
         check_position(position)
-        check_give_up_after(give_up_after)
+        give_up_after = check_give_up_after(give_up_after)
         #: The channel.
         self.channel = channel
         self._consuming = Consuming(Managers(waiting.settings), channel, position, give_up_after)

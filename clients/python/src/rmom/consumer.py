@@ -41,7 +41,7 @@ class Consumer:
         give_up_after: float | None,
     ) -> None:
         check_position(position)
-        check_give_up_after(give_up_after)
+        give_up_after = check_give_up_after(give_up_after)
         #: The channel.
         self.channel = channel
         self._consuming = Consuming(Managers(blocking.settings), channel, position, give_up_after)

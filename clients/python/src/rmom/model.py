@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import operator
 import re
 import reprlib
 import uuid
@@ -33,8 +34,13 @@ class Position:
     def __post_init__(self) -> None:
         for name in ("queue_id", "epoch", "offset"):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 64:
+            try:
+                number = -1 if isinstance(value, bool) else operator.index(value)
+            except TypeError:
+                number = -1
+            if not 0 <= number < 1 << 64:
                 raise InvalidArgument(f"position.{name}", f"it is {value!r:.80}; it takes 0 to {(1 << 64) - 1}")
+            object.__setattr__(self, name, number)
 
     def __str__(self) -> str:
         return f"{self.queue_id}:{self.epoch}:{self.offset}"

@@ -178,11 +178,11 @@ class Producer:
         delivery_timeout: float,
     ) -> None:
         label = label_of(label)
-        check_delivery_timeout(delivery_timeout)
+        delivery_timeout = check_delivery_timeout(delivery_timeout)
         if name is not None:
             check_producer_name(name)
-        check_count("max_in_flight", max_messages)
-        check_count("max_bytes_in_flight", max_bytes)
+        max_messages = check_count("max_in_flight", max_messages)
+        max_bytes = check_count("max_bytes_in_flight", max_bytes)
         self._changed = Changed()
         clock = blocking.settings.clock
         self._outbox = Outbox(max_messages, max_bytes, clock, self._changed.lock, self._changed.notify_all)
