@@ -120,6 +120,22 @@ def test_a_named_producer(cluster: Cluster, fresh: Fresh) -> None:
     asyncio.run(main())
 
 
+def test_a_producer_that_two_tasks_open_is_opened_once(cluster: Cluster, fresh: Fresh) -> None:
+    async def main() -> None:
+        async with aio.Client(cluster.managers) as client:
+            label = fresh("Open")
+            await client.admin.create_queue(label)
+            for name in (None, "import"):
+                producer = client.producer(label, name=name)
+                assert await asyncio.gather(*[producer.open() for _ in range(3)]) == [producer] * 3
+                assert len(client._waiting.running) == 1
+                for delivery in [await producer.send(str(number)) for number in range(1_000)]:
+                    await delivery
+                await producer.close()
+
+    asyncio.run(main())
+
+
 def test_failures_reach_whoever_waits(cluster: Cluster, fresh: Fresh) -> None:
     async def main() -> None:
         async with aio.Client(cluster.managers) as client:

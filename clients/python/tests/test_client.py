@@ -198,6 +198,37 @@ def test_what_is_not_closed_ends_when_nobody_has_it_any_more(client: rmom.Client
         time.sleep(0.01)
 
 
+def test_a_thread_that_cannot_start_leaves_nothing_behind(
+    client: rmom.Client, fresh: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label = fresh("Threads")
+    client.admin.create_queue(label)
+    channel = client.admin.create_channel(label)
+    start = threading.Thread.start
+    refusals = {"rmom-producer": 1, "rmom-consumer": 1}
+
+    def refuse(thread: threading.Thread) -> None:
+        for name, left in refusals.items():
+            if thread.name.startswith(name) and left:
+                refusals[name] -= 1
+                raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        client.producer(label)
+    assert client._blocking.running == set()
+    assert client.producer(label).push("x").offset == 1
+    consumer = client.subscribe(channel)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        consumer.next()
+    assert consumer.next(30).text == "x"
+    assert not any(refusals.values()), refusals
+    client.close()
+    names = [thread.name for thread in threading.enumerate() if thread.name.startswith("rmom-")]
+    assert names == []
+
+
 AT_EXIT = """
 import atexit, sys, time
 # Called last, since it is registered first.

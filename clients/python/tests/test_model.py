@@ -18,7 +18,7 @@ import rmom
 import rmom.aio
 from rmom import _effects as fx
 from rmom._check import check_label, check_topic, new_message
-from rmom._grpc import DETAILS_KEY, ERROR_INFO_URL, channel_options, error_of
+from rmom._grpc import DETAILS_KEY, ERROR_INFO_URL, channel_options, error_of, error_of_subscription
 from rmom._proto import status_pb2
 from rmom._rest import Managers, refusal, segment
 from rmom._settings import Settings, Tls, parse_managers
@@ -307,14 +307,14 @@ def test_refusals_have_the_managers_code_or_are_somebody_elses() -> None:
 class _Failed:
     """A failed call, in grpcio's form."""
 
-    def __init__(self, status: grpc.StatusCode, metadata: Any) -> None:
-        self._status, self._metadata = status, metadata
+    def __init__(self, status: grpc.StatusCode, metadata: Any, details: str = "because") -> None:
+        self._status, self._metadata, self._details = status, metadata, details
 
     def code(self) -> grpc.StatusCode:
         return self._status
 
     def details(self) -> str:
-        return "because"
+        return self._details
 
     def trailing_metadata(self) -> Any:
         return self._metadata
@@ -331,6 +331,17 @@ def test_a_brokers_code_is_read_from_the_details_of_a_status() -> None:
         error = error_of("b:1", _Failed(grpc.StatusCode.INTERNAL, metadata))
         # "INTERNAL" is for defects of rmom, and a broken connection must not look like one.
         assert (error.code, error.retryable, error.outcome_unknown) == ("TRANSPORT", True, True)
+
+
+def test_the_clients_own_limit_is_known_by_its_text_where_messages_are_received() -> None:
+    text = "CLIENT: Received message larger than max (5 vs. 4)"
+    failed = _Failed(grpc.StatusCode.RESOURCE_EXHAUSTED, None, text)
+    error = error_of_subscription("b:1", failed)
+    assert (error.code, error.retryable, text in str(error)) == ("MESSAGE_TOO_LARGE", False, True)
+    elsewhere = error_of("b:1", failed)
+    assert (elsewhere.code, elsewhere.retryable) == ("RESOURCE_EXHAUSTED", True)
+    busy = error_of_subscription("b:1", _Failed(grpc.StatusCode.RESOURCE_EXHAUSTED, None))
+    assert (busy.code, busy.retryable) == ("RESOURCE_EXHAUSTED", True)
 
 
 def test_a_manager_that_does_not_answer_is_told(caplog: pytest.LogCaptureFixture) -> None:

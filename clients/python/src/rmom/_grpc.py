@@ -63,10 +63,20 @@ def error_of(authority: str, error: Any) -> MoMError:
     info = _error_info(error.trailing_metadata() or ())
     if info is not None:
         return Refused(authority, info.reason, message, dict(info.metadata))
-    # The library has no other sign of its own limit than this text. The same message would come again.
-    if status is grpc.StatusCode.RESOURCE_EXHAUSTED and "Received message larger than max" in message:
-        return Refused("this client", "MESSAGE_TOO_LARGE", message)
     return CallFailed(authority, status, message)
+
+
+def error_of_subscription(authority: str, error: Any) -> MoMError:
+    """Like :func:`error_of`, for calls that receive messages: one may be above this client's own limit."""
+    found = error_of(authority, error)
+    # The library has no other sign of its own limit than this text. The same message would come again.
+    if (
+        isinstance(found, CallFailed)
+        and found.status is grpc.StatusCode.RESOURCE_EXHAUSTED
+        and "Received message larger than max" in str(found)
+    ):
+        return Refused("this client", "MESSAGE_TOO_LARGE", error.details())
+    return found
 
 
 def _error_info(metadata: Any) -> status_pb2.ErrorInfo | None:

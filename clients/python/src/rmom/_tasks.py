@@ -21,6 +21,7 @@ from ._grpc import (
     channel_credentials,
     channel_options,
     error_of,
+    error_of_subscription,
     headers_of,
     stream_ended,
     stub_of,
@@ -343,7 +344,7 @@ class ConsumerHands:
         try:
             message = await subscription.call.read()
         except grpc.RpcError as error:
-            raise error_of(subscription.authority, error) from None
+            raise error_of_subscription(subscription.authority, error) from None
         if message is grpc.aio.EOF:
             raise stream_ended(subscription.authority)
         assert isinstance(message, wire.Message)

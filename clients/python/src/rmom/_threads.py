@@ -22,6 +22,7 @@ from ._grpc import (
     channel_credentials,
     channel_options,
     error_of,
+    error_of_subscription,
     headers_of,
     stream_ended,
     stub_of,
@@ -317,7 +318,7 @@ class ConsumerHands:
         except StopIteration:
             raise stream_ended(subscription.authority) from None
         except grpc.RpcError as error:
-            raise error_of(subscription.authority, error) from None
+            raise error_of_subscription(subscription.authority, error) from None
 
     def _unsubscribe(self, effect: fx.Unsubscribe) -> None:
         assert isinstance(effect.subscription, _Subscription)

@@ -232,6 +232,8 @@ class Producer:
         self._hands = ProducerHands(waiting)
         self._max_message_bytes = waiting.settings.max_message_bytes
         self._changed = asyncio.Event()
+        # Two tasks may open it at once.
+        self._opening = asyncio.Lock()
         clock = waiting.settings.clock
         self._outbox = Outbox(max_messages, max_bytes, clock, contextlib.nullcontext(), self._changed.set)
         self._outbox.when_there_is_work(self._hands.wake)
@@ -241,12 +243,14 @@ class Producer:
     async def open(self) -> Producer:
         """Starts the producer. A named one asks the hosting broker what it has stored; an unnamed one connects at its
         first message."""
-        if self._delivering is None:
-            if self._named:
-                self.stored_before = await run_async(self._producing.open_named(), self._hands.perform)
-            arguments = (self._producing, self._outbox, self._hands, self._changed)
-            self._delivering = DeliveringTask(self._waiting, *arguments)
-            when_collected(self, functools.partial(call_in_loop, asyncio.get_running_loop(), self._delivering.finish))
+        async with self._opening:
+            if self._delivering is None:
+                if self._named:
+                    self.stored_before = await run_async(self._producing.open_named(), self._hands.perform)
+                arguments = (self._producing, self._outbox, self._hands, self._changed)
+                self._delivering = DeliveringTask(self._waiting, *arguments)
+                finish = self._delivering.finish
+                when_collected(self, functools.partial(call_in_loop, asyncio.get_running_loop(), finish))
         return self
 
     async def push(

@@ -79,8 +79,9 @@ class Consumer:
         if self._thread is None and self._inbox.error is None:
             arguments = (self._consuming, self._inbox, self._hands, self._changed)
             name = f"rmom-consumer-{self.channel}"
-            self._thread = threading.Thread(target=_consume, args=arguments, name=name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=_consume, args=arguments, name=name, daemon=True)
+            thread.start()
+            self._thread = thread
 
     @property
     def position(self) -> Position | None:

@@ -98,7 +98,14 @@ class Delivering:
         self._thread = threading.Thread(target=self._run, name=f"rmom-producer-{label}", daemon=True)
         for home in self._homes:
             home.add(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:
+            # The system has no more threads, or a signal's handler raised an exception when the thread had started.
+            outbox.end()
+            for home in self._homes:
+                home.discard(self)
+            raise
 
     def _run(self) -> None:
         why = None
