@@ -209,7 +209,9 @@ def test_what_was_accepted_before_an_exception_is_delivered(dev: DevCluster, fre
 
 
 INTERRUPTED = """
-import sys, rmom
+import signal, sys, rmom
+# A shell may start this with the signal ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 client = rmom.Client(sys.argv[1])
 with client.producer("q") as producer:
     producer.send("x")
