@@ -36,7 +36,8 @@ pub fn run(scenario: &Scenario) -> Report {
 /// An error of the script is the verdict [`Verdict::Crashed`]. The report's scenario does not contain the script's actions.
 ///
 /// ```no_run
-/// use rmom_sim::{history::Event, report::Verdict, run::run_scripted, scenario::{Action, Scenario}};
+/// use rmom_sim::history::Event;
+/// use rmom_sim_lab::{report::Verdict, run::run_scripted, scenario::{Action, Scenario}};
 ///
 /// let report = run_scripted(&Scenario::from_seed(1), |driver| {
 ///     let owner = driver.owner(1);
