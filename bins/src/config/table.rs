@@ -52,7 +52,7 @@ impl<T> Limits<T> {
         Self { says: says.into(), ..self }
     }
 
-    /// What the documents say about a default that is no constant.
+    /// The text that the documents have in place of a default that depends on other settings.
     pub(super) fn default_says(self, says: &'static str) -> Self {
         Self { default_says: Some(says), ..self }
     }

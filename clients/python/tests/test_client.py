@@ -247,7 +247,7 @@ def test_what_was_accepted_is_delivered_when_the_program_ends(
 ) -> None:
     label = fresh("AtExit")
     command = [sys.executable, "-c", AT_EXIT, cluster.managers[0], label]
-    # There is no such queue, and the output says so: at the end, or in an exception of `send()` if the refusal comes sooner.
+    # The queue does not exist. The program logs that at its end, or `send()` raises it if the refusal comes sooner.
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert "QUEUE_NOT_FOUND" in done.stderr
     client.admin.create_queue(label)

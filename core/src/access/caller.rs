@@ -7,7 +7,7 @@ use crate::model::Origin;
 /// The identity that a client has proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Principal {
-    /// None. Every client is anonymous as long as there are no users.
+    /// The client has proved no identity. This holds for every client until rmom has users.
     Anonymous,
     /// Code in the server's own process.
     Process,

@@ -167,9 +167,9 @@ impl Manager<Call> {
         self.call(action, |settings| settings.admin_deadline, operation).await
     }
 
-    /// Carries out an operation that is let in, unless there are too many or the manager is stopping. There is no other way
-    /// from an operation to the manager. The operation gets its deadline, so
-    /// that it can report its outcome in time; it is cut off only if it ignores the deadline.
+    /// Admits an operation and carries it out, unless there are too many or the manager is stopping. Operations reach the
+    /// manager only through this method. The operation gets its deadline, so that it can report its outcome in time; it is
+    /// cut off only if it ignores the deadline.
     pub(super) async fn call<'a, T, F>(
         &'a self,
         action: Action,
