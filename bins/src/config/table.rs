@@ -52,7 +52,7 @@ impl<T> Limits<T> {
         Self { says: says.into(), ..self }
     }
 
-    /// The text that the documents have in place of a default that depends on other settings.
+    /// The text that the documents have in place of the value of the default.
     pub(super) fn default_says(self, says: &'static str) -> Self {
         Self { default_says: Some(says), ..self }
     }
